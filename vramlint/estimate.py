@@ -1,0 +1,81 @@
+"""What the memory model answers. All figures are bytes of one GPU, the worst rank's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A named number of bytes."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePeak:
+    """The highest point of one phase of a step: forward, backward, optimizer, evaluation."""
+
+    phase: str
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Peak memory of one concrete job."""
+
+    method: str
+    """simulated: every tensor of the step was followed. bounded: the architecture is not known to the
+    simulator; `allocated` is a lower bound from the parameter count."""
+    allocated: int
+    """Peak of torch.cuda.memory_allocated: tensors rounded to the allocator's blocks."""
+    reserved: int
+    """Peak of torch.cuda.memory_reserved: the caching allocator's segments."""
+    outside: int
+    """Device memory outside torch's allocator: CUDA context and communication buffers."""
+    peak_phase: str
+    phases: tuple[PhasePeak, ...]
+    components: tuple[Amount, ...]
+    """What is alive at the peak: weights, gradients, optimizer states, activations, logits and loss, … ; they
+    sum to `allocated`."""
+    tensors: tuple[Amount, ...] = ()
+    """The largest tensors alive at the peak."""
+    parameters: int = 0
+    """Bytes of the model's parameters on this GPU."""
+    trainable_parameters: int = 0
+    """Number of trainable parameters (elements, unsharded)."""
+    total_parameters: int = 0
+    """Number of parameters (elements, unsharded)."""
+    gradients: int = 0
+    optimizer_states: int = 0
+    saved_activations: int = 0
+    """Kept by autograd between forward and backward."""
+    host: int = 0
+    """Bytes of offloaded states in host memory, per rank."""
+    notes: tuple[str, ...] = ()
+    """What the reader must know: approximations taken, what is not modelled."""
+
+    @property
+    def device_low(self) -> int:
+        """The least device memory with which the step can run: allocated and outside."""
+        return self.allocated + self.outside
+
+    @property
+    def device_high(self) -> int:
+        """Device memory the process holds if the allocator never has to give back segments."""
+        return self.reserved + self.outside
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The estimates of all jobs that the files leave possible, as the extremes."""
+
+    low: Estimate
+    high: Estimate
+
+    @property
+    def exact(self) -> bool:
+        """Nothing is left open."""
+        return self.low is self.high

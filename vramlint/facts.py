@@ -1,0 +1,185 @@
+"""Facts: what the files say about a run, each with its place and origin.
+
+A surface turns located values into facts; `resolve` joins the facts of several files, fills in library
+defaults and builds jobs from them. Fact names are the product's vocabulary; `NAMES` lists them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from vramlint.text import Place
+from vramlint.values import Table
+
+FactValue = str | int | float | bool | None | tuple[str, ...]
+
+
+class Origin(str, Enum):
+    """Where a value comes from."""
+
+    WRITTEN = "written"
+    """A file of the run says so."""
+    DEFAULT = "default"
+    """The default of a library at a version; `Fact.library` names both."""
+    DERIVED = "derived"
+    """Follows from other facts or from the model catalog."""
+    ASSUMED = "assumed"
+    """Nothing says so; vramlint took it and says that it did."""
+    UNKNOWN = "unknown"
+    """Only known at run time; `Fact.reason` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One possible value of a fact."""
+
+    value: FactValue
+    place: Place | None = None
+    condition: str = ""
+    """Source text of the undecided condition under which it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing known about the run. Several candidates: any of them may hold. None: unknown."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    origin: Origin
+    key: str = ""
+    """The key in the vocabulary that said it: `per_device_train_batch_size`, `zero_optimization.stage`."""
+    via: str = ""
+    """literal, argparse-default, dataclass-default, function-default, config-file, code, library …"""
+    library: str = ""
+    """For defaults: `transformers 5.23.0`."""
+    reason: str = ""
+    """For unknown, assumed and derived facts: why."""
+
+    @property
+    def value(self) -> FactValue:
+        """The only candidate's value, None when unknown or ambiguous."""
+        return self.candidates[0].value if len(self.candidates) == 1 else None
+
+    @property
+    def known(self) -> bool:
+        """Exactly one value is possible."""
+        return len(self.candidates) == 1
+
+    @property
+    def place(self) -> Place | None:
+        """Where the first candidate is written."""
+        return self.candidates[0].place if self.candidates else None
+
+
+NAMES = MappingProxyType(
+    {
+        "run_kind": "training, inference or library (code that neither trains nor generates by itself)",
+        "objective": "what is optimised: sft, pretrain, mlm, seq2seq, seq-cls, token-cls, qa, dpo, orpo, grpo, …",
+        "model": "model id or path",
+        "model_type": "architecture, the config.json key of that name",
+        "tuning": "full, lora, qlora, other adapters by their PEFT name, frozen",
+        "load_dtype": "dtype in which the weights are loaded: float32, bfloat16, float16, auto",
+        "precision": "fp32, bf16-mixed, fp16-mixed, bf16-pure, fp16-pure",
+        "bf16": "bf16 autocast flag",
+        "fp16": "fp16 autocast flag",
+        "optimizer": "canonical optimizer name (catalog row)",
+        "micro_batch_size": "sequences per GPU and forward",
+        "eval_micro_batch_size": "sequences per GPU and forward in evaluation",
+        "gradient_accumulation_steps": "micro batches per optimizer step",
+        "global_batch_size": "sequences per optimizer step over all GPUs",
+        "sequence_length": "tokens per sequence (bound)",
+        "target_length": "decoder tokens per sequence of an encoder-decoder",
+        "packing": "rows are filled to the sequence length",
+        "padding": "whether batches contain padding",
+        "activation_checkpointing": "activations recomputed in backward",
+        "checkpointing_reentrant": "torch.utils.checkpoint's use_reentrant",
+        "attention_implementation": "eager, sdpa, flash_attention_2, …",
+        "use_cache": "key/value cache in the forward pass",
+        "max_grad_norm": "gradient clipping bound, 0 for none",
+        "quantization_bits": "4 or 8, 16 for none",
+        "quantization_type": "nf4, fp4, int8, gptq, awq, …",
+        "double_quantization": "quantized quantization constants",
+        "quantization_compute_dtype": "dtype of the dequantized matmul",
+        "prepared_for_kbit": "prepare_model_for_kbit_training was called",
+        "lora_r": "LoRA rank",
+        "lora_alpha": "LoRA alpha",
+        "lora_dropout": "LoRA dropout probability",
+        "lora_target_modules": "names, `all-linear` or a regular expression",
+        "lora_modules_to_save": "modules trained in full beside the adapters",
+        "use_dora": "DoRA",
+        "fused_loss": "Liger or another loss that never materialises the logits",
+        "loop": "trainer, accelerate, plain (autocast around the call) or script (outputs stay bound)",
+        "torch_compile": "torch.compile",
+        "world_size": "number of GPUs of the run",
+        "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, device_map",
+        "zero_stage": "DeepSpeed ZeRO stage",
+        "offload_optimizer": "none, cpu, nvme",
+        "offload_parameters": "none, cpu, nvme",
+        "reduce_bucket_size": "ZeRO gradient bucket, elements",
+        "allgather_bucket_size": "ZeRO-1/2 gather bucket, elements",
+        "prefetch_bucket_size": "ZeRO-3 prefetch, elements",
+        "parameter_persistence_threshold": "ZeRO-3 parameters below this many elements stay gathered",
+        "max_live_parameters": "ZeRO-3 bound on gathered parameters, elements",
+        "max_reuse_distance": "ZeRO-3 reuse window, elements",
+        "sub_group_size": "ZeRO-3 optimizer step granularity, elements",
+        "overlap_comm": "second ZeRO bucket",
+        "gather_16bit_on_save": "ZeRO-3 gathers the weights to save them",
+        "gradient_accumulation_dtype": "DeepSpeed data_types.grad_accum_dtype",
+        "fsdp": "FSDP options as written",
+        "deepspeed_config": "path of the DeepSpeed JSON",
+        "trust_remote_code": "the model's code comes from its repository",
+        "device_map": "how the model is spread at load",
+        "gpu": "declared GPU",
+        "nodes": "machines of the run",
+        "gpus_per_node": "GPUs of one machine",
+    }
+)
+"""Every fact name with its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file that another file names."""
+
+    kind: str
+    """deepspeed, fsdp, accelerate, training-args, model-config, model-directory."""
+    target: str
+    """The path as written."""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something odd that a surface saw while it read keys; rules turn remarks into findings by their kind."""
+
+    kind: str
+    """unknown-key, misplaced-key, wrong-type, deprecated-key, removed-key, duplicate-key, conflicting-keys,
+    missing-file, syntax-error, unreadable-file, empty-file, too-large, not-utf8."""
+    subject: str
+    """The key or file in question."""
+    message: str
+    place: Place
+    suggestion: str = ""
+    """The nearest valid spelling."""
+    vocabulary: str = ""
+    """training-arguments, deepspeed, trl …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What one surface read from one file about one run."""
+
+    path: str
+    kind: str
+    """python-script, deepspeed-json, training-args-json, training-args-yaml, model-config."""
+    facts: tuple[Fact, ...] = ()
+    links: tuple[Link, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    tables: tuple[tuple[str, Table], ...] = ()
+    """Whole tables that resolve hands to another surface: an inline DeepSpeed dict, a config.json."""
+
+    def get(self, name: str) -> Fact | None:
+        """The fact of that name."""
+        return next((fact for fact in self.facts if fact.name == name), None)

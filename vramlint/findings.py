@@ -1,0 +1,120 @@
+"""Findings: what the engine says and the renderers print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from vramlint.estimate import Estimate
+from vramlint.facts import Fact
+from vramlint.text import Document, Edit, Place
+
+
+class Severity(str, Enum):
+    """How bad. Ordered: error > warning > info."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """2 for error, 1 for warning, 0 for info."""
+        return {"error": 2, "warning": 1, "info": 0}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One place of a finding with what it says there. Exactly one label of a finding is primary."""
+
+    place: Place
+    text: str = ""
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a plan."""
+
+    description: str
+    """`optim="paged_adamw_8bit"`: the change in the file's own vocabulary, or in words."""
+    saves: int
+    """Bytes that this step takes off the peak."""
+    cost: str
+    """What it costs in speed or quality."""
+    safe: bool
+    """The training result doesn't change beyond numerics of the same precision."""
+    edits: tuple[Edit, ...] = ()
+    """Empty when the value cannot be edited in a file of this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A verified plan: all its steps together bring the peak to `peak` bytes."""
+
+    steps: tuple[Step, ...]
+    peak: int
+    """Re-estimated device_high after all steps, bytes."""
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with one run or file."""
+
+    code: str
+    name: str
+    severity: Severity
+    message: str
+    labels: tuple[Label, ...]
+    notes: tuple[str, ...] = ()
+    help: tuple[str, ...] = ()
+    fix: Fix | None = None
+    estimate: Estimate | None = None
+    """The high end, for findings about memory."""
+    low: Estimate | None = None
+    """The low end, when it differs."""
+
+    @property
+    def place(self) -> Place:
+        """The primary place."""
+        return next(label.place for label in self.labels if label.primary)
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One job as checked: what was read and what it needs."""
+
+    name: str
+    """`train.py`, or `train.py with ds_config.json`."""
+    path: str
+    status: str
+    """checked, unresolved, or skipped (inference and library code that no rule applies to)."""
+    reason: str = ""
+    """Why unresolved or skipped."""
+    facts: tuple[Fact, ...] = ()
+    low: Estimate | None = None
+    high: Estimate | None = None
+    gpu: str | None = None
+    gpu_usable: int | None = None
+    versions: tuple[tuple[str, str, str], ...] = ()
+    """(library, version, where it was read or `newest known`)."""
+    thumb: tuple[tuple[str, int, str], ...] = ()
+    """(rule of thumb, bytes it predicts, why it differs)."""
+    contributions: tuple[tuple[str, int], ...] = ()
+    """(unknown fact, bytes of range that it causes)."""
+    fits_on: tuple[str, ...] = ()
+    """The smallest common GPUs that would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a run of vramlint found."""
+
+    findings: tuple[Finding, ...]
+    jobs: tuple[JobReport, ...]
+    files_checked: int = 0
+    files_skipped: int = 0
+    suppressed: int = 0
+    documents: dict[str, Document] = field(default_factory=dict)
+    """Sources of the places in findings, by path, for renderers that show them."""

@@ -1,0 +1,216 @@
+"""A training or inference run in the field's own terms: the one thing the memory model takes.
+
+Every value here is concrete. Where the files leave several possibilities, `resolve` builds one `Job` per
+possibility and the estimates of all of them make the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DTYPE_BYTES: Mapping[str, int] = {
+    "float64": 8,
+    "int64": 8,
+    "float32": 4,
+    "int32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8": 1,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+"""Bytes per element, by torch's name of the dtype."""
+
+ConfigValue = str | int | float | bool | None | tuple["ConfigValue", ...] | Mapping[str, "ConfigValue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The network: the keys of its config.json, defaults filled in where the catalog knows them."""
+
+    name: str
+    """Hub id or path as the user wrote it."""
+    model_type: str
+    """`model_type` of config.json; empty when unknown."""
+    config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    """config.json keys under their hub names (hidden_size, num_hidden_layers, …)."""
+    parameter_count: int | None = None
+    """Exact number of parameters, tied tensors once, where the catalog has it."""
+    task: str = "causal-lm"
+    """causal-lm, masked-lm, seq-cls, token-cls, qa, seq2seq-lm, embedding, image-cls, speech-seq2seq."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Dtypes of the run."""
+
+    weights: str = "float32"
+    """dtype in which the (unquantized) weights are loaded."""
+    autocast: str | None = None
+    """bfloat16 or float16 when the forward runs under torch.autocast."""
+    grad_scaler: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """The optimizer, by its catalog name (`adamw_torch_fused`, `paged_adamw_8bit`, …)."""
+
+    name: str = "adamw_torch_fused"
+    momentum: float = 0.0
+    """For SGD and RMSprop: whether a momentum buffer exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one GPU processes."""
+
+    micro_batch_size: int = 1
+    sequence_length: int = 512
+    gradient_accumulation_steps: int = 1
+    target_length: int | None = None
+    padding: bool = False
+    """Some attention_mask entries are zero, so a mask reaches the attention kernel."""
+    attention_mask: bool = True
+    """An attention_mask tensor is passed at all."""
+    packing: bool = False
+    eval_micro_batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The attention implementation: eager, sdpa, flash_attention_2."""
+
+    implementation: str = "sdpa"
+    use_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointing:
+    """Activation checkpointing of every layer: none, reentrant, nonreentrant."""
+
+    mode: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """LoRA and its variants on a frozen base."""
+
+    r: int = 8
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | str | None = None
+    """Module names (suffix match), a regular expression, `all-linear`, or None for PEFT's table."""
+    modules_to_save: tuple[str, ...] = ()
+    dora: bool = False
+    autocast_adapter_dtype: bool = True
+    """PEFT keeps the adapters of a 16-bit base in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """A quantized frozen base."""
+
+    kind: str = "nf4"
+    """nf4, fp4, int8."""
+    double_quantization: bool = False
+    compute_dtype: str = "float32"
+    prepared_for_kbit: bool = False
+    """prepare_model_for_kbit_training upcast the remaining 16-bit parameters to float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zero:
+    """DeepSpeed ZeRO."""
+
+    stage: int = 0
+    offload_optimizer: str = "none"
+    offload_parameters: str = "none"
+    reduce_bucket_size: int = 500_000_000
+    """elements"""
+    allgather_bucket_size: int = 500_000_000
+    prefetch_bucket_size: int = 50_000_000
+    parameter_persistence_threshold: int = 100_000
+    max_live_parameters: int = 1_000_000_000
+    max_reuse_distance: int = 1_000_000_000
+    sub_group_size: int = 1_000_000_000
+    overlap_comm: bool | None = None
+    gradient_accumulation_dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """How many GPUs, and what each of them holds."""
+
+    world_size: int = 1
+    strategy: str = "none"
+    """none, ddp, dataparallel, deepspeed, fsdp, device_map."""
+    zero: Zero | None = None
+    fsdp_sharding: str = "full"
+    """full, grad-op, none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What happens in one step."""
+
+    kind: str = "training"
+    """training or inference."""
+    loss: str = "causal-lm"
+    """causal-lm; fused (logits never materialised); chunked; preference (chosen and rejected concatenated)."""
+    loop: str = "trainer"
+    """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
+    `outputs` stays bound until the next forward)."""
+    max_grad_norm: float = 1.0
+    reference_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Libraries:
+    """Versions that decide what is allocated, as (major, minor, patch)."""
+
+    torch: tuple[int, ...] = (2, 13, 0)
+    transformers: tuple[int, ...] = (5, 23, 0)
+    peft: tuple[int, ...] = (0, 21, 2)
+    trl: tuple[int, ...] = (1, 16, 0)
+    accelerate: tuple[int, ...] = (1, 15, 0)
+    bitsandbytes: tuple[int, ...] = (0, 50, 2)
+    deepspeed: tuple[int, ...] = (0, 19, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A device, from its catalog row. Bytes are integers."""
+
+    id: str
+    name: str
+    memory_bytes: int
+    """Total device memory as the driver prints it."""
+    usable_bytes: int
+    """What torch sees as total memory: the ceiling before the CUDA context."""
+    compute_capability: tuple[int, int] | None
+    bf16: bool
+    context_bytes: int
+    """Held by a CUDA process before its first tensor; not counted by torch."""
+    cublas_workspace_bytes: int
+    """One cuBLAS workspace (per handle and stream), counted by torch as allocated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One concrete run on one kind of GPU."""
+
+    model: Model
+    precision: Precision = field(default_factory=Precision)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    batch: Batch = field(default_factory=Batch)
+    attention: Attention = field(default_factory=Attention)
+    checkpointing: Checkpointing = field(default_factory=Checkpointing)
+    adapter: Adapter | None = None
+    quantization: Quantization | None = None
+    parallelism: Parallelism = field(default_factory=Parallelism)
+    objective: Objective = field(default_factory=Objective)
+    libraries: Libraries = field(default_factory=Libraries)
+    gpu: Gpu | None = None
+    frozen_parameters: tuple[str, ...] = ()
+    """Regular expressions of parameters with requires_grad = False."""

@@ -1,0 +1,52 @@
+"""What `resolve` gives: a run with everything that is known about it and the jobs that it may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vramlint.facts import Fact, Remark
+from vramlint.job import Gpu, Job
+from vramlint.text import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The version of a library that the run uses."""
+
+    library: str
+    version: tuple[int, ...]
+    source: str
+    """`requirements.txt:3`, or `newest known`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, found in one or several files."""
+
+    name: str
+    """`train.py`, `train.py + ds_config.json`."""
+    path: str
+    """The file that the run is named after and where placeless findings point."""
+    paths: tuple[str, ...]
+    """All files that say something about the run."""
+    kind: str
+    """training, inference, library (neither trains nor generates by itself), data (a config file alone)."""
+    facts: tuple[Fact, ...]
+    """After defaults: one fact per name, unknown ones included."""
+    jobs: tuple[Job, ...]
+    """One per combination of the values that the files leave open; empty when no job can be built."""
+    unresolved: tuple[str, ...]
+    """Fact names without which no job, or only a bounded one, can be built (`model`, `sequence_length`)."""
+    open_facts: tuple[str, ...]
+    """Names of facts with several possible values, which span the range of `jobs`."""
+    gpu: Gpu | None
+    gpu_origin: str = ""
+    """`--gpu`, `# vramlint: gpu=`, a settings file; empty without a GPU."""
+    versions: tuple[Version, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    anchor: Place | None = None
+    """Where the run is made: the Trainer(...) or TrainingArguments(...) call."""
+
+    def get(self, name: str) -> Fact | None:
+        """The fact of that name."""
+        return next((fact for fact in self.facts if fact.name == name), None)

@@ -1,0 +1,103 @@
+"""Places in text: positions, spans, documents and edits.
+
+Lines and columns are 1-based and count Unicode code points; the end of a span is exclusive.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of text: from (line, column) up to, but not including, (end_line, end_column)."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A span in a named file. `path` is as the user gave or discovery found it."""
+
+    path: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the text at `place` by `replacement`; an empty span inserts."""
+
+    place: Place
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The text of one file, with its line index."""
+
+    path: str
+    text: str
+    line_starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: str, text: str) -> Document:
+        """A document over `text`. Lines end at LF; a CR before it belongs to the line's content."""
+        starts = [0]
+        position = text.find("\n")
+        while position >= 0:
+            starts.append(position + 1)
+            position = text.find("\n", position + 1)
+        return cls(path, text, tuple(starts))
+
+    def line(self, number: int) -> str:
+        """Line `number` (1-based) without its line end; empty beyond the last line."""
+        if not 1 <= number <= len(self.line_starts):
+            return ""
+        start = self.line_starts[number - 1]
+        end = self.text.find("\n", start)
+        return (self.text[start:] if end < 0 else self.text[start:end]).removesuffix("\r")
+
+    def offset(self, line: int, column: int) -> int:
+        """Index into `text` of a 1-based (line, column)."""
+        return self.line_starts[line - 1] + column - 1
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """The 1-based (line, column) of an index into `text`."""
+        line = bisect_right(self.line_starts, offset)
+        return line, offset - self.line_starts[line - 1] + 1
+
+    def span(self, start: int, end: int) -> Span:
+        """The span of `text[start:end]`."""
+        return Span(*self.position(start), *self.position(end))
+
+    def slice(self, span: Span) -> str:
+        """The text that `span` covers."""
+        return self.text[self.offset(span.line, span.column) : self.offset(span.end_line, span.end_column)]
+
+
+def apply_edits(document: Document, edits: Iterable[Edit]) -> str:
+    """The document's text after all `edits`.
+
+    Raises:
+        ValueError: two edits overlap, or one belongs to another file.
+    """
+    ordered = sorted(edits, key=lambda edit: edit.place.span)
+    pieces: list[str] = []
+    for before, after in pairwise(ordered):
+        first, second = before.place.span, after.place.span
+        if (first.end_line, first.end_column) > (second.line, second.column):
+            raise ValueError(f"overlapping edits at line {second.line}")
+    done = 0
+    for edit in ordered:
+        if edit.place.path != document.path:
+            raise ValueError(f"edit of {edit.place.path} applied to {document.path}")
+        span = edit.place.span
+        pieces += (document.text[done : document.offset(span.line, span.column)], edit.replacement)
+        done = document.offset(span.end_line, span.end_column)
+    return "".join((*pieces, document.text[done:]))

@@ -1,0 +1,203 @@
+"""Located values: what every reader returns and every surface takes.
+
+One small algebra serves JSON, YAML, TOML and Python. Data files use `Scalar`, `Items` and `Table`
+only; a Python program also has names, calls, alternatives and things that only run time knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vramlint.text import Place
+
+Plain = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A known number, string, bool or null.
+
+    `place` is where the value is *written* (the literal of an argparse default, not the line that uses
+    it); None when no file writes it. `via` says by which road it came.
+    """
+
+    value: Plain
+    place: Place | None = None
+    via: str = "literal"
+    """literal, module-constant, function-default, argparse-default, dataclass-default, click-default,
+    computed, config-file, environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list, tuple or set."""
+
+    values: tuple[Value, ...]
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `key: value` of a table; `key_place` covers the key as written."""
+
+    key: str
+    key_place: Place | None
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An object, mapping or dict literal, in written order. A later entry wins over an earlier one."""
+
+    entries: tuple[Entry, ...]
+    place: Place | None = None
+
+    def get(self, *path: str) -> Value | None:
+        """The value under nested keys, None when a key is absent or something on the way is no table."""
+        entry = self.entry(*path)
+        return entry.value if entry else None
+
+    def entry(self, *path: str) -> Entry | None:
+        """The entry under nested keys."""
+        for item in reversed(self.entries):
+            if item.key == path[0]:
+                if len(path) == 1:
+                    return item
+                return item.value.entry(*path[1:]) if isinstance(item.value, Table) else None
+        return None
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A qualified name that stands for itself: `torch.bfloat16`, `transformers.Trainer`."""
+
+    qualified: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A value that only run time knows, and why ("positional argument of main", "environment variable X")."""
+
+    reason: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One possible value and the source text of the undecided condition under which it holds."""
+
+    value: Value
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """The values of a branch that could not be decided. At least two, never nested."""
+
+    options: tuple[Option, ...]
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """A keyword argument. `name_place` covers the `name` token, None if it came through `**kwargs`."""
+
+    name: str
+    value: Value
+    name_place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the program makes.
+
+    `callee` is qualified through imports and aliases: `transformers.TrainingArguments`,
+    `transformers.AutoModelForCausalLM.from_pretrained`. For a method of a value it is the bare method
+    name behind a dot (`.gradient_checkpointing_enable`) and `receiver` is the value.
+    For a class defined in the file that extends a library class, `callee` is the library class.
+    """
+
+    callee: str
+    args: tuple[Value, ...]
+    keywords: tuple[Keyword, ...]
+    place: Place
+    receiver: Value | None = None
+    bases: tuple[str, ...] = ()
+    """For classes of the analysed code: all qualified base names, nearest first."""
+    conditions: tuple[str, ...] = ()
+    """Source text of the undecided branches that this call stands in; empty when it surely runs."""
+    open_keywords: bool = False
+    """True when a `**mapping` could not be seen through: absent keywords are then unknown, not default."""
+    bindings: tuple[Keyword, ...] = ()
+    """Attributes assigned to the result later on (`args.fp16 = True`, `model.config.use_cache = False` as
+    `config.use_cache`), in order; they override keywords."""
+
+    def argument(self, name: str, position: int | None = None) -> Value | None:
+        """The value for parameter `name`: later attribute assignment, keyword, or positional argument."""
+        for keyword in reversed((*self.keywords, *self.bindings)):
+            if keyword.name == name:
+                return keyword.value
+        if position is not None and position < len(self.args):
+            return self.args[position]
+        return None
+
+
+Value = Scalar | Items | Table | Name | Unknown | Alternatives | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a Python file does, as far as it can be known without running it."""
+
+    path: str
+    calls: tuple[Call, ...]
+    """All calls that may run, in execution order, functions inlined where they are called; a function that
+    nothing in the file calls is evaluated once with its defaults (its undefaulted parameters are unknown)."""
+    imports: tuple[str, ...] = ()
+    """Qualified names of everything imported."""
+    constants: tuple[Entry, ...] = ()
+    """Module-level names with their final values."""
+    settings: tuple[Entry, ...] = ()
+    """Command-line settings of the program: argparse / fire / click / dataclass fields with their defaults."""
+
+
+def plain(value: Value | None) -> object:
+    """The Python object behind a wholly known value: scalars, lists, dicts; names as their string.
+
+    Raises:
+        ValueError: part of the value is unknown, alternative or a call.
+    """
+    match value:
+        case Scalar():
+            return value.value
+        case Items():
+            return [plain(item) for item in value.values]
+        case Table():
+            return {entry.key: plain(entry.value) for entry in value.entries}
+        case Name():
+            return value.qualified
+        case _:
+            raise ValueError("not wholly known")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file, or part of it, that could not be read: a syntax error, a duplicate key, a wrong encoding."""
+
+    kind: str
+    """syntax-error, unreadable-file, duplicate-key, not-utf8, too-large, empty-file"""
+    message: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The outcome of reading one data file: a tree, or None with the problems that prevented it."""
+
+    root: Value | None
+    problems: tuple[Problem, ...] = field(default=())
