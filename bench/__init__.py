@@ -1,0 +1,1 @@
+"""Benches: how right and how fast vramlint is. Each prints a table, or with `--json` one object."""

@@ -1,0 +1,178 @@
+"""The simulator against traced steps, and what must hold of every estimate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from bench.cases import job_of
+from tests.memory.runs import jobs, llama
+from vramlint.job import Adapter, Batch, Checkpointing, Job, Model, Optimizer, Parallelism, Precision, Zero
+from vramlint.memory import simulate
+from vramlint.memory.architectures import FAMILIES
+
+TRACED = Path(__file__).parents[2] / "bench" / "data" / "traced_steps.jsonl"
+ROWS = [json.loads(line) for line in TRACED.read_text(encoding="utf-8").splitlines()]
+SIMULATED = [row for row in ROWS if row["config"]["model_type"] in FAMILIES and row["task"] == "causal-lm"]
+
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("row", SIMULATED, ids=lambda row: row["id"])
+def test_traced_steps(row):
+    estimate = simulate(job_of(row), reserved=False)
+    result, steady = row["result"], row["result"]["steady_step"]
+
+    assert estimate.method == "simulated"
+    assert estimate.parameters == sum(result["parameter_bytes"].values())
+    assert estimate.gradients == sum(result["grad_bytes"].values())
+    assert estimate.optimizer_states == sum(result["optimizer_state_bytes"].values())
+    assert estimate.peak_phase == steady["peak_phase"]
+    assert estimate.allocated == pytest.approx(steady["peak"], rel=1e-4)
+    assert estimate.saved_activations == pytest.approx(steady["saved_activations"], rel=1e-3)
+
+
+def test_reserved_memory_of_a_traced_step():
+    row = next(row for row in SIMULATED if row["case"]["model"] == "llama-2-7b" and not row["case"].get("quant"))
+
+    estimate = simulate(job_of(row))
+
+    assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.15)
+    assert estimate.reserved >= estimate.allocated
+
+
+@quick
+@given(jobs())
+def test_components_sum_to_the_peak(job: Job):
+    estimate = simulate(job, reserved=False)
+
+    assert sum(part.bytes for part in estimate.components) == estimate.allocated
+    assert all(part.bytes > 0 for part in estimate.components)
+    assert estimate.allocated == max(phase.allocated for phase in estimate.phases)
+
+
+@quick
+@given(jobs())
+def test_more_work_never_needs_less(job: Job):
+    base = simulate(job, reserved=False).allocated
+    longer = replace(job, batch=replace(job.batch, sequence_length=job.batch.sequence_length * 2))
+    wider = replace(job, batch=replace(job.batch, micro_batch_size=job.batch.micro_batch_size + 1))
+    layers = "n_layer" if job.model.model_type == "gpt2" else "num_hidden_layers"
+    deeper = replace(job, model=replace(job.model, config={**job.model.config, layers: 9}))
+
+    for bigger in (longer, wider, deeper):
+        assert simulate(bigger, reserved=False).allocated >= base
+
+
+@quick
+@given(jobs())
+def test_checkpointing_never_keeps_more(job: Job):
+    kept = simulate(replace(job, checkpointing=Checkpointing("none")), reserved=False).saved_activations
+
+    for mode in ("reentrant", "nonreentrant"):
+        assert simulate(replace(job, checkpointing=Checkpointing(mode)), reserved=False).saved_activations <= kept
+
+
+@pytest.mark.parametrize("mode", ["none", "reentrant", "nonreentrant"])
+@pytest.mark.parametrize("precision", [Precision("bfloat16"), Precision("float32", "bfloat16")])
+def test_repeated_layers_equal_layers_traced_one_by_one(mode, precision, monkeypatch):
+    job = llama(config={"num_hidden_layers": 7}, checkpointing=Checkpointing(mode), precision=precision)
+    repeated = simulate(job, reserved=False)
+
+    monkeypatch.setattr("vramlint.memory.repetition.SINGLE_LAYERS", 7)
+    single = simulate(job, reserved=False)
+
+    assert repeated.allocated == single.allocated
+    assert repeated.saved_activations == single.saved_activations
+    assert {p.name: p.bytes for p in repeated.components} == {p.name: p.bytes for p in single.components}
+
+
+def test_unknown_architecture_is_bounded_and_says_so():
+    estimate = simulate(Job(Model("x", "made_up", {"hidden_size": 64}, parameter_count=10**9)))
+
+    assert estimate.method == "bounded"
+    assert estimate.allocated == 16 * 10**9 + 4  # the fused optimizer's step counter
+    assert "made_up is not simulated" in estimate.notes[0]
+
+
+def test_known_architecture_without_dimensions_is_bounded():
+    estimate = simulate(Job(Model("x", "llama", {"hidden_size": 64}, parameter_count=1000)))
+
+    assert estimate.method == "bounded"
+    assert "intermediate_size" in estimate.notes[0] or "num_attention_heads" in estimate.notes[0]
+
+
+def test_other_tasks_are_not_priced_as_causal_lm():
+    job = llama()
+
+    assert simulate(replace(job, model=replace(job.model, task="seq-cls"))).method == "bounded"
+
+
+def test_zero_divides_model_states():
+    whole = llama(precision=Precision("bfloat16"), parallelism=Parallelism(4, "deepspeed", Zero(1)))
+    parameters = simulate(whole).total_parameters
+    master_and_states = 12 * parameters
+
+    assert simulate(whole).optimizer_states == pytest.approx(master_and_states / 4, rel=1e-3)
+    for stage in (2, 3):
+        sharded = replace(whole, parallelism=Parallelism(4, "deepspeed", Zero(stage, reduce_bucket_size=10_000)))
+        assert simulate(sharded).optimizer_states == pytest.approx(master_and_states / 4, rel=1e-3)
+    assert simulate(sharded).parameters == pytest.approx(2 * parameters / 4, rel=1e-3)
+
+
+def test_zero_stages_need_less_in_turn():
+    peaks = [
+        simulate(
+            llama(
+                precision=Precision("float32", "bfloat16"),
+                batch=Batch(1, 32),
+                parallelism=Parallelism(8, "deepspeed", Zero(stage, reduce_bucket_size=1000, max_reuse_distance=0)),
+            ),
+            reserved=False,
+        ).allocated
+        for stage in range(4)
+    ]
+
+    assert peaks == sorted(peaks, reverse=True)
+
+
+def test_offload_moves_states_to_the_host():
+    on_device = llama(precision=Precision("bfloat16"), parallelism=Parallelism(1, "deepspeed", Zero(2)))
+    offloaded = replace(on_device, parallelism=Parallelism(1, "deepspeed", Zero(2, offload_optimizer="cpu")))
+
+    assert simulate(offloaded).host == 18 * simulate(offloaded).total_parameters + 4  # and the step counter
+    assert simulate(offloaded).optimizer_states == 0
+    assert simulate(offloaded).allocated < simulate(on_device).allocated
+
+
+def test_ddp_keeps_a_second_copy_of_the_gradients():
+    alone = simulate(llama())
+    spread = simulate(llama(parallelism=Parallelism(2, "ddp")))
+
+    assert spread.allocated - alone.allocated == pytest.approx(alone.gradients, rel=1e-2)
+
+
+def test_modules_to_save_train_a_copy_beside_the_original():
+    plain = simulate(llama(adapter=Adapter(8, 0.0, ("q_proj",))))
+    saved = simulate(llama(adapter=Adapter(8, 0.0, ("q_proj",), modules_to_save=("lm_head",))))
+
+    assert saved.trainable_parameters - plain.trainable_parameters == 2000 * 256
+
+
+@pytest.mark.parametrize("loss", ["fused", "chunked"])
+def test_fused_losses_hold_no_logits(loss):
+    job = llama(config={"vocab_size": 100_000}, precision=Precision("bfloat16"), batch=Batch(8, 512))
+    fused = replace(job, objective=replace(job.objective, loss=loss))
+
+    assert simulate(fused).allocated < simulate(job).allocated - 8 * 512 * 100_000 * 4
+
+
+def test_paged_states_are_not_in_the_allocator():
+    paged, plain = (simulate(llama(optimizer=Optimizer(name))) for name in ("paged_adamw_32bit", "adamw_bnb_32bit"))
+
+    assert plain.optimizer_states == 8 * plain.total_parameters
+    assert paged.optimizer_states < plain.optimizer_states / 4

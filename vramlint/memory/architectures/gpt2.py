@@ -1,0 +1,125 @@
+"""GPT-2: learned positions, fused qkv in Conv1D, layer norms, dropout (transformers 5.23 models/gpt2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.memory.architectures.family import Config, number
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.activation import activation
+from vramlint.memory.ops.embedding import embedding
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.norm import layer_norm
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.weights import Builder
+
+CAUSAL_BUFFERS_UNTIL = (5, 0)
+"""Before this version of transformers every layer registered a bool causal mask [1, 1, positions, positions]."""
+
+
+@dataclass(slots=True)
+class Norm:
+    """Weight and bias of a layer norm."""
+
+    weight: Parameter
+    bias: Parameter
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one block."""
+
+    ln_1: Norm
+    c_attn: Weights
+    attn_proj: Weights
+    ln_2: Norm
+    c_fc: Weights
+    mlp_proj: Weights
+
+
+class GPT2:
+    """GPT2LMHeadModel."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt2": ("c_attn",)}
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        self.hidden = number(config, "n_embd", "hidden_size", default=768)
+        self.heads = number(config, "n_head", "num_attention_heads", default=12)
+        self.count = number(config, "n_layer", "num_hidden_layers", default=12)
+        self.attention_dropout = _probability(config, "attn_pdrop")
+        self.residual_dropout = _probability(config, "resid_pdrop")
+        self.embedding_dropout = _probability(config, "embd_pdrop")
+        self.activation = str(config.get("activation_function", "gelu_new"))
+        limit = number(config, "n_positions", "max_position_embeddings", default=1024)
+        vocabulary = number(config, "vocab_size", default=50257)
+        inner = number(config, "n_inner", default=4 * self.hidden)
+        self.embedding = build.parameter("transformer.wte.weight", (vocabulary, self.hidden))
+        self.position_embedding = build.parameter("transformer.wpe.weight", (limit, self.hidden))
+        self.layers = []
+        for position in build.layers(self.count):
+            if build.transformers < CAUSAL_BUFFERS_UNTIL:
+                build.buffer(limit * limit)
+                build.buffer(4)
+            self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
+        self.ln_f = self._norm(build, "transformer.ln_f")
+        tied = bool(config.get("tie_word_embeddings", True))
+        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+
+    def _norm(self, build: Builder, name: str) -> Norm:
+        return Norm(build.norm(f"{name}.weight", self.hidden), build.norm(f"{name}.bias", self.hidden))
+
+    def _layer(self, build: Builder, inner: int, name: str) -> Layer:
+        return Layer(
+            ln_1=self._norm(build, f"{name}.ln_1"),
+            c_attn=build.linear(f"{name}.attn.c_attn", self.hidden, 3 * self.hidden, bias=True),
+            attn_proj=build.linear(f"{name}.attn.c_proj", self.hidden, self.hidden, bias=True),
+            ln_2=self._norm(build, f"{name}.ln_2"),
+            c_fc=build.linear(f"{name}.mlp.c_fc", self.hidden, inner, bias=True),
+            mlp_proj=build.linear(f"{name}.mlp.c_proj", inner, self.hidden, bias=True),
+        )
+
+    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
+        """Token embeddings."""
+        return embedding(tape, tokens, self.embedding)
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """GPT2Model.forward."""
+        order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
+        positioned = embedding(tape, order, self.position_embedding)
+        hidden = e.add(tape, embedded, positioned)
+        mask = regime.mask(tape, embedded, None)
+        hidden = e.dropout(tape, hidden, self.embedding_dropout)
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.layers[index]
+            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
+
+        hidden = tape.repeat(self.count, layer, hidden)
+        return layer_norm(tape, hidden, self.ln_f.weight, self.ln_f.bias)
+
+    def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        residual = hidden
+        hidden = layer_norm(tape, hidden, w.ln_1.weight, w.ln_1.bias)
+        hidden = self._attention(tape, regime, w, hidden, mask)
+        hidden = e.add(tape, hidden, residual)
+        residual = hidden
+        hidden = layer_norm(tape, hidden, w.ln_2.weight, w.ln_2.bias)
+        hidden = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.c_fc)), w.mlp_proj)
+        hidden = e.dropout(tape, hidden, self.residual_dropout)
+        return e.add(tape, residual, hidden)
+
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)
+        q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
+        out = regime.attend(tape, q, k, v, mask, self.attention_dropout)
+        return e.dropout(tape, linear(tape, out, w.attn_proj), self.residual_dropout)
+
+
+def _probability(config: Config, key: str) -> float:
+    value = config.get(key, 0.1)
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,122 @@
+"""Phi-3: llama with fused projections (transformers 5.23 models/phi3/modeling_phi3.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.memory.architectures.family import Config, number
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.embedding import embedding
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.norm import rms_norm
+from vramlint.memory.ops.rotary import Rotary, rotary, rotate
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.weights import Builder
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one decoder layer."""
+
+    input_norm: Parameter
+    qkv: Weights
+    o: Weights
+    post_norm: Parameter
+    gate_up: Weights
+    down: Weights
+
+
+class Phi3:
+    """Phi3ForCausalLM."""
+
+    # peft 0.21 has no default for phi3: LoraConfig without target_modules raises
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        self.hidden = number(config, "hidden_size")
+        self.heads = number(config, "num_attention_heads")
+        self.kv_heads = number(config, "num_key_value_heads", default=self.heads)
+        self.head_size = number(config, "head_dim", default=self.hidden // self.heads)
+        self.count = number(config, "num_hidden_layers")
+        window = config.get("sliding_window")
+        self.window = window if isinstance(window, int) else None
+        partial = config.get("partial_rotary_factor", 1.0)
+        self.rotated = int(self.head_size * partial) if isinstance(partial, int | float) else self.head_size
+        build.buffer(4 * self.rotated // 2)
+        build.buffer(4 * self.rotated // 2)
+        vocabulary = number(config, "vocab_size")
+        intermediate = number(config, "intermediate_size")
+        self.embedding = build.parameter("model.embed_tokens.weight", (vocabulary, self.hidden))
+        self.layers = []
+        for position in build.layers(self.count):
+            self.layers.append(self._layer(build, intermediate, f"model.layers.{position}"))
+        self.norm = build.norm("model.norm.weight", self.hidden)
+        tied = bool(config.get("tie_word_embeddings", False))
+        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+
+    def _layer(self, build: Builder, intermediate: int, name: str) -> Layer:
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        return Layer(
+            o=build.linear(f"{name}.self_attn.o_proj", queries, self.hidden),
+            qkv=build.linear(f"{name}.self_attn.qkv_proj", self.hidden, queries + 2 * keys),
+            gate_up=build.linear(f"{name}.mlp.gate_up_proj", self.hidden, 2 * intermediate),
+            down=build.linear(f"{name}.mlp.down_proj", intermediate, self.hidden),
+            input_norm=build.norm(f"{name}.input_layernorm.weight", self.hidden),
+            post_norm=build.norm(f"{name}.post_attention_layernorm.weight", self.hidden),
+        )
+
+    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
+        """Token embeddings."""
+        return embedding(tape, tokens, self.embedding)
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """Phi3Model.forward."""
+        mask = regime.mask(tape, embedded, self.window)
+        position = rotary(tape, embedded, self.rotated)
+
+        def layer(hidden: Tensor, index: int) -> Tensor:
+            weights = self.layers[index]
+            return regime.layer(tape, lambda x: self._forward(tape, regime, weights, x, position, mask), hidden)
+
+        hidden = tape.repeat(self.count, layer, embedded)
+        return rms_norm(tape, hidden, self.norm)
+
+    def _forward(
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+    ) -> Tensor:
+        residual = hidden
+        hidden = rms_norm(tape, hidden, w.input_norm)
+        hidden = self._attention(tape, regime, w, hidden, position, mask)
+        hidden = e.add(tape, residual, hidden)
+        residual = hidden
+        hidden = rms_norm(tape, hidden, w.post_norm)
+        hidden = self._mlp(tape, w, hidden)
+        return e.add(tape, residual, hidden)
+
+    def _attention(
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+    ) -> Tensor:
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        qkv = linear(tape, hidden, w.qkv)
+        q = attention.split_heads(tape, e.slice_last(tape, qkv, queries), self.heads)
+        k = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
+        v = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
+        q, k = self._rotate(tape, q, position), self._rotate(tape, k, position)
+        return linear(tape, regime.attend(tape, q, k, v, mask), w.o)
+
+    def _rotate(self, tape: Tape, x: Tensor, position: Rotary) -> Tensor:
+        """The rotated part is concatenated with the rest, which copies even when nothing rests."""
+        rotated = e.slice_last(tape, x, self.rotated)
+        rest = e.slice_last(tape, x, self.head_size - self.rotated)
+        return e.concatenate_last(tape, rotate(tape, rotated, position), rest)
+
+    def _mlp(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
+        up = linear(tape, x, w.gate_up)
+        gate, up = e.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
+        up = e.mul(tape, up, e.unary(tape, "silu", gate))
+        return linear(tape, up, w.down)

@@ -1,0 +1,133 @@
+"""The autograd engine: nodes of the graph and their execution in reverse order of creation.
+
+Follows torch 2.13 torch/csrc/autograd/engine.cpp: a node's inputs live until its outputs are validated (reduced
+to the broadcast shape, cast to the input's dtype), then its saved tensors are released, then the outputs
+move into the buffers of the next nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from vramlint.memory.tensor import Parameter, Shape, Tensor, only_reference
+
+if TYPE_CHECKING:
+    from vramlint.memory.checkpoint import Frame
+    from vramlint.memory.tape import Tape
+
+Gradients = list["Tensor | None"]
+Backward = Callable[["Tape", "Node", Gradients], Sequence["Tensor | None"]]
+Edge = tuple["Node | Parameter", int, Shape, str]
+"""Where a gradient goes: target, its slot, and the shape and dtype that it must have there."""
+
+
+class Node:
+    """One executed operator that needs a gradient."""
+
+    __slots__ = ("backward", "context", "count", "edges", "frame", "outputs", "saved", "sequence", "start", "unit")
+
+    def __init__(self, sequence: int, unit: int, edges: tuple[Edge | None, ...], backward: Backward) -> None:
+        self.sequence = sequence
+        self.unit = unit
+        self.edges = edges
+        self.backward = backward
+        self.saved: tuple[Tensor, ...] = ()
+        self.context: Any = None
+        self.frame: Frame | None = None
+        """The checkpoint that will recompute the saved tensors: `count` of them from number `start`."""
+        self.start = 0
+        self.count = 0
+        self.outputs = 1
+
+    def needs(self, position: int) -> bool:
+        """Whether input `position` needs a gradient."""
+        return self.edges[position] is not None
+
+    def unpack(self, tape: Tape) -> Sequence[Tensor]:
+        """The saved tensors. The first look into a checkpointed layer recomputes that layer."""
+        if self.frame is None:
+            return self.saved
+        return self.frame.unpack(tape, self)
+
+    def release(self) -> None:
+        """Drop the saved tensors. A reentrant checkpoint's arguments, its `context`, stay as long as the graph."""
+        self.saved = ()
+        self.frame = None
+
+
+class Engine:
+    """One backward pass."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.heap: list[tuple[int, Node]] = []
+        self.buffers: dict[Node | Parameter, Gradients] = {}
+
+    def run(self, root: Tensor, gradient: Tensor) -> None:
+        """Differentiate `root`, whose gradient is `gradient`."""
+        tape = self.tape
+        enabled, tape.grad_enabled = tape.grad_enabled, False
+        if root.node is not None:
+            self._add(root.node, root.slot, gradient)
+        del gradient
+        unit = tape.unit
+        while self.heap:
+            _, node = heappop(self.heap)
+            if node.unit != tape.unit:
+                tape.enter_unit(node.unit)
+            self._execute(node)
+        if tape.unit != unit:
+            tape.enter_unit(unit)
+        tape.grad_enabled = enabled
+
+    def _execute(self, node: Node) -> None:
+        gradients = self.buffers.pop(node)
+        outputs = list(node.backward(self.tape, node, gradients))
+        for position, edge in enumerate(node.edges):
+            if edge is None:
+                outputs[position] = None
+            elif outputs[position] is not None:
+                self._validate(outputs, position, edge)
+        node.release()
+        del gradients
+        for position, edge in enumerate(node.edges):
+            output, outputs[position] = outputs[position], None
+            if edge is not None and output is not None:
+                self._add(edge[0], edge[1], output)
+            del output
+
+    def _validate(self, outputs: Gradients, position: int, edge: Edge) -> None:
+        _, _, shape, dtype = edge
+        output = outputs[position]
+        assert output is not None  # noqa: S101  narrowing for the type checker
+        if output.numel != prod(shape):
+            outputs[position] = output = self.tape.empty(shape, output.dtype, "sum")
+        if output.dtype != dtype:
+            outputs[position] = self.tape.empty(shape, dtype, "to")
+
+    def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
+        buffer = self.buffers.get(target)
+        if buffer is None:
+            count = target.outputs if isinstance(target, Node) else 1
+            buffer = self.buffers[target] = [None] * count
+            if isinstance(target, Node):
+                heappush(self.heap, (-target.sequence, target))
+        if buffer[slot] is None:
+            buffer[slot] = gradient
+        elif not only_reference(buffer, slot):
+            buffer[slot] = self.tape.empty(gradient.shape, gradient.dtype, "add")
+        if isinstance(target, Parameter):
+            target.pending -= 1
+            if target.pending == 0:
+                del gradient
+                self._accumulate(target)
+
+    def _accumulate(self, parameter: Parameter) -> None:
+        """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
+        (gradient,) = self.buffers.pop(parameter)
+        if parameter.grad is None and gradient is not None and not self.tape.consumes_gradients:
+            parameter.grad = gradient
+            self.tape.became_gradient(gradient)

@@ -1,0 +1,61 @@
+"""What can be said of a run whose step is not simulated: the model states alone are a lower bound."""
+
+from __future__ import annotations
+
+from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.job import DTYPE_BYTES, Job
+from vramlint.memory import optimizers
+from vramlint.memory.device import communication_bytes, context_bytes
+from vramlint.memory.sharding import Tensors, sharding_of
+from vramlint.memory.tensor import Parameter
+
+QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
+"""Bytes per element of the packed weights alone; scales and unquantized layers come on top."""
+
+
+def bounded(job: Job, why: str) -> Estimate:
+    """A lower bound from the parameter count: weights, and gradients and states where all of them train.
+
+    Without a parameter count the bound is zero; the note says so.
+    """
+    count = job.model.parameter_count or 0
+    training = job.objective.kind == "training" and job.adapter is None and not job.frozen_parameters
+    width = DTYPE_BYTES[job.precision.weights]
+    weights = Parameter("all weights", (count,), job.precision.weights, trainable=training, multiplicity=1)
+    if job.quantization is not None:
+        weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, 0.5)),)
+    sharding = sharding_of(job, [weights] if count else [], ())
+    amounts = [Amount(tensors.component, tensors.nbytes * tensors.count) for tensors in sharding.persistent]
+    if training and not sharding.consumes_gradients:
+        amounts.append(Amount("gradients", count * width))
+    amounts += [_amount(tensors) for tensors in sharding.gradients]
+    merged: dict[str, int] = {}
+    for amount in amounts:
+        merged[amount.name] = merged.get(amount.name, 0) + amount.bytes
+    allocated = sum(merged.values())
+    states = merged.get("optimizer states", 0) + merged.get("master weights", 0)
+    notes = [f"{why}: the figure is a lower bound from the model states, without activations"]
+    if not count:
+        notes.append("the number of parameters is unknown, so even the bound is empty")
+    if training and optimizers.rule_for(job.optimizer) is None:
+        notes.append(f"the states of the optimizer {job.optimizer.name} are not counted")
+    return Estimate(
+        method="bounded",
+        allocated=allocated,
+        reserved=allocated,
+        outside=context_bytes(job) + communication_bytes(job),
+        peak_phase="states",
+        phases=(PhasePeak("states", allocated, allocated),),
+        components=tuple(Amount(name, size) for name, size in merged.items() if size),
+        parameters=merged.get("weights", 0),
+        trainable_parameters=count if training else 0,
+        total_parameters=count,
+        gradients=merged.get("gradients", 0),
+        optimizer_states=states,
+        host=sharding.host,
+        notes=tuple(notes),
+    )
+
+
+def _amount(tensors: Tensors) -> Amount:
+    return Amount(tensors.component, tensors.nbytes * tensors.count)

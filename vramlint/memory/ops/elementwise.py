@@ -1,0 +1,215 @@
+"""Pointwise operators and reductions over the last dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.job import DTYPE_BYTES
+from vramlint.memory.autograd import Backward, Gradients, Node
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Shape, Tensor
+
+Results = Sequence["Tensor | None"]
+
+
+def promoted(first: Tensor, second: Tensor) -> str:
+    """The dtype of an operation on two floating-point tensors: the wider one's."""
+    return first.dtype if DTYPE_BYTES[first.dtype] >= DTYPE_BYTES[second.dtype] else second.dtype
+
+
+def broadcast(first: Shape, second: Shape) -> Shape:
+    """The shape of an operation on two shapes that broadcast."""
+    long, short = (first, second) if len(first) >= len(second) else (second, first)
+    short = (1,) * (len(long) - len(short)) + short
+    return tuple([max(a, b) for a, b in zip(long, short, strict=True)])
+
+
+def like(tape: Tape, tensor: Tensor, operator: str) -> Tensor:
+    """A new tensor of the shape, dtype and memory order of `tensor`."""
+    out = tape.empty(tensor.shape, tensor.dtype, operator)
+    out.heads_first = tensor.heads_first
+    return out
+
+
+def unary(tape: Tape, operator: str, x: Tensor) -> Tensor:
+    """A pointwise function whose derivative needs its input (silu, gelu): one gradient tensor in backward."""
+    return tape.apply(operator, (x,), x.shape, x.dtype, _one_gradient, save=(x,))
+
+
+def unary_of_result(tape: Tape, operator: str, x: Tensor) -> Tensor:
+    """A pointwise function whose derivative needs its result (tanh, sigmoid, relu)."""
+    return tape.apply(operator, (x,), x.shape, x.dtype, _one_gradient, save_output=True)
+
+
+def linear_unary(tape: Tape, operator: str, x: Tensor) -> Tensor:
+    """A pointwise function whose derivative needs nothing (neg, multiplication by a number)."""
+    out = tape.apply(operator, (x,), x.shape, x.dtype, _one_gradient)
+    out.heads_first = x.heads_first
+    return out
+
+
+def add_number(tape: Tape, x: Tensor) -> Tensor:
+    """`x + number`: the gradient passes through."""
+    return tape.apply("add", (x,), x.shape, x.dtype, _pass)
+
+
+def add(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a + b`: both get the same gradient tensor."""
+    out = tape.apply("add", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _pass_both)
+    out.heads_first = a.heads_first
+    return out
+
+
+def mul(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a * b`: each is kept when the other needs a gradient."""
+    save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
+    out = tape.apply("mul", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _mul_backward, save=save)
+    out.heads_first = a.heads_first
+    return out
+
+
+def power(tape: Tape, x: Tensor) -> Tensor:
+    """`x.pow(n)`; float32 under autocast. Backward: grad * (n * x.pow(n - 1)), three tensors at once."""
+    x = tape.upper(x)
+    return tape.apply("pow", (x,), x.shape, x.dtype, _power_backward, save=(x,))
+
+
+def mean_last(tape: Tape, x: Tensor) -> Tensor:
+    """`x.mean(-1, keepdim=True)`. Backward divides the expanded gradient: one full tensor."""
+    return tape.apply("mean", (x,), (*x.shape[:-1], 1), x.dtype, _expand_backward)
+
+
+def rsqrt(tape: Tape, x: Tensor) -> Tensor:
+    """`torch.rsqrt(x)`; float32 under autocast."""
+    x = tape.upper(x)
+    return tape.apply("rsqrt", (x,), x.shape, x.dtype, _rsqrt_backward, save_output=True)
+
+
+def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
+    """Training-mode dropout: nothing for p = 0, else the result and a bool mask (native_dropout)."""
+    if probability <= 0:
+        return x
+    mask = tape.empty(x.shape, "bool", "dropout mask")
+    return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, save=(mask,))
+
+
+def clone(tape: Tape, x: Tensor) -> Tensor:
+    """A copy; the gradient passes through."""
+    return tape.apply("clone", (x,), x.shape, x.dtype, _pass)
+
+
+def slice_last(tape: Tape, x: Tensor, size: int) -> Tensor:
+    """A view of `size` elements of the last dimension. Backward: a zero-filled tensor of the full shape."""
+    if not x.requires_grad:
+        return x.as_shape((*x.shape[:-1], size))
+    return _view(tape, x, (*x.shape[:-1], size), _slice_backward)
+
+
+def concatenate_last(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`torch.cat((a, b), dim=-1)`. Backward: views of the gradient."""
+    shape = (*a.shape[:-1], a.shape[-1] + b.shape[-1])
+    out = tape.apply("cat", (a, b), shape, promoted(a, b), _cat_backward)
+    out.heads_first = True
+    return out
+
+
+def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
+    parts = [x.as_shape((*x.shape[:-1], size)) for size in sizes]
+    if x.requires_grad and tape.grad_enabled:
+        node = tape.view_node(x, _split_backward)
+        if node is not None:
+            node.outputs = len(parts)
+            for slot, part in enumerate(parts):
+                part.node, part.slot = node, slot
+    return tuple(parts)
+
+
+def _view(tape: Tape, x: Tensor, shape: Shape, backward: Backward) -> Tensor:
+    out = x.as_shape(shape)
+    if x.requires_grad and tape.grad_enabled:
+        out.node, out.slot = tape.view_node(x, backward), 0
+    return out
+
+
+def _one_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    result = None if gradient is None else like(tape, gradient, "backward")
+    del saved
+    return (result,)
+
+
+def _pass(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    return (gradients[0],)
+
+
+def _pass_both(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    return (gradients[0] if node.needs(0) else None, gradients[0] if node.needs(1) else None)
+
+
+def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    other = like(tape, gradient, "mul backward") if node.needs(1) else None
+    first = like(tape, gradient, "mul backward") if node.needs(0) else None
+    del saved
+    return (first, other)
+
+
+def _power_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    power_of_x = like(tape, x, "pow backward")
+    scaled = like(tape, x, "pow backward")
+    result = like(tape, gradient, "pow backward")
+    del power_of_x, scaled
+    return (result,)
+
+
+def _expand_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "mean backward"),)
+
+
+def _rsqrt_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (result,) = node.unpack(tape)
+    cubed = like(tape, result, "rsqrt backward")
+    scaled = like(tape, result, "rsqrt backward")
+    out = like(tape, result, "rsqrt backward")
+    del cubed, scaled, gradients
+    return (out,)
+
+
+def _slice_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    if gradient is None or edge is None:
+        return (None,)
+    out = tape.empty(edge[2], gradient.dtype, "slice backward")
+    out.heads_first = True
+    return (out,)
+
+
+def _cat_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    parts = [None if edge is None else gradient.as_shape(edge[2]) for edge in node.edges]
+    for part in parts:
+        if part is not None:
+            part.heads_first = True
+    return parts
+
+
+def _split_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    edge = node.edges[0]
+    present = next((gradient for gradient in gradients if gradient is not None), None)
+    if edge is None or present is None:
+        return (None,)
+    return (tape.empty(edge[2], present.dtype, "split backward"),)

@@ -1,0 +1,68 @@
+"""Losses that never hold the whole logits: Liger's fused linear cross entropy and TRL's chunked head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.memory.autograd import Gradients, Node
+from vramlint.memory.ops.linear import Weights
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+
+TRL_TILE_TOKENS = 4096
+"""Tokens of one tile of TRL's chunked head (trl 1.16 kernels/chunked_logprob.py)."""
+TRL_TILE_VOCABULARY = 4096
+
+
+def liger(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
+    """LigerFusedLinearCrossEntropy over hidden [B, S, H] (liger_kernel 0.8.5 ops/fused_linear_cross_entropy.py).
+
+    Both gradients are computed in the forward pass, chunk by chunk, and kept for the backward.
+    """
+    hidden, weight = tape.lower(hidden), tape.lower(head.weight)
+    tokens, vocabulary, width = hidden.numel // hidden.shape[-1], weight.shape[0], weight.shape[1]
+    chunks = -(-vocabulary // width)
+    chunk = 1 << (-(-tokens // chunks) - 1).bit_length()
+    gradients = [tape.empty(hidden.shape, hidden.dtype, "liger grad_input", "logits and loss")]
+    if weight.requires_grad:
+        gradients.append(tape.empty(weight.shape, weight.dtype, "liger grad_weight", "logits and loss"))
+    logits = tape.empty((min(chunk, tokens), vocabulary), hidden.dtype, "liger logits chunk", "logits and loss")
+    product = tape.empty(weight.shape, weight.dtype, "liger chunk grad_weight") if weight.requires_grad else None
+    del logits, product
+    return tape.apply("liger loss", (hidden, weight), (1,), "float32", _liger_backward, save=gradients)
+
+
+def _liger_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    results: list[Tensor | None] = [saved[0] if node.needs(0) else None, saved[1] if node.needs(1) else None]
+    return results
+
+
+def chunked(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
+    """TRL's head that keeps one log-sum-exp per token and recomputes tiles of logits in backward."""
+    hidden, weight = tape.lower(hidden), tape.lower(head.weight)
+    tokens = hidden.numel // hidden.shape[-1]
+    statistics = tape.empty((tokens,), "float32", "logsumexp", "logits and loss")
+    tape.scratch((_tile_bytes(tokens, weight.shape[0]),), "logits tile")
+    save = (hidden, weight, statistics)
+    return tape.apply("chunked loss", (hidden, weight), (1,), "float32", _chunked_backward, save=save)
+
+
+def _tile_bytes(tokens: int, vocabulary: int) -> int:
+    return 4 * min(tokens, TRL_TILE_TOKENS) * min(vocabulary, TRL_TILE_VOCABULARY)
+
+
+def _chunked_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """float32 accumulators for both gradients; the engine casts them to the inputs' dtype."""
+    hidden, weight, _ = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    tile = _tile_bytes(hidden.numel // hidden.shape[-1], weight.shape[0])
+    first = tape.empty(hidden.shape, "float32", "chunked grad_hidden") if node.needs(0) else None
+    second = tape.empty(weight.shape, "float32", "chunked grad_weight", "gradients") if node.needs(1) else None
+    tape.scratch((tile,), "logits tile")
+    return (first, second)

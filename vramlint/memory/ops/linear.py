@@ -1,0 +1,170 @@
+"""Matrix products: plain, quantized, with adapters.
+
+`Weights` is what an architecture passes around for one linear layer; LoRA and quantization are wrappers of
+it, so every architecture has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from vramlint.memory.autograd import Gradients, Node
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+
+NF4_BLOCK = 64
+"""Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
+
+
+@dataclass(slots=True)
+class LowRank:
+    """A LoRA adapter of one linear layer: A is [r, in], B is [out, r]."""
+
+    a: Parameter
+    b: Parameter
+    dropout: float
+
+
+@dataclass(slots=True)
+class Weights:
+    """One linear layer. `weight` is [out, in]; Conv1D stores it transposed, which allocates the same."""
+
+    weight: Parameter
+    bias: Parameter | None = None
+    adapter: LowRank | None = None
+    quantized_compute_dtype: str | None = None
+    """dtype of the dequantized product when the weight is quantized."""
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.weight.shape[0]
+
+
+def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+    """`module(x)` for nn.Linear, Conv1D, bitsandbytes' Linear4bit, each with or without LoRA around it."""
+    if weights.adapter is None:
+        return _base(tape, x, weights)
+    if weights.quantized_compute_dtype is not None:
+        return _quantized_lora(tape, x, weights, weights.adapter)
+    result = _base(tape, x, weights)
+    dtype = result.dtype
+    adapter = weights.adapter
+    x = tape.to(x, adapter.a.dtype)
+    result = e.add(tape, result, _low_rank(tape, x, adapter))
+    return tape.to(result, dtype)
+
+
+def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -> Tensor:
+    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast."""
+    result = e.clone(tape, _base(tape, x, weights))
+    if tape.autocast is None:
+        dtype = result.dtype
+        output = tape.to(_low_rank(tape, tape.to(x, adapter.a.dtype), adapter), dtype)
+    else:
+        output = _low_rank(tape, x, adapter)
+    return e.add(tape, result, output)
+
+
+def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
+    hidden = matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None)
+    return e.linear_unary(tape, "mul", matmul_weight(tape, hidden, adapter.b, None))
+
+
+def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+    if weights.quantized_compute_dtype is None:
+        return matmul_weight(tape, x, weights.weight, weights.bias)
+    return _quantized(tape, x, weights, weights.quantized_compute_dtype)
+
+
+def matmul_weight(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter | None) -> Tensor:
+    """`F.linear(x, weight, bias)`: keeps x when the weight needs a gradient and the weight when x does."""
+    x = tape.lower(x)
+    matrix = tape.lower(weight)
+    offset = None if bias is None else tape.lower(bias)
+    save = []
+    if matrix.requires_grad:
+        save.append(x)
+    if x.requires_grad:
+        save.append(matrix)
+    inputs = (x, matrix) if offset is None else (x, matrix, offset)
+    return tape.apply("linear", inputs, (*x.shape[:-1], weight.shape[0]), x.dtype, _linear_backward, save=save)
+
+
+def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return [None] * len(node.edges)
+    results: list[Tensor | None] = [None] * len(node.edges)
+    biased = len(node.edges) > 2
+    # AddmmBackward0 computes mat1 (the input) first, MmBackward0 mat2 (the weight)
+    for position in (0, 1) if biased else (1, 0):
+        edge = node.edges[position]
+        if edge is not None:
+            results[position] = tape.empty(edge[2], gradient.dtype, "linear backward")
+    first = results[0]
+    if first is not None and len(first.shape) > 2:
+        first.view = True  # the product is two-dimensional, the gradient a view of it
+    if results[1] is not None:
+        results[1].view = True  # of the transposed product
+    if biased and node.edges[2] is not None:
+        results[2] = gradient
+    del saved
+    return results
+
+
+def matmul(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Batched `a @ b` of two activations of shape [..., n, k] and [..., k, m]."""
+    a, b = tape.lower(a), tape.lower(b)
+    save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
+    return tape.apply("matmul", (a, b), shape, a.dtype, _matmul_backward, save=save)
+
+
+def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    results: list[Tensor | None] = [None, None]
+    for position in (1, 0):
+        edge = node.edges[position]
+        if edge is not None:
+            out = tape.empty(edge[2], gradient.dtype, "matmul backward")
+            out.view = out.heads_first = True
+            results[position] = out
+    del saved
+    return results
+
+
+def _dequantized_sizes(weight: Parameter, dtype_bytes: int) -> tuple[int, int]:
+    """Scratch of a 4-bit product: absmax as float32 and the weight in the compute dtype."""
+    elements = prod(weight.shape)
+    return -(-elements // NF4_BLOCK) * 4, elements * dtype_bytes
+
+
+def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> Tensor:
+    """Bitsandbytes 0.50 Linear4bit.forward with MatMul4Bit: keeps only the packed weight."""
+    dtype = x.dtype
+    x = tape.to(x, compute_dtype)
+    weight = weights.weight
+    shape = (*x.shape[:-1], weight.shape[0])
+    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=weight)
+    tape.scratch(_dequantized_sizes(weight, 2 if compute_dtype != "float32" else 4), "dequantize")
+    return tape.to(out, dtype)
+
+
+def _quantized_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    if gradient is None or edge is None:
+        return (None,)
+    weight: Parameter = node.context
+    absmax, dense = _dequantized_sizes(weight, 2 if gradient.dtype != "float32" else 4)
+    scratch = tape.empty((dense,), "uint8", "dequantize", "temporaries")
+    out = tape.empty(edge[2], gradient.dtype, "linear4bit backward")
+    del scratch, absmax
+    return (out,)

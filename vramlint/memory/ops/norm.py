@@ -1,0 +1,50 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.memory.autograd import Gradients, Node
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+
+
+def rms_norm(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+    """LlamaRMSNorm (transformers 5.23 models/llama/modeling_llama.py; Qwen2, Qwen3, Mistral, Phi-3 alike)."""
+    dtype = x.dtype
+    hidden = tape.to(x, "float32")
+    variance = e.mean_last(tape, e.power(tape, hidden))
+    hidden = e.mul(tape, hidden, e.rsqrt(tape, e.add_number(tape, variance)))
+    return e.mul(tape, weight, tape.to(hidden, dtype))
+
+
+def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+    """GemmaRMSNorm: `(x_normed * (1 + weight.float())).type_as(x)` (models/gemma/modeling_gemma.py)."""
+    hidden = tape.to(x, "float32")
+    variance = e.mean_last(tape, e.power(tape, hidden))
+    hidden = e.mul(tape, hidden, e.rsqrt(tape, e.add_number(tape, variance)))
+    scale = e.add_number(tape, tape.to(weight, "float32"))
+    return tape.to(e.mul(tape, hidden, scale), x.dtype)
+
+
+def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter | None) -> Tensor:
+    """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, mean and rstd."""
+    x = tape.upper(x)
+    statistics = (*x.shape[:-1], 1)
+    mean = tape.empty(statistics, "float32", "layer_norm mean")
+    rstd = tape.empty(statistics, "float32", "layer_norm rstd")
+    inputs = (x, *[parameter for parameter in (weight, bias) if parameter is not None])
+    return tape.apply("layer_norm", inputs, x.shape, x.dtype, _layer_norm_backward, save=(x, mean, rstd))
+
+
+def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return [None] * len(node.edges)
+    results: list[Tensor | None] = []
+    for edge in node.edges:
+        results.append(None if edge is None else tape.empty(edge[2], edge[3], "layer_norm backward"))
+    del saved
+    return results

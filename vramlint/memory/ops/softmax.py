@@ -1,0 +1,86 @@
+"""softmax, log_softmax and the cross entropy built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.memory.autograd import Gradients, Node
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+
+
+def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
+    """`softmax(x, dim=-1)`, or with `dtype=torch.float32`.
+
+    A bfloat16 input is first copied to float32; a float16 one is converted inside the kernel
+    (torch 2.13 aten/src/ATen/native/SoftMax.cpp).
+    """
+    if not in_float32:
+        x = tape.upper(x)
+    elif x.dtype == "float16":
+        return tape.apply("softmax", (x,), x.shape, "float32", _softmax_backward, save_output=True)
+    else:
+        x = tape.to(x, "float32")
+    return tape.apply("softmax", (x,), x.shape, x.dtype, _softmax_backward, save_output=True)
+
+
+def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    edge = node.edges[0]
+    result = None if gradient is None or edge is None else tape.empty(gradient.shape, edge[3], "softmax backward")
+    del saved
+    return (result,)
+
+
+def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
+    """`F.cross_entropy(logits [T, V], labels [T])`: log_softmax keeps its result, nll_loss the labels.
+
+    Backward holds the log-probabilities and two gradients of that size at once.
+    """
+    logits = tape.upper(logits)
+    component = "logits and loss"
+    log_probabilities = tape.apply(
+        "log_softmax",
+        (logits,),
+        logits.shape,
+        logits.dtype,
+        _log_softmax_backward,
+        save_output=True,
+        component=component,
+    )
+    total = tape.empty((1,), logits.dtype, "nll_loss total_weight")
+    return tape.apply(
+        "nll_loss", (log_probabilities,), (1,), logits.dtype, _nll_backward, save=(log_probabilities, labels, total)
+    )
+
+
+def _nll_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    edge = node.edges[0]
+    result = None if edge is None else tape.empty(edge[2], edge[3], "nll_loss backward", "logits and loss")
+    del saved
+    return (result,)
+
+
+def _log_softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    result = tape.empty(gradient.shape, gradient.dtype, "log_softmax backward", "logits and loss")
+    del saved
+    return (result,)
+
+
+def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
+    """ForCausalLMLoss (transformers 5.23 loss/loss_utils.py): float32 logits, labels shifted by padding."""
+    batch, length, vocabulary = logits.shape
+    wide = tape.to(logits, "float32")
+    if wide.storage is not None:
+        tape.recorder.labels[wide.storage.index].component = "logits and loss"
+    padded = tape.empty((batch, length + 1), "int64", "pad")
+    shifted = tape.empty((batch, length), "int64", "shifted labels")
+    loss = cross_entropy(tape, wide.as_shape((batch * length, vocabulary)), shifted)
+    del padded, labels
+    return loss

@@ -1,0 +1,100 @@
+"""The event log of a step: which tensor's memory comes and goes, in which order.
+
+Layers repeat. A layer is traced once and its block of events carries a repeat count, so that the log
+(and the time to make it) does not grow with the number of layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+ALLOCATOR_BLOCK = 512
+"""The caching allocator rounds every request up to multiples of this (torch 2.13
+c10/core/AllocatorConfig.h, kMinBlockSize)."""
+
+
+def rounded(nbytes: int) -> int:
+    """`nbytes` rounded up to the allocator's block size; at least one block for a non-empty tensor."""
+    return -(-nbytes // ALLOCATOR_BLOCK) * ALLOCATOR_BLOCK
+
+
+@dataclass(slots=True)
+class Label:
+    """What a storage is: the operator that made it, the component it belongs to, its dtype and shape."""
+
+    operator: str
+    component: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Block:
+    """A stretch of events in one phase, executed `repeat` times in a row.
+
+    An event is `(index, count)`: `count` storages of kind `index` are allocated (positive) or freed
+    (negative).
+    """
+
+    phase: str
+    repeat: int = 1
+    events: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Recorder:
+    """Collects events into blocks."""
+
+    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.labels: list[Label] = []
+        self.blocks: list[Block] = []
+        self._events: list[tuple[int, int]] = []
+        self._closed = False
+        self.component = "activations"
+        """Component of what is allocated now, unless the operator says otherwise."""
+
+    def begin(self, phase: str, repeat: int = 1) -> None:
+        """Start a new block. What follows happens `repeat` times."""
+        block = Block(phase, repeat)
+        self.blocks.append(block)
+        self._events = block.events
+
+    def phase(self, name: str) -> None:
+        """Start a block of another phase, executed once."""
+        self.begin(name)
+
+    def repeat(self, count: int) -> None:
+        """Start a block of the same phase, executed `count` times."""
+        self.begin(self.blocks[-1].phase, count)
+
+    @property
+    def current_repeat(self) -> int:
+        """How often the block under construction is executed."""
+        return self.blocks[-1].repeat
+
+    def allocate(self, nbytes: int, label: Label) -> int:
+        """Record an allocation of `nbytes` (unrounded) and return its index."""
+        index = len(self.sizes)
+        self.sizes.append(nbytes)
+        self.labels.append(label)
+        self._events.append((index, 1))
+        return index
+
+    def allocate_many(self, nbytes: int, count: int, label: Label) -> int:
+        """Record `count` allocations of `nbytes` each under one index."""
+        index = len(self.sizes)
+        self.sizes.append(nbytes)
+        self.labels.append(label)
+        self._events.append((index, count))
+        return index
+
+    def free(self, index: int, count: int = 1) -> None:
+        """Record that `count` storages of kind `index` are freed."""
+        if not self._closed:
+            self._events.append((index, -count))
+
+    def close(self) -> None:
+        """End the log: later deaths of tensors are the simulator's own clean-up."""
+        self._closed = True

@@ -1,0 +1,240 @@
+"""What data parallelism changes in one rank's step: DDP, DeepSpeed ZeRO 0-3, FSDP.
+
+Persistent model states are divided, buckets and gathered layers come on top. Figures are DeepSpeed 0.19.8's
+(runtime/zero/stage_1_and_2.py, stage3.py, runtime/fp16/fused_optimizer.py), accelerate 1.15's and torch 2.13's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vramlint.job import DTYPE_BYTES, Job, Zero
+from vramlint.memory import optimizers
+from vramlint.memory.recorder import rounded
+from vramlint.memory.tensor import Parameter
+
+MASTER_BYTES = 4
+"""ZeRO and FSDP with mixed precision keep float32 master weights."""
+GATHERED_LAYERS = 2
+"""Units in flight: the one that runs and the one that is prefetched (FSDP's all-gather limiter; ZeRO-3's prefetch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """`count` tensors of `nbytes` each, of one component."""
+
+    component: str
+    nbytes: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """One rank's holdings and the buffers of its communication."""
+
+    persistent: tuple[Tensors, ...]
+    """Alive during the whole step."""
+    backward: tuple[Tensors, ...] = ()
+    """Alive from the start of a backward to its end."""
+    gradients: tuple[Tensors, ...] = ()
+    """Reduced gradients, alive from the first backward to the end of the optimizer step."""
+    optimizer: tuple[Tensors, ...] = ()
+    """Alive inside the optimizer step."""
+    consumes_gradients: bool = False
+    """A parameter's gradient is reduced and freed as soon as it is complete."""
+    gathered: dict[int | None, int] = field(default_factory=dict)
+    """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
+    host: int = 0
+    """Bytes of offloaded states in host memory."""
+    notes: tuple[str, ...] = ()
+
+
+def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tuple[int, int]]) -> Sharding:
+    """How `job` distributes a model with these parameters and (bytes, count) buffers."""
+    fixed = tuple(Tensors("buffers", size, count) for size, count in buffers)
+    parallelism = job.parallelism
+    if parallelism.strategy == "deepspeed" and parallelism.zero is not None:
+        return _zero(job, parallelism.zero, parameters, fixed)
+    if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
+        return _fsdp(job, parameters, fixed)
+    persistent = (*fixed, *_weights(parameters), *_states(job, parameters))
+    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
+        buckets = tuple(Tensors("DDP buckets", p.nbytes, p.multiplicity) for p in parameters if p.requires_grad)
+        return Sharding((*persistent, *buckets))
+    return Sharding(persistent)
+
+
+def engine_precision(job: Job) -> tuple[str, str | None]:
+    """(weights, autocast) as the step runs them.
+
+    DeepSpeed converts the module to 16 bit and does not autocast; FSDP gathers layers in 16 bit.
+    """
+    precision, parallelism = job.precision, job.parallelism
+    if precision.autocast is not None:
+        if parallelism.strategy == "deepspeed":
+            return precision.autocast, None
+        if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
+            return precision.autocast, precision.autocast
+    return precision.weights, precision.autocast
+
+
+def _weights(parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
+    weights = [Tensors("weights", p.stored_tensors[0], p.multiplicity) for p in parameters]
+    constants = [
+        Tensors("quantization constants", size, p.multiplicity) for p in parameters for size in p.stored_tensors[1:]
+    ]
+    return (*weights, *constants)
+
+
+def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
+    rule = optimizers.rule_for(job.optimizer)
+    if rule is None:
+        return ()
+    trainable = [p for p in parameters if p.requires_grad]
+    states = [
+        Tensors("optimizer states", size, p.multiplicity) for p in trainable for size in optimizers.states(rule, p)
+    ]
+    return (*states, *(Tensors("optimizer states", size) for size in optimizers.shared_states(rule, trainable)))
+
+
+def _elements(parameters: Sequence[Parameter]) -> int:
+    return sum(p.numel * p.multiplicity for p in parameters)
+
+
+def _flat_states(job: Job, elements: int) -> list[int]:
+    """Bytes of the optimizer's states over one flat float32 partition."""
+    rule = optimizers.rule_for(job.optimizer)
+    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
+    return [] if rule is None or not elements else optimizers.states(rule, flat)
+
+
+def _flat_temporaries(job: Job, elements: int) -> int:
+    rule = optimizers.rule_for(job.optimizer)
+    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
+    return 0 if rule is None else sum(size * count for size, count in optimizers.temporaries(rule, [[flat]]))
+
+
+def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
+    width = DTYPE_BYTES[engine_precision(job)[0]]
+    trainable = [p for p in parameters if p.requires_grad]
+    part = -(-_elements(trainable) // max(1, job.parallelism.world_size))
+    if zero.stage == 0:
+        return _stage_0(job, parameters, fixed, width, part * job.parallelism.world_size)
+    offloaded = zero.offload_optimizer != "none"
+    master = [Tensors("master weights", MASTER_BYTES * part)]
+    master += [Tensors("optimizer states", size) for size in _flat_states(job, part)]
+    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones
+    step = (Tensors("temporaries", (width + MASTER_BYTES) * part + _flat_temporaries(job, part)),)
+    host = 0
+    if offloaded:
+        # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
+        host = sum(tensors.nbytes for tensors in master) + (MASTER_BYTES + width) * part
+        largest = max((p.numel for p in trainable), default=0)
+        master, step = [], (Tensors("temporaries", MASTER_BYTES * largest),)
+    if zero.stage == 3:
+        return _stage_3(job, zero, parameters, (*fixed, *master), step, host)
+    overlap = 2 if zero.overlap_comm else 1
+    bucket = Tensors("communication buffers", zero.reduce_bucket_size * width, overlap)
+    copy = Tensors("communication buffers", min(zero.reduce_bucket_size, _elements(trainable)) * width)
+    partition = (Tensors("gradients", width * part),) if zero.stage == 2 and not offloaded else ()
+    return Sharding(
+        (*fixed, *_weights(parameters), *master),
+        backward=(bucket, copy),
+        gradients=partition,
+        optimizer=step,
+        consumes_gradients=zero.stage == 2 or offloaded,
+        host=host,
+    )
+
+
+def _stage_0(
+    job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int, elements: int
+) -> Sharding:
+    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step."""
+    if width == MASTER_BYTES:
+        return Sharding((*fixed, *_weights(parameters), *_states(job, parameters)))
+    master = [Tensors("master weights", MASTER_BYTES * elements)]
+    master += [Tensors("optimizer states", size) for size in _flat_states(job, elements)]
+    step = (Tensors("temporaries", MASTER_BYTES * elements, 2),)
+    return Sharding((*fixed, *_weights(parameters), *master), optimizer=step)
+
+
+def _stage_3(
+    job: Job,
+    zero: Zero,
+    parameters: Sequence[Parameter],
+    held: tuple[Tensors, ...],
+    step: tuple[Tensors, ...],
+    host: int,
+) -> Sharding:
+    world = max(1, job.parallelism.world_size)
+    width = DTYPE_BYTES[engine_precision(job)[0]]
+    small = [p for p in parameters if p.numel <= zero.parameter_persistence_threshold]
+    total = sum(p.stored_bytes * p.multiplicity for p in parameters)
+    trainable = _elements([p for p in parameters if p.requires_grad])
+    persistent = [*held, Tensors("gathered parameters", sum(p.nbytes * p.multiplicity for p in small))]
+    shard = -(-total // world)
+    if zero.offload_parameters != "none":
+        host += shard
+    else:
+        persistent.append(Tensors("weights", shard))
+    persistent.append(Tensors("communication buffers", zero.reduce_bucket_size * width))
+    if zero.offload_optimizer == "none":
+        persistent.append(Tensors("gradients", -(-trainable // world) * width))
+    # parameters whose next use is near are not released at the turn from forward to backward
+    reused = min(_elements(parameters), zero.max_reuse_distance // 2) * width
+    persistent.append(Tensors("gathered parameters", reused))
+    gathered = _by_layer(parameters, GATHERED_LAYERS, None)
+    return Sharding(
+        tuple(persistent),
+        backward=(Tensors("communication buffers", zero.reduce_bucket_size * width),),
+        optimizer=step,
+        consumes_gradients=True,
+        gathered=gathered,
+        host=host,
+    )
+
+
+def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -> dict[int | None, int]:
+    """Bytes of the gathered parameters of each layer kind; outside layers the largest one counts."""
+    gathered: dict[int | None, int] = {}
+    for p in parameters:
+        size = p.numel * width if width is not None and p.stored_tensors == (p.nbytes,) else p.stored_bytes
+        if p.layer is None:
+            gathered[None] = max(gathered.get(None, 0), size)
+        else:
+            gathered[p.layer] = gathered.get(p.layer, 0) + size * copies
+    return gathered
+
+
+def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
+    """FSDP through accelerate: with mixed precision the trainable shards are float32 and layers gather in 16 bit."""
+    world = job.parallelism.world_size
+    mixed = job.precision.autocast
+    weights = gradients = 0
+    states: list[Tensors] = []
+    rule = optimizers.rule_for(job.optimizer)
+    for p in parameters:
+        shard = -(-p.numel // world)
+        width = MASTER_BYTES if p.requires_grad and mixed else DTYPE_BYTES[p.dtype]
+        stored = p.stored_tensors == (p.nbytes,)
+        weights += (rounded(shard * width) if stored else -(-p.stored_bytes // world)) * p.multiplicity
+        if p.requires_grad:
+            gradients += rounded(shard * width) * p.multiplicity
+            local = Parameter(
+                p.name, (shard,), "float32" if width == MASTER_BYTES else p.dtype, trainable=True, multiplicity=1
+            )
+            if rule is not None:
+                states += [Tensors("optimizer states", size, p.multiplicity) for size in optimizers.states(rule, local)]
+    compute = DTYPE_BYTES[mixed] if mixed else None
+    root = sum(p.numel * (compute or DTYPE_BYTES[p.dtype]) for p in parameters if p.layer is None)
+    accumulates = job.batch.gradient_accumulation_steps > 1
+    trainable = _elements([p for p in parameters if p.requires_grad])
+    unsharded = (Tensors("gradients", trainable * (compute or MASTER_BYTES)),) if accumulates else ()
+    return Sharding(
+        (*fixed, Tensors("weights", weights), *states, Tensors("gathered parameters", root)),
+        gradients=(Tensors("gradients", gradients), *unsharded),
+        consumes_gradients=True,
+        gathered={k: v for k, v in _by_layer(parameters, GATHERED_LAYERS, compute).items() if k is not None},
+    )

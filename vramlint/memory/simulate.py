@@ -1,0 +1,126 @@
+"""From a job to its estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.job import Job
+from vramlint.memory import optimizers
+from vramlint.memory.architectures import FAMILIES
+from vramlint.memory.bound import bounded
+from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
+from vramlint.memory.recorder import Recorder, rounded
+from vramlint.memory.reserve import Playback, peak_reserved
+from vramlint.memory.sharding import Sharding, Tensors, sharding_of
+from vramlint.memory.step import Step
+from vramlint.memory.tensor import Parameter
+from vramlint.memory.timeline import Peak, Timeline, summed
+from vramlint.memory.weights import Builder
+
+PHASES = ("forward", "backward", "optimizer")
+"""The phases of a step whose peaks are reported."""
+LARGEST = 12
+"""How many of the largest tensors at the peak an estimate names."""
+
+
+def simulate(job: Job, *, reserved: bool = True) -> Estimate:
+    """Peak memory of one GPU for `job`, the worst rank's, in the steady state.
+
+    An architecture without a simulator, or a config without the dimensions it needs, is bounded from its
+    parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
+    reserved figures are then the allocated ones.
+    """
+    family = FAMILIES.get(job.model.model_type)
+    if family is None or job.objective.kind != "training" or job.model.task != "causal-lm":
+        return bounded(job, _why(job))
+    if optimizers.rule_for(job.optimizer) is None:
+        return bounded(job, f"the optimizer {job.optimizer.name} is not simulated")
+    builder = Builder(job, family.default_targets.get(job.model.model_type, ()))
+    try:
+        network = family(builder, {"model_type": job.model.model_type, **job.model.config})
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        return bounded(job, f"config.json gives no usable {error}")
+    inventory = builder.inventory
+    sharding = sharding_of(job, inventory.parameters, inventory.buffers)
+    recorder = Recorder()
+    Step(job, network, inventory, sharding, recorder).run()
+    recorder.close()
+    return _estimate(job, inventory.parameters, sharding, recorder, reserved=reserved)
+
+
+def _why(job: Job) -> str:
+    if job.objective.kind != "training":
+        return "only training steps are simulated"
+    if job.model.model_type in FAMILIES:
+        return f"the task {job.model.task} is not simulated"
+    return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
+
+
+def _estimate(
+    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool
+) -> Estimate:
+    workspace = workspace_bytes(job)
+    persistent = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace)]
+    timeline = Timeline.of(recorder, _total(persistent))
+    peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
+    phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
+    held = peak_reserved(Playback.of(persistent, recorder)) if reserved else 0
+    slack = max(0, held - peak.bytes)
+    return Estimate(
+        method="simulated",
+        allocated=peak.bytes,
+        reserved=peak.bytes + slack,
+        outside=context_bytes(job) + communication_bytes(job),
+        peak_phase=phase,
+        phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
+        components=_components(timeline, peak, persistent, recorder),
+        tensors=_largest(timeline, peak, recorder),
+        parameters=_unrounded(persistent, "weights"),
+        trainable_parameters=sum(p.numel * p.multiplicity for p in parameters if p.requires_grad),
+        total_parameters=sum(p.numel * p.multiplicity for p in parameters),
+        gradients=sum(p.nbytes * p.multiplicity for p in parameters if p.requires_grad),
+        optimizer_states=_unrounded(persistent, "optimizer states") + _unrounded(persistent, "master weights"),
+        saved_activations=_saved(timeline),
+        host=sharding.host,
+        notes=sharding.notes,
+    )
+
+
+def _total(tensors: Iterable[Tensors]) -> int:
+    return sum(rounded(tensor.nbytes) * tensor.count for tensor in tensors)
+
+
+def _unrounded(tensors: Iterable[Tensors], component: str) -> int:
+    return sum(tensor.nbytes * tensor.count for tensor in tensors if tensor.component == component)
+
+
+def _components(
+    timeline: Timeline, peak: Peak, persistent: Sequence[Tensors], recorder: Recorder
+) -> tuple[Amount, ...]:
+    """What is alive at the peak by component, largest first; the sum is the peak."""
+    totals = summed(timeline.alive_at(peak), timeline, [label.component for label in recorder.labels])
+    for tensors in persistent:
+        totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
+    ordered = sorted(totals.items(), key=lambda item: -item[1])
+    return tuple(Amount(name, size) for name, size in ordered if size)
+
+
+def _largest(timeline: Timeline, peak: Peak, recorder: Recorder) -> tuple[Amount, ...]:
+    names = [f"{label.operator} {label.dtype} {list(label.shape)}" for label in recorder.labels]
+    totals = summed(timeline.alive_at(peak), timeline, names)
+    ordered = sorted(totals.items(), key=lambda item: -item[1])
+    return tuple(Amount(name, size) for name, size in ordered[:LARGEST] if size > 0)
+
+
+def _saved(timeline: Timeline) -> int:
+    """Bytes that autograd keeps between the last forward and its backward."""
+    start = saved = 0
+    before = ""
+    for phase, alive in timeline.levels():
+        if phase == "forward" and before != "forward":
+            start = alive
+        elif phase == "backward" and before == "forward":
+            saved = alive - start
+        before = phase
+    return saved

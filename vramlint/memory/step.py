@@ -1,0 +1,210 @@
+"""One training step in the order in which the Trainer does it (transformers 5.23 trainer.py, accelerate 1.15).
+
+Simulated in the steady state: optimizer states exist. With gradient accumulation the second micro batch
+stands for all later ones: it runs with the gradients of the first alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.job import Job
+from vramlint.memory import optimizers
+from vramlint.memory.architectures.family import CausalLM
+from vramlint.memory.autograd import Engine
+from vramlint.memory.ops import fused_loss
+from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.softmax import causal_lm_loss
+from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.regime import Regime
+from vramlint.memory.sharding import Sharding, Tensors, engine_precision
+from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tensor import Tensor
+from vramlint.memory.weights import Inventory
+
+SCALAR = 4
+FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
+"""Losses that take the head's weight instead of logits, by Objective.loss."""
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What the model's forward returns."""
+
+    loss: Tensor
+    logits: Tensor
+    cache: list[Kept]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One micro batch on the device: int64 input_ids, labels and, if given, attention_mask, each [B, S]."""
+
+    tokens: Tensor
+    labels: Tensor
+    mask: Tensor | None
+
+
+class Step:
+    """Runs one step and records it."""
+
+    def __init__(
+        self, job: Job, network: CausalLM, inventory: Inventory, sharding: Sharding, recorder: Recorder
+    ) -> None:
+        self.job = job
+        self.sharding = sharding
+        self.network = network
+        self.recorder = recorder
+        self.tape = Tape(recorder)
+        self.tape.gathered = sharding.gathered
+        self.tape.consumes_gradients = sharding.consumes_gradients
+        self.weights_dtype, self.autocast = engine_precision(job)
+        self.regime = Regime.of(job)
+        self.outputs: Outputs | None = None
+        """What a hand-written loop still refers to."""
+        self.reduced: list[tuple[int, int]] = []
+        """Reduced gradients of this rank, until the optimizer has used them."""
+        self.trainable = [parameter for parameter in inventory.parameters if parameter.requires_grad]
+        self.groups = [
+            [p for p in self.trainable if id(p) not in inventory.no_decay],
+            [p for p in self.trainable if id(p) in inventory.no_decay],
+        ]
+
+    def run(self) -> None:
+        """Record the whole step.
+
+        A hand-written loop keeps `outputs` bound until the next forward and the gradients until its own
+        zero_grad, so its steady state needs the step before.
+        """
+        if self.job.objective.loop == "script":
+            self._script("step before ")
+            self._script("")
+        else:
+            self._trainer()
+        self.recorder.phase("end")
+
+    def _trainer(self) -> None:
+        """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
+        self.recorder.phase("batch")
+        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        for batch in batches[:2]:
+            self.recorder.phase("forward")
+            outputs = self._forward(batch)
+            loss = outputs.loss
+            self.tape.drop(outputs.cache)
+            del outputs
+            self._backward(loss, "backward")
+            del loss
+        self._optimize("optimizer")
+        for parameter in self.trainable:
+            self.tape.drop_gradient(parameter)
+
+    def _script(self, prefix: str) -> None:
+        self.recorder.phase(f"{prefix}batch")
+        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        for number, batch in enumerate(batches[:2]):
+            self.recorder.phase(f"{prefix}forward")
+            if number == 0:
+                for parameter in self.trainable:
+                    self.tape.drop_gradient(parameter)
+            outputs = self._forward(batch)
+            if self.outputs is not None:
+                self.tape.drop(self.outputs.cache)
+            self.outputs = outputs
+            del outputs
+            self._backward(self.outputs.loss, f"{prefix}backward")
+        self._optimize(f"{prefix}optimizer")
+
+    # ------------------------------------------------------------------ pieces
+
+    def _batch(self) -> Batch:
+        shape = (self.job.batch.micro_batch_size, self.job.batch.sequence_length)
+        names = ["input_ids", "labels", *(["attention_mask"] if self.job.batch.attention_mask else [])]
+        tensors = [self.tape.empty(shape, "int64", name, "batch") for name in names]
+        return Batch(tensors[0], tensors[1], tensors[2] if len(tensors) > 2 else None)
+
+    def _forward(self, batch: Batch) -> Outputs:
+        """model(**batch) as the loop calls it; Accelerate converts 16-bit outputs to float32 afterwards."""
+        self.tape.enter_unit(0)
+        with self.tape.autocasting(self.autocast):
+            outputs = self._model(batch)
+        if self.job.objective.loop == "trainer" and self.autocast is not None:
+            outputs.logits = self.tape.to(outputs.logits, "float32")
+        return outputs
+
+    def _model(self, batch: Batch) -> Outputs:
+        tape = self.tape
+        hidden = self._last_hidden_state(batch)
+        fused = FUSED_LOSSES.get(self.job.objective.loss)
+        if fused is not None:
+            loss = fused(tape, hidden, self.network.head)
+            return Outputs(loss, loss, self._taken_cache())
+        logits = linear(tape, hidden, self.network.head)
+        if logits.storage is not None:
+            self.recorder.labels[logits.storage.index].component = "logits and loss"
+        return Outputs(causal_lm_loss(tape, logits, batch.labels), logits, self._taken_cache())
+
+    def _taken_cache(self) -> list[Kept]:
+        cache, self.tape.cache = self.tape.cache, []
+        return cache
+
+    def _last_hidden_state(self, batch: Batch) -> Tensor:
+        embedded = self.network.embed(self.tape, batch.tokens)
+        if self._input_requires_grad(embedded):
+            self.tape.capture(embedded, [])
+        return self.network.hidden_states(self.tape, self.regime, embedded)
+
+    def _input_requires_grad(self, embedded: Tensor) -> bool:
+        """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
+        checkpointed = self.job.checkpointing.mode != "none"
+        return self.job.adapter is not None and checkpointed and not embedded.requires_grad
+
+    def _backward(self, loss: Tensor, phase: str) -> None:
+        self.recorder.phase(phase)
+        buffers = self._hold(self.sharding.backward)
+        reduced = self._hold(self.sharding.gradients) if not self.reduced else []
+        self.reduced = [*self.reduced, *reduced]
+        self.recorder.component = "temporaries"
+        self.tape.enter_unit(0)
+        if self.job.precision.grad_scaler:
+            loss = self.tape.to(loss, loss.dtype)
+        Engine(self.tape).run(loss, self.tape.empty((1,), "float32", "ones"))
+        self.recorder.component = "activations"
+        loss.node = None
+        self._release(buffers)
+
+    def _optimize(self, phase: str) -> None:
+        recorder = self.recorder
+        recorder.phase(phase)
+        if self.job.objective.max_grad_norm:
+            count = sum(parameter.multiplicity for parameter in self.trainable)
+            label = Label("gradient norms", "temporaries", "float32", ())
+            recorder.free(recorder.allocate_many(SCALAR, count + 2, label), count + 2)
+        self._release(self._hold(self._step_temporaries()))
+        self._release(self.reduced)
+        self.reduced = []
+
+    def _step_temporaries(self) -> Sequence[Tensors]:
+        if self.sharding.optimizer:
+            return self.sharding.optimizer
+        rule = optimizers.rule_for(self.job.optimizer)
+        if rule is None or self.sharding.consumes_gradients:
+            return ()
+        found = optimizers.temporaries(rule, self.groups)
+        return [Tensors("temporaries", size, count) for size, count in found]
+
+    def _hold(self, tensors: Sequence[Tensors]) -> list[tuple[int, int]]:
+        """Allocate; returns what `_release` takes."""
+        return [
+            (
+                self.recorder.allocate_many(t.nbytes, t.count, Label(t.component, t.component, "uint8", (t.nbytes,))),
+                t.count,
+            )
+            for t in tensors
+            if t.nbytes
+        ]
+
+    def _release(self, held: Sequence[tuple[int, int]]) -> None:
+        for index, count in held:
+            self.recorder.free(index, count)

@@ -1,0 +1,278 @@
+"""The tape: executes operators on symbolic tensors and keeps what PyTorch would keep.
+
+It owns the modes that change what an operator does (autograd, autocast with its weight cache, activation
+checkpointing) and the units of repetition (layers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import NamedTuple
+
+from vramlint.memory.autograd import Backward, Edge, Gradients, Node
+from vramlint.memory.checkpoint import Frame
+from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.repetition import traced
+from vramlint.memory.tensor import Parameter, Shape, Storage, Tensor
+
+
+class Kept(NamedTuple):
+    """A tensor that outlives its layer (a cast weight, a cached key), and the unit that made it."""
+
+    tensor: Tensor
+    unit: int
+
+
+class Tape:
+    """State of one simulated process."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.grad_enabled = True
+        self.autocast: str | None = None
+        self.frame: Frame | None = None
+        """The checkpoint whose layer is running for the first time."""
+        self.unit = 0
+        """The unit (layer) that runs; 0 is everything outside of layers."""
+        self._unit_repeats = [1]
+        self._unit_positions: list[int | None] = [None]
+        self.gathered: Mapping[int | None, int] = {}
+        """Bytes of full parameters that each layer kind gathers while it runs."""
+        self.consumes_gradients = False
+        """Whether a complete gradient is reduced and freed at once."""
+        self._gathered: Storage | None = None
+        self._casts: dict[Parameter, Kept] = {}
+        self.cache: list[Kept] = []
+        """Keys and values that the model's outputs refer to."""
+        self._recomputing: Frame | None = None
+        self._sequence = 0
+
+    # ------------------------------------------------------------------ memory
+
+    def empty(self, shape: Shape, dtype: str, operator: str, component: str | None = None) -> Tensor:
+        """A new tensor with memory of its own."""
+        tensor = Tensor(shape, dtype, None)
+        label = Label(operator, component or self.recorder.component, dtype, shape)
+        tensor.storage = Storage(self.recorder, tensor.nbytes, label)
+        return tensor
+
+    def scratch(self, sizes: Sequence[int], operator: str) -> None:
+        """Memory of `sizes` bytes that a kernel holds only while it runs."""
+        held = [Storage(self.recorder, size, Label(operator, "temporaries", "uint8", (size,))) for size in sizes]
+        held.clear()
+
+    def became_gradient(self, tensor: Tensor) -> None:
+        """Count `tensor` as a parameter's gradient from its allocation on."""
+        if tensor.storage is not None:
+            self.recorder.labels[tensor.storage.index].component = "gradients"
+
+    # ------------------------------------------------------------------ graph
+
+    def node(self, inputs: Sequence[Tensor], backward: Backward) -> Node:
+        """A new node of the graph over `inputs`."""
+        self._sequence += 1
+        return Node(self._sequence, self.unit, tuple([_edge(tensor) for tensor in inputs]), backward)
+
+    def apply(
+        self,
+        operator: str,
+        inputs: Sequence[Tensor],
+        shape: Shape,
+        dtype: str,
+        backward: Backward,
+        *,
+        save: Sequence[Tensor] = (),
+        save_output: bool = False,
+        context: object = None,
+        component: str | None = None,
+    ) -> Tensor:
+        """Run one operator: allocate its output; when a gradient will be needed, save `save`.
+
+        Inputs are saved before the operator runs and the output after it, as VariableType does, which
+        decides where the recomputation of a checkpointed layer stops.
+        """
+        needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
+        node = self._record(inputs, backward, save, save_output, context) if needed else None
+        output = self.empty(shape, dtype, operator, component)
+        output.requires_grad = needed
+        if needed:
+            output.node = node
+            if save_output:
+                self._save_output(node, output)
+        return output
+
+    def _record(
+        self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], save_output: bool, context: object
+    ) -> Node | None:
+        if self._recomputing is not None:
+            if save:
+                self._recomputing.keep(save)
+            return None
+        node = self.node(inputs, backward)
+        node.context = context
+        if self.frame is None:
+            node.saved = tuple(save)
+        else:
+            node.frame, node.start, node.count = self.frame, self.frame.count, len(save) + save_output
+            self.frame.count += node.count
+        return node
+
+    def _save_output(self, node: Node | None, output: Tensor) -> None:
+        if self._recomputing is not None:
+            self._recomputing.keep((output,))
+        elif node is not None and node.frame is None:
+            node.saved = (*node.saved, _detached(output))
+
+    def view_node(self, x: Tensor, backward: Backward) -> Node | None:
+        """A node for a view of `x`, which saves nothing; None where no graph is kept."""
+        return None if self._recomputing is not None else self.node((x,), backward)
+
+    def capture(self, leaf: Tensor, gradients: Gradients) -> None:
+        """Make `leaf` require a gradient that ends up in `gradients`."""
+        leaf.requires_grad = True
+        leaf.node = self.node((), _capture)
+        leaf.node.context = gradients
+
+    # ------------------------------------------------------------------ modes
+
+    @contextmanager
+    def grad_mode(self, *, enabled: bool) -> Iterator[None]:
+        """torch.enable_grad / torch.no_grad."""
+        before, self.grad_enabled = self.grad_enabled, enabled
+        try:
+            yield
+        finally:
+            self.grad_enabled = before
+
+    @contextmanager
+    def autocasting(self, dtype: str | None) -> Iterator[None]:
+        """torch.autocast(dtype), or no autocast. The cache of cast weights ends with the outermost context."""
+        before, self.autocast = self.autocast, dtype
+        try:
+            yield
+        finally:
+            self.autocast = before
+            if before is None:
+                casts = list(self._casts.values())
+                self._casts.clear()
+                self.drop(casts)
+
+    @contextmanager
+    def recomputing(self, frame: Frame) -> Iterator[None]:
+        """Run a layer again for what it saves; no graph is kept."""
+        self._recomputing = frame
+        try:
+            with self.grad_mode(enabled=True), self.autocasting(frame.autocast):
+                yield
+        finally:
+            self._recomputing = None
+
+    # ------------------------------------------------------------------ autocast
+
+    def to(self, tensor: Tensor, dtype: str) -> Tensor:
+        """`tensor.to(dtype)`: itself if it has that dtype, else a copy."""
+        if tensor.dtype == dtype:
+            return tensor
+        out = self.apply("to", (tensor,), tensor.shape, dtype, _to_backward)
+        out.heads_first = tensor.heads_first
+        return out
+
+    def lower(self, tensor: Tensor) -> Tensor:
+        """Cast as autocast does for its lower-precision operators (matmul, linear, attention).
+
+        A trainable float32 leaf is cast once and cached until autocast ends; everything else is cast at
+        every use (torch 2.13 aten/src/ATen/autocast_mode.cpp, cached_cast).
+        """
+        dtype = self.autocast
+        if dtype is None or tensor.dtype == dtype or tensor.dtype not in ("float32", "bfloat16", "float16"):
+            return tensor
+        if not (isinstance(tensor, Parameter) and tensor.requires_grad and tensor.dtype == "float32"):
+            return self.to(tensor, dtype)
+        cached = self._casts.get(tensor)
+        if cached is None:
+            copy = self.apply("to", (tensor,), tensor.shape, dtype, _to_backward, component="autocast weight copies")
+            cached = self._casts[tensor] = Kept(copy, self.unit)
+        return cached.tensor
+
+    def upper(self, tensor: Tensor) -> Tensor:
+        """Cast as autocast does for its float32 operators (norms, softmax, pow, losses)."""
+        return self.to(tensor, "float32") if self.autocast is not None else tensor
+
+    def keep(self, tensor: Tensor) -> None:
+        """Keep a layer's key or value until `drop(tape.cache)`."""
+        self.cache.append(Kept(tensor, self.unit))
+
+    def drop(self, kept: list[Kept]) -> None:
+        """Empty `kept`, each layer's tensors in that layer's unit: they go as often as they came."""
+        unit = self.unit
+        kept.sort(key=attrgetter("unit"), reverse=True)
+        while kept:
+            if kept[-1].unit != self.unit:
+                self._switch(kept[-1].unit)
+            kept.pop()
+        if self.unit != unit:
+            self._switch(unit)
+
+    def drop_gradient(self, parameter: Parameter) -> None:
+        """`parameter.grad = None`, in every layer that the parameter stands for."""
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is not None and gradient.storage is not None:
+            gradient.storage.release(parameter.multiplicity)
+
+    # ------------------------------------------------------------------ repetition
+
+    def enter_unit(self, unit: int) -> None:
+        """Go on in `unit`: events recorded from here on happen as often as that unit is repeated.
+
+        Where parameters are sharded, the unit's are gathered now and until it is left.
+        """
+        self._gathered = None
+        self._switch(unit)
+        size = self.gathered.get(self._unit_positions[unit], 0)
+        if size:
+            self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
+
+    def _switch(self, unit: int) -> None:
+        self.unit = unit
+        self.recorder.repeat(self._unit_repeats[unit])
+
+    def repeat(self, count: int, layer: Callable[[Tensor, int], Tensor], hidden: Tensor) -> Tensor:
+        """Apply `count` layers of the same kind; `layer(x, position)` runs the traced layer of that position."""
+        for position, times in enumerate(traced(count)):
+            self._unit_repeats.append(times)
+            self._unit_positions.append(position)
+            self.enter_unit(len(self._unit_repeats) - 1)
+            hidden = layer(hidden, position)
+        self.enter_unit(0)
+        return hidden
+
+
+def _edge(tensor: Tensor) -> Edge | None:
+    if not tensor.requires_grad:
+        return None
+    if isinstance(tensor, Parameter):
+        tensor.pending += 1
+        return (tensor, 0, tensor.shape, tensor.dtype)
+    return None if tensor.node is None else (tensor.node, tensor.slot, tensor.shape, tensor.dtype)
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    """The same storage without the graph: a node that saves its own output must not hold itself."""
+    return Tensor(tensor.shape, tensor.dtype, tensor.storage)
+
+
+def _capture(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    node.context.extend(gradients)
+    return ()
+
+
+def _to_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    if gradient is None or edge is None:
+        return (None,)
+    out = tape.empty(gradient.shape, edge[3], "to")
+    out.heads_first = gradient.heads_first
+    return (out,)

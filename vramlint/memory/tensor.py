@@ -1,0 +1,144 @@
+"""Symbolic tensors: shape, dtype, storage. A storage's death is recorded when Python drops its last reference.
+
+Reference counting is what frees tensors in PyTorch's eager mode too, so an architecture that is written
+like the model's own forward has the model's own lifetimes.
+"""
+
+from __future__ import annotations
+
+import sys
+from math import prod
+from typing import TYPE_CHECKING
+
+from vramlint.job import DTYPE_BYTES
+from vramlint.memory.recorder import Label, Recorder
+
+if TYPE_CHECKING:
+    from vramlint.memory.autograd import Node
+
+Shape = tuple[int, ...]
+
+
+class Storage:
+    """Device memory behind one or several tensors."""
+
+    __slots__ = ("index", "recorder", "released")
+
+    def __init__(self, recorder: Recorder, nbytes: int, label: Label) -> None:
+        self.recorder = recorder
+        self.index = recorder.allocate(nbytes, label)
+        self.released = False
+
+    def __del__(self) -> None:
+        if not self.released:
+            self.recorder.free(self.index)
+
+    def release(self, count: int) -> None:
+        """Free now, `count` times."""
+        self.released = True
+        self.recorder.free(self.index, count)
+
+
+class Tensor:
+    """A tensor of known shape and dtype.
+
+    `view` is True when other tensor objects may share the storage (the autograd engine then never adds into
+    it). `heads_first` is True when a [B, heads, S, d] tensor lies in memory in that order, False when it is
+    a transposed view of [B, S, heads, d].
+    """
+
+    __slots__ = ("dtype", "heads_first", "node", "requires_grad", "shape", "slot", "storage", "view")
+
+    def __init__(self, shape: Shape, dtype: str, storage: Storage | None) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.storage = storage
+        self.requires_grad = False
+        self.node: Node | None = None
+        self.slot = 0
+        self.view = False
+        self.heads_first = False
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, unrounded."""
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def as_shape(self, shape: Shape) -> Tensor:
+        """A view of another shape: same storage, same place in the graph."""
+        out = Tensor(shape, self.dtype, self.storage)
+        out.requires_grad, out.node, out.slot = self.requires_grad, self.node, self.slot
+        out.view = True
+        return out
+
+
+class Parameter(Tensor):
+    """A leaf: a weight, its gradient, and how many like it the model has (layers repeat)."""
+
+    __slots__ = ("grad", "layer", "multiplicity", "name", "pending", "stored_tensors")
+
+    def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
+        super().__init__(shape, dtype, None)
+        self.name = name
+        self.requires_grad = trainable
+        self.multiplicity = multiplicity
+        self.grad: Tensor | None = None
+        self.pending = 0
+        """Uses in the graph whose gradient has not arrived yet."""
+        self.layer: int | None = None
+        """Position of the layer kind that it belongs to (first, middle, last); None outside layers."""
+        self.stored_tensors: tuple[int, ...] = (self.nbytes,)
+        """Bytes of each tensor that stores it (packed weight and quantization constants)."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on the device, unrounded; less than `nbytes` for a quantized weight."""
+        return sum(self.stored_tensors)
+
+
+def _references(tensor: Tensor) -> int:
+    return sys.getrefcount(tensor)
+
+
+def _storage_references(tensor: Tensor) -> int:
+    return sys.getrefcount(tensor.storage)
+
+
+def _calibrate() -> tuple[int, int]:
+    """Reference counts of a tensor that only one list slot holds, seen from inside a function.
+
+    Interpreters differ in how many references a call itself adds, so they are measured.
+    """
+    holder: list[Tensor | None] = [Tensor((1,), "float32", Storage(_silent(), 4, Label("", "", "float32", (1,))))]
+    return _probe(holder, 0)
+
+
+def _silent() -> Recorder:
+    recorder = Recorder()
+    recorder.begin("calibration")
+    recorder.close()
+    return recorder
+
+
+def _probe(holder: list[Tensor | None], position: int) -> tuple[int, int]:
+    tensor = holder[position]
+    assert tensor is not None  # noqa: S101  narrowing for the type checker; callers pass filled slots
+    return _references(tensor), _storage_references(tensor)
+
+
+_UNIQUE = _calibrate()
+
+
+def only_reference(holder: list[Tensor | None], position: int) -> bool:
+    """Whether nothing but `holder[position]` refers to that tensor and its storage.
+
+    The condition under which the autograd engine adds a second gradient in place (torch 2.13
+    torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace).
+    """
+    tensor = holder[position]
+    return tensor is not None and not tensor.view and _probe(holder, position) <= _UNIQUE

@@ -1,0 +1,152 @@
+"""Building a model's weights: dtype, freezing, adapters and quantization decided in one place.
+
+An architecture asks for parameters and linear layers by their names in transformers; what it gets back
+already knows whether it trains, how it is stored and whether an adapter sits on it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vramlint.job import Adapter, Job, Quantization
+from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
+from vramlint.memory.repetition import traced
+from vramlint.memory.sharding import engine_precision
+from vramlint.memory.tensor import Parameter, Shape
+
+NESTED_BLOCK = 256
+"""absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
+NF4_CODE_BYTES = 64
+NF4_OFFSET_BYTES = 4
+NESTED_MAP_BYTES = 1024
+"""The 256-entry float32 map of the second level, one for the whole model."""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """All parameters of the model as built, and what else lies beside them."""
+
+    parameters: list[Parameter] = field(default_factory=list)
+    buffers: list[tuple[int, int]] = field(default_factory=list)
+    """(bytes, count) of buffers and quantization constants that are no parameters."""
+    no_decay: set[int] = field(default_factory=set)
+    """ids of parameters in the weight-decay-free group of the Trainer (norms and biases)."""
+
+
+class Builder:
+    """Makes parameters for one job."""
+
+    def __init__(self, job: Job, default_targets: tuple[str, ...]) -> None:
+        self.adapter: Adapter | None = job.adapter
+        self.quantization: Quantization | None = job.quantization
+        self.inventory = Inventory()
+        self.default_targets = default_targets
+        self.multiplicity = 1
+        """How many layers the parameters made now stand for."""
+        self._layer: int | None = None
+        self.transformers = job.libraries.transformers
+        self._dtype = engine_precision(job)[0]
+        self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
+        if self.quantization is not None and self.quantization.double_quantization:
+            self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
+
+    def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
+        """A plain weight called `name` (without an adapter or quantization)."""
+        dtype = self._dtype
+        if self.quantization is not None and self.quantization.prepared_for_kbit:
+            dtype = "float32"
+        trainable = self.adapter is None and not any(pattern.search(name) for pattern in self._frozen)
+        original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
+        if self.adapter is None or not _saved(self.adapter, name):
+            return original
+        copy = Parameter(f"{name} (modules_to_save)", shape, dtype, trainable=True, multiplicity=self.multiplicity)
+        return self._add(copy, decay)
+
+    def norm(self, name: str, size: int) -> Parameter:
+        """A normalisation weight or bias."""
+        return self.parameter(name, (size,), decay=False)
+
+    def linear(self, name: str, n_in: int, n_out: int, *, bias: bool = False, head: bool = False) -> Weights:
+        """A linear layer. The output head is neither quantized nor reached by `all-linear`."""
+        quantized = self.quantization is not None and not head
+        if quantized:
+            weight = self._quantized(f"{name}.weight", (n_out, n_in))
+        else:
+            weight = self.parameter(f"{name}.weight", (n_out, n_in))
+        offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
+        compute = self.quantization.compute_dtype if quantized and self.quantization is not None else None
+        return Weights(weight, offset, self._adapter(name, n_in, n_out, head=head), compute)
+
+    def tied(self, weight: Parameter) -> Weights:
+        """An output head that shares the embedding's weight."""
+        return Weights(weight)
+
+    def buffer(self, nbytes: int) -> None:
+        """A registered buffer of every layer that the current parameters stand for."""
+        self.inventory.buffers.append((nbytes, self.multiplicity))
+
+    def layers(self, count: int) -> Iterator[int]:
+        """The positions of the traced layers among `count` of one kind, as in Tape.repeat.
+
+        What is built inside the loop belongs to the layer of that position.
+        """
+        for position, times in enumerate(traced(count)):
+            self._layer, self.multiplicity = position, times
+            yield position
+        self._layer, self.multiplicity = None, 1
+
+    def _add(self, parameter: Parameter, decay: bool) -> Parameter:
+        parameter.layer = self._layer
+        self.inventory.parameters.append(parameter)
+        if not decay:
+            self.inventory.no_decay.add(id(parameter))
+        return parameter
+
+    def _quantized(self, name: str, shape: Shape) -> Parameter:
+        quantization = self.quantization
+        assert quantization is not None  # noqa: S101  narrowing: the caller has checked it
+        weight = Parameter(name, shape, self._dtype, trainable=False, multiplicity=self.multiplicity)
+        elements = shape[0] * shape[1]
+        if quantization.kind == "int8":
+            weight.stored_tensors = (elements, 4 * shape[0])
+        else:
+            blocks = -(-elements // NF4_BLOCK)
+            constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
+            if quantization.double_quantization:
+                constants = (blocks, 4 * -(-blocks // NESTED_BLOCK), NF4_CODE_BYTES, NF4_OFFSET_BYTES)
+            weight.stored_tensors = (-(-elements // 2), *constants)
+        return self._add(weight, decay=True)
+
+    def _adapter(self, name: str, n_in: int, n_out: int, *, head: bool) -> LowRank | None:
+        adapter = self.adapter
+        if adapter is None or not _targets(adapter, self.default_targets, name, head=head):
+            return None
+        widen = adapter.autocast_adapter_dtype or self._dtype == "float32"
+        dtype = "float32" if widen else self._dtype
+        pair = [
+            self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
+            for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
+        ]
+        return LowRank(pair[0], pair[1], adapter.dropout)
+
+
+def _saved(adapter: Adapter, name: str) -> bool:
+    """Whether the parameter `name` is in a module that PEFT trains as a whole copy beside the frozen original."""
+    module = name.rpartition(".")[0]
+    return any(module == wanted or module.endswith(f".{wanted}") for wanted in adapter.modules_to_save)
+
+
+def _targets(adapter: Adapter, defaults: Sequence[str], name: str, *, head: bool) -> bool:
+    """Whether PEFT puts an adapter on the module `name` (peft 0.21 tuners/tuners_utils.py)."""
+    wanted = adapter.target_modules
+    if wanted == "all-linear":
+        return not head
+    if isinstance(wanted, str):
+        try:
+            return re.fullmatch(wanted, name) is not None
+        except re.error:
+            return False
+    names = defaults if wanted is None else wanted
+    return any(name == target or name.endswith(f".{target}") for target in names)
