@@ -1,0 +1,116 @@
+"""Which keys a configuration class accepts, in which releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vramlint.catalog.lines import lines
+from vramlint.catalog.versions import NEWEST, Version, at_least, version_of
+from vramlint.job import Libraries
+
+_FILE = "keys.tsv"
+
+_TRL_TRAINERS = (
+    "SFTConfig",
+    "DPOConfig",
+    "ORPOConfig",
+    "CPOConfig",
+    "KTOConfig",
+    "BCOConfig",
+    "GRPOConfig",
+    "RLOOConfig",
+    "RewardConfig",
+    "PRMConfig",
+    "PPOConfig",
+    "OnlineDPOConfig",
+    "XPOConfig",
+    "NashMDConfig",
+    "GKDConfig",
+)
+
+LIBRARIES = MappingProxyType(
+    {
+        "TrainingArguments": "transformers",
+        "Seq2SeqTrainingArguments": "transformers",
+        "BitsAndBytesConfig": "transformers",
+        "LoraConfig": "peft",
+        "ModelConfig": "trl",
+        **dict.fromkeys(_TRL_TRAINERS, "trl"),
+        "deepspeed": "deepspeed",
+    }
+)
+"""Every vocabulary with the library that defines it."""
+
+_BASES = MappingProxyType(
+    {"Seq2SeqTrainingArguments": "TrainingArguments", **dict.fromkeys(_TRL_TRAINERS, "TrainingArguments")}
+)
+
+
+class KeyHistory(NamedTuple):
+    """The life of one key."""
+
+    vocabulary: str
+    key: str
+    since: str
+    """The first release that has it; empty when the oldest release read has it."""
+    until: str
+    """The first release that lacks it; empty while the newest has it."""
+    renamed_to: str
+    """The key that took over."""
+    type: str
+    """The annotation in the newest release that has the key."""
+
+    def exists_in(self, version: Version) -> bool:
+        """Whether release `version` accepts the key."""
+        if self.since and not at_least(version, version_of(self.since)):
+            return False
+        return not self.until or not at_least(version, version_of(self.until))
+
+
+def lineage(vocabulary: str) -> Iterator[tuple[str, str]]:
+    """(library, class) of a vocabulary and of what it inherits from, nearest first."""
+    owner = vocabulary
+    while owner in LIBRARIES:
+        yield LIBRARIES[owner], owner
+        owner = _BASES.get(owner, "")
+
+
+def keys(vocabulary: str, version: Version) -> frozenset[str]:
+    """The keys that class `vocabulary` (or `deepspeed`: dotted paths) defines itself in release `version`."""
+    return frozenset(history.key for history in histories(vocabulary) if history.exists_in(version))
+
+
+def accepted_keys(vocabulary: str, libraries: Libraries = NEWEST) -> frozenset[str]:
+    """The keys that class `vocabulary` accepts, inherited ones included, under these releases."""
+    found: frozenset[str] = frozenset()
+    for library, owner in lineage(vocabulary):
+        found |= keys(owner, getattr(libraries, library))
+    return found
+
+
+def key_history(vocabulary: str, key: str) -> KeyHistory | None:
+    """The life of `key` in `vocabulary` or in what it inherits from; None when no release read has it."""
+    for _, owner in lineage(vocabulary):
+        for history in histories(owner, key):
+            return history
+    return None
+
+
+def histories(vocabulary: str, *key: str) -> Iterator[KeyHistory]:
+    """The lives of all keys that `vocabulary` itself ever had, or of the one named."""
+    if vocabulary == "deepspeed":
+        yield from _deepspeed(*key)
+        return
+    for columns in lines(_FILE).starting_with(vocabulary, *key):
+        yield KeyHistory(*columns)
+
+
+def _deepspeed(*key: str) -> Iterator[KeyHistory]:
+    from vramlint.catalog.deepspeed import all_deepspeed_keys, find_deepspeed_key  # noqa: PLC0415 - a file of its own
+
+    rows = [row for name in key if (row := find_deepspeed_key(name))] if key else all_deepspeed_keys()
+    for row in rows:
+        since = "" if row.since == "0.1.0" else row.since
+        yield KeyHistory("deepspeed", row.key, since, row.removed_in, "", row.type)
