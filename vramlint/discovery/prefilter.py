@@ -1,0 +1,105 @@
+"""Says from a file's bytes whether it can describe a training run, so that the rest is never parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+
+_GATES = (b"Trainer(", b"TrainingArguments(", b".backward(", b"deepspeed.initialize(")
+"""One of these is in every script that trains. Looked up first, for that is far faster than an expression."""
+
+_TRAINER_CALL = re.compile(
+    rb"(?<!class )(?<!def )(?<![\w.])(?:\w+\.)*"
+    rb"(?:\w*TrainingArguments|(?!BpeT|WordPieceT|WordLevelT|UnigramT)\w*Trainer)\((?!\.\.\.)"
+)
+"""Arguments and trainers of transformers, TRL and their like constructed. The excluded ones train tokenizers."""
+
+_LOOP = re.compile(rb"\.backward\(")
+_ENGINE = re.compile(rb"\bdeepspeed\.initialize\(")
+_SILENT = (b"#", b">>>", b"...")
+"""How a line begins that is a comment or part of a doctest."""
+
+_OPTIMIZER = re.compile(
+    rb"\b(?:optim\.\w+|\w*Adam\w*|Adafactor|SGD|RMSprop|Lion\w*|Muon\w*|\w*[Oo]ptimizers?\w*)\(|\bdeepspeed\.initialize\("
+)
+_OWN_TRAINER = re.compile(rb"(?m)^class \w*(?:Trainer|TrainingArguments)\b")
+_SCRIPT_BODY = re.compile(
+    rb"(?m)^(?:if __name__\b|(?:for|while|with)\b|(?!logger\b|warnings\b|register)[A-Za-z_][\w.]*\()"
+)
+"""Statements that run on their own: the main guard, a loop, a call that stands alone."""
+
+_DEEPSPEED_SURE = (b"zero_optimization", b"train_micro_batch_size_per_gpu", b"stage3_", b"offload_optimizer")
+_DEEPSPEED_HINTS = (
+    b"zero_",
+    b"micro_batch",
+    b"train_batch_size",
+    b"gradient_accumulation_steps",
+    b"gradient_clipping",
+    b"offload_param",
+    b"allgather_",
+    b"reduce_bucket_size",
+    b"wall_clock_breakdown",
+    b"steps_per_print",
+    b"loss_scale",
+    b"fp16",
+    b"bf16",
+    b"bfloat16",
+    b"activation_checkpointing",
+)
+"""Two of them make a DeepSpeed config, so that a misspelt key does not hide the file."""
+
+_ARGUMENTS = (b"per_device_train_batch_size", b"per_gpu_train_batch_size")
+_ARGUMENT_HINTS = (b"output_dir", b"learning_rate", b"num_train_epochs", b"gradient_accumulation_steps", b"max_steps")
+_MODEL_CONFIG = re.compile(rb"\"model_type\"\s*:")
+_TRAINER_STATE = b"log_history"
+"""In the trainer_state.json that a finished run leaves behind."""
+
+
+def may_train(form: str, data: bytes) -> bool:
+    """Whether a file of that form (python, json, yaml) can say something about a training run."""
+    return _TESTS[form](data)
+
+
+def _python(data: bytes) -> bool:
+    if not any(gate in data for gate in _GATES):
+        return False
+    trains = (
+        _is_called(_TRAINER_CALL, data)
+        or _is_called(_ENGINE, data)
+        or (_is_called(_LOOP, data) and _OPTIMIZER.search(data) is not None)
+    )
+    return trains and (_OWN_TRAINER.search(data) is None or _SCRIPT_BODY.search(data) is not None)
+
+
+def _is_called(call: re.Pattern[bytes], data: bytes) -> bool:
+    """Whether `call` stands in a line that is neither a comment nor part of a doctest."""
+    return any(
+        not data[data.rfind(b"\n", 0, match.start()) + 1 : match.end()].lstrip().startswith(_SILENT)
+        for match in call.finditer(data)
+    )
+
+
+def _json(data: bytes) -> bool:
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[" or _TRAINER_STATE in data:
+        return False
+    return _is_deepspeed(data) or _has_arguments(data) or bool(_MODEL_CONFIG.search(data))
+
+
+def _yaml(data: bytes) -> bool:
+    return _has_arguments(data) or any(key in data for key in _DEEPSPEED_SURE[:2])
+
+
+def _is_deepspeed(data: bytes) -> bool:
+    return any(key in data for key in _DEEPSPEED_SURE) or sum(key in data for key in _DEEPSPEED_HINTS) > 1
+
+
+def _has_arguments(data: bytes) -> bool:
+    return any(key in data for key in _ARGUMENTS) or (
+        _ARGUMENT_HINTS[0] in data and sum(key in data for key in _ARGUMENT_HINTS) > 1
+    )
+
+
+_TESTS: MappingProxyType[str, Callable[[bytes], bool]] = MappingProxyType(
+    {"python": _python, "json": _json, "yaml": _yaml}
+)

@@ -1,0 +1,1 @@
+"""Readers: one per written form, each from a `Document` to a tree of located values."""
