@@ -15,7 +15,7 @@ from vramlint.memory.architectures.family import CausalLM
 from vramlint.memory.autograd import Engine
 from vramlint.memory.ops import fused_loss
 from vramlint.memory.ops.linear import linear
-from vramlint.memory.ops.softmax import causal_lm_loss
+from vramlint.memory.ops.softmax import causal_lm_loss, causal_lm_loss_before_4_46, mark_logits
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.regime import Regime
 from vramlint.memory.sharding import Sharding, Tensors, engine_precision
@@ -24,6 +24,8 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
 
 SCALAR = 4
+SHARED_LOSS = (4, 46)
+"""Since then all causal models of transformers share one loss function (loss/loss_utils.py)."""
 FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
 """Losses that take the head's weight instead of logits, by Objective.loss."""
 
@@ -141,9 +143,13 @@ class Step:
             loss = fused(tape, hidden, self.network.head)
             return Outputs(loss, loss, self._taken_cache())
         logits = linear(tape, hidden, self.network.head)
-        if logits.storage is not None:
-            self.recorder.labels[logits.storage.index].component = "logits and loss"
-        return Outputs(causal_lm_loss(tape, logits, batch.labels), logits, self._taken_cache())
+        mark_logits(tape, logits)
+        if self.job.libraries.transformers >= SHARED_LOSS:
+            return Outputs(causal_lm_loss(tape, logits, batch.labels), logits, self._taken_cache())
+        if self.network.widens_logits:
+            logits = tape.to(logits, "float32")
+            mark_logits(tape, logits)
+        return Outputs(causal_lm_loss_before_4_46(tape, logits), logits, self._taken_cache())
 
     def _taken_cache(self) -> list[Kept]:
         cache, self.tape.cache = self.tape.cache, []

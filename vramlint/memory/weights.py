@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vramlint.job import Adapter, Job, Quantization
+from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
 from vramlint.memory.repetition import traced
 from vramlint.memory.sharding import engine_precision
@@ -48,6 +48,8 @@ class Builder:
         self._layer: int | None = None
         self.transformers = job.libraries.transformers
         self._dtype = engine_precision(job)[0]
+        self.width = DTYPE_BYTES[self._dtype]
+        """Bytes of an element in the dtype of the weights."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))

@@ -19,6 +19,8 @@ class CausalLM(Protocol):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]]
     """LoRA targets by `model_type` when none are given (peft 0.21 utils/constants.py)."""
+    widens_logits: ClassVar[bool]
+    """Whether the model's own loss, before transformers 4.46, made the logits float32."""
     embedding: Parameter
     head: Weights
 

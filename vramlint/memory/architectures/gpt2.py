@@ -47,6 +47,8 @@ class GPT2:
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt2": ("c_attn",)}
 
+    widens_logits: ClassVar[bool] = False
+
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "n_embd", "hidden_size", default=768)
         self.heads = number(config, "n_head", "num_attention_heads", default=12)

@@ -21,6 +21,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
+ROTARY_TABLES_UNTIL = (4, 41)
+"""Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+
 
 @dataclass(slots=True)
 class Layer:
@@ -46,6 +49,8 @@ class Llama:
         ("llama", "mistral", "qwen2", "qwen3"), ("q_proj", "v_proj")
     )
 
+    widens_logits: ClassVar[bool] = True
+
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size")
         self.heads = number(config, "num_attention_heads")
@@ -62,7 +67,11 @@ class Llama:
         build.buffer(4 * self.head_size // 2)
         self.embedding = build.parameter("model.embed_tokens.weight", (vocabulary, self.hidden))
         self.layers = []
+        limit = number(config, "max_position_embeddings", default=2048)
         for position in build.layers(self.count):
+            if build.transformers < ROTARY_TABLES_UNTIL:
+                build.buffer(build.width * limit * self.head_size)
+                build.buffer(build.width * limit * self.head_size)
             self.layers.append(self._layer(build, config, f"model.layers.{position}"))
         self.norm = build.norm("model.norm.weight", self.hidden)
         tied = bool(config.get("tie_word_embeddings", False))

@@ -37,6 +37,8 @@ class Phi3:
     # peft 0.21 has no default for phi3: LoraConfig without target_modules raises
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    widens_logits: ClassVar[bool] = True
+
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size")
         self.heads = number(config, "num_attention_heads")

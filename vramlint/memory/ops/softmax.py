@@ -77,10 +77,41 @@ def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """ForCausalLMLoss (transformers 5.23 loss/loss_utils.py): float32 logits, labels shifted by padding."""
     batch, length, vocabulary = logits.shape
     wide = tape.to(logits, "float32")
-    if wide.storage is not None:
-        tape.recorder.labels[wide.storage.index].component = "logits and loss"
+    mark_logits(tape, wide)
     padded = tape.empty((batch, length + 1), "int64", "pad")
     shifted = tape.empty((batch, length), "int64", "shifted labels")
     loss = cross_entropy(tape, wide.as_shape((batch * length, vocabulary)), shifted)
     del padded, labels
     return loss
+
+
+def causal_lm_loss_before_4_46(tape: Tape, logits: Tensor) -> Tensor:
+    """The loss inside each model's forward (transformers 4.45 models/llama/modeling_llama.py).
+
+    `logits[..., :-1, :].contiguous()` copies all logits.
+    """
+    batch, length, vocabulary = logits.shape
+    shifted = _shifted_copy(tape, logits)
+    labels = tape.empty((batch, length - 1), "int64", "shifted labels")
+    return cross_entropy(tape, shifted.as_shape((batch * (length - 1), vocabulary)), labels)
+
+
+def mark_logits(tape: Tape, logits: Tensor) -> None:
+    """Count a tensor as logits."""
+    if logits.storage is not None:
+        tape.recorder.labels[logits.storage.index].component = "logits and loss"
+
+
+def _shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
+    batch, length, vocabulary = logits.shape
+    shape = (batch, length - 1, vocabulary)
+    return tape.apply("contiguous", (logits,), shape, logits.dtype, _shifted_backward, component="logits and loss")
+
+
+def _shifted_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """The slice's gradient is padded: a zero-filled tensor of the full shape."""
+    (gradient,) = gradients
+    edge = node.edges[0]
+    if gradient is None or edge is None:
+        return (None,)
+    return (tape.empty(edge[2], gradient.dtype, "slice backward", "logits and loss"),)
