@@ -11,7 +11,9 @@ from types import MappingProxyType
 from vramlint.memory.architectures.family import CausalLM
 from vramlint.memory.architectures.gemma import Gemma
 from vramlint.memory.architectures.gpt2 import GPT2
+from vramlint.memory.architectures.gpt_neox import GPTNeoX
 from vramlint.memory.architectures.llama import Llama
+from vramlint.memory.architectures.opt import OPT
 from vramlint.memory.architectures.phi3 import Phi3
 
 FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
@@ -23,5 +25,7 @@ FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
         "phi3": Phi3,
         "gemma": Gemma,
         "gpt2": GPT2,
+        "gpt_neox": GPTNeoX,
+        "opt": OPT,
     }
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from vramlint.memory.ops.linear import Weights
+from vramlint.memory.ops.norm import layer_norm
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -51,3 +53,36 @@ def number(config: Config, *keys: str, default: int | None = None) -> int:
     if default is None:
         raise KeyError(keys[0])
     return default
+
+
+def ratio(config: Config, *keys: str, default: float) -> float:
+    """The first of `keys`, or of the same keys under `rope_parameters`, that the config gives as a number."""
+    nested = config.get("rope_parameters")
+    for source in (config, nested if isinstance(nested, Mapping) else {}):
+        for key in keys:
+            value = source.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+    return default
+
+
+def probability(config: Config, key: str, default: float = 0.0) -> float:
+    """A dropout probability."""
+    return ratio(config, key, default=default)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Weight and bias of nn.LayerNorm."""
+
+    weight: Parameter
+    bias: Parameter
+
+    @classmethod
+    def of(cls, build: Builder, name: str, size: int) -> LayerNorm:
+        """Build `name.weight` and `name.bias`."""
+        return cls(build.norm(f"{name}.weight", size), build.norm(f"{name}.bias", size))
+
+    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
+        """Normalise over the last dimension."""
+        return layer_norm(tape, x, self.weight, self.bias)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.memory.architectures.family import Config, number
+from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.norm import layer_norm
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 CAUSAL_BUFFERS_UNTIL = (5, 0)
@@ -23,21 +22,13 @@ CAUSAL_BUFFERS_UNTIL = (5, 0)
 
 
 @dataclass(slots=True)
-class Norm:
-    """Weight and bias of a layer norm."""
-
-    weight: Parameter
-    bias: Parameter
-
-
-@dataclass(slots=True)
 class Layer:
     """Weights of one block."""
 
-    ln_1: Norm
+    ln_1: LayerNorm
     c_attn: Weights
     attn_proj: Weights
-    ln_2: Norm
+    ln_2: LayerNorm
     c_fc: Weights
     mlp_proj: Weights
 
@@ -53,9 +44,9 @@ class GPT2:
         self.hidden = number(config, "n_embd", "hidden_size", default=768)
         self.heads = number(config, "n_head", "num_attention_heads", default=12)
         self.count = number(config, "n_layer", "num_hidden_layers", default=12)
-        self.attention_dropout = _probability(config, "attn_pdrop")
-        self.residual_dropout = _probability(config, "resid_pdrop")
-        self.embedding_dropout = _probability(config, "embd_pdrop")
+        self.attention_dropout = probability(config, "attn_pdrop", default=0.1)
+        self.residual_dropout = probability(config, "resid_pdrop", default=0.1)
+        self.embedding_dropout = probability(config, "embd_pdrop", default=0.1)
         self.activation = str(config.get("activation_function", "gelu_new"))
         limit = number(config, "n_positions", "max_position_embeddings", default=1024)
         vocabulary = number(config, "vocab_size", default=50257)
@@ -68,19 +59,16 @@ class GPT2:
                 build.buffer(limit * limit)
                 build.buffer(4)
             self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
-        self.ln_f = self._norm(build, "transformer.ln_f")
+        self.ln_f = LayerNorm.of(build, "transformer.ln_f", self.hidden)
         tied = bool(config.get("tie_word_embeddings", True))
         self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
 
-    def _norm(self, build: Builder, name: str) -> Norm:
-        return Norm(build.norm(f"{name}.weight", self.hidden), build.norm(f"{name}.bias", self.hidden))
-
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(
-            ln_1=self._norm(build, f"{name}.ln_1"),
+            ln_1=LayerNorm.of(build, f"{name}.ln_1", self.hidden),
             c_attn=build.linear(f"{name}.attn.c_attn", self.hidden, 3 * self.hidden, bias=True),
             attn_proj=build.linear(f"{name}.attn.c_proj", self.hidden, self.hidden, bias=True),
-            ln_2=self._norm(build, f"{name}.ln_2"),
+            ln_2=LayerNorm.of(build, f"{name}.ln_2", self.hidden),
             c_fc=build.linear(f"{name}.mlp.c_fc", self.hidden, inner, bias=True),
             mlp_proj=build.linear(f"{name}.mlp.c_proj", inner, self.hidden, bias=True),
         )
@@ -102,15 +90,15 @@ class GPT2:
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
         hidden = tape.repeat(self.count, layer, hidden)
-        return layer_norm(tape, hidden, self.ln_f.weight, self.ln_f.bias)
+        return self.ln_f(tape, hidden)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         residual = hidden
-        hidden = layer_norm(tape, hidden, w.ln_1.weight, w.ln_1.bias)
+        hidden = w.ln_1(tape, hidden)
         hidden = self._attention(tape, regime, w, hidden, mask)
         hidden = e.add(tape, hidden, residual)
         residual = hidden
-        hidden = layer_norm(tape, hidden, w.ln_2.weight, w.ln_2.bias)
+        hidden = w.ln_2(tape, hidden)
         hidden = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.c_fc)), w.mlp_proj)
         hidden = e.dropout(tape, hidden, self.residual_dropout)
         return e.add(tape, residual, hidden)
@@ -120,8 +108,3 @@ class GPT2:
         q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
         out = regime.attend(tape, q, k, v, mask, self.attention_dropout)
         return e.dropout(tape, linear(tape, out, w.attn_proj), self.residual_dropout)
-
-
-def _probability(config: Config, key: str) -> float:
-    value = config.get(key, 0.1)
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.memory.architectures.family import Config, number
+from vramlint.memory.architectures.family import Config, number, ratio
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
@@ -47,8 +47,7 @@ class Phi3:
         self.count = number(config, "num_hidden_layers")
         window = config.get("sliding_window")
         self.window = window if isinstance(window, int) else None
-        partial = config.get("partial_rotary_factor", 1.0)
-        self.rotated = int(self.head_size * partial) if isinstance(partial, int | float) else self.head_size
+        self.rotated = int(self.head_size * ratio(config, "partial_rotary_factor", default=1.0))
         build.buffer(4 * self.rotated // 2)
         build.buffer(4 * self.rotated // 2)
         vocabulary = number(config, "vocab_size")
