@@ -54,7 +54,7 @@ class Fix:
 
     steps: tuple[Step, ...]
     peak: int
-    """Re-estimated device_high after all steps, bytes."""
+    """Re-estimated device_low (allocated and outside torch) after all steps, bytes."""
     fits: bool
 
 
@@ -105,6 +105,12 @@ class JobReport:
     """(unknown fact, bytes of range that it causes)."""
     fits_on: tuple[str, ...] = ()
     """The smallest common GPUs that would do."""
+    kind: str = ""
+    """training, inference, library or data."""
+    gpu_origin: str = ""
+    """Who declared the GPU: `--gpu`, `# vramlint: gpu=`, a settings file."""
+    unresolved: tuple[str, ...] = ()
+    """Names of the facts that stay open and without which no figure, or only a bound, can be given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,9 @@ class Call:
     """Source text of the undecided branches that this call stands in; empty when it surely runs."""
     open_keywords: bool = False
     """True when a `**mapping` could not be seen through: absent keywords are then unknown, not default."""
+    from_command_line: bool = False
+    """True when a command-line parser builds the object (`HfArgumentParser`): `keywords` hold the file's own
+    defaults, what is absent has the library's, and the command line may override any of them."""
     bindings: tuple[Keyword, ...] = ()
     """Attributes assigned to the result later on (`args.fp16 = True`, `model.config.use_cache = False` as
     `config.use_cache`), in order; they override keywords."""
@@ -190,7 +193,8 @@ class Problem:
     """A file, or part of it, that could not be read: a syntax error, a duplicate key, a wrong encoding."""
 
     kind: str
-    """syntax-error, unreadable-file, duplicate-key, not-utf8, too-large, empty-file"""
+    """syntax-error, unreadable-file, unknown-form, duplicate-key, json-extension, not-utf8, too-large, empty-file,
+    bad-directive, bad-setting"""
     message: str
     place: Place
 

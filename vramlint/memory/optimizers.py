@@ -117,7 +117,7 @@ def shared_states(rule: Rule, parameters: Sequence[Parameter]) -> list[int]:
 
 def managed_states(rule: Rule, parameter: Parameter) -> int:
     """Bytes of states in managed memory: the driver may move them to the host under pressure."""
-    if not rule.paged or parameter.numel < PAGED_MINIMUM:
+    if not rule.paged or not parameter.requires_grad or parameter.numel < PAGED_MINIMUM:
         return 0
     return sum(parameter.numel * (4 if word == "fp32" else 1) for word in rule.states)
 

@@ -47,7 +47,6 @@ class Sharding:
     """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
     host: int = 0
     """Bytes of offloaded states in host memory."""
-    notes: tuple[str, ...] = ()
 
 
 def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tuple[int, int]]) -> Sharding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import Job
@@ -20,6 +20,7 @@ from vramlint.memory.weights import Builder
 
 PHASES = ("forward", "backward", "optimizer")
 """The phases of a step whose peaks are reported."""
+GIB = 1 << 30
 LARGEST = 12
 """How many of the largest tensors at the peak an estimate names."""
 
@@ -83,8 +84,19 @@ def _estimate(
         optimizer_states=_unrounded(persistent, "optimizer states") + _unrounded(persistent, "master weights"),
         saved_activations=_saved(timeline),
         host=sharding.host,
-        notes=sharding.notes,
+        notes=tuple(_notes(job, parameters)),
     )
+
+
+def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
+    rule = optimizers.rule_for(job.optimizer)
+    paged = 0 if rule is None else sum(optimizers.managed_states(rule, p) * p.multiplicity for p in parameters)
+    if paged:
+        yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
+    if job.adapter is not None and job.adapter.dora:
+        yield "DoRA's dense weight norms are not followed: the peak is higher"
+    if job.quantization is not None and job.quantization.kind == "int8":
+        yield "8-bit products are followed as 4-bit ones are: outlier columns and int8 inputs are left out"
 
 
 def _total(tensors: Iterable[Tensors]) -> int:

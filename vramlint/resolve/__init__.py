@@ -1,1 +1,45 @@
 """Join the facts of several files into runs: links, library defaults, catalog look-ups, jobs."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vramlint.resolve.context import Context
+
+if TYPE_CHECKING:
+    from vramlint.facts import Remark, Sheet
+    from vramlint.resolve.run import Run
+    from vramlint.resolve.versions import Requirement
+
+__all__ = ["Context", "resolve"]
+
+
+def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
+    """The runs that the sheets describe, in their order.
+
+    A script or TrainingArguments file that names a DeepSpeed JSON is one run with it; a data file that no other
+    file names is a run of kind `data` by itself. What several runs would remark on one file, only the first does.
+    """
+    from vramlint.resolve.checks import key_bounds  # noqa: PLC0415 - as below
+    from vramlint.resolve.links import join  # noqa: PLC0415 - the types of this package load without it
+    from vramlint.resolve.runs import run_of  # noqa: PLC0415 - as above
+    from vramlint.resolve.versions import find_versions  # noqa: PLC0415 - as above
+
+    others = {posixpath.normpath(sheet.path): sheet for sheet in sheets}
+    joined = [join(sheet, others, context) for sheet in sheets]
+    used = {item.deepspeed_path for item in joined if item.sheet.kind != "deepspeed-json"}
+    requirements: dict[str, tuple[Requirement, ...]] = {}
+    runs: list[Run] = []
+    said: set[Remark] = set()
+    for item in joined:
+        if item.sheet.kind == "deepspeed-json" and posixpath.normpath(item.sheet.path) in used:
+            continue
+        tables = item.sheet.tables if item.deepspeed is None else (*item.sheet.tables, ("deepspeed", item.deepspeed))
+        versions = find_versions(item.sheet.path, context, requirements, key_bounds(tables))
+        run = run_of(item, versions, context)
+        runs.append(replace(run, remarks=tuple(remark for remark in run.remarks if remark not in said)))
+        said.update(run.remarks)
+    return tuple(runs)

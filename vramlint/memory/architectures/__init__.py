@@ -15,6 +15,7 @@ from vramlint.memory.architectures.gpt_neox import GPTNeoX
 from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.architectures.opt import OPT
 from vramlint.memory.architectures.phi3 import Phi3
+from vramlint.memory.architectures.phi import Phi
 
 FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
     {
@@ -27,5 +28,6 @@ FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
         "gpt2": GPT2,
         "gpt_neox": GPTNeoX,
         "opt": OPT,
+        "phi": Phi,
     }
 )

@@ -1,0 +1,243 @@
+"""Holds one fact of `explain --format json` against the hand-read fact of an expected-facts file.
+
+The two vocabularies differ: `NAMES` maps the names, `ACCEPTED` the values. A value that one vocabulary spells and the
+other does not is widened here, in the open, never narrowed: an entry says which of our words a reader would
+take for the same thing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+Verdict = Literal["right", "wrong", "missing"]
+
+NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "method": "objective",
+        "model": "model",
+        "model_family": "model_type",
+        "finetune": "tuning",
+        "load_dtype": "load_dtype",
+        "train_precision": "precision",
+        "optimizer": "optimizer",
+        "micro_batch_size": "micro_batch_size",
+        "eval_micro_batch_size": "eval_micro_batch_size",
+        "grad_accum": "gradient_accumulation_steps",
+        "global_batch_size": "global_batch_size",
+        "max_seq_len": "sequence_length",
+        "packing": "packing",
+        "grad_checkpointing": "activation_checkpointing",
+        "attn_impl": "attention_implementation",
+        "quant_bits": "quantization_bits",
+        "quant_type": "quantization_type",
+        "double_quant": "double_quantization",
+        "quant_compute_dtype": "quantization_compute_dtype",
+        "lora_r": "lora_r",
+        "lora_alpha": "lora_alpha",
+        "lora_dropout": "lora_dropout",
+        "lora_targets": "lora_target_modules",
+        "modules_to_save": "lora_modules_to_save",
+        "use_dora": "use_dora",
+        "fused_ce": "fused_loss",
+        "torch_compile": "torch_compile",
+        "parallelism": "parallelism",
+        "n_gpus": "world_size",
+        "n_nodes": "nodes",
+        "zero_stage": "zero_stage",
+        "offload_optimizer": "offload_optimizer",
+        "offload_param": "offload_parameters",
+        "reduce_bucket_size": "reduce_bucket_size",
+        "allgather_bucket_size": "allgather_bucket_size",
+        "prefetch_bucket_size": "prefetch_bucket_size",
+        "param_persistence_threshold": "parameter_persistence_threshold",
+        "max_live_parameters": "max_live_parameters",
+        "sub_group_size": "sub_group_size",
+        "gather_16bit_on_save": "gather_16bit_on_save",
+        "fsdp": "fsdp",
+    }
+)
+"""Expected name -> our fact name. A name that is absent here counts as missing."""
+
+_ADAMW = frozenset({"adamw_torch", "adamw", "adam", "torch.optim.adamw", "torch.optim.adam"})
+_FUSED = frozenset({"adamw_torch_fused"})
+_DEEPSPEED_ADAM = frozenset({"deepspeed_adamw", "deepspeed.fusedadam"})
+_CPU_ADAM = frozenset({"deepspeed_cpu_adam", "deepspeedcpuadam"})
+_BNB_8BIT = frozenset({"adamw_bnb_8bit", "adamw_8bit"})
+_SFT = frozenset({"sft", "causal-lm", "clm"})
+_MASTER_WEIGHTS = {kind: frozenset({f"{kind}-mixed", f"{kind} with fp32 master"}) for kind in ("bf16", "fp16")}
+_NO_FLASH = frozenset({"sdpa", "eager", "default"})
+_NONE = frozenset({"none", False})
+
+ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
+    {
+        "method": {
+            "sft": _SFT,
+            "pretrain": frozenset({"pretrain", "causal-lm", "clm"}),
+            "sft-seq2seq": frozenset({"seq2seq", "sft-seq2seq"}),
+            "sft-vlm": frozenset({"sft-vlm", "vlm"}) | _SFT,
+        },
+        "optimizer": {
+            "adamw_torch": _ADAMW,
+            "torch.optim.adamw": _ADAMW,
+            "adamw (torch)": _ADAMW,
+            # A DeepSpeed JSON's "AdamW" is DeepSpeed's own, on the CPU when the optimizer is offloaded.
+            "adamw": _ADAMW | _FUSED | _DEEPSPEED_ADAM | _CPU_ADAM,
+            "adam": _ADAMW | _FUSED | _DEEPSPEED_ADAM | _CPU_ADAM,
+            "adam (deepspeed adamw, fused)": _DEEPSPEED_ADAM,
+            "deepspeedcpuadam": _CPU_ADAM,
+            "torch.optim.adamw (fused)": _FUSED,
+            "adamw_8bit": _BNB_8BIT,
+            "adamw_bnb_8bit": _BNB_8BIT,
+            "bitsandbytes.optim.pagedadamw": frozenset({"paged_adamw_32bit", "paged_adamw"}),
+            "muon (matrices) + adamw (embeddings, head, scalars)": frozenset({"torch_muon", "muon", "deepspeed_muon"}),
+        },
+        "train_precision": {
+            "bf16 with fp32 master": _MASTER_WEIGHTS["bf16"],
+            "fp16 with fp32 master": _MASTER_WEIGHTS["fp16"],
+            "amp_bf16": frozenset({"bf16-mixed"}),
+            "none (no autocast)": frozenset({"fp32", "bf16-pure", "fp16-pure"}),
+        },
+        "attn_impl": {
+            "default (no flash)": _NO_FLASH,
+            "unfused (materialised scores)": frozenset({"eager"}),
+            "flash": frozenset({"flash_attention_2", "flash_attention_3"}),
+        },
+        "lora_targets": {
+            "all linear": frozenset({"all-linear"}),
+            "all-linear except lm_head": frozenset({"all-linear"}),  # PEFT's own all-linear leaves the output head out
+        },
+        "grad_checkpointing": {"full": frozenset({True}), "unsloth": frozenset({True})},
+        "offload_optimizer": {"none": _NONE, False: _NONE},
+        "offload_param": {"none": _NONE, False: _NONE},
+        "parallelism": {
+            "single process, layers split over visible gpus": frozenset({"device_map"}),
+            "ddp if world_size != 1, else device_map auto": frozenset({"ddp", "device_map"}),
+        },
+        "fsdp": {"full_shard": frozenset({"full_shard", "full_shard auto_wrap"})},
+    }
+)
+"""Expected name -> expected value -> our values that mean the same, all in canonical form."""
+
+LEFT_TO_TRAINER = frozenset({"auto", "auto (bf16 from the trainer)", "from the trainer"})
+"""Expected values that say: another file, the Trainer or the checkpoint decides. Right is to say `auto`, unknown, or
+the value that follows together with the reason that the key is auto."""
+
+_OPERATORS: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = MappingProxyType(
+    {
+        "<": lambda have, bound: have < bound,
+        "<=": lambda have, bound: have[: len(bound)] <= bound,
+        ">": lambda have, bound: have[: len(bound)] > bound,
+        ">=": lambda have, bound: have >= bound,
+        "==": lambda have, bound: have[: len(bound)] == bound,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one expected fact came out."""
+
+    name: str
+    verdict: Verdict
+    claimed: bool
+    """Wrong, and said to be written in the files."""
+    span_expected: bool
+    """Right, and the expected fact states the line that writes it."""
+    span_right: bool
+    expected: object
+    expected_line: int | None
+    ours: object
+    ours_line: int | None
+    origin: str
+
+
+def compare(
+    name: str, expected: Mapping[str, Any], fact: Mapping[str, Any] | None, versions: Mapping[str, str]
+) -> Outcome:
+    """One outcome.
+
+    - The expected value is unknown: right if we say unknown, give several values, only assume one or have no such
+      fact; else wrong.
+    - It is known: missing if we have no such fact or say unknown or several values; right if our value means the
+      same; else wrong.
+    - It depends on a library's version: the entry that holds for the version that `explain` states.
+
+    Args:
+        name: The expected vocabulary's name.
+        expected: Its row: `value`, `line`, `origin`.
+        fact: Our fact of the mapped name from `explain --format json`.
+        versions: Library -> version from the same output.
+    """
+    wanted = _choices(expected.get("value"), versions)
+    location = (fact or {}).get("location") or {}
+    values = [candidate["value"] for candidate in (fact or {}).get("candidates", ())]
+    origin = str((fact or {}).get("origin", ""))
+    left_open = bool(re.search(r"\bis auto\b", str((fact or {}).get("reason", ""))))
+    verdict = _verdict(name, wanted, [canonical(value) for value in values], origin, left_open)
+    line = expected.get("line")
+    stated = verdict == "right" and line is not None and expected.get("origin") == "explicit"
+    covered = bool(location) and int(location["line"]) <= int(line or 0) <= int(location["end_line"])
+    return Outcome(
+        name=name,
+        verdict=verdict,
+        claimed=verdict == "wrong" and origin == "written",
+        span_expected=stated,
+        span_right=stated and covered,
+        expected=expected.get("value"),
+        expected_line=line,
+        ours=values[0] if len(values) == 1 else values or None,
+        ours_line=location.get("line"),
+        origin=origin,
+    )
+
+
+def _verdict(name: str, wanted: Sequence[object], ours: Sequence[object], origin: str, left_open: bool) -> Verdict:
+    silent = len(ours) != 1 or origin == "unknown"
+    if None in wanted:
+        return "right" if silent or origin == "assumed" or ours[0] is None else "wrong"
+    if LEFT_TO_TRAINER.intersection(value for value in wanted if isinstance(value, str)):
+        return "right" if silent or left_open or ours[0] is None or ours[0] == "auto" else "wrong"
+    same = ACCEPTED.get(name, {})
+    accepted = frozenset().union(*({value} | same.get(value, frozenset()) for value in wanted))
+    if silent:
+        # Several values that all mean the expected one are no doubt about it.
+        return "right" if ours and accepted.issuperset(ours) else "missing"
+    if ours[0] is None:
+        return "missing"
+    return "right" if ours[0] in accepted else "wrong"
+
+
+def canonical(value: object) -> object:
+    """A hashable form in which equal meanings are equal: folded strings, floats, sets of names."""
+    if isinstance(value, str):
+        return value.strip().casefold()
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return frozenset(map(canonical, value))
+    return repr(value)
+
+
+def _choices(value: object, versions: Mapping[str, str]) -> list[object]:
+    """The expected values that may hold at these versions; all of them when the versions do not decide."""
+    if not isinstance(value, dict):
+        return [canonical(value)]
+    holding = [canonical(result) for spec, result in value.items() if _holds(spec, versions)]
+    return holding or [canonical(result) for result in value.values()]
+
+
+def _holds(spec: str, versions: Mapping[str, str]) -> bool:
+    match = re.fullmatch(r"([a-z_-]+)\s*([<>=]+)\s*([\d.]+)", spec)
+    if not match or match[1] not in versions:
+        return False
+    return _OPERATORS[match[2]](_numbers(versions[match[1]]), _numbers(match[3]))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -1,0 +1,147 @@
+"""How fast vramlint is, beside a peer on the same machine in the same minutes.
+
+    python bench/speed.py [--json] [--rounds N] [--tree DIR]
+
+- `version_ratio`: `vramlint --version` over `python -c pass`
+- `script_ratio`: `vramlint` on one script of 300 lines over `python -c "import libcst"`
+- `tree_ratio`: `vramlint` on the sources of transformers over `ruff check --no-cache` on them
+
+Each ratio is one median over another, of runs that take turns, so that both sides see the same noise. The tree is
+`--tree`, else an installed transformers, else its wheel, which pip downloads and which is only unpacked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent / "data" / "finetune.py.txt"
+COMMANDS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Medians in seconds of one comparison, and their ratio."""
+
+    name: str
+    ours: float
+    peer: float
+    command: str
+    peer_command: str
+
+    @property
+    def ratio(self) -> float:
+        """Our median over the peer's."""
+        return self.ours / self.peer
+
+
+def once(command: Sequence[str]) -> float:
+    """Seconds of wall time of one run.
+
+    Raises:
+        RuntimeError: the command failed, by an exit status other than clean (0) or findings (1).
+    """
+    start = time.perf_counter()
+    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr.decode()[-500:]}")
+    return seconds
+
+
+def take_turns(name: str, ours: Sequence[str], peer: Sequence[str], rounds: int) -> Timing:
+    """Run both commands `rounds` times in turns, after one run each to warm the disk cache."""
+    once(ours)
+    once(peer)
+    pairs = [(once(ours), once(peer)) for _ in range(rounds)]
+    return Timing(
+        name,
+        statistics.median(pair[0] for pair in pairs),
+        statistics.median(pair[1] for pair in pairs),
+        " ".join((Path(ours[0]).name, *ours[1:])),
+        " ".join((Path(peer[0]).name, *peer[1:])),
+    )
+
+
+def tool(name: str) -> str:
+    """The command of this environment, else of the PATH.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    found = shutil.which(name, path=f"{COMMANDS}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        raise RuntimeError(f"{name} is not installed")
+    return found
+
+
+def transformers_sources(folder: Path) -> Path:
+    """An installed transformers' package folder, or its newest wheel's, unpacked into `folder`."""
+    spec = importlib.util.find_spec("transformers")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(spec.submodule_search_locations[0])
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "transformers"],
+        check=True,
+    )
+    with zipfile.ZipFile(next(folder.glob("transformers-*.whl"))) as wheel:
+        wheel.extractall(folder / "unpacked")
+    return folder / "unpacked" / "transformers"
+
+
+def measure(rounds: int, tree: Path | None) -> list[Timing]:
+    """All three comparisons."""
+    vramlint, ruff, python = tool("vramlint"), tool("ruff"), sys.executable
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        script = folder / "finetune.py"
+        shutil.copyfile(SCRIPT, script)
+        sources = tree or transformers_sources(folder)
+        return [
+            take_turns("version_ratio", [vramlint, "--version"], [python, "-c", "pass"], 4 * rounds),
+            take_turns(
+                "script_ratio", [vramlint, "--gpu", "rtx3090", str(script)], [python, "-c", "import libcst"], 2 * rounds
+            ),
+            take_turns(
+                "tree_ratio",
+                [vramlint, "--isolated", str(sources)],
+                [ruff, "check", "--no-cache", "--isolated", "--quiet", str(sources)],
+                rounds,
+            ),
+        ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="How fast vramlint is, beside a peer.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of the slowest comparison; the others do more")
+    parser.add_argument("--tree", type=Path, help="folder to lint instead of transformers' sources")
+    options = parser.parse_args(arguments)
+    timings = measure(options.rounds, options.tree)
+    if options.json:
+        ratios = {timing.name: round(timing.ratio, 3) for timing in timings}
+        print(json.dumps({**ratios, "timings": [asdict(timing) for timing in timings]}, indent=2))
+        return 0
+    for timing in timings:
+        print(
+            f"{timing.name:14} {timing.ratio:6.2f}   {timing.ours * 1000:7.0f} ms {timing.command[:60]}"
+            f"   {timing.peer * 1000:7.0f} ms {timing.peer_command[:60]}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import speed
+
+
+def test_take_turns_divides_medians() -> None:
+    timing = speed.take_turns("ratio", [sys.executable, "-c", "pass"], [sys.executable, "-c", "pass"], rounds=3)
+    assert timing.ratio == timing.ours / timing.peer
+    assert 0.1 < timing.ratio < 10
+    assert timing.command.endswith("-c pass")
+
+
+def test_a_failing_command_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="exited with 2"):
+        speed.once([sys.executable, "-c", "import sys; sys.exit(2)"])
+
+
+def test_json_has_the_three_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.py").write_text("x = 1\n", encoding="utf-8")
+    assert speed.main(["--json", "--rounds", "1", "--tree", str(tmp_path)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"version_ratio", "script_ratio", "tree_ratio"} <= report.keys()
+    assert all(report[name] > 0 for name in ("version_ratio", "script_ratio", "tree_ratio"))
+
+
+def test_script_has_the_length_that_it_is_named_for() -> None:
+    text = speed.SCRIPT.read_text(encoding="utf-8")
+    compile(text, "finetune.py", "exec")
+    assert 295 <= text.count("\n") <= 305

@@ -1,0 +1,56 @@
+"""Running the command line inside the test process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vramlint.__main__ import main
+
+SCRIPT = """\
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2", torch_dtype="float32")
+args = TrainingArguments(output_dir="out", per_device_train_batch_size=4, optim="adamw_torch", max_steps=10)
+Trainer(model=model, args=args, train_dataset=None).train()
+# vramlint: sequence-length=512
+"""
+"""Small, so that it is simulated quickly; does not fit 2 GiB."""
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def vramlint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in an empty folder; never with colour, never with the settings of the machine."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "VRAMLINT_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str) -> Result:
+        code = main(list(arguments))
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        assert "internal error" not in captured.err
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT, encoding="utf-8")
+    return path

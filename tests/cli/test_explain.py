@@ -1,0 +1,52 @@
+"""`vramlint explain FILE`."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+
+from tests.cli.conftest import Run
+
+
+def test_text(vramlint: Run, script: Path) -> None:
+    result = vramlint("explain", "train.py", "--gpu", "2GiB")
+    assert result.code == 0
+    assert result.out.startswith("train.py: does not fit: needs ")
+    for heading in ("facts", "versions", "phases, GiB", "states", "rules of thumb"):
+        assert f"\n{heading}\n" in result.out
+    assert "per_device_train_batch_size, train.py:4:" in result.out
+
+
+def test_json(vramlint: Run, script: Path) -> None:
+    content = json.loads(vramlint("explain", "train.py", "--format", "json", "--gpu", "2GiB").out)
+    schema = json.loads((files("vramlint") / "schemas" / "explain-1.json").read_text("utf-8"))
+    jsonschema.validate(content, schema)
+    (job,) = content["jobs"]
+    facts = {fact["name"]: fact for fact in job["facts"]}
+    assert (facts["micro_batch_size"]["value"], facts["micro_batch_size"]["location"]["line"]) == (4, 4)
+    assert facts["model"]["value"] == "openai-community/gpt2"
+    assert job["estimate"]["low"]["total_parameters"] == 124_439_808
+
+
+def test_a_config_alone(vramlint: Run, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": 4}')
+    content = json.loads(vramlint("explain", "ds.json", "--format", "json").out)
+    facts = {fact["name"]: fact["value"] for job in content["jobs"] for fact in job["facts"]}
+    assert facts["zero_stage"] == 2
+    assert facts["micro_batch_size"] == 4
+
+
+def test_a_file_that_tells_nothing(vramlint: Run, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"name": "no training"}')
+    result = vramlint("explain", "data.json")
+    assert result.code == 1
+    assert result.out == "data.json: no training run found\n"
+
+
+def test_a_file_that_is_not_there(vramlint: Run) -> None:
+    result = vramlint("explain", "absent.py")
+    assert result.code == 1
+    assert result.out.startswith("absent.py:1:1: ")

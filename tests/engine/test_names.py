@@ -1,0 +1,34 @@
+from tests.engine.builders import GPU, estimate, fact, place, run
+from vramlint.engine.expression import UNKNOWN
+from vramlint.engine.names import NAMES, Scope
+from vramlint.facts import Remark
+from vramlint.job import Adapter, Job, Model, Parallelism, Quantization, Zero
+
+
+def test_every_name_can_be_read() -> None:
+    job = Job(
+        Model("m", "llama"),
+        adapter=Adapter(),
+        quantization=Quantization(),
+        parallelism=Parallelism(2, "deepspeed", Zero()),
+        gpu=GPU,
+    )
+    subject = run(fact("bf16", True, line=1), jobs=(job,))
+    scope = Scope(subject, estimate(1), estimate(2), Remark("unknown-key", "a", "b", place(1)), 0.95)
+    always = {"true", "false", "null", "settings.headroom", "predicate.detail"}
+    for name in NAMES:
+        assert name.startswith("origin.") or name in always or Scope().lookup(name) is UNKNOWN
+        if not name.startswith(("facts.", "reason.", "versions.")):
+            assert scope.lookup(name) is not UNKNOWN, name
+    assert scope.lookup("facts.bf16") is True
+    assert scope.lookup("origin.bf16") == "written"
+    assert scope.lookup("reason.bf16") is UNKNOWN
+    assert scope.lookup("run.get") is UNKNOWN
+
+
+def test_a_job_value_on_which_the_jobs_differ_is_unknown() -> None:
+    jobs = (Job(Model("m", "llama")), Job(Model("m", "llama"), adapter=Adapter()))
+    scope = Scope(run(jobs=jobs))
+    assert scope.lookup("job.adapter.r") is UNKNOWN
+    assert scope.lookup("job.model.name") == "m"
+    assert scope.lookup("job.parallelism.zero.stage") is None

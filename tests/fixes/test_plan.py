@@ -1,0 +1,146 @@
+from dataclasses import replace
+
+import pytest
+
+from tests.engine.builders import GIB, GPU, run
+from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.findings import Fix
+from vramlint.fixes import plan
+from vramlint.fixes.moves import MOVES
+from vramlint.job import Batch, Gpu, Job, Model, Optimizer, Parallelism
+
+PARAMETERS = 1.5
+
+
+def simulate(job: Job) -> Estimate:
+    """A toy of the memory model: figures that behave like those of a model with 1.5 GiB parameters per byte of each."""
+    weights: float = 4 if job.precision.weights == "float32" else 2
+    trained = 0.02 if job.adapter else 1
+    if job.quantization:
+        weights = 0.6
+    states = {"adamw_bnb_8bit": 2, "paged_adamw_8bit": 1.9}.get(job.optimizer.name, 8)
+    zero = job.parallelism.zero
+    world = job.parallelism.world_size
+    shard = [1 / world if zero and zero.stage >= stage else 1 for stage in (1, 2, 3)]
+    activations: float = 6 * job.batch.micro_batch_size
+    activations *= 0.5 if job.precision.autocast else 1
+    activations *= 0.2 if job.checkpointing.mode != "none" else 1
+    model = PARAMETERS * (weights * shard[2] + trained * (4 * shard[1] + states * shard[0]))
+    size = int((model + activations) * GIB)
+    return Estimate(
+        "simulated", size, size, 0, "backward", (PhasePeak("backward", size, size),), (Amount("all", size),)
+    )
+
+
+def job(world_size: int = 1) -> Job:
+    parallelism = Parallelism(world_size, "ddp" if world_size > 1 else "none")
+    optimizer = Optimizer("adamw_torch_fused")
+    return Job(Model("m", "llama"), batch=Batch(8, 2048), gpu=GPU, optimizer=optimizer, parallelism=parallelism)
+
+
+def card(gib: float) -> Gpu:
+    return replace(GPU, usable_bytes=int(gib * GIB))
+
+
+def planned(subject: Job, gib: float, headroom: float = 1) -> Fix:
+    fix = plan(run(jobs=(subject,)), subject, card(gib), simulate, headroom=headroom)
+    assert fix is not None
+    return fix
+
+
+def test_a_job_that_fits_needs_no_plan() -> None:
+    assert plan(run(), job(), card(100), simulate) is None
+
+
+def test_the_same_global_batch_in_smaller_parts_comes_first_and_no_smaller_than_needed() -> None:
+    fix = planned(job(), 50)
+    assert [step.description for step in fix.steps] == ["micro batch size 4, 2 accumulation steps"]
+    assert fix.fits
+    assert fix.peak == int(48 * GIB)
+    assert fix.steps[0].saves == 24 * GIB
+    assert fix.steps[0].safe
+
+
+def test_changes_of_numerics_come_after_those_that_only_cost_time() -> None:
+    fix = planned(job(), 22)
+    assert [step.safe for step in fix.steps] == sorted((step.safe for step in fix.steps), reverse=True)
+    assert any("8-bit" in step.description for step in fix.steps)
+    assert not any("LoRA" in step.description for step in fix.steps)
+    assert fix.fits
+    assert fix.peak <= 22 * GIB
+
+
+def test_what_a_dearer_step_makes_unnecessary_is_dropped() -> None:
+    fix = planned(job(), 8)
+    assert any("LoRA" in step.description for step in fix.steps)
+    without = [step.description for step in fix.steps]
+    assert not any("8-bit AdamW" in words for words in without)
+
+
+@pytest.mark.parametrize("gib", [7, 9, 12, 15, 20, 25, 30, 40, 60])
+def test_every_step_is_needed_and_the_savings_add_up(gib: float) -> None:
+    subject = job()
+    fix = planned(subject, gib)
+    assert fix.fits
+    assert fix.peak <= gib * GIB
+    assert sum(step.saves for step in fix.steps) == simulate(subject).device_high - fix.peak
+
+
+def test_a_plan_leaves_headroom_where_it_can() -> None:
+    subject = job()
+    tight = planned(subject, 48)
+    roomy = planned(subject, 48, headroom=0.9)
+    assert tight.peak == 48 * GIB
+    assert roomy.peak <= 0.9 * 48 * GIB
+    least = planned(subject, 0.1).peak
+    only_just = planned(subject, least / GIB, headroom=0.9)
+    assert only_just.fits
+    assert only_just.peak == least
+
+
+def test_sharding_is_offered_to_runs_of_several_gpus_only() -> None:
+    several = job(world_size=8)
+    assert any("ZeRO" in step.description for step in planned(several, 20).steps)
+    assert not any("ZeRO" in step.description for step in planned(job(), 20).steps)
+
+
+def test_bf16_is_offered_to_gpus_that_compute_in_it_only() -> None:
+    old = replace(card(7), bf16=False)
+    fix = plan(run(), job(), old, simulate)
+    assert fix is None or not any("bf" in step.description for step in fix.steps)
+
+
+def test_where_nothing_fits_the_nearest_miss_is_shown() -> None:
+    fix = planned(job(), 1)
+    assert not fix.fits
+    assert fix.peak > 1 * GIB
+    assert fix.steps
+
+
+def test_an_architecture_that_cannot_be_simulated_gets_no_plan() -> None:
+    bounded = lambda job: replace(simulate(job), method="bounded")  # noqa: E731  # a test's one-liner
+    assert plan(run(), job(), card(1), bounded) is None
+
+
+def test_the_number_of_simulations_is_bounded() -> None:
+    calls = []
+
+    def counting(subject: Job) -> Estimate:
+        calls.append(subject)
+        return simulate(subject)
+
+    plan(run(), job(world_size=8), card(1), counting)
+    assert len(calls) <= 61
+
+
+def test_steps_are_said_in_the_files_own_words_where_a_writer_can() -> None:
+    write = lambda _run, changes: (", ".join(f"{key}={value}" for key, value in changes.items()), ())  # noqa: E731
+    fix = plan(run(), job(), card(50), simulate, write, headroom=1)
+    assert fix is not None
+    assert fix.steps[0].description == "micro_batch_size=4, gradient_accumulation_steps=2"
+
+
+def test_moves_are_ordered_by_price_and_named_once() -> None:
+    prices = [move.price for move in MOVES]
+    assert prices == sorted(prices)
+    assert len({move.name for move in MOVES}) == len(MOVES)

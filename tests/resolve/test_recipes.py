@@ -1,0 +1,100 @@
+"""Recipes: TrainingArguments, TRL and model keys in one flat YAML file."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.resolve.making import NEWEST, files, run
+from vramlint.facts import Sheet
+from vramlint.readers.yaml import read_yaml
+from vramlint.resolve import resolve
+from vramlint.surfaces import deepspeed_sheet, training_arguments_sheet
+from vramlint.text import Document, Place, Span
+from vramlint.values import Entry, Items, Scalar, Table, Value
+
+QLORA = """\
+model_name_or_path: mistralai/Mistral-7B-v0.1
+torch_dtype: bfloat16
+load_in_4bit: true
+use_peft: true
+max_length: 2048
+per_device_train_batch_size: 4
+output_dir: out
+dataset_mixer: x
+"""
+
+
+def sheet_of(text: str, path: str = "recipes/config.yaml") -> Sheet:
+    root = read_yaml(Document.of(path, text)).root
+    assert isinstance(root, Table)
+    return training_arguments_sheet(path, root, "training-args-yaml")
+
+
+def test_model_config_has_its_own_defaults() -> None:
+    found = run(sheet_of(QLORA + "packing: false\n"))
+    assert found.kind == "training"
+    says = {fact.name: fact.value for fact in found.facts}
+    assert (says["tuning"], says["quantization_type"], says["lora_r"], says["lora_alpha"]) == ("qlora", "nf4", 16, 32)
+    assert {job.batch.sequence_length for job in found.jobs} == {2048}
+    assert found.remarks == ()
+
+
+def test_recipe_without_a_model_is_data() -> None:
+    found = run(sheet_of("per_device_train_batch_size: 4\noutput_dir: out\n"))
+    assert (found.kind, found.jobs) == ("data", ())
+
+
+def test_close_misspelling_in_a_recipe() -> None:
+    (remark,) = run(sheet_of(QLORA + "gradient_acumulation_steps: 2\n")).remarks
+    assert (remark.kind, remark.suggestion) == ("unknown-key", "gradient_accumulation_steps")
+
+
+@pytest.mark.parametrize(("folder", "objective"), [("dpo", "dpo"), ("orpo", "orpo"), ("zephyr", "dpo")])
+def test_preference_objective_by_its_folder(folder: str, objective: str) -> None:
+    fact = sheet_of(QLORA + "beta: 0.1\n", f"recipes/{folder}/config_full.yaml").get("objective")
+    assert fact is not None
+    assert fact.value == objective
+
+
+PLACE = Place("ds.json", Span(1, 1, 1, 2))
+KEYS = (
+    "zero_optimization",
+    "stage",
+    "bf16",
+    "enabled",
+    "train_batch_size",
+    "offload_param",
+    "device",
+    "optimizer",
+    "x",
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 10**10), st.floats(), st.sampled_from(["auto", "cpu", ""])
+)
+
+
+def _values() -> st.SearchStrategy[Value]:
+    leaves: st.SearchStrategy[Value] = SCALARS.map(lambda value: Scalar(value, PLACE))
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3).map(lambda items: Items(tuple(items), PLACE)),
+            _tables(inner),
+        ),
+        max_leaves=12,
+    )
+
+
+def _tables(inner: st.SearchStrategy[Value]) -> st.SearchStrategy[Table]:
+    entries = st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=5)
+    return entries.map(lambda pairs: Table(tuple(Entry(key, PLACE, value) for key, value in pairs), PLACE))
+
+
+@given(_tables(_values()))
+@settings(max_examples=60, deadline=None)
+def test_any_tree_gives_a_run(table: Table) -> None:
+    sheets = [deepspeed_sheet("ds.json", table), training_arguments_sheet("a.yaml", table, "training-args-yaml")]
+    runs = resolve(sheets, files({}, versions=NEWEST))
+    assert {item.path for item in runs} <= {"ds.json", "a.yaml"}

@@ -1,0 +1,117 @@
+"""TrainingArguments in JSON and YAML, alignment-handbook recipes, and telling vocabularies apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from vramlint.facts import Sheet
+from vramlint.readers.json import read_json
+from vramlint.readers.yaml import read_yaml
+from vramlint.surfaces.keys import find_row, keys_saying
+from vramlint.surfaces.kinds import kind_of_table
+from vramlint.surfaces.training_arguments import training_arguments_sheet
+from vramlint.text import Document
+from vramlint.values import Table
+
+RECIPE = """\
+model_name_or_path: mistralai/Mistral-7B-v0.1
+torch_dtype: bfloat16
+attn_implementation: flash_attention_2
+load_in_4bit: true
+use_peft: true
+lora_r: 16
+lora_target_modules:
+- q_proj
+- v_proj
+bf16: true
+gradient_checkpointing: true
+gradient_checkpointing_kwargs:
+  use_reentrant: false
+max_seq_length: 2048
+per_device_train_batch_size: "4"
+output_dir: out
+deepspeed: ds.json
+"""
+
+
+def table_of(path: str, text: str) -> Table:
+    document = Document.of(path, text)
+    root = (read_json(document) if path.endswith(".json") else read_yaml(document)).root
+    assert isinstance(root, Table)
+    return root
+
+
+def sheet_of(path: str, text: str) -> Sheet:
+    table = table_of(path, text)
+    kind = kind_of_table(path, table)
+    assert kind is not None
+    return training_arguments_sheet(path, table, kind)
+
+
+def test_recipe() -> None:
+    sheet = sheet_of("config.yaml", RECIPE)
+    found = {fact.name: fact.value for fact in sheet.facts}
+    assert found == {
+        "model": "mistralai/Mistral-7B-v0.1",
+        "load_dtype": "bfloat16",
+        "attention_implementation": "flash_attention_2",
+        "quantization_bits": 4,
+        "tuning": "lora",
+        "lora_r": 16,
+        "lora_target_modules": ("q_proj", "v_proj"),
+        "bf16": True,
+        "activation_checkpointing": True,
+        "checkpointing_reentrant": False,
+        "sequence_length": 2048,
+        "micro_batch_size": 4,
+        "run_kind": "training",
+        "objective": "sft",
+    }
+    assert [(link.kind, link.target) for link in sheet.links] == [("deepspeed", "ds.json")]
+    place = next(fact.place for fact in sheet.facts if fact.name == "lora_r")
+    assert place is not None
+    assert place.span.line == 6
+
+
+def test_wrong_type_in_json() -> None:
+    sheet = sheet_of("args.json", '{"per_device_train_batch_size": "eight", "output_dir": "x"}')
+    (remark,) = sheet.remarks
+    assert (remark.kind, remark.subject) == ("wrong-type", "per_device_train_batch_size")
+    assert sheet.get("micro_batch_size") is None
+
+
+def test_inline_deepspeed() -> None:
+    sheet = sheet_of("a.json", '{"per_device_train_batch_size": 1, "deepspeed": {"zero_optimization": {"stage": 2}}}')
+    assert "deepspeed" in [name for name, _ in sheet.tables]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "kind"),
+    [
+        ("ds.json", '{"zero_optimization": {"stage": 2}}', "deepspeed-json"),
+        (
+            "ds.json",
+            '{"zero_optimisation": {"stage": 2}, "fp16": {"enabled": true}, "optimizer": {}}',
+            "deepspeed-json",
+        ),
+        ("ds.json", '{"train_micro_batch_size_per_gpu": 1, "autotuning": {}}', "deepspeed-json"),
+        ("neox.json", '{"zero_optimization": {"stage": 1}, "num_layers": 12}', None),
+        ("config.json", '{"model_type": "llama", "hidden_size": 64}', "model-config"),
+        ("args.json", '{"per_device_train_batch_size": 1}', "training-args-json"),
+        ("args.yml", "per_device_train_batch_size: 1", "training-args-yaml"),
+        ("factory.yaml", "finetuning_type: lora\nper_device_train_batch_size: 1", None),
+        ("axolotl.yml", "base_model: x\nmicro_batch_size: 1", None),
+        ("package.json", '{"name": "x", "version": "1"}', None),
+        ("tokenizer_config.json", '{"model_max_length": 512}', None),
+    ],
+)
+def test_kinds(path: str, text: str, kind: str | None) -> None:
+    assert kind_of_table(path, table_of(path, text)) == kind
+
+
+def test_key_table_both_ways() -> None:
+    row = find_row("training-arguments", "per_device_train_batch_size")
+    assert row is not None
+    assert row.fact == "micro_batch_size"
+    assert keys_saying("micro_batch_size", "deepspeed") == ("train_micro_batch_size_per_gpu",)
+    assert find_row("training-arguments", "learning_rate") is None

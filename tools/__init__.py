@@ -1,0 +1,1 @@
+"""What maintains the repository: set-up, generated pages, the catalog."""

@@ -1,0 +1,134 @@
+"""From one run to its findings and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from vramlint.catalog.gpus import CONTEXT_BYTES, smallest_gpus
+from vramlint.engine.causes import contributions
+from vramlint.engine.check import check
+from vramlint.engine.selection import RuleSet
+from vramlint.estimate import Estimate
+from vramlint.facts import FactValue
+from vramlint.findings import Finding, Fix, JobReport
+from vramlint.job import Gpu, Job
+from vramlint.resolve.run import Run
+from vramlint.text import Document, Edit
+
+
+class Simulate(Protocol):
+    """The memory model. Without `reserved` it leaves out the allocator, which takes most of its time."""
+
+    def __call__(self, job: Job, *, reserved: bool = True) -> Estimate:
+        """Peak memory of one GPU."""
+
+
+_WHY_SKIPPED = {
+    "inference": "generates only, no training step",
+    "library": "neither trains nor generates by itself",
+    "data": "a configuration without a training script: only its keys were checked",
+}
+
+_NO_UPPER_END = frozenset({"model", "micro_batch_size"})
+"""Facts that nothing bounds from above: without them the high end of the range says nothing."""
+
+
+def judge(
+    run: Run, rules: RuleSet, documents: Mapping[str, Document], simulate: Simulate, headroom: float, *, thumb: bool
+) -> tuple[tuple[Finding, ...], JobReport]:
+    """What the rules find in a run, and the report on it, with the rules of thumb if `thumb`."""
+    tensors = [simulate(job, reserved=False) for job in run.jobs]
+    estimates = _with_allocator(run.jobs, tensors, simulate)
+
+    def planner(subject: Run, job: Job, gpu: Gpu) -> Fix | None:
+        from vramlint.fixes.plan import plan  # noqa: PLC0415 - only a run that doesn't fit needs it
+
+        return plan(
+            subject,
+            job,
+            gpu,
+            lambda changed: simulate(changed, reserved=False),
+            lambda owner, changes: _write(owner, changes, documents),
+        )
+
+    findings = check(run, estimates, rules, planner, headroom)
+    report = _report(run, estimates)
+    return findings, replace(report, thumb=_thumb(run.jobs, estimates)) if thumb else report
+
+
+def _with_allocator(jobs: Sequence[Job], tensors: Sequence[Estimate], simulate: Simulate) -> tuple[Estimate, ...]:
+    """The estimates, those of both ends of the range with what the caching allocator makes of them."""
+    ordered = sorted(range(len(jobs)), key=lambda index: tensors[index].device_low)
+    ends = {*ordered[:1], *ordered[-1:]}
+    return tuple(simulate(job) if index in ends else tensors[index] for index, job in enumerate(jobs))
+
+
+def _write(
+    run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
+) -> tuple[str, tuple[Edit, ...]] | None:
+    from vramlint.surfaces.writing import write  # noqa: PLC0415 - only a run that doesn't fit needs it
+
+    written = write(changes, run.facts, run.anchor, documents)
+    return (written.description, written.edits) if written else None
+
+
+def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
+    low = min(estimates, key=lambda estimate: estimate.device_low, default=None)
+    high = max(estimates, key=lambda estimate: estimate.device_high, default=None)
+    if low is not None and low == high:
+        low = high
+    status, reason = _status(run, low, high)
+    return JobReport(
+        name=run.name,
+        path=run.path,
+        status=status,
+        reason=reason,
+        facts=run.facts,
+        low=low,
+        high=high,
+        gpu=run.gpu.name if run.gpu else None,
+        gpu_usable=run.gpu.usable_bytes if run.gpu else None,
+        versions=tuple((item.library, ".".join(map(str, item.version)), item.source) for item in run.versions),
+        contributions=tuple((name, size) for name, size in contributions(run, estimates) if size),
+        fits_on=_fits_on(high) if high and not run.gpu else (),
+        kind=run.kind,
+        gpu_origin=run.gpu_origin,
+        unresolved=run.unresolved,
+    )
+
+
+def _fits_on(high: Estimate) -> tuple[str, ...]:
+    """The smallest common devices; without a declared one the estimate lacks the CUDA context."""
+    return tuple(gpu.name for gpu in smallest_gpus(high.device_high + CONTEXT_BYTES))
+
+
+def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str, str]:
+    """checked, unresolved or skipped, with the reason. A range is judged; a mere lower bound only if it is too much."""
+    if run.kind in _WHY_SKIPPED and high is None:
+        return "skipped", _WHY_SKIPPED[run.kind]
+    reasons = [_why(run, name) for name in run.unresolved]
+    if low is None or high is None:
+        return "unresolved", "; ".join(reasons) or "no job could be built"
+    exceeds = run.gpu is not None and low.device_low > run.gpu.usable_bytes
+    if exceeds or not (_NO_UPPER_END & set(run.unresolved) or high.method != "simulated"):
+        return "checked", ""
+    return "unresolved", "; ".join(reasons) or "the figure is only a lower bound"
+
+
+def _why(run: Run, name: str) -> str:
+    fact = run.get(name)
+    reason = f" ({fact.reason})" if fact and fact.reason else ""
+    return f"{name.replace('_', ' ')} is not known{reason}"
+
+
+def _thumb(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> tuple[tuple[str, int, str], ...]:
+    """The rules of thumb for the job that needs the most."""
+    from vramlint.thumb import applicable  # noqa: PLC0415 - only `explain` shows them
+
+    if not estimates:
+        return ()
+    worst = max(range(len(jobs)), key=lambda index: estimates[index].device_high)
+    results = applicable(jobs[worst], estimates[worst].total_parameters)
+    return tuple((result.name, result.bytes, result.why) for result in results)

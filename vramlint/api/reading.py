@@ -1,0 +1,111 @@
+"""From one file's text to what its vocabularies say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from vramlint.facts import Sheet
+from vramlint.job import Gpu
+from vramlint.readers.comments import Directive, directives
+from vramlint.text import Document
+from vramlint.values import Plain, Problem, Reading, Table
+
+FORMS = MappingProxyType(
+    {
+        ".py": "python",
+        ".json": "json",
+        ".jsonc": "json",
+        ".hjson": "json",
+        ".yaml": "yaml",
+        ".yml": "yaml",
+    }
+)
+"""Written form by suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What one file says."""
+
+    sheets: tuple[Sheet, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    recognised: bool = True
+    """False for data files that are written in no vocabulary that vramlint knows."""
+
+
+def form_of(path: str) -> str:
+    """The written form of a file by its suffix, empty when it has none of them."""
+    dot = path.rfind(".")
+    return FORMS.get(path[dot:].lower(), "") if dot >= 0 else ""
+
+
+def read(document: Document, form: str, gpu: Gpu | None) -> Contents:
+    """The sheets of one file. Never raises on any content."""
+    if form == "python":
+        return _program(document, gpu)
+    return _data(document, form)
+
+
+def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:
+    """The directives in a file's comments, and those that are not understood."""
+    return directives(document, form) if form else ((), ())
+
+
+def probes(gpu: Gpu | None) -> Mapping[str, Plain]:
+    """Answers to what scripts ask torch about the device, as far as the declared GPU gives them."""
+    if gpu is None:
+        return {}
+    answers: dict[str, Plain] = {"torch.cuda.is_available()": True, "torch.cuda.is_bf16_supported()": gpu.bf16}
+    if gpu.compute_capability:
+        for index, part in enumerate(gpu.compute_capability):
+            answers[f"torch.cuda.get_device_capability()[{index}]"] = part
+    return answers
+
+
+def _program(document: Document, gpu: Gpu | None) -> Contents:
+    from vramlint.readers.python import read_program  # noqa: PLC0415 - LibCST is slow to import
+    from vramlint.surfaces import program_sheet  # noqa: PLC0415 - only needed after it
+
+    program, problems = read_program(document, probes(gpu))
+    return Contents((program_sheet(program),) if program else (), problems)
+
+
+def _data(document: Document, form: str) -> Contents:
+    reading = _tree(document, form)
+    if not isinstance(reading.root, Table):
+        return Contents((), reading.problems, recognised=reading.root is None)
+    sheet = _sheet(document.path, reading.root)
+    return Contents((sheet,) if sheet else (), reading.problems, recognised=sheet is not None)
+
+
+def _tree(document: Document, form: str) -> Reading:
+    if form == "yaml":
+        from vramlint.readers.yaml import read_yaml  # noqa: PLC0415 - PyYAML only for YAML
+
+        return read_yaml(document)
+    from vramlint.readers.json import read_json  # noqa: PLC0415 - not needed for scripts
+
+    return read_json(document)
+
+
+def _sheet(path: str, table: Table) -> Sheet | None:
+    from vramlint.surfaces.kinds import kind_of_table  # noqa: PLC0415 - not needed for scripts
+
+    kind = kind_of_table(path, table)
+    match kind:
+        case None:
+            return None
+        case "deepspeed-json":
+            from vramlint.surfaces.deepspeed import deepspeed_sheet  # noqa: PLC0415 - not needed for scripts
+
+            return deepspeed_sheet(path, table)
+        case "model-config":
+            from vramlint.surfaces.model_config import model_config_sheet  # noqa: PLC0415 - not needed for scripts
+
+            return model_config_sheet(path, table)
+        case _:
+            from vramlint.surfaces.training_arguments import training_arguments_sheet  # noqa: PLC0415 - not needed for scripts
+
+            return training_arguments_sheet(path, table, kind)

@@ -1,0 +1,43 @@
+"""What goes into the core: files as bytes, the outside world as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+def _no_file(path: str) -> bytes | None:
+    return None
+
+
+def _no_names(folder: str) -> Sequence[str]:
+    return ()
+
+
+def _no_root(path: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine that the command line declares. It wins over comments and settings."""
+
+    gpu: str = ""
+    """`rtx3090`, `h100x8`."""
+    gpus_per_node: int | None = None
+    nodes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What lies around the files."""
+
+    load: Callable[[str], bytes | None] = _no_file
+    """The content of a file that another file names; None when there is none or it can't be read."""
+    names: Callable[[str], Sequence[str]] = _no_names
+    """The names of the files in a folder."""
+    root: Callable[[str], str] = _no_root
+    """The folder above which no requirements are looked for, by the path of the checked file."""
+    hardware: Hardware = Hardware()
+    rules_of_thumb: bool = False
+    """Put the rules of thumb beside the figures."""

@@ -1,0 +1,239 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NoReturn
+
+from vramlint import __version__
+from vramlint.cli.errors import UsageError, did_you_mean
+
+COMMANDS = MappingProxyType(
+    {
+        "check": "check files and folders (what `vramlint PATHS` does)",
+        "explain": "everything known about the run in one file, and where each value comes from",
+        "rule": "list the rules, or print one",
+        "gpus": "list the GPUs of the catalog",
+        "models": "list the models of the catalog",
+    }
+)
+LEVELS = ("error", "warning", "info")
+CHECK_FORMATS = ("full", "concise", "json", "sarif", "github")
+TEXT_FORMATS = ("text", "json")
+
+_TAKES_VALUE = frozenset(
+    {
+        "--color",
+        "--config",
+        "--fail-on",
+        "--format",
+        "--gpu",
+        "--gpus-per-node",
+        "--ignore",
+        "--nodes",
+        "--output-file",
+        "--select",
+        "--stdin-filename",
+        "-o",
+    }
+)
+"""Options whose next word is their value, so that it isn't taken for a command."""
+
+
+def find_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that the first positional argument names, and the other arguments.
+
+    Without one, or when a file of that name exists, it is `check`.
+    """
+    skip = False
+    for position, word in enumerate(arguments):
+        if skip or (word.startswith("-") and word != "-"):
+            if word == "--":
+                break
+            skip = not skip and word in _TAKES_VALUE
+            continue
+        if word in COMMANDS and not os.path.isfile(word):
+            return word, [*arguments[:position], *arguments[position + 1 :]]
+        break
+    return "check", list(arguments)
+
+
+def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command.
+
+    Raises:
+        UsageError: an unknown option, a missing or a wrong value.
+    """
+    parser = _PARSERS[command]()
+    options, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        if not word.startswith("-"):
+            raise UsageError(f"unexpected argument {word!r}")
+        known = [option for action in parser._actions for option in action.option_strings]
+        raise UsageError(f"unknown option {word!r}{did_you_mean(word, known)}")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def _parser(command: str, description: str, usage: str) -> _Parser:
+    parser = _Parser(
+        prog="vramlint" if command == "check" else f"vramlint {command}",
+        description=description,
+        usage=usage,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"vramlint {__version__}")
+    parser.add_argument(
+        "--color",
+        type=one_of(("auto", "always", "never")),
+        default="auto",
+        metavar="WHEN",
+        help="auto, always or never",
+    )
+    return parser
+
+
+def one_of(choices: Iterable[str]) -> Callable[[str], str]:
+    """An argparse type that takes one of `choices` and suggests the nearest for anything else."""
+    known = tuple(choices)
+
+    def convert(text: str) -> str:
+        if text in known:
+            return text
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(known)}{did_you_mean(text, known)}")
+
+    return convert
+
+
+def _positive(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _check() -> _Parser:
+    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    parser = _parser(
+        "check",
+        f"Tell whether LLM training runs fit their GPUs, without running them.\n\ncommands:\n{commands}",
+        "vramlint [COMMAND] [OPTIONS] [PATHS]",
+    )
+    parser.epilog = "exit status: 0 clean, 1 findings at or above --fail-on, 2 wrong usage or an internal error"
+    parser.add_argument("paths", nargs="*", metavar="PATHS", help="files and folders, - for standard input; default: .")
+    _hardware(parser)
+    _settings(parser)
+    group = parser.add_argument_group("what to report")
+    group.add_argument(
+        "--select",
+        type=_words,
+        action="extend",
+        metavar="RULES",
+        help="only these rules: codes, names, code prefixes, ALL",
+    )
+    group.add_argument("--ignore", type=_words, action="extend", metavar="RULES", help="all but these rules")
+    group.add_argument(
+        "--fail-on",
+        type=one_of(LEVELS),
+        default=None,
+        metavar="LEVEL",
+        help="lowest severity that gives exit status 1; default: warning",
+    )
+    group.add_argument("--exit-zero", action="store_true", help="exit with 0 even when something was found")
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "--format", type=one_of(CHECK_FORMATS), default="full", metavar="FORMAT", help=", ".join(CHECK_FORMATS)
+    )
+    group.add_argument(
+        "-o", "--output-file", metavar="FILE", help="write the findings there instead of standard output"
+    )
+    group.add_argument("--stdin-filename", metavar="NAME", help="the name under which standard input is read")
+    group.add_argument(
+        "--force-exclude",
+        action="store_true",
+        help="treat named files like found ones: leave out what is excluded or trains nothing",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no summary")
+    group.add_argument("-v", "--verbose", action="store_true", help="say which files were read")
+    return parser
+
+
+def _explain() -> _Parser:
+    parser = _parser(
+        "explain",
+        "Print every fact about a run with its origin, and what its memory is made of.",
+        "vramlint explain [OPTIONS] FILE",
+    )
+    parser.add_argument(
+        "path", metavar="FILE", help="a script, DeepSpeed JSON or TrainingArguments file; - for standard input"
+    )
+    _hardware(parser)
+    _settings(parser)
+    parser.add_argument(
+        "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
+    )
+    parser.add_argument("-o", "--output-file", metavar="FILE", help="write there instead of standard output")
+    parser.add_argument("--stdin-filename", metavar="NAME", help="the name under which standard input is read")
+    return parser
+
+
+def _rule() -> _Parser:
+    parser = _parser("rule", "List the rules, or print the page of one.", "vramlint rule [OPTIONS] [NAME]")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="code or name: VRAM101, exceeds-gpu-memory")
+    parser.add_argument(
+        "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
+    )
+    _settings(parser)
+    return parser
+
+
+def _catalog(command: str) -> Callable[[], _Parser]:
+    def build() -> _Parser:
+        parser = _parser(
+            command,
+            f"List the {command.replace('gpus', 'GPUs')} that vramlint knows.",
+            f"vramlint {command} [OPTIONS] [PATTERN]",
+        )
+        parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="part of a name, or a glob")
+        parser.add_argument(
+            "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
+        )
+        return parser
+
+    return build
+
+
+def _hardware(parser: _Parser) -> None:
+    group = parser.add_argument_group("hardware")
+    group.add_argument("--gpu", metavar="NAME[xN]", help="the GPU, and how many: rtx3090, a100-80gb, h100x8, 24GiB")
+    group.add_argument("--gpus-per-node", type=_positive, metavar="N", help="GPUs of one machine")
+    group.add_argument("--nodes", type=_positive, metavar="N", help="machines of the run")
+
+
+def _settings(parser: _Parser) -> None:
+    group = parser.add_argument_group("settings")
+    group.add_argument("--config", metavar="FILE", help="a vramlint.toml or pyproject.toml; default: the nearest one")
+    group.add_argument("--isolated", action="store_true", help="read no settings file")
+
+
+_PARSERS: Mapping[str, Callable[[], _Parser]] = MappingProxyType(
+    {
+        "check": _check,
+        "explain": _explain,
+        "rule": _rule,
+        "gpus": _catalog("gpus"),
+        "models": _catalog("models"),
+    }
+)

@@ -1,0 +1,23 @@
+"""Where the text goes."""
+
+from __future__ import annotations
+
+import sys
+
+from vramlint.cli.errors import UsageError
+
+
+def write(text: str, path: str | None) -> None:
+    """Write to standard output, or to a file as UTF-8 with LF.
+
+    Raises:
+        UsageError: the file can't be written.
+    """
+    if path is None or path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,97 @@
+"""What `check` and `explain` share: settings, rules and files from disk, then the core."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
+from vramlint.cli.disk import load, names, repository
+from vramlint.cli.errors import UsageError
+from vramlint.cli.projects import Projects
+from vramlint.discovery import discover
+from vramlint.discovery.prefilter import may_train
+from vramlint.discovery.walk import FORMS, MAX_BYTES
+from vramlint.engine.selection import RuleSet, UnknownRuleError
+from vramlint.findings import Report
+from vramlint.values import Problem
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of checking some paths."""
+
+    report: Report
+    rules: RuleSet
+    """The rules that ran."""
+    fail_on: str
+    notes: tuple[str, ...]
+    """Lines for standard error."""
+
+
+def check_paths(options: Namespace, paths: Sequence[str], *, rules_of_thumb: bool = False) -> Outcome:
+    """Find the files behind `paths`, check them.
+
+    Raises:
+        UsageError: a settings file, a rule or a GPU that isn't as it should be.
+    """
+    projects = Projects(options)
+    hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes)
+    around = Surroundings(load, names, repository, hardware, rules_of_thumb)
+    found = _gather(options, paths, projects)
+    try:
+        report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
+        home = projects.settings_of(paths[0])
+        rules = projects.rules_of(home).choose(home.select, home.ignore, home.severity)
+    except (UnknownGpuError, UnknownRuleError) as error:
+        raise UsageError(str(error)) from None
+    report = replace(report, files_skipped=report.files_skipped + found.skipped)
+    return Outcome(report, rules, home.fail_on.value, found.notes)
+
+
+def all_rules(options: Namespace) -> RuleSet:
+    """Every rule of the project in the current folder."""
+    projects = Projects(options)
+    return projects.rules_of(projects.settings_of(os.curdir))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    files: tuple[SourceFile, ...]
+    problems: tuple[Problem, ...]
+    skipped: int
+    notes: tuple[str, ...]
+
+
+def _gather(options: Namespace, paths: Sequence[str], projects: Projects) -> _Found:
+    """All files; standard input for `-`. Each group of paths is walked under its own project's exclusions."""
+    files: dict[str, SourceFile] = {}
+    problems: list[Problem] = []
+    skipped = 0
+    force_exclude = getattr(options, "force_exclude", False)
+    if STDIN in paths:
+        file = _standard_input(options)
+        files[file.path] = file
+    for settings, group in projects.grouped(path for path in paths if path != STDIN):
+        found = discover(group, settings, force_exclude=force_exclude)
+        files |= {file.path: file for file in found.files}
+        problems += found.problems
+        skipped += found.skipped.total
+    kept = tuple(file for file in files.values() if not force_exclude or may_train(file.form, file.data))
+    problems = [replace(item, kind="unreadable-file") if item.kind == "unknown-form" else item for item in problems]
+    notes = [f"read {file.path}" for file in kept] if getattr(options, "verbose", False) else []
+    return _Found(kept, tuple(problems), skipped + len(files) - len(kept), tuple(notes))
+
+
+def _standard_input(options: Namespace) -> SourceFile:
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"standard input is larger than {MAX_BYTES // 1_000_000} MB")
+    name = options.stdin_filename or STDIN
+    form = FORMS.get(os.path.splitext(name)[1].lower()) or ("json" if data.lstrip()[:1] == b"{" else "python")
+    return SourceFile(name, form, data, explicit=True)

@@ -1,0 +1,221 @@
+"""Applying rules to one run: values in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from vramlint.catalog.gpus import smallest_gpus
+from vramlint.engine.causes import GIB, contributions, name_in_words, peak_labels
+from vramlint.engine.names import Scope
+from vramlint.engine.predicates import PREDICATES
+from vramlint.engine.rule import OPEN, PEAK, Rule
+from vramlint.engine.selection import RuleSet
+from vramlint.engine.template import Template
+from vramlint.estimate import Estimate
+from vramlint.facts import Fact, Remark
+from vramlint.findings import Finding, Fix, Label
+from vramlint.job import Gpu, Job
+from vramlint.resolve.run import Run
+from vramlint.text import Place, Span
+from vramlint.values import Problem
+
+Planner = Callable[[Run, Job, Gpu], Fix | None]
+"""`fixes.plan` with the simulator bound."""
+
+
+def check(
+    run: Run,
+    estimates: Sequence[Estimate],
+    rules: RuleSet,
+    planner: Planner | None = None,
+    headroom: float = 0.95,
+) -> tuple[Finding, ...]:
+    """What the rules find in one run.
+
+    Args:
+        run: the run, with its remarks.
+        estimates: those of `run.jobs`, in the same order; empty when nothing could be simulated.
+        rules: the rules that run.
+        planner: looks for the cheapest plan that fits; None to offer none.
+        headroom: fraction of the usable memory above which a run is close to the limit.
+    """
+    scope = Scope.of(run, estimates, headroom)
+    found: list[Finding] = []
+    silent: set[str] = set()
+    for rule in _by_precedence(rules.rules):
+        if rule.code in silent:
+            continue
+        finding = _of_run(rule, scope, estimates, planner)
+        if finding is not None:
+            found.append(finding)
+            silent.update(rule.supersedes)
+    # a rule that has spoken about the run's facts has nothing to add about the keys that say them
+    done = silent | {finding.code for finding in found}
+    for remark in run.remarks:
+        for rule in rules.rules:
+            if _reports(rule, remark) and rule.code not in done:
+                found.append(_of_remark(rule, replace(scope, remark=remark)))
+    return unique(found)
+
+
+def check_problems(problems: Iterable[Problem], rules: RuleSet) -> tuple[Finding, ...]:
+    """Findings for files, or parts of files, that could not be read."""
+    return check_remarks(
+        (Remark(problem.kind, problem.place.path, problem.message, problem.place) for problem in problems), rules
+    )
+
+
+def check_remarks(remarks: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
+    """Findings for remarks that belong to no run."""
+    return unique(
+        _of_remark(rule, Scope(remark=remark)) for remark in remarks for rule in rules.rules if _reports(rule, remark)
+    )
+
+
+def unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings without repetitions: several runs in one file may say the same."""
+    seen: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        seen.setdefault((finding.code, finding.message, finding.labels), finding)
+    return tuple(seen.values())
+
+
+def _by_precedence(rules: Iterable[Rule]) -> list[Rule]:
+    """Rules that silence others go first."""
+    return sorted(rules, key=lambda rule: (not rule.supersedes, rule.code))
+
+
+def _reports(rule: Rule, remark: Remark) -> bool:
+    return remark.kind in rule.on and _among(remark.vocabulary, rule.vocabularies)
+
+
+def _among(word: str, words: tuple[str, ...]) -> bool:
+    """Whether a rule's list takes the word: an empty list takes all, `!word` all but that word."""
+    if f"!{word}" in words:
+        return False
+    return word in words or all(other.startswith("!") for other in words)
+
+
+def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None) -> Finding | None:
+    run = scope.run
+    if run is None or run.kind not in rule.runs or (rule.when is None and not rule.predicate):
+        return None
+    if rule.when is not None and rule.when.evaluate(scope.lookup) is not True:
+        return None
+    if rule.predicate:
+        detail = PREDICATES[rule.predicate](scope)
+        if detail is None:
+            return None
+        scope = replace(scope, detail=detail)
+    about_memory = PEAK in rule.point
+    fix = _plan(run, estimates, planner) if rule.plan else None
+    larger = _larger_gpus(scope) if rule.plan and (fix is None or not fix.fits) else ()
+    notes = (*_lines(rule.notes, scope), *(_open_notes(run, estimates) if OPEN in rule.point else ()))
+    return Finding(
+        rule.code,
+        rule.name,
+        rule.severity,
+        rule.message.render(scope.lookup),
+        _labels(rule, scope, run),
+        notes,
+        (*_lines(rule.help, scope), *_remedies(rule), *larger),
+        fix,
+        scope.high if about_memory else None,
+        scope.low if about_memory and scope.low is not scope.high else None,
+    )
+
+
+def _of_remark(rule: Rule, scope: Scope) -> Finding:
+    remark = scope.remark
+    if remark is None:
+        raise ValueError("a remark rule was applied without a remark")
+    # a rule that looks at facts too words its message for them; the remark then speaks for itself
+    both = rule.when is not None or rule.predicate
+    return Finding(
+        rule.code,
+        rule.name,
+        rule.severity,
+        remark.message if both else rule.message.render(scope.lookup),
+        (Label(remark.place, f"did you mean `{remark.suggestion}`?" if remark.suggestion else "", primary=True),),
+        _lines(rule.notes, scope),
+        (*_lines(rule.help, scope), *_remedies(rule)),
+    )
+
+
+def _lines(templates: Iterable[Template], scope: Scope) -> tuple[str, ...]:
+    """The lines whose fields are all known: one that would say `unknown` says nothing."""
+    rendered = (template.render_known(scope.lookup) for template in templates)
+    return tuple(line for line in rendered if line)
+
+
+def _remedies(rule: Rule) -> tuple[str, ...]:
+    return tuple(f"{fix.description}{f' ({fix.cost})' if fix.cost else ''}" for fix in rule.fixes)
+
+
+def _labels(rule: Rule, scope: Scope, run: Run) -> tuple[Label, ...]:
+    labels: list[Label] = []
+    for name in rule.point:
+        if name == PEAK:
+            labels += peak_labels(run, scope.high) if scope.high else ()
+        elif name == OPEN:
+            labels += (_label(rule, scope, fact) for fact in map(run.get, run.open_facts) if fact and fact.place)
+        else:
+            fact = run.get(name)
+            labels += [_label(rule, scope, fact)] if fact and fact.place else []
+    distinct: dict[Place, Label] = {}
+    for label in labels:
+        distinct.setdefault(label.place, label)
+    if not distinct:
+        return (Label(run.anchor or top_of(run.path), primary=True),)
+    return tuple(replace(label, primary=index == 0) for index, label in enumerate(distinct.values()))
+
+
+def _label(rule: Rule, scope: Scope, fact: Fact) -> Label:
+    template = rule.labels.get(fact.name)
+    place = fact.place
+    if place is None:
+        raise ValueError(f"fact {fact.name} has no place to label")
+    if template is not None:
+        return Label(place, template.render(scope.lookup))
+    several = " or ".join(dict.fromkeys(str(candidate.value) for candidate in fact.candidates))
+    return Label(place, f"{name_in_words(fact.name)} may be {several}" if len(fact.candidates) > 1 else "")
+
+
+def _open_notes(run: Run, estimates: Sequence[Estimate]) -> tuple[str, ...]:
+    """What every open fact adds to the range, those that matter."""
+    return tuple(
+        f"{name_in_words(name)} is open{_reason(run.get(name))} and accounts for {size / GIB:.2f} GiB of the range"
+        for name, size in contributions(run, estimates)
+        if size
+    )
+
+
+def _reason(fact: Fact | None) -> str:
+    return f" ({fact.reason})" if fact is not None and fact.reason else ""
+
+
+def _plan(run: Run, estimates: Sequence[Estimate], planner: Planner | None) -> Fix | None:
+    """A plan for the job that needs the most: what fits it fits all.
+
+    The high end of a run with an unresolved value (a sequence as long as the model takes) is no run that anybody
+    means: a plan that doesn't even fit it is no advice.
+    """
+    if planner is None or run.gpu is None or not estimates:
+        return None
+    worst = max(range(len(estimates)), key=lambda index: estimates[index].device_high)
+    fix = planner(run, run.jobs[worst], run.gpu)
+    return None if fix is not None and run.unresolved and not fix.fits else fix
+
+
+def _larger_gpus(scope: Scope) -> tuple[str, ...]:
+    """Where no change is enough: the smallest devices on which the run fits as it is."""
+    if scope.high is None or scope.high.method != "simulated":
+        return ()
+    names = ", ".join(gpu.name for gpu in smallest_gpus(scope.high.device_high))
+    return (f"the smallest common GPUs on which it fits unchanged: {names}",) if names else ()
+
+
+def top_of(path: str) -> Place:
+    """The first character of a file, for findings that have no better place."""
+    return Place(path, Span(1, 1, 1, 1))

@@ -1,0 +1,193 @@
+"""The cheapest set of moves with which a job fits its GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vramlint.estimate import Estimate
+from vramlint.findings import Fix, Step
+from vramlint.fixes.moves import EXCLUSIVE, MOVES, Changes, Move, batch_facts, smaller_batch
+from vramlint.job import Gpu, Job
+from vramlint.resolve.run import Run
+from vramlint.text import Edit
+
+Simulate = Callable[[Job], Estimate]
+Writer = Callable[[Run, Changes], tuple[str, tuple[Edit, ...]] | None]
+"""Says changed facts in the vocabulary of the run's files: (description, edits), None where no file can say them."""
+
+MAX_SIMULATIONS = 60
+WORTH_SAYING = 2**26
+"""A move that takes less than this many bytes (64 MiB) off the peak is no advice."""
+BATCH_MOVE = "smaller-micro-batch"
+
+Chosen = tuple[Move, ...]
+
+
+@dataclass(slots=True)
+class _Search:
+    """Simulates sets of moves, each once."""
+
+    start: Job
+    gpu: Gpu
+    simulate: Simulate
+    limit: int
+    """Bytes of device memory to stay within."""
+    micro_batch_size: int = 1
+    """What `smaller-micro-batch` shrinks to."""
+    peaks: dict[tuple[tuple[str, ...], int], int | None] = field(default_factory=dict)
+
+    def job(self, chosen: Chosen) -> Job | None:
+        """The job after all moves, None when one of them does not apply after the others."""
+        job = self.start
+        for move in chosen:
+            if not move.applies(job, self.gpu):
+                return None
+            job = smaller_batch(job, self.micro_batch_size) if move.name == BATCH_MOVE else move.change(job)
+        return job
+
+    def peak(self, chosen: Chosen) -> int | None:
+        """Bytes of device memory after all moves, None if they don't go together or the budget is spent."""
+        key = (tuple(move.name for move in chosen), self.micro_batch_size)
+        if key not in self.peaks:
+            job = self.job(chosen) if len(self.peaks) < MAX_SIMULATIONS else None
+            self.peaks[key] = None if job is None else self.simulate(job).device_high
+        return self.peaks[key]
+
+    def fits(self, chosen: Chosen) -> bool:
+        """Whether the job after all moves stays within the limit."""
+        peak = self.peak(chosen)
+        return peak is not None and peak <= self.limit
+
+
+def plan(
+    run: Run, job: Job, gpu: Gpu, simulate: Simulate, write: Writer | None = None, headroom: float = 0.95
+) -> Fix | None:
+    """The cheapest plan found by which `job` fits `gpu`, or the one that comes nearest (`Fix.fits` says which).
+
+    Moves are taken in order of price until the job fits, then those that turn out unnecessary are dropped, the dearest
+    first. Every figure is of a simulation of the changed job. A plan leaves headroom, so that it doesn't trade a
+    misfit for a tight fit; where none does, one that just fits will do.
+
+    Args:
+        run: where the facts are written, for the wording and the edits.
+        job: the job to change.
+        gpu: the GPU to fit.
+        simulate: the memory model.
+        write: says changed facts in the vocabulary of the files; None to say them in words only.
+        headroom: fraction of the usable memory to stay within.
+
+    Returns:
+        None when the job fits already, when its architecture cannot be simulated or when no move helps.
+    """
+    before = simulate(job)
+    if before.device_high <= gpu.usable_bytes or before.method != "simulated":
+        return None
+    search = _Search(job, gpu, simulate, int(headroom * gpu.usable_bytes))
+    search.peaks[(), search.micro_batch_size] = before.device_high
+    chosen = _gather(search)
+    if not search.fits(chosen):
+        search.limit = gpu.usable_bytes
+        chosen = _gather(search)
+    if (search.peak(chosen) or 0) >= before.device_high:
+        return None
+    fits = search.fits(chosen)
+    if fits:
+        chosen = _prune(search, chosen)
+        chosen = _relax_batch(search, chosen)
+    else:
+        chosen = _without_idle(search, chosen)
+    steps = _steps(run, search, chosen, write)
+    peak = search.peak(chosen)
+    return Fix(steps, before.device_high if peak is None else peak, fits)
+
+
+def _gather(search: _Search) -> Chosen:
+    """Moves in order of price, until the job fits.
+
+    A move that makes no difference yet is taken too: with a later one (checkpointing, once the optimizer's states
+    no longer make the peak) it may. What stays unnecessary is dropped afterwards.
+    """
+    chosen: Chosen = ()
+    best = search.peak(chosen) or 0
+    for move in MOVES:
+        if search.fits(chosen):
+            break
+        candidate = (*_compatible(chosen, move), move)
+        peak = search.peak(candidate)
+        if peak is not None and peak <= best:
+            chosen, best = candidate, peak
+    return chosen
+
+
+def _compatible(chosen: Chosen, move: Move) -> Chosen:
+    """The chosen moves without those that `move` takes the place of."""
+    rivals = {name for names in EXCLUSIVE if move.name in names for name in names}
+    return tuple(other for other in chosen if other.name not in rivals)
+
+
+def _prune(search: _Search, chosen: Chosen) -> Chosen:
+    """Drop what is not needed, the dearest first; then the cheaper rival of a kept move, if it will do."""
+    for move in sorted(chosen, key=lambda move: -move.price):
+        without = tuple(other for other in chosen if other is not move)
+        if search.fits(without):
+            chosen = without
+    for move in chosen:
+        for rival in MOVES:
+            if rival.price < move.price and any({rival.name, move.name} <= names for names in EXCLUSIVE):
+                swapped = tuple(rival if other is move else other for other in chosen)
+                if search.fits(swapped):
+                    return swapped
+    return chosen
+
+
+def _without_idle(search: _Search, chosen: Chosen) -> Chosen:
+    """The moves without those that make no difference worth saying at the end."""
+    for move in sorted(chosen, key=lambda move: -move.price):
+        without = tuple(other for other in chosen if other is not move)
+        peak, least = search.peak(without), search.peak(chosen)
+        if peak is not None and least is not None and peak <= least + WORTH_SAYING:
+            chosen = without
+    return chosen
+
+
+def _relax_batch(search: _Search, chosen: Chosen) -> Chosen:
+    """Keep the micro batch as large as fits: its divisors from above."""
+    if all(move.name != BATCH_MOVE for move in chosen):
+        return chosen
+    size = search.start.batch.micro_batch_size
+    for divisor in (size // parts for parts in range(2, size) if size % parts == 0):
+        search.micro_batch_size = divisor
+        if search.fits(chosen):
+            return chosen
+    search.micro_batch_size = 1
+    return chosen
+
+
+def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> tuple[Step, ...]:
+    """The steps in order, each with what it takes off the peak after those before it."""
+    steps = []
+    final = search.job(chosen)
+    adapted = final is not None and final.adapter is not None
+    for index, move in enumerate(chosen):
+        before, after = search.peak(chosen[:index]), search.peak(chosen[: index + 1])
+        saves = 0 if before is None or after is None else before - after
+        job = search.job(chosen[:index])
+        changes = {} if job is None else _changes(move, job, search.micro_batch_size)
+        written = write(run, changes) if write else None
+        description, edits = written if written else (_in_words(move, changes), ())
+        cost = (adapted and move.cost_beside_adapter) or move.cost
+        steps.append(Step(description, saves, cost, move.safe, edits))
+    return tuple(steps)
+
+
+def _changes(move: Move, job: Job, micro_batch_size: int) -> Changes:
+    return batch_facts(job, micro_batch_size) if move.name == BATCH_MOVE else move.facts(job)
+
+
+def _in_words(move: Move, changes: Changes) -> str:
+    if move.name != BATCH_MOVE:
+        return move.words
+    return (
+        f"micro batch size {changes['micro_batch_size']}, {changes['gradient_accumulation_steps']} accumulation steps"
+    )

@@ -1,0 +1,113 @@
+"""Reading and assigning attributes."""
+
+from __future__ import annotations
+
+from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.objects import (
+    NOT_GIVEN,
+    Attribute,
+    BoundMethod,
+    Choice,
+    Class,
+    Function,
+    Instance,
+    LibraryObject,
+    Object,
+)
+from vramlint.readers.python.probes import attribute_probe, library_default
+from vramlint.text import Place
+from vramlint.values import Name, Scalar, Unknown
+
+
+def get_attribute(machine: Machine, item: Object, name: str, site: Site) -> Object:
+    """`item.name`; an `Attribute` when only run time knows it."""
+    return each(lambda one: _get(machine, one, name, site), narrow(item, machine.path))
+
+
+def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
+    match item:
+        case Name():
+            return attribute_probe(machine, f"{item.qualified}.{name}", site.place)
+        case Instance():
+            return _of_instance(machine, item, name, site)
+        case Class():
+            member = item.member(name)
+            if isinstance(member, Function) and member.decorated_with("classmethod"):
+                return BoundMethod(member, item)
+            return member if member is not None else _of_base(item, name, site)
+        case LibraryObject():
+            return _of_library(machine, item, name, site)
+        case Scalar() if name in {"value", "name"}:
+            return item  # a member of an enum
+    return Attribute(item, name, site.place)
+
+
+def _of_base(item: Class, name: str, site: Site) -> Object:
+    """A class attribute that the file does not define: the library base's."""
+    names = [base for base in item.base_names() if "." in base]
+    return Name(f"{names[-1]}.{name}", site.place) if names else Unknown(f"{name} of {item.name}", site.place)
+
+
+def _of_instance(machine: Machine, item: Instance, name: str, site: Site) -> Object:
+    if name in item.state:
+        return narrow(item.state[name], machine.path)
+    if name == "__class__" and item.kind is not None:
+        return item.kind
+    member = item.kind.member(name) if item.kind else None
+    if member is None:
+        for origin in item.origins:
+            found = _of_library(machine, origin, name, site)
+            if not isinstance(found, Attribute):
+                return found
+        if item.kind is None:
+            return Unknown(f"command line: {name}", site.place)
+        return Attribute(item, name, site.place)
+    return _bound(machine, member, item, site)
+
+
+def _bound(machine: Machine, member: Object, owner: Object, site: Site) -> Object:
+    if not isinstance(member, Function) or member.decorated_with("staticmethod"):
+        return member
+    method = BoundMethod(member, owner)
+    if member.decorated_with("property", "cached_property"):
+        return machine.invoke(site.of(method, Arguments()))
+    return method
+
+
+def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) -> Object:
+    written = item.argument(name)
+    if written is not None and written is not NOT_GIVEN:
+        return narrow(written, machine.path)
+    member = item.local_class.member(name) if item.local_class else None
+    if member is not None:
+        return _bound(machine, member, item, site)
+    default = None if item.open else library_default(machine, item.callee, name, site.place)
+    return Attribute(item, name, site.place) if default is None else default
+
+
+def set_attribute(machine: Machine, item: Object, name: str, value: Object, place: Place) -> None:
+    """`item.name = value`."""
+    match item:
+        case Instance():
+            machine.journal.put(item.state, name, value)
+        case Class():
+            machine.journal.put(item.scope.state, name, value)
+        case LibraryObject():
+            machine.bind(item, name, value, place)
+        case Attribute():
+            _bind_path(machine, item, name, value, place)
+        case Choice():
+            # each of the possible objects takes the value, whichever it turns out to be
+            for option, _ in item.options:
+                set_attribute(machine, option, name, value, place)
+
+
+def _bind_path(machine: Machine, item: Attribute, name: str, value: Object, place: Place) -> None:
+    parts = [name, item.name]
+    receiver = item.receiver
+    while isinstance(receiver, Attribute):
+        parts.append(receiver.name)
+        receiver = receiver.receiver
+    if isinstance(receiver, LibraryObject):
+        machine.bind(receiver, ".".join(reversed(parts)), value, place)

@@ -1,0 +1,206 @@
+"""Making calls: the file's own code in place, known functions by their result, everything else as a recorded call."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from vramlint.readers.python.choices import choose, narrow
+from vramlint.readers.python.classes import construct
+from vramlint.readers.python.commandline import dataclass_parser_method, parser_method
+from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.functions import call_function
+from vramlint.readers.python.library import known_call
+from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.methods import mapping_method, sequence_method, text_method
+from vramlint.readers.python.objects import (
+    NOT_GIVEN,
+    Attribute,
+    BoundMethod,
+    Choice,
+    Class,
+    DataclassParser,
+    Function,
+    Given,
+    Instance,
+    LibraryObject,
+    Mapping,
+    Object,
+    OptionParser,
+    Partial,
+    Scope,
+    Sequence,
+)
+from vramlint.readers.python.operators import reason_of
+from vramlint.readers.python.records import as_mapping
+from vramlint.values import Name, Scalar, Unknown
+
+_RETURN_SELF_WORDS = """
+    bfloat16 cpu cuda double eval float half requires_grad_ to train to_bettertransformer set_format
+"""
+_RETURN_SELF = frozenset(_RETURN_SELF_WORDS.split())
+"""Methods of a model that give back the model."""
+
+
+def evaluate_call(machine: Machine, node: cst.Call, scope: Scope) -> Object:
+    """The object that a call expression gives."""
+    place = machine.place(node)
+    method = _super_method(machine, node, scope)
+    callee = machine.evaluate(node.func, scope) if method is None else method
+    arguments = _arguments(machine, node, scope)
+    return invoke(machine, Site(callee, arguments, node, scope, place))
+
+
+def invoke(machine: Machine, site: Site) -> Object:
+    """Call `site.callee`."""
+    callee = narrow(site.callee, machine.path)
+    match callee:
+        case Choice():
+            return _each_callee(machine, callee, site)
+        case Name():
+            return _library(machine, callee.qualified, site)
+        case Function():
+            return call_function(machine, callee, site)
+        case BoundMethod():
+            return call_function(machine, callee.function, site, callee.owner)
+        case Class():
+            return construct(machine, callee, site)
+        case Partial():
+            joined = Arguments(
+                (*callee.args, *site.arguments.positional),
+                (*callee.keywords, *site.arguments.keywords),
+                site.arguments.open,
+            )
+            return invoke(machine, site.of(callee.target, joined))
+        case Attribute():
+            return _method(machine, callee, site)
+        case Instance():
+            member = callee.kind.member("__call__") if callee.kind else None
+            if isinstance(member, Function):
+                return call_function(machine, member, site, callee)
+        case LibraryObject():
+            return _record(machine, ".__call__", site, callee)
+    return site.unknown(reason_of(callee))
+
+
+def _each_callee(machine: Machine, callee: Choice, site: Site) -> Object:
+    results: list[tuple[Object, Tests]] = []
+    for option, tests in callee.options:
+        with machine.under(*tests):
+            results.append((invoke(machine, site.of(option)), tests))
+    return choose(results)
+
+
+def _library(machine: Machine, callee: str, site: Site) -> Object:
+    found = known_call(machine, callee, site)
+    return _record(machine, callee, site) if found is None else found
+
+
+def _record(machine: Machine, callee: str, site: Site, receiver: Object | None = None) -> LibraryObject:
+    arguments = site.arguments
+    return machine.emit(
+        LibraryObject(callee, arguments.positional, arguments.keywords, site.place, receiver, open=arguments.open)
+    )
+
+
+def _method(machine: Machine, method: Attribute, site: Site) -> Object:
+    """A method of a value that the file does not define."""
+    receiver, name = method.receiver, method.name
+    found: Object | None = None
+    match receiver:
+        case Scalar():
+            found = text_method(name, receiver, site)
+        case Sequence():
+            found = sequence_method(machine, name, receiver, site)
+        case Mapping():
+            found = mapping_method(machine, name, receiver, site)
+        case OptionParser():
+            found = parser_method(machine, name, receiver, site)
+        case DataclassParser():
+            found = dataclass_parser_method(machine, name, receiver, site)
+        case Unknown() if name in {"endswith", "startswith"} and receiver.reason.startswith("command line argument"):
+            # whether a config file is named: the program is read as called without arguments
+            return Scalar(False, None, "environment")
+        case LibraryObject() if name == "to_dict":
+            return as_mapping(receiver, site)
+    if found is not None:
+        return found
+    made = _record(machine, f".{name}", site, receiver)
+    if name == "prepare" and made.args:  # accelerator.prepare gives back what it was given
+        return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
+    return receiver if name in _RETURN_SELF and isinstance(receiver, (LibraryObject, Choice)) else made
+
+
+def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | None:
+    """The method behind `super().name`, None for every other callee."""
+    target = node.func
+    if not (
+        isinstance(target, cst.Attribute)
+        and isinstance(target.value, cst.Call)
+        and isinstance(target.value.func, cst.Name)
+        and target.value.func.value == "super"
+    ):
+        return None
+    name = target.attr.value
+    invocation: Scope | None = scope
+    while invocation is not None and invocation.owner is None:
+        invocation = invocation.parent
+    if invocation is None or invocation.owner is None or invocation.self_object is None:
+        return Unknown(f"super().{name}")
+    for base in invocation.owner.ancestry()[1:]:
+        member = base.scope.state.get(name)
+        if isinstance(member, Function):
+            return BoundMethod(member, invocation.self_object)
+    if name.startswith("__"):
+        return Unknown(f"super().{name}")
+    return Attribute(invocation.self_object, name, machine.place(target))
+
+
+def _arguments(machine: Machine, node: cst.Call, scope: Scope) -> Arguments:
+    positional: list[Object] = []
+    keywords: list[Given] = []
+    origins: list[LibraryObject] = []
+    unseen = False
+    for argument in node.args:
+        value = narrow(machine.evaluate(argument.value, scope), machine.path)
+        if argument.star == "*":
+            elements = value.elements if isinstance(value, Sequence) else None
+            unseen = unseen or elements is None
+            positional += elements or ()
+        elif argument.star == "**":
+            more, complete = _spread(value)
+            written = {given.name for given in more}
+            keywords = [given for given in keywords if given.name not in written] + more
+            unseen = unseen or not complete
+            origins += [value.origin] if isinstance(value, Mapping) and value.origin else []
+        elif argument.keyword is not None:
+            keywords.append(Given(argument.keyword.value, value, machine.place(argument.keyword)))
+        else:
+            positional.append(value)
+    return Arguments(tuple(positional), tuple(keywords), unseen, tuple(origins))
+
+
+def _spread(value: Object) -> tuple[list[Given], bool]:
+    """The keywords of a `**mapping` and whether they are all of them."""
+    if isinstance(value, Mapping):
+        return [Given(key, slot.value) for key, slot in value.slots()], not value.open
+    if isinstance(value, Choice):
+        return _spread_choice(value)
+    return [], False
+
+
+def _spread_choice(value: Choice) -> tuple[list[Given], bool]:
+    """The keywords of one of several mappings."""
+    names: dict[str, None] = {}
+    complete = True
+    for option, _ in value.options:
+        complete = complete and isinstance(option, Mapping) and not option.open
+        if isinstance(option, Mapping):
+            names |= dict.fromkeys(key for key, _ in option.slots())
+    spread = []
+    for name in names:
+        parts = []
+        for option, tests in value.options:
+            slot = option.state.get(name) if isinstance(option, Mapping) else None
+            parts.append((NOT_GIVEN if slot is None else slot.value, tests))
+        spread.append(Given(name, choose(parts)))
+    return spread, complete

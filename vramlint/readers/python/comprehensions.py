@@ -1,0 +1,60 @@
+"""Comprehensions over known elements; over anything else their calls are seen once and the result is unknown."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from vramlint.readers.python.machine import Machine
+from vramlint.readers.python.objects import Mapping, Object, Scope, Sequence, Slot
+from vramlint.readers.python.targets import assign
+from vramlint.readers.python.truth import truth
+from vramlint.values import Scalar, Unknown
+
+MAX_ELEMENTS = 64
+"""More turns than this are not taken one by one."""
+
+Comprehension = cst.ListComp | cst.SetComp | cst.GeneratorExp | cst.DictComp
+
+
+def evaluate_comprehension(machine: Machine, node: Comprehension, scope: Scope) -> Object:
+    """The list or dict that a comprehension builds."""
+    inner = machine.new_scope(scope, "comprehension")
+    rows: list[tuple[Object, Object]] = []
+    complete = _turns(machine, node, node.for_in, inner, rows)
+    place = machine.place(node)
+    if not complete:
+        return Unknown("elements that only run time knows", place)
+    if isinstance(node, cst.DictComp):
+        if not all(isinstance(key, Scalar) for key, _ in rows):
+            return Unknown("keys that only run time knows", place)
+        return Mapping(
+            {str(key.value): Slot(key.place, value, key) for key, value in rows if isinstance(key, Scalar)}, place
+        )
+    return Sequence.of(tuple(value for _, value in rows), place)
+
+
+def _turns(
+    machine: Machine, node: Comprehension, loop: cst.CompFor, scope: Scope, rows: list[tuple[Object, Object]]
+) -> bool:
+    """Run one `for` of the comprehension; False when its elements or conditions are not known."""
+    source = machine.evaluate(loop.iter, scope)
+    elements = source.elements if isinstance(source, Sequence) else None
+    complete = elements is not None and len(elements) <= MAX_ELEMENTS
+    turns = elements if elements is not None and complete else (Unknown("element of a loop", machine.place(loop.iter)),)
+    for element in turns:
+        assign(machine, loop.target, element, scope)
+        kept = [truth(machine.evaluate(condition.test, scope)) for condition in loop.ifs]
+        if False in kept:
+            continue
+        complete = complete and None not in kept
+        if loop.inner_for_in is not None:
+            complete = _turns(machine, node, loop.inner_for_in, scope, rows) and complete
+        else:
+            rows.append(_row(machine, node, scope))
+    return complete and len(rows) <= MAX_ELEMENTS**2
+
+
+def _row(machine: Machine, node: Comprehension, scope: Scope) -> tuple[Object, Object]:
+    if isinstance(node, cst.DictComp):
+        return machine.evaluate(node.key, scope), machine.evaluate(node.value, scope)
+    return Scalar(None), machine.evaluate(node.elt, scope)

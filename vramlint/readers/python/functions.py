@@ -1,0 +1,115 @@
+"""Calls of the file's own functions: binding parameters and evaluating the body in place."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from vramlint.readers.python.choices import choose
+from vramlint.readers.python.classes import relabel
+from vramlint.readers.python.commands import command_default
+from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.machine import MAX_DEPTH, MAX_STEPS, MAX_VISITS, Arguments, Flow, Frame, Machine, Site
+from vramlint.readers.python.objects import OPEN, Function, Mapping, Object, Scope, Sequence, Slot
+from vramlint.values import Scalar, Unknown
+
+
+def define(
+    machine: Machine, node: cst.FunctionDef | cst.Lambda, scope: Scope, decorators: tuple[Object, ...]
+) -> Function:
+    """The function that a `def` or lambda makes, its defaults evaluated here and now."""
+    parameters = node.params
+    defaults = {
+        parameter.name.value: relabel(machine.evaluate(parameter.default, scope), "function-default")
+        for parameter in (*parameters.posonly_params, *parameters.params, *parameters.kwonly_params)
+        if parameter.default is not None
+    }
+    name = node.name.value if isinstance(node, cst.FunctionDef) else "a lambda"
+    owner = scope.owner if scope.kind == "class" else None
+    return Function(name, node, scope, defaults, tuple(machine.path), decorators, owner)
+
+
+def call_function(machine: Machine, function: Function, site: Site, owner: Object | None = None) -> Object:
+    """What a call returns: the returned object, or a choice when several returns are possible."""
+    if _is_left_out(machine, function, site, owner):
+        return site.unknown(f"result of {function.name}()")
+    function.called += 1
+    scope = machine.new_scope(function.scope, "function")
+    scope.owner, scope.self_object = function.owner, owner
+    _bind(machine, function, site, scope, owner)
+    body = function.node.body
+    if isinstance(function.node, cst.Lambda):
+        assert isinstance(body, cst.BaseExpression)  # noqa: S101 (a lambda's body is an expression by its grammar)
+        with machine.entering(Frame(function, len(machine.path))):
+            return machine.evaluate(body, scope)
+    frame = Frame(function, len(machine.path))
+    assert isinstance(body, cst.BaseSuite)  # noqa: S101 (a def's body is a suite by its grammar)
+    with machine.entering(frame), machine.under():
+        flow = machine.execute(body.body, scope)
+        rest: Tests = tuple(machine.path[frame.base :])
+    if frame.is_generator:
+        return site.unknown(f"items of {function.name}()")
+    return _result(frame, flow, rest, site)
+
+
+def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object | None) -> bool:
+    """Whether a call is not entered: recursion, a spent budget, or a spare entry point that only repeats `main()`."""
+    return (
+        any(frame.function is function for frame in machine.frames)
+        or len(machine.frames) >= MAX_DEPTH
+        or machine.steps > MAX_STEPS
+        or function.called >= MAX_VISITS
+        or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
+    )
+
+
+def _result(frame: Frame, flow: Flow, rest: Tests, site: Site) -> Object:
+    returns = list(frame.returns)
+    if flow is Flow.NEXT:
+        returns.append((Scalar(None, None, "computed"), rest))
+    if not returns:
+        return site.unknown(f"{frame.function.name}() raises")
+    return choose(returns)
+
+
+def _bind(machine: Machine, function: Function, site: Site, scope: Scope, owner: Object | None) -> None:
+    parameters = function.node.params
+    arguments = site.arguments
+    positional = list(arguments.positional)
+    if owner is not None:
+        positional.insert(0, owner)
+    named = {given.name: given for given in arguments.keywords}
+    for parameter in (*parameters.posonly_params, *parameters.params):
+        name = parameter.name.value
+        if positional:
+            value = positional.pop(0)
+        elif name in named:
+            value = named.pop(name).value
+        else:
+            value = _default(machine, function, parameter, arguments)
+        scope.state[name] = value
+    for parameter in parameters.kwonly_params:
+        name = parameter.name.value
+        given = named.pop(name, None)
+        scope.state[name] = given.value if given else _default(machine, function, parameter, arguments)
+    if isinstance(parameters.star_arg, cst.Param):
+        scope.state[parameters.star_arg.name.value] = Sequence.of(tuple(positional), site.place)
+    if parameters.star_kwarg is not None:
+        slots = {name: Slot(given.name_place, given.value) for name, given in named.items()}
+        extra = Mapping({**slots}, site.place)
+        if arguments.open:
+            extra.state[OPEN] = True
+        scope.state[parameters.star_kwarg.name.value] = extra
+
+
+def _default(machine: Machine, function: Function, parameter: cst.Param, arguments: Arguments) -> Object:
+    """What a parameter holds that no argument was passed for."""
+    name = parameter.name.value
+    place = machine.place(parameter.name)
+    if arguments.open:
+        return Unknown(f"parameter {name} of {function.name}", place)
+    setting = command_default(function, name)
+    if setting is not None:
+        return setting
+    if name in function.defaults:
+        return function.defaults[name]
+    return Unknown(f"parameter {name} of {function.name}", place)

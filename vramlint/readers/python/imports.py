@@ -1,0 +1,55 @@
+"""Imports: which qualified names the file's names stand for."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from vramlint.readers.python.machine import Flow, Machine
+from vramlint.readers.python.objects import Scope
+from vramlint.values import Name
+
+
+def dotted(node: cst.BaseExpression | None) -> str:
+    """`a.b.c` as text."""
+    parts: list[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if isinstance(node, cst.Name):
+        parts.append(node.value)
+    return ".".join(reversed(parts))
+
+
+def import_modules(machine: Machine, node: cst.Import, scope: Scope) -> Flow:
+    """`import a.b`, `import a.b as c`."""
+    for item in node.names:
+        module = dotted(item.name)
+        machine.imports[module] = None
+        place = machine.place(item.name)
+        if item.asname is not None and isinstance(item.asname.name, cst.Name):
+            _bind(machine, item.asname.name.value, Name(module, place), scope)
+        else:
+            top = module.partition(".")[0]
+            _bind(machine, top, Name(top, place), scope)
+    return Flow.NEXT
+
+
+def import_from(machine: Machine, node: cst.ImportFrom, scope: Scope) -> Flow:
+    """`from a.b import c as d`; relative modules keep their dots."""
+    module = "." * len(node.relative) + dotted(node.module)
+    if isinstance(node.names, cst.ImportStar):
+        machine.imports[f"{module}.*"] = None
+        machine.stars.append(module)
+        return Flow.NEXT
+    for item in node.names:
+        name = dotted(item.name)
+        qualified = f"{module}{name}" if module.endswith(".") else f"{module}.{name}"
+        machine.imports[qualified] = None
+        local = item.asname.name.value if item.asname and isinstance(item.asname.name, cst.Name) else name
+        _bind(machine, local, Name(qualified, machine.place(item.name)), scope)
+    return Flow.NEXT
+
+
+def _bind(machine: Machine, name: str, value: Name, scope: Scope) -> None:
+    owner = scope.outer_names.get(name, scope)
+    machine.journal.put(owner.state, name, value)

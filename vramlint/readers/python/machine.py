@@ -1,0 +1,191 @@
+"""The state of one reading: scopes, journal, undecided conditions, calls made, and the budget that bounds it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+import libcst as cst
+
+from vramlint.readers.python.conditions import Test, Tests
+from vramlint.readers.python.journal import Journal
+from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot
+from vramlint.readers.python.source import Source
+from vramlint.text import Place
+from vramlint.values import Plain, Unknown
+
+MAX_DEPTH = 10
+"""Calls of the file's own functions inside one another."""
+
+MAX_STEPS = 50_000
+"""Expressions and statements after which functions are no longer entered."""
+
+MAX_VISITS = 12
+"""Times that one function is entered."""
+
+MAX_CALLS = 5_000
+"""Library calls kept."""
+
+
+class Flow(Enum):
+    """How a block of statements ends."""
+
+    NEXT = "next"
+    RETURN = "return"
+    RAISE = "raise"
+    BREAK = "break"
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Evaluated arguments of a call."""
+
+    positional: tuple[Object, ...] = ()
+    keywords: tuple[Given, ...] = ()
+    open: bool = False
+    """A `*` or `**` argument could not be seen through."""
+    origins: tuple[LibraryObject, ...] = ()
+    """The objects whose attributes came in through `**vars(x)`."""
+
+    def get(self, name: str, position: int | None = None) -> Object | None:
+        """The argument of that name or position."""
+        for given in reversed(self.keywords):
+            if given.name == name:
+                return given.value
+        if position is not None and position < len(self.positional):
+            return self.positional[position]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A call about to be made: what is called, where it stands and with what."""
+
+    callee: Object
+    arguments: Arguments
+    node: cst.CSTNode
+    scope: Scope
+    place: Place
+
+    def first(self) -> Object:
+        """The first positional argument."""
+        return self.arguments.positional[0] if self.arguments.positional else self.unknown("no argument")
+
+    def unknown(self, reason: str) -> Unknown:
+        """The call's result when only run time knows it."""
+        return Unknown(reason, self.place)
+
+    def of(self, callee: Object, arguments: Arguments | None = None) -> Site:
+        """The same place, another callee."""
+        return Site(callee, self.arguments if arguments is None else arguments, self.node, self.scope, self.place)
+
+
+@dataclass(slots=True)
+class Frame:
+    """One invocation of a function of the file."""
+
+    function: Function
+    base: int
+    """Length of the path where the invocation began."""
+    returns: list[tuple[Object, Tests]] = field(default_factory=list)
+    is_generator: bool = False
+
+
+@dataclass(slots=True)
+class Setting:
+    """A command-line setting of the program."""
+
+    name: str
+    name_place: Place | None
+    value: Object
+
+
+class Machine:
+    """Everything that the parts of the interpreter share."""
+
+    def __init__(
+        self,
+        source: Source,
+        known: Mapping[str, Plain],
+        evaluate: Callable[[Machine, cst.BaseExpression, Scope], Object],
+        execute: Callable[[Machine, Sequence[cst.CSTNode], Scope], Flow],
+        invoke: Callable[[Machine, Site], Object],
+    ) -> None:
+        self.source = source
+        self.known = known
+        self.journal = Journal()
+        self.path: list[Test] = []
+        self.frames: list[Frame] = []
+        self.calls: list[LibraryObject] = []
+        self.functions: list[Function] = []
+        self.classes: list[Class] = []
+        self.settings: list[Setting] = []
+        self.imports: dict[str, None] = {}
+        self.stars: list[str] = []
+        self.steps = 0
+        self.finishing = False
+        """True once the program has run and only functions that nothing called are left."""
+        self._serial = 0
+        self._evaluate, self._execute, self._invoke = evaluate, execute, invoke
+
+    def evaluate(self, node: cst.BaseExpression, scope: Scope) -> Object:
+        """The object behind an expression."""
+        self.steps += 1
+        return self._evaluate(self, node, scope)
+
+    def execute(self, body: Sequence[cst.CSTNode], scope: Scope) -> Flow:
+        """Run statements."""
+        return self._execute(self, body, scope)
+
+    def invoke(self, site: Site) -> Object:
+        """Make a call."""
+        return self._invoke(self, site)
+
+    def place(self, node: cst.CSTNode) -> Place:
+        """Where an expression stands."""
+        return self.source.place(node)
+
+    def new_scope(self, parent: Scope | None, kind: str) -> Scope:
+        """A scope with a serial number of its own."""
+        self._serial += 1
+        return Scope({}, parent, kind, self._serial)
+
+    def conditions(self) -> tuple[str, ...]:
+        """The undecided conditions under which the program is here, as source text."""
+        return tuple(dict.fromkeys(str(test) for test in self.path if not test.silent))
+
+    @contextmanager
+    def under(self, *tests: Test) -> Iterator[None]:
+        """Everything inside stands under these tests; what the inside adds to the path ends with it."""
+        before = len(self.path)
+        self.path.extend(tests)
+        try:
+            yield
+        finally:
+            del self.path[before:]
+
+    @contextmanager
+    def entering(self, frame: Frame) -> Iterator[None]:
+        """Everything inside belongs to this invocation."""
+        self.frames.append(frame)
+        try:
+            yield
+        finally:
+            self.frames.pop()
+
+    def emit(self, made: LibraryObject) -> LibraryObject:
+        """Record a library call."""
+        made.conditions = self.conditions()
+        if len(self.calls) < MAX_CALLS:
+            self.calls.append(made)
+        return made
+
+    def bind(self, target: LibraryObject, path: str, value: Object, place: Place | None) -> None:
+        """Assign an attribute of a library object."""
+        self.journal.put(target.state, path, Slot(place, value))
+
+
+Handler = Callable[[Machine, Site], Object]
+"""Works out the result of a call."""

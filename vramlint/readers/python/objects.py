@@ -1,0 +1,332 @@
+"""What names stand for while a program is read: values that can still change, and code that can be called.
+
+Known scalars, qualified names and unknowns are taken from `vramlint.values` as they are. Everything that a
+program can change after it made it keeps its content in a plain dict (`state`), so that one journal can
+undo and merge what the two sides of an undecided branch do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vramlint.readers.python.conditions import Tests
+from vramlint.text import Place
+from vramlint.values import Name, Plain, Scalar, Unknown
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Several possible objects, each with the tests under which it is the one. Never nested."""
+
+    options: tuple[tuple[Object, Tests], ...]
+
+
+ITEMS = "items"
+"""The key in a sequence's state under which its elements are."""
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A list, tuple or set. `state[ITEMS]` is a tuple, a Choice of sequences or an Unknown."""
+
+    state: State
+    place: Place | None = None
+
+    @classmethod
+    def of(cls, items: tuple[Object, ...], place: Place | None = None) -> Sequence:
+        """A sequence of known elements."""
+        return cls({ITEMS: items}, place)
+
+    @property
+    def elements(self) -> tuple[Object, ...] | None:
+        """The elements, None when a branch or a loop made them uncertain."""
+        items = self.state[ITEMS]
+        return items if isinstance(items, tuple) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One value of a mapping with the place of its key."""
+
+    key_place: Place | None
+    value: Object
+    key: Scalar | None = None
+    """The key itself where it is not its text: a number."""
+
+    def key_object(self, text: str) -> Scalar:
+        """The key that stands under `text`."""
+        return Scalar(text, self.key_place, "computed") if self.key is None else self.key
+
+
+OPEN = "\0open"
+"""The key in a mapping's state that says that more keys may be there than are known."""
+
+
+@dataclass(eq=False, slots=True)
+class Mapping:
+    """A dict; `state` maps the key's text to its slot."""
+
+    state: State = field(default_factory=dict)
+    place: Place | None = None
+    origin: LibraryObject | None = None
+    """The object whose attributes these are, if it may have more of them than are known."""
+
+    def slots(self) -> tuple[tuple[str, Slot], ...]:
+        """All known keys with their slots, in insertion order."""
+        return tuple((key, slot) for key, slot in self.state.items() if key != OPEN)
+
+    @property
+    def open(self) -> bool:
+        """Keys may be missing from what is known."""
+        return bool(self.state.get(OPEN))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A keyword argument at a call."""
+
+    name: str
+    value: Object
+    name_place: Place | None = None
+
+
+@dataclass(eq=False, slots=True)
+class LibraryObject:
+    """The result of a call into a library. `state` holds a slot per attribute assigned later on, by dotted path."""
+
+    callee: str
+    args: tuple[Object, ...]
+    keywords: tuple[Given, ...]
+    place: Place
+    receiver: Object | None = None
+    local_class: Class | None = None
+    conditions: tuple[str, ...] = ()
+    open: bool = False
+    from_command_line: bool = False
+    state: State = field(default_factory=dict)
+
+    def argument(self, name: str) -> Object | None:
+        """The object behind an assigned attribute or a keyword."""
+        written = next((given.value for given in reversed(self.keywords) if given.name == name), None)
+        slot: Slot | None = self.state.get(name)
+        if slot is None:
+            return written
+        if written is None or not isinstance(slot.value, Choice):
+            return slot.value
+        # a branch that leaves the attribute alone leaves the keyword's value
+        return Choice(tuple((written if item is NOT_GIVEN else item, tests) for item, tests in slot.value.options))
+
+
+@dataclass(eq=False, slots=True)
+class Instance:
+    """An object of a class that the file itself defines, or a namespace of command-line settings."""
+
+    kind: Class | None
+    place: Place | None
+    state: State = field(default_factory=dict)
+    origins: tuple[LibraryObject, ...] = ()
+    """Objects whose attributes were poured into this one; asked for what `state` lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """`dataclasses.field(...)`: a default, a factory for one, or neither."""
+
+    default: Object | None
+    factory: Object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a dataclass of the file."""
+
+    name: str
+    name_place: Place
+    spec: FieldSpec
+
+
+@dataclass(eq=False, slots=True)
+class Scope:
+    """The names of a module, class body or function invocation."""
+
+    state: State
+    parent: Scope | None = None
+    kind: str = "module"
+    serial: int = 0
+    outer_names: dict[str, Scope] = field(default_factory=dict)
+    """Names that `global` or `nonlocal` bind elsewhere."""
+    owner: Class | None = None
+    """The class whose method this invocation is."""
+    self_object: Object | None = None
+    """What the method was called on."""
+
+    def find(self, name: str) -> Object | None:
+        """The object that a name stands for; class bodies are invisible to the functions in them."""
+        if name in self.outer_names:
+            return self.outer_names[name].find(name)
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.state and (scope.kind != "class" or scope is self):
+                found: Object = scope.state[name]
+                return found
+            scope = scope.parent
+        return None
+
+
+@dataclass(eq=False, slots=True)
+class Function:
+    """A function or lambda of the file with the scope that it closes over."""
+
+    name: str
+    node: cst.FunctionDef | cst.Lambda
+    scope: Scope
+    defaults: dict[str, Object]
+    tests: Tests = ()
+    decorators: tuple[Object, ...] = ()
+    owner: Class | None = None
+    called: int = 0
+
+    def decorated_with(self, *last_parts: str) -> bool:
+        """Whether a decorator's qualified name ends in one of the words."""
+        return any(decorator_name(item).rpartition(".")[2] in last_parts for item in self.decorators)
+
+
+@dataclass(eq=False, slots=True)
+class Class:
+    """A class of the file."""
+
+    name: str
+    place: Place
+    bases: tuple[Object, ...]
+    scope: Scope
+    fields: tuple[Field, ...] = ()
+    is_dataclass: bool = False
+    last_instance: Instance | LibraryObject | None = None
+
+    def ancestry(self) -> tuple[Class, ...]:
+        """The class and its ancestors in this file, nearest first."""
+        found: list[Class] = [self]
+        for base in self.bases:
+            if isinstance(base, Class):
+                found += [item for item in base.ancestry() if item not in found]
+        return tuple(found)
+
+    def base_names(self) -> tuple[str, ...]:
+        """Qualified names of all bases, nearest first."""
+        names: dict[str, None] = {}
+        for item in self.ancestry():
+            for base in item.bases:
+                names[base.name if isinstance(base, Class) else decorator_name(base)] = None
+        return tuple(name for name in names if name)
+
+    def member(self, name: str) -> Object | None:
+        """A class attribute or method, looked up through the ancestors in this file."""
+        for item in self.ancestry():
+            if name in item.scope.state:
+                found: Object = item.scope.state[name]
+                return found
+        return None
+
+    def all_fields(self) -> tuple[Field, ...]:
+        """Dataclass fields, those of the bases first, overridden ones in their first position."""
+        found: dict[str, Field] = {}
+        for item in reversed(self.ancestry()):
+            for entry in item.fields:
+                found[entry.name] = entry
+        return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMethod:
+    """A method of the file together with its object."""
+
+    function: Function
+    owner: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of a value that the file does not define: `model.config`, a method before it is called."""
+
+    receiver: Object
+    name: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """`functools.partial(target, ...)`."""
+
+    target: Object
+    args: tuple[Object, ...]
+    keywords: tuple[Given, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One argument that an argparse parser knows."""
+
+    name: str
+    name_place: Place | None
+    default: Object
+
+
+@dataclass(eq=False, slots=True)
+class OptionParser:
+    """An argparse parser; `state` maps destinations to options."""
+
+    state: State = field(default_factory=dict)
+    place: Place | None = None
+
+
+@dataclass(eq=False, slots=True)
+class DataclassParser:
+    """HfArgumentParser and its relatives: builds dataclasses from the command line."""
+
+    classes: tuple[Object, ...]
+    options: OptionParser
+    place: Place
+    parsed: tuple[Object, ...] = ()
+
+
+Object = (
+    Scalar
+    | Name
+    | Unknown
+    | Choice
+    | Sequence
+    | Mapping
+    | LibraryObject
+    | Instance
+    | FieldSpec
+    | Function
+    | Class
+    | BoundMethod
+    | Attribute
+    | Partial
+    | OptionParser
+    | DataclassParser
+)
+
+NOT_GIVEN = Unknown("not given")
+"""The option of a key, keyword or attribute that one branch sets and another leaves out."""
+
+
+def decorator_name(item: object) -> str:
+    """The qualified name of a decorator or base, whether bare or called; empty for anything else."""
+    if isinstance(item, LibraryObject):
+        return item.callee
+    if isinstance(item, Attribute):
+        return f".{item.name}"
+    return item.qualified if isinstance(item, Name) else ""
+
+
+def computed(value: Plain, place: Place | None) -> Scalar:
+    """A scalar that follows from others."""
+    return Scalar(value, place, "computed")

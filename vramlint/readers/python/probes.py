@@ -1,0 +1,104 @@
+"""Questions that a program asks of the machine it runs on, answered by the declared GPU."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.objects import Object, Sequence
+from vramlint.text import Place
+from vramlint.values import Name, Plain, Scalar, Unknown
+
+BF16 = "torch.cuda.is_bf16_supported()"
+MAJOR, MINOR = "torch.cuda.get_device_capability()[0]", "torch.cuda.get_device_capability()[1]"
+
+_SAME_QUESTION = MappingProxyType(
+    {
+        "transformers.utils.is_torch_bf16_gpu_available": BF16,
+        "transformers.utils.import_utils.is_torch_bf16_gpu_available": BF16,
+        "transformers.is_torch_bf16_gpu_available": BF16,
+        "transformers.file_utils.is_torch_bf16_available": BF16,
+        "transformers.utils.is_torch_bf16_available": BF16,
+        "unsloth.is_bfloat16_supported": BF16,
+        "unsloth.is_bf16_supported": BF16,
+        "trl.is_bfloat16_supported": BF16,
+        "torch.distributed.get_world_size": 'os.environ["WORLD_SIZE"]',
+    }
+)
+
+_ASSUMED = MappingProxyType[str, Plain](
+    {
+        "torch.cuda.is_available()": True,
+        "torch.backends.mps.is_available()": False,
+        "torch.xpu.is_available()": False,
+        "torch.npu.is_available()": False,
+        "torch.backends.mps.is_built()": False,
+    }
+)
+"""Taken for granted unless `known` says otherwise: the run is on an NVIDIA GPU."""
+
+_ARGUMENT_BASES = ("transformers.TrainingArguments",)
+
+
+def call_probe(machine: Machine, callee: str, arguments: Arguments, site: Site) -> Object | None:
+    """The answer to a library call that asks about the machine, None for all other calls."""
+    if callee == "torch.cuda.get_device_capability":
+        major, minor = machine.known.get(MAJOR), machine.known.get(MINOR, 0)
+        if major is None:
+            return site.unknown("compute capability of the GPU")
+        return Sequence.of((Scalar(major, None, "environment"), Scalar(minor, None, "environment")), None)
+    question = _SAME_QUESTION.get(callee, f"{callee}()")
+    if question in machine.known:
+        return _environment(machine.known[question], question)
+    if question in _ASSUMED:
+        return Scalar(_ASSUMED[question], None, "environment")
+    return site.unknown(f"{question} of the GPU") if question == BF16 else None
+
+
+def _environment(value: Plain, question: str) -> Scalar:
+    """An answer; environment variables, which are text, come as the number that a library function makes of them."""
+    is_number = question.startswith("os.environ") and isinstance(value, str) and value.isdigit()
+    return Scalar(int(str(value)) if is_number else value, None, "environment")
+
+
+def environment_variable(machine: Machine, name: Object, default: Object | None, site: Site) -> Object:
+    """`os.environ[...]`, `os.environ.get(...)`, `os.getenv(...)`."""
+    if not isinstance(name, Scalar):
+        return site.unknown("environment variable")
+    key = f'os.environ["{name.value}"]'
+    if key in machine.known:
+        value = machine.known[key]
+        if value is None:
+            return default if default is not None else Scalar(None, None, "environment")
+        return Scalar(str(value), None, "environment")
+    return site.unknown(f"environment variable {name.value}")
+
+
+def attribute_probe(machine: Machine, qualified: str, place: Place) -> Object:
+    """A qualified name, or what it is known to stand for."""
+    if qualified == "sys.argv":
+        return Unknown("command line arguments", place)
+    if qualified in {"sys.platform", "os.name"}:
+        return Scalar("linux" if qualified == "sys.platform" else "posix", None, "environment")
+    if qualified in machine.known:
+        return Scalar(machine.known[qualified], None, "environment")
+    return Name(qualified, place)
+
+
+def library_default(machine: Machine, callee: str, name: str, place: Place) -> Object | None:
+    """What `known` says about a parameter that a library call leaves to its default.
+
+    Keys are `transformers.TrainingArguments.fp16`; a config of TRL falls back to the TrainingArguments it extends.
+    """
+    owners = [callee]
+    last = callee.rpartition(".")[2]
+    if last.endswith("TrainingArguments") or (callee.startswith("trl.") and last.endswith("Config")):
+        owners += _ARGUMENT_BASES
+    for owner in owners:
+        key = f"{owner}.{name}"
+        if key in machine.known:
+            return Scalar(machine.known[key], None, "library")
+    if last == "get_device_properties" and name in {"major", "minor"}:
+        key = MAJOR if name == "major" else MINOR
+        return Scalar(machine.known[key], None, "environment") if key in machine.known else None
+    return None

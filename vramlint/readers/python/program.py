@@ -1,0 +1,128 @@
+"""From a document to the program that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import libcst as cst
+
+from vramlint.readers.python.calls import invoke
+from vramlint.readers.python.classes import library_base, takes_fields
+from vramlint.readers.python.commandline import note_settings
+from vramlint.readers.python.commands import is_command
+from vramlint.readers.python.expressions import evaluate
+from vramlint.readers.python.freeze import Freezer
+from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.objects import (
+    BoundMethod,
+    Class,
+    Function,
+    Instance,
+    LibraryObject,
+    Object,
+    Scope,
+)
+from vramlint.readers.python.source import parse
+from vramlint.readers.python.statements import execute
+from vramlint.text import Document
+from vramlint.values import Call, Entry, Name, Plain, Problem, Program
+
+
+def read_program(document: Document, known: Mapping[str, Plain]) -> tuple[Program | None, tuple[Problem, ...]]:
+    """What a Python file does, worked out without running it.
+
+    Args:
+        document: the file.
+        known: answers to questions that only the machine or a library version can answer, by source text:
+            `torch.cuda.is_bf16_supported()`, `torch.cuda.get_device_capability()[0]` and `[1]`,
+            `torch.cuda.device_count()`, `os.environ["WORLD_SIZE"]` (None: not set), and library defaults as
+            `transformers.TrainingArguments.fp16`. What is absent is undecided.
+
+    Returns:
+        The program, or None and the problem that prevented reading it. Never raises on any text.
+    """
+    source, problem = parse(document)
+    if source is None:
+        return None, (problem,) if problem else ()
+    machine = Machine(source, known, evaluate, execute, invoke)
+    module = machine.new_scope(None, "module")
+    with machine.under():
+        machine.execute(source.module.body, module)
+    _run_uncalled(machine, module)
+    return _frozen(machine, module), ()
+
+
+def _run_uncalled(machine: Machine, module: Scope) -> None:
+    """Evaluate once, with its defaults, every function that nothing in the file called."""
+    machine.finishing = True
+    index = 0
+    while index < len(machine.functions):
+        function = machine.functions[index]
+        index += 1
+        if function.called:
+            continue
+        if is_command(function):
+            note_settings(machine, function)
+        named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
+        site = Site(function, Arguments(), function.node, module, machine.place(named))
+        with machine.under(*function.tests):
+            owner = _owner(machine, function, site)
+            if not function.called:  # making its owner may have called it
+                invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
+
+
+def _owner(machine: Machine, function: Function, site: Site) -> Object | None:
+    """An object to call a method on: the last one that the file made of the class, or one made for this."""
+    kind = function.owner
+    if kind is None or function.decorated_with("staticmethod"):
+        return None
+    if function.decorated_with("classmethod"):
+        return kind
+    if kind.last_instance is None:
+        kind.last_instance = _stand_in(machine, kind, site)
+    return kind.last_instance
+
+
+def _stand_in(machine: Machine, kind: Class, site: Site) -> Instance | LibraryObject:
+    """An object of a class that the file never instantiates. It is no call of the program."""
+    base = library_base(kind)
+    made: Instance | LibraryObject = (
+        Instance(kind, site.place) if base is None else LibraryObject(base, (), (), site.place, local_class=kind)
+    )
+    kind.last_instance = made
+    initialise = kind.member("__init__")
+    if isinstance(initialise, Function) and not initialise.called:
+        invoke(machine, site.of(BoundMethod(initialise, made)))
+    return made
+
+
+def _frozen(machine: Machine, module: Scope) -> Program:
+    freezer = Freezer()
+    calls = [freezer.call(made) for made in machine.calls]
+    imported = {*machine.imports, *(name.partition(".")[0] for name in machine.imports)}
+    constants = [
+        Entry(name, None, freezer.value(item))
+        for name, item in module.state.items()
+        if not isinstance(item, (Function, Class)) and not (isinstance(item, Name) and item.qualified in imported)
+    ]
+    return Program(
+        path=machine.source.document.path,
+        calls=tuple(call for call in calls if isinstance(call, Call)),
+        imports=tuple(machine.imports),
+        constants=tuple(constants),
+        settings=tuple(_settings(machine, freezer)),
+    )
+
+
+def _settings(machine: Machine, freezer: Freezer) -> list[Entry]:
+    """Command-line settings first, then the fields of dataclasses that no parser builds."""
+    found: dict[str, Entry] = {}
+    for setting in machine.settings:
+        found[setting.name] = Entry(setting.name, setting.name_place, freezer.value(setting.value))
+    for kind in machine.classes:
+        if not takes_fields(kind):
+            continue
+        for entry in kind.fields:
+            if entry.spec.default is not None and entry.name not in found:
+                found[entry.name] = Entry(entry.name, entry.name_place, freezer.value(entry.spec.default))
+    return list(found.values())

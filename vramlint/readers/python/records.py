@@ -1,0 +1,133 @@
+"""Attributes by name, dataclass helpers, namespaces and copies."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from vramlint.readers.python.attributes import get_attribute, set_attribute
+from vramlint.readers.python.choices import each
+from vramlint.readers.python.machine import Arguments, Handler, Machine, Site
+from vramlint.readers.python.objects import (
+    OPEN,
+    Attribute,
+    FieldSpec,
+    Instance,
+    LibraryObject,
+    Mapping,
+    Object,
+    Sequence,
+    Slot,
+    computed,
+)
+from vramlint.readers.python.operators import reason_of
+from vramlint.values import Name, Scalar, Unknown
+
+
+def _getattr(machine: Machine, site: Site) -> Object:
+    name = site.arguments.get("", 1)
+    default = site.arguments.get("", 2)
+
+    def looked_up(key: Object) -> Object:
+        if not isinstance(key, Scalar) or not isinstance(key.value, str):
+            return Unknown(reason_of(key), site.place)
+        found = get_attribute(machine, site.first(), key.value, site)
+        if isinstance(found, Name) and key.place is not None:
+            return Name(found.qualified, key.place)  # written where the string is: "bfloat16"
+        missing = isinstance(found, Attribute) and isinstance(found.receiver, Instance)
+        from_parser = isinstance(site.first(), Instance) and isinstance(found, Unknown)
+        return default if default is not None and (missing or from_parser) else found
+
+    return each(looked_up, name) if name is not None else site.unknown("attribute")
+
+
+def _setattr(machine: Machine, site: Site) -> Object:
+    name, value = site.arguments.get("", 1), site.arguments.get("", 2)
+    if isinstance(name, Scalar) and value is not None:
+        set_attribute(machine, site.first(), str(name.value), value, name.place or site.place)
+    return Scalar(None, None, "computed")
+
+
+def _hasattr(_: Machine, site: Site) -> Object:
+    item, name = site.first(), site.arguments.get("", 1)
+    if isinstance(item, Instance) and isinstance(name, Scalar):
+        text = str(name.value)
+        return computed(text in item.state or bool(item.kind and item.kind.member(text)), site.place)
+    return site.unknown("attribute of a run-time value")
+
+
+def _vars(_: Machine, site: Site) -> Object:
+    return as_mapping(site.first(), site)
+
+
+def as_mapping(item: Object, site: Site) -> Object:
+    """The attributes of an object as a dict: `vars(x)`, `asdict(x)`, `x.__dict__`."""
+    if isinstance(item, Instance):
+        return Mapping({name: Slot(None, value) for name, value in item.state.items()}, site.place)
+    if isinstance(item, LibraryObject):
+        state: dict[str, Any] = {given.name: Slot(given.name_place, given.value) for given in item.keywords}
+        state |= {name: slot for name, slot in item.state.items() if isinstance(slot, Slot)}
+        return Mapping({**state, OPEN: True}, site.place, item)
+    return site.unknown("attributes of a run-time value")
+
+
+def _replace(machine: Machine, site: Site) -> Object:
+    item = site.first()
+    if isinstance(item, Instance):
+        changed = {given.name: given.value for given in site.arguments.keywords}
+        return Instance(item.kind, site.place, {**item.state, **changed})
+    if isinstance(item, LibraryObject):
+        changed_names = {given.name for given in site.arguments.keywords}
+        kept = tuple(given for given in item.keywords if given.name not in changed_names)
+        made = LibraryObject(
+            item.callee, item.args, (*kept, *site.arguments.keywords), site.place, item.receiver, item.local_class
+        )
+        made.state = {name: slot for name, slot in item.state.items() if name not in changed_names}
+        return machine.emit(made)
+    return site.unknown("copy of a run-time value")
+
+
+def _field(_: Machine, site: Site) -> Object:
+    default = site.arguments.get("default", 0)
+    if isinstance(default, Name) and default.qualified in {"Ellipsis", "dataclasses.MISSING"}:
+        default = None
+    return FieldSpec(default, site.arguments.get("default_factory"))
+
+
+def _copied(_: Machine, site: Site) -> Object:
+    item = site.first()
+    if isinstance(item, Sequence):
+        return Sequence(dict(item.state), item.place)
+    if isinstance(item, Mapping):
+        return Mapping(dict(item.state), item.place)
+    return Instance(item.kind, item.place, dict(item.state)) if isinstance(item, Instance) else item
+
+
+def namespace_of(arguments: Arguments, site: Site) -> Instance:
+    """`SimpleNamespace(...)`."""
+    state = {given.name: given.value for given in arguments.keywords}
+    first = arguments.get("", 0)
+    if isinstance(first, Mapping):
+        state = {key: slot.value for key, slot in first.slots()} | state
+    return Instance(None, site.place, state, arguments.origins)
+
+
+RECORD_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
+    {
+        "getattr": _getattr,
+        "setattr": _setattr,
+        "hasattr": _hasattr,
+        "vars": _vars,
+        "dataclasses.asdict": _vars,
+        "dataclasses.replace": _replace,
+        "dataclasses.field": _field,
+        "pydantic.Field": _field,
+        "transformers.hf_argparser.HfArg": _field,
+        "transformers.HfArg": _field,
+        "copy.copy": _copied,
+        "copy.deepcopy": _copied,
+        "types.SimpleNamespace": lambda _, site: namespace_of(site.arguments, site),
+        "argparse.Namespace": lambda _, site: namespace_of(site.arguments, site),
+        "easydict.EasyDict": lambda _, site: namespace_of(site.arguments, site),
+    }
+)

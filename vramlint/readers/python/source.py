@@ -1,0 +1,122 @@
+"""One parsed file: its LibCST tree and the exact text span of every expression."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+
+import libcst as cst
+from libcst._nodes.internal import CodegenState
+
+from vramlint.text import Document, Place
+from vramlint.values import Problem
+
+_GUARDED_LENGTH = 2000
+"""Characters below which no nesting is deep enough to exhaust LibCST's stack (1000 parentheses are still fine)."""
+
+_TOO_DEEP = "expressions are nested too deep to be read"
+
+
+class _Recorder(CodegenState):
+    """Writes the tree's tokens back and remembers between which tokens each expression stands.
+
+    LibCST has no positions in its nodes. Its `PositionProvider` keeps line and column up to date after every
+    token; noting token numbers instead and adding up lengths once at the end takes a third of the time.
+    """
+
+    spans: dict[cst.CSTNode, tuple[int, int]]
+
+    @contextmanager
+    def record_syntactic_position(
+        self,
+        node: cst.CSTNode,
+        *,
+        start_node: cst.CSTNode | None = None,
+        end_node: cst.CSTNode | None = None,
+    ) -> Iterator[None]:
+        start = len(self.tokens)
+        yield
+        self.spans[node] = start, len(self.tokens)
+
+
+class Source:
+    """A parsed document."""
+
+    def __init__(self, document: Document, module: cst.Module) -> None:
+        self.document = document
+        self.module = module
+        recorder = _Recorder(default_indent=module.default_indent, default_newline=module.default_newline)
+        recorder.spans = {}
+        module._codegen(recorder)
+        # a byte order mark is no token, so everything stands one further on
+        first = 1 if document.text.startswith("\ufeff") else 0
+        self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
+        self._spans = recorder.spans
+
+    def place(self, node: cst.CSTNode) -> Place:
+        """Where an expression stands, without its surrounding parentheses."""
+        start, end = self._offsets_of(node)
+        return Place(self.document.path, self.document.span(start, end))
+
+    def text(self, node: cst.CSTNode) -> str:
+        """The expression as written, on one line."""
+        start, end = self._offsets_of(node)
+        return " ".join(self.document.text[start:end].split())
+
+    def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
+        first, last = self._spans.get(node, (0, 0))
+        return self._offsets[first], self._offsets[last]
+
+
+def parse(document: Document) -> tuple[Source | None, Problem | None]:
+    """The document's tree, or the problem that prevents it."""
+    text = document.text.removeprefix("\ufeff")
+    if len(text) >= _GUARDED_LENGTH and isinstance(_fault_for_cpython(text), _TooDeep):
+        return None, _problem(document, "too-large", _TOO_DEEP, 1, 1)
+    try:
+        return Source(document, cst.parse_module(text)), None
+    except cst.ParserSyntaxError as error:
+        return None, _syntax_problem(document, text, error)
+    except RecursionError:
+        return None, _problem(document, "too-large", _TOO_DEEP, 1, 1)
+    except UnicodeEncodeError as error:
+        start = error.start + len(document.text) - len(text)
+        place = Place(document.path, document.span(start, start + 1))
+        return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
+
+
+class _TooDeep(Exception):  # noqa: N818 (an outcome that is handed about, never raised)
+    """CPython's own parser, which is guarded, gives up: LibCST's would overflow the native stack."""
+
+
+def _fault_for_cpython(text: str) -> SyntaxError | _TooDeep | None:
+    """What the running Python's parser has against a text, which may be newer than that Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
+        try:
+            ast.parse(text)
+        except (RecursionError, MemoryError):
+            return _TooDeep()
+        except SyntaxError as error:
+            return _TooDeep() if "too many nested" in error.msg else error
+        except ValueError:  # null bytes, which LibCST reports
+            return None
+    return None
+
+
+def _syntax_problem(document: Document, text: str, error: cst.ParserSyntaxError) -> Problem:
+    """CPython words syntax errors best; LibCST's own message stands where the running Python sees none."""
+    fault = _fault_for_cpython(text)
+    if isinstance(fault, SyntaxError) and fault.lineno is not None:
+        return _problem(document, "syntax-error", fault.msg, fault.lineno, fault.offset or 1)
+    message = str(error.message).strip().partition("\n")[0].removeprefix("parser error: ")
+    return _problem(document, "syntax-error", message or "invalid syntax", error.raw_line, error.raw_column + 1)
+
+
+def _problem(document: Document, kind: str, message: str, line: int, column: int) -> Problem:
+    line = min(max(line, 1), len(document.line_starts))
+    start = document.offset(line, min(max(column, 1), len(document.line(line)) + 1))
+    return Problem(kind, message, Place(document.path, document.span(start, min(start + 1, len(document.text)))))

@@ -1,0 +1,195 @@
+"""What statements do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import libcst as cst
+
+from vramlint.readers.python.branches import decided, fork
+from vramlint.readers.python.conditions import Test
+from vramlint.readers.python.definitions import define_class, define_function
+from vramlint.readers.python.imports import dotted, import_from, import_modules
+from vramlint.readers.python.loops import run_for, run_while
+from vramlint.readers.python.machine import Flow, Machine
+from vramlint.readers.python.matching import run_match
+from vramlint.readers.python.objects import LibraryObject, Scope
+from vramlint.readers.python.operators import binary
+from vramlint.readers.python.targets import assign
+from vramlint.readers.python.truth import decide, tests_for
+from vramlint.values import Scalar, Unknown
+
+Executor = Callable[[Machine, Any, Scope], Flow]
+
+_EXITS = frozenset({"sys.exit", "exit", "quit", "os._exit"})
+
+
+def execute(machine: Machine, body: Sequence[cst.CSTNode], scope: Scope) -> Flow:
+    """Run statements until one of them ends the block."""
+    for node in body:
+        executor = _EXECUTORS.get(type(node))
+        if executor is None:
+            continue
+        machine.steps += 1
+        flow = executor(machine, node, scope)
+        if flow is not Flow.NEXT:
+            return flow
+    return Flow.NEXT
+
+
+def _line(machine: Machine, node: cst.SimpleStatementLine, scope: Scope) -> Flow:
+    return execute(machine, node.body, scope)
+
+
+def _expression(machine: Machine, node: cst.Expr, scope: Scope) -> Flow:
+    if isinstance(node.value, cst.SimpleString):
+        return Flow.NEXT  # a docstring
+    if isinstance(node.value, cst.Call) and dotted(node.value.func) in _EXITS:
+        return Flow.RAISE
+    machine.evaluate(node.value, scope)
+    return Flow.NEXT
+
+
+def _assign(machine: Machine, node: cst.Assign, scope: Scope) -> Flow:
+    value = machine.evaluate(node.value, scope)
+    for target in node.targets:
+        assign(machine, target.target, value, scope)
+    return Flow.NEXT
+
+
+def _annotated(machine: Machine, node: cst.AnnAssign, scope: Scope) -> Flow:
+    if node.value is not None:
+        assign(machine, node.target, machine.evaluate(node.value, scope), scope)
+    return Flow.NEXT
+
+
+def _augmented(machine: Machine, node: cst.AugAssign, scope: Scope) -> Flow:
+    left = machine.evaluate(node.target, scope)
+    right = machine.evaluate(node.value, scope)
+    assign(machine, node.target, binary(type(node.operator), left, right, machine.place(node.value)), scope)
+    return Flow.NEXT
+
+
+def _return(machine: Machine, node: cst.Return, scope: Scope) -> Flow:
+    value = Scalar(None, None, "computed") if node.value is None else machine.evaluate(node.value, scope)
+    if machine.frames:
+        frame = machine.frames[-1]
+        frame.returns.append((value, tuple(machine.path[frame.base :])))
+    return Flow.RETURN
+
+
+def _raise(machine: Machine, node: cst.Raise, scope: Scope) -> Flow:
+    del machine, node, scope  # what an exception says is of no interest
+    return Flow.RAISE
+
+
+def _leave(machine: Machine, node: cst.Break | cst.Continue, scope: Scope) -> Flow:
+    del machine, node, scope
+    return Flow.BREAK
+
+
+def _assert(machine: Machine, node: cst.Assert, scope: Scope) -> Flow:
+    found, item = decide(machine, node.test, scope)
+    if found is None:
+        yes, _ = tests_for(machine, node.test, scope, item)
+        machine.path.extend(Test(test.text, test.holds, test.scope, silent=True) for test in yes)
+    return Flow.NEXT
+
+
+def _delete(machine: Machine, node: cst.Del, scope: Scope) -> Flow:
+    targets = (
+        [element.value for element in node.target.elements] if isinstance(node.target, cst.Tuple) else [node.target]
+    )
+    for target in targets:
+        if isinstance(target, cst.Name):
+            machine.journal.remove(scope.state, target.value)
+    return Flow.NEXT
+
+
+def _global(machine: Machine, node: cst.Global, scope: Scope) -> Flow:
+    del machine
+    top = scope
+    while top.parent is not None:
+        top = top.parent
+    scope.outer_names.update({item.name.value: top for item in node.names})
+    return Flow.NEXT
+
+
+def _nonlocal(machine: Machine, node: cst.Nonlocal, scope: Scope) -> Flow:
+    del machine
+    for item in node.names:
+        outer = scope.parent
+        while outer is not None and item.name.value not in outer.state:
+            outer = outer.parent
+        if outer is not None:
+            scope.outer_names[item.name.value] = outer
+    return Flow.NEXT
+
+
+def _if(machine: Machine, node: cst.If, scope: Scope) -> Flow:
+    def body() -> Flow:
+        return execute(machine, node.body.body, scope)
+
+    def other() -> Flow:
+        if isinstance(node.orelse, cst.If):
+            return _if(machine, node.orelse, scope)
+        return execute(machine, node.orelse.body.body, scope) if node.orelse is not None else Flow.NEXT
+
+    found, item = decide(machine, node.test, scope)
+    if found is not None:
+        return decided(machine, body, other) if found else decided(machine, other, body)
+    yes, no = tests_for(machine, node.test, scope, item)
+    return fork(machine, yes, no, body, other)
+
+
+def _try(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope) -> Flow:
+    flow = execute(machine, node.body.body, scope)
+    if flow is Flow.RAISE and node.handlers:
+        flow = execute(machine, node.handlers[0].body.body, scope)
+    elif flow is Flow.NEXT and node.orelse is not None:
+        flow = execute(machine, node.orelse.body.body, scope)
+    if node.finalbody is not None:
+        last = execute(machine, node.finalbody.body.body, scope)
+        flow = flow if last is Flow.NEXT else last
+    return flow
+
+
+def _with(machine: Machine, node: cst.With, scope: Scope) -> Flow:
+    for item in node.items:
+        value = machine.evaluate(item.item, scope)
+        if item.asname is not None:
+            entered = value if isinstance(value, LibraryObject) else Unknown("a context", machine.place(item.item))
+            assign(machine, item.asname.name, entered, scope)
+    return execute(machine, node.body.body, scope)
+
+
+_EXECUTORS: MappingProxyType[type[cst.CSTNode], Executor] = MappingProxyType(
+    {
+        cst.SimpleStatementLine: _line,
+        cst.Expr: _expression,
+        cst.Assign: _assign,
+        cst.AnnAssign: _annotated,
+        cst.AugAssign: _augmented,
+        cst.Return: _return,
+        cst.Raise: _raise,
+        cst.Break: _leave,
+        cst.Continue: _leave,
+        cst.Assert: _assert,
+        cst.Del: _delete,
+        cst.Global: _global,
+        cst.Nonlocal: _nonlocal,
+        cst.Import: import_modules,
+        cst.ImportFrom: import_from,
+        cst.If: _if,
+        cst.For: run_for,
+        cst.While: run_while,
+        cst.Try: _try,
+        cst.TryStar: _try,
+        cst.With: _with,
+        cst.Match: run_match,
+        cst.FunctionDef: define_function,
+        cst.ClassDef: define_class,
+    }
+)

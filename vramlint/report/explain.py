@@ -1,0 +1,144 @@
+"""`vramlint explain`: everything that is known about a run, and where each value comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+from vramlint.facts import Fact, Origin
+from vramlint.findings import JobReport, Report
+from vramlint.report import breakdown
+from vramlint.report.style import Style
+from vramlint.report.view import View
+from vramlint.report.words import candidates, gib, number, printable, span_of, where
+
+_LINE = 118
+"""Columns of a line of prose in a table."""
+_WIDEST = 44
+"""Columns of the value in the table of facts; longer values push their line."""
+
+
+def render(path: str, report: Report, view: View) -> str:
+    """All jobs of one file."""
+    style = Style(view.color)
+    if not report.jobs:
+        problems = [f"{where(finding.place)}: {printable(finding.message)}" for finding in report.findings]
+        return "".join(f"{line}\n" for line in problems or [f"{printable(path)}: no training run found"])
+    return "\n".join(_job(job, style) for job in report.jobs)
+
+
+def verdict(job: JobReport) -> tuple[str, str]:
+    """The severity word and the sentence that opens a job."""
+    low, high = job.low, job.high
+    if low is None or high is None:
+        return ("warning" if job.status == "unresolved" else "info"), f"{job.status}: {job.reason or 'no figure'}"
+    needs = f"needs {span_of(low.device_low, high.device_low)} per GPU"
+    if job.status == "unresolved":
+        return "warning", f"unresolved: {job.reason}; as far as it is known, {needs}"
+    if not job.gpu or job.gpu_usable is None:
+        fits = ", ".join(job.fits_on)
+        return "info", f"{needs}; {f'smallest common GPUs that would do: {fits}' if fits else 'no common GPU holds it'}"
+    has = f"{needs}; {job.gpu} ({job.gpu_origin or 'declared'}) has {gib(job.gpu_usable)}"
+    if low.device_low > job.gpu_usable:
+        return "error", f"does not fit: {has}"
+    if high.device_low > job.gpu_usable:
+        return "warning", f"may not fit: {has}"
+    if high.device_high > job.gpu_usable:
+        return "warning", f"fits closely, cached segments must be given back: {has}"
+    return "good", f"fits: {has}"
+
+
+def _job(job: JobReport, style: Style) -> str:
+    role, sentence = verdict(job)
+    lines = [f"{style('strong', printable(job.name))}: {style(role, printable(sentence))}"]
+    lines += _section("facts", _facts(job.facts), style)
+    lines += _section("versions", _columns([(name, version, source) for name, version, source in job.versions]), style)
+    if job.high:
+        lines += _memory(job, style)
+    return "\n".join(lines) + "\n"
+
+
+def _memory(job: JobReport, style: Style) -> list[str]:
+    high, low = job.high, job.low or job.high
+    if high is None or low is None:
+        return []
+    gpu = (job.gpu, job.gpu_usable) if job.gpu and job.gpu_usable else None
+    ends = "" if high == low else ", the high end"
+    lines = _section(f"memory at the peak, GiB of one GPU{ends}", breakdown.table(high, style, gpu), style)
+    if low != high:
+        lines += _section("memory at the peak, the low end", breakdown.table(low, style, gpu), style)
+    phases = [
+        (peak.phase, number(peak.allocated), number(peak.reserved), "peak" if peak.phase == high.peak_phase else "")
+        for peak in high.phases
+    ]
+    lines += _section("phases, GiB", _columns([("", "allocated", "reserved", ""), *phases]) if phases else [], style)
+    lines += _section("states", _states(job), style)
+    tensors = [(printable(amount.name), gib(amount.bytes)) for amount in high.tensors]
+    lines += _section("largest tensors at the peak", _columns(tensors), style)
+    opened = [(name, f"{gib(size)} of the range") for name, size in job.contributions]
+    lines += _section("what is open", _columns(opened), style)
+    lines += _section("rules of thumb", _thumb(job), style)
+    notes = [*([breakdown.method(high)] if high.method != "simulated" else []), *high.notes]
+    return lines + _section("notes", list(map(printable, notes)), style)
+
+
+def _thumb(job: JobReport) -> list[str]:
+    """The rules of thumb under the simulated figure, with why each differs."""
+    rows = [(name, gib(size), why) for name, size, why in job.thumb if size]
+    if not rows or job.high is None:
+        return []
+    simulated = "every tensor of the step" if job.high.method == "simulated" else "a lower bound"
+    rows.insert(0, ("this run", gib(job.high.device_low), simulated))
+    indent = max(len(name) for name, _, _ in rows) + max(len(size) for _, size, _ in rows) + 4
+    room = max(_LINE - indent, 40)
+    wrapped: list[tuple[str, ...]] = []
+    for name, size, why in rows:
+        first, *rest = wrap(why, room) or [""]
+        wrapped += [(name, size, first), *(("", "", line) for line in rest)]
+    return _columns(wrapped, _LINE)
+
+
+def _states(job: JobReport) -> list[str]:
+    high = job.high
+    if high is None:
+        return []
+    rows = [
+        ("parameters", gib(high.parameters), f"{high.trainable_parameters:,} of {high.total_parameters:,} trainable"),
+        ("gradients", gib(high.gradients), ""),
+        ("optimizer states", gib(high.optimizer_states), ""),
+        ("saved for backward", gib(high.saved_activations), ""),
+    ]
+    rows += [("in host memory", gib(high.host), "offloaded, per process")] if high.host else []
+    return _columns(rows)
+
+
+def _section(title: str, rows: Sequence[str], style: Style) -> list[str]:
+    return ["", style("strong", title), *(f"  {row}".rstrip() for row in rows)] if rows else []
+
+
+def _facts(facts: Sequence[Fact]) -> list[str]:
+    return _columns([(fact.name, candidates(fact.candidates), source(fact)) for fact in facts], _WIDEST)
+
+
+def source(fact: Fact) -> str:
+    """Where a fact comes from, in words."""
+    key = f"{fact.key}, " if fact.key else ""
+    via = f" ({fact.via})" if fact.via and fact.via not in {"literal", "config-file"} else ""
+    reason = f": {fact.reason}" if fact.reason else ""
+    match fact.origin:
+        case Origin.WRITTEN:
+            at = where(fact.place) if fact.place else "written"
+            return printable(f"{key}{at}{via}{reason}")
+        case Origin.DEFAULT:
+            return printable(f"{key}default of {fact.library or 'the library'}{reason}")
+        case _:
+            at = f" ({where(fact.place)})" if fact.place else ""
+            return printable(f"{key}{fact.origin.value}{reason}{at}")
+
+
+def _columns(rows: Sequence[tuple[str, ...]], widest: int = 60) -> list[str]:
+    """Left-aligned columns, two spaces apart."""
+    if not rows:
+        return []
+    wide = [min(max(map(len, column)), widest) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip() for row in rows]

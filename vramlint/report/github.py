@@ -1,0 +1,53 @@
+"""Annotations of GitHub Actions, each finding on a plain line too, because annotations are capped.
+
+Form: docs.github.com, "Workflow commands for GitHub Actions"; the toolkit's `command.ts` for escaping.
+"""
+
+from __future__ import annotations
+
+from vramlint.findings import Finding, Report
+from vramlint.report import concise
+from vramlint.report.style import Style
+from vramlint.report.view import View
+from vramlint.report.words import gib, levels, ordered
+
+_LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
+_SHOWN = 10
+"""Annotations of one level that GitHub shows per step."""
+
+
+def render(report: Report, view: View) -> str:
+    """Workflow commands, then the concise lines."""
+    findings = ordered(report.findings)
+    lines = [_command(finding) for finding in findings]
+    lines += [concise.line(finding, Style()) for finding in findings]
+    lines += [
+        f"GitHub shows {_SHOWN} {_LEVELS[level.value]} annotations per step; all {amount} are listed above"
+        for level, amount in levels(report.findings).items()
+        if amount > _SHOWN
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _command(finding: Finding) -> str:
+    span = finding.place.span
+    properties = {
+        "title": f"{finding.code} {finding.name}",
+        "file": finding.place.path,
+        "line": str(span.line),
+        "endLine": str(span.end_line),
+    }
+    if span.line == span.end_line:  # GitHub takes columns for positions in one line only
+        properties |= {"col": str(span.column), "endColumn": str(span.end_column)}
+    written = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
+    steps = [f"{step.description} (saves {gib(step.saves)})" for step in finding.fix.steps] if finding.fix else []
+    message = "\n".join([finding.message, *finding.help, *steps])
+    return f"::{_LEVELS[finding.severity.value]} {written}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,159 @@
+"""One JSON object; its form is `vramlint/schemas/report-1.json`.
+
+Rows and columns are 1-based and count Unicode code points; ends are exclusive; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+
+from vramlint.estimate import Amount, Estimate
+from vramlint.findings import Finding, Fix, JobReport, Report
+from vramlint.report.summary import counts
+from vramlint.report.view import View
+from vramlint.report.words import levels, ordered
+from vramlint.text import Edit, Place, Span
+
+VERSION = 1
+"""Version of the form. New keys may come within a version; a key changes or goes only with a new one."""
+
+Json = dict[str, object]
+
+
+def render(report: Report, view: View) -> str:
+    """The whole report."""
+    content: Json = {
+        "version": VERSION,
+        "vramlint": view.version,
+        "findings": [finding(item) for item in ordered(report.findings)],
+        "jobs": [_job(job) for job in report.jobs],
+        "summary": {
+            **{level.value: amount for level, amount in levels(report.findings).items()},
+            **{f"jobs_{status}": amount for status, amount in counts(report).items()},
+            "files_checked": report.files_checked,
+            "files_skipped": report.files_skipped,
+            "suppressed": report.suppressed,
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def finding(item: Finding) -> Json:
+    """One finding."""
+    span = item.place.span
+    return {
+        "code": item.code,
+        "name": item.name,
+        "severity": item.severity.value,
+        "message": item.message,
+        "filename": item.place.path,
+        **_locations(span),
+        "labels": [
+            {
+                "filename": label.place.path,
+                **_locations(label.place.span),
+                "text": label.text,
+                "primary": label.primary,
+            }
+            for label in item.labels
+        ],
+        "notes": list(item.notes),
+        "help": list(item.help),
+        "fix": fix(item.fix) if item.fix else None,
+        "estimate": estimate(item.estimate) if item.estimate else None,
+        "low_estimate": estimate(item.low) if item.low else None,
+    }
+
+
+def fix(item: Fix) -> Json:
+    """A fix plan."""
+    return {
+        "peak_bytes": item.peak,
+        "fits": item.fits,
+        "steps": [
+            {
+                "description": step.description,
+                "saves_bytes": step.saves,
+                "cost": step.cost,
+                "applicability": "safe" if step.safe else "unsafe",
+                "edits": [_edit(edit) for edit in step.edits],
+            }
+            for step in item.steps
+        ],
+    }
+
+
+def _edit(edit: Edit) -> Json:
+    return {"filename": edit.place.path, **_locations(edit.place.span), "content": edit.replacement}
+
+
+def _locations(span: Span) -> Json:
+    return {
+        "location": {"row": span.line, "column": span.column},
+        "end_location": {"row": span.end_line, "column": span.end_column},
+    }
+
+
+def estimate(item: Estimate) -> Json:
+    """An estimate in bytes of one GPU."""
+    return {
+        "method": item.method,
+        "device_low_bytes": item.device_low,
+        "device_high_bytes": item.device_high,
+        "allocated_bytes": item.allocated,
+        "reserved_bytes": item.reserved,
+        "outside_bytes": item.outside,
+        "host_bytes": item.host,
+        "parameters_bytes": item.parameters,
+        "gradients_bytes": item.gradients,
+        "optimizer_states_bytes": item.optimizer_states,
+        "saved_activations_bytes": item.saved_activations,
+        "trainable_parameters": item.trainable_parameters,
+        "total_parameters": item.total_parameters,
+        "peak_phase": item.peak_phase,
+        "phases": [
+            {"phase": peak.phase, "allocated_bytes": peak.allocated, "reserved_bytes": peak.reserved}
+            for peak in item.phases
+        ],
+        "components": _amounts(item.components),
+        "tensors": _amounts(item.tensors),
+        "notes": list(item.notes),
+    }
+
+
+def _amounts(amounts: tuple[Amount, ...]) -> list[Json]:
+    return [{"name": amount.name, "bytes": amount.bytes} for amount in amounts]
+
+
+def _job(job: JobReport) -> Json:
+    return {
+        "name": job.name,
+        "path": job.path,
+        "kind": job.kind,
+        "status": job.status,
+        "reason": job.reason,
+        "unresolved": list(job.unresolved),
+        "gpu": gpu(job),
+        "low_bytes": job.low.device_low if job.low else None,
+        "high_bytes": job.high.device_low if job.high else None,
+        "fits_on": list(job.fits_on),
+    }
+
+
+def gpu(job: JobReport) -> Json | None:
+    """The declared GPU."""
+    return {"name": job.gpu, "usable_bytes": job.gpu_usable, "origin": job.gpu_origin} if job.gpu else None
+
+
+def place(item: Place | None) -> Json | None:
+    """A place in one object."""
+    if item is None:
+        return None
+    span = item.span
+    return {
+        "path": item.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }

@@ -1,0 +1,31 @@
+"""What a renderer knows besides the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """The papers of a rule, for formats that carry them."""
+
+    code: str
+    name: str
+    severity: str
+    summary: str
+    help: str = ""
+    """Markdown: what, why and trade-off."""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to show a report."""
+
+    color: bool = False
+    rules: tuple[RuleInfo, ...] = ()
+    """Every rule that ran."""
+    version: str = ""
+    """vramlint's own version."""
+    root: str = ""
+    """Absolute folder that paths are shown relative to in formats that want repository-relative ones."""

@@ -1,0 +1,104 @@
+"""Ranges for what no file says and only run time knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from vramlint.catalog.defaults import effective_default
+from vramlint.facts import Fact, FactValue, Origin
+from vramlint.resolve.board import Board, by_default, possible
+from vramlint.resolve.defaults import any_default
+
+_EITHER: Mapping[str, tuple[FactValue, ...]] = MappingProxyType(
+    {
+        "bf16": (False, True),
+        "fp16": (False, True),
+        "activation_checkpointing": (True, False),
+        "fused_loss": (True, False),
+        "packing": (False, True),
+        "gradient_accumulation_steps": (1, 2),
+        "quantization_bits": (4, 16),
+        "tuning": ("lora", "full"),
+        "load_dtype": ("bfloat16", "float32"),
+        "zero_stage": (0, 3),
+        "lora_target_modules": (None, "all-linear"),
+    }
+)
+"""Facts that only run time knows and the ends of what they may be. More than two micro batches need no more
+memory than two."""
+
+SHORTEST = 64
+"""The low end of an unknown sequence length, in tokens."""
+
+_LONGEST = 2048
+"""The high end where the model's own bound is not known, in tokens."""
+
+
+def at_run_time(board: Board, name: str) -> Fact | None:
+    """A range in place of a fact that only run time knows; the library's default where no range is sensible."""
+    fact = board.facts[name]
+    declared = _declared_default(board, fact)
+    if declared is not None:
+        return declared
+    if name in _EITHER:
+        return possible(name, _EITHER[name], fact.reason)
+    found = any_default(board, name)
+    if found is None:
+        return None
+    reason = f"{fact.reason}; the default of {found.library} is assumed"
+    return replace(found, origin=Origin.ASSUMED, reason=reason, key=fact.key)
+
+
+_ATTRIBUTE = re.compile(r"attribute (\w+) of (?:\w+\.)*(\w+)\b")
+"""How the reader words an attribute of command-line arguments whose class a library declares."""
+
+
+def _declared_default(board: Board, fact: Fact) -> Fact | None:
+    """The default that a library's own argument class declares for what the command line may say."""
+    libraries = board.setting.libraries
+    if "trl.get_peft_config" in fact.reason and fact.name == "tuning":
+        return by_default("tuning", "full", board.setting.label("trl"), "use_peft")
+    match = _ATTRIBUTE.match(fact.reason)
+    found = effective_default(match[2], match[1], libraries) if match else None
+    if found is None or found.value is None:
+        return None
+    return by_default(fact.name, found.value, board.setting.label(found.library), found.key)
+
+
+def micro_batch_size(board: Board) -> Fact | None:
+    """One sequence, the least there is."""
+    fact = board.facts.get("micro_batch_size")
+    if fact is not None and fact.candidates:
+        return None
+    reason = fact.reason if fact else "no file says the micro batch size"
+    return possible("micro_batch_size", (1,), f"{reason}; the least is assumed")
+
+
+def sequence_length(board: Board) -> Fact | None:
+    """The trainer's default, else everything from a short sequence to the model's own bound."""
+    fact = board.facts.get("sequence_length")
+    if fact is not None and fact.candidates:
+        return None
+    if fact is None:
+        found = any_default(board, "sequence_length")
+        if found is not None:
+            return found
+    longest = (board.network.positions if board.network else None) or _LONGEST
+    reason = fact.reason if fact else "no file bounds the sequences"
+    return possible("sequence_length", (min(SHORTEST, longest), longest), f"{reason}; the model takes up to {longest}")
+
+
+def padding(board: Board) -> Fact | None:
+    """Whether a mask reaches the attention kernel; a range where the files don't show it and it matters."""
+    if not board.is_missing("padding") and not board.is_unknown("padding"):
+        return None
+    if board.value("packing") is True:
+        return Fact("padding", possible("padding", (False,), "").candidates, Origin.DERIVED, reason="rows are packed")
+    if board.value("micro_batch_size") == 1:
+        reason = "a batch of one sequence needs no padding"
+        return Fact("padding", possible("padding", (False,), "").candidates, Origin.DERIVED, reason=reason)
+    reason = "sequences of one batch may differ in length"
+    return possible("padding", (False, True) if board.value("attention_implementation") == "sdpa" else (True,), reason)

@@ -1,0 +1,134 @@
+"""Remarks that need the version of a library or several facts: unknown keys, batch products that contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vramlint.catalog.deepspeed import all_deepspeed_keys
+from vramlint.catalog.keys import LIBRARIES, KeyHistory, accepted_keys, histories, key_history, lineage
+from vramlint.facts import Remark
+from vramlint.resolve.board import Board, Setting
+from vramlint.resolve.releases import Release, release_of
+from vramlint.resolve.versions import Bound
+from vramlint.surfaces.deepspeed_keys import check_deepspeed_keys
+from vramlint.text import Place
+from vramlint.values import Entry, Table
+
+
+def key_remarks(tables: tuple[tuple[str, Table], ...], setting: Setting, *, mixed: bool) -> Iterator[Remark]:
+    """Keys that the classes of this run do not take at their versions.
+
+    Args:
+        tables: written keywords by class (`training-arguments`, `SFTConfig`, …).
+        setting: versions of the run.
+        mixed: keys of other vocabularies may stand in the same table (a flat recipe); then only near misses of a
+            known key are remarked on.
+    """
+    for name, table in tables:
+        vocabulary = "TrainingArguments" if name == "training-arguments" else name
+        if vocabulary in LIBRARIES and vocabulary != "deepspeed":
+            yield from _unknown_keys(vocabulary, table, setting, mixed)
+
+
+_NEAR = 0.8
+_NEAR_IN_RECIPE = 0.88
+"""How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling. A recipe also holds keys
+of the script's own, so that only a closer likeness counts."""
+
+
+def _unknown_keys(vocabulary: str, table: Table, setting: Setting, mixed: bool) -> Iterator[Remark]:
+    accepted = accepted_keys(vocabulary, setting.libraries)
+    if vocabulary == "TrainingArguments":
+        accepted |= accepted_keys("Seq2SeqTrainingArguments", setting.libraries)  # the surface tells them not apart
+    strangers = [entry for entry in table if entry.key not in accepted and entry.key_place]
+    elsewhere = _trl_keys() if mixed and strangers else frozenset()
+    for entry in strangers:
+        history = key_history(vocabulary, entry.key)
+        if history is not None:
+            yield _of_another_release(history, entry, setting)
+        elif entry.key not in elsewhere:
+            yield from _misspelt(vocabulary, entry, accepted, setting, mixed)
+
+
+def _trl_keys() -> frozenset[str]:
+    """Keys that any class of TRL ever had."""
+    classes = [name for name, library in LIBRARIES.items() if library == "trl"]
+    return frozenset(history.key for name in classes for history in histories(name))
+
+
+def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> Remark:
+    kind = "removed-key" if history.until else "unknown-key"
+    when = f"it was removed in {history.until}" if history.until else f"it came with {history.since}"
+    message = f"{history.vocabulary} has no key {entry.key} in {setting.label(LIBRARIES[history.vocabulary])}: {when}"
+    if history.renamed_to:
+        message += f"; the key is now {history.renamed_to}"
+    return Remark(kind, entry.key, message, _place(entry), history.renamed_to, history.vocabulary)
+
+
+def _misspelt(
+    vocabulary: str, entry: Entry, accepted: frozenset[str], setting: Setting, mixed: bool
+) -> Iterator[Remark]:
+    from difflib import get_close_matches  # noqa: PLC0415 - 3 ms that only a misspelt key costs
+
+    near = get_close_matches(entry.key, sorted(accepted), n=1, cutoff=_NEAR_IN_RECIPE if mixed else _NEAR)
+    if near or not mixed:
+        message = f"{vocabulary} has no key {entry.key} ({setting.label(LIBRARIES[vocabulary])})"
+        yield Remark("unknown-key", entry.key, message, _place(entry), near[0] if near else "", vocabulary)
+
+
+def _place(entry: Entry) -> Place:
+    """Where a key stands.
+
+    Raises:
+        ValueError: it stands nowhere; such keys are not checked.
+    """
+    if entry.key_place is None:
+        raise ValueError(f"{entry.key} has no place")
+    return entry.key_place
+
+
+def key_bounds(tables: Iterable[tuple[str, Table]]) -> dict[str, Bound]:
+    """Per library the release before which the run must have been written, by the keys that it uses.
+
+    `evaluation_strategy` was dropped in transformers 4.51 or earlier: a script with it and no pinned version is
+    run with an older release, not with one that rejects it. Keys that never existed together bound nothing.
+    """
+    bounds: dict[str, Bound] = {}
+    since: dict[str, Release] = {}
+    for library, history in _histories(tables):
+        since[library] = max(since.get(library, ()), release_of(history.since))
+        bound = Bound(release_of(history.until), history.key)
+        if history.until and (library not in bounds or bound.release < bounds[library].release):
+            bounds[library] = bound
+    return {library: bound for library, bound in bounds.items() if since[library] < bound.release}
+
+
+def _histories(tables: Iterable[tuple[str, Table]]) -> Iterator[tuple[str, KeyHistory]]:
+    """The lives of the keys that one class alone defines; one that is inherited too, lives on in the base."""
+    for name, table in tables:
+        owners = list(lineage("TrainingArguments" if name == "training-arguments" else name))
+        for entry in table if owners else ():
+            found = [(library, history) for library, owner in owners for history in histories(owner, entry.key)]
+            if len(found) == 1:
+                yield found[0]
+
+
+def deepspeed_key_remarks(table: Table, setting: Setting) -> Iterator[Remark]:
+    """Keys of a DeepSpeed configuration that DeepSpeed does not know or has removed."""
+    statuses = {row.key: row.status for row in all_deepspeed_keys()}
+    return check_deepspeed_keys(table, statuses, setting.libraries.deepspeed, setting.label("deepspeed"))
+
+
+def batch_remarks(board: Board) -> Iterator[Remark]:
+    """A `train_batch_size` that no number of GPUs, or not the declared one, can give."""
+    fact = board.facts.get("global_batch_size")
+    total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
+    steps = board.integer("gradient_accumulation_steps")
+    if fact is None or fact.place is None or not (total and micro and steps):
+        return
+    gpus = board.setting.world_size
+    product = micro * steps * (gpus or 1)
+    if (gpus and product != total) or (not gpus and total % product):
+        times = f"micro batch size {micro} x gradient accumulation {steps}" + (f" x {gpus} GPUs" if gpus else "")
+        message = f"train_batch_size is {total}, but {times} makes {'' if gpus else 'multiples of '}{product}"
+        yield Remark("batch-size-mismatch", fact.key, message, fact.place, vocabulary="deepspeed")

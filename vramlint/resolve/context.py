@@ -1,0 +1,67 @@
+"""What `resolve` is told from outside: file access, the declared device, settings."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vramlint.facts import Fact
+from vramlint.job import Gpu
+from vramlint.text import Document
+
+
+def _no_file(path: str) -> Document | None:
+    return None
+
+
+def _no_names(folder: str) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of the files. `resolve` itself does no I/O."""
+
+    load: Callable[[str], Document | None] = _no_file
+    """The text of a file, None when there is none or it can't be read."""
+    names: Callable[[str], Sequence[str]] = _no_names
+    """The names of the files in a folder; empty when there is no such folder."""
+    root: str = ""
+    """The folder above which no requirements are looked for; empty: the top of the given path."""
+    gpu: Gpu | None = None
+    gpu_origin: str = ""
+    """`--gpu`, `# vramlint: gpu=`, a settings file."""
+    world_size: int | None = None
+    """GPUs of the run, where the command line or the settings say."""
+    nodes: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Library versions that the settings fix: {"transformers": "4.46.3"}."""
+    facts: tuple[Fact, ...] = ()
+    """Facts that the settings declare (model, micro_batch_size, sequence_length); they stand in where the files
+    are silent or say something that only run time knows."""
+
+
+def folder_of(path: str) -> str:
+    """The folder of a path, `.` for a bare name."""
+    return posixpath.dirname(path.replace("\\", "/")) or "."
+
+
+def beside(path: str, target: str) -> tuple[str, ...]:
+    """Where a file named `target` in file `path` may lie: beside that file, then in the current folder."""
+    target = target.replace("\\", "/")
+    if posixpath.isabs(target):
+        return (target,)
+    near = posixpath.normpath(posixpath.join(folder_of(path), target))
+    return tuple(dict.fromkeys((near, posixpath.normpath(target))))
+
+
+def ancestors(path: str, root: str = "") -> tuple[str, ...]:
+    """The folders above a file, nearest first, up to `root`."""
+    folder = posixpath.normpath(folder_of(path))
+    top = posixpath.normpath(root) if root else ""
+    found = [folder]
+    while folder not in (top, ".", "/", ""):
+        folder = posixpath.dirname(folder) or "."
+        found.append(folder)
+    return tuple(found)

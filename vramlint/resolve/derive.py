@@ -1,0 +1,296 @@
+"""What follows from other facts: precision, dtype of the weights, optimizer, buckets, parallelism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from vramlint.catalog.optimizers import find_optimizer
+from vramlint.facts import Candidate, Fact, Origin
+from vramlint.resolve.board import Board, by_default, derived, possible
+from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
+
+_TRL_STRING_MODELS = (0, 24, 0)
+"""The release from which TRL loads a model given as a string by itself (trainer/utils.py, create_model_from_path)."""
+
+
+def model_type(board: Board) -> Fact | None:
+    """The architecture, from the catalog or a config.json."""
+    network = board.network
+    if network is None or not network.model_type or not board.is_missing("model_type"):
+        return None
+    return derived("model_type", network.model_type, network.source, board.facts.get("model"))
+
+
+def quantization_bits(board: Board) -> Fact | None:
+    """16 unless the files or the checkpoint say otherwise."""
+    if not board.is_missing("quantization_bits"):
+        return None
+    network = board.network
+    if network and network.quantization:
+        bits = 8 if network.quantization in ("int8", "fp8") else 4
+        return derived("quantization_bits", bits, f"the checkpoint is quantized ({network.source})")
+    return derived("quantization_bits", 16, "no quantization is asked for")
+
+
+def quantization_type(board: Board) -> Fact | None:
+    """nf4 or fp4 for 4 bits, int8 for 8; what the checkpoint says if it is quantized already."""
+    if not board.is_missing("quantization_type"):
+        return None
+    if board.network and board.network.quantization:
+        return derived("quantization_type", board.network.quantization, board.network.source)
+    if board.value("quantization_bits") == 8:
+        return derived("quantization_type", "int8", "LLM.int8() is the only 8-bit form of bitsandbytes")
+    return any_default(board, "quantization_type")
+
+
+def tuning(board: Board) -> Fact | None:
+    """Full unless adapters are made; LoRA on a 4-bit base is QLoRA."""
+    fact = board.facts.get("tuning")
+    bits = board.value("quantization_bits")
+    if fact is None:
+        return derived("tuning", "full", "no adapter is made")
+    if fact.value == "lora" and bits == 4:
+        place = fact.place
+        reason = "LoRA on a 4-bit base"
+        return Fact("tuning", (Candidate("qlora", place),), fact.origin, fact.key, fact.via, fact.library, reason)
+    return None
+
+
+def load_dtype(board: Board) -> Fact | None:
+    """The dtype of the unquantized weights after loading."""
+    fact = board.facts.get("load_dtype")
+    if fact is not None:
+        return _checkpoint_dtype(board, fact) if fact.value == "auto" else None
+    setting = board.setting
+    if not loads_a_model(board):
+        return None
+    if setting.from_config:
+        return derived("load_dtype", "float32", "fresh weights have torch's default dtype")
+    found = None
+    if setting.string_model and setting.libraries.trl >= _TRL_STRING_MODELS:
+        found = library_default(board, "load_dtype", "trl", "create_model_from_path.dtype")
+    if found is None:
+        quantized = board.value("quantization_bits") in (4, 8)
+        key = "from_pretrained.dtype[bitsandbytes]" if quantized else "from_pretrained.dtype"
+        found = library_default(board, "load_dtype", "transformers", key)
+    return _checkpoint_dtype(board, found) if found and found.value == "auto" else found
+
+
+def _checkpoint_dtype(board: Board, asked: Fact) -> Fact:
+    """What "auto" becomes: the dtype of the checkpoint, a range where no source states it."""
+    network = board.network
+    said = f"{asked.key} is auto in {asked.library}" if asked.library else f"{asked.key} is auto"
+    dtype = network.dtype if network else None
+    if network and dtype and network.dtype_status == "stated":
+        return derived("load_dtype", dtype, f"{said}: the checkpoint's dtype, {network.source}", asked)
+    likely = dtype if dtype in ("bfloat16", "float16") else "bfloat16"
+    reason = f"{said}, and no source states the checkpoint's dtype"
+    if dtype:
+        reason += f" ({dtype} in its family)"
+    candidates = (Candidate(likely, asked.place), Candidate("float32", asked.place))
+    return Fact("load_dtype", candidates, Origin.ASSUMED, asked.key, reason=reason)
+
+
+def half_flags(board: Board) -> Fact | None:
+    """bf16, where TRL turns it on unless fp16 is set."""
+    if not board.is_missing("bf16"):
+        return None
+    found = any_default(board, "bf16")
+    if found and found.value is True and board.value("fp16") is True:
+        return by_default("bf16", False, found.library, found.key)
+    return found
+
+
+def precision(board: Board) -> Fact | None:
+    """How the step computes: autocast, or the dtype of the weights."""
+    if not board.is_missing("precision"):
+        return None
+    for flag in ("bf16", "fp16"):
+        if board.value(flag) is True:
+            return _inherited("precision", f"{flag}-mixed", board.facts[flag])
+    dtype = board.facts.get("load_dtype")
+    pure = {"bfloat16": "bf16-pure", "float16": "fp16-pure"}
+    if dtype is None or not isinstance(dtype.value, str):
+        return _inherited("precision", "fp32", board.facts["bf16"]) if "bf16" in board.facts else None
+    if dtype.value in pure:
+        return derived("precision", pure[dtype.value], f"the weights are {dtype.value} and nothing is cast", dtype)
+    fact = board.facts.get("bf16")
+    return _inherited("precision", "fp32", fact) if fact else derived("precision", "fp32", "nothing is cast", dtype)
+
+
+def _inherited(name: str, value: str, fact: Fact) -> Fact:
+    """A fact that only renames another one keeps where that one comes from."""
+    candidate = Candidate(value, fact.place)
+    return Fact(name, (candidate,), fact.origin, fact.key, fact.via, fact.library, fact.reason)
+
+
+def optimizer(board: Board) -> Fact | None:
+    """The optimizer by its catalog name, as DeepSpeed replaces it."""
+    fact = board.facts.get("optimizer")
+    setting = board.setting
+    offloaded = board.value("offload_optimizer") in ("cpu", "nvme")
+    if setting.deepspeed and setting.deepspeed_optimizer and fact and isinstance(fact.value, str):
+        on_host = offloaded and "adam" in fact.value.lower()
+        row = find_optimizer("DeepSpeedCPUAdam" if on_host else f"ds:{fact.value}") or find_optimizer(fact.value)
+        return _renamed(fact, row.name) if row else None
+    if fact is None:
+        fact = any_default(board, "optimizer")
+    if fact is None or not isinstance(fact.value, str):
+        return None
+    if setting.deepspeed and offloaded and "adam" in fact.value.lower():
+        cpu = find_optimizer("DeepSpeedCPUAdam")
+        reason = f"Accelerate replaces {fact.value} by DeepSpeedCPUAdam when ZeRO offloads the optimizer"
+        return derived("optimizer", cpu.name if cpu else "DeepSpeedCPUAdam", reason, fact)
+    row = find_optimizer(fact.value)
+    return _renamed(fact, row.name) if row else (fact if board.is_missing("optimizer") else None)
+
+
+def _renamed(fact: Fact, name: str) -> Fact:
+    candidate = fact.candidates[0]
+    renamed = Candidate(name, candidate.place, candidate.condition)
+    return Fact("optimizer", (renamed,), fact.origin, fact.key, fact.via, fact.library, fact.reason)
+
+
+_AUTO_BUCKETS: Mapping[str, tuple[Callable[[int], int], str]] = MappingProxyType(
+    {
+        "reduce_bucket_size": (lambda hidden: hidden * hidden, "hidden_size²"),
+        "prefetch_bucket_size": (lambda hidden: int(0.9 * hidden * hidden), "0.9 · hidden_size²"),
+        "parameter_persistence_threshold": (lambda hidden: 10 * hidden, "10 · hidden_size"),
+    }
+)
+"""What the Hugging Face Trainer puts for "auto", elements (transformers 5.23.0, integrations/deepspeed.py)."""
+
+
+def automatic_bucket(board: Board, name: str) -> Fact | None:
+    """An `"auto"` of the DeepSpeed JSON as the Hugging Face Trainer fills it; DeepSpeed's default for other keys."""
+    fact = board.facts.get(name)
+    if fact is None:
+        return any_default(board, name)
+    if fact.value != "auto":
+        return None
+    hidden = board.network.hidden_size if board.network else None
+    if name in _AUTO_BUCKETS and board.setting.trainer:
+        if hidden is None:
+            return None
+        rule, formula = _AUTO_BUCKETS[name]
+        return derived(name, rule(hidden), f'"auto" is {formula} of the model', fact)
+    default = any_default(board, name)
+    value = default.value if default else None
+    return derived(name, value, f'DeepSpeed drops "auto" here and takes its default, {value}', fact)
+
+
+def overlap_comm(board: Board) -> Fact | None:
+    """On at stage 3, off below, unless set (deepspeed 0.19.8, runtime/zero/config.py)."""
+    fact = board.facts.get("overlap_comm")
+    if not board.setting.deepspeed or (fact and fact.value != "auto"):
+        return None
+    on = board.value("zero_stage") == 3
+    return by_default("overlap_comm", on, board.setting.label("deepspeed"), "zero_optimization.overlap_comm")
+
+
+def accumulation(board: Board) -> Fact | None:
+    """What DeepSpeed's batch identity implies, else the trainer's default, else one."""
+    if not board.is_missing("gradient_accumulation_steps"):
+        return None
+    total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
+    gpus = board.integer("world_size")
+    if board.setting.deepspeed and not board.setting.trainer and total and micro and gpus:
+        reason = "train_batch_size / (micro batch size · GPUs)"
+        return derived("gradient_accumulation_steps", max(1, total // (micro * gpus)), reason)
+    found = any_default(board, "gradient_accumulation_steps")
+    return found or derived("gradient_accumulation_steps", 1, "nothing accumulates gradients")
+
+
+def micro_batch_size(board: Board) -> Fact | None:
+    """The trainer's default; in a hand-written loop only the files can say."""
+    return any_default(board, "micro_batch_size") if board.is_missing("micro_batch_size") else None
+
+
+def max_grad_norm(board: Board) -> Fact | None:
+    """The trainer's bound; hand-written loops clip only where they say so."""
+    if not board.is_missing("max_grad_norm"):
+        return None
+    return any_default(board, "max_grad_norm") or derived("max_grad_norm", 0, "nothing clips gradients")
+
+
+def world_size(board: Board) -> Fact | None:
+    """GPUs of the run: what is declared, what DeepSpeed's batch identity implies, else one."""
+    if not board.is_missing("world_size") and not board.is_unknown("world_size"):
+        return None
+    setting = board.setting
+    if setting.world_size:
+        return possible("world_size", (setting.world_size,), "declared")
+    total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
+    steps = board.integer("gradient_accumulation_steps")
+    if setting.deepspeed and total and micro and steps and total % (micro * steps) == 0:
+        return derived("world_size", total // (micro * steps), "train_batch_size / (micro batch size · accumulation)")
+    return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
+
+
+def parallelism(board: Board) -> Fact | None:
+    """How the GPUs share the work."""
+    if not board.is_missing("parallelism"):
+        return None
+    if board.setting.deepspeed:
+        return derived(
+            "parallelism", "deepspeed", "a DeepSpeed configuration is in force", board.facts.get("zero_stage")
+        )
+    fsdp = board.facts.get("fsdp")
+    if fsdp and fsdp.value not in (None, "", False):
+        return derived("parallelism", "fsdp", "fsdp is set", fsdp)
+    gpus = board.integer("world_size") or 1
+    spread = board.facts.get("device_map")
+    if spread and gpus > 1 and spread.value in ("auto", "balanced", "balanced_low_0", "sequential", "custom"):
+        return derived("parallelism", "device_map", f"device_map is {spread.value}", spread)
+    launched = board.facts["world_size"]
+    if launched.origin is Origin.ASSUMED and board.setting.world_size is None:
+        return possible("parallelism", ("none",), launched.reason)
+    return derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
+
+
+def use_cache(board: Board) -> Fact | None:
+    """Whether the training forward keeps a key/value cache.
+
+    transformers 5 turns it off in the trainer; before, the model's default holds unless checkpointing is on
+    (4.57.6, trainer.py).
+    """
+    if not board.is_missing("use_cache") or not board.setting.trainer:
+        return None
+    label = board.setting.label("transformers")
+    if board.setting.libraries.transformers >= (5,):
+        return by_default("use_cache", False, label, "use_cache")
+    return by_default("use_cache", board.value("activation_checkpointing") is not True, label, "use_cache")
+
+
+def checkpointing(board: Board) -> Fact | None:
+    """Activation checkpointing: the trainer's default; off in a hand-written loop."""
+    if not board.is_missing("activation_checkpointing"):
+        return None
+    found = any_default(board, "activation_checkpointing")
+    return found or derived("activation_checkpointing", False, "nothing turns activation checkpointing on")
+
+
+def packing(board: Board) -> Fact | None:
+    """TRL's default; the plain trainer leaves rows as they are."""
+    if not board.is_missing("packing") or not board.setting.trainer:
+        return None
+    found = any_default(board, "packing")
+    if found is None and board.value("objective") == "sft":
+        return derived("packing", False, "the trainer does not pack")
+    return found
+
+
+def lora_target_modules(board: Board) -> Fact | None:
+    """PEFT's table by architecture, where the adapters' config names no modules."""
+    network = board.network
+    if not board.is_missing("lora_target_modules") or not has_lora(board) or network is None:
+        return None
+    return library_default(board, "lora_target_modules", "peft", f"LoraConfig.target_modules[{network.model_type}]")
+
+
+def fused_loss(board: Board) -> Fact | None:
+    """Whether the logits are never materialised: Liger, or TRL's own fused head."""
+    if not board.is_missing("fused_loss"):
+        return None
+    return any_default(board, "fused_loss") or derived("fused_loss", False, "nothing fuses the loss")

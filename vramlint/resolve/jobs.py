@@ -1,0 +1,236 @@
+"""From a settled world to a Job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from vramlint.job import (
+    Adapter,
+    Attention,
+    Batch,
+    Checkpointing,
+    Gpu,
+    Job,
+    Model,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Quantization,
+    Zero,
+)
+from vramlint.resolve.board import Board
+from vramlint.resolve.defaults import has_lora, library_default
+
+MOST_JOBS = 16
+"""More worlds than this are thinned out to those that need least and most."""
+
+_TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "mlm": "masked-lm",
+        "seq-cls": "seq-cls",
+        "reward": "seq-cls",
+        "token-cls": "token-cls",
+        "qa": "qa",
+        "seq2seq": "seq2seq-lm",
+        "speech-seq2seq": "speech-seq2seq",
+        "image-cls": "image-cls",
+        "embedding": "embedding",
+    }
+)
+"""Objective and the head that it trains; every other objective trains a causal language model."""
+
+_PREFERENCE = ("dpo", "orpo", "kto", "cpo", "bco")
+"""Objectives that run chosen and rejected answers through the model in one batch."""
+
+_WITH_REFERENCE = ("dpo", "kto", "bco")
+"""Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
+
+_LOOPS: Mapping[str, str] = MappingProxyType({"trainer": "trainer", "accelerate": "script", "plain": "plain"})
+"""Fact `loop` and the loop of the memory model; anything else is a hand-written script. A loop with Accelerate
+keeps `outputs` bound as a script does."""
+
+
+def job_of(board: Board, gpu: Gpu | None) -> Job | None:
+    """The job of one settled world; None while the network is not known."""
+    network = board.network
+    if network is None:
+        return None
+    return Job(
+        model=Model(
+            name=str(board.value("model") or network.source),
+            model_type=network.model_type,
+            config=network.config,
+            parameter_count=network.parameter_count,
+            task=_TASKS.get(str(board.value("objective")), "causal-lm"),
+        ),
+        precision=_precision(board),
+        optimizer=Optimizer(str(board.value("optimizer") or Optimizer().name)),
+        batch=_batch(board),
+        attention=Attention(
+            implementation=str(board.value("attention_implementation") or "sdpa"),
+            use_cache=board.value("use_cache") is True,
+        ),
+        checkpointing=_checkpointing(board),
+        adapter=_adapter(board) if has_lora(board) else None,
+        quantization=_quantization(board),
+        parallelism=_parallelism(board),
+        objective=_objective(board),
+        libraries=board.setting.libraries,
+        gpu=gpu,
+    )
+
+
+def _precision(board: Board) -> Precision:
+    flag = "bfloat16" if board.value("bf16") is True else "float16" if board.value("fp16") is True else None
+    said = str(board.value("precision") or "")
+    if flag is None and said.endswith("-mixed"):
+        flag = "bfloat16" if said.startswith("bf16") else "float16"
+    weights = str(board.value("load_dtype") or "float32")
+    if board.value("parallelism") == "deepspeed" and flag:
+        return Precision(weights=flag, autocast=None)  # the engine casts the module; its masters are float32
+    return Precision(weights=weights, autocast=flag, grad_scaler=flag == "float16")
+
+
+def _batch(board: Board) -> Batch:
+    padding = board.value("padding") is True
+    return Batch(
+        micro_batch_size=board.integer("micro_batch_size") or 1,
+        sequence_length=board.integer("sequence_length") or 1,
+        gradient_accumulation_steps=board.integer("gradient_accumulation_steps") or 1,
+        target_length=board.integer("target_length"),
+        padding=padding,
+        packing=board.value("packing") is True,
+        eval_micro_batch_size=board.integer("eval_micro_batch_size") if board.setting.evaluates else None,
+    )
+
+
+def _checkpointing(board: Board) -> Checkpointing:
+    if board.value("activation_checkpointing") is not True:
+        return Checkpointing("none")
+    return Checkpointing("reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant")
+
+
+def _adapter(board: Board) -> Adapter:
+    dropout = board.value("lora_dropout")
+    targets = board.value("lora_target_modules")
+    saved = board.value("lora_modules_to_save")
+    cast = library_default(board, "", "peft", "get_peft_model.autocast_adapter_dtype")
+    return Adapter(
+        r=board.integer("lora_r") or Adapter().r,
+        dropout=float(dropout) if isinstance(dropout, int | float) else 0.0,
+        target_modules=targets if isinstance(targets, str | tuple) else None,
+        modules_to_save=(saved,) if isinstance(saved, str) else saved if isinstance(saved, tuple) else (),
+        dora=board.value("use_dora") is True,
+        autocast_adapter_dtype=cast is None or cast.value is True,
+    )
+
+
+def _quantization(board: Board) -> Quantization | None:
+    if board.value("quantization_bits") not in (4, 8):
+        return None
+    return Quantization(
+        kind=str(board.value("quantization_type") or "nf4"),
+        double_quantization=board.value("double_quantization") is True,
+        compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
+        prepared_for_kbit=board.value("prepared_for_kbit") is True,
+    )
+
+
+def _parallelism(board: Board) -> Parallelism:
+    strategy = str(board.value("parallelism") or "none")
+    sharding = str(board.value("fsdp") or "")
+    return Parallelism(
+        world_size=board.integer("world_size") or 1,
+        strategy=strategy,
+        zero=_zero(board) if strategy == "deepspeed" else None,
+        fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
+    )
+
+
+def _zero(board: Board) -> Zero:
+    plain = Zero()
+    overlap, dtype = board.value("overlap_comm"), board.value("gradient_accumulation_dtype")
+    return Zero(
+        stage=board.integer("zero_stage") or 0,
+        offload_optimizer=str(board.value("offload_optimizer") or "none"),
+        offload_parameters=str(board.value("offload_parameters") or "none"),
+        reduce_bucket_size=_or(board.integer("reduce_bucket_size"), plain.reduce_bucket_size),
+        allgather_bucket_size=_or(board.integer("allgather_bucket_size"), plain.allgather_bucket_size),
+        prefetch_bucket_size=_or(board.integer("prefetch_bucket_size"), plain.prefetch_bucket_size),
+        parameter_persistence_threshold=_or(
+            board.integer("parameter_persistence_threshold"), plain.parameter_persistence_threshold
+        ),
+        max_live_parameters=_or(board.integer("max_live_parameters"), plain.max_live_parameters),
+        max_reuse_distance=_or(board.integer("max_reuse_distance"), plain.max_reuse_distance),
+        sub_group_size=_or(board.integer("sub_group_size"), plain.sub_group_size),
+        overlap_comm=overlap if isinstance(overlap, bool) else None,
+        gradient_accumulation_dtype=dtype if isinstance(dtype, str) else None,
+    )
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
+
+
+def _objective(board: Board) -> Objective:
+    objective = str(board.value("objective") or "")
+    clip = board.value("max_grad_norm")
+    return Objective(
+        kind="inference" if board.value("run_kind") == "inference" else "training",
+        loss=_loss(board, objective),
+        loop=_LOOPS.get(str(board.value("loop") or "trainer"), "script"),
+        max_grad_norm=float(clip) if isinstance(clip, int | float) else 0.0,
+        reference_model=_has_reference(board, objective),
+    )
+
+
+def _loss(board: Board, objective: str) -> str:
+    if objective in _PREFERENCE:
+        return "preference"
+    if board.value("fused_loss") is True:
+        return "fused"
+    trainer = board.setting.trl
+    logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
+    return str(logits.value) if logits and logits.value in ("chunked", "fused") else "causal-lm"
+
+
+def _has_reference(board: Board, objective: str) -> bool:
+    if has_lora(board):
+        return False
+    if objective == "grpo":
+        beta = library_default(board, "", "trl", "GRPOConfig.beta")
+        return beta is not None and beta.value not in (0, 0.0)
+    return objective in _WITH_REFERENCE
+
+
+def thinned(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """At most MOST_JOBS distinct jobs: of more, those that need least and those that need most by a rough measure."""
+    distinct: list[Job] = []
+    for job in jobs:
+        if job not in distinct:
+            distinct.append(job)
+    if len(distinct) <= MOST_JOBS:
+        return tuple(distinct)
+    ordered = sorted(distinct, key=_heaviness)
+    return (*ordered[: MOST_JOBS // 2], *ordered[-MOST_JOBS // 2 :])
+
+
+def _heaviness(job: Job) -> float:
+    """A rough order of memory need: factors by which a choice multiplies it, as logarithms."""
+    batch = job.batch
+    tokens = math.log(batch.micro_batch_size * batch.sequence_length)
+    choices = (
+        (job.precision.weights == "float32", 0.7),
+        (job.adapter is None, 1.5),
+        (job.quantization is None, 1.0),
+        (job.checkpointing.mode == "none", 1.5),
+        (batch.padding, 0.3),
+        (batch.gradient_accumulation_steps > 1, 0.2),
+        (job.attention.implementation == "eager", 1.0),
+        (job.objective.loss == "causal-lm", 0.5),
+        (job.parallelism.zero is None, 0.5),
+    )
+    return tokens + sum(weight for holds, weight in choices if holds)

@@ -1,0 +1,129 @@
+"""Joining the files of one run: a DeepSpeed configuration into the script or arguments that name it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet
+from vramlint.resolve.context import Context, beside
+from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
+from vramlint.values import Table
+
+_SHARED = ("micro_batch_size", "gradient_accumulation_steps", "max_grad_norm", "bf16", "fp16")
+"""Facts that both the trainer's arguments and the DeepSpeed configuration say. The Hugging Face Trainer wants them
+equal (transformers 5.23.0, integrations/deepspeed.py, HfTrainerDeepSpeedConfig.trainer_config_finalize)."""
+
+_MEASURES = {
+    "micro_batch_size": "micro batch size",
+    "gradient_accumulation_steps": "gradient accumulation",
+    "max_grad_norm": "gradient clipping bound",
+    "bf16": "bf16",
+    "fp16": "fp16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A sheet together with the DeepSpeed configuration that is in force."""
+
+    sheet: Sheet
+    facts: Mapping[str, Fact]
+    remarks: tuple[Remark, ...] = ()
+    deepspeed: Table | None = None
+    """The configuration itself, for the check of its keys."""
+    deepspeed_path: str = ""
+    """The file that it stands in; empty for a dict in the script."""
+    deepspeed_optimizer: bool = False
+    deepspeed_missing: bool = False
+    """The files name a DeepSpeed configuration that can't be read."""
+
+
+def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
+    """The sheet with what the files that it names add.
+
+    Args:
+        sheet: of a script, of TrainingArguments, or of a DeepSpeed JSON by itself.
+        others: sheets of files that are read anyway, by path.
+        context: file access for the rest.
+    """
+    facts = {fact.name: fact for fact in sheet.facts}
+    if sheet.kind == "deepspeed-json":
+        table = _table(sheet)
+        return Joined(sheet, facts, (), table, sheet.path, _has_optimizer(table))
+    inline = _table(sheet)
+    if inline is not None:
+        found, remarks = deepspeed_facts(inline, via="")
+        return _merge(sheet, facts, Sheet(sheet.path, "deepspeed-json", found, remarks=remarks), inline, "")
+    for link in sheet.links:
+        if link.kind == "deepspeed":
+            return _linked(sheet, facts, link, others, context)
+    return Joined(sheet, facts)
+
+
+def _table(sheet: Sheet) -> Table | None:
+    return next((table for name, table in sheet.tables if name == "deepspeed"), None)
+
+
+def _has_optimizer(table: Table | None) -> bool:
+    return table is not None and table.get("optimizer", "type") is not None
+
+
+def _linked(sheet: Sheet, facts: dict[str, Fact], link: Link, others: Mapping[str, Sheet], context: Context) -> Joined:
+    for path in beside(sheet.path, link.target):
+        other = others.get(path)
+        if other is not None and other.kind == "deepspeed-json":
+            return _merge(sheet, facts, other, _table(other), path)
+        document = context.load(path)
+        if document is None:
+            continue
+        from vramlint.readers.json import read_json  # noqa: PLC0415 - only for configurations named by a script
+
+        reading = read_json(document)
+        problems = tuple(
+            Remark(problem.kind, path, problem.message, problem.place, vocabulary="deepspeed")
+            for problem in reading.problems
+        )
+        if not isinstance(reading.root, Table):
+            return Joined(sheet, facts, problems, deepspeed_missing=True)
+        other = deepspeed_sheet(path, reading.root)
+        joined = _merge(sheet, facts, other, reading.root, path)
+        return replace(joined, remarks=(*problems, *joined.remarks))
+    missing: tuple[Remark, ...] = ()
+    if link.place is not None:
+        message = f"DeepSpeed configuration {link.target} not found beside this file or in the current folder"
+        missing = (Remark("missing-file", link.target, message, link.place, vocabulary="deepspeed"),)
+    return Joined(sheet, facts, missing, deepspeed_missing=True)
+
+
+def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
+    remarks = list(other.remarks)
+    trainer = any(fact.name == "loop" and fact.value == "trainer" for fact in sheet.facts) or sheet.kind.startswith(
+        "training-args"
+    )
+    merged = dict(facts)
+    for fact in other.facts:
+        own = facts.get(fact.name)
+        if fact.value == "auto" and trainer and fact.name in (*_SHARED, "global_batch_size"):
+            continue  # the trainer's own value, which it puts there
+        if fact.name in _SHARED and own is not None and trainer:
+            remark = _disagreement(own, fact)
+            remarks += [remark] if remark else []
+            continue
+        merged[fact.name] = fact
+    return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))
+
+
+def _disagreement(own: Fact, fact: Fact) -> Remark | None:
+    if own.origin is not Origin.WRITTEN or not own.known or not fact.known:
+        return None
+    place = fact.place
+    if place is None or own.value == fact.value:
+        return None
+    what = _MEASURES[fact.name]
+    message = f"{what} is {_word(fact.value)} here but {_word(own.value)} in the trainer's arguments ({own.key})"
+    return Remark("contradicting-values", fact.key, message, place, vocabulary="deepspeed")
+
+
+def _word(value: FactValue) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

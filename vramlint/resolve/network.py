@@ -1,0 +1,122 @@
+"""Which network a model name means: the catalog's row, or the config.json beside the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vramlint.catalog.models import find_model, find_model_by_last_part
+from vramlint.resolve.context import Context, beside
+from vramlint.surfaces.model_config import config_values
+from vramlint.values import Table
+
+if TYPE_CHECKING:
+    from vramlint.catalog.models import ModelRow
+    from vramlint.job import ConfigValue
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A model as far as it is known, and where it is known from."""
+
+    model_type: str
+    config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    source: str = ""
+    """`model catalog: meta-llama/Llama-2-7b-hf`, or the path of a config.json."""
+    parameter_count: int | None = None
+    dtype: str | None = None
+    """dtype of the checkpoint."""
+    dtype_status: str = "unknown"
+    """stated, family (likely), unknown."""
+    quantization: str = ""
+    """nf4, int8, gptq … for a checkpoint that is quantized already."""
+
+    @property
+    def hidden_size(self) -> int | None:
+        """The width that transformers fills DeepSpeed's `"auto"` buckets with."""
+        sizes = self.config.get("hidden_sizes")
+        if isinstance(sizes, tuple) and sizes:
+            return max(size for size in sizes if isinstance(size, int))
+        return self.integer("hidden_size", "n_embd", "d_model")
+
+    @property
+    def positions(self) -> int | None:
+        """The longest sequence that the model was made for, in tokens."""
+        return self.integer("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+
+    def integer(self, *names: str) -> int | None:
+        """The first of these config keys that is a number, at the top or in the text part."""
+        text = self.config.get("text_config")
+        for config in (self.config, text if isinstance(text, Mapping) else {}):
+            for name in names:
+                value = config.get(name)
+                if isinstance(value, int) and not isinstance(value, bool):
+                    return value
+        return None
+
+
+def find_network(name: str, path: str, context: Context) -> Network | None:
+    """The network behind a hub id or a path, as seen from the file `path`.
+
+    By id; then by a config.json in a folder of that name; then by the last part of the path, where all models that
+    bear that name are one network.
+    """
+    row = find_model(name)
+    if row:
+        return _from_row(row)
+    for folder in beside(path, name):
+        network = read_network(f"{folder.rstrip('/')}/config.json", context)
+        if network:
+            return network
+    rows = find_model_by_last_part(name)
+    configs = [dict(row.config) for row in rows]
+    if rows and all(config == configs[0] for config in configs):
+        return _from_row(rows[0])
+    return None
+
+
+def read_network(path: str, context: Context) -> Network | None:
+    """The network of a config.json, None when there is no such file or it can't be read."""
+    document = context.load(path)
+    if document is None:
+        return None
+    from vramlint.readers.json import read_json  # noqa: PLC0415 - only for models that lie beside the script
+
+    root = read_json(document).root
+    return network_of(root, path) if isinstance(root, Table) else None
+
+
+def network_of(table: Table, source: str) -> Network:
+    """The network that a config.json describes."""
+    config = config_values(table)
+    dtype = config.get("torch_dtype") or config.get("dtype")
+    quantization = config.get("quantization_config")
+    return Network(
+        model_type=str(config.get("model_type") or ""),
+        config=config,
+        source=source,
+        dtype=dtype.removeprefix("torch.") if isinstance(dtype, str) else None,
+        dtype_status="stated" if isinstance(dtype, str) else "unknown",
+        quantization=_quantization(quantization) if isinstance(quantization, Mapping) else "",
+    )
+
+
+def _quantization(config: Mapping[str, ConfigValue]) -> str:
+    if config.get("load_in_4bit"):
+        return str(config.get("bnb_4bit_quant_type") or "fp4")
+    if config.get("load_in_8bit"):
+        return "int8"
+    return str(config.get("quant_method") or "")
+
+
+def _from_row(row: ModelRow) -> Network:
+    return Network(
+        model_type=row.model_type,
+        config=row.config,
+        source=f"model catalog: {row.id}",
+        parameter_count=row.parameter_count,
+        dtype=row.dtype,
+        dtype_status=row.dtype_status,
+        quantization=row.quantization,
+    )

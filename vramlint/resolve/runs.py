@@ -1,0 +1,219 @@
+"""One joined sheet to one Run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vramlint.catalog.keys import LIBRARIES, lineage
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.job import Job, Libraries
+from vramlint.resolve.board import Board, Setting
+from vramlint.resolve.checks import batch_remarks, deepspeed_key_remarks, key_remarks
+from vramlint.resolve.context import Context
+from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
+from vramlint.resolve.jobs import job_of, thinned
+from vramlint.resolve.links import Joined
+from vramlint.resolve.network import Network, find_network, network_of
+from vramlint.resolve.run import Run, Version
+from vramlint.resolve.steps import SPANNING
+from vramlint.resolve.worlds import Worlds, merged, settled
+from vramlint.text import Place
+from vramlint.values import Alternatives, Name, Option, Scalar, Table
+
+_TRAINING_ARGUMENTS = "TrainingArguments"
+
+
+def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> Run:
+    """The run that one joined sheet describes, its facts settled and its jobs built."""
+    sheet = joined.sheet
+    setting = _setting(joined, versions, context)
+    remarks = (*sheet.remarks, *joined.remarks, *_key_remarks(joined, setting))
+    paths = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)))))
+    facts = _declared(joined, context)
+    run = Run(
+        name=" + ".join((sheet.path, *(path.rpartition("/")[2] for path in paths[1:]))),
+        path=sheet.path,
+        paths=paths,
+        kind=_kind(sheet, facts),
+        facts=(),
+        jobs=(),
+        unresolved=(),
+        open_facts=(),
+        gpu=context.gpu,
+        gpu_origin=context.gpu_origin,
+        versions=versions,
+        remarks=tuple(dict.fromkeys(remarks)),
+        anchor=_anchor(facts),
+    )
+    if sheet.kind == "deepspeed-json":
+        return replace(run, facts=_with_deepspeed_defaults(Board(setting, facts)))
+    if run.kind != "training":
+        return replace(run, facts=tuple(facts.values()))
+    networks = {name: find_network(name, sheet.path, context) for name in _model_names(facts)}
+    board = Board(setting, facts, _written_network(sheet))
+    worlds = settled(board, networks)
+    return _complete(run, worlds, joined)
+
+
+def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
+    """A DeepSpeed JSON by itself: its defaults filled in, `"auto"` left, for no trainer is there to fill it."""
+    for name in DEEPSPEED_KEYS:
+        found = any_default(board, name) if board.is_missing(name) else None
+        if found:
+            board.facts[name] = found
+    for flag in ("bf16", "fp16"):
+        if board.value(flag) is True:
+            board.facts["precision"] = replace(
+                board.facts[flag], name="precision", candidates=_mixed(board.facts[flag])
+            )
+    return merged(Worlds((board,), {}))
+
+
+def _mixed(flag: Fact) -> tuple[Candidate, ...]:
+    return (Candidate(f"{flag.name}-mixed", flag.place),)
+
+
+def _complete(run: Run, worlds: Worlds, joined: Joined) -> Run:
+    facts = merged(worlds)
+    jobs: tuple[Job, ...] = thinned([job for board in worlds.boards if (job := job_of(board, run.gpu))])
+    remarks = [remark for board in worlds.boards[:1] for remark in batch_remarks(board)]
+    return replace(
+        run,
+        facts=facts,
+        jobs=jobs,
+        unresolved=_unresolved(facts, jobs, joined),
+        open_facts=tuple(fact.name for fact in facts if _spans(fact)),
+        remarks=tuple(dict.fromkeys((*run.remarks, *remarks))),
+    )
+
+
+def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) -> Setting:
+    sheet = joined.sheet
+    return Setting(
+        path=sheet.path,
+        libraries=Libraries(**{version.library: version.version for version in versions}),
+        trainer=_trainer(joined),
+        trl=_trl(joined),
+        deepspeed=joined.deepspeed is not None,
+        deepspeed_optimizer=joined.deepspeed_optimizer,
+        string_model=_is_string_model(joined),
+        recipe=sheet.kind.startswith("training-args"),
+        evaluates=any(_evaluates(table) for _, table in sheet.tables),
+        from_config=_is_fresh(joined),
+        world_size=context.world_size,
+        nodes=context.nodes,
+    )
+
+
+_OTHER_TABLES = ("deepspeed", "fsdp", "model-config", "LoraConfig", "BitsAndBytesConfig")
+"""Tables of a sheet that don't hold the trainer's arguments."""
+
+
+def _trainer(joined: Joined) -> str:
+    """The class of the trainer's arguments, which decides their defaults."""
+    if joined.sheet.kind.startswith("training-args"):
+        return _trl(joined) or _TRAINING_ARGUMENTS
+    loop = joined.facts.get("loop")
+    if loop is None or loop.value != "trainer":
+        return ""
+    arguments = (
+        name for name, _ in joined.sheet.tables if _TRAINING_ARGUMENTS in [owner for _, owner in lineage(name)]
+    )
+    return next(arguments, _TRAINING_ARGUMENTS)
+
+
+def _trl(joined: Joined) -> str:
+    """The config class of the TRL trainer; the surface names the trainer as the key of `loop`."""
+    if joined.sheet.kind.startswith("training-args"):
+        return next((name for name, _ in joined.sheet.tables if LIBRARIES.get(name) == "trl"), "")
+    loop = joined.facts.get("loop")
+    name = f"{loop.key.removesuffix('Trainer')}Config" if loop and loop.key.endswith("Trainer") else ""
+    return name if LIBRARIES.get(name) == "trl" else ""
+
+
+def _is_string_model(joined: Joined) -> bool:
+    """TRL's trainer gets the id, not a model: the surface then says `model` under the key of that name."""
+    model = joined.facts.get("model")
+    return _trl(joined) != "" and model is not None and model.key == "model"
+
+
+def _evaluates(table: Table) -> bool:
+    """Whether arguments of a trainer ask for evaluation during training, on one path at least."""
+    for key in ("eval_strategy", "evaluation_strategy", "eval_on_start"):
+        value = table.get(key)
+        options = value.options if isinstance(value, Alternatives) else (Option(value),) if value else ()
+        for option in options:
+            match option.value:
+                case Scalar(value=None | False | "no"):
+                    continue
+                case Scalar() | Name():
+                    return not (isinstance(option.value, Name) and option.value.qualified.endswith(".NO"))
+    return False
+
+
+def _is_fresh(joined: Joined) -> bool:
+    objective = joined.facts.get("objective")
+    fresh = any(name == "model-config" for name, _ in joined.sheet.tables)
+    return fresh or (objective is not None and objective.value == "pretrain")
+
+
+def _written_network(sheet: Sheet) -> Network | None:
+    """The network of a config that the script itself writes."""
+    table = next((table for name, table in sheet.tables if name == "model-config"), None)
+    return network_of(table, sheet.path) if table else None
+
+
+def _key_remarks(joined: Joined, setting: Setting) -> tuple[Remark, ...]:
+    sheet = joined.sheet
+    found = list(key_remarks(sheet.tables, setting, mixed=sheet.kind.startswith("training-args")))
+    if joined.deepspeed is not None:
+        found += deepspeed_key_remarks(joined.deepspeed, setting)
+    return tuple(found)
+
+
+def _declared(joined: Joined, context: Context) -> dict[str, Fact]:
+    """The files' facts; settings stand in where these are silent or say what only run time knows."""
+    facts = dict(joined.facts)
+    for fact in context.facts:
+        own = facts.get(fact.name)
+        if own is None or own.origin is Origin.UNKNOWN:
+            facts[fact.name] = fact
+    return facts
+
+
+def _kind(sheet: Sheet, facts: dict[str, Fact]) -> str:
+    if sheet.kind in ("deepspeed-json", "model-config"):
+        return "data"
+    if sheet.kind.startswith("training-args"):
+        return "training" if "model" in facts else "data"
+    kinds = [item.value for item in facts["run_kind"].candidates] if "run_kind" in facts else []
+    return next((kind for kind in ("training", "inference") if kind in kinds), "library")
+
+
+def _anchor(facts: dict[str, Fact]) -> Place | None:
+    """Where the run is made: the trainer, or the call that shows what kind of run it is."""
+    named = (facts.get(name) for name in ("loop", "run_kind"))
+    return next((fact.place for fact in named if fact and fact.place), None)
+
+
+def _model_names(facts: dict[str, Fact]) -> tuple[str, ...]:
+    fact = facts.get("model")
+    return tuple(item.value for item in fact.candidates if isinstance(item.value, str)) if fact else ()
+
+
+_ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
+
+
+def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> tuple[str, ...]:
+    """What keeps the figure from being worth its digits: no model, a size that was made up, ZeRO that isn't seen."""
+    found = [] if jobs else ["model"]
+    found += [fact.name for fact in facts if fact.name in _ASSUMED_AWAY and fact.origin is Origin.ASSUMED]
+    config = joined.facts.get("deepspeed_config")
+    if joined.deepspeed_missing or (config is not None and not config.candidates and joined.deepspeed is None):
+        found.append("deepspeed_config")
+    return tuple(found)
+
+
+def _spans(fact: Fact) -> bool:
+    return fact.name in SPANNING and len(fact.candidates) > 1 and fact.origin is not Origin.DERIVED

@@ -1,0 +1,162 @@
+"""Which library versions a run uses: from the nearest file that requires them, else the newest known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from types import MappingProxyType
+
+from vramlint.resolve.context import Context, ancestors
+from vramlint.resolve.releases import newest, newest_allowed, pinned, release_of
+from vramlint.resolve.run import Version
+from vramlint.text import Document
+
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed")
+
+NEWEST = "newest known"
+
+_FILES = (
+    "uv.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "Pipfile.lock",
+    "requirements.txt",
+    "requirements*.txt",
+    "pyproject.toml",
+    "environment.yml",
+    "environment*.yaml",
+    "environment*.yml",
+    "conda*.yml",
+    "Pipfile",
+    "setup.cfg",
+    "setup.py",
+)
+"""Files that say versions, the surest first: what is locked, then what is required."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What one file says of one library; an empty specifier when it says no version."""
+
+    library: str
+    specifier: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The run uses a key that a library dropped."""
+
+    release: tuple[int, ...]
+    """The first release without the key."""
+    key: str
+
+
+NO_BOUNDS: Mapping[str, Bound] = MappingProxyType({})
+
+
+def find_versions(
+    path: str,
+    context: Context,
+    cache: dict[str, tuple[Requirement, ...]],
+    bounds: Mapping[str, Bound] = NO_BOUNDS,
+) -> tuple[Version, ...]:
+    """The version of every library, for a run in file `path`.
+
+    Per library the nearest folder that names it counts; in that folder an exact pin wins over a range, and
+    a file earlier in the list over a later one. A range means the newest known release that it allows.
+
+    Args:
+        path: the file of the run.
+        context: file access and versions that the settings fix.
+        cache: requirements by folder, shared between the runs of one call.
+        bounds: per library, a release that a run without an exact pin must be older than to accept its own keys.
+    """
+    found: dict[str, Version] = {
+        library: Version(library, release_of(version), "settings")
+        for library, version in context.versions.items()
+        if library in LIBRARIES
+    }
+    for folder in ancestors(path, context.root):
+        if folder not in cache:
+            cache[folder] = tuple(_requirements(folder, context))
+        for library in LIBRARIES:
+            named = [item for item in cache[folder] if item.library == library]
+            if library not in found and named:
+                found[library] = _version(library, named, bounds.get(library))
+    return tuple(found.get(library) or _newest(library, bounds.get(library)) for library in LIBRARIES)
+
+
+def _version(library: str, named: list[Requirement], bound: Bound | None) -> Version:
+    for item in named:
+        release = pinned(item.specifier)
+        if release:
+            return Version(library, release, f"{item.path}:{item.line}")
+    for item in sorted(named, key=lambda item: not item.specifier):
+        where = f"{item.path}:{item.line}"
+        if not item.specifier:
+            plain = _newest(library, bound)
+            return Version(library, plain.version, f"{plain.source}, {where} does not say")
+        within = newest_allowed(library, item.specifier, bound.release) if bound else None
+        if within and bound:
+            return Version(library, within, f"newest known with {bound.key} allowed by {where}")
+        allowed = newest_allowed(library, item.specifier)
+        if allowed:
+            return Version(library, allowed, f"newest known allowed by {where}")
+    return _newest(library, bound)
+
+
+def _newest(library: str, bound: Bound | None) -> Version:
+    if bound is None:
+        return Version(library, newest(library), NEWEST)
+    return Version(library, newest(library, bound.release), f"{NEWEST} with {bound.key}")
+
+
+def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
+    names = sorted(context.names(folder))
+    seen: set[str] = set()
+    for pattern in _FILES:
+        for name in names:
+            if name in seen or not fnmatch(name, pattern):
+                continue
+            seen.add(name)
+            document = context.load(name if folder == "." else f"{folder.rstrip('/')}/{name}")
+            if document and any(library in document.text for library in LIBRARIES):
+                yield from _read(name, document)
+
+
+_ANY = "|".join(LIBRARIES)
+_LOCKED = re.compile(rf'^name = "({_ANY})"\s*\nversion = "([^"]+)"', re.MULTILINE)
+_PIPFILE_LOCKED = re.compile(rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"')
+_SPECIFIER = r"((?:\s*,?\s*(?:===|==|~=|!=|<=|>=|<|>|=)\s*v?[\w.*+!]+)*)"
+_LINE = re.compile(
+    rf"^\s*(?:-\s+)?[\"']?({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*[\"']?\s*,?\s*(?:[;#@].*)?$", re.MULTILINE
+)
+_QUOTED = re.compile(rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']")
+_TABLE_KEY = re.compile(rf"^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']", re.MULTILINE)
+
+
+def _read(name: str, document: Document) -> Iterator[Requirement]:
+    patterns: tuple[re.Pattern[str], ...]
+    if name == "Pipfile.lock":
+        patterns = (_PIPFILE_LOCKED,)
+    elif name.endswith(".lock"):
+        patterns = (_LOCKED,)
+    elif name.endswith(".toml") or name == "Pipfile":
+        patterns = (_QUOTED, _TABLE_KEY)
+    elif name.endswith(".py"):
+        patterns = (_QUOTED,)
+    else:
+        patterns = (_LINE,)
+    for pattern in patterns:
+        for match in pattern.finditer(document.text):
+            line = document.position(match.start(1))[0]
+            if pattern is _QUOTED and document.line(line).startswith("name"):
+                continue  # the project that is this library
+            specifier = match[2].strip()
+            if pattern is _TABLE_KEY and not re.search(r"\d", specifier):
+                specifier = ""
+            yield Requirement(match[1], specifier, document.path, line)

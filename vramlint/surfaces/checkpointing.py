@@ -1,0 +1,87 @@
+"""Activation checkpointing and other switches that a program throws on the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vramlint.facts import Candidate, Fact, Origin
+from vramlint.surfaces.adapters import preparation_facts
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
+from vramlint.surfaces.lineage import last
+from vramlint.values import Call, Scalar, Table
+
+_ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
+_FACT = "activation_checkpointing"
+
+
+def checkpointing_facts(draft: Draft, calls: Sequence[Call], chain: Sequence[Call]) -> None:
+    """Put activation checkpointing from every source into the draft: whatever turns it on wins.
+
+    Args:
+        draft: holds what the trainer's arguments say, if they do.
+        calls: all calls of the program.
+        chain: the calls that the model goes through, which may repeat some of them.
+    """
+    sources: list[Fact] = []
+    for drawn in preparation_facts(calls, chain):
+        if isinstance(drawn, Fact) and drawn.name == _FACT:
+            sources.append(drawn)
+        else:
+            draft.put(drawn)
+    for call in {item.place: item for item in (*chain, *calls)}.values():
+        if call.callee in _ENABLERS and not _repeats(call):
+            sources.append(conditional(stated(_FACT, True, call.place, call.callee[1:]), call.conditions))
+            draft.put(_reentrant(call))
+        elif last(call.callee) == "get_peft_model" and (value := call.argument("use_gradient_checkpointing")):
+            key = "use_gradient_checkpointing"
+            drawn = draw(_FACT, value, CONVERTERS["switch"], key, call.place)
+            sources += [drawn] if isinstance(drawn, Fact) else []
+    trainer = draft.facts.pop(_FACT, None)
+    draft.put(_strongest([*([trainer] if trainer else []), *sources]))
+
+
+def _repeats(call: Call) -> bool:
+    """Whether a call only does what the trainer's flag, on which it depends, does anyway."""
+    return any(
+        condition.endswith((".gradient_checkpointing", ".activation_checkpointing")) for condition in call.conditions
+    )
+
+
+def _strongest(sources: Sequence[Fact]) -> Fact | None:
+    """A source that surely turns it on; else an unknown one; else all that the sources say together."""
+    if not sources:
+        return None
+    for fact in sources:
+        if fact.known and fact.value is True:
+            return fact
+    for fact in sources:
+        if fact.origin is Origin.UNKNOWN:
+            return fact
+    first = next((fact for fact in sources if len(fact.candidates) > 1), sources[0])
+    if len(sources) == 1:
+        return first
+    off: list[Candidate] = [item for fact in sources for item in fact.candidates if item.value is False]
+    on = [item for fact in sources for item in fact.candidates if item.value is True]
+    unsaid = [] if off else [item for fact in sources for item in fact.candidates if item.value is None]
+    return Fact(_FACT, distinct((*on, *off, *unsaid)), first.origin, first.key, first.via)
+
+
+def _reentrant(call: Call) -> Drawn:
+    given = call.argument("gradient_checkpointing_kwargs", 0)
+    entry = given.entry("use_reentrant") if isinstance(given, Table) else None
+    if entry is None:
+        return None
+    return draw("checkpointing_reentrant", entry.value, CONVERTERS["flag"], "use_reentrant", entry.key_place)
+
+
+def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
+    """Liger kernels that are patched in, and `torch.compile` around the model."""
+    for call in calls:
+        name = last(call.callee)
+        if name.startswith("apply_liger_kernel"):
+            fused = call.argument("fused_linear_cross_entropy")
+            on = not (isinstance(fused, Scalar) and fused.value is False)
+            yield conditional(stated("fused_loss", on, call.place, name), call.conditions)
+        elif call.callee == "torch.compile" and call.args:
+            yield conditional(stated("torch_compile", True, call.place, "torch.compile"), call.conditions)

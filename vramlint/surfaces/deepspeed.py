@@ -1,0 +1,118 @@
+"""The DeepSpeed JSON: which memory it takes and gives, and values that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.surfaces.draft import place_of
+from vramlint.surfaces.flat import stated_by
+from vramlint.text import Place
+from vramlint.values import Scalar, Table, Value
+
+VOCABULARY = "deepspeed"
+
+_STAGE_3_ONLY = (
+    "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold",
+    "stage3_model_persistence_threshold",
+    "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+    "stage3_gather_16bit_weights_on_model_save",
+    "stage3_gather_fp16_weights_on_model_save",
+    "offload_param",
+    "cpu_offload_param",
+)
+"""Keys of zero_optimization that only ZeRO stage 3 reads (deepspeed 0.19.8, runtime/zero/config.py)."""
+
+_DEPRECATED = {
+    "zero_optimization.cpu_offload": "zero_optimization.offload_optimizer",
+    "zero_optimization.cpu_offload_param": "zero_optimization.offload_param",
+    "zero_optimization.cpu_offload_use_pin_memory": "pin_memory inside the offload sections",
+    "zero_optimization.stage3_gather_fp16_weights_on_model_save": (
+        "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    ),
+}
+"""Deprecated keys and what replaces them (deepspeed 0.19.8, runtime/zero/config.py)."""
+
+
+def deepspeed_sheet(path: str, table: Table) -> Sheet:
+    """What a DeepSpeed JSON says; the whole table is handed on as `deepspeed`, for the check of its keys."""
+    facts, remarks = deepspeed_facts(table)
+    return Sheet(path, "deepspeed-json", facts, remarks=remarks, tables=((VOCABULARY, table),))
+
+
+def deepspeed_facts(table: Table, via: str = "config-file") -> tuple[tuple[Fact, ...], tuple[Remark, ...]]:
+    """Facts and remarks of a DeepSpeed configuration, from a JSON file or a dict in a script.
+
+    `"auto"` stays the value of its fact; `resolve` fills it as the Hugging Face Trainer does.
+    """
+    facts: dict[str, Fact] = {}
+    remarks: list[Remark] = []
+    for stated in stated_by(table, VOCABULARY, via=via):
+        if isinstance(stated, Remark):
+            remarks.append(stated)
+        else:
+            facts[stated.name] = stated
+    _bare_zero(table, facts, via)
+    remarks += _conflicts(table)
+    remarks += _misplaced(table, facts.get("zero_stage"))
+    remarks += _deprecated(table)
+    return tuple(facts.values()), tuple(remarks)
+
+
+def _bare_zero(table: Table, facts: dict[str, Fact], via: str) -> None:
+    """`"zero_optimization": true`, the form of the first releases: ZeRO stage 1."""
+    value = table.get("zero_optimization")
+    if isinstance(value, Scalar) and isinstance(value.value, bool):
+        candidate = Candidate(int(value.value), value.place)
+        facts["zero_stage"] = Fact("zero_stage", (candidate,), Origin.WRITTEN, "zero_optimization", via)
+
+
+def _is_true(value: Value | None) -> bool:
+    return isinstance(value, Scalar) and value.value is True
+
+
+def _conflicts(table: Table) -> Iterator[Remark]:
+    fp16 = table.get("fp16", "enabled")
+    bf16 = table.get("bf16", "enabled") or table.get("bfloat16", "enabled")
+    place = place_of(bf16)
+    if place and _is_true(fp16) and _is_true(bf16):
+        message = "fp16 and bf16 are both enabled; DeepSpeed takes one of them"
+        yield Remark("conflicting-keys", "bf16.enabled", message, place, vocabulary=VOCABULARY)
+
+
+def _key_place(table: Table, *path: str) -> Place | None:
+    entry = table.entry(*path)
+    return (entry.key_place or place_of(entry.value)) if entry else None
+
+
+def _misplaced(table: Table, stage: Fact | None) -> Iterator[Remark]:
+    zero = table.get("zero_optimization")
+    if not isinstance(zero, Table) or (stage is not None and not isinstance(stage.value, int)):
+        return
+    number = stage.value if stage else 0
+    if number == 3:
+        return
+    for key in _STAGE_3_ONLY:
+        place = _key_place(zero, key)
+        if place is None or _says_nothing(zero.get(key)):
+            continue
+        message = f"{key} has no effect at ZeRO stage {number}; only stage 3 reads it"
+        yield Remark("misplaced-key", f"zero_optimization.{key}", message, place, vocabulary=VOCABULARY)
+
+
+def _says_nothing(value: Value | None) -> bool:
+    """Whether an offload block or flag switches nothing on anyway."""
+    if isinstance(value, Table):
+        device = value.get("device")
+        return device is None or (isinstance(device, Scalar) and device.value in ("none", None))
+    return isinstance(value, Scalar) and value.value in (False, None)
+
+
+def _deprecated(table: Table) -> Iterator[Remark]:
+    for key, replacement in _DEPRECATED.items():
+        place = _key_place(table, *key.split("."))
+        if place:
+            message = f"{key} is deprecated; use {replacement}"
+            yield Remark("deprecated-key", key, message, place, vocabulary=VOCABULARY)

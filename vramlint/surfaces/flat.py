@@ -1,0 +1,52 @@
+"""Facts of a data file, key by key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vramlint.facts import Fact, Remark
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import draw
+from vramlint.surfaces.keys import KeyRow, rows
+from vramlint.values import Scalar, Table, Value
+
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
+_NUMERIC = ("count", "elements", "bound", "number")
+
+
+def stated_by(
+    table: Table, vocabulary: str, *, via: str = "config-file", quoted_numbers: bool = False
+) -> Iterator[Fact | Remark]:
+    """What the keys of one vocabulary say in `table`; the first spelling of a fact wins.
+
+    Args:
+        table: the root of the file, or a dict in a script.
+        vocabulary: a vocabulary of `keys`.
+        via: by which road the values came; empty leaves what each value says of itself.
+        quoted_numbers: take strings that spell numbers as numbers, as parsers built on argparse do.
+    """
+    said: set[str] = set()
+    for row in rows(vocabulary).values():
+        value = table.get(*row.key.split("."))
+        if value is None or row.fact in said:
+            continue
+        drawn = _read(row, lenient(value) if quoted_numbers and row.converter in _NUMERIC else value)
+        if isinstance(drawn, Remark):
+            yield replace(drawn, vocabulary=vocabulary)
+        elif drawn is not None:
+            said.add(row.fact)
+            yield replace(drawn, via=via) if via and drawn.via != "runtime" else drawn
+
+
+def _read(row: KeyRow, value: Value) -> Fact | Remark | None:
+    return draw(row.fact, value, CONVERTERS[row.converter], row.key)
+
+
+def lenient(value: Value) -> Value:
+    """A string that spells a number as that number."""
+    if isinstance(value, Scalar) and isinstance(value.value, str) and _NUMBER.match(value.value):
+        number = float(value.value.replace("_", ""))
+        return replace(value, value=int(number) if number.is_integer() else number)
+    return value

@@ -1,0 +1,173 @@
+"""Which key of which vocabulary says which fact: the one table that all surfaces of Hugging Face's libraries read.
+
+A row is (vocabulary, key, fact, converter). `key` is dotted for nested tables. Converters are defined in
+`vramlint.surfaces.convert`. A fix looks a fact up the other way round, by `keys_saying`.
+
+Vocabularies:
+    training-arguments: transformers.TrainingArguments and its subclasses.
+    trl: what SFTConfig, DPOConfig, ORPOConfig, KTOConfig, GRPOConfig, RewardConfig … add to it.
+    trl-model: trl.ModelConfig, also the model part of alignment-handbook and open-r1 recipes.
+    from-pretrained: keywords of `AutoModel….from_pretrained`, also `model_init_kwargs`.
+    bitsandbytes: transformers.BitsAndBytesConfig.
+    lora: peft.LoraConfig.
+    accelerate: accelerate.Accelerator.
+    deepspeed: the DeepSpeed JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key of one vocabulary and the fact it says."""
+
+    vocabulary: str
+    key: str
+    fact: str
+    converter: str
+    """The name of a row of `convert.CONVERTERS`."""
+
+
+_TRAINING_ARGUMENTS = (
+    ("per_device_train_batch_size", "micro_batch_size", "count"),
+    ("per_gpu_train_batch_size", "micro_batch_size", "count"),
+    ("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
+    ("per_gpu_eval_batch_size", "eval_micro_batch_size", "count"),
+    ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    ("bf16", "bf16", "flag"),
+    ("fp16", "fp16", "flag"),
+    ("optim", "optimizer", "name"),
+    ("gradient_checkpointing", "activation_checkpointing", "switch"),
+    ("activation_checkpointing", "activation_checkpointing", "switch"),
+    ("gradient_checkpointing_kwargs.use_reentrant", "checkpointing_reentrant", "flag"),
+    ("activation_checkpointing_kwargs.use_reentrant", "checkpointing_reentrant", "flag"),
+    ("max_grad_norm", "max_grad_norm", "number"),
+    ("use_liger_kernel", "fused_loss", "flag"),
+    ("torch_compile", "torch_compile", "flag"),
+    ("fsdp", "fsdp", "fsdp"),
+)
+
+_TRL = (
+    ("max_length", "sequence_length", "bound"),
+    ("max_seq_length", "sequence_length", "bound"),
+    ("packing", "packing", "flag"),
+    ("use_liger", "fused_loss", "flag"),
+    ("use_liger_loss", "fused_loss", "flag"),
+)
+
+_TRL_MODEL = (
+    ("model_name_or_path", "model", "text"),
+    ("torch_dtype", "load_dtype", "dtype"),
+    ("dtype", "load_dtype", "dtype"),
+    ("attn_implementation", "attention_implementation", "text"),
+    ("trust_remote_code", "trust_remote_code", "flag"),
+    ("use_peft", "tuning", "lora-or-full"),
+    ("lora_r", "lora_r", "count"),
+    ("lora_alpha", "lora_alpha", "number"),
+    ("lora_dropout", "lora_dropout", "number"),
+    ("lora_target_modules", "lora_target_modules", "names"),
+    ("lora_modules_to_save", "lora_modules_to_save", "names"),
+    ("use_dora", "use_dora", "flag"),
+    ("load_in_4bit", "quantization_bits", "four-bit"),
+    ("load_in_8bit", "quantization_bits", "eight-bit"),
+    ("bnb_4bit_quant_type", "quantization_type", "text"),
+    ("use_bnb_nested_quant", "double_quantization", "flag"),
+)
+
+_FROM_PRETRAINED = (
+    ("pretrained_model_name_or_path", "model", "text"),
+    ("torch_dtype", "load_dtype", "dtype"),
+    ("dtype", "load_dtype", "dtype"),
+    ("attn_implementation", "attention_implementation", "text"),
+    ("use_flash_attention_2", "attention_implementation", "flash"),
+    ("device_map", "device_map", "device-map"),
+    ("trust_remote_code", "trust_remote_code", "flag"),
+    ("use_cache", "use_cache", "flag"),
+    ("load_in_4bit", "quantization_bits", "four-bit"),
+    ("load_in_8bit", "quantization_bits", "eight-bit"),
+)
+
+_BITSANDBYTES = (
+    ("load_in_4bit", "quantization_bits", "four-bit"),
+    ("load_in_8bit", "quantization_bits", "eight-bit"),
+    ("bnb_4bit_quant_type", "quantization_type", "text"),
+    ("bnb_4bit_use_double_quant", "double_quantization", "flag"),
+    ("bnb_4bit_compute_dtype", "quantization_compute_dtype", "dtype"),
+)
+
+_LORA = (
+    ("r", "lora_r", "count"),
+    ("lora_alpha", "lora_alpha", "number"),
+    ("lora_dropout", "lora_dropout", "number"),
+    ("target_modules", "lora_target_modules", "names"),
+    ("modules_to_save", "lora_modules_to_save", "names"),
+    ("use_dora", "use_dora", "flag"),
+)
+
+_ACCELERATE = (("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),)
+
+_DEEPSPEED = (
+    ("train_micro_batch_size_per_gpu", "micro_batch_size", "count"),
+    ("train_batch_size", "global_batch_size", "count"),
+    ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    ("gradient_clipping", "max_grad_norm", "number"),
+    ("fp16.enabled", "fp16", "flag"),
+    ("bf16.enabled", "bf16", "flag"),
+    ("bfloat16.enabled", "bf16", "flag"),
+    ("optimizer.type", "optimizer", "name"),
+    ("data_types.grad_accum_dtype", "gradient_accumulation_dtype", "dtype"),
+    ("zero_optimization.stage", "zero_stage", "count"),
+    ("zero_optimization.offload_optimizer.device", "offload_optimizer", "device"),
+    ("zero_optimization.offload_param.device", "offload_parameters", "device"),
+    ("zero_optimization.cpu_offload", "offload_optimizer", "cpu-or-none"),
+    ("zero_optimization.cpu_offload_param", "offload_parameters", "cpu-or-none"),
+    ("zero_optimization.reduce_bucket_size", "reduce_bucket_size", "elements"),
+    ("zero_optimization.allgather_bucket_size", "allgather_bucket_size", "elements"),
+    ("zero_optimization.stage3_prefetch_bucket_size", "prefetch_bucket_size", "elements"),
+    ("zero_optimization.prefetch_bucket_size", "prefetch_bucket_size", "elements"),
+    ("zero_optimization.stage3_param_persistence_threshold", "parameter_persistence_threshold", "elements"),
+    ("zero_optimization.param_persistence_threshold", "parameter_persistence_threshold", "elements"),
+    ("zero_optimization.stage3_max_live_parameters", "max_live_parameters", "elements"),
+    ("zero_optimization.max_live_parameters", "max_live_parameters", "elements"),
+    ("zero_optimization.stage3_max_reuse_distance", "max_reuse_distance", "elements"),
+    ("zero_optimization.max_reuse_distance", "max_reuse_distance", "elements"),
+    ("zero_optimization.sub_group_size", "sub_group_size", "elements"),
+    ("zero_optimization.overlap_comm", "overlap_comm", "flag"),
+    ("zero_optimization.stage3_gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
+    ("zero_optimization.stage3_gather_fp16_weights_on_model_save", "gather_16bit_on_save", "flag"),
+    ("zero_optimization.gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
+)
+
+_VOCABULARIES = {
+    "training-arguments": _TRAINING_ARGUMENTS,
+    "trl": _TRL,
+    "trl-model": _TRL_MODEL,
+    "from-pretrained": _FROM_PRETRAINED,
+    "bitsandbytes": _BITSANDBYTES,
+    "lora": _LORA,
+    "accelerate": _ACCELERATE,
+    "deepspeed": _DEEPSPEED,
+}
+
+
+@cache
+def rows(vocabulary: str) -> dict[str, KeyRow]:
+    """The rows of one vocabulary by key.
+
+    Raises:
+        KeyError: no such vocabulary.
+    """
+    return {key: KeyRow(vocabulary, key, fact, converter) for key, fact, converter in _VOCABULARIES[vocabulary]}
+
+
+def find_row(vocabulary: str, key: str) -> KeyRow | None:
+    """The row of a key, None when the key says nothing about memory (or does not exist)."""
+    return rows(vocabulary).get(key)
+
+
+def keys_saying(fact: str, vocabulary: str) -> tuple[str, ...]:
+    """The keys of a vocabulary that say a fact, the preferred spelling first."""
+    return tuple(row.key for row in rows(vocabulary).values() if row.fact == fact)

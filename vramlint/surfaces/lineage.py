@@ -1,0 +1,111 @@
+"""Following a value back to what made it: `get_peft_model(prepare(model.to(…)), config)` to `from_pretrained(…)`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vramlint.surfaces.draft import options
+from vramlint.values import Call, Scalar, Unknown, Value
+
+_DEPTH = 24
+"""Wrappers that are followed before giving up; real programs stay below ten."""
+
+_LOADERS = ("from_pretrained", "from_config", "from_quantized", "load_model")
+_MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Model)$")
+_NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
+_OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
+
+
+def last(callee: str, count: int = 1) -> str:
+    """The last `count` segments of a qualified name."""
+    return ".".join(callee.split(".")[-count:])
+
+
+def package(callee: str) -> str:
+    """The top-level package of a qualified name; empty for methods of values."""
+    return callee.split(".", 1)[0]
+
+
+def model_class(call: Call) -> str:
+    """The class whose weights a call loads or makes, empty when the call does neither.
+
+    `transformers.AutoModelForCausalLM.from_pretrained` → `AutoModelForCausalLM`;
+    `transformers.GPT2LMHeadModel` → itself.
+    """
+    parts = call.callee.split(".")
+    if parts[0] in _OTHER_PACKAGES or not parts[0]:
+        return ""
+    if parts[-1] in _LOADERS and len(parts) > 1:
+        name = parts[-2]
+    elif parts[0] in {"transformers", "trl"} and call.args:
+        name = parts[-1]
+    else:
+        return ""
+    if name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
+        return ""
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One way in which a model may come about."""
+
+    root: Value
+    """The call that loads or builds it, a string that names it, or an `Unknown`."""
+    wrappers: tuple[Call, ...] = ()
+    """Calls that it went through, outermost first."""
+    condition: str = ""
+
+
+def lineages(value: Value) -> tuple[Lineage, ...]:
+    """All ways in which `value` may have been made."""
+    return tuple(_follow(value, (), "", _DEPTH))
+
+
+def _follow(value: Value, wrappers: tuple[Call, ...], condition: str, depth: int) -> Iterator[Lineage]:
+    for option in options(value):
+        held = " and ".join(dict.fromkeys(filter(None, (condition, option.condition))))
+        match option.value:
+            case Call() as call if model_class(call):
+                yield Lineage(call, wrappers, held)
+            case Call() as call if depth:
+                carried = _carried(call)
+                if carried is None:
+                    yield Lineage(Unknown(f"made by {call.callee.lstrip('.')}(…)", call.place), (*wrappers, call), held)
+                else:
+                    yield from _follow(carried, (*wrappers, call), held, depth - 1)
+            case Scalar() | Unknown() as root:
+                yield Lineage(root, wrappers, held)
+            case other:
+                yield Lineage(Unknown("not a model that can be followed", other.place), wrappers, held)
+
+
+def _carried(call: Call) -> Value | None:
+    """The model that goes through a call: the receiver, the first argument or `model=`, whichever leads to one."""
+    for value in (call.receiver, call.args[0] if call.args else None, call.argument("model")):
+        if value is not None and leads_to_model(value):
+            return value
+    return None
+
+
+def leads_to_model(value: Value, seen: set[int] | None = None) -> bool:
+    """Whether some possibility of `value` was loaded or built in this file.
+
+    Args:
+        value: any value.
+        seen: identities of calls that are known to lead nowhere.
+    """
+    seen = set() if seen is None else seen
+    for option in options(value):
+        call = option.value
+        if not isinstance(call, Call) or id(call) in seen:
+            continue
+        if model_class(call):
+            return True
+        seen.add(id(call))
+        inner = (call.receiver, call.args[0] if call.args else None, call.argument("model"))
+        if any(leads_to_model(item, seen) for item in inner if item is not None):
+            return True
+    return False

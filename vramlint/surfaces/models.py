@@ -1,0 +1,165 @@
+"""The model of a run: which it is, how it is loaded and what of it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
+from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
+from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, unknown
+from vramlint.surfaces.inactive import inactive_adapter
+from vramlint.surfaces.lineage import Lineage, last, model_class
+from vramlint.surfaces.loading import (
+    cast_of,
+    inline_config,
+    loading_facts,
+    mapping_facts,
+    model_fact,
+    objective_of,
+)
+from vramlint.surfaces.loops import parallel_facts
+from vramlint.text import Place
+from vramlint.values import Call, Scalar, Table, Unknown, Value
+
+
+def read_model(
+    draft: Draft,
+    calls: Sequence[Call],
+    ways: Sequence[Lineage],
+    *,
+    adapters: Sequence[Adapter] = (),
+    table: Table | None = None,
+    settings: Mapping[str, Value],
+    until: Place | None = None,
+) -> None:
+    """Put all facts of the model into the draft.
+
+    Args:
+        draft: holds what the trainer's arguments say.
+        calls: all calls of the program.
+        ways: how the trained model may have been made.
+        adapters: what the trainer itself attaches (`peft_config`).
+        table: `model_init_kwargs`, or the trainer's own keywords of loading.
+        settings: the program's settings, for adapter settings that have no effect.
+        until: where training starts; what is assigned to the model's attributes below is for afterwards.
+    """
+    ways = [_before(way, until) for way in ways] if until else ways
+    read = [_loaded(way, calls) for way in ways]
+    if table is not None:
+        for part in read:
+            part.take(mapping_facts(table))
+    if read:
+        roots = {way.root.place for way in ways}
+        draft.join(Draft.merged(read, [way.condition if len(roots) > 1 else "" for way in ways]))
+    else:
+        draft.put(unknown("model", "no call loads a model that can be followed"))
+    chain = tuple(wrapper for way in ways for wrapper in way.wrappers)
+    found = tuple(adapter for way in ways for adapter in adapters_of(way)) or tuple(adapters) or attached(calls)
+    _tuning(draft, calls, ways, found, settings)
+    checkpointing_facts(draft, calls, chain)
+    draft.take(switch_facts(calls))
+    draft.take(parallel_facts(calls))
+
+
+def _before(way: Lineage, until: Place) -> Lineage:
+    """The way without attributes that are assigned after training (`model.config.use_cache = True`)."""
+    return replace(way, root=_assigned_before(way.root, until)) if isinstance(way.root, Call) else way
+
+
+def _assigned_before(call: Call, until: Place) -> Call:
+    kept = tuple(item for item in call.bindings if item.name_place is None or item.name_place < until)
+    keywords = tuple(
+        replace(item, value=_assigned_before(item.value, until)) if isinstance(item.value, Call) else item
+        for item in call.keywords
+    )
+    return replace(call, bindings=kept, keywords=keywords)
+
+
+def loads(calls: Sequence[Call]) -> tuple[Lineage, ...]:
+    """The models that the program loads, for when no value leads from one to the training.
+
+    Several that surely load different models leave it open which is trained.
+    """
+    made = {call.place: call for call in calls if model_class(call)}
+    ways = tuple(Lineage(call, (), " and ".join(call.conditions)) for call in made.values())
+    facts = [model_fact(way) for way in ways]
+    ids = {tuple(item.value for item in fact.candidates) for fact in facts if fact is not None}
+    sure = [way for way in ways if not way.condition]
+    if len(ids) > 1 and len(sure) > 1:
+        return (Lineage(Unknown("several models are loaded")),)
+    return ways
+
+
+def common_objective(ways: Sequence[Lineage]) -> str:
+    """What the models' classes say is optimised, empty when they don't agree."""
+    words = {objective_of(way) for way in ways} - {""}
+    return words.pop() if len(words) == 1 else ""
+
+
+def followed(ways: Sequence[Lineage]) -> bool:
+    """Whether some way leads to a call or a name that says which model it is."""
+    return any(isinstance(way.root, (Call, Scalar)) for way in ways)
+
+
+def _loaded(way: Lineage, calls: Sequence[Call]) -> Draft:
+    draft = Draft()
+    draft.put(model_fact(way))
+    draft.take(_casts_in_place(way, calls))
+    draft.take(loading_facts(way))
+    config = inline_config(way)
+    if config is not None:
+        draft.tables.append(("model-config", config))
+    return draft
+
+
+def _casts_in_place(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:
+    """`model.half()` as a statement, on the model itself and not on a part of it."""
+    if not isinstance(way.root, Call):
+        return
+    own = {way.root.place, *(wrapper.place for wrapper in way.wrappers)}
+    for call in calls:
+        if isinstance(call.receiver, Call) and call.receiver.place in own and call.place not in own:
+            cast = cast_of(call)
+            if cast is not None:
+                yield conditional(cast, call.conditions)
+
+
+def _tuning(
+    draft: Draft,
+    calls: Sequence[Call],
+    ways: Sequence[Lineage],
+    adapters: Sequence[Adapter],
+    settings: Mapping[str, Value],
+) -> None:
+    bits = draft.facts.get("quantization_bits")
+    if adapters:
+        bare = [way for way in ways if not adapters_of(way)]
+        mixed = [*adapters]
+        if bare and len(bare) < len(ways):
+            mixed += [Adapter("full", condition=way.condition) for way in bare]
+        draft.put(tuning_fact(mixed, bits))
+        draft.take(adapter_facts(adapters))
+    elif not followed(ways):
+        reasons = (way.root.reason for way in ways if isinstance(way.root, Unknown))
+        draft.put(unknown("tuning", next(reasons, "the model cannot be followed")))
+    elif any(_freezes(call) for call in calls):
+        draft.put(unknown("tuning", "parameters are frozen by hand"))
+    else:
+        draft.put(tuning_fact((), bits))
+    if draft.facts["tuning"].value == "full":
+        inactive_adapter(draft, settings)
+
+
+def _freezes(call: Call) -> bool:
+    value = call.argument("requires_grad", 0) if last(call.callee) == "requires_grad_" else None
+    return isinstance(value, Scalar) and value.value is False
+
+
+def loading_keywords(trainer: Call) -> Table | None:
+    """`quantization_config=` given to the trainer itself, which loads the model by name."""
+    arguments = Arguments.of(trainer)
+    keyword = arguments.find("quantization_config")
+    if keyword is None:
+        return None
+    return Table(tuple(entry for entry in arguments.table() if entry.key == keyword.name), trainer.place)

@@ -1,0 +1,88 @@
+"""Optimizers made by hand: torch.optim, bitsandbytes, transformers, DeepSpeed and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from vramlint.catalog.optimizers import find_optimizer
+from vramlint.facts import Fact
+from vramlint.surfaces.draft import is_absent, options, stated, united, unknown
+from vramlint.surfaces.lineage import last, package
+from vramlint.values import Alternatives, Call, Items, Scalar, Unknown, Value
+
+_PACKAGES = (
+    "torch",
+    "bitsandbytes",
+    "transformers",
+    "deepspeed",
+    "torchao",
+    "apex",
+    "lion_pytorch",
+    "galore_torch",
+    "torch_optimizer",
+    "schedulefree",
+    "adam_mini",
+    "apollo_torch",
+    "came_pytorch",
+)
+
+_SHORT: Mapping[str, str] = MappingProxyType({"bitsandbytes": "bnb"})
+"""Packages that the catalog calls otherwise."""
+
+
+def is_optimizer(call: Call) -> bool:
+    """Whether a call makes an optimizer."""
+    name = last(call.callee)
+    if package(call.callee) not in _PACKAGES or not name[:1].isupper():
+        return False
+    if ".optim" in call.callee or "Optimizer" in name:
+        return "lr_scheduler" not in call.callee and not name.endswith(("LR", "Scheduler"))
+    return package(call.callee) != "torch" and find_optimizer(name) is not None
+
+
+def optimizer_fact(value: Value) -> Fact | None:
+    """The fact `optimizer` for an optimizer object, or the pair of a Trainer's `optimizers=`; None if it is None."""
+    found: list[Fact | None] = []
+    for option in options(value):
+        match option.value:
+            case Items(values=(first, *_)):
+                found.append(optimizer_fact(first))
+            case absent if is_absent(absent):
+                found.append(None)
+            case Call() as call if is_optimizer(call):
+                found.append(_canonical(call))
+            case Unknown() as open_value:
+                return unknown("optimizer", open_value.reason, "optimizers", open_value.place)
+            case other:
+                return unknown("optimizer", "made by code that cannot be followed", "optimizers", other.place)
+    return united(found) if any(found) else None
+
+
+def made_by_hand(calls: Iterable[Call]) -> Fact | None:
+    """The optimizer of a hand-written loop: the one that the program makes; unknown if it makes different ones."""
+    facts = [_canonical(call) for call in calls if is_optimizer(call)]
+    return united(facts) if facts else None
+
+
+def _canonical(call: Call) -> Fact:
+    name = _catalog_name(call)
+    match call.argument("fused"):
+        case Scalar(value=True) if name == "adamw_torch":
+            name = "adamw_torch_fused"
+        case Unknown() | Alternatives() if name == "adamw_torch":
+            return unknown("optimizer", "fused or not is decided at run time", "fused", call.place)
+    match call.argument("optim_bits"):
+        case Scalar(value=8) if name.endswith("_32bit"):
+            name = name.replace("_32bit", "_8bit")
+    return stated("optimizer", name, call.place, last(call.callee))
+
+
+def _catalog_name(call: Call) -> str:
+    """The catalog's name of the class, or the class itself when the catalog lacks it."""
+    source, name = package(call.callee), last(call.callee)
+    for spelling in (f"{_SHORT.get(source, source)}.optim.{name}", f"{source}.{name}", call.callee, name):
+        row = find_optimizer(spelling)
+        if row is not None:
+            return row.name
+    return call.callee

@@ -1,0 +1,206 @@
+"""What a Python program says about its run.
+
+Beside facts, a sheet of a program tells `resolve`:
+
+- `tables`: all written arguments of the trainer under the name of their vocabulary: `training-arguments`, or the
+  class of a TRL config (`SFTConfig`); empty when the trainer is given none. `deepspeed` and `fsdp` for inline
+  dicts, `model-config` for a model built from a config in the script. `LoraConfig` and `BitsAndBytesConfig` as written.
+- the fact `model` has the key `model` when the trainer loads it by name, `config` when fresh weights are made from
+  that model's config, `pretrained_model_name_or_path` when a loader is given the name.
+- a candidate with value None stands for a branch in which nothing is said, so that the default holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from vramlint.facts import Fact, Origin, Sheet
+from vramlint.surfaces import lengths
+from vramlint.surfaces.adapters import adapters_in
+from vramlint.surfaces.draft import Draft, Drawn, derived, stated
+from vramlint.surfaces.inactive import has_loop_settings, loop_settings
+from vramlint.surfaces.lineage import last, lineages
+from vramlint.surfaces.loading import loading_facts, model_fact
+from vramlint.surfaces.loops import is_loop, loop_facts, trained_model
+from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
+from vramlint.surfaces.optimizers import optimizer_fact
+from vramlint.surfaces.trainers import (
+    argument_facts,
+    arguments_of,
+    is_training_arguments,
+    model_of,
+    objective_of_trainer,
+    trainer_keywords,
+    trainers,
+    training_place,
+    unseen_arguments,
+    unseen_trainers,
+    vocabulary_of,
+    written,
+)
+from vramlint.values import Call, Program, Table, Unknown, Value
+
+KIND = "python-script"
+MAX_RUNS = 12
+"""Trainers of one file that are taken for alternatives of a run; a test suite makes more."""
+
+_GENERATES = (".generate", "transformers.pipeline", "vllm.LLM", "transformers.pipelines.pipeline")
+_CHECKED = ("peft.LoraConfig", "transformers.BitsAndBytesConfig")
+_ENCODER_DECODER = ("seq2seq", "speech-seq2seq")
+
+
+def program_sheet(program: Program) -> Sheet:
+    """The facts, links and remarks of a script; several trainers give several candidates where they differ."""
+    made = trainers(program.calls) or unseen_trainers(program.calls)
+    if len(made) > MAX_RUNS:
+        draft = _other(program)
+        reason = f"it makes {len(made)} trainers, which is no single run"
+        draft.replace(derived("run_kind", "library", reason))
+    elif made:
+        draft = Draft.merged([_trainer_run(trainer, program) for trainer in made])
+        draft.put(stated("run_kind", "training", made[0].place, last(made[0].callee)))
+    elif is_loop(program.calls, has_settings=has_loop_settings(program)):
+        draft = _loop_run(program)
+    else:
+        draft = _other(program)
+    draft.tables += _configs(program.calls)
+    return Sheet(
+        program.path,
+        KIND,
+        tuple(draft.facts.values()),
+        tuple(dict.fromkeys(draft.links)),
+        tuple(dict.fromkeys(draft.remarks)),
+        _once(draft.tables),
+    )
+
+
+def _configs(calls: Sequence[Call]) -> Iterable[tuple[str, Table]]:
+    """Adapter and quantization configs of any run, so that their keys are checked."""
+    for call in calls:
+        if call.callee in _CHECKED:
+            yield last(call.callee), written(call)
+
+
+def _once(tables: Iterable[tuple[str, Table]]) -> tuple[tuple[str, Table], ...]:
+    """Tables without repetition: alternative runs may share one."""
+    kept: dict[tuple[str, object], tuple[str, Table]] = {}
+    for name, table in tables:
+        kept.setdefault((name, table.place or id(table)), (name, table))
+    return tuple(kept.values())
+
+
+def _settings(program: Program) -> dict[str, Value]:
+    return {entry.key: entry.value for entry in program.settings}
+
+
+def _trainer_run(trainer: Call, program: Program) -> Draft:
+    calls, draft, settings = program.calls, Draft(), _settings(program)
+    by_hand = trainer.argument("optimizers")
+    if by_hand is not None:
+        draft.put(optimizer_fact(by_hand))
+    given = arguments_of(trainer, calls)
+    if given:
+        draft.join(Draft.merged([_given(item) for item in given]))
+    else:
+        draft.tables.append((vocabulary_of(trainer), Table((), trainer.place)))
+    draft.take(trainer_keywords(trainer))
+    draft.put(stated("loop", "trainer", trainer.place, last(trainer.callee)))
+    model = model_of(trainer)
+    ways = lineages(model) if model is not None else ()
+    if not followed(ways):
+        ways = loads(calls) or ways
+    read_model(
+        draft,
+        calls,
+        ways,
+        adapters=adapters_in(trainer.argument("peft_config")),
+        table=_init_kwargs(trainer, given),
+        settings=settings,
+        until=training_place(trainer, calls),
+    )
+    objective = objective_of_trainer(trainer) or common_objective(ways)
+    if objective:
+        draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
+    _lengths(draft, calls, settings, objective)
+    return draft
+
+
+def _given(item: Call | Unknown) -> Draft:
+    if isinstance(item, Call):
+        return argument_facts(item)
+    draft = Draft()
+    draft.take(unseen_arguments(item))
+    return draft
+
+
+def _init_kwargs(trainer: Call, given: Sequence[Call | Unknown]) -> Table | None:
+    """Keywords with which the trainer loads the model that it got by name."""
+    sources: list[Call] = [trainer, *(item for item in given if isinstance(item, Call))]
+    for source in sources:
+        value = source.argument("model_init_kwargs")
+        if isinstance(value, Table):
+            return value
+    return loading_keywords(trainer)
+
+
+def _loop_run(program: Program) -> Draft:
+    calls = program.calls
+    named = {entry.key: entry.value for entry in program.constants} | _settings(program)
+    draft = loop_facts(calls, named)
+    backward = next(call for call in calls if last(call.callee) == "backward")
+    draft.put(stated("run_kind", "training", backward.place, "backward"))
+    loop_settings(draft, named)
+    model = trained_model(calls)
+    ways = lineages(model) if model is not None else loads(calls)
+    read_model(draft, calls, ways, settings=named)
+    if not followed(ways):
+        draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
+    objective = common_objective(ways)
+    if objective:
+        draft.put(stated("objective", objective, backward.place, "backward"))
+    _lengths(draft, calls, named, objective)
+    if followed(ways) and "activation_checkpointing" not in draft.facts:
+        off = stated("activation_checkpointing", False, None)
+        draft.put(Fact(off.name, off.candidates, Origin.DERIVED, via="code", reason="nothing enables it"))
+    return draft
+
+
+def _other(program: Program) -> Draft:
+    """A program that trains nothing itself: inference, or a library."""
+    draft = Draft()
+    for call in filter(is_training_arguments, program.calls):
+        read = argument_facts(call)
+        draft.remarks += read.remarks
+        draft.tables += read.tables
+    generates = next((call for call in program.calls if call.callee in _GENERATES), None)
+    if generates is None:
+        draft.put(stated("run_kind", "library", None))
+        if not program.calls and not program.imports:
+            _bare_settings(draft, {entry.key: entry.value for entry in program.constants})
+        return draft
+    draft.put(stated("run_kind", "inference", generates.place, last(generates.callee)))
+    for way in loads(program.calls)[:1]:
+        draft.put(model_fact(way))
+        draft.take(loading_facts(way))
+    return draft
+
+
+def _bare_settings(draft: Draft, constants: Mapping[str, Value]) -> None:
+    """A file of assignments only, which another script executes over its own settings."""
+    loop_settings(draft, constants)
+    draft.put(lengths.setting_length(constants))
+
+
+def _lengths(draft: Draft, calls: Sequence[Call], settings: Mapping[str, Value], objective: str) -> None:
+    """Sequence length from the surest source: the trainer's own, then the tokenizer's, then a setting by name."""
+    encoder_decoder = objective in _ENCODER_DECODER
+    sources: list[Drawn] = []
+    if encoder_decoder:
+        sources += lengths.tokenized_length(calls, encoder_decoder=True)
+        sources += lengths.encoder_decoder_pair(settings)
+    else:
+        sources.append(lengths.setting_pair(settings))
+        sources += lengths.tokenized_length(calls, encoder_decoder=False)
+    draft.take((*sources, lengths.model_max_length(calls), lengths.setting_length(settings)))
+    draft.put(lengths.packing_fact(draft.facts.get("loop"), calls))
+    draft.put(lengths.padding_fact(calls, draft.facts.get("packing")))
