@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments in (["--version"], ["-V"]):
         sys.stdout.write(f"vramlint {__version__}\n")
         return 0
-    from vramlint.cli import run  # noqa: PLC0415 - `--version` must not pay for it
+    from vramlint.cli import run
 
     return run(arguments)
 

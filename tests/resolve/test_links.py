@@ -68,6 +68,7 @@ def test_missing_configuration_is_remarked_where_it_is_named() -> None:
     found = run(script(LLAMA, *KNOWN, links=(LINK,)))
     (remark,) = found.remarks
     assert (remark.kind, remark.place.span.line) == ("missing-file", 7)
+    assert found.unresolved == ("deepspeed_config",)
 
 
 def test_broken_configuration_is_remarked() -> None:
@@ -166,7 +167,7 @@ def test_nearest_requirements_win() -> None:
 
 
 def test_unknown_keyword_is_remarked_with_its_nearest_spelling() -> None:
-    from vramlint.values import Entry, Scalar  # noqa: PLC0415 - only this test writes a table by hand
+    from vramlint.values import Entry, Scalar
 
     table = Table((Entry("per_device_train_batchsize", place(3), Scalar(4, place(3))),))
     found = run(script(LLAMA, *KNOWN, tables=(("training-arguments", table),)))

@@ -34,7 +34,7 @@ _CHECKED_FORMS = ("python", "json", "yaml")
 
 
 def _simulate(job: Job, *, reserved: bool = True) -> Estimate:
-    from vramlint.memory import simulate  # noqa: PLC0415 - files without a job don't need the memory model
+    from vramlint.memory import simulate
 
     return simulate(job, reserved=reserved)
 

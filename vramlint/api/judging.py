@@ -43,7 +43,7 @@ def judge(
     estimates = _with_allocator(run.jobs, tensors, simulate)
 
     def planner(subject: Run, job: Job, gpu: Gpu) -> Fix | None:
-        from vramlint.fixes.plan import plan  # noqa: PLC0415 - only a run that doesn't fit needs it
+        from vramlint.fixes.plan import plan
 
         return plan(
             subject,
@@ -68,7 +68,7 @@ def _with_allocator(jobs: Sequence[Job], tensors: Sequence[Estimate], simulate: 
 def _write(
     run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
 ) -> tuple[str, tuple[Edit, ...]] | None:
-    from vramlint.surfaces.writing import write  # noqa: PLC0415 - only a run that doesn't fit needs it
+    from vramlint.surfaces.writing import write
 
     written = write(changes, run.facts, run.anchor, documents)
     return (written.description, written.edits) if written else None
@@ -125,7 +125,7 @@ def _why(run: Run, name: str) -> str:
 
 def _thumb(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> tuple[tuple[str, int, str], ...]:
     """The rules of thumb for the job that needs the most."""
-    from vramlint.thumb import applicable  # noqa: PLC0415 - only `explain` shows them
+    from vramlint.thumb import applicable
 
     if not estimates:
         return ()

@@ -65,8 +65,8 @@ def probes(gpu: Gpu | None) -> Mapping[str, Plain]:
 
 
 def _program(document: Document, gpu: Gpu | None) -> Contents:
-    from vramlint.readers.python import read_program  # noqa: PLC0415 - LibCST is slow to import
-    from vramlint.surfaces import program_sheet  # noqa: PLC0415 - only needed after it
+    from vramlint.readers.python import read_program
+    from vramlint.surfaces import program_sheet
 
     program, problems = read_program(document, probes(gpu))
     return Contents((program_sheet(program),) if program else (), problems)
@@ -82,30 +82,30 @@ def _data(document: Document, form: str) -> Contents:
 
 def _tree(document: Document, form: str) -> Reading:
     if form == "yaml":
-        from vramlint.readers.yaml import read_yaml  # noqa: PLC0415 - PyYAML only for YAML
+        from vramlint.readers.yaml import read_yaml
 
         return read_yaml(document)
-    from vramlint.readers.json import read_json  # noqa: PLC0415 - not needed for scripts
+    from vramlint.readers.json import read_json
 
     return read_json(document)
 
 
 def _sheet(path: str, table: Table) -> Sheet | None:
-    from vramlint.surfaces.kinds import kind_of_table  # noqa: PLC0415 - not needed for scripts
+    from vramlint.surfaces.kinds import kind_of_table
 
     kind = kind_of_table(path, table)
     match kind:
         case None:
             return None
         case "deepspeed-json":
-            from vramlint.surfaces.deepspeed import deepspeed_sheet  # noqa: PLC0415 - not needed for scripts
+            from vramlint.surfaces.deepspeed import deepspeed_sheet
 
             return deepspeed_sheet(path, table)
         case "model-config":
-            from vramlint.surfaces.model_config import model_config_sheet  # noqa: PLC0415 - not needed for scripts
+            from vramlint.surfaces.model_config import model_config_sheet
 
             return model_config_sheet(path, table)
         case _:
-            from vramlint.surfaces.training_arguments import training_arguments_sheet  # noqa: PLC0415 - not needed for scripts
+            from vramlint.surfaces.training_arguments import training_arguments_sheet
 
             return training_arguments_sheet(path, table, kind)

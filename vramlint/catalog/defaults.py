@@ -47,7 +47,7 @@ def default(library: str, key: str, version: Version, libraries: Libraries = NEW
 
 def effective_default(vocabulary: str, key: str, libraries: Libraries = NEWEST) -> Default | None:
     """The default of `key` in the class `vocabulary`, its own or inherited (`SFTConfig.bf16`: TRL, transformers)."""
-    from vramlint.catalog.keys import lineage  # noqa: PLC0415 - keys and defaults are often needed apart
+    from vramlint.catalog.keys import lineage
 
     for library, owner in lineage(vocabulary):
         found = default(library, f"{owner}.{key}", getattr(libraries, library), libraries)

@@ -97,7 +97,7 @@ def gpu_row(name: str) -> GpuRow | None:
 
 def nearest_gpus(name: str, count: int = 3) -> tuple[str, ...]:
     """Ids of devices whose names resemble `name`."""
-    from vramlint.catalog.nearest import nearest  # noqa: PLC0415 - only a misspelling pays for it
+    from vramlint.catalog.nearest import nearest
 
     forms = normal_forms()
     close = nearest(normal(name), forms, count * 3, cutoff=0.6)

@@ -108,7 +108,7 @@ def histories(vocabulary: str, *key: str) -> Iterator[KeyHistory]:
 
 
 def _deepspeed(*key: str) -> Iterator[KeyHistory]:
-    from vramlint.catalog.deepspeed import all_deepspeed_keys, find_deepspeed_key  # noqa: PLC0415 - a file of its own
+    from vramlint.catalog.deepspeed import all_deepspeed_keys, find_deepspeed_key
 
     rows = [row for name in key if (row := find_deepspeed_key(name))] if key else all_deepspeed_keys()
     for row in rows:

@@ -76,7 +76,7 @@ def find_model_by_last_part(path: str) -> tuple[ModelRow, ...]:
 
 def nearest_models(name: str, count: int = 3) -> tuple[str, ...]:
     """Ids that resemble `name`. Scans the keys of the whole catalog."""
-    from vramlint.catalog.nearest import nearest  # noqa: PLC0415 - only a misspelling pays for it
+    from vramlint.catalog.nearest import nearest
 
     ids = [_id(last, owner) for last, owner, _ in lines(_FILE)]
     if "/" in name:

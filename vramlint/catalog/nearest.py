@@ -10,7 +10,7 @@ def nearest(word: str, choices: Iterable[str], count: int = 3, cutoff: float = 0
 
     Similarity is that of difflib (0 to 1); below `cutoff` nothing is suggested.
     """
-    from difflib import SequenceMatcher  # noqa: PLC0415 - only a misspelling pays for it
+    from difflib import SequenceMatcher
 
     matcher = SequenceMatcher(autojunk=False)
     matcher.set_seq2(word.lower())

@@ -77,7 +77,7 @@ def find_optimizer(name: str) -> OptimizerRow | None:
 
 def nearest_optimizers(name: str, count: int = 3) -> tuple[str, ...]:
     """Names of optimizers that resemble `name`."""
-    from vramlint.catalog.nearest import nearest  # noqa: PLC0415 - only a misspelling pays for it
+    from vramlint.catalog.nearest import nearest
 
     return nearest(name, (line[0] for line in lines(_FILE)), count)
 

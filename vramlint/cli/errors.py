@@ -14,7 +14,7 @@ class UsageError(Exception):
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`, did you mean 'full'?`, or nothing when no known word resembles the given one."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a wrong word pays for it
+    from difflib import get_close_matches
 
     close = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -36,8 +36,8 @@ def decode(path: str, data: bytes, form: str) -> Document | Problem:
 
 def _cookie(path: str, data: bytes) -> str | Problem:
     """The encoding that a Python file declares; `utf-8` when it has a byte order mark, which stays in the text."""
-    import io  # noqa: PLC0415 - only for declared encodings
-    import tokenize  # noqa: PLC0415 - as above
+    import io
+    import tokenize
 
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)

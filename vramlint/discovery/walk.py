@@ -229,7 +229,7 @@ def _patterns(lines: Iterable[str]) -> GitIgnoreSpec | None:
     listed = tuple(lines)
     if not listed:
         return None
-    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where patterns are
+    from pathspec import GitIgnoreSpec
 
     return GitIgnoreSpec.from_lines(listed)
 

@@ -135,7 +135,7 @@ def complaint(name: str) -> str | None:
     """None for a name of the language, otherwise what is wrong with it, with the nearest one."""
     if name in NAMES:
         return None
-    from difflib import get_close_matches  # noqa: PLC0415  # only a wrong rule pays for it
+    from difflib import get_close_matches  # only a wrong rule pays for it
 
     close = get_close_matches(name, NAMES, n=1, cutoff=0.6)
     return f"unknown name {name!r}" + (f", did you mean {close[0]!r}?" if close else "")

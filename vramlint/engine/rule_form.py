@@ -201,7 +201,7 @@ def _example(reader: _Reader) -> Example:
 
 
 def _nearest(word: str, candidates: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415  # only a wrong rule pays for it
+    from difflib import get_close_matches  # only a wrong rule pays for it
 
     close = get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -80,7 +80,7 @@ class RuleSet:
         )
 
     def _nearest(self, word: str) -> str:
-        from difflib import get_close_matches  # noqa: PLC0415  # only a wrong word pays for it
+        from difflib import get_close_matches  # only a wrong word pays for it
 
         names = [name for rule in self.rules for name in (rule.code, rule.name, *rule.aliases)]
         close = get_close_matches(word, names, n=1, cutoff=0.5)

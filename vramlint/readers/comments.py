@@ -82,8 +82,8 @@ def directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tu
 
 
 def _python_comments(document: Document) -> Iterator[tuple[int, int]]:
-    import io  # noqa: PLC0415 - only for files with directives
-    import tokenize  # noqa: PLC0415 - as above
+    import io
+    import tokenize
 
     lines = io.StringIO(document.text.removeprefix("\ufeff"), newline="\n").readline
     shift = len(document.text) - len(document.text.removeprefix("\ufeff"))
@@ -98,7 +98,7 @@ def _python_comments(document: Document) -> Iterator[tuple[int, int]]:
 
 
 def _json_comments(document: Document) -> Iterator[tuple[int, int]]:
-    from vramlint.readers.hjson import gaps  # noqa: PLC0415 - as above
+    from vramlint.readers.hjson import gaps
 
     for start, end in gaps(document):
         for match in _HJSON_COMMENT.finditer(document.text, start, end):
@@ -106,7 +106,7 @@ def _json_comments(document: Document) -> Iterator[tuple[int, int]]:
 
 
 def _yaml_comments(document: Document) -> Iterator[tuple[int, int]]:
-    import yaml  # noqa: PLC0415 - as above
+    import yaml
 
     text = document.text
     shift = 1 if text.startswith("\ufeff") else 0
@@ -232,7 +232,7 @@ def _bad(place: Place, message: str) -> Problem:
 
 
 def _suggestion(word: str) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for mistakes
+    from difflib import get_close_matches
 
     key = re.split(r"[\[=]", word, maxsplit=1)[0]
     near = get_close_matches(key.replace("_", "-").lower(), ("ignore", "ignore-file", *DECLARATIONS), n=1)

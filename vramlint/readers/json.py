@@ -64,7 +64,7 @@ def read_json(document: Document) -> Reading:
         strict = fault
     if not document.text.strip("\ufeff \t\n\r"):
         return Reading(None, (Problem("empty-file", "the file holds no value", _start(document)),))
-    from vramlint.readers.hjson import read_hjson  # noqa: PLC0415 - only when strict JSON fails
+    from vramlint.readers.hjson import read_hjson
 
     try:
         reading = read_hjson(document)
@@ -99,7 +99,7 @@ def unescape(body: str, start: int) -> str:
     """
     if "\\" not in body:
         return body
-    from json import JSONDecodeError, loads  # noqa: PLC0415 - only for strings with escapes
+    from json import JSONDecodeError, loads
 
     try:
         text: str = loads(f'"{body}"')

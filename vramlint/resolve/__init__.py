@@ -23,10 +23,10 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
     A script or TrainingArguments file that names a DeepSpeed JSON is one run with it; a data file that no other
     file names is a run of kind `data` by itself. What several runs would remark on one file, only the first does.
     """
-    from vramlint.resolve.checks import key_bounds  # noqa: PLC0415 - as below
-    from vramlint.resolve.links import join  # noqa: PLC0415 - the types of this package load without it
-    from vramlint.resolve.runs import run_of  # noqa: PLC0415 - as above
-    from vramlint.resolve.versions import find_versions  # noqa: PLC0415 - as above
+    from vramlint.resolve.checks import key_bounds
+    from vramlint.resolve.links import join
+    from vramlint.resolve.runs import run_of
+    from vramlint.resolve.versions import find_versions
 
     others = {posixpath.normpath(sheet.path): sheet for sheet in sheets}
     joined = [join(sheet, others, context) for sheet in sheets]

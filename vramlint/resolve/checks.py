@@ -68,7 +68,7 @@ def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> 
 def _misspelt(
     vocabulary: str, entry: Entry, accepted: frozenset[str], setting: Setting, mixed: bool
 ) -> Iterator[Remark]:
-    from difflib import get_close_matches  # noqa: PLC0415 - 3 ms that only a misspelt key costs
+    from difflib import get_close_matches
 
     near = get_close_matches(entry.key, sorted(accepted), n=1, cutoff=_NEAR_IN_RECIPE if mixed else _NEAR)
     if near or not mixed:

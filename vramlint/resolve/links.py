@@ -77,7 +77,7 @@ def _linked(sheet: Sheet, facts: dict[str, Fact], link: Link, others: Mapping[st
         document = context.load(path)
         if document is None:
             continue
-        from vramlint.readers.json import read_json  # noqa: PLC0415 - only for configurations named by a script
+        from vramlint.readers.json import read_json
 
         reading = read_json(document)
         problems = tuple(

@@ -81,7 +81,7 @@ def read_network(path: str, context: Context) -> Network | None:
     document = context.load(path)
     if document is None:
         return None
-    from vramlint.readers.json import read_json  # noqa: PLC0415 - only for models that lie beside the script
+    from vramlint.readers.json import read_json
 
     root = read_json(document).root
     return network_of(root, path) if isinstance(root, Table) else None

@@ -188,7 +188,7 @@ def _problem(path: str, entry: Entry, message: str, value: Value | None = None) 
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for mistakes
+    from difflib import get_close_matches
 
     near = get_close_matches(word.replace("_", "-").lower(), list(known), n=1)
     return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"

@@ -39,7 +39,7 @@ def _mentions(path: Path) -> bool:
 
 def _section(path: Path) -> object:
     """`[tool.vramlint]`, None without one; a broken file counts as having one, so that its error is shown."""
-    import tomli  # noqa: PLC0415 - only where a settings file is
+    import tomli
 
     try:
         return tomli.loads(path.read_text(encoding="utf-8-sig")).get("tool", {}).get("vramlint")
@@ -55,7 +55,7 @@ def load(path: str | Path) -> Settings | tuple[Problem, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         return (Problem("unreadable-file", f"cannot read settings: {reason}", Place(name, Span(1, 1, 1, 1))),)
-    from vramlint.readers.toml import read_toml  # noqa: PLC0415 - only where a settings file is
+    from vramlint.readers.toml import read_toml
 
     return of(read_toml(Document.of(name, text)), name)
 

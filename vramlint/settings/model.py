@@ -64,7 +64,7 @@ def for_path(settings: Settings, path: str) -> Settings:
     """
     if not settings.overrides:
         return settings
-    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where overrides are
+    from pathspec import GitIgnoreSpec
 
     relative = _inside(path, settings.root)
     if relative is None:

@@ -92,7 +92,7 @@ def _unknown(strangers: list[Entry], prefix: str, keys: _KeyList) -> Iterator[Re
     placed = [(entry, entry.key_place) for entry in strangers if entry.key_place is not None]
     if not placed:
         return
-    from difflib import get_close_matches  # noqa: PLC0415 - 3 ms that only a misspelt key costs
+    from difflib import get_close_matches
 
     siblings = sorted({_child(key, prefix) for key in (*keys.known, *keys.sections) if key.startswith(prefix)} - {""})
     rest: list[tuple[Entry, Place]] = []

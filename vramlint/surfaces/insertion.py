@@ -50,7 +50,7 @@ def keyword(document: Document, call: Place, name: str, literal: str) -> Edit | 
 
 def calls(document: Document, endings: tuple[str, ...]) -> tuple[Place, ...]:
     """The calls in a Python file whose callee's name has one of these endings, in order; none in a broken file."""
-    import tokenize  # noqa: PLC0415  # only a fix pays for it
+    import tokenize  # only a fix pays for it
 
     try:
         tokens = [
@@ -83,7 +83,7 @@ def _closing(tokens: Sequence[TokenInfo], opening: int) -> int | None:
 
 def _last_argument(text: str) -> tuple[int, bool, int] | None:
     """(offset after the last argument or its comma, whether a comma ends it, its line) of the call's text."""
-    import tokenize  # noqa: PLC0415  # only a fix pays for it
+    import tokenize  # only a fix pays for it
 
     starts = [0]
     for row in text.split("\n"):

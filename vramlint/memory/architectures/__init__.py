@@ -14,8 +14,8 @@ from vramlint.memory.architectures.gpt2 import GPT2
 from vramlint.memory.architectures.gpt_neox import GPTNeoX
 from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.architectures.opt import OPT
-from vramlint.memory.architectures.phi3 import Phi3
 from vramlint.memory.architectures.phi import Phi
+from vramlint.memory.architectures.phi3 import Phi3
 
 FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
     {

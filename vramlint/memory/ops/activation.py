@@ -20,7 +20,19 @@ def activation(tape: Tape, name: str, x: Tensor) -> Tensor:
 
 
 def _gelu_new(tape: Tape, x: Tensor) -> Tensor:
-    """NewGELUActivation: 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))."""
-    half = e.linear_unary(tape, "mul", x)
-    inner = e.linear_unary(tape, "mul", e.add(tape, x, e.linear_unary(tape, "mul", e.power(tape, x))))
-    return e.mul(tape, half, e.add_number(tape, e.unary_of_result(tape, "tanh", inner)))
+    """NewGELUActivation: 0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))).
+
+    One expression, as in transformers: a name for a part of it would keep that part alive too long.
+    """
+    return e.mul(
+        tape,
+        e.linear_unary(tape, "mul", x),
+        e.add_number(
+            tape,
+            e.unary_of_result(
+                tape,
+                "tanh",
+                e.linear_unary(tape, "mul", e.add(tape, x, e.linear_unary(tape, "mul", e.power(tape, x)))),
+            ),
+        ),
+    )

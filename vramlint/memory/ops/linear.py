@@ -82,9 +82,10 @@ def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
 
 def matmul_weight(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter | None) -> Tensor:
     """`F.linear(x, weight, bias)`: keeps x when the weight needs a gradient and the weight when x does."""
-    x = tape.lower(x)
-    matrix = tape.lower(weight)
+    # autocast's casts are arguments of one C++ call, which GCC evaluates from the last to the first
     offset = None if bias is None else tape.lower(bias)
+    matrix = tape.lower(weight)
+    x = tape.lower(x)
     save = []
     if matrix.requires_grad:
         save.append(x)
@@ -119,7 +120,8 @@ def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
 
 def matmul(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Batched `a @ b` of two activations of shape [..., n, k] and [..., k, m]."""
-    a, b = tape.lower(a), tape.lower(b)
+    b = tape.lower(b)
+    a = tape.lower(a)
     save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
     return tape.apply("matmul", (a, b), shape, a.dtype, _matmul_backward, save=save)
 
