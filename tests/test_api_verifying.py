@@ -44,7 +44,7 @@ def test_applied_edits_bring_the_promised_peak() -> None:
     after = check(changed["train.py"].text.encode())
     assert not [finding for finding in after.findings if finding.code in {"VRAM101", "VRAM102"}]
     assert after.jobs[0].high is not None
-    assert after.jobs[0].high.device_high == pytest.approx(finding.fix.peak, rel=0.01)
+    assert after.jobs[0].high.device_low == pytest.approx(finding.fix.peak, rel=0.01)
 
 
 def edits_after(peak: int | None, finding: Finding = samples.exceeds) -> int:
@@ -62,8 +62,8 @@ def test_edits_that_do_something_else_are_not_offered() -> None:
 def test_a_plan_with_words_in_it_must_at_least_help() -> None:
     steps = (replace(samples.fix.steps[0], edits=()), samples.fix.steps[1])
     finding = replace(samples.exceeds, fix=replace(samples.fix, steps=steps))
-    assert edits_after(samples.high.device_high - 1, finding) == 1
-    assert edits_after(samples.high.device_high, finding) == 0
+    assert edits_after(samples.high.device_low - 1, finding) == 1
+    assert edits_after(samples.high.device_low, finding) == 0
 
 
 @pytest.mark.parametrize("path", ["a.py", "absent.py"])

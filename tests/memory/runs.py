@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -30,11 +32,10 @@ LLAMA = {
 GPT2 = {"n_embd": 256, "n_layer": 6, "n_head": 8, "vocab_size": 2000, "n_positions": 1024}
 
 
-def llama(**overrides: object) -> Job:
+def llama(config: Mapping[str, Any] | None = None, **overrides: Any) -> Job:
     """A small llama; keywords replace parts of the job, `config` keys of its config."""
-    config = {**LLAMA, **overrides.pop("config", {})}  # type: ignore[dict-item]  a dict by convention
-    base = Job(Model("small", "llama", config), batch=Batch(2, 128))
-    return replace(base, **overrides)  # type: ignore[arg-type]  parts of a job by convention
+    base = Job(Model("small", "llama", {**LLAMA, **(config or {})}), batch=Batch(2, 128))
+    return replace(base, **overrides)
 
 
 PRECISIONS = [

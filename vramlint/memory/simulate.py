@@ -20,6 +20,7 @@ from vramlint.memory.weights import Builder
 
 PHASES = ("forward", "backward", "optimizer")
 """The phases of a step whose peaks are reported."""
+SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8"})
 GIB = 1 << 30
 LARGEST = 12
 """How many of the largest tensors at the peak an estimate names."""
@@ -35,6 +36,8 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
     family = FAMILIES.get(job.model.model_type)
     if family is None or job.objective.kind != "training" or job.model.task != "causal-lm":
         return bounded(job, _why(job))
+    if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
+        return bounded(job, f"the {job.quantization.kind} quantization is not simulated")
     if optimizers.rule_for(job.optimizer) is None:
         return bounded(job, f"the optimizer {job.optimizer.name} is not simulated")
     builder = Builder(job, family.default_targets.get(job.model.model_type, ()))

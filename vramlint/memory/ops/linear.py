@@ -53,8 +53,8 @@ def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     result = _base(tape, x, weights)
     dtype = result.dtype
     adapter = weights.adapter
-    x = tape.to(x, adapter.a.dtype)
-    result = e.add(tape, result, _low_rank(tape, x, adapter))
+    # x itself lives on: the module call holds its arguments
+    result = e.add(tape, result, _low_rank(tape, tape.to(x, adapter.a.dtype), adapter))
     return tape.to(result, dtype)
 
 

@@ -30,12 +30,12 @@ def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
 
 def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter | None) -> Tensor:
     """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, mean and rstd."""
-    x = tape.upper(x)
+    wide = tape.upper(x)
     statistics = (*x.shape[:-1], 1)
     mean = tape.empty(statistics, "float32", "layer_norm mean")
     rstd = tape.empty(statistics, "float32", "layer_norm rstd")
-    inputs = (x, *[parameter for parameter in (weight, bias) if parameter is not None])
-    return tape.apply("layer_norm", inputs, x.shape, x.dtype, _layer_norm_backward, save=(x, mean, rstd))
+    inputs = (wide, *[parameter for parameter in (weight, bias) if parameter is not None])
+    return tape.apply("layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=(wide, mean, rstd))
 
 
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
