@@ -31,7 +31,7 @@ def job_of(row: dict[str, Any]) -> Job:
     return Job(
         model=Model(case["model"], config.get("model_type", ""), config, task=row["task"]),
         precision=Precision(DTYPES[case.get("param_dtype", "fp32")], DTYPES.get(autocast), autocast == "fp16"),
-        optimizer=Optimizer(case.get("optimizer", "adamw_torch_fused")),
+        optimizer=_optimizer(case.get("optimizer", "adamw_torch_fused")),
         batch=Batch(
             case["batch"],
             case["seq"],
@@ -48,6 +48,10 @@ def job_of(row: dict[str, Any]) -> Job:
         libraries=Libraries(**{name: _version(row, name) for name in ("torch", "transformers", "peft", "accelerate")}),
         frozen_parameters=tuple(case.get("freeze", ())),
     )
+
+
+def _optimizer(name: str) -> Optimizer:
+    return Optimizer("sgd", momentum=0.9) if name == "sgd_momentum" else Optimizer(name)
 
 
 def _version(row: dict[str, Any], library: str) -> tuple[int, ...]:

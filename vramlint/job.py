@@ -59,7 +59,9 @@ class Optimizer:
 
     name: str = "adamw_torch_fused"
     momentum: float = 0.0
-    """For SGD and RMSprop: whether a momentum buffer exists."""
+    """For SGD: whether a momentum buffer exists."""
+    wide_embeddings: bool = False
+    """The Trainer gives embeddings 32-bit states where a bitsandbytes optimizer quantizes the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vramlint.job import Optimizer
-from vramlint.memory.optimizers import rule_for, shared_states, states, temporaries
+from vramlint.memory.optimizers import host_states, rule_for, shared_states, states, temporaries
 from vramlint.memory.tensor import Parameter
 
 
@@ -66,3 +66,25 @@ def test_foreach_holds_a_copy_of_the_largest_group_and_dtype():
 
 def test_unknown_optimizers_have_no_rule():
     assert rule_for(Optimizer("my_optimizer")) is None
+
+
+def test_the_trainer_keeps_wide_states_for_embeddings():
+    rule = rule_for(Optimizer("adamw_bnb_8bit"))
+    embedding = weight()
+    embedding.embedding = True
+
+    assert rule is not None
+    assert states(rule, embedding, wide_embeddings=True) == [40_000, 40_000]
+    assert states(rule, embedding) == [10_000, 160, 10_000, 160]
+
+
+def test_states_on_the_host_are_not_on_the_device():
+    rule = rule_for(Optimizer("deepspeed_cpu_adam"))
+
+    assert rule is not None
+    assert states(rule, weight()) == []
+    assert host_states(rule, weight()) == 80_000
+
+
+def test_low_rank_optimizers_are_not_simulated():
+    assert rule_for(Optimizer("galore_adamw")) is None

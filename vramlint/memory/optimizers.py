@@ -1,149 +1,126 @@
-"""Optimizers: the states that they keep and what a step holds while it runs.
-
-A state's dtype word: `param` (the parameter's dtype), `fp32`, `u8` / `u4` (quantized, with a scale per block).
-Sources are the rows of the catalog (optimizers), which name package, version and line.
-"""
+"""Optimizers: the states that they keep and what a step holds while it runs, from the catalog's rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from math import ceil
 
+from vramlint.catalog.optimizers import OptimizerRow, State, find_optimizer
 from vramlint.job import DTYPE_BYTES, Optimizer
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
 
 PAGED_MINIMUM = 100_000
 """Smaller states are not paged (bitsandbytes 0.50 optim/optimizer.py, get_state_buffer)."""
-QUANTIZATION_MAPS = (1024, 1024)
-"""The two 256-entry float32 maps of an 8-bit optimizer."""
-BLOCK_SCALES = 4
-"""Bytes of one block's scale."""
+QUANTIZATION_MAP = 1024
+"""The 256-entry float32 map of one kind of 8-bit state, shared by all parameters."""
+SCALE_BYTES = 4
+"""The float32 scale of one block of a quantized state."""
+STATE_BYTES = {"fp32": 4.0, "fp8": 1.0, "u8": 1.0, "u4": 0.5}
+"""Bytes per element of a state's dtype word; `param` is the parameter's own dtype."""
+STEP_COUNTERS = frozenset({"adamw_torch_fused"})
+"""Optimizers that count the steps in a 4-byte device tensor per parameter (torch 2.13 optim/adam.py:178-190)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """How one optimizer allocates."""
-
-    states: tuple[str, ...] = ()
-    step_tensor: bool = False
-    """One 4-byte device tensor per parameter counts the steps (fused and capturable torch optimizers)."""
-    temporaries: str = "none"
-    """none; group:<n> (n copies of a whole parameter group and dtype, foreach); tensor:<n> (n copies of the
-    largest parameter, previous one's `denom` still alive); widened:<n> (n float32 copies, more for 16-bit)."""
-    block: int = 0
-    minimum: int = 0
-    """Parameters with fewer elements keep float32 states."""
-    paged: bool = False
-    factored: bool = False
+def rule_for(optimizer: Optimizer) -> OptimizerRow | None:
+    """The catalog's row, None when the optimizer is unknown or its states have no simple form (low rank, by block)."""
+    row = find_optimizer(optimizer.name)
+    if row is None or row.low_rank or (row.state_bytes_fp32 and not row.states and not row.factored):
+        return None
+    if optimizer.momentum and not row.states:
+        return row._replace(states=(State("momentum_buffer", "param"),))
+    return row
 
 
-ADAM = ("param", "param")
-RULES = {
-    "adamw_torch": Rule(ADAM, temporaries="group:1"),
-    "adamw_torch_fused": Rule(ADAM, step_tensor=True),
-    "adamw_torch_forloop": Rule(ADAM, temporaries="tensor:2"),
-    "adamw_hf": Rule(ADAM, temporaries="tensor:1"),
-    "sgd": Rule(),
-    "sgd_momentum": Rule(("param",)),
-    "adafactor": Rule(factored=True, temporaries="widened:2"),
-    "adamw_bnb_8bit": Rule(("u8", "u8"), block=256, minimum=4096),
-    "adamw_bnb_32bit": Rule(("fp32", "fp32")),
-    "paged_adamw_8bit": Rule(("u8", "u8"), block=256, minimum=4096, paged=True),
-    "paged_adamw_32bit": Rule(("fp32", "fp32"), paged=True),
-    "lion_32bit": Rule(("fp32",)),
-    "lion_8bit": Rule(("u8",), block=256, minimum=4096),
-    "paged_lion_32bit": Rule(("fp32",), paged=True),
-    "paged_lion_8bit": Rule(("u8",), block=256, minimum=4096, paged=True),
-    "rmsprop": Rule(("param",), temporaries="group:1"),
-    "adagrad": Rule(("param",), temporaries="group:2"),
-}
-"""The optimizers that the simulator follows tensor by tensor."""
-SYNONYMS = {
-    "adam": "adamw_torch",
-    "adamw": "adamw_torch",
-    "adamw_8bit": "adamw_bnb_8bit",
-    "paged_adamw": "paged_adamw_32bit",
-    "lion": "lion_32bit",
-    "paged_lion": "paged_lion_32bit",
-    "deepspeed_cpu_adam": "adamw_torch_fused",
-    "fused_adam": "adamw_torch_fused",
-}
+def states(rule: OptimizerRow, parameter: Parameter, *, wide_embeddings: bool = False) -> list[int]:
+    """Unrounded bytes of every device tensor that the optimizer keeps for one parameter.
+
+    `wide_embeddings`: the Trainer keeps 32-bit states for embeddings where the others are quantized
+    (transformers 5.23 trainer.py:1326-1340).
+    """
+    if rule.place == "host":
+        return []
+    sizes = [4] if rule.name in STEP_COUNTERS else []
+    words = [state.dtype for state in rule.states]
+    if DTYPE_BYTES[parameter.dtype] < 4:
+        words += [state.dtype for state in rule.states_of_16bit]
+    wide = wide_embeddings and parameter.embedding and rule.embedding_state_bytes is not None
+    for word in words:
+        sizes += _state(rule, "fp32" if wide else word, parameter)
+    return sizes + (_factored(parameter) if rule.factored else [])
 
 
-def rule_for(optimizer: Optimizer) -> Rule | None:
-    """The rule of an optimizer, None when its allocations are not known."""
-    name = SYNONYMS.get(optimizer.name, optimizer.name)
-    if name == "sgd" and optimizer.momentum:
-        name = "sgd_momentum"
-    return RULES.get(name)
+def host_states(rule: OptimizerRow, parameter: Parameter) -> int:
+    """Bytes of the states that lie in host memory."""
+    return int(parameter.numel * rule.host_bytes_fp32) if rule.place == "host" else 0
 
 
-def states(rule: Rule, parameter: Parameter) -> list[int]:
-    """Unrounded bytes of every device tensor that the optimizer keeps for one parameter."""
-    elements = parameter.numel
-    if rule.factored:
-        return _factored(parameter)
-    sizes = [4] if rule.step_tensor else []
-    for word in rule.states:
-        sizes += _state(rule, word, elements, DTYPE_BYTES[parameter.dtype])
-    return sizes
-
-
-def _state(rule: Rule, word: str, elements: int, width: int) -> list[int]:
-    if word == "param":
-        return [elements * width]
-    if word == "fp32" or elements < rule.minimum:
-        return [] if rule.paged and elements >= PAGED_MINIMUM else [elements * 4]
-    scales = -(-elements // rule.block) * BLOCK_SCALES
-    return [scales] if rule.paged and elements >= PAGED_MINIMUM else [elements, scales]
+def _state(rule: OptimizerRow, word: str, parameter: Parameter) -> list[int]:
+    elements, blocks = parameter.numel, rule.quantised
+    quantized = word in {"u8", "u4"}
+    if quantized and blocks is not None and elements < blocks.min_numel:
+        quantized, word = False, blocks.small
+    size = ceil(elements * STATE_BYTES.get(word, DTYPE_BYTES[parameter.dtype]))
+    paged = rule.place == "managed" and elements >= PAGED_MINIMUM
+    values = [] if paged else [size]
+    if not quantized or blocks is None:
+        return values
+    return [*values, ceil(elements / blocks.block) * SCALE_BYTES]
 
 
 def _factored(parameter: Parameter) -> list[int]:
-    """HF Adafactor: row and column sums per matrix, a full vector otherwise, and the RMS scalar on the host."""
+    """Row and column sums per matrix, a full vector otherwise, and the RMS (transformers 5.23 optimization.py)."""
     shape = parameter.shape
     if len(shape) < 2:
         return [parameter.numel * 4, 4]
-    rows = parameter.numel // shape[-1]
-    columns = parameter.numel // shape[-2]
-    return [rows * 4, columns * 4, 4]
+    return [parameter.numel // shape[-1] * 4, parameter.numel // shape[-2] * 4, 4]
 
 
-def shared_states(rule: Rule, parameters: Sequence[Parameter]) -> list[int]:
-    """Bytes of tensors that all states share: the quantization maps of an 8-bit optimizer."""
-    quantized = rule.block and any(p.numel >= rule.minimum for p in parameters)
-    return list(QUANTIZATION_MAPS[: len(rule.states)]) if quantized else []
+def shared_states(rule: OptimizerRow, parameters: Sequence[Parameter]) -> list[int]:
+    """Bytes of tensors that all states share: the quantization maps of a bitsandbytes 8-bit optimizer."""
+    blocks = rule.quantised
+    if blocks is None or blocks.small != "fp32" or all(p.numel < blocks.min_numel for p in parameters):
+        return []
+    return [QUANTIZATION_MAP] * min(2, len(rule.states))
 
 
-def managed_states(rule: Rule, parameter: Parameter) -> int:
+def managed_states(rule: OptimizerRow, parameter: Parameter) -> int:
     """Bytes of states in managed memory: the driver may move them to the host under pressure."""
-    if not rule.paged or not parameter.requires_grad or parameter.numel < PAGED_MINIMUM:
+    if rule.place != "managed" or not parameter.requires_grad or parameter.numel < PAGED_MINIMUM:
         return 0
-    return sum(parameter.numel * (4 if word == "fp32" else 1) for word in rule.states)
+    return int(sum(parameter.numel * STATE_BYTES.get(state.dtype, 4.0) for state in rule.states))
 
 
-def temporaries(rule: Rule, groups: Sequence[Sequence[Parameter]]) -> list[tuple[int, int]]:
+def temporaries(rule: OptimizerRow, groups: Sequence[Sequence[Parameter]]) -> list[tuple[int, int]]:
     """(bytes, count) of what the step holds at its highest point, beyond weights, gradients and states.
 
     `groups` are the parameter groups of the optimizer. foreach kernels handle one group and dtype at a time.
     """
-    kind, _, number = rule.temporaries.partition(":")
-    copies = int(number) if number else 0
-    if kind == "group":
-        best: list[tuple[int, int]] = []
+    if rule.step_temp_scope == "largest":
+        largest = max((p for group in groups for p in group), key=lambda p: p.numel, default=None)
+        size = 0 if largest is None else int(largest.numel * _temporary_bytes(rule, largest))
+        return [(size, 1)] if size else []
+    best: list[tuple[int, int]] = []
+    if rule.step_temp_scope == "group":
         for group in groups:
-            for dtype in {parameter.dtype for parameter in group}:
-                same = [parameter for parameter in group if parameter.dtype == dtype]
-                sizes = [(parameter.nbytes, parameter.multiplicity * copies) for parameter in same]
+            for dtype in {p.dtype for p in group}:
+                sizes = _copies(rule, [p for p in group if p.dtype == dtype])
                 if _total(sizes) > _total(best):
                     best = sizes
-        return best
-    largest = max((parameter for group in groups for parameter in group), key=lambda p: p.numel, default=None)
-    if largest is None or not copies:
-        return []
-    if kind == "tensor":
-        return [(largest.nbytes, copies)]
-    return [(largest.numel * 4, copies if largest.dtype == "float32" else 2 * copies)]
+    return best
+
+
+def _copies(rule: OptimizerRow, parameters: Sequence[Parameter]) -> list[tuple[int, int]]:
+    """Whole copies of the parameters, as many as the step's bytes per element make."""
+    return [
+        (p.nbytes, p.multiplicity * round(_temporary_bytes(rule, p) / DTYPE_BYTES[p.dtype]))
+        for p in parameters
+        if _temporary_bytes(rule, p)
+    ]
+
+
+def _temporary_bytes(rule: OptimizerRow, parameter: Parameter) -> float:
+    return rule.step_temp_fp32 if DTYPE_BYTES[parameter.dtype] == 4 else rule.step_temp_low
 
 
 def _total(sizes: Sequence[tuple[int, int]]) -> int:

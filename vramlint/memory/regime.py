@@ -31,6 +31,10 @@ class Regime:
     checkpointing: str
     use_cache: bool
     transformers: tuple[int, ...]
+    loss: str = "causal-lm"
+    """Objective.loss of the job."""
+    inputs_require_grad: bool = False
+    """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
 
     @classmethod
     def of(cls, job: Job) -> Regime:
@@ -44,6 +48,8 @@ class Regime:
             checkpointing=job.checkpointing.mode,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
             transformers=job.libraries.transformers,
+            loss=job.objective.loss,
+            inputs_require_grad=job.adapter is not None and job.checkpointing.mode != "none",
         )
 
     def mask(self, tape: Tape, like: Tensor, window: int | None) -> Tensor | None:

@@ -61,7 +61,8 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
     if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
         buckets = tuple(Tensors("DDP buckets", p.nbytes, p.multiplicity) for p in parameters if p.requires_grad)
         return Sharding((*persistent, *buckets))
-    return Sharding(persistent)
+    rule = optimizers.rule_for(job.optimizer)
+    return Sharding(persistent, consumes_gradients=rule is not None and rule.grads_fused)
 
 
 def engine_precision(job: Job) -> tuple[str, str | None]:
@@ -91,8 +92,11 @@ def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
     if rule is None:
         return ()
     trainable = [p for p in parameters if p.requires_grad]
+    wide = job.optimizer.wide_embeddings
     states = [
-        Tensors("optimizer states", size, p.multiplicity) for p in trainable for size in optimizers.states(rule, p)
+        Tensors("optimizer states", size, p.multiplicity)
+        for p in trainable
+        for size in optimizers.states(rule, p, wide_embeddings=wide)
     ]
     return (*states, *(Tensors("optimizer states", size) for size in optimizers.shared_states(rule, trainable)))
 
@@ -106,6 +110,12 @@ def _flat_states(job: Job, elements: int) -> list[int]:
     rule = optimizers.rule_for(job.optimizer)
     flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
     return [] if rule is None or not elements else optimizers.states(rule, flat)
+
+
+def _host_states(job: Job, elements: int) -> int:
+    rule = optimizers.rule_for(job.optimizer)
+    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
+    return 0 if rule is None else optimizers.host_states(rule, flat)
 
 
 def _flat_temporaries(job: Job, elements: int) -> int:
@@ -128,7 +138,7 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
     host = 0
     if offloaded:
         # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
-        host = sum(tensors.nbytes for tensors in master) + (MASTER_BYTES + width) * part
+        host = sum(tensors.nbytes for tensors in master) + (MASTER_BYTES + width) * part + _host_states(job, part)
         largest = max((p.numel for p in trainable), default=0)
         master, step = [], (Tensors("temporaries", MASTER_BYTES * largest),)
     if zero.stage == 3:

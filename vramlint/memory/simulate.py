@@ -45,6 +45,7 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
         network = family(builder, {"model_type": job.model.model_type, **job.model.config})
     except (KeyError, ValueError, ZeroDivisionError) as error:
         return bounded(job, f"config.json gives no usable {error}")
+    network.embedding.embedding = True
     inventory = builder.inventory
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()

@@ -6,53 +6,27 @@ stands for all later ones: it runs with the gradients of the first alive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from vramlint.job import Job
 from vramlint.memory import optimizers
-from vramlint.memory.architectures.family import CausalLM
+from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
-from vramlint.memory.ops import fused_loss
-from vramlint.memory.ops.linear import linear
-from vramlint.memory.ops.softmax import causal_lm_loss, causal_lm_loss_before_4_46, mark_logits
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.regime import Regime
 from vramlint.memory.sharding import Sharding, Tensors, engine_precision
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
 
 SCALAR = 4
-SHARED_LOSS = (4, 46)
-"""Since then all causal models of transformers share one loss function (loss/loss_utils.py)."""
-FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
-"""Losses that take the head's weight instead of logits, by Objective.loss."""
-
-
-@dataclass(slots=True)
-class Outputs:
-    """What the model's forward returns."""
-
-    loss: Tensor
-    logits: Tensor
-    cache: list[Kept]
-
-
-@dataclass(slots=True)
-class Batch:
-    """One micro batch on the device: int64 input_ids, labels and, if given, attention_mask, each [B, S]."""
-
-    tokens: Tensor
-    labels: Tensor
-    mask: Tensor | None
 
 
 class Step:
     """Runs one step and records it."""
 
     def __init__(
-        self, job: Job, network: CausalLM, inventory: Inventory, sharding: Sharding, recorder: Recorder
+        self, job: Job, network: Network, inventory: Inventory, sharding: Sharding, recorder: Recorder
     ) -> None:
         self.job = job
         self.sharding = sharding
@@ -120,51 +94,19 @@ class Step:
 
     # ------------------------------------------------------------------ pieces
 
-    def _batch(self) -> Batch:
-        shape = (self.job.batch.micro_batch_size, self.job.batch.sequence_length)
-        names = ["input_ids", "labels", *(["attention_mask"] if self.job.batch.attention_mask else [])]
-        tensors = [self.tape.empty(shape, "int64", name, "batch") for name in names]
-        return Batch(tensors[0], tensors[1], tensors[2] if len(tensors) > 2 else None)
+    def _batch(self) -> Mapping[str, Tensor]:
+        """One micro batch on the device."""
+        inputs = self.network.inputs(self.job.batch)
+        return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
 
-    def _forward(self, batch: Batch) -> Outputs:
+    def _forward(self, batch: Mapping[str, Tensor]) -> Outputs:
         """model(**batch) as the loop calls it; Accelerate converts 16-bit outputs to float32 afterwards."""
         self.tape.enter_unit(0)
         with self.tape.autocasting(self.autocast):
-            outputs = self._model(batch)
+            outputs = self.network.outputs(self.tape, self.regime, batch)
         if self.job.objective.loop == "trainer" and self.autocast is not None:
-            outputs.logits = self.tape.to(outputs.logits, "float32")
+            outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
         return outputs
-
-    def _model(self, batch: Batch) -> Outputs:
-        tape = self.tape
-        hidden = self._last_hidden_state(batch)
-        fused = FUSED_LOSSES.get(self.job.objective.loss)
-        if fused is not None:
-            loss = fused(tape, hidden, self.network.head)
-            return Outputs(loss, loss, self._taken_cache())
-        logits = linear(tape, hidden, self.network.head)
-        mark_logits(tape, logits)
-        if self.job.libraries.transformers >= SHARED_LOSS:
-            return Outputs(causal_lm_loss(tape, logits, batch.labels), logits, self._taken_cache())
-        if self.network.widens_logits:
-            logits = tape.to(logits, "float32")
-            mark_logits(tape, logits)
-        return Outputs(causal_lm_loss_before_4_46(tape, logits), logits, self._taken_cache())
-
-    def _taken_cache(self) -> list[Kept]:
-        cache, self.tape.cache = self.tape.cache, []
-        return cache
-
-    def _last_hidden_state(self, batch: Batch) -> Tensor:
-        embedded = self.network.embed(self.tape, batch.tokens)
-        if self._input_requires_grad(embedded):
-            self.tape.capture(embedded, [])
-        return self.network.hidden_states(self.tape, self.regime, embedded)
-
-    def _input_requires_grad(self, embedded: Tensor) -> bool:
-        """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
-        checkpointed = self.job.checkpointing.mode != "none"
-        return self.job.adapter is not None and checkpointed and not embedded.requires_grad
 
     def _backward(self, loss: Tensor, phase: str) -> None:
         self.recorder.phase(phase)

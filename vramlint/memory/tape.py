@@ -201,8 +201,13 @@ class Tape:
         return self.to(tensor, "float32") if self.autocast is not None else tensor
 
     def keep(self, tensor: Tensor) -> None:
-        """Keep a layer's key or value until `drop(tape.cache)`."""
+        """Keep a layer's key or value until `drop(tape.taken_cache())`."""
         self.cache.append(Kept(tensor, self.unit))
+
+    def taken_cache(self) -> list[Kept]:
+        """What `keep` collected; the tape starts a new list."""
+        cache, self.cache = self.cache, []
+        return cache
 
     def drop(self, kept: list[Kept]) -> None:
         """Empty `kept`, each layer's tensors in that layer's unit: they go as often as they came."""

@@ -80,7 +80,7 @@ class Tensor:
 class Parameter(Tensor):
     """A leaf: a weight, its gradient, and how many like it the model has (layers repeat)."""
 
-    __slots__ = ("grad", "layer", "multiplicity", "name", "pending", "stored_tensors")
+    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "stored_tensors")
 
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
         super().__init__(shape, dtype, None)
@@ -88,6 +88,8 @@ class Parameter(Tensor):
         self.requires_grad = trainable
         self.multiplicity = multiplicity
         self.grad: Tensor | None = None
+        self.embedding = False
+        """The token embedding's weight."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
         self.layer: int | None = None

@@ -67,7 +67,9 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
             task=_TASKS.get(str(board.value("objective")), "causal-lm"),
         ),
         precision=_precision(board),
-        optimizer=Optimizer(str(board.value("optimizer") or Optimizer().name)),
+        optimizer=Optimizer(
+            str(board.value("optimizer") or Optimizer().name), wide_embeddings=board.value("loop") == "trainer"
+        ),
         batch=_batch(board),
         attention=Attention(
             implementation=str(board.value("attention_implementation") or "sdpa"),

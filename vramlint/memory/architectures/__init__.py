@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from vramlint.memory.architectures.family import CausalLM
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.gemma import Gemma
 from vramlint.memory.architectures.gpt2 import GPT2
 from vramlint.memory.architectures.gpt_neox import GPTNeoX

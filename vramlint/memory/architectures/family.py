@@ -1,31 +1,38 @@
-"""What the simulator asks of an architecture."""
+"""What the simulator asks of an architecture, whatever its task."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from vramlint.memory.ops.linear import Weights
+from vramlint.job import Batch
 from vramlint.memory.ops.norm import layer_norm
 from vramlint.memory.regime import Regime
-from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder
 
 Config = Mapping[str, object]
 
 
-class CausalLM(Protocol):
-    """A decoder with a language-model head."""
+@dataclass(slots=True)
+class Outputs:
+    """What the model's forward returns: the loss, the other tensors of the output object, cached keys and values."""
+
+    loss: Tensor
+    tensors: list[Tensor]
+    cache: list[Kept] = field(default_factory=list)
+
+
+class Network(ABC):
+    """A model with its head."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]]
     """LoRA targets by `model_type` when none are given (peft 0.21 utils/constants.py)."""
-    widens_logits: ClassVar[bool]
-    """Whether the model's own loss, before transformers 4.46, made the logits float32."""
-    embedding: Parameter
-    head: Weights
 
+    @abstractmethod
     def __init__(self, build: Builder, config: Config) -> None:
         """Build all weights.
 
@@ -33,11 +40,21 @@ class CausalLM(Protocol):
             KeyError, ValueError: a dimension is missing from `config` or no number.
         """
 
-    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
-        """From token embeddings [B, S, H] to the head's input [B, S, H]."""
+    def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
+        """Shape and dtype of every tensor of a micro batch."""
+        tokens = (batch.micro_batch_size, batch.sequence_length)
+        named = {"input_ids": tokens, "labels": self.labels(batch)}
+        if batch.attention_mask:
+            named["attention_mask"] = tokens
+        return {name: (shape, "int64") for name, shape in named.items()}
 
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings [B, S, H] of token ids [B, S]."""
+    def labels(self, batch: Batch) -> Shape:
+        """Shape of the labels: one for every token."""
+        return (batch.micro_batch_size, batch.sequence_length)
+
+    @abstractmethod
+    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
+        """Run the model's forward with labels on a micro batch as `inputs` describes it."""
 
 
 def number(config: Config, *keys: str, default: int | None = None) -> int:

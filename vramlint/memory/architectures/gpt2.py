@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
@@ -33,7 +34,7 @@ class Layer:
     mlp_proj: Weights
 
 
-class GPT2:
+class GPT2(CausalLM):
     """GPT2LMHeadModel."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt2": ("c_attn",)}
@@ -72,10 +73,6 @@ class GPT2:
             c_fc=build.linear(f"{name}.mlp.c_fc", self.hidden, inner, bias=True),
             mlp_proj=build.linear(f"{name}.mlp.c_proj", inner, self.hidden, bias=True),
         )
-
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings."""
-        return embedding(tape, tokens, self.embedding)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """GPT2Model.forward."""

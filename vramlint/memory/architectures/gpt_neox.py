@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
-from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
 from vramlint.memory.regime import Regime
@@ -31,7 +31,7 @@ class Layer:
     down: Weights
 
 
-class GPTNeoX:
+class GPTNeoX(CausalLM):
     """GPTNeoXForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt_neox": ("query_key_value",)}
@@ -70,10 +70,6 @@ class GPTNeoX:
             up=build.linear(f"{name}.mlp.dense_h_to_4h", self.hidden, intermediate, bias=True),
             down=build.linear(f"{name}.mlp.dense_4h_to_h", intermediate, self.hidden, bias=True),
         )
-
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings."""
-        return embedding(tape, tokens, self.embedding)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """GPTNeoXModel.forward."""

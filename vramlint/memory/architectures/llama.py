@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
@@ -42,7 +42,7 @@ class Layer:
     down: Weights
 
 
-class Llama:
+class Llama(CausalLM):
     """LlamaForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
@@ -96,10 +96,6 @@ class Llama:
             input_norm=build.norm(f"{name}.input_layernorm.weight", self.hidden),
             post_norm=build.norm(f"{name}.post_attention_layernorm.weight", self.hidden),
         )
-
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings."""
-        return embedding(tape, tokens, self.embedding)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """LlamaModel.forward."""

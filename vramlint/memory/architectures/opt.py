@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
@@ -35,7 +36,7 @@ class Layer:
     final_norm: LayerNorm
 
 
-class OPT:
+class OPT(CausalLM):
     """OPTForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"opt": ("q_proj", "v_proj")}
@@ -76,10 +77,6 @@ class OPT:
             down=build.linear(f"{name}.fc2", inner, size, bias=self.bias),
             final_norm=LayerNorm.of(build, f"{name}.final_layer_norm", size),
         )
-
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings."""
-        return embedding(tape, tokens, self.embedding)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """OPTDecoder.forward."""

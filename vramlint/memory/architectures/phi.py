@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
-from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
 from vramlint.memory.regime import Regime
@@ -34,7 +34,7 @@ class Layer:
     norm: LayerNorm
 
 
-class Phi:
+class Phi(CausalLM):
     """PhiForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"phi": ("q_proj", "v_proj", "fc1", "fc2")}
@@ -79,10 +79,6 @@ class Phi:
             down=build.linear(f"{name}.mlp.fc2", inner, self.hidden, bias=True),
             norm=LayerNorm.of(build, f"{name}.input_layernorm", self.hidden),
         )
-
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings."""
-        return embedding(tape, tokens, self.embedding)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """PhiModel.forward."""
