@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from vramlint.readers.json import number, unescape
+from vramlint.readers.json_scalars import number, unescape
 from vramlint.readers.tree import ReadError, TreeBuilder
 from vramlint.text import Document
 from vramlint.values import Plain, Reading

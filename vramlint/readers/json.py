@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from vramlint.readers.json_scalars import number, unescape
 from vramlint.readers.tree import ReadError, TreeBuilder
 from vramlint.text import Document, Place
 from vramlint.values import Plain, Problem, Reading
@@ -20,7 +21,6 @@ _TOKEN = re.compile(
 _STRING, _NUMBER, _REAL, _MARK, _WORD = 1, 2, 3, 4, 5
 _SPACE = re.compile(r"[ \t\n\r]*")
 _RUN = re.compile(r"[A-Za-z0-9_.+-]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 WORDS: dict[str, Plain] = {
     "true": True,
@@ -89,35 +89,6 @@ def _extension(document: Document, strict: ReadError) -> Problem:
     what = _EXTENSIONS.get(at) or next(omitted, "syntax beyond JSON")
     message = f"{what}: DeepSpeed's own parser takes it, `json.load` (Hugging Face Accelerate and Trainer) does not"
     return Problem("json-extension", message, strict.problem(document).place)
-
-
-def unescape(body: str, start: int) -> str:
-    """The text of a JSON string's body, which starts at offset `start`.
-
-    Raises:
-        ReadError: an escape that JSON doesn't have.
-    """
-    if "\\" not in body:
-        return body
-    from json import JSONDecodeError, loads
-
-    try:
-        text: str = loads(f'"{body}"')
-    except JSONDecodeError as error:
-        raise ReadError("no such escape in a string", start + error.pos - 1, start + error.pos + 1) from None
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def number(text: str, is_real: bool, start: int) -> int | float:
-    """The value of a JSON number: an int stays an int, `5e8` is a float.
-
-    Raises:
-        ReadError: more digits than Python converts.
-    """
-    try:
-        return float(text) if is_real else int(text)
-    except ValueError:
-        raise ReadError("the number has too many digits", start, start + len(text)) from None
 
 
 def _read_strict(document: Document) -> Reading:
