@@ -1,4 +1,4 @@
-"""The autograd engine: nodes of the graph and their execution in reverse order of creation.
+"""The autograd engine: executes the nodes of a graph in reverse order of their creation.
 
 Follows torch 2.13 torch/csrc/autograd/engine.cpp: a node's inputs live until its outputs are validated (reduced
 to the broadcast shape, cast to the input's dtype), then its saved tensors are released, then the outputs
@@ -7,55 +7,11 @@ move into the buffers of the next nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import prod
-from typing import TYPE_CHECKING, Any
 
-from vramlint.memory.tensor import Parameter, Shape, Tensor, only_reference
-
-if TYPE_CHECKING:
-    from vramlint.memory.checkpoint import Frame
-    from vramlint.memory.tape import Tape
-
-Gradients = list["Tensor | None"]
-Backward = Callable[["Tape", "Node", Gradients], Sequence["Tensor | None"]]
-Edge = tuple["Node | Parameter", int, Shape, str]
-"""Where a gradient goes: target, its slot, and the shape and dtype that it must have there."""
-
-
-class Node:
-    """One executed operator that needs a gradient."""
-
-    __slots__ = ("backward", "context", "count", "edges", "frame", "outputs", "saved", "sequence", "start", "unit")
-
-    def __init__(self, sequence: int, unit: int, edges: tuple[Edge | None, ...], backward: Backward) -> None:
-        self.sequence = sequence
-        self.unit = unit
-        self.edges = edges
-        self.backward = backward
-        self.saved: tuple[Tensor, ...] = ()
-        self.context: Any = None
-        self.frame: Frame | None = None
-        """The checkpoint that will recompute the saved tensors: `count` of them from number `start`."""
-        self.start = 0
-        self.count = 0
-        self.outputs = 1
-
-    def needs(self, position: int) -> bool:
-        """Whether input `position` needs a gradient."""
-        return self.edges[position] is not None
-
-    def unpack(self, tape: Tape) -> Sequence[Tensor]:
-        """The saved tensors. The first look into a checkpointed layer recomputes that layer."""
-        if self.frame is None:
-            return self.saved
-        return self.frame.unpack(tape, self)
-
-    def release(self) -> None:
-        """Drop the saved tensors. A reentrant checkpoint's arguments, its `context`, stay as long as the graph."""
-        self.saved = ()
-        self.frame = None
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Tensor, only_reference
 
 
 class Engine:

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from vramlint.memory.autograd import Backward, Edge, Gradients, Node
-from vramlint.memory.checkpoint import Frame
+from vramlint.memory.frame import Frame
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import traced
-from vramlint.memory.tensor import Parameter, Shape, Storage, Tensor
+from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
+
+Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
+"""The derivative of an operator: what it allocates, in which order."""
 
 
 class Kept(NamedTuple):
@@ -125,9 +127,9 @@ class Tape:
         elif node is not None and node.frame is None:
             node.saved = (*node.saved, _detached(output))
 
-    def view_node(self, x: Tensor, backward: Backward) -> Node | None:
-        """A node for a view of `x`, which saves nothing; None where no graph is kept."""
-        return None if self._recomputing is not None else self.node((x,), backward)
+    def view_node(self, inputs: Sequence[Tensor], backward: Backward) -> Node | None:
+        """A node for an operator that allocates and saves nothing; None where no graph is kept."""
+        return None if self._recomputing is not None else self.node(inputs, backward)
 
     def capture(self, leaf: Tensor, gradients: Gradients) -> None:
         """Make `leaf` require a gradient that ends up in `gradients`."""

@@ -1,4 +1,6 @@
-"""Symbolic tensors: shape, dtype, storage. A storage's death is recorded when Python drops its last reference.
+"""Symbolic tensors and the graph that autograd builds over them.
+
+A tensor has shape, dtype and storage. A storage's death is recorded when Python drops its last reference.
 
 Reference counting is what frees tensors in PyTorch's eager mode too, so an architecture that is written
 like the model's own forward has the model's own lifetimes.
@@ -7,14 +9,12 @@ like the model's own forward has the model's own lifetimes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
-
-if TYPE_CHECKING:
-    from vramlint.memory.autograd import Node
 
 Shape = tuple[int, ...]
 
@@ -101,6 +101,56 @@ class Parameter(Tensor):
     def stored_bytes(self) -> int:
         """Bytes on the device, unrounded; less than `nbytes` for a quantized weight."""
         return sum(self.stored_tensors)
+
+
+class Recomputed(Protocol):
+    """A checkpoint that will recompute what its nodes saved."""
+
+    def unpack(self, tape: Any, node: Node) -> Sequence[Tensor]:  # noqa: ANN401  the tape knows tensors, not they it
+        """The saved tensors of `node`, handed over."""
+
+
+Gradients = list["Tensor | None"]
+Derivative = Callable[..., Sequence["Tensor | None"]]
+"""An operator's derivative; tape.Backward says what it takes."""
+Edge = tuple["Node | Parameter", int, Shape, str]
+"""Where a gradient goes: target, its slot, and the shape and dtype that it must have there."""
+
+
+class Node:
+    """One executed operator that needs a gradient."""
+
+    __slots__ = ("backward", "context", "count", "edges", "frame", "outputs", "saved", "sequence", "start", "unit")
+
+    def __init__(
+        self, sequence: int, unit: int, edges: tuple[Edge | None, ...], backward: Callable[..., Sequence[Tensor | None]]
+    ) -> None:
+        self.sequence = sequence
+        self.unit = unit
+        self.edges = edges
+        self.backward = backward
+        self.saved: tuple[Tensor, ...] = ()
+        self.context: Any = None
+        self.frame: Recomputed | None = None
+        """The checkpoint that will recompute the saved tensors: `count` of them from number `start`."""
+        self.start = 0
+        self.count = 0
+        self.outputs = 1
+
+    def needs(self, position: int) -> bool:
+        """Whether input `position` needs a gradient."""
+        return self.edges[position] is not None
+
+    def unpack(self, tape: object) -> Sequence[Tensor]:
+        """The saved tensors. The first look into a checkpointed layer recomputes that layer."""
+        if self.frame is None:
+            return self.saved
+        return self.frame.unpack(tape, self)
+
+    def release(self) -> None:
+        """Drop the saved tensors. A reentrant checkpoint's arguments, its `context`, stay as long as the graph."""
+        self.saved = ()
+        self.frame = None
 
 
 def _references(tensor: Tensor) -> int:

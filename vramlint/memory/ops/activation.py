@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -36,3 +39,60 @@ def _gelu_new(tape: Tape, x: Tensor) -> Tensor:
             ),
         ),
     )
+
+
+def bloom_gelu(tape: Tape, x: Tensor) -> Tensor:
+    """GeLUFunction (models/bloom): keeps its input only; both passes are written out in Python operators."""
+    half = e.like(tape, x, "gelu")
+    scaled = e.like(tape, x, "gelu")
+    cubic = e.like(tape, x, "gelu")
+    square = e.like(tape, x, "gelu")
+    del cubic
+    shifted = e.like(tape, x, "gelu")
+    del square
+    inner = e.like(tape, x, "gelu")
+    del scaled, shifted
+    curve = e.like(tape, x, "tanh")
+    del inner
+    curve = e.like(tape, x, "gelu")
+    out = tape.apply("gelu", (x,), x.shape, x.dtype, _bloom_gelu_backward, save=(x,))
+    del half, curve
+    return out
+
+
+def _bloom_gelu_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """bloom_gelu_back: tanh again, then 0.5·x·((1 - tanh²)·(a + b·x²)) + 0.5·(1 + tanh), times the gradient."""
+    (x,) = node.unpack(tape)
+
+    def new() -> Tensor:
+        return e.like(tape, x, "gelu backward")
+
+    scaled, cubic = new(), new()
+    square = new()
+    del cubic
+    shifted = new()
+    del square
+    inner = new()
+    del scaled, shifted
+    tanh = new()
+    del inner
+    half, square = new(), new()
+    slope = new()
+    del square
+    factor = new()
+    square = new()
+    del factor
+    shifted = new()
+    del square
+    product = new()
+    del slope, shifted
+    first = new()
+    del half, product
+    shifted = new()
+    second = new()
+    del shifted
+    derivative = new()
+    del first, second
+    result = new()
+    del tanh, derivative, gradients
+    return (result,)

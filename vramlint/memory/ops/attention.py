@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import matmul
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
+from vramlint.memory.tensor import Gradients, Node, Tensor
 
 FLASH_MAX_HEAD = 256
 """Largest head size of the flash kernels."""
@@ -25,7 +24,7 @@ def split_heads(tape: Tape, x: Tensor, heads: int) -> Tensor:
     batch, length, width = x.shape
     out = x.as_shape((batch, heads, length, width // heads))
     if x.requires_grad and tape.grad_enabled:
-        out.node, out.slot = tape.view_node(x, _split_heads_backward), 0
+        out.node, out.slot = tape.view_node((x,), _split_heads_backward), 0
     return out
 
 
@@ -94,17 +93,24 @@ def _cached_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     return (None if gradient is None else gradient.as_shape(gradient.shape),)
 
 
-def eager(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, probability: float) -> Tensor:
-    """eager_attention_forward of the llama family: softmax in float32 (models/llama/modeling_llama.py)."""
+def eager(
+    tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, probability: float, *, softcap: bool = False
+) -> Tensor:
+    """eager_attention_forward of the llama family: softmax in float32 (models/llama/modeling_llama.py).
+
+    With `softcap` the scores go through `cap * tanh(scores / cap)` (models/gemma2/modeling_gemma2.py).
+    """
     repeats = q.shape[1] // k.shape[1]
     k = repeat_heads(tape, k, repeats)
     v = repeat_heads(tape, v, repeats)
     weights = e.linear_unary(tape, "mul", _scores(tape, q, k))
+    if softcap:
+        weights = e.softcapped(tape, weights)
     if mask is not None:
         weights = e.add(tape, weights, mask)
     weights = tape.to(softmax(tape, weights, in_float32=True), q.dtype)
     weights = e.dropout(tape, weights, probability)
-    return _weighted(tape, weights, v)
+    return weighted(tape, weights, v)
 
 
 def _scores(tape: Tape, q: Tensor, k: Tensor) -> Tensor:
@@ -115,7 +121,8 @@ def _scores(tape: Tape, q: Tensor, k: Tensor) -> Tensor:
     return out
 
 
-def _weighted(tape: Tape, weights: Tensor, v: Tensor) -> Tensor:
+def weighted(tape: Tape, weights: Tensor, v: Tensor) -> Tensor:
+    """`weights @ v` for [B, heads, S, S] probabilities."""
     weights, v = tape.lower(weights), tape.lower(v)
     out = matmul(tape, weights, heads_first(tape, v), (*weights.shape[:-1], v.shape[3]))
     out.heads_first = True
@@ -123,7 +130,14 @@ def _weighted(tape: Tape, weights: Tensor, v: Tensor) -> Tensor:
 
 
 def scaled_dot_product(
-    tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, probability: float, *, flash: bool
+    tape: Tape,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    probability: float,
+    *,
+    flash: bool,
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
@@ -135,17 +149,17 @@ def scaled_dot_product(
     low = q.dtype != "float32"
     if flash and low and mask is None and size <= FLASH_MAX_HEAD:
         return _flash(tape, q, k, v, probability)
-    bias = None if mask is None else _bias(tape, mask, q.dtype)
+    bias = None if mask is None else tape.empty(mask.shape, q.dtype, "attention bias")
     if q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
-        return _efficient(tape, q, k, v, bias, probability)
+        return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     return _math(tape, q, k, v, bias, probability)
 
 
-def _bias(tape: Tape, mask: Tensor, dtype: str) -> Tensor:
-    """The additive mask of one call. Rows are padded to 16 elements, which the kernel's loads need."""
-    batch, heads, rows, columns = mask.shape
-    plain = tape.empty(mask.shape, dtype, "attention bias")
-    return tape.empty((batch, heads, rows, -(-columns // 16) * 16), dtype, "pad") if columns % 16 else plain
+def _aligned(tape: Tape, bias: Tensor) -> Tensor:
+    """The additive mask with rows padded to 16 elements, which the kernel's loads need."""
+    batch, heads, rows, columns = bias.shape
+    padded = (batch, heads, rows, -(-columns // 16) * 16)
+    return tape.empty(padded, bias.dtype, "pad") if columns % 16 else bias
 
 
 def _random_state(tape: Tape) -> tuple[Tensor, Tensor]:
@@ -243,4 +257,4 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, prob
     weights = _scores(tape, scaled, e.linear_unary(tape, "mul", k))
     weights = softmax(tape, e.add(tape, weights, bias), in_float32=False)
     weights = e.dropout(tape, weights, probability)
-    return tape.to(_weighted(tape, weights, v), dtype)
+    return tape.to(weighted(tape, weights, v), dtype)

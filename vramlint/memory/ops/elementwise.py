@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES
-from vramlint.memory.autograd import Backward, Gradients, Node
-from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Shape, Tensor
+from vramlint.memory.tape import Backward, Tape
+from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
 
 Results = Sequence["Tensor | None"]
 
@@ -74,6 +73,20 @@ def power(tape: Tape, x: Tensor) -> Tensor:
     return tape.apply("pow", (x,), x.shape, x.dtype, _power_backward, save=(x,))
 
 
+def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a += b`: the result lives in the memory of `a`."""
+    out = a.as_shape(a.shape)
+    if tape.grad_enabled and (a.requires_grad or b.requires_grad):
+        out.node, out.slot, out.requires_grad = tape.view_node((a, b), _pass_both), 0, True
+    return out
+
+
+def softcapped(tape: Tape, x: Tensor) -> Tensor:
+    """`cap * tanh(x / cap)` in three operators."""
+    x = unary_of_result(tape, "tanh", linear_unary(tape, "div", x))
+    return linear_unary(tape, "mul", x)
+
+
 def mean_last(tape: Tape, x: Tensor) -> Tensor:
     """`x.mean(-1, keepdim=True)`. Backward divides the expanded gradient: one full tensor."""
     return tape.apply("mean", (x,), (*x.shape[:-1], 1), x.dtype, _expand_backward)
@@ -105,6 +118,18 @@ def slice_last(tape: Tape, x: Tensor, size: int) -> Tensor:
     return _view(tape, x, (*x.shape[:-1], size), _slice_backward)
 
 
+def part(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """A view of a part of `x`, seen as `shape`. Backward: a zero-filled tensor of the shape of `x`, in its order."""
+    if not x.requires_grad:
+        return x.as_shape(shape)
+    return _view(tape, x, shape, _part_backward)
+
+
+def index(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """A copy of a part of `x`, seen as `shape`. Backward: a zero-filled tensor of the shape of `x`."""
+    return tape.apply("index", (x,), shape, x.dtype, _part_backward)
+
+
 def concatenate_last(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     """`torch.cat((a, b), dim=-1)`. Backward: views of the gradient."""
     shape = (*a.shape[:-1], a.shape[-1] + b.shape[-1])
@@ -117,7 +142,7 @@ def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
     parts = [x.as_shape((*x.shape[:-1], size)) for size in sizes]
     if x.requires_grad and tape.grad_enabled:
-        node = tape.view_node(x, _split_backward)
+        node = tape.view_node((x,), _split_backward)
         if node is not None:
             node.outputs = len(parts)
             for slot, part in enumerate(parts):
@@ -128,7 +153,7 @@ def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...
 def _view(tape: Tape, x: Tensor, shape: Shape, backward: Backward) -> Tensor:
     out = x.as_shape(shape)
     if x.requires_grad and tape.grad_enabled:
-        out.node, out.slot = tape.view_node(x, backward), 0
+        out.node, out.slot = tape.view_node((x,), backward), 0
     return out
 
 
@@ -194,6 +219,12 @@ def _slice_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     out = tape.empty(edge[2], gradient.dtype, "slice backward")
     out.heads_first = True
     return (out,)
+
+
+def _part_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "slice backward"),)
 
 
 def _cat_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 SORT_THRESHOLD = 3072
 """Above this many indices embedding_dense_backward sorts them (torch 2.13 aten/src/ATen/native/cuda/Embedding.cu)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
+from vramlint.memory.tensor import Gradients, Node, Tensor
 
 TRL_TILE_TOKENS = 4096
 """Tokens of one tile of TRL's chunked head (trl 1.16 kernels/chunked_logprob.py)."""

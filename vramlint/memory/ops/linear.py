@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 NF4_BLOCK = 64
 """Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
 def rms_norm(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
