@@ -52,6 +52,11 @@ class Precision:
     """bfloat16 or float16 when the forward runs under torch.autocast."""
     grad_scaler: bool = False
 
+    @property
+    def bf16(self) -> bool:
+        """Whether the run computes in bfloat16."""
+        return "bfloat16" in {self.weights, self.autocast}
+
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:

@@ -162,6 +162,8 @@ def test_the_smallest_devices_that_suffice():
     assert [gpu.id for gpu in smallest_gpus(20 * GIB)] == ["l4", "a10g", "rtx-4090"]
     assert [gpu.id for gpu in smallest_gpus(150 * GIB)] == ["b200-180gb", "mi300x"]
     assert smallest_gpus(10**15) == ()
+    assert [gpu.id for gpu in smallest_gpus(10 * GIB, 1)] == ["t4"]
+    assert [gpu.id for gpu in smallest_gpus(10 * GIB, 1, bf16=True)] == ["l4"]
     assert sum(row.common for row in all_gpus()) == 17
 
 

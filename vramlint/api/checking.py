@@ -8,6 +8,7 @@ from functools import partial
 
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge
+from vramlint.api.probes import Answers, machine_answers
 from vramlint.api.reading import Contents, form_of, read, read_directives
 from vramlint.api.source import Surroundings
 from vramlint.api.verifying import verified
@@ -20,7 +21,7 @@ from vramlint.estimate import Estimate
 from vramlint.findings import Finding, JobReport, Report
 from vramlint.job import Job
 from vramlint.readers.comments import Directive
-from vramlint.resolve import resolve
+from vramlint.resolve import libraries_of, resolve
 from vramlint.resolve.context import Context
 from vramlint.settings import Settings
 from vramlint.text import Document
@@ -37,6 +38,13 @@ def _simulate(job: Job, *, reserved: bool = True) -> Estimate:
     from vramlint.memory import simulate
 
     return simulate(job, reserved=reserved)
+
+
+def _answers(path: str, context: Context) -> Answers:
+    """What a script at `path` may ask at run time, as far as the declared machine and the versions say."""
+    return Answers(
+        machine_answers(context.gpu, context.world_size, context.nodes), lambda: libraries_of(path, context)
+    )
 
 
 class Checker:
@@ -70,13 +78,14 @@ class Checker:
         self._keep(document, file.form, rules)
         declared = declare(self._around.hardware, self._directives[document.path], settings)
         self._findings += check_remarks(declared.remarks, rules)
-        contents = read(document, file.form, declared.gpu)
+        context = self._context(file, declared, settings, rules)
+        contents = read(document, file.form, _answers(file.path, context))
         if not contents.recognised:
             self._skipped += 1
             return
         self._findings += check_problems(contents.problems, rules)
         self._checked += 1
-        self._judge_all(file, contents, declared, settings, rules)
+        self._judge_all(file, contents, context, settings, rules)
 
     def _rules(self, settings: Settings) -> RuleSet:
         every = self._rules_of(settings)
@@ -91,12 +100,8 @@ class Checker:
         self._directives[document.path] = found
         self._findings += check_problems(problems, rules)
 
-    def _judge_all(
-        self, file: SourceFile, contents: Contents, declared: Declared, settings: Settings, rules: RuleSet
-    ) -> None:
-        if not contents.sheets:
-            return
-        context = Context(
+    def _context(self, file: SourceFile, declared: Declared, settings: Settings, rules: RuleSet) -> Context:
+        return Context(
             load=lambda target: self._load(target, rules),
             names=self._around.names,
             root=self._around.root(file.path),
@@ -107,6 +112,12 @@ class Checker:
             versions=settings.versions,
             facts=declared.facts,
         )
+
+    def _judge_all(
+        self, file: SourceFile, contents: Contents, context: Context, settings: Settings, rules: RuleSet
+    ) -> None:
+        if not contents.sheets:
+            return
         for run in resolve(contents.sheets, context):
             findings, job = judge(
                 run, rules, self._documents, _simulate, settings.headroom, thumb=self._around.rules_of_thumb
@@ -117,8 +128,9 @@ class Checker:
 
     def _reestimate(self, file: SourceFile, name: str, context: Context, edited: Mapping[str, Document]) -> int | None:
         """The peak of the run called `name` when edited documents take the place of its files."""
-        contents = read(edited.get(file.path) or self._documents[file.path], file.form, context.gpu)
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
+        document = edited.get(file.path) or self._documents[file.path]
+        contents = read(document, file.form, _answers(file.path, changed))
         runs = resolve(contents.sheets, changed) if not contents.problems else ()
         jobs = next((run.jobs for run in runs if run.name == name), ())
         return max((_simulate(job, reserved=False).device_low for job in jobs), default=None)

@@ -92,16 +92,17 @@ def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
         gpu_usable=run.gpu.usable_bytes if run.gpu else None,
         versions=tuple((item.library, ".".join(map(str, item.version)), item.source) for item in run.versions),
         contributions=tuple((name, size) for name, size in contributions(run, estimates) if size),
-        fits_on=_fits_on(high) if high and not run.gpu else (),
+        fits_on=_fits_on(run, high) if high and not run.gpu else (),
         kind=run.kind,
         gpu_origin=run.gpu_origin,
         unresolved=run.unresolved,
     )
 
 
-def _fits_on(high: Estimate) -> tuple[str, ...]:
+def _fits_on(run: Run, high: Estimate) -> tuple[str, ...]:
     """The smallest common devices; without a declared one the estimate lacks the CUDA context."""
-    return tuple(gpu.name for gpu in smallest_gpus(high.device_high + CONTEXT_BYTES))
+    bf16 = any(job.precision.bf16 for job in run.jobs)
+    return tuple(gpu.name for gpu in smallest_gpus(high.device_high + CONTEXT_BYTES, bf16=bf16))
 
 
 def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str, str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from vramlint.facts import Sheet
-from vramlint.job import Gpu
 from vramlint.readers.comments import Directive, directives
 from vramlint.text import Document
 from vramlint.values import Plain, Problem, Reading, Table
@@ -41,10 +40,16 @@ def form_of(path: str) -> str:
     return FORMS.get(path[dot:].lower(), "") if dot >= 0 else ""
 
 
-def read(document: Document, form: str, gpu: Gpu | None) -> Contents:
-    """The sheets of one file. Never raises on any content."""
+def read(document: Document, form: str, known: Mapping[str, Plain]) -> Contents:
+    """The sheets of one file. Never raises on any content.
+
+    Args:
+        document: the file.
+        form: its written form, a value of `FORMS`.
+        known: answers to what scripts ask at run time.
+    """
     if form == "python":
-        return _program(document, gpu)
+        return _program(document, known)
     return _data(document, form)
 
 
@@ -53,22 +58,11 @@ def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...
     return directives(document, form) if form else ((), ())
 
 
-def probes(gpu: Gpu | None) -> Mapping[str, Plain]:
-    """Answers to what scripts ask torch about the device, as far as the declared GPU gives them."""
-    if gpu is None:
-        return {}
-    answers: dict[str, Plain] = {"torch.cuda.is_available()": True, "torch.cuda.is_bf16_supported()": gpu.bf16}
-    if gpu.compute_capability:
-        for index, part in enumerate(gpu.compute_capability):
-            answers[f"torch.cuda.get_device_capability()[{index}]"] = part
-    return answers
-
-
-def _program(document: Document, gpu: Gpu | None) -> Contents:
+def _program(document: Document, known: Mapping[str, Plain]) -> Contents:
     from vramlint.readers.python import read_program
     from vramlint.surfaces import program_sheet
 
-    program, problems = read_program(document, probes(gpu))
+    program, problems = read_program(document, known)
     return Contents((program_sheet(program),) if program else (), problems)
 
 

@@ -104,9 +104,13 @@ def nearest_gpus(name: str, count: int = 3) -> tuple[str, ...]:
     return tuple(dict.fromkeys(forms[form] for form in close))[:count]
 
 
-def smallest_gpus(bytes_needed: int, count: int = 3) -> tuple[Gpu, ...]:
-    """The smallest common training devices that offer `bytes_needed`, CUDA context included, smallest first."""
-    fitting = [gpu for row in all_gpus() if row.common and (gpu := _gpu(row)).usable_bytes >= bytes_needed]
+def smallest_gpus(bytes_needed: int, count: int = 3, *, bf16: bool = False) -> tuple[Gpu, ...]:
+    """The smallest common training devices that offer `bytes_needed`, CUDA context included, smallest first.
+
+    With `bf16`, only those that compute in it natively.
+    """
+    devices = [_gpu(row) for row in all_gpus() if row.common]
+    fitting = [gpu for gpu in devices if gpu.usable_bytes >= bytes_needed and (gpu.bf16 or not bf16)]
     return tuple(sorted(fitting, key=lambda gpu: (gpu.usable_bytes, gpu.id))[:count])
 
 

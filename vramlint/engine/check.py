@@ -212,7 +212,9 @@ def _larger_gpus(scope: Scope) -> tuple[str, ...]:
     """Where no change is enough: the smallest devices on which the run fits as it is."""
     if scope.high is None or scope.high.method != "simulated":
         return ()
-    names = ", ".join(gpu.name for gpu in smallest_gpus(scope.high.device_high))
+    jobs = scope.run.jobs if scope.run else ()
+    bf16 = any(job.precision.bf16 for job in jobs)
+    names = ", ".join(gpu.name for gpu in smallest_gpus(scope.high.device_high, bf16=bf16))
     return (f"the smallest common GPUs on which it fits unchanged: {names}",) if names else ()
 
 

@@ -134,7 +134,8 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
     master = [Tensors("master weights", MASTER_BYTES * part)]
     master += [Tensors("optimizer states", size) for size in _flat_states(job, part)]
     # one moment of the step: gradients flattened and cast to float32 beside the averaged ones
-    step = (Tensors("temporaries", (width + MASTER_BYTES) * part + _flat_temporaries(job, part)),)
+    sizes = (width * part, MASTER_BYTES * part, _flat_temporaries(job, part))
+    step = tuple(Tensors("temporaries", size) for size in sizes)
     host = 0
     if offloaded:
         # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
