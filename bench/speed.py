@@ -29,6 +29,8 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parent / "data" / "finetune.py.txt"
 COMMANDS = Path(sys.executable).parent
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""pip compiles what it installs; the sources of an editable installation are compiled by their first run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def once(command: Sequence[str]) -> float:
         RuntimeError: the command failed, by an exit status other than clean (0) or findings (1).
     """
     start = time.perf_counter()
-    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL, env=ENVIRONMENT)
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr.decode()[-500:]}")

@@ -164,7 +164,8 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (logits never materialised); chunked; preference (chosen and rejected concatenated)."""
+    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); or the name of an
+    objective whose step is another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""

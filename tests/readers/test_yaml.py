@@ -30,7 +30,7 @@ def read(text: str) -> Reading:
 def test_tree_and_spans_agree_with_safe_load(value: object, flow: bool | None, unicode: bool) -> None:
     document = Document.of("x.yaml", yaml.safe_dump(value, default_flow_style=flow, allow_unicode=unicode))
     reading = read_yaml(document)
-    assert root(reading) == value
+    assert root(reading) == yaml.safe_load(document.text)  # PyYAML itself loses some line ends of what it dumps
     assert reading.problems == ()
     assert reading.root is not None
     assert_spans_read_back(document, reading.root, yaml.safe_load)

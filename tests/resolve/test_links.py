@@ -33,7 +33,7 @@ KNOWN = (written("micro_batch_size", 1), written("sequence_length", 512), writte
 
 def test_auto_is_filled_as_the_trainer_does() -> None:
     sheet = script(LLAMA, written("bf16", True), *KNOWN, links=(LINK,))
-    found = run(sheet, files({"ds.json": json.dumps(ZERO_3)}, versions=NEWEST))
+    found = run(sheet, files({"ds.json": json.dumps(ZERO_3)}, versions=NEWEST, world_size=4))
     (job,) = found.jobs
     zero = job.parallelism.zero
     assert zero is not None

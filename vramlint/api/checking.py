@@ -22,7 +22,7 @@ from vramlint.findings import Finding, JobReport, Report
 from vramlint.job import Job
 from vramlint.readers.comments import Directive
 from vramlint.resolve import libraries_of, resolve
-from vramlint.resolve.context import Context
+from vramlint.resolve.context import Context, find_module
 from vramlint.settings import Settings
 from vramlint.text import Document
 from vramlint.values import Problem
@@ -42,9 +42,7 @@ def _simulate(job: Job, *, reserved: bool = True) -> Estimate:
 
 def _answers(path: str, context: Context) -> Answers:
     """What a script at `path` may ask at run time, as far as the declared machine and the versions say."""
-    return Answers(
-        machine_answers(context.gpu, context.world_size, context.nodes), lambda: libraries_of(path, context)
-    )
+    return Answers(machine_answers(context.gpu, context.world_size, context.nodes), lambda: libraries_of(path, context))
 
 
 class Checker:
@@ -79,7 +77,7 @@ class Checker:
         declared = declare(self._around.hardware, self._directives[document.path], settings)
         self._findings += check_remarks(declared.remarks, rules)
         context = self._context(file, declared, settings, rules)
-        contents = read(document, file.form, _answers(file.path, context))
+        contents = read(document, file.form, _answers(file.path, context), partial(find_module, file.path, context))
         if not contents.recognised:
             self._skipped += 1
             return
@@ -120,7 +118,7 @@ class Checker:
             return
         for run in resolve(contents.sheets, context):
             findings, job = judge(
-                run, rules, self._documents, _simulate, settings.headroom, thumb=self._around.rules_of_thumb
+                run, rules, self._documents, _simulate, settings.headroom, thorough=self._around.thorough
             )
             again = partial(self._reestimate, file, run.name, context)
             self._findings += (verified(finding, self._documents, again) for finding in findings)
@@ -130,7 +128,7 @@ class Checker:
         """The peak of the run called `name` when edited documents take the place of its files."""
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
         document = edited.get(file.path) or self._documents[file.path]
-        contents = read(document, file.form, _answers(file.path, changed))
+        contents = read(document, file.form, _answers(file.path, changed), partial(find_module, file.path, changed))
         runs = resolve(contents.sheets, changed) if not contents.problems else ()
         jobs = next((run.jobs for run in runs if run.name == name), ())
         return max((_simulate(job, reserved=False).device_low for job in jobs), default=None)

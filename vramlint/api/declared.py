@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.api.source import Hardware
 from vramlint.catalog.gpus import GpuAmbiguous, GpuRequest, nearest_gpus, parse_gpu
@@ -24,8 +24,7 @@ class UnknownGpuError(ValueError):
     """No device, or several, bear the name; the message says which come near."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What is declared about one file."""
 
     gpu: Gpu | None = None

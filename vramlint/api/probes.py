@@ -36,8 +36,8 @@ class Answers(Mapping[str, Plain]):
         package, _, rest = question.partition(".")
         if rest == "__version__" and package in _LIBRARIES:
             answer: Plain = ".".join(map(str, getattr(self._versions(), package)))
-        elif package in _WITH_DEFAULTS and rest.count(".") == 1:
-            answer = self._default(*rest.split("."))
+        elif package in _WITH_DEFAULTS and "." in rest:
+            answer = self._default(*rest.split(".")[-2:])
         else:
             raise KeyError(question)
         self._known[question] = answer

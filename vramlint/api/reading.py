@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.facts import Sheet
 from vramlint.readers.comments import Directive, directives
@@ -23,9 +23,11 @@ FORMS = MappingProxyType(
 )
 """Written form by suffix."""
 
+Modules = Callable[[str], Document | None]
+"""From a module as a script imports it to the project's file."""
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+
+class Contents(NamedTuple):
     """What one file says."""
 
     sheets: tuple[Sheet, ...] = ()
@@ -40,16 +42,17 @@ def form_of(path: str) -> str:
     return FORMS.get(path[dot:].lower(), "") if dot >= 0 else ""
 
 
-def read(document: Document, form: str, known: Mapping[str, Plain]) -> Contents:
+def read(document: Document, form: str, known: Mapping[str, Plain], modules: Modules) -> Contents:
     """The sheets of one file. Never raises on any content.
 
     Args:
         document: the file.
         form: its written form, a value of `FORMS`.
         known: answers to what scripts ask at run time.
+        modules: files of the project by the name under which a script imports them.
     """
     if form == "python":
-        return _program(document, known)
+        return _program(document, known, modules)
     return _data(document, form)
 
 
@@ -58,11 +61,11 @@ def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...
     return directives(document, form) if form else ((), ())
 
 
-def _program(document: Document, known: Mapping[str, Plain]) -> Contents:
+def _program(document: Document, known: Mapping[str, Plain], modules: Modules) -> Contents:
     from vramlint.readers.python import read_program
     from vramlint.surfaces import program_sheet
 
-    program, problems = read_program(document, known)
+    program, problems = read_program(document, known, modules)
     return Contents((program_sheet(program),) if program else (), problems)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def _no_file(path: str) -> bytes | None:
@@ -18,8 +18,7 @@ def _no_root(path: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(NamedTuple):
     """The machine that the command line declares. It wins over comments and settings."""
 
     gpu: str = ""
@@ -28,8 +27,7 @@ class Hardware:
     nodes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What lies around the files."""
 
     load: Callable[[str], bytes | None] = _no_file
@@ -39,5 +37,5 @@ class Surroundings:
     root: Callable[[str], str] = _no_root
     """The folder above which no requirements are looked for, by the path of the checked file."""
     hardware: Hardware = Hardware()
-    rules_of_thumb: bool = False
-    """Put the rules of thumb beside the figures."""
+    thorough: bool = False
+    """Work out what no finding depends on too: rules of thumb, and cached segments where there is room to spare."""

@@ -9,11 +9,11 @@ from argparse import Namespace
 from vramlint import __version__
 from vramlint.cli.errors import CLEAN, FINDINGS
 from vramlint.cli.output import write
-from vramlint.cli.papers import rule_info
 from vramlint.cli.terminal import use_color
 from vramlint.cli.work import check_paths
+from vramlint.engine.selection import RuleSet
 from vramlint.findings import Report, Severity
-from vramlint.report import View, render
+from vramlint.report import RuleInfo, View, render
 from vramlint.report.summary import summary, unresolved
 
 
@@ -23,7 +23,7 @@ def run(options: Namespace) -> int:
     report = outcome.report
     view = View(
         color=_colored(options),
-        rules=tuple(map(rule_info, outcome.rules.rules)) if options.format == "sarif" else (),
+        rules=_papers(outcome.rules) if options.format == "sarif" else (),
         version=__version__,
         root=os.getcwd(),
     )
@@ -33,6 +33,12 @@ def run(options: Namespace) -> int:
         sys.stdout.flush()  # the summary stands below the findings even when both go to one pipe
         sys.stderr.write("".join(f"{line}\n" for line in lines))
     return _exit_code(report, Severity(options.fail_on or outcome.fail_on), exit_zero=options.exit_zero)
+
+
+def _papers(rules: RuleSet) -> tuple[RuleInfo, ...]:
+    from vramlint.cli.papers import rule_info
+
+    return tuple(map(rule_info, rules.rules))
 
 
 def _colored(options: Namespace) -> bool:

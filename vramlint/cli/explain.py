@@ -16,7 +16,7 @@ from vramlint.report import View, explain, explain_json
 
 def run(options: Namespace) -> int:
     """Print what is known about the run in a file. Exits with 1 when the file tells nothing."""
-    report = check_paths(options, [options.path], rules_of_thumb=True).report
+    report = check_paths(options, [options.path], thorough=True).report
     stream = None if options.output_file else sys.stdout
     view = View(color=use_color(options.color, stream, os.environ), version=__version__)
     form = explain_json if options.format == "json" else explain

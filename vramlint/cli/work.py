@@ -6,14 +6,14 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
-from vramlint.discovery.prefilter import may_train
 from vramlint.discovery.walk import FORMS, MAX_BYTES
 from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.findings import Report
@@ -22,8 +22,7 @@ from vramlint.values import Problem
 STDIN = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of checking some paths."""
 
     report: Report
@@ -34,7 +33,7 @@ class Outcome:
     """Lines for standard error."""
 
 
-def check_paths(options: Namespace, paths: Sequence[str], *, rules_of_thumb: bool = False) -> Outcome:
+def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = False) -> Outcome:
     """Find the files behind `paths`, check them.
 
     Raises:
@@ -42,7 +41,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, rules_of_thumb: boo
     """
     projects = Projects(options)
     hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes)
-    around = Surroundings(load, names, repository, hardware, rules_of_thumb)
+    around = Surroundings(load, names, repository, hardware, thorough)
     found = _gather(options, paths, projects)
     try:
         report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
@@ -60,8 +59,7 @@ def all_rules(options: Namespace) -> RuleSet:
     return projects.rules_of(projects.settings_of(os.curdir))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     files: tuple[SourceFile, ...]
     problems: tuple[Problem, ...]
     skipped: int
@@ -82,7 +80,11 @@ def _gather(options: Namespace, paths: Sequence[str], projects: Projects) -> _Fo
         files |= {file.path: file for file in found.files}
         problems += found.problems
         skipped += found.skipped.total
-    kept = tuple(file for file in files.values() if not force_exclude or may_train(file.form, file.data))
+    kept = tuple(files.values())
+    if force_exclude:
+        from vramlint.discovery.prefilter import may_train
+
+        kept = tuple(file for file in kept if may_train(file.form, file.data))
     problems = [replace(item, kind="unreadable-file") if item.kind == "unknown-form" else item for item in problems]
     notes = [f"read {file.path}" for file in kept] if getattr(options, "verbose", False) else []
     return _Found(kept, tuple(problems), skipped + len(files) - len(kept), tuple(notes))

@@ -8,17 +8,16 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vramlint.discovery.decoding import START
-from vramlint.discovery.ignores import Ignores, above
-from vramlint.discovery.prefilter import may_train
 from vramlint.text import Place
 from vramlint.values import Problem
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
+    from vramlint.discovery.ignores import Ignores
     from vramlint.settings import Settings
 
 MAX_BYTES = 5_000_000
@@ -60,8 +59,7 @@ class SourceFile:
     """The user named this very file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(NamedTuple):
     """How many files of a known suffix a walk passed over, and why."""
 
     unrelated: int = 0
@@ -77,8 +75,7 @@ class Skipped:
         return self.unrelated + self.ignored + self.too_large + self.binary
 
 
-@dataclass(frozen=True, slots=True)
-class Discovered:
+class Discovered(NamedTuple):
     """What discovery found, sorted by path."""
 
     files: tuple[SourceFile, ...]
@@ -121,6 +118,8 @@ class _Walk:
             return
         absolute = os.path.abspath(path)
         if stat.S_ISDIR(mode):
+            from vramlint.discovery.ignores import above
+
             self._folder(path, absolute, above(absolute))
         elif not stat.S_ISREG(mode):
             self._problem("unreadable-file", path, "not a regular file")
@@ -175,6 +174,8 @@ class _Walk:
 
     def _found(self, entry: os.DirEntry[str], path: str, form: str, absolute: str, ignores: Ignores) -> None:
         """A file of a known suffix. Ignore files come last: matching them costs more than reading most files."""
+        from vramlint.discovery.prefilter import may_train
+
         if _SKIPPED_FILES.match(entry.name) or not entry.is_file():
             self.counts["unrelated"] += 1
             return
@@ -235,6 +236,8 @@ def _patterns(lines: Iterable[str]) -> GitIgnoreSpec | None:
 
 
 def _outside(absolute: str) -> Ignores:
+    from vramlint.discovery.ignores import above
+
     folder = os.path.dirname(absolute)
     return above(folder).entering(folder)
 

@@ -55,7 +55,7 @@ def check(
     for remark in run.remarks:
         for rule in rules.rules:
             if _reports(rule, remark) and rule.code not in done:
-                found.append(_of_remark(rule, replace(scope, remark=remark)))
+                found.append(_of_remark(rule, scope._replace(remark=remark)))
     return unique(found)
 
 
@@ -107,7 +107,7 @@ def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Pl
         detail = PREDICATES[rule.predicate](scope)
         if detail is None:
             return None
-        scope = replace(scope, detail=detail)
+        scope = scope._replace(detail=detail)
     about_memory = PEAK in rule.point
     fix = _plan(run, estimates, planner) if rule.plan else None
     larger = _larger_gpus(scope) if rule.plan and (fix is None or not fix.fits) else ()

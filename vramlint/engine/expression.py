@@ -12,8 +12,8 @@ import ast
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 MAX_LENGTH = 2000
 """Characters of source."""
@@ -46,8 +46,7 @@ class ExpressionError(ValueError):
     """The expression is not of the language; the message says where and what was meant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(NamedTuple):
     """A checked expression."""
 
     source: str

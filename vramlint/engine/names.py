@@ -7,8 +7,8 @@ run. What is not known, ambiguous or absent is `UNKNOWN`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint import facts
 from vramlint.engine.expression import UNKNOWN, Term
@@ -45,7 +45,7 @@ _ESTIMATE = MappingProxyType(
     {
         "method": "simulated or bounded",
         "allocated": "peak of torch.cuda.memory_allocated, bytes",
-        "reserved": "peak of torch.cuda.memory_reserved, bytes",
+        "reserved": "peak of torch.cuda.memory_reserved, bytes; `allocated` where twice as much would fit",
         "outside": "device memory outside torch's allocator, bytes",
         "device_low": "least device memory with which the step can run, bytes",
         "device_high": "device memory held if the allocator never gives back segments, bytes",
@@ -89,7 +89,7 @@ _JOB = MappingProxyType(
         "parallelism.zero.offload_optimizer": "none, cpu, nvme",
         "parallelism.zero.offload_parameters": "none, cpu, nvme",
         "objective.kind": "training or inference",
-        "objective.loss": "causal-lm, fused, chunked, preference",
+        "objective.loss": "causal-lm, fused, chunked, or an objective by its name (dpo, grpo, …)",
         "objective.max_grad_norm": "gradient clipping bound",
         "objective.reference_model": "a reference model is held beside the trained one",
     }
@@ -141,8 +141,7 @@ def complaint(name: str) -> str | None:
     return f"unknown name {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What a rule sees of one run. `estimates` are those of `run.jobs`, in the same order."""
 
     run: Run | None = None

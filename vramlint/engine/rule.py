@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vramlint.engine.expression import Expression
 from vramlint.engine.template import Template
@@ -15,8 +16,7 @@ OPEN = "open"
 """In `point`: the facts that the files leave open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The prose of a rule's page, as Markdown."""
 
     checks: str
@@ -25,8 +25,7 @@ class Explanation:
     options: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """Files of real form on which the rule fires, or doesn't. Test and documentation at once."""
 
     title: str
@@ -37,8 +36,7 @@ class Example:
     """Other settings, by their key: `gpus-per-node`, `select`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FactChange:
+class FactChange(NamedTuple):
     """A fix that a rule offers: facts with their new values."""
 
     description: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from vramlint.engine.rule import Rule
 from vramlint.findings import Severity
@@ -17,8 +18,7 @@ class UnknownRuleError(ValueError):
     """A word that names no rule; the message holds the nearest one."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleSet:
+class RuleSet(NamedTuple):
     """Rules in order of their codes."""
 
     rules: tuple[Rule, ...]

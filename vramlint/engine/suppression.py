@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.engine.check import check_remarks
 from vramlint.engine.rule import Rule
@@ -49,8 +50,7 @@ def suppress(
     return Suppressed((*kept, *staying), count + len(about) - len(staying))
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """One rule word of one directive: what it asks to leave out, and where."""
 
     directive: Directive

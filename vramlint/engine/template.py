@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.engine.expression import UNKNOWN, Lookup, Term
 from vramlint.engine.names import GIB, complaint
@@ -20,8 +20,7 @@ class TemplateError(ValueError):
     """The template has an unknown name, an unknown form or a lone brace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """A checked template: literal text and (name, form) fields in turn."""
 
     parts: tuple[str | tuple[str, str], ...]

@@ -8,8 +8,9 @@ word the advice, the plan's peak never depends on them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.facts import FactValue
 from vramlint.job import Adapter, Attention, Checkpointing, Gpu, Job, Quantization, Zero
@@ -18,8 +19,7 @@ Changes = Mapping[str, FactValue]
 """Fact names to their new values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One kind of change."""
 
     name: str

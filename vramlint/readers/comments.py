@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.text import Document, Place
 from vramlint.values import Entry, Problem, Scalar
@@ -41,8 +41,7 @@ _HASH_OR_TOML_STRING = re.compile(
 _HJSON_COMMENT = re.compile(r"\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(NamedTuple):
     """What one comment tells vramlint."""
 
     kind: str

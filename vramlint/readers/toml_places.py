@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import tomli
 
@@ -27,8 +27,7 @@ _DEEPEST = 64
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(NamedTuple):
     """Offsets of a key (its last part, when dotted) and of its value; an element of an array has no key."""
 
     key_start: int

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -64,8 +64,7 @@ def _syntax_error(document: Document, error: Exception, start: int) -> ReadError
     return ReadError(str(error).splitlines()[0], start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
+class _Built(NamedTuple):
     """A finished value with what it weighs when aliases are written out."""
 
     value: Value

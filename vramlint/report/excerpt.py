@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.findings import Finding, Label
 from vramlint.report.style import Style
@@ -18,8 +18,7 @@ _BEFORE = 50
 """Code points kept before the first label of a cut line."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     start: int
     end: int
     text: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from types import MappingProxyType
+from typing import NamedTuple
 
 _CODES = MappingProxyType(
     {
@@ -22,8 +22,7 @@ _CODES = MappingProxyType(
 """SGR parameters by role."""
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """Paints text by role, or leaves it plain."""
 
     color: bool = False

@@ -11,10 +11,11 @@ from vramlint.resolve.context import Context
 
 if TYPE_CHECKING:
     from vramlint.facts import Remark, Sheet
+    from vramlint.job import Libraries
     from vramlint.resolve.run import Run
     from vramlint.resolve.versions import Requirement
 
-__all__ = ["Context", "resolve"]
+__all__ = ["Context", "libraries_of", "resolve"]
 
 
 def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
@@ -43,3 +44,11 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
         runs.append(replace(run, remarks=tuple(remark for remark in run.remarks if remark not in said)))
         said.update(run.remarks)
     return tuple(runs)
+
+
+def libraries_of(path: str, context: Context) -> Libraries:
+    """The library versions that hold in a file's folder, whatever keys the file itself uses."""
+    from vramlint.job import Libraries
+    from vramlint.resolve.versions import find_versions
+
+    return Libraries(**{item.library: item.version for item in find_versions(path, context, {})})

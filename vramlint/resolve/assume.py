@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from vramlint.catalog.defaults import effective_default
 from vramlint.facts import Fact, FactValue, Origin
-from vramlint.resolve.board import Board, by_default, possible
+from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default
 
 _EITHER: Mapping[str, tuple[FactValue, ...]] = MappingProxyType(
@@ -35,6 +35,10 @@ SHORTEST = 64
 
 _LONGEST = 2048
 """The high end where the model's own bound is not known, in tokens."""
+
+LONGEST_ASSUMED = 8192
+"""The high end for models that take more: hardly any data has samples that long, and the end of a long context
+(131072 tokens) would only say that nothing fits."""
 
 
 def at_run_time(board: Board, name: str) -> Fact | None:
@@ -78,17 +82,35 @@ def micro_batch_size(board: Board) -> Fact | None:
 
 
 def sequence_length(board: Board) -> Fact | None:
-    """The trainer's default, else everything from a short sequence to the model's own bound."""
+    """The trainer's default, else everything from a short sequence to the model's own bound, within reason."""
     fact = board.facts.get("sequence_length")
     if fact is not None and fact.candidates:
         return None
     if fact is None:
-        found = any_default(board, "sequence_length")
+        found = any_default(board, "sequence_length") or _prompt_and_completion(board)
         if found is not None:
             return found
-    longest = (board.network.positions if board.network else None) or _LONGEST
-    reason = fact.reason if fact else "no file bounds the sequences"
-    return possible("sequence_length", (min(SHORTEST, longest), longest), f"{reason}; the model takes up to {longest}")
+    bound = board.network.positions if board.network else None
+    longest = min(bound or _LONGEST, LONGEST_ASSUMED)
+    shortest = min(SHORTEST, longest)
+    said = fact.reason if fact else "no file bounds the sequences"
+    known = f"the model takes up to {bound}" if bound else "the model's own bound is not known"
+    reason = f"{said}; {known}, {shortest} to {longest} tokens are assumed"
+    return possible("sequence_length", (shortest, longest), reason)
+
+
+def _prompt_and_completion(board: Board) -> Fact | None:
+    """Prompt and completion together, for trainers that generate what they train on."""
+    completion = board.facts.get("completion_length")
+    answer = board.integer("completion_length")
+    if completion is None or answer is None or completion.key != "max_completion_length":
+        return None
+    prompt = board.integer("prompt_length")
+    if prompt is not None:
+        return derived("sequence_length", prompt + answer, "max_prompt_length + max_completion_length", completion)
+    ends = (answer + SHORTEST, answer + _LONGEST)
+    reason = f"max_completion_length is {answer}, and prompts of {SHORTEST} to {_LONGEST} tokens are assumed"
+    return possible("sequence_length", ends, reason)
 
 
 def padding(board: Board) -> Fact | None:

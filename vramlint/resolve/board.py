@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.job import Libraries
@@ -11,8 +12,7 @@ from vramlint.resolve.network import Network
 from vramlint.resolve.releases import words
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """What is the same in all worlds of a run."""
 
     path: str

@@ -65,3 +65,21 @@ def ancestors(path: str, root: str = "") -> tuple[str, ...]:
         folder = posixpath.dirname(folder) or "."
         found.append(folder)
     return tuple(found)
+
+
+def find_module(path: str, context: Context, module: str) -> Document | None:
+    """The file behind a module that the script at `path` imports, None where the project has no such file.
+
+    A relative module (`.arguments`) lies beside the script; any other is looked for from each folder above, nearest
+    first, because scripts are started from all of them.
+    """
+    name = module.lstrip(".")
+    dots = len(module) - len(name)
+    if not name:
+        return None
+    folders = ancestors(path, context.root)
+    if dots:
+        folders = folders[dots - 1 : dots]
+    tail = name.replace(".", "/") + ".py"
+    found = (context.load(posixpath.normpath(posixpath.join(folder, tail))) for folder in folders)
+    return next((document for document in found if document is not None), None)

@@ -23,11 +23,14 @@ TRAINER_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "torch_compile": ("torch_compile",),
         "sequence_length": ("max_length", "max_seq_length"),
         "packing": ("packing",),
+        "prompt_length": ("max_prompt_length",),
+        "completion_length": ("max_completion_length",),
+        "generations": ("num_generations",),
     }
 )
 """Fact and the key of the trainer's arguments that says it (the first that the class has)."""
 
-_TRL_ONLY = ("sequence_length", "packing")
+_TRL_ONLY = ("sequence_length", "packing", "prompt_length", "completion_length", "generations")
 """Facts whose keys plain TrainingArguments lack: TRL's trainers then take the defaults of their own class."""
 
 DEEPSPEED_KEYS: Mapping[str, tuple[str, FactValue]] = MappingProxyType(

@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.optimizers import find_optimizer
-from vramlint.facts import Candidate, Fact, Origin
+from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
+from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
 """The release from which TRL loads a model given as a string by itself (trainer/utils.py, create_model_from_path)."""
 
 
 def model_type(board: Board) -> Fact | None:
-    """The architecture, from the catalog or a config.json."""
+    """The architecture, from the catalog or a config.json; as the model's name suggests where neither knows it."""
     network = board.network
-    if network is None or not network.model_type or not board.is_missing("model_type"):
+    if not board.is_missing("model_type"):
         return None
+    if network is None or not network.model_type:
+        suggested = model_type_of_name(str(board.value("model") or ""))
+        return possible("model_type", (suggested,), "by the model's name") if suggested else None
     return derived("model_type", network.model_type, network.source, board.facts.get("model"))
 
 
@@ -215,7 +219,7 @@ def max_grad_norm(board: Board) -> Fact | None:
 
 
 def world_size(board: Board) -> Fact | None:
-    """GPUs of the run: what is declared, what DeepSpeed's batch identity implies, else one."""
+    """GPUs of the run: what is declared, what DeepSpeed's batch identity implies; else one, or several that share."""
     if not board.is_missing("world_size") and not board.is_unknown("world_size"):
         return None
     setting = board.setting
@@ -225,7 +229,44 @@ def world_size(board: Board) -> Fact | None:
     steps = board.integer("gradient_accumulation_steps")
     if setting.deepspeed and total and micro and steps and total % (micro * steps) == 0:
         return derived("world_size", total // (micro * steps), "train_batch_size / (micro batch size · accumulation)")
+    if board.setting.recipe and not board.setting.deepspeed:
+        reason = f"the launcher decides how many GPUs there are; 1 to {_ONE_NODE} are assumed"
+        return possible("world_size", (1, _ONE_NODE), reason)
+    if _shares_states(board):
+        reason = f"no launcher says how many GPUs share the model; 1 to {_ONE_NODE} are assumed"
+        return possible("world_size", (1, _ONE_NODE), reason)
     return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
+
+
+_ONE_NODE = 8
+"""GPUs of a full node, the high end of an unknown number of GPUs that share the model's states."""
+
+
+def _shares_states(board: Board) -> bool:
+    """Whether what one GPU holds depends on how many there are: ZeRO from stage 1, FSDP."""
+    if board.setting.deepspeed:
+        return (board.integer("zero_stage") or 0) > 0
+    return board.value("parallelism") == "fsdp" or _has_fsdp(board)
+
+
+def _has_fsdp(board: Board) -> bool:
+    fsdp = board.facts.get("fsdp")
+    return fsdp is not None and fsdp.value not in (None, "", False)
+
+
+_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential", "custom")
+"""Device maps that spread one model over all visible GPUs."""
+
+_UNLAUNCHED: Mapping[FactValue, tuple[str, str]] = MappingProxyType(
+    {
+        **{
+            word: ("device_map", f"device_map is {word}: one process spreads the model over the GPUs that it sees")
+            for word in _SPREADING
+        },
+        "process": ("ddp", "device_map puts the model on the process's own GPU, as under a launcher"),
+    }
+)
+"""What a device map says about a run whose launcher no file shows."""
 
 
 def parallelism(board: Board) -> Fact | None:
@@ -236,15 +277,20 @@ def parallelism(board: Board) -> Fact | None:
         return derived(
             "parallelism", "deepspeed", "a DeepSpeed configuration is in force", board.facts.get("zero_stage")
         )
-    fsdp = board.facts.get("fsdp")
-    if fsdp and fsdp.value not in (None, "", False):
-        return derived("parallelism", "fsdp", "fsdp is set", fsdp)
+    if _has_fsdp(board):
+        return derived("parallelism", "fsdp", "fsdp is set", board.facts["fsdp"])
     gpus = board.integer("world_size") or 1
     spread = board.facts.get("device_map")
-    if spread and gpus > 1 and spread.value in ("auto", "balanced", "balanced_low_0", "sequential", "custom"):
+    if spread and gpus > 1 and spread.value in _SPREADING:
         return derived("parallelism", "device_map", f"device_map is {spread.value}", spread)
     launched = board.facts["world_size"]
     if launched.origin is Origin.ASSUMED and board.setting.world_size is None:
+        if spread and spread.value in _UNLAUNCHED:
+            way, reason = _UNLAUNCHED[spread.value]
+            candidate = Candidate(way, spread.place)
+            return Fact("parallelism", (candidate,), Origin.ASSUMED, spread.key, "derived", reason=reason)
+        if gpus > 1:
+            return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
         return possible("parallelism", ("none",), launched.reason)
     return derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
 
@@ -283,10 +329,10 @@ def packing(board: Board) -> Fact | None:
 
 def lora_target_modules(board: Board) -> Fact | None:
     """PEFT's table by architecture, where the adapters' config names no modules."""
-    network = board.network
-    if not board.is_missing("lora_target_modules") or not has_lora(board) or network is None:
+    known = board.network.model_type if board.network else board.value("model_type")
+    if not board.is_missing("lora_target_modules") or not has_lora(board) or not known:
         return None
-    return library_default(board, "lora_target_modules", "peft", f"LoraConfig.target_modules[{network.model_type}]")
+    return library_default(board, "lora_target_modules", "peft", f"LoraConfig.target_modules[{known}]")
 
 
 def fused_loss(board: Board) -> Fact | None:

@@ -42,8 +42,9 @@ _TASKS: Mapping[str, str] = MappingProxyType(
 )
 """Objective and the head that it trains; every other objective trains a causal language model."""
 
-_PREFERENCE = ("dpo", "orpo", "kto", "cpo", "bco")
-"""Objectives that run chosen and rejected answers through the model in one batch."""
+_ONE_MODEL_ONE_BATCH = ("", "sft", "pretrain")
+"""Objectives whose step is one forward and backward of a language model over one batch. Others (dpo, grpo, …) pair
+answers, keep further models or generate; they go by their own name."""
 
 _WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
@@ -190,8 +191,8 @@ def _objective(board: Board) -> Objective:
 
 
 def _loss(board: Board, objective: str) -> str:
-    if objective in _PREFERENCE:
-        return "preference"
+    if objective not in _ONE_MODEL_ONE_BATCH and objective not in _TASKS:
+        return objective
     if board.value("fused_loss") is True:
         return "fused"
     trainer = board.setting.trl

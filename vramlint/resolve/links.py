@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet
 from vramlint.resolve.context import Context, beside
@@ -23,8 +23,7 @@ _MEASURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """A sheet together with the DeepSpeed configuration that is in force."""
 
     sheet: Sheet
@@ -88,7 +87,7 @@ def _linked(sheet: Sheet, facts: dict[str, Fact], link: Link, others: Mapping[st
             return Joined(sheet, facts, problems, deepspeed_missing=True)
         other = deepspeed_sheet(path, reading.root)
         joined = _merge(sheet, facts, other, reading.root, path)
-        return replace(joined, remarks=(*problems, *joined.remarks))
+        return joined._replace(remarks=(*problems, *joined.remarks))
     missing: tuple[Remark, ...] = ()
     if link.place is not None:
         message = f"DeepSpeed configuration {link.target} not found beside this file or in the current folder"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.facts import Fact, Remark
 from vramlint.job import Gpu, Job
 from vramlint.text import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """The version of a library that the run uses."""
 
     library: str

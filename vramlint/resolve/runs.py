@@ -18,6 +18,7 @@ from vramlint.resolve.network import Network, find_network, network_of
 from vramlint.resolve.run import Run, Version
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
+from vramlint.surfaces.models import FROZEN_BY_HAND
 from vramlint.text import Place
 from vramlint.values import Alternatives, Name, Option, Scalar, Table
 
@@ -117,10 +118,17 @@ def _trainer(joined: Joined) -> str:
     loop = joined.facts.get("loop")
     if loop is None or loop.value != "trainer":
         return ""
-    arguments = (
-        name for name, _ in joined.sheet.tables if _TRAINING_ARGUMENTS in [owner for _, owner in lineage(name)]
-    )
+    names = (_known_class(name) for name, _ in joined.sheet.tables)
+    arguments = (name for name in names if _TRAINING_ARGUMENTS in [owner for _, owner in lineage(name)])
     return next(arguments, _TRAINING_ARGUMENTS)
+
+
+def _known_class(name: str) -> str:
+    """The class itself, or the one that it is a variant of by its name: `AsyncGRPOConfig` of `GRPOConfig`."""
+    if name in LIBRARIES or not name.endswith("Config"):
+        return name
+    variants = (known for known, library in LIBRARIES.items() if library == "trl" and name.endswith(known))
+    return max(variants, key=len, default=name)
 
 
 def _trl(joined: Joined) -> str:
@@ -128,7 +136,7 @@ def _trl(joined: Joined) -> str:
     if joined.sheet.kind.startswith("training-args"):
         return next((name for name, _ in joined.sheet.tables if LIBRARIES.get(name) == "trl"), "")
     loop = joined.facts.get("loop")
-    name = f"{loop.key.removesuffix('Trainer')}Config" if loop and loop.key.endswith("Trainer") else ""
+    name = _known_class(f"{loop.key.removesuffix('Trainer')}Config") if loop and loop.key.endswith("Trainer") else ""
     return name if LIBRARIES.get(name) == "trl" else ""
 
 
@@ -209,6 +217,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     """What keeps the figure from being worth its digits: no model, a size that was made up, ZeRO that isn't seen."""
     found = [] if jobs else ["model"]
     found += [fact.name for fact in facts if fact.name in _ASSUMED_AWAY and fact.origin is Origin.ASSUMED]
+    tuning = joined.facts.get("tuning")
+    if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
+        found.append("tuning")
     config = joined.facts.get("deepspeed_config")
     if joined.deepspeed_missing or (config is not None and not config.candidates and joined.deepspeed is None):
         found.append("deepspeed_config")

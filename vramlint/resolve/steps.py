@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from vramlint.facts import Fact
 from vramlint.resolve import assume, derive
@@ -14,8 +14,7 @@ from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 Rule = Callable[[Board], Fact | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step: `rule` gives the fact `name`, or None to leave things as they are."""
 
     name: str
@@ -50,7 +49,7 @@ STEPS: tuple[Step, ...] = (
     Step("lora_alpha", ("tuning",), _when_missing("lora_alpha")),
     Step("lora_dropout", ("tuning",), _when_missing("lora_dropout")),
     Step("use_dora", ("tuning",), _when_missing("use_dora")),
-    Step("lora_target_modules", ("tuning", "model"), derive.lora_target_modules),
+    Step("lora_target_modules", ("tuning", "model", "model_type"), derive.lora_target_modules),
     Step("load_dtype", ("model", "quantization_bits"), derive.load_dtype),
     Step("precision", ("bf16", "fp16", "load_dtype"), derive.precision),
     Step("zero_stage", (), partial(derive.automatic_bucket, name="zero_stage")),
@@ -67,8 +66,13 @@ STEPS: tuple[Step, ...] = (
     Step("micro_batch_size", (), assume.micro_batch_size),
     Step("eval_micro_batch_size", (), _when_missing("eval_micro_batch_size")),
     Step("gradient_accumulation_steps", ("micro_batch_size",), derive.accumulation),
-    Step("world_size", ("micro_batch_size", "gradient_accumulation_steps"), derive.world_size),
+    Step(
+        "world_size",
+        ("micro_batch_size", "gradient_accumulation_steps", "zero_stage", "fsdp", "parallelism"),
+        derive.world_size,
+    ),
     Step("parallelism", ("world_size", "zero_stage", "fsdp"), derive.parallelism),
+    *(Step(name, (), _when_missing(name)) for name in ("prompt_length", "completion_length", "generations")),
     Step("sequence_length", ("model",), assume.sequence_length),
     Step("padding", ("packing", "micro_batch_size", "attention_implementation"), assume.padding),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.resolve.context import Context, ancestors
 from vramlint.resolve.releases import newest, newest_allowed, pinned, release_of
@@ -36,8 +36,7 @@ _FILES = (
 """Files that say versions, the surest first: what is locked, then what is required."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(NamedTuple):
     """What one file says of one library; an empty specifier when it says no version."""
 
     library: str
@@ -46,8 +45,7 @@ class Requirement:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """The run uses a key that a library dropped."""
 
     release: tuple[int, ...]
@@ -129,18 +127,16 @@ def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
 
 
 _ANY = "|".join(LIBRARIES)
-_LOCKED = re.compile(rf'^name = "({_ANY})"\s*\nversion = "([^"]+)"', re.MULTILINE)
-_PIPFILE_LOCKED = re.compile(rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"')
+_LOCKED = rf'(?m)^name = "({_ANY})"\s*\nversion = "([^"]+)"'
+_PIPFILE_LOCKED = rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"'
 _SPECIFIER = r"((?:\s*,?\s*(?:===|==|~=|!=|<=|>=|<|>|=)\s*v?[\w.*+!]+)*)"
-_LINE = re.compile(
-    rf"^\s*(?:-\s+)?[\"']?({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*[\"']?\s*,?\s*(?:[;#@].*)?$", re.MULTILINE
-)
-_QUOTED = re.compile(rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']")
-_TABLE_KEY = re.compile(rf"^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']", re.MULTILINE)
+_LINE = rf"(?m)^\s*(?:-\s+)?[\"']?({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*[\"']?\s*,?\s*(?:[;#@].*)?$"
+_QUOTED = rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']"
+_TABLE_KEY = rf"(?m)^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']"
 
 
 def _read(name: str, document: Document) -> Iterator[Requirement]:
-    patterns: tuple[re.Pattern[str], ...]
+    patterns: tuple[str, ...]
     if name == "Pipfile.lock":
         patterns = (_PIPFILE_LOCKED,)
     elif name.endswith(".lock"):
@@ -152,7 +148,7 @@ def _read(name: str, document: Document) -> Iterator[Requirement]:
     else:
         patterns = (_LINE,)
     for pattern in patterns:
-        for match in pattern.finditer(document.text):
+        for match in re.finditer(pattern, document.text):
             line = document.position(match.start(1))[0]
             if pattern is _QUOTED and document.line(line).startswith("name"):
                 continue  # the project that is this library

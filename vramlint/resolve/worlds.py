@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from vramlint.facts import NAMES, Candidate, Fact, Origin
 from vramlint.resolve.assume import at_run_time
@@ -19,8 +20,7 @@ its values; without room, a fact takes its last value where the choice before di
 worlds still reach from one end to the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Worlds:
+class Worlds(NamedTuple):
     """The worlds of a run."""
 
     boards: tuple[Board, ...]
@@ -47,8 +47,7 @@ def settled(board: Board, networks: Mapping[str, Network | None]) -> Worlds:
     return Worlds(boards, {name: tuple(found) for name, found in settling.passed_over.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class _Settling:
+class _Settling(NamedTuple):
     networks: Mapping[str, Network | None]
     passed_over: dict[str, list[Candidate]]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from vramlint.findings import Severity
 from vramlint.text import Place, Span
@@ -82,8 +81,7 @@ LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes
 """Libraries whose version decides what is allocated: the fields of `vramlint.job.Libraries`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key of the settings file."""
 
     field: str
@@ -117,8 +115,7 @@ KEYS = MappingProxyType(
 """Every key but `overrides`, which holds tables with `files` and those keys that may stand in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """Settings for the files that match one of `files`."""
 
     files: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, switch
@@ -30,8 +30,7 @@ _CONFIG = re.compile(r"^(\w+)Config$")
 _PREPARERS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(NamedTuple):
     """One possibility of what is trained."""
 
     method: str
@@ -62,7 +61,7 @@ def adapters_of(lineage: Lineage) -> tuple[Adapter, ...]:
 
 def _at(adapter: Adapter, place: Place) -> Adapter:
     """The adapter as attached by the call at `place`."""
-    return replace(adapter, place=place) if adapter.method not in {"", "full"} else adapter
+    return adapter._replace(place=place) if adapter.method not in {"", "full"} else adapter
 
 
 def adapters_in(config: Value | None) -> tuple[Adapter, ...]:

@@ -11,7 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from vramlint.facts import FactValue
-from vramlint.values import Call, Items, Name, Scalar, Table, Value
+from vramlint.values import Alternatives, Call, Entry, Items, Name, Scalar, Table, Unknown, Value
 
 
 class Outcome(Enum):
@@ -210,15 +210,25 @@ def cpu_or_none(value: Value) -> Converted:
     return "cpu" if on else "none"
 
 
+_UNSET = ":None"
+"""How `f"cuda:{os.environ.get('LOCAL_RANK')}"` ends without a launcher that sets the variable."""
+
+
 def device_map(value: Value) -> Converted:
-    """A `device_map`: the strategy's name, or `single` for a map that puts everything on one device."""
+    """A `device_map`: the strategy's name; `single` for everything on one device, `process` for that of the process."""
     match value:
         case Scalar(value=None):
             return Outcome.ABSENT
+        case Scalar(value=str(word)) if word.endswith(_UNSET):
+            return "process"
         case Scalar(value=str(word)):
             return word
         case Scalar(value=int()):
             return "single"
+        case Table(entries=(Entry(key="", value=Alternatives() | Unknown() | Call()),)):
+            return "process"
+        case Table(entries=(Entry(key="", value=Scalar(value=str(word))),)) if word.endswith(_UNSET):
+            return "process"
         case Table(entries=entries):
             return "single" if len(entries) == 1 and entries[0].key == "" else "custom"
         case Call(callee="torch.device") | Name():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.facts import Remark
 from vramlint.text import Place
@@ -50,8 +50,7 @@ def check_deepspeed_keys(
     yield from _check(table, "", _KeyList(known, sections, version, library))
 
 
-@dataclass(frozen=True, slots=True)
-class _KeyList:
+class _KeyList(NamedTuple):
     known: Mapping[str, str]
     sections: set[str]
     version: tuple[int, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
 from vramlint.surfaces.convert import CONVERTERS, Converter, Outcome
@@ -17,8 +18,7 @@ NOT_GIVEN = "not given"
 """Reason of an `Unknown` that stands for a branch in which the program leaves the argument out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """Named values of a call, or of a mapping whose entries become keyword arguments."""
 
     keywords: tuple[Keyword, ...]
@@ -115,6 +115,9 @@ def draw(name: str, value: Value, convert: Converter, key: str = "", fallback: P
         candidates.append(Candidate(converted, place, option.condition))
     if all(candidate.value is None for candidate in candidates):
         return None
+    if via == "library":
+        reason = "a default of the library that the script passes on"
+        return Fact(name, distinct(candidates), Origin.DERIVED, key, via, reason=reason)
     return Fact(name, distinct(candidates), Origin.WRITTEN, key, via)
 
 

@@ -16,12 +16,11 @@ Vocabularies:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRow:
+class KeyRow(NamedTuple):
     """One key of one vocabulary and the fact it says."""
 
     vocabulary: str
@@ -48,12 +47,16 @@ _TRAINING_ARGUMENTS = (
     ("use_liger_kernel", "fused_loss", "flag"),
     ("torch_compile", "torch_compile", "flag"),
     ("fsdp", "fsdp", "fsdp"),
+    ("generation_max_length", "completion_length", "bound"),
 )
 
 _TRL = (
     ("max_length", "sequence_length", "bound"),
     ("max_seq_length", "sequence_length", "bound"),
     ("packing", "packing", "flag"),
+    ("max_prompt_length", "prompt_length", "bound"),
+    ("max_completion_length", "completion_length", "bound"),
+    ("num_generations", "generations", "count"),
     ("use_liger", "fused_loss", "flag"),
     ("use_liger_loss", "fused_loss", "flag"),
 )
@@ -136,6 +139,8 @@ _DEEPSPEED = (
     ("zero_optimization.max_reuse_distance", "max_reuse_distance", "elements"),
     ("zero_optimization.sub_group_size", "sub_group_size", "elements"),
     ("zero_optimization.overlap_comm", "overlap_comm", "flag"),
+    ("zero_optimization.zenflow.topk_ratio", "zenflow_topk_ratio", "number"),
+    ("zero_optimization.zenflow.overlap_step", "zenflow_overlap", "flag"),
     ("zero_optimization.stage3_gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
     ("zero_optimization.stage3_gather_fp16_weights_on_model_save", "gather_16bit_on_save", "flag"),
     ("zero_optimization.gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.surfaces.draft import options
 from vramlint.values import Call, Scalar, Unknown, Value
@@ -48,8 +48,7 @@ def model_class(call: Call) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class Lineage(NamedTuple):
     """One way in which a model may come about."""
 
     root: Value

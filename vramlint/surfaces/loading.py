@@ -9,6 +9,7 @@ from types import MappingProxyType
 from vramlint.facts import Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
 from vramlint.surfaces.draft import Arguments, Drawn, draw, draw_keyword, stated, unknown
+from vramlint.surfaces.families import model_type_of_class
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, last, model_class
 from vramlint.surfaces.quantization import quantization_facts
@@ -71,6 +72,9 @@ def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
         return
     arguments = Arguments.of(root)
     yield from _keywords(arguments)
+    family = model_type_of_class(model_class(root))
+    if family:
+        yield stated("model_type", family, root.place, model_class(root))
     config = _config(root)
     if config is not None:
         yield from _config_facts(config)

@@ -192,6 +192,16 @@ def parallel_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
             return
 
 
+def launched_by_script(calls: Sequence[Call]) -> Drawn:
+    """The number of processes of a script that sets `os.environ["WORLD_SIZE"]` by itself, outside of any branch."""
+    for call in calls:
+        if call.callee == "os.environ.__setitem__" and call.args[0] == Scalar("WORLD_SIZE", call.args[0].place):
+            value = call.args[1]
+            if isinstance(value, Scalar) and str(value.value).isdecimal() and not call.conditions:
+                return stated("world_size", int(str(value.value)), value.place or call.place, "WORLD_SIZE")
+    return None
+
+
 def trained_model(calls: Sequence[Call]) -> Value | None:
     """The model whose parameters the optimizer gets, or which Accelerate or DeepSpeed prepares."""
     for call in calls:

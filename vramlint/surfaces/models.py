@@ -22,6 +22,9 @@ from vramlint.surfaces.loops import parallel_facts
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
 
+FROZEN_BY_HAND = "parameters are frozen by hand"
+"""Why it is not known what is trained; a frozen part keeps less for backward than any estimate here says."""
+
 
 def read_model(
     draft: Draft,
@@ -64,7 +67,7 @@ def read_model(
 
 def _before(way: Lineage, until: Place) -> Lineage:
     """The way without attributes that are assigned after training (`model.config.use_cache = True`)."""
-    return replace(way, root=_assigned_before(way.root, until)) if isinstance(way.root, Call) else way
+    return way._replace(root=_assigned_before(way.root, until)) if isinstance(way.root, Call) else way
 
 
 def _assigned_before(call: Call, until: Place) -> Call:
@@ -144,7 +147,7 @@ def _tuning(
         reasons = (way.root.reason for way in ways if isinstance(way.root, Unknown))
         draft.put(unknown("tuning", next(reasons, "the model cannot be followed")))
     elif any(_freezes(call) for call in calls):
-        draft.put(unknown("tuning", "parameters are frozen by hand"))
+        draft.put(unknown("tuning", FROZEN_BY_HAND))
     else:
         draft.put(tuning_fact((), bits))
     if draft.facts["tuning"].value == "full":

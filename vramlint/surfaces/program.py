@@ -17,11 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from vramlint.facts import Fact, Origin, Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
+from vramlint.surfaces.dimensions import dimensions
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lineage import last, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
-from vramlint.surfaces.loops import is_loop, loop_facts, trained_model
+from vramlint.surfaces.loops import is_loop, launched_by_script, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
 from vramlint.surfaces.optimizers import optimizer_fact
 from vramlint.surfaces.trainers import (
@@ -63,6 +64,7 @@ def program_sheet(program: Program) -> Sheet:
         draft = _loop_run(program)
     else:
         draft = _other(program)
+    draft.put(launched_by_script(program.calls))
     draft.tables += _configs(program.calls)
     return Sheet(
         program.path,
@@ -122,6 +124,8 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     if objective:
         draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
     _lengths(draft, calls, settings, objective)
+    constants = {entry.key: entry.value for entry in program.constants}
+    draft.put(lengths.setting_length(constants))
     return draft
 
 
@@ -152,6 +156,10 @@ def _loop_run(program: Program) -> Draft:
     loop_settings(draft, named)
     model = trained_model(calls)
     ways = lineages(model) if model is not None else loads(calls)
+    if not followed(ways) and dimensions(draft, calls, named):
+        reason = "the model is made from dimensions that the files give"
+        draft.put(derived("objective", "pretrain", reason, backward.place))
+        draft.put(derived("tuning", "full", reason))
     read_model(draft, calls, ways, settings=named)
     if not followed(ways):
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
@@ -188,6 +196,7 @@ def _other(program: Program) -> Draft:
 def _bare_settings(draft: Draft, constants: Mapping[str, Value]) -> None:
     """A file of assignments only, which another script executes over its own settings."""
     loop_settings(draft, constants)
+    dimensions(draft, (), constants)
     draft.put(lengths.setting_length(constants))
 
 

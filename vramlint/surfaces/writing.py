@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces import insertion
@@ -38,8 +38,7 @@ _OFFLOAD_BLOCKS: Mapping[str, str] = MappingProxyType(
 """Fact to the block of `zero_optimization` that says it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """Changes as the files would say them: `optim="adamw_bnb_8bit"`, and the edits that make it so."""
 
     description: str

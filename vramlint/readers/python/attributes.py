@@ -88,6 +88,9 @@ def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) ->
 
 def set_attribute(machine: Machine, item: Object, name: str, value: Object, place: Place) -> None:
     """`item.name = value`."""
+    if name == "requires_grad" and not (isinstance(value, Scalar) and value.value is True):
+        # the same as the method, by which the parameters of a model are frozen elsewhere
+        machine.emit(LibraryObject(".requires_grad_", (Scalar(False, place),), (), place))
     match item:
         case Instance():
             machine.journal.put(item.state, name, value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(NamedTuple):
     """An undecided condition and how it is assumed to come out.
 
     `scope` tells equal texts of different functions apart. A silent test narrows what can be the case but

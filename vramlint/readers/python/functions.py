@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libcst as cst
 
 from vramlint.readers.python.choices import choose
@@ -9,7 +11,7 @@ from vramlint.readers.python.classes import relabel
 from vramlint.readers.python.commands import command_default
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.machine import MAX_DEPTH, MAX_STEPS, MAX_VISITS, Arguments, Flow, Frame, Machine, Site
-from vramlint.readers.python.objects import OPEN, Function, Mapping, Object, Scope, Sequence, Slot
+from vramlint.readers.python.objects import OPEN, Choice, Function, Mapping, Object, Scope, Sequence, Slot
 from vramlint.values import Scalar, Unknown
 
 
@@ -48,7 +50,10 @@ def call_function(machine: Machine, function: Function, site: Site, owner: Objec
         rest: Tests = tuple(machine.path[frame.base :])
     if frame.is_generator:
         return site.unknown(f"items of {function.name}()")
-    return _result(frame, flow, rest, site)
+    found = _result(frame, flow, rest, site)
+    if _is_undecided(found) and _lists_linear_layers(machine, function):
+        return Scalar(ALL_LINEAR, site.place, "code")
+    return found
 
 
 def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object | None) -> bool:
@@ -60,6 +65,31 @@ def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object
         or function.called >= MAX_VISITS
         or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
     )
+
+
+def _is_undecided(found: Object) -> bool:
+    return isinstance(found, (Choice, Unknown)) or (isinstance(found, Sequence) and found.elements is None)
+
+
+ALL_LINEAR = "all-linear"
+"""PEFT's word for the names of all linear layers but the output head."""
+
+_WALK = ".named_modules("
+_GATHERING = tuple(
+    re.compile(pattern)
+    for pattern in (r"\b(isinstance|type)\(|__class__", r"Linear", r"\.(add|append)\(|=\s*[\[{]", r"name")
+)
+
+
+def _lists_linear_layers(machine: Machine, function: Function) -> bool:
+    """Whether a function gathers the names of a model's linear layers, as scripts for LoRA's targets do.
+
+    It walks the modules, tests their class, and has a word for linear layers; what it gives depends on the model.
+    """
+    if not any(_WALK in source.document.text for source in machine.sources):
+        return False
+    text = machine.source.module.code_for_node(function.node)
+    return _WALK in text and all(pattern.search(text) for pattern in _GATHERING)
 
 
 def _result(frame: Frame, flow: Flow, rest: Tests, site: Site) -> Object:

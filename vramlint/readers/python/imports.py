@@ -5,7 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from vramlint.readers.python.machine import Flow, Machine
-from vramlint.readers.python.objects import Scope
+from vramlint.readers.python.neighbours import imported
+from vramlint.readers.python.objects import Object, Scope
 from vramlint.values import Name
 
 
@@ -46,10 +47,11 @@ def import_from(machine: Machine, node: cst.ImportFrom, scope: Scope) -> Flow:
         qualified = f"{module}{name}" if module.endswith(".") else f"{module}.{name}"
         machine.imports[qualified] = None
         local = item.asname.name.value if item.asname and isinstance(item.asname.name, cst.Name) else name
-        _bind(machine, local, Name(qualified, machine.place(item.name)), scope)
+        found = imported(machine, module, name)
+        _bind(machine, local, Name(qualified, machine.place(item.name)) if found is None else found, scope)
     return Flow.NEXT
 
 
-def _bind(machine: Machine, name: str, value: Name, scope: Scope) -> None:
+def _bind(machine: Machine, name: str, value: Object, scope: Scope) -> None:
     owner = scope.outer_names.get(name, scope)
     machine.journal.put(owner.state, name, value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vramlint.readers.python.choices import choose, same
 from vramlint.readers.python.conditions import Test, Tests
@@ -13,8 +12,7 @@ from vramlint.values import Unknown
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A key of some state and what it holds now (`_MISSING`: nothing)."""
 
     state: State

@@ -23,7 +23,7 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
         return _else(machine, node.orelse, scope)
     value: Object = Unknown("element of a loop", machine.place(node.iter))
     if elements is not None and len(elements) <= MAX_NAMED:
-        value = among(elements, machine.source.text(node.target), machine.new_scope(None, "loop").serial)
+        value = among(elements, machine.text(node.target), machine.new_scope(None, "loop").serial)
     mark = machine.journal.mark()
     with machine.under():
         assign(machine, node.target, value, scope)

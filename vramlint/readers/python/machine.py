@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import libcst as cst
 
@@ -13,7 +14,7 @@ from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot
 from vramlint.readers.python.source import Source
-from vramlint.text import Place
+from vramlint.text import Document, Place
 from vramlint.values import Plain, Unknown
 
 MAX_DEPTH = 10
@@ -38,8 +39,7 @@ class Flow(Enum):
     BREAK = "break"
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """Evaluated arguments of a call."""
 
     positional: tuple[Object, ...] = ()
@@ -59,8 +59,7 @@ class Arguments:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """A call about to be made: what is called, where it stands and with what."""
 
     callee: Object
@@ -112,8 +111,13 @@ class Machine:
         evaluate: Callable[[Machine, cst.BaseExpression, Scope], Object],
         execute: Callable[[Machine, Sequence[cst.CSTNode], Scope], Flow],
         invoke: Callable[[Machine, Site], Object],
+        modules: Callable[[str], Document | None] = lambda _: None,
     ) -> None:
         self.source = source
+        self.sources = [source]
+        """This file and those that it imports settings from."""
+        self.modules = modules
+        self.neighbours: dict[str, Scope | None] = {}
         self.known = known
         self.journal = Journal()
         self.path: list[Test] = []
@@ -145,7 +149,14 @@ class Machine:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands."""
-        return self.source.place(node)
+        return self._source_of(node).place(node)
+
+    def text(self, node: cst.CSTNode) -> str:
+        """The expression as written, on one line."""
+        return self._source_of(node).text(node)
+
+    def _source_of(self, node: cst.CSTNode) -> Source:
+        return next((source for source in self.sources if source.holds(node)), self.source)
 
     def new_scope(self, parent: Scope | None, kind: str) -> Scope:
         """A scope with a serial number of its own."""

@@ -38,7 +38,7 @@ def _case(machine: Machine, node: cst.Match, index: int, subject: Object, scope:
         found = truth(machine.evaluate(case.guard, scope))
     if found is not None:
         return decided(machine, body, other) if found else other()
-    text = f"case {index + 1} of match {machine.source.text(node.subject)}"
+    text = f"case {index + 1} of match {machine.text(node.subject)}"
     serial = scope.serial
     return fork(machine, [Test(text, True, serial)], [Test(text, False, serial)], body, other)
 

@@ -8,7 +8,7 @@ undo and merge what the two sides of an undecided branch do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vramlint.readers.python.conditions import Tests
 from vramlint.text import Place
@@ -87,8 +87,7 @@ class Mapping:
         return bool(self.state.get(OPEN))
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """A keyword argument at a call."""
 
     name: str
@@ -142,8 +141,7 @@ class FieldSpec:
     factory: Object | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """A field of a dataclass of the file."""
 
     name: str

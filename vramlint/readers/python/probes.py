@@ -47,8 +47,9 @@ def call_probe(machine: Machine, callee: str, arguments: Arguments, site: Site) 
         if major is None:
             return site.unknown("compute capability of the GPU")
         return Sequence.of((Scalar(major, None, "environment"), Scalar(minor, None, "environment")), None)
-    question = _SAME_QUESTION.get(callee, f"{callee}()")
-    if question in machine.known:
+    own = f"{callee}()"
+    question = own if own in machine.known else _SAME_QUESTION.get(callee, own)
+    if machine.known.get(question) is not None:
         return _environment(machine.known[question], question)
     if question in _ASSUMED:
         return Scalar(_ASSUMED[question], None, "environment")
@@ -62,7 +63,7 @@ def _environment(value: Plain, question: str) -> Scalar:
 
 
 def environment_variable(machine: Machine, name: Object, default: Object | None, site: Site) -> Object:
-    """`os.environ[...]`, `os.environ.get(...)`, `os.getenv(...)`."""
+    """`os.environ.get(...)`, `os.getenv(...)`; and `os.environ[...]`, where an unset variable raises."""
     if not isinstance(name, Scalar):
         return site.unknown("environment variable")
     key = f'os.environ["{name.value}"]'
@@ -88,11 +89,12 @@ def attribute_probe(machine: Machine, qualified: str, place: Place) -> Object:
 def library_default(machine: Machine, callee: str, name: str, place: Place) -> Object | None:
     """What `known` says about a parameter that a library call leaves to its default.
 
-    Keys are `transformers.TrainingArguments.fp16`; a config of TRL falls back to the TrainingArguments it extends.
+    Keys are `transformers.TrainingArguments.fp16`, `trl.SFTConfig.bf16`. A config of TRL doesn't fall back to the
+    TrainingArguments that it extends, because TRL has defaults of its own for inherited fields.
     """
     owners = [callee]
     last = callee.rpartition(".")[2]
-    if last.endswith("TrainingArguments") or (callee.startswith("trl.") and last.endswith("Config")):
+    if last.endswith("TrainingArguments"):
         owners += _ARGUMENT_BASES
     for owner in owners:
         key = f"{owner}.{name}"

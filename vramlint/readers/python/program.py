@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import libcst as cst
 
@@ -27,8 +27,18 @@ from vramlint.readers.python.statements import execute
 from vramlint.text import Document
 from vramlint.values import Call, Entry, Name, Plain, Problem, Program
 
+Modules = Callable[[str], Document | None]
+"""From a module as imported (`fastchat.train.train`, `.arguments`) to the project's file, None where it has none."""
 
-def read_program(document: Document, known: Mapping[str, Plain]) -> tuple[Program | None, tuple[Problem, ...]]:
+
+def no_modules(_: str) -> Document | None:
+    """For scripts that stand alone."""
+    return None
+
+
+def read_program(
+    document: Document, known: Mapping[str, Plain], modules: Modules = no_modules
+) -> tuple[Program | None, tuple[Problem, ...]]:
     """What a Python file does, worked out without running it.
 
     Args:
@@ -37,6 +47,7 @@ def read_program(document: Document, known: Mapping[str, Plain]) -> tuple[Progra
             `torch.cuda.is_bf16_supported()`, `torch.cuda.get_device_capability()[0]` and `[1]`,
             `torch.cuda.device_count()`, `os.environ["WORLD_SIZE"]` (None: not set), and library defaults as
             `transformers.TrainingArguments.fp16`. What is absent is undecided.
+        modules: files of the project that the script may import classes of settings from.
 
     Returns:
         The program, or None and the problem that prevented reading it. Never raises on any text.
@@ -44,7 +55,7 @@ def read_program(document: Document, known: Mapping[str, Plain]) -> tuple[Progra
     source, problem = parse(document)
     if source is None:
         return None, (problem,) if problem else ()
-    machine = Machine(source, known, evaluate, execute, invoke)
+    machine = Machine(source, known, evaluate, execute, invoke, modules)
     module = machine.new_scope(None, "module")
     with machine.under():
         machine.execute(source.module.body, module)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import accumulate
 
 import libcst as cst
@@ -16,6 +16,9 @@ from vramlint.values import Problem
 
 _GUARDED_LENGTH = 2000
 """Characters below which no nesting is deep enough to exhaust LibCST's stack (1000 parentheses are still fine)."""
+
+_DEEPEST = 1000
+"""Levels of CPython's syntax tree that are read where CPython itself sets no bound."""
 
 _TOO_DEEP = "expressions are nested too deep to be read"
 
@@ -29,17 +32,31 @@ class _Recorder(CodegenState):
 
     spans: dict[cst.CSTNode, tuple[int, int]]
 
-    @contextmanager
-    def record_syntactic_position(
+    def record_syntactic_position(  # type: ignore[override]  # a context manager, if no generator's
         self,
         node: cst.CSTNode,
         *,
         start_node: cst.CSTNode | None = None,
         end_node: cst.CSTNode | None = None,
-    ) -> Iterator[None]:
-        start = len(self.tokens)
-        yield
-        self.spans[node] = start, len(self.tokens)
+    ) -> _Stretch:
+        return _Stretch(self, node)
+
+
+class _Stretch(AbstractContextManager[None]):
+    """The tokens that are written inside the `with`. As a generator it would take twice as long."""
+
+    __slots__ = ("_node", "_recorder", "_start")
+
+    def __init__(self, recorder: _Recorder, node: cst.CSTNode) -> None:
+        self._recorder = recorder
+        self._node = node
+        self._start = 0
+
+    def __enter__(self) -> None:
+        self._start = len(self._recorder.tokens)
+
+    def __exit__(self, *raised: object) -> None:
+        self._recorder.spans[self._node] = self._start, len(self._recorder.tokens)
 
 
 class Source:
@@ -55,6 +72,10 @@ class Source:
         first = 1 if document.text.startswith("\ufeff") else 0
         self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
         self._spans = recorder.spans
+
+    def holds(self, node: cst.CSTNode) -> bool:
+        """Whether the expression is part of this document."""
+        return node in self._spans
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
@@ -80,6 +101,8 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         return Source(document, cst.parse_module(text)), None
     except cst.ParserSyntaxError as error:
         return None, _syntax_problem(document, text, error)
+    except cst.CSTValidationError as error:  # an identifier of a newer Unicode than this Python's
+        return None, _invalid(document, text, str(error))
     except RecursionError:
         return None, _problem(document, "too-large", _TOO_DEEP, 1, 1)
     except UnicodeEncodeError as error:
@@ -97,14 +120,24 @@ def _fault_for_cpython(text: str) -> SyntaxError | _TooDeep | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
         try:
-            ast.parse(text)
+            tree = ast.parse(text)
         except (RecursionError, MemoryError):
             return _TooDeep()
         except SyntaxError as error:
             return _TooDeep() if "too many nested" in error.msg else error
         except ValueError:  # null bytes, which LibCST reports
             return None
-    return None
+    # Before 3.11 `ast.parse` doesn't mind how deep a tree gets, on which LibCST spends quadratic time.
+    return _TooDeep() if sys.version_info < (3, 11) and _deeper_than(tree, _DEEPEST) else None
+
+
+def _deeper_than(tree: ast.AST, bound: int) -> bool:
+    level: list[ast.AST] = [tree]
+    for _ in range(bound):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 def _syntax_problem(document: Document, text: str, error: cst.ParserSyntaxError) -> Problem:
@@ -114,6 +147,14 @@ def _syntax_problem(document: Document, text: str, error: cst.ParserSyntaxError)
         return _problem(document, "syntax-error", fault.msg, fault.lineno, fault.offset or 1)
     message = str(error.message).strip().partition("\n")[0].removeprefix("parser error: ")
     return _problem(document, "syntax-error", message or "invalid syntax", error.raw_line, error.raw_column + 1)
+
+
+def _invalid(document: Document, text: str, message: str) -> Problem:
+    """A tree that LibCST refuses after parsing, which has no place."""
+    fault = _fault_for_cpython(text)
+    if isinstance(fault, SyntaxError) and fault.lineno is not None:
+        return _problem(document, "syntax-error", fault.msg, fault.lineno, fault.offset or 1)
+    return _problem(document, "syntax-error", message, 1, 1)
 
 
 def _problem(document: Document, kind: str, message: str, line: int, column: int) -> Problem:

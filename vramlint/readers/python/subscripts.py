@@ -32,7 +32,9 @@ def subscript(machine: Machine, item: Object, node: cst.Subscript, scope: Scope)
     key = _key(machine, node, scope)
     if isinstance(item, Name):
         site = Site(item, Arguments(), node, scope, place)
-        return environment_variable(machine, key or Unknown("variable"), None, site)
+        variable = environment_variable(machine, key or Unknown("variable"), None, site)
+        unset = isinstance(variable, Scalar) and variable.value is None
+        return site.unknown(f"environment variable {key.value}") if unset and isinstance(key, Scalar) else variable
     if key is None:
         return each(lambda one: _sliced(machine, one, node, scope, place), item)
     return each(lambda one, other: _element(one, other, place), narrow(item, machine.path), key)
@@ -96,6 +98,9 @@ def assign_element(machine: Machine, item: Object, node: cst.Subscript, value: O
             _assign_index(machine, option, key, value)
         elif isinstance(option, LibraryObject) and isinstance(key, Scalar):
             machine.bind(option, f"[{key.value}]", value, machine.place(node))
+        elif isinstance(option, Name) and option.qualified == "os.environ" and isinstance(key, Scalar):
+            # the call that Python makes of it: what a script sets for its launcher is worth knowing
+            machine.emit(LibraryObject("os.environ.__setitem__", (key, value), (), machine.place(node)))
 
 
 def _possible(item: Object) -> tuple[Object, ...]:

@@ -68,7 +68,7 @@ def _decide_operation(machine: Machine, node: cst.BooleanOperation, scope: Scope
     left, _ = decide(machine, node.left, scope)
     if left is settles:
         return settles
-    with machine.under(Test(machine.source.text(node.left), not settles, scope.serial, silent=True)):
+    with machine.under(Test(machine.text(node.left), not settles, scope.serial, silent=True)):
         right, _ = decide(machine, node.right, scope)
     if right is settles:
         # the other side can only agree or be skipped; a side that raises at run time settles nothing
@@ -80,7 +80,7 @@ def _decide_operation(machine: Machine, node: cst.BooleanOperation, scope: Scope
 
 def assumed(machine: Machine, node: cst.BaseExpression, scope: Scope) -> bool | None:
     """How the undecided conditions around this point assume the text of `node`."""
-    text = machine.source.text(node)
+    text = machine.text(node)
     for test in reversed(machine.path):
         if test.text == text and test.scope == scope.serial:
             return test.holds
@@ -95,18 +95,16 @@ def tests_for(
     Besides the condition's own text these are the tests behind it, where the condition is a choice of which
     only one option is true (or false): `ddp = world_size != 1` … `if ddp:`.
     """
-    text = machine.source.text(node)
+    text = machine.text(node)
     yes, no = [Test(text, True, scope.serial)], [Test(text, False, scope.serial)]
     while isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Not):
         node = node.expression
-        inner = machine.source.text(node)
+        inner = machine.text(node)
         holds = not yes[-1].holds
         yes, no = [Test(inner, holds, scope.serial)], [Test(inner, not holds, scope.serial)]
     for side, wanted in ((yes, True), (no, False)):
         if isinstance(node, cst.BooleanOperation) and isinstance(node.operator, cst.And) is wanted:
-            side += [
-                Test(machine.source.text(part), wanted, scope.serial, silent=True) for part in (node.left, node.right)
-            ]
+            side += [Test(machine.text(part), wanted, scope.serial, silent=True) for part in (node.left, node.right)]
         if isinstance(item, Choice):
             fitting = [tests for option, tests in item.options if truth(option) is not (not wanted)]
             if len(fitting) == 1:
