@@ -29,6 +29,8 @@ def bounded(job: Job, why: str) -> Estimate:
     if training and not sharding.consumes_gradients:
         amounts.append(Amount("gradients", count * width))
     amounts += [_amount(tensors) for tensors in sharding.gradients]
+    if job.objective.reference_model:
+        amounts.append(Amount("reference model", count * width))
     merged: dict[str, int] = {}
     for amount in amounts:
         merged[amount.name] = merged.get(amount.name, 0) + amount.bytes

@@ -39,8 +39,10 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     captured: Gradients = []
     with tape.grad_mode(enabled=True):
         tape.capture(detached, captured)
+        outer, tape.leaf = tape.leaf, detached
         with tape.autocasting(autocast):
             output = layer(detached)
+        tape.leaf = outer
         (gradient,) = gradients
         if gradient is not None:
             Engine(tape).run(output, gradient)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vramlint.job import Job
 from vramlint.memory import checkpoint
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -15,6 +15,8 @@ GQA_IN_SDPA = (4, 48)
 """Since then transformers lets sdpa share key/value heads instead of copying them (integrations/sdpa_attention.py)."""
 FLASH_CAPABILITY = (8, 0)
 """The flash kernels of torch need this compute capability (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
+ENCODER_MASKS_FROM = (5, 0)
+"""Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
 PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 """Between these versions of transformers a forward without attention_mask and without cache looks for packed sequences
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
@@ -52,11 +54,11 @@ class Regime:
             inputs_require_grad=job.adapter is not None and job.checkpointing.mode != "none",
         )
 
-    def mask(self, tape: Tape, like: Tensor, window: int | None) -> Tensor | None:
+    def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
         """The causal mask [B, 1, S, S] of a decoder, None where the kernel's own causality will do.
 
         `like` is the embedding's output [B, S, H]. A sliding window forces a mask once the sequence
-        reaches it (transformers 5.23 masking_utils.py).
+        reaches it (transformers 5.23 masking_utils.py); `always` builds one for sdpa whatever the case.
         """
         batch, length = like.shape[0], like.shape[1]
         shape = (batch, 1, length, length)
@@ -66,23 +68,64 @@ class Regime:
             return None
         packed = not self.attention_mask and PACKED_MASK_FROM <= self.transformers < PACKED_MASK_UNTIL
         windowed = window is not None and length >= window
-        if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed:
+        if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed or always:
             return tape.empty(shape, "bool", "attention mask")
         return None
 
-    def attend(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
-        """Attention of [B, heads, S, d] queries over keys and values, merged to [B, S, heads·d]."""
+    def bidirectional_mask(self, tape: Tape, like: Tensor, *, queries: int | None = None) -> Tensor | None:
+        """The padding mask over the keys `like` [B, S, H] for `queries` positions (None: S).
+
+        All-ones masks are dropped.
+        """
+        batch, length = like.shape[0], like.shape[1]
+        shape = (batch, 1, queries or length, length)
+        padded = self.padding and self.attention_mask
+        if self.transformers < ENCODER_MASKS_FROM:
+            if self.implementation == "eager":
+                return tape.empty((batch, 1, 1, length), like.dtype, "attention mask")
+            return tape.empty(shape, like.dtype, "attention mask") if padded else None
+        if not padded or self.implementation not in ("eager", "sdpa"):
+            return None
+        return tape.empty(shape, "bool" if self.implementation == "sdpa" else like.dtype, "attention mask")
+
+    def decoder_mask(self, tape: Tape, like: Tensor, *, finds_packing: bool = False) -> Tensor | None:
+        """The causal mask over shifted labels `like` [B, T, H], which come without an attention_mask.
+
+        `finds_packing`: the model passes its positions on, so some versions look for packed sequences in them.
+        """
+        attention_mask = not finds_packing
+        return replace(self, padding=False, attention_mask=attention_mask).mask(tape, like, None)
+
+    def attend(
+        self,
+        tape: Tape,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        dropout: float = 0.0,
+        *,
+        softcap: bool = False,
+        shares_heads: bool = False,
+        widens: bool = True,
+    ) -> Tensor:
+        """Attention of [B, heads, S, d] queries over keys and values, merged to [B, S, heads·d].
+
+        `softcap` says whether the scores are capped, which sdpa leaves out and flash attention does inside;
+        `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not;
+        `widens` that eager attention takes its softmax in float32.
+        """
         if self.use_cache:
             k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
         if self.implementation == "eager":
-            out = attention.eager(tape, q, k, v, mask, dropout)
+            out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens)
         else:
-            shared = mask is None and q.shape[3] <= attention.FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
-            if not shared and self.implementation == "sdpa":
+            shared = mask is None and q.shape[3] <= sdpa.FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
+            if not shared and not shares_heads and self.implementation == "sdpa":
                 repeats = q.shape[1] // k.shape[1]
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             flash = self.flash_kernels or self.implementation != "sdpa"
-            out = attention.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
         return attention.merge_heads(tape, out)
 
     def _cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
@@ -93,8 +136,15 @@ class Regime:
 
     def layer(self, tape: Tape, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
         """Run one layer, checkpointed if the run checkpoints its layers."""
+
+        def scoped(x: Tensor) -> Tensor:
+            try:
+                return forward(x)
+            finally:
+                tape.held.clear()
+
         if self.checkpointing == "nonreentrant" and tape.grad_enabled:
-            return checkpoint.nonreentrant(tape, forward, hidden)
+            return checkpoint.nonreentrant(tape, scoped, hidden)
         if self.checkpointing == "reentrant" and tape.grad_enabled:
-            return checkpoint.reentrant(tape, forward, hidden)
-        return forward(hidden)
+            return checkpoint.reentrant(tape, scoped, hidden)
+        return scoped(hidden)

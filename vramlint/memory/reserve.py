@@ -8,8 +8,8 @@ layers once there are a few, so two shallow versions of the run are played and t
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from vramlint.memory.allocator import CachingAllocator, Piece
 from vramlint.memory.recorder import Block, Recorder
@@ -19,8 +19,7 @@ DEPTHS = (8, 16)
 """Repetitions of a layer block that are played; more are extrapolated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Playback:
+class Playback(NamedTuple):
     """What is played: (bytes, count) of tensors that stay, and the log of a step."""
 
     weights: Sequence[tuple[int, int]]
@@ -66,44 +65,54 @@ def _play(playback: Playback, depth: int, repeats: int) -> int:
                 allocator.allocate(nbytes)
 
     persist(playback.weights)
-    live: defaultdict[int, deque[Piece]] = defaultdict(deque)
+    live: list[deque[Piece]] = [deque() for _ in playback.sizes]
+    tracks = [_track(block, playback.sizes, live, scaled) for block in playback.blocks]
     for step in range(2):
-        for block in playback.blocks:
-            for _ in range(scaled(block.repeat)):
-                _replay(allocator, live, block, playback, scaled)
+        for track in tracks:
+            for _ in range(track.repeat):
+                _replay(allocator, track)
         if step == 0:
             persist(playback.states)
     return allocator.reserved
 
 
-def _replay(
-    allocator: CachingAllocator,
-    live: defaultdict[int, deque[Piece]],
-    block: Block,
-    playback: Playback,
-    scaled: Callable[[int], int],
-) -> None:
-    sizes = playback.sizes
+class _Track(NamedTuple):
+    """A block as it is played."""
+
+    repeat: int
+    events: Sequence[tuple[int, int, deque[Piece]]]
+    """(count, bytes, the living tensors of that index)."""
+    results: Mapping[int, Sequence[deque[Piece]]]
+    """The living tensors of the indices that the block allocates, in its order, by bytes."""
+
+
+def _track(block: Block, sizes: Sequence[int], live: Sequence[deque[Piece]], scaled: Callable[[int], int]) -> _Track:
+    events: list[tuple[int, int, deque[Piece]]] = []
+    results: defaultdict[int, list[deque[Piece]]] = defaultdict(list)
     for index, count in block.events:
         if count > 0:
-            pieces = live[index]
-            for _ in range(scaled(count)):
-                pieces.append(allocator.allocate(sizes[index]))
+            results[sizes[index]].append(live[index])
+        events.append((scaled(count) if count > 0 else -scaled(-count), sizes[index], live[index]))
+    return _Track(scaled(block.repeat), events, results)
+
+
+def _replay(allocator: CachingAllocator, track: _Track) -> None:
+    allocate, release = allocator.allocate, allocator.release
+    for count, nbytes, pieces in track.events:
+        if count > 0:
+            for _ in range(count):
+                pieces.append(allocate(nbytes))
         else:
-            for _ in range(scaled(-count)):
-                pieces = live[index]
-                piece = pieces.pop() if pieces else _handed_on(live, block, sizes, index)
+            for _ in range(-count):
+                piece = pieces.pop() if pieces else _handed_on(track, nbytes)
                 if piece is not None:
-                    allocator.release(piece)
+                    release(piece)
 
 
-def _handed_on(live: defaultdict[int, deque[Piece]], block: Block, sizes: Sequence[int], index: int) -> Piece | None:
-    """The tensor that plays the role of `index` in a later repetition of `block`.
+def _handed_on(track: _Track, nbytes: int) -> Piece | None:
+    """The tensor of a later repetition of the block that plays the role of one of the first.
 
     What a repeated layer frees of its predecessor (its input, its incoming gradient) is known by the index that
     the first predecessor gave it; the later ones' are the block's own results of that size.
     """
-    for other, count in block.events:
-        if count > 0 and sizes[other] == sizes[index] and live[other]:
-            return live[other].popleft()
-    return None
+    return next((pieces.popleft() for pieces in track.results.get(nbytes, ()) if pieces), None)

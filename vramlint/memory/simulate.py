@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import Job
 from vramlint.memory import optimizers
-from vramlint.memory.architectures import FAMILIES
+from vramlint.memory.architectures import OTHER_TASKS, find_family
+from vramlint.memory.architectures.causal_lm import FUSED_LOSSES
 from vramlint.memory.bound import bounded
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
 from vramlint.memory.recorder import Recorder, rounded
@@ -16,11 +17,12 @@ from vramlint.memory.sharding import Sharding, Tensors, sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
-from vramlint.memory.weights import Builder
+from vramlint.memory.weights import Builder, NotFollowedError
 
 PHASES = ("forward", "backward", "optimizer")
 """The phases of a step whose peaks are reported."""
 SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8"})
+SIMULATED_LOSSES = frozenset({"causal-lm", *FUSED_LOSSES})
 GIB = 1 << 30
 LARGEST = 12
 """How many of the largest tensors at the peak an estimate names."""
@@ -33,9 +35,11 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
     parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
     reserved figures are then the allocated ones.
     """
-    family = FAMILIES.get(job.model.model_type)
-    if family is None or job.objective.kind != "training" or job.model.task != "causal-lm":
+    family = find_family(job.model.model_type, job.model.task)
+    if family is None or job.objective.kind != "training":
         return bounded(job, _why(job))
+    if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
+        return bounded(job, f"training by {job.objective.loss} is not simulated")
     if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
         return bounded(job, f"the {job.quantization.kind} quantization is not simulated")
     if optimizers.rule_for(job.optimizer) is None:
@@ -43,9 +47,12 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
     builder = Builder(job, family.default_targets.get(job.model.model_type, ()))
     try:
         network = family(builder, {"model_type": job.model.model_type, **job.model.config})
+    except NotFollowedError as error:
+        return bounded(job, f"{error} is not simulated")
     except (KeyError, ValueError, ZeroDivisionError) as error:
         return bounded(job, f"config.json gives no usable {error}")
-    network.embedding.embedding = True
+    if network.embedding is not None:
+        network.embedding.embedding = True
     inventory = builder.inventory
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()
@@ -57,7 +64,7 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
 def _why(job: Job) -> str:
     if job.objective.kind != "training":
         return "only training steps are simulated"
-    if job.model.model_type in FAMILIES:
+    if any(find_family(job.model.model_type, task) is not None for task in ("causal-lm", *OTHER_TASKS)):
         return f"the task {job.model.task} is not simulated"
     return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
 

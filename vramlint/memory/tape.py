@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vramlint.memory.frame import Frame
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.repetition import traced
+from vramlint.memory.repetition import SINGLE_LAYERS, traced
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
@@ -45,9 +45,13 @@ class Tape:
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self._gathered: Storage | None = None
-        self._casts: dict[Parameter, Kept] = {}
+        self._casts: dict[Tensor, Kept] = {}
+        self.leaf: Tensor | None = None
+        """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
         self.cache: list[Kept] = []
         """Keys and values that the model's outputs refer to."""
+        self.held: list[Tensor] = []
+        """Tensors that a layer's forward names but no longer uses; they live until it returns."""
         self._recomputing: Frame | None = None
         self._sequence = 0
 
@@ -86,27 +90,29 @@ class Tape:
         backward: Backward,
         *,
         save: Sequence[Tensor] = (),
+        results: Sequence[Tensor] = (),
         save_output: bool = False,
         context: object = None,
         component: str | None = None,
     ) -> Tensor:
         """Run one operator: allocate its output; when a gradient will be needed, save `save`.
 
-        Inputs are saved before the operator runs and the output after it, as VariableType does, which
-        decides where the recomputation of a checkpointed layer stops.
+        Inputs are saved before the operator runs, its further `results` and the output after it, as VariableType
+        does, which decides where the recomputation of a checkpointed layer stops.
         """
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
-        node = self._record(inputs, backward, save, save_output, context) if needed else None
+        later = len(results) + save_output
+        node = self._record(inputs, backward, save, later, context) if needed else None
         output = self.empty(shape, dtype, operator, component)
         output.requires_grad = needed
         if needed:
             output.node = node
-            if save_output:
-                self._save_output(node, output)
+            if later:
+                self._save_results(node, (*results, _detached(output)) if save_output else results)
         return output
 
     def _record(
-        self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], save_output: bool, context: object
+        self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], later: int, context: object
     ) -> Node | None:
         if self._recomputing is not None:
             if save:
@@ -117,19 +123,28 @@ class Tape:
         if self.frame is None:
             node.saved = tuple(save)
         else:
-            node.frame, node.start, node.count = self.frame, self.frame.count, len(save) + save_output
+            node.frame, node.start, node.count = self.frame, self.frame.count, len(save) + later
             self.frame.count += node.count
         return node
 
-    def _save_output(self, node: Node | None, output: Tensor) -> None:
+    def _save_results(self, node: Node | None, results: Sequence[Tensor]) -> None:
         if self._recomputing is not None:
-            self._recomputing.keep((output,))
+            self._recomputing.keep(results)
         elif node is not None and node.frame is None:
-            node.saved = (*node.saved, _detached(output))
+            node.saved = (*node.saved, *results)
+
+    @property
+    def replays(self) -> bool:
+        """Whether a checkpointed layer runs again for what it saves."""
+        return self._recomputing is not None
 
     def view_node(self, inputs: Sequence[Tensor], backward: Backward) -> Node | None:
         """A node for an operator that allocates and saves nothing; None where no graph is kept."""
         return None if self._recomputing is not None else self.node(inputs, backward)
+
+    def in_place(self, saved: Sequence[Tensor], inputs: Sequence[Tensor], backward: Backward) -> Node | None:
+        """A node for an operator that writes into its first input and saves `saved`."""
+        return self._record(inputs, backward, saved, 0, None)
 
     def capture(self, leaf: Tensor, gradients: Gradients) -> None:
         """Make `leaf` require a gradient that ends up in `gradients`."""
@@ -190,7 +205,8 @@ class Tape:
         dtype = self.autocast
         if dtype is None or tensor.dtype == dtype or tensor.dtype not in ("float32", "bfloat16", "float16"):
             return tensor
-        if not (isinstance(tensor, Parameter) and tensor.requires_grad and tensor.dtype == "float32"):
+        leaf = isinstance(tensor, Parameter) or tensor is self.leaf
+        if not (leaf and tensor.requires_grad and tensor.dtype == "float32"):
             return self.to(tensor, dtype)
         cached = self._casts.get(tensor)
         if cached is None:
@@ -245,11 +261,14 @@ class Tape:
         self.unit = unit
         self.recorder.repeat(self._unit_repeats[unit])
 
-    def repeat(self, count: int, layer: Callable[[Tensor, int], Tensor], hidden: Tensor) -> Tensor:
-        """Apply `count` layers of the same kind; `layer(x, position)` runs the traced layer of that position."""
+    def repeat(self, count: int, layer: Callable[[Tensor, int], Tensor], hidden: Tensor, *, stack: int = 0) -> Tensor:
+        """Apply `count` layers of the same kind; `layer(x, position)` runs the traced layer of that position.
+
+        `stack` tells a decoder's layers from its encoder's.
+        """
         for position, times in enumerate(traced(count)):
             self._unit_repeats.append(times)
-            self._unit_positions.append(position)
+            self._unit_positions.append(stack * SINGLE_LAYERS + position)
             self.enter_unit(len(self._unit_repeats) - 1)
             hidden = layer(hidden, position)
         self.enter_unit(0)

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
-from vramlint.memory.repetition import traced
+from vramlint.memory.repetition import SINGLE_LAYERS, traced
 from vramlint.memory.sharding import engine_precision
 from vramlint.memory.tensor import Parameter, Shape
 
 NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
+TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
+"""Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
 NF4_CODE_BYTES = 64
 NF4_OFFSET_BYTES = 4
 NESTED_MAP_BYTES = 1024
 """The 256-entry float32 map of the second level, one for the whole model."""
+
+
+class NotFollowedError(ValueError):
+    """The architecture is known, but not this variant of it; the message names the variant."""
 
 
 @dataclass(slots=True)
@@ -39,7 +45,7 @@ class Builder:
     """Makes parameters for one job."""
 
     def __init__(self, job: Job, default_targets: tuple[str, ...]) -> None:
-        self.adapter: Adapter | None = job.adapter
+        self.adapter: Adapter | None = _with_head(job.adapter, job.model.task)
         self.quantization: Quantization | None = job.quantization
         self.inventory = Inventory()
         self.default_targets = default_targets
@@ -47,6 +53,8 @@ class Builder:
         """How many layers the parameters made now stand for."""
         self._layer: int | None = None
         self.transformers = job.libraries.transformers
+        self.checkpointed = job.checkpointing.mode != "none"
+        self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
@@ -66,14 +74,39 @@ class Builder:
         copy = Parameter(f"{name} (modules_to_save)", shape, dtype, trainable=True, multiplicity=self.multiplicity)
         return self._add(copy, decay)
 
+    def fused_experts(self, name: str, shape: Shape, modules: Sequence[str]) -> Parameter:
+        """A weight [experts, out, in] that was `modules` before transformers fused them.
+
+        Raises:
+            NotFollowedError: an adapter sits on it (peft 0.21 tuners/lora/layer.py, ParamWrapper).
+        """
+        parent = name.rpartition(".")[0]
+        if self.adapter is not None and any(
+            _targets(self.adapter, self.default_targets, module, head=False)
+            for module in (name, *[f"{parent}.0.{module}" for module in modules])
+        ):
+            raise NotFollowedError("an adapter on fused experts")
+        return self.parameter(name, shape)
+
     def norm(self, name: str, size: int) -> Parameter:
         """A normalisation weight or bias."""
         return self.parameter(name, (size,), decay=False)
 
-    def linear(self, name: str, n_in: int, n_out: int, *, bias: bool = False, head: bool = False) -> Weights:
-        """A linear layer. The output head is neither quantized nor reached by `all-linear`."""
+    def linear(
+        self,
+        name: str,
+        n_in: int,
+        n_out: int,
+        *,
+        bias: bool = False,
+        head: bool = False,
+        tied_to: Parameter | None = None,
+    ) -> Weights:
+        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
         quantized = self.quantization is not None and not head
-        if quantized:
+        if tied_to is not None:
+            weight = tied_to
+        elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
         else:
             weight = self.parameter(f"{name}.weight", (n_out, n_in))
@@ -89,13 +122,13 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
-    def layers(self, count: int) -> Iterator[int]:
+    def layers(self, count: int, *, stack: int = 0) -> Iterator[int]:
         """The positions of the traced layers among `count` of one kind, as in Tape.repeat.
 
         What is built inside the loop belongs to the layer of that position.
         """
         for position, times in enumerate(traced(count)):
-            self._layer, self.multiplicity = position, times
+            self._layer, self.multiplicity = stack * SINGLE_LAYERS + position, times
             yield position
         self._layer, self.multiplicity = None, 1
 
@@ -134,10 +167,16 @@ class Builder:
         return LowRank(pair[0], pair[1], adapter.dropout)
 
 
+def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:
+    """The adapter with the new head of the task among the modules that train as a whole."""
+    heads = TASK_HEADS.get(task, ())
+    return replace(adapter, modules_to_save=(*adapter.modules_to_save, *heads)) if adapter and heads else adapter
+
+
 def _saved(adapter: Adapter, name: str) -> bool:
     """Whether the parameter `name` is in a module that PEFT trains as a whole copy beside the frozen original."""
-    module = name.rpartition(".")[0]
-    return any(module == wanted or module.endswith(f".{wanted}") for wanted in adapter.modules_to_save)
+    path = f".{name.rpartition('.')[0]}."
+    return any(f".{wanted}." in path for wanted in adapter.modules_to_save)
 
 
 def _targets(adapter: Adapter, defaults: Sequence[str], name: str, *, head: bool) -> bool:

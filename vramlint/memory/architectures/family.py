@@ -31,6 +31,8 @@ class Network(ABC):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]]
     """LoRA targets by `model_type` when none are given (peft 0.21 utils/constants.py)."""
+    embedding: Parameter | None = None
+    """The token embedding."""
 
     @abstractmethod
     def __init__(self, build: Builder, config: Config) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config
-from vramlint.memory.architectures.llama import Layer, Llama
+from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.norm import rms_norm_unit_offset
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -31,8 +30,3 @@ class Gemma(Llama):
     def normalise(self, tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
         """GemmaRMSNorm."""
         return rms_norm_unit_offset(tape, x, weight)
-
-    def feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
-        """GemmaMLP."""
-        gated = e.mul(tape, e.unary(tape, "gelu", linear(tape, x, w.gate)), linear(tape, x, w.up))
-        return linear(tape, gated, w.down)

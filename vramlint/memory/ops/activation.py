@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
+from vramlint.memory.tensor import Gradients, Node, Tensor
 
 OF_RESULT = frozenset({"relu", "tanh", "sigmoid"})
 """Their derivative is a function of the result, which is what autograd keeps."""

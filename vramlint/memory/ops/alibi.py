@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.autograd import Gradients, Node
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
+from vramlint.memory.tensor import Gradients, Node, Tensor
 
 
 def baddbmm(tape: Tape, bias: Tensor, q: Tensor, k: Tensor) -> Tensor:

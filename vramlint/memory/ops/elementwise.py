@@ -103,7 +103,7 @@ def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
     if probability <= 0:
         return x
     mask = tape.empty(x.shape, "bool", "dropout mask")
-    return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, save=(mask,))
+    return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, results=(mask,))
 
 
 def clone(tape: Tape, x: Tensor) -> Tensor:
@@ -136,6 +136,23 @@ def concatenate_last(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     out = tape.apply("cat", (a, b), shape, promoted(a, b), _cat_backward)
     out.heads_first = True
     return out
+
+
+def concatenate(tape: Tape, parts: Sequence[Tensor], shape: Shape) -> Tensor:
+    """`torch.cat` along a dimension, expanded parts among them; the widest dtype. Backward: views of the gradient."""
+    dtype = max((part.dtype for part in parts), key=DTYPE_BYTES.__getitem__)
+    return tape.apply("cat", parts, shape, dtype, _parts_backward)
+
+
+def viewed(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """All of `x` as a view of another shape. Backward: a view of the gradient."""
+    return _view(tape, x, shape, _transposed_backward)
+
+
+def transposed(tape: Tape, x: Tensor) -> Tensor:
+    """A view of [B, a, b] as [B, b, a]."""
+    batch, first, second = x.shape
+    return _view(tape, x, (batch, second, first), _transposed_backward)
 
 
 def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
@@ -236,6 +253,21 @@ def _cat_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
         if part is not None:
             part.heads_first = True
     return parts
+
+
+def _parts_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """Views of the gradient; one of another dtype is cast, one of an expanded part is summed, by the engine."""
+    (gradient,) = gradients
+    if gradient is None:
+        return [None] * len(node.edges)
+    batch = gradient.shape[0]
+    return [None if edge is None else gradient.as_shape((batch, *edge[2][1:])) for edge in node.edges]
+
+
+def _transposed_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
 
 
 def _split_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

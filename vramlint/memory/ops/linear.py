@@ -36,6 +36,8 @@ class Weights:
     adapter: LowRank | None = None
     quantized_compute_dtype: str | None = None
     """dtype of the dequantized product when the weight is quantized."""
+    plain: bool = False
+    """Written as `x @ weight.T + bias`: autocast does not cache the cast of a view."""
 
     @property
     def out_features(self) -> int:
@@ -74,6 +76,9 @@ def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
 
 
 def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+    if weights.quantized_compute_dtype is None and weights.plain:
+        out = _plain(tape, x, weights.weight)
+        return out if weights.bias is None else e.add(tape, out, weights.bias)
     if weights.quantized_compute_dtype is None:
         return matmul_weight(tape, x, weights.weight, weights.bias)
     return _quantized(tape, x, weights, weights.quantized_compute_dtype)
@@ -92,6 +97,15 @@ def matmul_weight(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter | No
         save.append(matrix)
     inputs = (x, matrix) if offset is None else (x, matrix, offset)
     return tape.apply("linear", inputs, (*x.shape[:-1], weight.shape[0]), x.dtype, _linear_backward, save=save)
+
+
+def _plain(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+    """`x @ weight.T`."""
+    matrix = weight if tape.autocast is None else tape.to(weight, tape.autocast)
+    x = tape.lower(x)
+    save = [tensor for tensor, other in ((x, matrix), (matrix, x)) if other.requires_grad]
+    shape = (*x.shape[:-1], weight.shape[0])
+    return tape.apply("linear", (x, matrix), shape, x.dtype, _linear_backward, save=save)
 
 
 def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

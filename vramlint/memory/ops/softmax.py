@@ -12,14 +12,11 @@ def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     """`softmax(x, dim=-1)`, or with `dtype=torch.float32`.
 
     A bfloat16 input is first copied to float32; a float16 one is converted inside the kernel
-    (torch 2.13 aten/src/ATen/native/SoftMax.cpp).
+    (torch 2.13 aten/src/ATen/native/SoftMax.cpp). Autocast asks for float32 in the same way.
     """
-    if not in_float32:
-        x = tape.upper(x)
-    elif x.dtype == "float16":
+    if in_float32 or tape.autocast is not None:
+        x = x if x.dtype == "float16" else tape.to(x, "float32")
         return tape.apply("softmax", (x,), x.shape, "float32", _softmax_backward, save_output=True)
-    else:
-        x = tape.to(x, "float32")
     return tape.apply("softmax", (x,), x.shape, x.dtype, _softmax_backward, save_output=True)
 
 
@@ -35,9 +32,9 @@ def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[
 def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """`F.cross_entropy(logits [T, V], labels [T])`: log_softmax keeps its result, nll_loss the labels.
 
-    Backward holds the log-probabilities and two gradients of that size at once.
+    Backward holds the log-probabilities and two gradients of that size at once. Under autocast only nll_loss is
+    float32: 16-bit log-probabilities are kept besides their copy.
     """
-    logits = tape.upper(logits)
     component = "logits and loss"
     log_probabilities = tape.apply(
         "log_softmax",
@@ -48,10 +45,10 @@ def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
         save_output=True,
         component=component,
     )
-    total = tape.empty((1,), logits.dtype, "nll_loss total_weight")
-    return tape.apply(
-        "nll_loss", (log_probabilities,), (1,), logits.dtype, _nll_backward, save=(log_probabilities, labels, total)
-    )
+    wide = tape.upper(log_probabilities)
+    mark_logits(tape, wide)
+    total = tape.empty((1,), wide.dtype, "nll_loss total_weight")
+    return tape.apply("nll_loss", (wide,), (1,), wide.dtype, _nll_backward, save=(wide, labels, total))
 
 
 def _nll_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

@@ -1,0 +1,124 @@
+"""BLOOM: alibi, fused qkv interleaved by head, eager attention only (transformers 5.23 models/bloom)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from vramlint.memory.architectures.causal_lm import CausalLM
+from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.activation import bloom_gelu
+from vramlint.memory.ops.alibi import baddbmm
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.softmax import softmax
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+from vramlint.memory.weights import Builder
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one block."""
+
+    input_norm: LayerNorm
+    qkv: Weights
+    dense: Weights
+    post_norm: LayerNorm
+    up: Weights
+    down: Weights
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all blocks use, and the last block's probabilities, which its output tuple refers to."""
+
+    alibi: Tensor
+    mask: Tensor | None
+    probabilities: Tensor | None = None
+
+
+class Bloom(CausalLM):
+    """BloomForCausalLM."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"bloom": ("query_key_value",)}
+    widens_logits: ClassVar[bool] = False
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        self.hidden = number(config, "hidden_size", "n_embed")
+        self.heads = number(config, "n_head", "num_attention_heads")
+        self.head_size = self.hidden // self.heads
+        self.count = number(config, "n_layer", "num_hidden_layers")
+        self.attention_dropout = probability(config, "attention_dropout")
+        self.hidden_dropout = probability(config, "hidden_dropout")
+        self.residual_after_norm = bool(config.get("apply_residual_connection_post_layernorm", False))
+        vocabulary = number(config, "vocab_size")
+        self.embedding = build.parameter("transformer.word_embeddings.weight", (vocabulary, self.hidden))
+        self.embedding_norm = LayerNorm.of(build, "transformer.word_embeddings_layernorm", self.hidden)
+        self.layers = [self._layer(build, f"transformer.h.{position}") for position in build.layers(self.count)]
+        self.norm = LayerNorm.of(build, "transformer.ln_f", self.hidden)
+        tied = bool(config.get("tie_word_embeddings", True))
+        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+
+    def _layer(self, build: Builder, name: str) -> Layer:
+        size = self.hidden
+        return Layer(
+            input_norm=LayerNorm.of(build, f"{name}.input_layernorm", size),
+            qkv=build.linear(f"{name}.self_attention.query_key_value", size, 3 * size, bias=True),
+            dense=build.linear(f"{name}.self_attention.dense", size, size, bias=True),
+            post_norm=LayerNorm.of(build, f"{name}.post_attention_layernorm", size),
+            up=build.linear(f"{name}.mlp.dense_h_to_4h", size, 4 * size, bias=True),
+            down=build.linear(f"{name}.mlp.dense_4h_to_h", 4 * size, size, bias=True),
+        )
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """BloomModel.forward."""
+        hidden = self.embedding_norm(tape, embedded)
+        batch, length = embedded.shape[:2]
+        alibi = tape.empty((batch * self.heads, 1, length), hidden.dtype, "alibi")
+        shared = Shared(alibi, replace(regime, implementation="eager").mask(tape, embedded, None))
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.layers[index]
+            return regime.layer(tape, lambda y: self._forward(tape, weights, y, shared), x)
+
+        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = self.norm(tape, hidden)
+        shared.probabilities = None
+        return hidden
+
+    def _forward(self, tape: Tape, w: Layer, hidden: Tensor, shared: Shared) -> Tensor:
+        normed = w.input_norm(tape, hidden)
+        residual = normed if self.residual_after_norm else hidden
+        attended, probabilities = self._attention(tape, w, normed, residual, shared)
+        normed = w.post_norm(tape, attended)
+        residual = normed if self.residual_after_norm else attended
+        fed = bloom_gelu(tape, linear(tape, normed, w.up))
+        fed = linear(tape, fed, w.down)
+        output = e.add(tape, residual, e.dropout(tape, fed, self.hidden_dropout))
+        if not tape.replays:
+            shared.probabilities = probabilities
+        return output
+
+    def _attention(
+        self, tape: Tape, w: Layer, hidden: Tensor, residual: Tensor, shared: Shared
+    ) -> tuple[Tensor, Tensor]:
+        """BloomAttention.forward with its own names: each keeps its tensor until the end."""
+        batch, length = hidden.shape[:2]
+        fused_qkv = linear(tape, hidden, w.qkv)
+        by_head = (batch, self.heads, length, self.head_size)
+        query = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
+        key = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
+        value = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
+        scores = baddbmm(tape, shared.alibi, query, key)
+        weights = scores if shared.mask is None else e.add(tape, scores, shared.mask)
+        probabilities = tape.to(softmax(tape, weights, in_float32=True), query.dtype)
+        probabilities = e.dropout(tape, probabilities, self.attention_dropout)
+        context = attention.weighted(tape, probabilities, value)
+        context = attention.merge_heads(tape, context)
+        output = linear(tape, context, w.dense)
+        output = e.add(tape, residual, e.dropout(tape, output, self.hidden_dropout))
+        return output, probabilities

@@ -1,0 +1,137 @@
+"""Falcon: multi-query or grouped fused qkv, parallel attention (transformers 5.23 models/falcon)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.memory.architectures.causal_lm import CausalLM
+from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.activation import activation
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.rotary import Rotary, rotary, rotate
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+from vramlint.memory.weights import Builder, NotFollowedError
+
+ALWAYS_MASKED_FROM = (5, 0)
+"""Since then the model asks for a mask that is never skipped."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one decoder layer; `second_norm` stands before the MLP, None where both branches share a norm."""
+
+    qkv: Weights
+    dense: Weights
+    up: Weights
+    down: Weights
+    norm: LayerNorm
+    second_norm: LayerNorm | None
+
+
+class Falcon(CausalLM):
+    """FalconForCausalLM."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"falcon": ("query_key_value",)}
+    widens_logits: ClassVar[bool] = False
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        if config.get("alibi"):
+            raise NotFollowedError("alibi in Falcon")
+        self.hidden = number(config, "hidden_size", "n_embed")
+        self.heads = number(config, "num_attention_heads", "n_head")
+        self.head_size = self.hidden // self.heads
+        self.count = number(config, "num_hidden_layers", "n_layer")
+        self.inner = number(config, "ffn_hidden_size", default=4 * self.hidden)
+        self.grouped = bool(config.get("new_decoder_architecture", False))
+        self.parallel = bool(config.get("parallel_attn", True)) or self.grouped
+        multi_query = bool(config.get("multi_query", True))
+        stated = number(config, "num_kv_heads", "n_head_kv", default=self.heads)
+        self.kv_heads = stated if self.grouped else 1 if multi_query else self.heads
+        self.norms = number(config, "num_ln_in_parallel_attn", default=2) if self.grouped else 1
+        self.bias = bool(config.get("bias", False))
+        self.activation = str(config.get("activation", "gelu"))
+        self.attention_dropout = probability(config, "attention_dropout")
+        self.hidden_dropout = probability(config, "hidden_dropout")
+        vocabulary = number(config, "vocab_size")
+        build.buffer(4 * self.head_size // 2)
+        build.buffer(4 * self.head_size // 2)
+        self.embedding = build.parameter("transformer.word_embeddings.weight", (vocabulary, self.hidden))
+        self.layers = [self._layer(build, f"transformer.h.{position}") for position in build.layers(self.count)]
+        self.norm = LayerNorm.of(build, "transformer.ln_f", self.hidden)
+        tied = bool(config.get("tie_word_embeddings", True))
+        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+
+    def _layer(self, build: Builder, name: str) -> Layer:
+        first, second = ("ln_attn", "ln_mlp") if self.norms == 2 else ("input_layernorm", "post_attention_layernorm")
+        width = (self.heads + 2 * self.kv_heads) * self.head_size
+
+        def falcon_linear(part: str, n_in: int, n_out: int) -> Weights:
+            weights = build.linear(f"{name}.{part}", n_in, n_out, bias=self.bias)
+            weights.plain = True
+            return weights
+
+        two = self.norms == 2 or not self.parallel
+        return Layer(
+            qkv=falcon_linear("self_attention.query_key_value", self.hidden, width),
+            dense=falcon_linear("self_attention.dense", self.hidden, self.hidden),
+            up=falcon_linear("mlp.dense_h_to_4h", self.hidden, self.inner),
+            down=falcon_linear("mlp.dense_4h_to_h", self.inner, self.hidden),
+            norm=LayerNorm.of(build, f"{name}.{first}", self.hidden),
+            second_norm=LayerNorm.of(build, f"{name}.{second}", self.hidden) if two else None,
+        )
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """FalconModel.forward."""
+        mask = regime.mask(tape, embedded, None, always=regime.transformers >= ALWAYS_MASKED_FROM)
+        position = rotary(tape, embedded, self.head_size)
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.layers[index]
+            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x)
+
+        hidden = tape.repeat(self.count, layer, embedded)
+        return self.norm(tape, hidden)
+
+    def _forward(
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+    ) -> Tensor:
+        residual = hidden
+        normed = w.norm(tape, hidden)
+        before_mlp = w.second_norm(tape, hidden) if self.parallel and w.second_norm is not None else normed
+        attended = self._attention(tape, regime, w, normed, position, mask)
+        if not self.parallel and w.second_norm is not None:
+            residual = e.add(tape, residual, e.dropout(tape, attended, self.attention_dropout))
+            before_mlp = w.second_norm(tape, residual)
+        fed = linear(tape, activation(tape, self.activation, linear(tape, before_mlp, w.up)), w.down)
+        if self.parallel:
+            fed = e.add_in_place(tape, fed, attended)
+        return e.add(tape, residual, e.dropout(tape, fed, self.hidden_dropout))
+
+    def _attention(
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+    ) -> Tensor:
+        fused_qkv = linear(tape, hidden, w.qkv)
+        q, k, v = self._split_heads(tape, fused_qkv)
+        q, k = rotate(tape, q, position), rotate(tape, k, position)
+        return linear(tape, regime.attend(tape, q, k, v, mask, shares_heads=True), w.dense)
+
+    def _split_heads(self, tape: Tape, fused_qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The grouped layout is copied, keys and values once for every query head; the other layouts are viewed."""
+        batch, length = fused_qkv.shape[:2]
+        queries = (batch, self.heads, length, self.head_size)
+        keys = (batch, self.kv_heads, length, self.head_size)
+        if self.grouped:
+            q = e.clone(tape, e.part(tape, fused_qkv, queries))
+            k, v = (e.index(tape, fused_qkv, keys) for _ in "kv")
+            k, v = (attention.broadcast_heads(tape, x, self.heads) for x in (k, v))
+            return q, k, v
+        q = e.part(tape, fused_qkv, queries)
+        if self.kv_heads == self.heads:
+            return q, e.part(tape, fused_qkv, keys), e.part(tape, fused_qkv, keys)
+        return q, e.index(tape, fused_qkv, keys), e.index(tape, fused_qkv, keys)

@@ -1,0 +1,133 @@
+"""What the encoder-decoders of the BART kind share: their layers' weights, attention and MLP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.job import Batch
+from vramlint.memory.architectures.family import Config, LayerNorm, Network, number, probability
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.activation import activation
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Shape, Tensor
+from vramlint.memory.weights import Builder, NotFollowedError
+
+
+@dataclass(slots=True)
+class Attention:
+    """Weights of one attention block."""
+
+    k: Weights
+    v: Weights
+    q: Weights
+    o: Weights
+    heads: int
+
+
+@dataclass(slots=True)
+class EncoderLayer:
+    """Weights of one encoder layer."""
+
+    attention: Attention
+    attention_norm: LayerNorm
+    up: Weights
+    down: Weights
+    final_norm: LayerNorm
+
+
+@dataclass(slots=True)
+class DecoderLayer(EncoderLayer):
+    """Weights of one decoder layer."""
+
+    cross: Attention
+    cross_norm: LayerNorm
+
+
+class Seq2Seq(Network):
+    """An encoder-decoder whose layers are called as BART's."""
+
+    key_bias: ClassVar[bool] = True
+    embedding: Parameter
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        if build.reentrant:
+            raise NotFollowedError("a reentrant checkpoint of an encoder-decoder")
+        self.hidden = number(config, "d_model")
+        self.vocabulary = number(config, "vocab_size")
+        self.encoder_count = number(config, "encoder_layers")
+        self.decoder_count = number(config, "decoder_layers")
+        self.encoder_heads = number(config, "encoder_attention_heads")
+        self.decoder_heads = number(config, "decoder_attention_heads")
+        self.encoder_inner = number(config, "encoder_ffn_dim")
+        self.decoder_inner = number(config, "decoder_ffn_dim")
+        self.activation = str(config.get("activation_function", "gelu"))
+        self.dropout = probability(config, "dropout", default=0.1)
+        self.attention_dropout = probability(config, "attention_dropout")
+        self.activation_dropout = probability(config, "activation_dropout")
+
+    def labels(self, batch: Batch) -> Shape:
+        """One for every target token."""
+        return (batch.micro_batch_size, batch.target_length or batch.sequence_length)
+
+    def encoder_layers(self, build: Builder) -> list[EncoderLayer]:
+        """The traced layers of the encoder."""
+        return [
+            EncoderLayer(
+                *self._shared(build, f"model.encoder.layers.{position}", self.encoder_heads, self.encoder_inner)
+            )
+            for position in build.layers(self.encoder_count)
+        ]
+
+    def decoder_layers(self, build: Builder) -> list[DecoderLayer]:
+        """The traced layers of the decoder."""
+        return [
+            self._decoder_layer_weights(build, f"model.decoder.layers.{position}")
+            for position in build.layers(self.decoder_count, stack=1)
+        ]
+
+    def _decoder_layer_weights(self, build: Builder, name: str) -> DecoderLayer:
+        return DecoderLayer(
+            *self._shared(build, name, self.decoder_heads, self.decoder_inner),
+            cross=self._attention(build, f"{name}.encoder_attn", self.decoder_heads),
+            cross_norm=LayerNorm.of(build, f"{name}.encoder_attn_layer_norm", self.hidden),
+        )
+
+    def _shared(
+        self, build: Builder, name: str, heads: int, inner: int
+    ) -> tuple[Attention, LayerNorm, Weights, Weights, LayerNorm]:
+        return (
+            self._attention(build, f"{name}.self_attn", heads),
+            LayerNorm.of(build, f"{name}.self_attn_layer_norm", self.hidden),
+            build.linear(f"{name}.fc1", self.hidden, inner, bias=True),
+            build.linear(f"{name}.fc2", inner, self.hidden, bias=True),
+            LayerNorm.of(build, f"{name}.final_layer_norm", self.hidden),
+        )
+
+    def _attention(self, build: Builder, name: str, heads: int) -> Attention:
+        size = self.hidden
+        return Attention(
+            k=build.linear(f"{name}.k_proj", size, size, bias=self.key_bias),
+            v=build.linear(f"{name}.v_proj", size, size, bias=True),
+            q=build.linear(f"{name}.q_proj", size, size, bias=True),
+            o=build.linear(f"{name}.out_proj", size, size, bias=True),
+            heads=heads,
+        )
+
+    def attend(
+        self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """BartAttention.forward: queries from `hidden` [B, T, H], keys and values from `source` [B, S, H]."""
+        q = attention.split_heads(tape, linear(tape, hidden, w.q), w.heads)
+        k, v = (attention.split_heads(tape, linear(tape, source, part), w.heads) for part in (w.k, w.v))
+        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+
+    def feed_forward(self, tape: Tape, up: Weights, down: Weights, hidden: Tensor) -> Tensor:
+        """Both linear layers with their dropouts."""
+        hidden = activation(tape, self.activation, linear(tape, hidden, up))
+        hidden = e.dropout(tape, hidden, self.activation_dropout)
+        hidden = linear(tape, hidden, down)
+        return e.dropout(tape, hidden, self.dropout)

@@ -1,0 +1,179 @@
+"""The kernels behind torch's scaled_dot_product_attention.
+
+Tensors are [B, heads, S, d]. Temporaries of kernels are read from their sources (torch 2.13
+aten/src/ATen/native/transformers/cuda/attention_backward.cu, flash_attn/flash_api.cpp).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.memory.ops import attention
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.softmax import softmax
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Gradients, Node, Tensor
+
+FLASH_MAX_HEAD = 256
+"""Largest head size of the flash kernels."""
+
+
+def scaled_dot_product(
+    tape: Tape,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    probability: float,
+    *,
+    flash: bool,
+) -> Tensor:
+    """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
+
+    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer). `mask` is [B, 1, S, S];
+    every call turns a bool one into an additive bias.
+    """
+    q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
+    size = q.shape[3]
+    low = q.dtype != "float32"
+    if flash and low and mask is None and size <= FLASH_MAX_HEAD:
+        return _flash(tape, q, k, v, probability)
+    bias = mask
+    if mask is not None and mask.dtype != q.dtype:
+        bias = tape.empty(mask.shape, q.dtype, "attention bias")
+    if q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
+        return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
+    with tape.autocasting(None):
+        return _math(tape, q, k, v, bias, probability)
+
+
+def _aligned(tape: Tape, bias: Tensor) -> Tensor:
+    """The additive mask with rows padded to 16 elements, which the kernel's loads need."""
+    batch, heads, rows, columns = bias.shape
+    padded = (batch, heads, rows, -(-columns // 16) * 16)
+    return tape.empty(padded, bias.dtype, "pad") if columns % 16 else bias
+
+
+def _random_state(tape: Tape) -> tuple[Tensor, Tensor]:
+    """Philox seed and offset of a fused kernel."""
+    return tape.empty((2,), "int64", "rng state"), tape.empty((1,), "int64", "rng state")
+
+
+def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> Tensor:
+    batch, heads, length, size = q.shape
+    padded = -(-size // 8) * 8
+    if padded != size:
+        q, k, v = (_pad_heads(tape, tensor, padded) for tensor in (q, k, v))
+    statistics = tape.empty((batch, heads, length), "float32", "logsumexp")
+    results = (statistics, *_random_state(tape))
+    inputs = (q, k, v)
+    out = tape.apply(
+        "flash attention", inputs, q.shape, q.dtype, _flash_backward, save=inputs, results=results, save_output=True
+    )
+    out.heads_first = q.heads_first  # the kernel allocates its output like its query
+    return out if padded == size else e.slice_last(tape, out, size)
+
+
+def _pad_heads(tape: Tape, x: Tensor, size: int) -> Tensor:
+    return tape.apply("pad", (x,), (*x.shape[:-1], size), x.dtype, attention.repeat_backward)
+
+
+def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None, None)
+    q, k = saved[0], saved[1]
+    batch, heads, length, size = q.shape
+    rows, columns = -(-length // 128) * 128, -(-size // 32) * 32
+    scratch = [
+        tape.empty((batch, heads, rows), "float32", "flash softmax_d", "temporaries"),
+        tape.empty((batch, rows, heads, columns), "float32", "flash dq accumulator", "temporaries"),
+    ]
+    if k.shape[1] != heads:
+        expanded = (batch, k.shape[2], heads, size)
+        scratch += [tape.empty(expanded, q.dtype, "flash expanded dk, dv", "temporaries") for _ in range(2)]
+    results: list[Tensor | None] = []
+    for position, edge in enumerate(node.edges):
+        result = tape.empty(edge[2], gradient.dtype, "flash backward") if edge else None
+        if result is not None:
+            result.heads_first = saved[position].heads_first
+        results.append(result)
+    scratch.clear()
+    del saved, q, k
+    return results
+
+
+def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+    batch, heads, length, size = q.shape
+    statistics = tape.empty((batch, heads, -(-length // 32) * 32), "float32", "logsumexp")
+    inputs = (q, k, v)
+    results = (statistics, *_random_state(tape))
+    save = inputs if bias is None else (*inputs, bias)
+    if q.dtype != "float32" and size > 128:
+        tape.scratch((batch * length * heads * size * 4,), "efficient attention accumulator")
+    return tape.apply(
+        "efficient attention",
+        inputs,
+        q.shape,
+        q.dtype,
+        _efficient_backward,
+        save=save,
+        results=results,
+        save_output=True,
+    )
+
+
+def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None, None)
+    q = saved[0]
+    batch, heads, length, size = q.shape
+    scratch = [tape.empty((batch, heads, length), "float32", "efficient delta", "temporaries")]
+    if q.dtype != "float32":
+        rows, columns = -(-length // 64) * 64, -(-size // 64) * 64
+        accumulator = (batch * heads, rows, columns)
+        scratch.append(tape.empty(accumulator, "float32", "efficient dq accumulator", "temporaries"))
+        if size > 128:
+            scratch += [tape.empty(accumulator, "float32", "efficient dk, dv accumulator", "temporaries") for _ in "kv"]
+    results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges]
+    scratch.clear()
+    del saved, q
+    return results
+
+
+def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
+    """_scaled_dot_product_attention_math (torch 2.13 aten/src/ATen/native/transformers/attention.cpp).
+
+    16-bit inputs are widened to float32 for the product and the softmax.
+    """
+    dtype = q.dtype
+    q, k, v = tape.to(q, "float32"), tape.to(k, "float32"), tape.to(v, "float32")
+    scaled = e.linear_unary(tape, "mul", q)
+    if bias is None:
+        bias = tape.empty((q.shape[2], k.shape[2]), "float32", "causal mask")
+    heads, shared = q.shape[1], k.shape[1]
+    if shared > 1:
+        k, v = attention.repeat_heads(tape, k, heads // shared), attention.repeat_heads(tape, v, heads // shared)
+    weights = attention.scores(tape, scaled, _single_head(tape, e.linear_unary(tape, "mul", k), heads))
+    weights = e.add(tape, weights, bias)
+    weights = softmax(tape, weights, in_float32=False)
+    weights = e.dropout(tape, weights, probability)
+    returned = tape.to(weights, dtype)
+    out = attention.weighted(tape, weights, _single_head(tape, v, heads))
+    del returned
+    return tape.to(out, dtype)
+
+
+def _single_head(tape: Tape, x: Tensor, heads: int) -> Tensor:
+    """Matmul's expansion of one head to `heads`: a copy for bmm unless the batch is 1."""
+    if x.shape[1] == heads:
+        return x
+    if x.shape[0] > 1:
+        return attention.broadcast_heads(tape, x, heads)
+    out = x.as_shape((1, heads, *x.shape[2:]))
+    if x.requires_grad and tape.grad_enabled:
+        out.node, out.slot = tape.view_node((x,), attention.repeat_backward), 0
+    return out
