@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -114,7 +115,7 @@ def test_other_tasks_are_not_priced_as_causal_lm():
     assert simulate(replace(job, model=replace(job.model, task="seq-cls"))).method == "bounded"
 
 
-def traced_job(model_type: str, **parts: object) -> Job:
+def traced_job(model_type: str, **parts: Any) -> Job:
     """The job of the first traced row of a kind of model, with parts of it replaced."""
     row = next(row for row in SIMULATED if row["config"]["model_type"] == model_type)
     return replace(job_of(row), **parts)

@@ -80,10 +80,8 @@ def test_adding_an_architecture(copy: Path) -> None:
     folder = copy / "vramlint/memory/architectures"
     (folder / "olmo2.py").write_text(block("architecture"), encoding="utf-8")
     registry = (folder / "__init__.py").read_text(encoding="utf-8")
-    registry = registry.replace(
-        "\n\nFAMILIES", "\nfrom vramlint.memory.architectures.olmo2 import Olmo2\n\nFAMILIES", 1
-    )
-    registry = registry.replace('        "llama": Llama,\n', '        "llama": Llama,\n        "olmo2": Olmo2,\n', 1)
+    line = '            "llama": "llama:Llama",\n'
+    registry = registry.replace(line, f'{line}            "olmo2": "olmo2:Olmo2",\n', 1)
     (folder / "__init__.py").write_text(registry, encoding="utf-8")
     (copy / "model").mkdir()
     config = {

@@ -15,7 +15,7 @@ from vramlint.memory.allocator import CachingAllocator, Piece
 from vramlint.memory.recorder import Block, Recorder
 from vramlint.memory.sharding import Tensors
 
-DEPTHS = (8, 16)
+DEPTHS = (16, 32)
 """Repetitions of a layer block that are played; more are extrapolated."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import Job
 from vramlint.memory import optimizers
-from vramlint.memory.architectures import OTHER_TASKS, find_family
+from vramlint.memory.architectures import find_family, is_simulated
 from vramlint.memory.architectures.causal_lm import FUSED_LOSSES
 from vramlint.memory.bound import bounded
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
@@ -64,7 +64,7 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
 def _why(job: Job) -> str:
     if job.objective.kind != "training":
         return "only training steps are simulated"
-    if any(find_family(job.model.model_type, task) is not None for task in ("causal-lm", *OTHER_TASKS)):
+    if is_simulated(job.model.model_type):
         return f"the task {job.model.task} is not simulated"
     return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
 

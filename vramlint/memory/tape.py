@@ -150,7 +150,8 @@ class Tape:
         """Make `leaf` require a gradient that ends up in `gradients`."""
         leaf.requires_grad = True
         leaf.node = self.node((), _capture)
-        leaf.node.context = gradients
+        # the node that accumulates a leaf's gradient refers to the leaf's memory as long as the graph lives
+        leaf.node.context = (gradients, leaf.storage)
 
     # ------------------------------------------------------------------ modes
 
@@ -290,7 +291,7 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def _capture(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    node.context.extend(gradients)
+    node.context[0].extend(gradients)
     return ()
 
 

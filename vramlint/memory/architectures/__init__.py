@@ -1,90 +1,76 @@
 """One short file per architecture family; each reads like the model's own forward.
 
-`FAMILIES` maps the `model_type` of a config.json to the causal language model that builds and runs it, `OTHER_TASKS`
-maps every other task to such a table.
+`FAMILIES` says by task and `model_type` of a config.json which class builds and runs a model. A run needs one of
+them, so each is imported when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from vramlint.memory.architectures.bart import Bart
-from vramlint.memory.architectures.bert import (
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    RobertaForSequenceClassification,
-)
-from vramlint.memory.architectures.bloom import Bloom
-from vramlint.memory.architectures.causal_lm import CausalLM
-from vramlint.memory.architectures.distilbert import DistilBertForSequenceClassification
-from vramlint.memory.architectures.falcon import Falcon
-from vramlint.memory.architectures.family import Network
-from vramlint.memory.architectures.gemma import Gemma
-from vramlint.memory.architectures.gemma2 import Gemma2
-from vramlint.memory.architectures.gpt2 import GPT2
-from vramlint.memory.architectures.gpt_neox import GPTNeoX
-from vramlint.memory.architectures.granite import Granite
-from vramlint.memory.architectures.llama import Llama
-from vramlint.memory.architectures.mixtral import Mixtral, Qwen3Moe
-from vramlint.memory.architectures.opt import OPT
-from vramlint.memory.architectures.phi import Phi
-from vramlint.memory.architectures.phi3 import Phi3
-from vramlint.memory.architectures.t5 import T5
-from vramlint.memory.architectures.vit import ViTForImageClassification
-from vramlint.memory.architectures.whisper import Whisper
+if TYPE_CHECKING:
+    from vramlint.memory.architectures.family import Network
 
-FAMILIES: Mapping[str, type[CausalLM]] = MappingProxyType(
+FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "llama": Llama,
-        "mistral": Llama,
-        "qwen2": Llama,
-        "qwen3": Llama,
-        "phi3": Phi3,
-        "gemma": Gemma,
-        "gpt2": GPT2,
-        "gpt_neox": GPTNeoX,
-        "opt": OPT,
-        "phi": Phi,
-        "gemma2": Gemma2,
-        "bloom": Bloom,
-        "falcon": Falcon,
-        "mixtral": Mixtral,
-        "qwen3_moe": Qwen3Moe,
-        "granite": Granite,
-    }
-)
-
-OTHER_TASKS: Mapping[str, Mapping[str, type[Network]]] = MappingProxyType(
-    {
+        "causal-lm": {
+            "bloom": "bloom:Bloom",
+            "falcon": "falcon:Falcon",
+            "gemma": "gemma:Gemma",
+            "gemma2": "gemma2:Gemma2",
+            "gpt2": "gpt2:GPT2",
+            "gpt_neox": "gpt_neox:GPTNeoX",
+            "granite": "granite:Granite",
+            "llama": "llama:Llama",
+            "mistral": "llama:Llama",
+            "mixtral": "mixtral:Mixtral",
+            "opt": "opt:OPT",
+            "phi": "phi:Phi",
+            "phi3": "phi3:Phi3",
+            "qwen2": "llama:Llama",
+            "qwen3": "llama:Llama",
+            "qwen3_moe": "mixtral:Qwen3Moe",
+        },
         "masked-lm": {
-            "bert": BertForMaskedLM,
-            "roberta": BertForMaskedLM,
-            "xlm-roberta": BertForMaskedLM,
+            "bert": "bert:BertForMaskedLM",
+            "roberta": "bert:BertForMaskedLM",
+            "xlm-roberta": "bert:BertForMaskedLM",
         },
         "seq-cls": {
-            "bert": BertForSequenceClassification,
-            "roberta": RobertaForSequenceClassification,
-            "xlm-roberta": RobertaForSequenceClassification,
-            "distilbert": DistilBertForSequenceClassification,
+            "bert": "bert:BertForSequenceClassification",
+            "distilbert": "distilbert:DistilBertForSequenceClassification",
+            "roberta": "bert:RobertaForSequenceClassification",
+            "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {
-            "vit": ViTForImageClassification,
+            "vit": "vit:ViTForImageClassification",
         },
         "seq2seq-lm": {
-            "bart": Bart,
-            "t5": T5,
-            "mt5": T5,
+            "bart": "bart:Bart",
+            "mt5": "t5:T5",
+            "t5": "t5:T5",
         },
         "speech-seq2seq": {
-            "whisper": Whisper,
+            "whisper": "whisper:Whisper",
         },
     }
 )
+"""Task to `model_type` to `module:Class` of this package."""
 
 
 def find_family(model_type: str, task: str) -> type[Network] | None:
     """The class that simulates this kind of model in this task."""
-    if task == "causal-lm":
-        return FAMILIES.get(model_type)
-    return OTHER_TASKS.get(task, {}).get(model_type)
+    name = FAMILIES.get(task, {}).get(model_type)
+    if name is None:
+        return None
+    module, _, attribute = name.partition(":")
+    family: type[Network] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return family
+
+
+def is_simulated(model_type: str) -> bool:
+    """Whether this kind of model is simulated in some task."""
+    return any(model_type in families for families in FAMILIES.values())

@@ -71,7 +71,11 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> T
         "flash attention", inputs, q.shape, q.dtype, _flash_backward, save=inputs, results=results, save_output=True
     )
     out.heads_first = q.heads_first  # the kernel allocates its output like its query
-    return out if padded == size else e.slice_last(tape, out, size)
+    if padded == size:
+        return out
+    cut = e.slice_last(tape, out, size)
+    cut.heads_first = True  # with the padding between them, heads can only be merged by a copy
+    return cut
 
 
 def _pad_heads(tape: Tape, x: Tensor, size: int) -> Tensor:
