@@ -21,12 +21,12 @@ def test_repeated_growth_peaks_in_the_last_repetition():
     recorder.allocate(1024, LABEL)
     temporary = recorder.allocate(2048, LABEL)
     recorder.free(temporary)
-    timeline = Timeline.of(recorder, 512)
+    timeline = Timeline(recorder.blocks, recorder.sizes, 512)
 
     peak = timeline.peaks()["forward"]
 
     assert peak.bytes == 512 + 10 * 1024 + 2048
-    assert sum(timeline.sizes[i] * n for i, n in timeline.alive_at(peak).items()) + 512 == peak.bytes
+    assert sum(timeline.alive_at(peak).values()) + 512 == peak.bytes
 
 
 def test_closed_logs_ignore_later_deaths():
@@ -43,7 +43,7 @@ def test_closed_logs_ignore_later_deaths():
 def test_peaks_equal_a_plain_replay(blocks: list[tuple[int, list[int]]]):
     sizes = [512]
     log = [Block("step", repeat, [(0, count) for count in counts if count]) for repeat, counts in blocks]
-    timeline = Timeline(log, sizes, sizes, 0)
+    timeline = Timeline(log, sizes, 0)
 
     alive = highest = 0
     for block in log:
@@ -56,4 +56,4 @@ def test_peaks_equal_a_plain_replay(blocks: list[tuple[int, list[int]]]):
 
     peak = timeline.peaks()["step"]
     assert peak.bytes == max(highest, *starts)
-    assert summed(timeline.alive_at(peak), timeline, ["x"]).get("x", 0) == peak.bytes
+    assert summed(timeline.alive_at(peak), lambda _: "x").get("x", 0) == peak.bytes

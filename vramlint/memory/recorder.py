@@ -27,6 +27,10 @@ class Label:
     dtype: str
     shape: tuple[int, ...]
 
+    def describe(self) -> str:
+        """`silu bfloat16 [2, 1024, 11008]`."""
+        return f"{self.operator} {self.dtype} {list(self.shape)}"
+
 
 @dataclass(slots=True)
 class Block:

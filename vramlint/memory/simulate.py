@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import Job
@@ -11,12 +12,12 @@ from vramlint.memory.architectures import find_family, is_simulated
 from vramlint.memory.architectures.causal_lm import FUSED_LOSSES
 from vramlint.memory.bound import bounded
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
-from vramlint.memory.recorder import Recorder, rounded
+from vramlint.memory.recorder import Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
 from vramlint.memory.sharding import Sharding, Tensors, sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.tensor import Parameter
-from vramlint.memory.timeline import Peak, Timeline, summed
+from vramlint.memory.timeline import Timeline, summed
 from vramlint.memory.weights import Builder, NotFollowedError
 
 PHASES = ("forward", "backward", "optimizer")
@@ -74,9 +75,10 @@ def _estimate(
 ) -> Estimate:
     workspace = workspace_bytes(job)
     persistent = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace)]
-    timeline = Timeline.of(recorder, _total(persistent))
+    timeline = Timeline(recorder.blocks, recorder.sizes, _total(persistent))
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
+    alive = timeline.alive_at(peak)
     held = peak_reserved(Playback.of(persistent, recorder)) if reserved else 0
     slack = max(0, held - peak.bytes)
     return Estimate(
@@ -86,8 +88,8 @@ def _estimate(
         outside=context_bytes(job) + communication_bytes(job),
         peak_phase=phase,
         phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
-        components=_components(timeline, peak, persistent, recorder),
-        tensors=_largest(timeline, peak, recorder),
+        components=_components(alive, persistent, recorder.labels),
+        tensors=_largest(alive, recorder.labels),
         parameters=_unrounded(persistent, "weights"),
         trainable_parameters=sum(p.numel * p.multiplicity for p in parameters if p.requires_grad),
         total_parameters=sum(p.numel * p.multiplicity for p in parameters),
@@ -118,22 +120,18 @@ def _unrounded(tensors: Iterable[Tensors], component: str) -> int:
     return sum(tensor.nbytes * tensor.count for tensor in tensors if tensor.component == component)
 
 
-def _components(
-    timeline: Timeline, peak: Peak, persistent: Sequence[Tensors], recorder: Recorder
-) -> tuple[Amount, ...]:
+def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:
     """What is alive at the peak by component, largest first; the sum is the peak."""
-    totals = summed(timeline.alive_at(peak), timeline, [label.component for label in recorder.labels])
+    totals = summed(alive, lambda index: labels[index].component)
     for tensors in persistent:
         totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     return tuple(Amount(name, size) for name, size in ordered if size)
 
 
-def _largest(timeline: Timeline, peak: Peak, recorder: Recorder) -> tuple[Amount, ...]:
-    names = [f"{label.operator} {label.dtype} {list(label.shape)}" for label in recorder.labels]
-    totals = summed(timeline.alive_at(peak), timeline, names)
-    ordered = sorted(totals.items(), key=lambda item: -item[1])
-    return tuple(Amount(name, size) for name, size in ordered[:LARGEST] if size > 0)
+def _largest(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:
+    totals = summed(alive, lambda index: labels[index].describe())
+    return tuple(Amount(name, size) for name, size in islice(totals.items(), LARGEST) if size > 0)
 
 
 def _saved(timeline: Timeline) -> int:

@@ -6,11 +6,11 @@ highest prefix m peaks at `before + max(0, (n - 1) * d) + m`, so repeated layers
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from vramlint.memory.recorder import Block, Recorder, rounded
+from vramlint.memory.recorder import Block, rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,19 @@ class Peak:
     """Number of events of that repetition up to and including the highest."""
 
 
-@dataclass(frozen=True, slots=True)
 class Timeline:
-    """The log of a step over a base that is alive all the time."""
+    """The log of a step over a base that is alive all the time.
 
-    blocks: Sequence[Block]
-    sizes: Sequence[int]
-    """Rounded bytes by index."""
-    requested: Sequence[int]
-    base: int
-    """Bytes alive before the first event."""
+    `sizes` are the rounded bytes by index, `base` the bytes alive before the first event.
+    """
 
-    @classmethod
-    def of(cls, recorder: Recorder, base: int) -> Timeline:
-        """The timeline of a closed log."""
-        return cls(recorder.blocks, [rounded(size) for size in recorder.sizes], recorder.sizes, base)
+    __slots__ = ("_extents", "base", "blocks", "sizes")
+
+    def __init__(self, blocks: Sequence[Block], requested: Iterable[int], base: int) -> None:
+        self.blocks = blocks
+        self.sizes = [rounded(size) for size in requested]
+        self.base = base
+        self._extents = [self._extent(block) for block in blocks]
 
     def _extent(self, block: Block) -> tuple[int, int, int]:
         """(net change, highest prefix, number of events up to it) of one repetition of a block."""
@@ -54,8 +52,8 @@ class Timeline:
         """The highest point of every phase, phases in order of appearance."""
         result: dict[str, Peak] = {}
         alive = self.base
-        for number, block in enumerate(self.blocks):
-            net, highest, position = self._extent(block)
+        for number, (block, extent) in enumerate(zip(self.blocks, self._extents, strict=True)):
+            net, highest, position = extent
             repetition = block.repeat - 1 if net > 0 else 0
             top = alive + max(0, net * (block.repeat - 1)) + highest
             known = result.get(block.phase)
@@ -67,37 +65,28 @@ class Timeline:
     def levels(self) -> Iterator[tuple[str, int]]:
         """(phase, bytes alive before it) for every block."""
         alive = self.base
-        for block in self.blocks:
+        for block, extent in zip(self.blocks, self._extents, strict=True):
             yield block.phase, alive
-            alive += self._extent(block)[0] * block.repeat
+            alive += extent[0] * block.repeat
 
-    def alive_at(self, peak: Peak) -> Counter[int]:
-        """How many storages of every index are alive at a peak."""
-        alive: Counter[int] = Counter()
+    def alive_at(self, peak: Peak) -> dict[int, int]:
+        """Bytes alive at a peak of every index that has any."""
+        counts: defaultdict[int, int] = defaultdict(int)
         for number in range(peak.block):
             block = self.blocks[number]
             for index, count in block.events:
-                alive[index] += count * block.repeat
+                counts[index] += count * block.repeat
         events = self.blocks[peak.block].events
         for index, count in events:
-            alive[index] += count * peak.repetition
+            counts[index] += count * peak.repetition
         for index, count in events[: peak.event]:
-            alive[index] += count
-        return alive
+            counts[index] += count
+        return {index: self.sizes[index] * count for index, count in counts.items() if count}
 
 
-def summed(alive: Counter[int], timeline: Timeline, names: Sequence[str]) -> dict[str, int]:
-    """Bytes alive by name, where `names[index]` names a storage."""
+def summed(alive: Mapping[int, int], name: Callable[[int], str]) -> dict[str, int]:
+    """Bytes by name, largest first, where `name(index)` names a storage."""
     totals: defaultdict[str, int] = defaultdict(int)
-    for index, count in alive.items():
-        if count:
-            totals[names[index]] += timeline.sizes[index] * count
-    return {name: total for name, total in totals.items() if total}
-
-
-def flattened(blocks: Iterable[Block]) -> Iterator[tuple[int, int, int]]:
-    """Every single event in order as (repetition, index, count)."""
-    for block in blocks:
-        for repetition in range(block.repeat):
-            for index, count in block.events:
-                yield repetition, index, count
+    for index, size in alive.items():
+        totals[name(index)] += size
+    return dict(sorted(totals.items(), key=lambda item: -item[1]))
