@@ -1,6 +1,6 @@
 """How right the simulated peak is: against steps traced byte by byte from the real model code.
 
-    python bench/accuracy.py --cases FILE.jsonl [--json] [--worst N]
+    python bench/accuracy.py --cases FILE.jsonl [--reserved] [--json] [--worst N]
 
 Every row of the file carries its own model config, so models that vramlint has never seen count too. Figures are
 fractions. Rows of architectures that the simulator does not know are only counted (`not_simulated`).
@@ -38,13 +38,15 @@ class Outcome:
     phase_right: bool
     states_exact: bool
     """Parameter, gradient and optimizer-state bytes are equal."""
+    reserved_error: float
+    """(predicted - traced) / traced of the steady-state peak of reserved memory; 0 when it was not asked for."""
 
 
-def outcomes(rows: Sequence[dict[str, Any]]) -> Iterator[Outcome | str]:
+def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outcome | str]:
     """An outcome per simulated row, the family's name for every other."""
     for row in rows:
         family = row["config"].get("model_type", "?")
-        estimate = simulate(job_of(row), reserved=False)
+        estimate = simulate(job_of(row), reserved=reserved)
         if estimate.method != "simulated":
             yield family
             continue
@@ -53,7 +55,8 @@ def outcomes(rows: Sequence[dict[str, Any]]) -> Iterator[Outcome | str]:
         states = (estimate.parameters, estimate.gradients, estimate.optimizer_states)
         traced = tuple(sum(result[key].values()) for key in ("parameter_bytes", "grad_bytes", "optimizer_state_bytes"))
         error = (estimate.allocated - steady["peak"]) / steady["peak"]
-        yield Outcome(row["id"], family, error, estimate.peak_phase == steady["peak_phase"], states == traced)
+        held = (estimate.reserved - steady["peak_reserved"]) / steady["peak_reserved"] if reserved else 0.0
+        yield Outcome(row["id"], family, error, estimate.peak_phase == steady["peak_phase"], states == traced, held)
 
 
 def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
@@ -70,23 +73,35 @@ def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
     }
 
 
+def reserved_figures(found: Sequence[Outcome]) -> dict[str, float]:
+    """The same for the peak of reserved memory, the caching allocator's segments."""
+    errors = sorted(abs(outcome.reserved_error) for outcome in found)
+    return {
+        "reserved_median_error": statistics.median(errors),
+        "reserved_p95_error": errors[min(len(errors) - 1, int(0.95 * len(errors)))],
+    }
+
+
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=Path, default=DEFAULT_CASES, help="rows of traced steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--reserved", action="store_true", help="play the allocator too: slower")
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in arguments.cases.read_text(encoding="utf-8").splitlines() if line.strip()]
     known: list[Outcome] = []
     unknown: defaultdict[str, int] = defaultdict(int)
-    for outcome in outcomes(rows):
+    for outcome in outcomes(rows, reserved=arguments.reserved):
         if isinstance(outcome, str):
             unknown[outcome] += 1
         else:
             known.append(outcome)
     by_family = {name: [o for o in known if o.family == name] for name in sorted({o.family for o in known})}
     report: dict[str, Any] = figures(known) if known else {"n": 0}
+    if known and arguments.reserved:
+        report |= reserved_figures(known)
     report["families"] = {name: figures(group) for name, group in by_family.items()}
     report["not_simulated"] = dict(sorted(unknown.items()))
     if arguments.json:
@@ -104,6 +119,9 @@ def _print(report: dict[str, Any]) -> None:
     for name, row in [("all", report), *report["families"].items()]:
         cells = "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in columns if c in row)
         print(f"{name:<12}{cells}")
+    for name in ("reserved_median_error", "reserved_p95_error"):
+        if name in report:
+            print(f"{name} {report[name]:.2%}")
     if report["not_simulated"]:
         print("not simulated:", ", ".join(f"{name} {count}" for name, count in report["not_simulated"].items()))
 

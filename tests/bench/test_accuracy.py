@@ -1,0 +1,49 @@
+"""The accuracy bench on rows of its own data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import accuracy
+from bench.accuracy import Outcome, figures
+
+ROWS = accuracy.DEFAULT_CASES.read_text(encoding="utf-8").splitlines()
+
+
+def test_figures_of_outcomes() -> None:
+    found = [
+        Outcome("a", "llama", 0.02, phase_right=True, states_exact=True, reserved_error=0.0),
+        Outcome("b", "llama", -0.04, phase_right=False, states_exact=True, reserved_error=0.0),
+    ]
+
+    assert figures(found) == {
+        "n": 2,
+        "median_error": pytest.approx(0.03),
+        "p95_error": 0.04,
+        "max_error": 0.04,
+        "worst_under": 0.04,
+        "phase_right": 0.5,
+        "states_exact": 1.0,
+    }
+
+
+def test_json_has_the_names_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [json.loads(row) for row in ROWS]
+    chosen = [next(row for row in rows if row["config"]["model_type"] == name) for name in ("gpt2", "deberta-v2")]
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("\n".join(json.dumps(row) for row in chosen), encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["accuracy.py", "--cases", str(cases), "--json", "--reserved"])
+
+    assert accuracy.main() == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["n"] == 1
+    assert report["max_error"] < 0.0001
+    assert set(report["families"]) == {"gpt2"}
+    assert report["not_simulated"] == {"deberta-v2": 1}
+    assert 0 <= report["reserved_p95_error"] < 0.5
