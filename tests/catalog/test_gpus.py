@@ -168,5 +168,8 @@ def test_the_smallest_devices_that_suffice():
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_parsed_without_an_error(text):
-    parse_gpu(text)
+def test_any_text_is_a_request_or_refused(text):
+    found = parse_gpu(text)
+
+    assert found is None or isinstance(found, GpuAmbiguous | GpuRequest)
+    assert not isinstance(found, GpuRequest) or found.count >= 1

@@ -83,6 +83,8 @@ def test_nearest_names():
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_looked_up_without_an_error(name):
-    find_model(name)
-    find_model_by_last_part(name)
+def test_any_text_is_looked_up(name):
+    found = find_model(name)
+
+    assert found is None or found.model_type
+    assert all(row.model_type for row in find_model_by_last_part(name))

@@ -47,7 +47,7 @@ def test_output_is_utf8_under_every_locale() -> None:
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     command = [sys.executable, "-m", "vramlint", "rule", "exceeds-gpu-memory"]
     done = subprocess.run(command, env=environment, capture_output=True, check=True)
-    done.stdout.decode("utf-8")
+    assert "exceeds-gpu-memory" in done.stdout.decode("utf-8")
 
 
 def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
