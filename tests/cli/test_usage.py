@@ -55,6 +55,24 @@ def test_bad_settings_name_file_line_and_key(vramlint: Run, tmp_path: Path) -> N
     assert vramlint("train.py", "--isolated").code in {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("settings", "line", "key"),
+    [
+        ('gpu = "rtx3090"\nignore = ["VRAM10l"]\n', 2, "ignore"),
+        ('select = ["VRAM10l"]\n', 1, "select"),
+        ('\n[severity]\nVRAM10l = "info"\n', 2, "severity"),
+        ('[[overrides]]\nfiles = ["a.py"]\nignore = ["VRAM10l"]\n', 3, "ignore"),
+    ],
+)
+def test_an_unknown_rule_in_the_settings_is_found_there(
+    vramlint: Run, tmp_path: Path, settings: str, line: int, key: str
+) -> None:
+    (tmp_path / "vramlint.toml").write_text(settings)
+    result = vramlint("train.py")
+    assert result.code == 2
+    assert result.err.endswith(f"vramlint.toml:{line}: `{key}`: unknown rule 'VRAM10l', did you mean 'VRAM101'?\n")
+
+
 def test_an_unknown_gpu_in_the_settings_is_found_there(vramlint: Run, tmp_path: Path) -> None:
     (tmp_path / "vramlint.toml").write_text('\n\ngpu = "rtx3091"\n')
     result = vramlint("train.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 from vramlint.cli.errors import UsageError
 from vramlint.engine.loader import load_rules
 from vramlint.engine.rule_form import RuleError
-from vramlint.engine.selection import RuleSet
+from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.settings import Settings, find, for_path
 from vramlint.settings import load as load_settings
 
@@ -79,5 +79,22 @@ class Projects:
                 first, *more = settings
                 rest = f" (and {len(more)} more)" if more else ""
                 raise UsageError(f"{first.place.path}:{first.place.span.line}: {first.message}{rest}")
+            self._check_rules(settings)
             self._by_file[path] = settings
         return self._by_file[path]
+
+    def _check_rules(self, settings: Settings) -> None:
+        """Every rule that the file names exists, in the overrides too.
+
+        Raises:
+            UsageError: one doesn't.
+        """
+        own = {"select": settings.select, "ignore": settings.ignore, "severity": settings.severity}
+        for values in ({**own, "places": settings.places}, *(override.changes for override in settings.overrides)):
+            for key in own:
+                for word in values.get(key, ()):
+                    try:
+                        self.rules_of(settings).matching(word)
+                    except UnknownRuleError as error:
+                        place = values["places"][key]
+                        raise UsageError(f"{place.path}:{place.span.line}: `{key}`: {error}") from None

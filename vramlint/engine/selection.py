@@ -80,10 +80,10 @@ class RuleSet(NamedTuple):
         )
 
     def _nearest(self, word: str) -> str:
-        from difflib import get_close_matches  # only a wrong word pays for it
+        from vramlint.catalog.nearest import nearest  # only a wrong word pays for it
 
         names = [name for rule in self.rules for name in (rule.code, rule.name, *rule.aliases)]
-        close = get_close_matches(word, names, n=1, cutoff=0.5)
+        close = nearest(word, names, count=1, cutoff=0.5)
         return f", did you mean {close[0]!r}?" if close else ""
 
 
