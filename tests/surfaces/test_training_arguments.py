@@ -96,6 +96,7 @@ def test_inline_deepspeed() -> None:
         ),
         ("ds.json", '{"train_micro_batch_size_per_gpu": 1, "autotuning": {}}', "deepspeed-json"),
         ("neox.json", '{"zero_optimization": {"stage": 1}, "num_layers": 12}', None),
+        ("neox.json", '{"train_micro_batch_size_per_gpu": 1, "num-layers": 12}', None),
         ("config.json", '{"model_type": "llama", "hidden_size": 64}', "model-config"),
         ("args.json", '{"per_device_train_batch_size": 1}', "training-args-json"),
         ("args.yml", "per_device_train_batch_size: 1", "training-args-yaml"),

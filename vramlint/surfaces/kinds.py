@@ -93,7 +93,7 @@ def _is_training_arguments(keys: set[str]) -> bool:
 
 
 def _is_deepspeed(table: Table, keys: set[str]) -> bool:
-    if keys & _MODEL_SIZES:
+    if {key.replace("-", "_") for key in keys} & _MODEL_SIZES:  # gpt-neox and its kin mix DeepSpeed's keys with a model
         return False
     if isinstance(table.get("zero_optimization"), Table) or "train_micro_batch_size_per_gpu" in keys:
         return True
