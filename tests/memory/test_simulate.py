@@ -102,6 +102,27 @@ def test_unknown_architecture_is_bounded_and_says_so():
     assert "made_up is not simulated" in estimate.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("parallelism", "replicated"),
+    [
+        (Parallelism(8, "fsdp"), 0),
+        (Parallelism(8, "deepspeed", Zero(stage=3, reduce_bucket_size=0, max_reuse_distance=0)), 0),
+        (Parallelism(8, "deepspeed", Zero(stage=1, reduce_bucket_size=0)), 1),
+    ],
+    ids=["FSDP", "ZeRO stage 3", "ZeRO stage 1"],
+)
+def test_a_bound_shares_what_the_run_shares(parallelism, replicated):
+    count = 8 * 10**8
+    job = Job(Model("x", "made_up", {}, parameter_count=count), parallelism=parallelism)
+
+    estimate = simulate(replace(job, objective=replace(job.objective, reference_model=True)))
+    parts = {amount.name: amount.bytes for amount in estimate.components}
+
+    assert parts["reference model"] == (4 * count if replicated else 4 * count // 8)
+    assert parts["optimizer states"] == pytest.approx(8 * count // 8, abs=1024)
+    assert parts["weights"] == (4 * count if replicated else 4 * count // 8)
+
+
 def test_known_architecture_without_dimensions_is_bounded():
     estimate = simulate(Job(Model("x", "llama", {"hidden_size": 64}, parameter_count=1000)))
 

@@ -41,6 +41,16 @@ def test_model_config_has_its_own_defaults() -> None:
     assert found.remarks == ()
 
 
+@pytest.mark.parametrize(
+    ("declared", "ends"),
+    [(None, {(1, "none"), (8, "fsdp")}), (8, {(8, "ddp"), (8, "fsdp")}), (1, {(1, "none")})],
+    ids=["nothing declared", "8 GPUs", "1 GPU"],
+)
+def test_only_the_launcher_knows_how_a_recipe_is_shared(declared: int | None, ends: set[tuple[int, str]]) -> None:
+    found = run(sheet_of(QLORA), files({}, versions=NEWEST, world_size=declared))
+    assert {(job.parallelism.world_size, job.parallelism.strategy) for job in found.jobs} == ends
+
+
 def test_recipe_without_a_model_is_data() -> None:
     found = run(sheet_of("per_device_train_batch_size: 4\noutput_dir: out\n"))
     assert (found.kind, found.jobs) == ("data", ())

@@ -22,6 +22,7 @@ def bounded(job: Job, why: str) -> Estimate:
     training = job.objective.kind == "training" and job.adapter is None and not job.frozen_parameters
     width = DTYPE_BYTES[job.precision.weights]
     weights = Parameter("all weights", (count,), job.precision.weights, trainable=training, multiplicity=1)
+    weights.layer = 0  # in its layers, which a sharded model gathers one by one, there is nearly all of a model
     if job.quantization is not None:
         weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, 0.5)),)
     sharding = sharding_of(job, [weights] if count else [], ())
@@ -30,7 +31,7 @@ def bounded(job: Job, why: str) -> Estimate:
         amounts.append(Amount("gradients", count * width))
     amounts += [_amount(tensors) for tensors in sharding.gradients]
     if job.objective.reference_model:
-        amounts.append(Amount("reference model", count * width))
+        amounts.append(Amount("reference model", -(-count * width // _shards_of_reference(job))))
     merged: dict[str, int] = {}
     for amount in amounts:
         merged[amount.name] = merged.get(amount.name, 0) + amount.bytes
@@ -57,6 +58,16 @@ def bounded(job: Job, why: str) -> Estimate:
         host=sharding.host,
         notes=tuple(notes),
     )
+
+
+def _shards_of_reference(job: Job) -> int:
+    """How many GPUs share a reference model: all of them under ZeRO stage 3 and FSDP, else each holds its own.
+
+    trl 1.16.0 trainer/dpo_trainer.py prepares it as it does the model; lower stages replicate it.
+    """
+    zero = job.parallelism.zero
+    shared = zero.stage == 3 if zero else job.parallelism.strategy == "fsdp"
+    return max(1, job.parallelism.world_size) if shared else 1
 
 
 def _amount(tensors: Tensors) -> Amount:

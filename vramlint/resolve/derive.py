@@ -292,6 +292,10 @@ def parallelism(board: Board) -> Fact | None:
         if gpus > 1:
             return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
         return possible("parallelism", ("none",), launched.reason)
+    if gpus > 1 and board.setting.recipe:
+        return possible(
+            "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
+        )
     return derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
 
 
