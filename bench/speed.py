@@ -6,8 +6,8 @@
 - `script_ratio`: `vramlint` on one script of 300 lines over `python -c "import libcst"`
 - `tree_ratio`: `vramlint` on the sources of transformers over `ruff check --no-cache` on them
 
-Each ratio is one median over another, of runs that take turns, so that both sides see the same noise. The tree is
-`--tree`, else an installed transformers, else its wheel, which pip downloads and which is only unpacked.
+Both sides take turns, and each ratio is the median of the ratios of neighbouring runs, which see the same noise.
+The tree is `--tree`, else an installed transformers, else its wheel, which pip downloads and which is only unpacked.
 """
 
 from __future__ import annotations
@@ -35,18 +35,14 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Medians in seconds of one comparison, and their ratio."""
+    """Medians in seconds of one comparison, and the median ratio of neighbouring runs."""
 
     name: str
     ours: float
     peer: float
+    ratio: float
     command: str
     peer_command: str
-
-    @property
-    def ratio(self) -> float:
-        """Our median over the peer's."""
-        return self.ours / self.peer
 
 
 def once(command: Sequence[str]) -> float:
@@ -72,6 +68,7 @@ def take_turns(name: str, ours: Sequence[str], peer: Sequence[str], rounds: int)
         name,
         statistics.median(pair[0] for pair in pairs),
         statistics.median(pair[1] for pair in pairs),
+        statistics.median(ours_took / peer_took for ours_took, peer_took in pairs),
         " ".join((Path(ours[0]).name, *ours[1:])),
         " ".join((Path(peer[0]).name, *peer[1:])),
     )
@@ -114,7 +111,7 @@ def measure(rounds: int, tree: Path | None) -> list[Timing]:
         return [
             take_turns("version_ratio", [vramlint, "--version"], [python, "-c", "pass"], 4 * rounds),
             take_turns(
-                "script_ratio", [vramlint, "--gpu", "rtx3090", str(script)], [python, "-c", "import libcst"], 2 * rounds
+                "script_ratio", [vramlint, "--gpu", "rtx3090", str(script)], [python, "-c", "import libcst"], 4 * rounds
             ),
             take_turns(
                 "tree_ratio",
