@@ -67,15 +67,7 @@ class Estimate:
         """Device memory the process holds if the allocator never has to give back segments."""
         return self.reserved + self.outside
 
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The estimates of all jobs that the files leave possible, as the extremes."""
-
-    low: Estimate
-    high: Estimate
-
     @property
-    def exact(self) -> bool:
-        """Nothing is left open."""
-        return self.low is self.high
+    def why(self) -> str:
+        """Why the step is bounded and not simulated; empty for a simulated one."""
+        return "" if self.method == "simulated" else next(iter(self.notes), "")

@@ -102,7 +102,7 @@ class Checkpointing:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """LoRA and its variants on a frozen base."""
+    """What is trained instead of the frozen base."""
 
     r: int = 8
     dropout: float = 0.0
@@ -112,6 +112,8 @@ class Adapter:
     dora: bool = False
     autocast_adapter_dtype: bool = True
     """PEFT keeps the adapters of a 16-bit base in float32."""
+    method: str = "lora"
+    """lora, or another of PEFT's methods by the name of its config, which is not simulated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,17 @@ def test_a_bound_shares_what_the_run_shares(parallelism, replicated):
     assert parts["weights"] == (4 * count if replicated else 4 * count // 8)
 
 
+def test_other_adapters_are_bounded_by_the_frozen_base():
+    job = llama(adapter=Adapter(method="delora"))
+
+    estimate = simulate(replace(job, model=replace(job.model, parameter_count=1000)))
+
+    assert estimate.method == "bounded"
+    assert estimate.why.startswith("the delora adapter is not simulated")
+    assert [(amount.name, amount.bytes) for amount in estimate.components] == [("weights", 4000)]
+    assert simulate(llama()).why == ""
+
+
 def test_known_architecture_without_dimensions_is_bounded():
     estimate = simulate(Job(Model("x", "llama", {"hidden_size": 64}, parameter_count=1000)))
 

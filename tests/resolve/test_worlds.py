@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.resolve.making import LLAMA, run, script, unknown, written
 from vramlint.facts import Origin
 from vramlint.resolve.jobs import MOST_JOBS
@@ -33,6 +35,14 @@ def test_correlated_alternatives_never_mix() -> None:
         (True, "bfloat16"),
         (False, "float32"),
     }
+
+
+@pytest.mark.parametrize(
+    ("tuning", "method"), [("full", None), ("lora", "lora"), ("qlora", "lora"), ("delora", "delora"), ("ia3", "ia3")]
+)
+def test_every_adapter_freezes_the_base(tuning: str, method: str | None) -> None:
+    (job,) = run(script(LLAMA, written("tuning", tuning), *KNOWN)).jobs
+    assert (job.adapter and job.adapter.method) == method
 
 
 def test_not_given_on_one_path_means_the_default_there() -> None:

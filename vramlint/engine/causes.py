@@ -61,7 +61,7 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
         "objective": lambda job: job.objective.loss,
         "fused_loss": lambda job: job.objective.loss,
         "loop": lambda job: job.objective.loop,
-        "tuning": lambda job: (job.adapter is not None, job.quantization is not None),
+        "tuning": lambda job: (job.adapter and job.adapter.method, job.quantization is not None),
         "quantization_bits": lambda job: job.quantization.kind if job.quantization else None,
         "quantization_type": lambda job: job.quantization.kind if job.quantization else None,
         "double_quantization": lambda job: job.quantization.double_quantization if job.quantization else None,

@@ -44,6 +44,7 @@ _GPU = MappingProxyType(
 _ESTIMATE = MappingProxyType(
     {
         "method": "simulated or bounded",
+        "why": "why the step is bounded and not simulated",
         "allocated": "peak of torch.cuda.memory_allocated, bytes",
         "reserved": "peak of torch.cuda.memory_reserved, bytes; `allocated` where twice as much would fit",
         "outside": "device memory outside torch's allocator, bytes",

@@ -24,6 +24,7 @@ PHASES = ("forward", "backward", "optimizer")
 """The phases of a step whose peaks are reported."""
 SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8"})
 SIMULATED_LOSSES = frozenset({"causal-lm", *FUSED_LOSSES})
+SIMULATED_ADAPTERS = frozenset({"lora"})
 GIB = 1 << 30
 LARGEST = 12
 """How many of the largest tensors at the peak an estimate names."""
@@ -41,6 +42,8 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
         return bounded(job, _why(job))
     if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
         return bounded(job, f"training by {job.objective.loss} is not simulated")
+    if job.adapter is not None and job.adapter.method not in SIMULATED_ADAPTERS:
+        return bounded(job, f"the {job.adapter.method} adapter is not simulated")
     if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
         return bounded(job, f"the {job.quantization.kind} quantization is not simulated")
     if optimizers.rule_for(job.optimizer) is None:

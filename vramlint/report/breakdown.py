@@ -66,4 +66,4 @@ def method(estimate: Estimate) -> str:
     if estimate.method == "simulated":
         return ""
     least = gib(estimate.device_low)
-    return f"at least {least}: this architecture has no simulator yet, so the figure is a lower bound"
+    return f"at least {least}: this step is not simulated, so the figure is a lower bound"

@@ -77,7 +77,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
             use_cache=board.value("use_cache") is True,
         ),
         checkpointing=_checkpointing(board),
-        adapter=_adapter(board) if has_lora(board) else None,
+        adapter=_adapter(board),
         quantization=_quantization(board),
         parallelism=_parallelism(board),
         objective=_objective(board),
@@ -116,7 +116,10 @@ def _checkpointing(board: Board) -> Checkpointing:
     return Checkpointing("reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant")
 
 
-def _adapter(board: Board) -> Adapter:
+def _adapter(board: Board) -> Adapter | None:
+    method = board.value("tuning")
+    if method in (None, "full"):
+        return None
     dropout = board.value("lora_dropout")
     targets = board.value("lora_target_modules")
     saved = board.value("lora_modules_to_save")
@@ -128,6 +131,7 @@ def _adapter(board: Board) -> Adapter:
         modules_to_save=(saved,) if isinstance(saved, str) else saved if isinstance(saved, tuple) else (),
         dora=board.value("use_dora") is True,
         autocast_adapter_dtype=cast is None or cast.value is True,
+        method="lora" if has_lora(board) else str(method),
     )
 
 
