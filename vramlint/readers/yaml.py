@@ -26,6 +26,8 @@ _PLAIN_COLLECTIONS = (None, "!", _TAG + "map", _TAG + "seq")
 _TEXT_TAGS = tuple(_TAG + name for name in ("str", "timestamp", "value", "binary"))
 _PREFIX = re.compile(r"(?:(?:&\S+|!\S*)\s*)+")
 """Anchor and tag in front of a value."""
+_SCANNER_DEPTH = "exceeded maximum nesting depth"
+"""What libyaml's scanner says, since the one in PyYAML 6.0.4, of 1000 open brackets, before it hands on the first."""
 
 
 def read_yaml(document: Document) -> Reading:
@@ -54,6 +56,8 @@ def read_yaml(document: Document) -> Reading:
 
 def _syntax_error(document: Document, error: Exception, start: int) -> ReadError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None and getattr(error, "problem", None) == _SCANNER_DEPTH:
+        return ReadError(f"nested deeper than {MAX_DEPTH} levels", start + mark.index)
     if mark is not None:
         parts = (getattr(error, "context", None), getattr(error, "problem", None))
         return ReadError(", ".join(part for part in parts if part), start + mark.index)
