@@ -1,6 +1,6 @@
 """How right the simulated peak is: against steps traced byte by byte from the real model code.
 
-    python bench/accuracy.py --cases FILE.jsonl [--reserved] [--json] [--worst N]
+    python bench/accuracy.py [--cases FILE.jsonl …] [--reserved] [--json] [--worst N]
 
 Every row of the file carries its own model config, so models that vramlint has never seen count too. Figures are
 fractions. Rows of architectures that the simulator does not know are only counted (`not_simulated`).
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from bench.cases import job_of  # noqa: E402  the repository is not installed when benches run from a checkout
 from vramlint.memory import simulate  # noqa: E402
 
-DEFAULT_CASES = ROOT / "bench" / "data" / "traced_steps.jsonl"
+DEFAULT_CASES = sorted((ROOT / "bench" / "data").glob("traced_*.jsonl"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,17 @@ def reserved_figures(found: Sequence[Outcome]) -> dict[str, float]:
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cases", type=Path, default=DEFAULT_CASES, help="rows of traced steps")
+    parser.add_argument("--cases", type=Path, nargs="+", default=DEFAULT_CASES, help="files of rows of traced steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--reserved", action="store_true", help="play the allocator too: slower")
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.cases.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [
+        json.loads(line)
+        for path in arguments.cases
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     known: list[Outcome] = []
     unknown: defaultdict[str, int] = defaultdict(int)
     for outcome in outcomes(rows, reserved=arguments.reserved):

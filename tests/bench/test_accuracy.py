@@ -10,7 +10,7 @@ import pytest
 from bench import accuracy
 from bench.accuracy import Outcome, figures
 
-ROWS = accuracy.DEFAULT_CASES.read_text(encoding="utf-8").splitlines()
+ROWS = [line for path in accuracy.DEFAULT_CASES for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_figures_of_outcomes() -> None:
@@ -33,8 +33,9 @@ def test_figures_of_outcomes() -> None:
 def test_json_has_the_names_of_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [json.loads(row) for row in ROWS]
-    chosen = [next(row for row in rows if row["config"]["model_type"] == name) for name in ("gpt2", "deberta-v2")]
+    known = next(row for row in map(json.loads, ROWS) if row["config"]["model_type"] == "gpt2")
+    unknown = {**known, "config": {**known["config"], "model_type": "made-up"}, "task": "image-cls"}
+    chosen = [known, unknown]
     cases = tmp_path / "cases.jsonl"
     cases.write_text("\n".join(json.dumps(row) for row in chosen), encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["accuracy.py", "--cases", str(cases), "--json", "--reserved"])
@@ -45,5 +46,5 @@ def test_json_has_the_names_of_the_table(
     assert report["n"] == 1
     assert report["max_error"] < 0.0001
     assert set(report["families"]) == {"gpt2"}
-    assert report["not_simulated"] == {"deberta-v2": 1}
+    assert report["not_simulated"] == {"made-up": 1}
     assert 0 <= report["reserved_p95_error"] < 0.5

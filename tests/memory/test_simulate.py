@@ -16,8 +16,8 @@ from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, O
 from vramlint.memory import simulate
 from vramlint.memory.architectures import find_family
 
-TRACED = Path(__file__).parents[2] / "bench" / "data" / "traced_steps.jsonl"
-ROWS = [json.loads(line) for line in TRACED.read_text(encoding="utf-8").splitlines()]
+TRACED = sorted((Path(__file__).parents[2] / "bench" / "data").glob("traced_*.jsonl"))
+ROWS = [json.loads(line) for path in TRACED for line in path.read_text(encoding="utf-8").splitlines()]
 SIMULATED = [row for row in ROWS if find_family(row["config"]["model_type"], row["task"]) is not None]
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -22,7 +22,7 @@ def bounded(job: Job, why: str) -> Estimate:
     training = job.objective.kind == "training" and job.adapter is None and not job.frozen_parameters
     width = DTYPE_BYTES[job.precision.weights]
     weights = Parameter("all weights", (count,), job.precision.weights, trainable=training, multiplicity=1)
-    weights.layer = 0  # in its layers, which a sharded model gathers one by one, there is nearly all of a model
+    weights.layer = (0, 0)  # in its layers, which a sharded model gathers one by one, there is nearly all of a model
     if job.quantization is not None:
         weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, 0.5)),)
     sharding = sharding_of(job, [weights] if count else [], ())

@@ -1,15 +1,71 @@
-"""Which of a model's equal layers are traced."""
+"""Which of a model's layers are traced, and how many each of them stands for.
+
+Equal layers behave equally except next to their ends, so of a run of equal layers (or of equal groups of layers, where
+kinds alternate) the first and the last are traced by themselves and one in the middle stands for all others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
+
 SINGLE_LAYERS = 3
-"""Up to so many layers each is traced by itself."""
+"""Of a run of so many equal groups each is traced by itself."""
+LONGEST_PERIOD = 16
+"""Alternations of layer kinds with longer periods are traced layer by layer."""
 
 
-def traced(count: int) -> list[int]:
-    """How many layers each traced layer stands for.
+class Stretch(NamedTuple):
+    """Neighbouring layers that are traced once and executed `times` times in a row."""
 
-    The first and the last are traced by themselves, because their neighbours differ; one in the middle
-    stands for all others.
+    start: int
+    """Number of the first of them in its stack."""
+    length: int
+    times: int
+
+
+def stretches(kinds: Sequence[Hashable]) -> list[Stretch]:
+    """Cut a stack of layers, given by their kinds, into stretches.
+
+    Every layer is in exactly one stretch or, as a repetition, behind it. At each place the period is taken that
+    leaves the fewest layers to trace.
     """
-    return [1] * count if count <= SINGLE_LAYERS else [1, count - 2, 1]
+    found: list[Stretch] = []
+    start = 0
+    while start < len(kinds):
+        period, times = _best_period(kinds, start)
+        found += [Stretch(start + at * period, period, count) for at, count in _ends_and_middle(times)]
+        start += period * times
+    return found
+
+
+def _best_period(kinds: Sequence[Hashable], start: int) -> tuple[int, int]:
+    """(length, repetitions) of the group of layers at `start` that saves the most tracing; (1, 1) if none does."""
+    best, saved = (1, 1), 0
+    for period in range(1, min(LONGEST_PERIOD, (len(kinds) - start) // 2) + 1):
+        times = _repetitions(kinds, start, period)
+        saves = period * (times - len(_ends_and_middle(times)))
+        if saves > saved:
+            best, saved = (period, times), saves
+    return best
+
+
+def _repetitions(kinds: Sequence[Hashable], start: int, period: int) -> int:
+    end = start + period
+    while end < len(kinds) and kinds[end] == kinds[end - period]:
+        end += 1
+    return (end - start) // period
+
+
+def _ends_and_middle(times: int) -> list[tuple[int, int]]:
+    """(position, times) of each traced one among `times` equal groups."""
+    if times <= SINGLE_LAYERS:
+        return [(at, 1) for at in range(times)]
+    return [(0, 1), (1, times - 2), (times - 1, 1)]
+
+
+def numbered(kinds: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
+    """(number in its stack, times) of every traced layer."""
+    for start, length, times in stretches(kinds):
+        for number in range(start, start + length):
+            yield number, times

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
 from vramlint.memory.recorder import rounded
-from vramlint.memory.tensor import Parameter
+from vramlint.memory.tensor import LayerId, Parameter
 
 MASTER_BYTES = 4
 """ZeRO and FSDP with mixed precision keep float32 master weights."""
@@ -43,7 +43,7 @@ class Sharding:
     """Alive inside the optimizer step."""
     consumes_gradients: bool = False
     """A parameter's gradient is reduced and freed as soon as it is complete."""
-    gathered: dict[int | None, int] = field(default_factory=dict)
+    gathered: dict[LayerId | None, int] = field(default_factory=dict)
     """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
     host: int = 0
     """Bytes of offloaded states in host memory."""
@@ -206,9 +206,9 @@ def _stage_3(
     )
 
 
-def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -> dict[int | None, int]:
+def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -> dict[LayerId | None, int]:
     """Bytes of the gathered parameters of each layer kind; outside layers the largest one counts."""
-    gathered: dict[int | None, int] = {}
+    gathered: dict[LayerId | None, int] = {}
     for p in parameters:
         size = p.numel * width if width is not None and p.stored_tensors == (p.nbytes,) else p.stored_bytes
         if p.layer is None:

@@ -6,15 +6,15 @@ checkpointing) and the units of repetition (layers).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
 from vramlint.memory.frame import Frame
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.repetition import SINGLE_LAYERS, traced
-from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
+from vramlint.memory.repetition import stretches
+from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
 """The derivative of an operator: what it allocates, in which order."""
@@ -39,8 +39,8 @@ class Tape:
         self.unit = 0
         """The unit (layer) that runs; 0 is everything outside of layers."""
         self._unit_repeats = [1]
-        self._unit_positions: list[int | None] = [None]
-        self.gathered: Mapping[int | None, int] = {}
+        self._unit_layers: list[list[LayerId | None]] = [[None]]
+        self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
@@ -254,7 +254,7 @@ class Tape:
         """
         self._gathered = None
         self._switch(unit)
-        size = self.gathered.get(self._unit_positions[unit], 0)
+        size = max(self.gathered.get(layer, 0) for layer in self._unit_layers[unit])
         if size:
             self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
 
@@ -262,16 +262,27 @@ class Tape:
         self.unit = unit
         self.recorder.repeat(self._unit_repeats[unit])
 
-    def repeat(self, count: int, layer: Callable[[Tensor, int], Tensor], hidden: Tensor, *, stack: int = 0) -> Tensor:
-        """Apply `count` layers of the same kind; `layer(x, position)` runs the traced layer of that position.
+    def repeat(
+        self,
+        kinds: int | Sequence[Hashable],
+        layer: Callable[[Tensor, int], Tensor],
+        hidden: Tensor,
+        *,
+        stack: int = 0,
+    ) -> Tensor:
+        """Apply a stack of layers, given by their kinds or, if all are equal, by their number.
 
-        `stack` tells a decoder's layers from its encoder's.
+        `layer(x, position)` runs the traced layer of that position, as Builder.layers made them. `stack` tells a
+        decoder's layers from its encoder's.
         """
-        for position, times in enumerate(traced(count)):
-            self._unit_repeats.append(times)
-            self._unit_positions.append(stack * SINGLE_LAYERS + position)
+        position = 0
+        for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+            self._unit_repeats.append(stretch.times)
+            self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
             self.enter_unit(len(self._unit_repeats) - 1)
-            hidden = layer(hidden, position)
+            for _ in range(stretch.length):
+                hidden = layer(hidden, position)
+                position += 1
         self.enter_unit(0)
         return hidden
 

@@ -17,6 +17,8 @@ from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
 
 Shape = tuple[int, ...]
+LayerId = tuple[int, int]
+"""A layer: its stack (0, a decoder's beside an encoder 1) and its number there."""
 
 
 class Storage:
@@ -92,8 +94,8 @@ class Parameter(Tensor):
         """The token embedding's weight."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
-        self.layer: int | None = None
-        """Position of the layer kind that it belongs to (first, middle, last); None outside layers."""
+        self.layer: LayerId | None = None
+        """The traced layer that it belongs to; None outside layers."""
         self.stored_tensors: tuple[int, ...] = (self.nbytes,)
         """Bytes of each tensor that stores it (packed weight and quantization constants)."""
 

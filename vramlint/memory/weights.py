@@ -7,14 +7,14 @@ already knows whether it trains, how it is stored and whether an adapter sits on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
-from vramlint.memory.repetition import SINGLE_LAYERS, traced
+from vramlint.memory.repetition import numbered
 from vramlint.memory.sharding import engine_precision
-from vramlint.memory.tensor import Parameter, Shape
+from vramlint.memory.tensor import LayerId, Parameter, Shape
 
 NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
@@ -51,7 +51,7 @@ class Builder:
         self.default_targets = default_targets
         self.multiplicity = 1
         """How many layers the parameters made now stand for."""
-        self._layer: int | None = None
+        self._layer: LayerId | None = None
         self.transformers = job.libraries.transformers
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
@@ -122,14 +122,14 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
-    def layers(self, count: int, *, stack: int = 0) -> Iterator[int]:
-        """The positions of the traced layers among `count` of one kind, as in Tape.repeat.
+    def layers(self, kinds: int | Sequence[Hashable], *, stack: int = 0) -> Iterator[int]:
+        """The numbers of the traced layers of a stack, given by their kinds or, if all are equal, by their number.
 
-        What is built inside the loop belongs to the layer of that position.
+        What is built inside the loop belongs to that layer, and stands for as many as it does in Tape.repeat.
         """
-        for position, times in enumerate(traced(count)):
-            self._layer, self.multiplicity = stack * SINGLE_LAYERS + position, times
-            yield position
+        for number, times in numbered((None,) * kinds if isinstance(kinds, int) else kinds):
+            self._layer, self.multiplicity = (stack, number), times
+            yield number
         self._layer, self.multiplicity = None, 1
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
