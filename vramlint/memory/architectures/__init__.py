@@ -46,6 +46,9 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {
+            "deit": "vit:DeiTForImageClassification",
+            "dinov2": "dinov2:Dinov2ForImageClassification",
+            "dinov2_with_registers": "dinov2:Dinov2WithRegistersForImageClassification",
             "vit": "vit:ViTForImageClassification",
         },
         "seq2seq-lm": {

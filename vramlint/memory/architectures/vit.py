@@ -1,34 +1,53 @@
-"""ViT: patches by a convolution, pre-norm encoder, classification head (transformers 5.23 models/vit)."""
+"""ViT and DeiT: patches by a convolution, pre-norm encoder, classification head (transformers 5.23 models/{vit,deit})."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.job import Batch
-from vramlint.memory.architectures.bert import Layer, label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, Network, Outputs, number, probability
+from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
-from vramlint.memory.ops.convolution import Convolution
-from vramlint.memory.ops.linear import linear
-from vramlint.memory.ops.softmax import cross_entropy
+from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Shape, Tensor
+from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
-LLAMA_NAMES_FROM = (5, 0)
-"""Since then the attention's linear layers are called as llama's are."""
 OLD_NAMES = ("attention.attention.query", "attention.attention.key", "attention.attention.value")
 OLD_OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")
 
 
-class ViTForImageClassification(Network):
+@dataclass(slots=True)
+class Layer:
+    """Weights of one layer; the optional ones are those of ViT's descendants."""
+
+    attention_norm: LayerNorm
+    q: Weights
+    k: Weights
+    v: Weights
+    o: Weights
+    output_norm: LayerNorm
+    up: Weights
+    down: Weights
+    gate: Weights | None = None
+    scales: tuple[Parameter, Parameter] | None = None
+    """Layer scales behind attention and MLP."""
+
+
+class ViTForImageClassification(ImageClassifier):
     """ViTForImageClassification."""
 
-    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    prefix: ClassVar[str] = "vit"
+    tokens: ClassVar[Sequence[str]] = ("cls_token",)
+    """Learned tokens before the patches, in their order."""
+    patch: ClassVar[int] = 16
+    """The configuration class's own patch size."""
+    key_bias: ClassVar[bool] = True
+    positions: Parameter | None
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size", default=768)
@@ -39,20 +58,23 @@ class ViTForImageClassification(Network):
         self.dropout = probability(config, "hidden_dropout_prob")
         self.attention_dropout = probability(config, "attention_probs_dropout_prob")
         self.bias = bool(config.get("qkv_bias", True))
-        self.channels = number(config, "num_channels", default=3)
-        self.side = number(config, "image_size", default=224)
-        patch = number(config, "patch_size", default=16)
-        self.patches = (self.side // patch) ** 2
-        table = "vit.embeddings"
-        self.class_token = build.parameter(f"{table}.cls_token", (1, 1, self.hidden))
-        self.positions = build.parameter(f"{table}.position_embeddings", (1, self.patches + 1, self.hidden))
-        shape = (self.hidden, self.channels, patch, patch)
-        self.projection = Convolution.of(build, f"{table}.patch_embeddings.projection", shape)
-        self.layers = [self._layer(build, f"vit.encoder.layer.{position}") for position in build.layers(self.count)]
-        self.norm = LayerNorm.of(build, "vit.layernorm", self.hidden)
-        self.classifier = build.linear(
-            "classifier", self.hidden, label_count(config), bias=True
-        )  # `all-linear` takes it
+        self.widens = True
+        self._embeddings(build, config, f"{self.prefix}.embeddings")
+        self._stack(build, config)
+        self.classify(build, config, self.hidden)
+
+    def _embeddings(self, build: Builder, config: Config, name: str) -> None:
+        self.extra = [build.parameter(f"{name}.{token}", (1, 1, self.hidden)) for token in self.tokens]
+        projection = f"{name}.patch_embeddings.projection"
+        self.patches = Patches.of(build, config, projection, self.hidden, self.patch)
+        self.pixels = self.patches.pixels
+        self.length = self.patches.count + len(self.extra)
+        self.positions = build.parameter(f"{name}.position_embeddings", (1, self.length, self.hidden))
+
+    def _stack(self, build: Builder, config: Config) -> None:
+        stack = f"{self.prefix}.layers" if build.transformers >= LLAMA_NAMES_FROM else f"{self.prefix}.encoder.layer"
+        self.layers = [self._layer(build, f"{stack}.{position}") for position in build.layers(self.count)]
+        self.norm = LayerNorm.of(build, f"{self.prefix}.layernorm", self.hidden)
 
     def _layer(self, build: Builder, name: str) -> Layer:
         size = self.hidden
@@ -61,7 +83,7 @@ class ViTForImageClassification(Network):
         o, up, down = ("attention.o_proj", "mlp.fc1", "mlp.fc2") if new else OLD_OTHERS
         return Layer(
             q=build.linear(f"{name}.{q}", size, size, bias=self.bias),
-            k=build.linear(f"{name}.{k}", size, size, bias=self.bias),
+            k=build.linear(f"{name}.{k}", size, size, bias=self.bias and self.key_bias),
             v=build.linear(f"{name}.{v}", size, size, bias=self.bias),
             o=build.linear(f"{name}.{o}", size, size, bias=True),
             attention_norm=LayerNorm.of(build, f"{name}.layernorm_before", size),
@@ -70,38 +92,33 @@ class ViTForImageClassification(Network):
             output_norm=LayerNorm.of(build, f"{name}.layernorm_after", size),
         )
 
-    def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
-        """Images and one label for each."""
-        count = batch.micro_batch_size
-        return {
-            "pixel_values": ((count, self.channels, self.side, self.side), "float32"),
-            "labels": ((count,), "int64"),
-        }
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The class token's state through a linear layer."""
-        hidden = self.last_hidden_state(tape, regime, batch["pixel_values"])
-        logits = linear(tape, e.part(tape, hidden, (hidden.shape[0], self.hidden)), self.classifier)
-        return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits])
+    def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The class token's state."""
+        hidden = self.last_hidden_state(tape, regime, pixels)
+        return e.part(tape, hidden, (hidden.shape[0], self.hidden)), hidden
 
     def last_hidden_state(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """ViTModel.forward."""
-        pixels = tape.to(pixels, self.projection.weight.dtype)
-        hidden = self._embed(tape, pixels)
+        pixels = tape.to(pixels, self.patches.projection.weight.dtype)
+        hidden = self._embed(tape, regime, pixels)
+        hidden = self._encode(tape, regime, hidden)
+        return self.norm(tape, hidden)
+
+    def _embed(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
+        hidden = self.patches(tape, regime, pixels)
+        hidden = e.concatenate(tape, (*self.extra, hidden), (pixels.shape[0], self.length, self.hidden))
+        if self.positions is not None:
+            hidden = e.add(tape, hidden, self.positions)
+        return e.dropout(tape, hidden, self.dropout)
+
+    def _encode(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
+        forward = self._forward if regime.transformers >= LLAMA_NAMES_FROM else self._forward_before_5
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y), x)
+            return regime.layer(tape, lambda y: forward(tape, regime, weights, y), x)
 
-        hidden = tape.repeat(self.count, layer, hidden)
-        return self.norm(tape, hidden)
-
-    def _embed(self, tape: Tape, pixels: Tensor) -> Tensor:
-        batch = pixels.shape[0]
-        patches = e.transposed(tape, self.projection(tape, pixels, self.patches))
-        hidden = e.concatenate(tape, (self.class_token, patches), (batch, self.patches + 1, self.hidden))
-        hidden = e.add(tape, hidden, self.positions)
-        return e.dropout(tape, hidden, self.dropout)
+        return tape.repeat(self.count, layer, hidden)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
         residual = hidden
@@ -115,11 +132,47 @@ class ViTForImageClassification(Network):
         hidden = e.dropout(tape, hidden, self.dropout)
         return e.add(tape, hidden, residual)
 
-    def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
-        return linear(tape, regime.attend(tape, q, k, v, None, self.attention_dropout), w.o)
+        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=self.widens)
+        return linear(tape, out, w.o)
 
     def _mlp(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         x = linear(tape, x, w.up)
         x = activation(tape, self.activation, x)
         return linear(tape, x, w.down)
+
+    def _forward_before_5(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
+        """ViTLayer.forward of transformers 4.57, which names every step's result."""
+        normed = w.attention_norm(tape, hidden)
+        attended = self._attention_before_5(tape, regime, w, normed)
+        hidden = e.add(tape, attended, hidden)
+        out = w.output_norm(tape, hidden)
+        out = self._up(tape, w, out)
+        return self._down(tape, w, out, hidden)
+
+    def _attention_before_5(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
+        out = self._self_attention(tape, regime, w, hidden)
+        out = e.dropout(tape, linear(tape, out, w.o), self.dropout)
+        tape.held.clear()  # the attention weights go with the module that names them, not with the layer
+        return out
+
+    def _self_attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
+        k, v, q = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.k, w.v, w.q))
+        return regime.attend(tape, q, k, v, None, self.attention_dropout, widens=self.widens)
+
+    def _up(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
+        x = linear(tape, x, w.up)
+        return activation(tape, self.activation, x)
+
+    def _down(self, tape: Tape, w: Layer, x: Tensor, residual: Tensor) -> Tensor:
+        x = linear(tape, x, w.down)
+        x = e.dropout(tape, x, self.dropout)
+        return e.add(tape, x, residual)
+
+
+class DeiTForImageClassification(ViTForImageClassification):
+    """DeiTForImageClassification: a second token before the patches, whose state no head reads."""
+
+    prefix: ClassVar[str] = "deit"
+    tokens: ClassVar[Sequence[str]] = ("cls_token", "distillation_token")

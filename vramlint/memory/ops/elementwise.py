@@ -92,6 +92,11 @@ def mean_last(tape: Tape, x: Tensor) -> Tensor:
     return tape.apply("mean", (x,), (*x.shape[:-1], 1), x.dtype, _expand_backward)
 
 
+def mean(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """The mean of `x` over any dimensions, of `shape`. Backward divides the expanded gradient: one full tensor."""
+    return tape.apply("mean", (x,), shape, x.dtype, _expand_backward)
+
+
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
     """`torch.rsqrt(x)`; float32 under autocast."""
     x = tape.upper(x)

@@ -1,0 +1,103 @@
+"""What the image encoders share: patches of pixels, and a classification head's inputs and loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.job import Batch
+from vramlint.memory.architectures.bert import label_count
+from vramlint.memory.architectures.family import Config, Network, Outputs, number
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.convolution import Convolution
+from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.softmax import cross_entropy
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Shape, Tensor
+from vramlint.memory.weights import Builder
+
+LLAMA_NAMES_FROM = (5, 0)
+"""Since then the attention's linear layers are called as llama's are, and layers name their residual."""
+
+
+def pair(config: Config, key: str, default: int) -> tuple[int, int]:
+    """Height and width, which a config gives as one number or as two."""
+    value = config.get(key, default)
+    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(side, int) for side in value):
+        return value[0], value[1]
+    side = number(config, key, default=default)
+    return side, side
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """…PatchEmbeddings: a convolution whose stride is its kernel."""
+
+    projection: Convolution
+    image: tuple[int, int]
+    grid: tuple[int, int]
+
+    @classmethod
+    def of(cls, build: Builder, config: Config, name: str, hidden: int, patch: int, image: int = 224) -> Patches:
+        """Build `name`; `patch` and `image` are the configuration class's own defaults."""
+        height, width = pair(config, "image_size", image)
+        rows, columns = pair(config, "patch_size", patch)
+        shape = (hidden, number(config, "num_channels", default=3), rows, columns)
+        return cls(Convolution.of(build, name, shape), (height, width), (height // rows, width // columns))
+
+    @property
+    def count(self) -> int:
+        """Patches of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def pixels(self) -> Shape:
+        """Shape of one image."""
+        return (self.projection.weight.shape[1], *self.image)
+
+    def __call__(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
+        """From [B, C, height, width] to [B, patches, H]."""
+        patches = e.transposed(tape, self.projection(tape, pixels, self.count))
+        if regime.inputs_require_grad and not patches.requires_grad:
+            tape.capture(patches, [])
+        return patches
+
+
+class ImageClassifier(Network):
+    """An image encoder below a linear layer: …ForImageClassification."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    pixels: Shape
+    """Shape of one image."""
+
+    def classify(self, build: Builder, config: Config, width: int) -> None:
+        """Build the head, which `all-linear` adapts too: PEFT knows it for no output layer."""
+        self.classifier = build.linear("classifier", width, label_count(config), bias=True)
+
+    def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
+        """Images and one label for each."""
+        count = batch.micro_batch_size
+        return {"pixel_values": ((count, *self.pixels), "float32"), "labels": ((count,), "int64")}
+
+    @abstractmethod
+    def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's input [B, width], and what the model's output object refers to besides."""
+
+    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
+        """One state of each image through the head."""
+        pooled, held = self.pooled(tape, regime, batch["pixel_values"])
+        logits = linear(tape, pooled, self.classifier)
+        loss = cross_entropy(tape, logits, batch["labels"])
+        del held
+        return Outputs(loss, [logits])
+
+
+def drop_path(tape: Tape, x: Tensor, probability: float) -> Tensor:
+    """Stochastic depth: `x.div(keep) * random` with one random number for each image."""
+    if probability <= 0:
+        return x
+    random = tape.empty((x.shape[0], *(1,) * (len(x.shape) - 1)), x.dtype, "drop path")
+    return e.mul(tape, e.linear_unary(tape, "div", x), random)
