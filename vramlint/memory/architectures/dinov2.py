@@ -26,6 +26,7 @@ class Dinov2ForImageClassification(ViTForImageClassification):
 
     prefix: ClassVar[str] = "dinov2"
     patch: ClassVar[int] = 14
+    keeps_pixels: ClassVar[bool] = False
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.gated = bool(config.get("use_swiglu_ffn", False))

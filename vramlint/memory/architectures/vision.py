@@ -60,6 +60,7 @@ class Patches:
 
     def __call__(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """From [B, C, height, width] to [B, patches, H]."""
+        pixels = tape.to(pixels, self.projection.weight.dtype)
         patches = e.transposed(tape, self.projection(tape, pixels, self.count))
         if regime.inputs_require_grad and not patches.requires_grad:
             tape.capture(patches, [])

@@ -1,4 +1,7 @@
-"""ViT and DeiT: patches by a convolution, pre-norm encoder, classification head (transformers 5.23 models/{vit,deit})."""
+"""ViT and DeiT: patches by a convolution, pre-norm encoder, classification head.
+
+transformers 5.23 models/{vit,deit}
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,7 @@ class ViTForImageClassification(ImageClassifier):
     patch: ClassVar[int] = 16
     """The configuration class's own patch size."""
     key_bias: ClassVar[bool] = True
+    keeps_pixels: ClassVar[bool] = True
     positions: Parameter | None
 
     def __init__(self, build: Builder, config: Config) -> None:
@@ -98,8 +102,9 @@ class ViTForImageClassification(ImageClassifier):
         return e.part(tape, hidden, (hidden.shape[0], self.hidden)), hidden
 
     def last_hidden_state(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
-        """ViTModel.forward."""
-        pixels = tape.to(pixels, self.patches.projection.weight.dtype)
+        """ViTModel.forward, which converts the pixels and keeps them; its descendants leave it to the patches."""
+        if self.keeps_pixels:
+            pixels = tape.to(pixels, self.patches.projection.weight.dtype)
         hidden = self._embed(tape, regime, pixels)
         hidden = self._encode(tape, regime, hidden)
         return self.norm(tape, hidden)

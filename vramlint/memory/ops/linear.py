@@ -71,8 +71,14 @@ def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -
 
 
 def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
-    hidden = matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None)
-    return e.linear_unary(tape, "mul", matmul_weight(tape, hidden, adapter.b, None))
+    # one expression, as in peft: no name keeps what stands between the products
+    return e.linear_unary(
+        tape,
+        "mul",
+        matmul_weight(
+            tape, matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None), adapter.b, None
+        ),
+    )
 
 
 def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
