@@ -46,6 +46,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {
+            "beit": "beit:BeitForImageClassification",
             "deit": "vit:DeiTForImageClassification",
             "dinov2": "dinov2:Dinov2ForImageClassification",
             "dinov2_with_registers": "dinov2:Dinov2WithRegistersForImageClassification",

@@ -73,6 +73,7 @@ class ImageClassifier(Network):
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     pixels: Shape
     """Shape of one image."""
+    pixel_dtype: str = "float32"
 
     def classify(self, build: Builder, config: Config, width: int) -> None:
         """Build the head, which `all-linear` adapts too: PEFT knows it for no output layer."""
@@ -81,7 +82,7 @@ class ImageClassifier(Network):
     def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
         """Images and one label for each."""
         count = batch.micro_batch_size
-        return {"pixel_values": ((count, *self.pixels), "float32"), "labels": ((count,), "int64")}
+        return {"pixel_values": ((count, *self.pixels), self.pixel_dtype), "labels": ((count,), "int64")}
 
     @abstractmethod
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,9 @@ class Layer:
     gate: Weights | None = None
     scales: tuple[Parameter, Parameter] | None = None
     """Layer scales behind attention and MLP."""
+    table: Parameter | None = None
+    """Relative position biases by distance."""
+    drop_path: float = 0.0
 
 
 class ViTForImageClassification(ImageClassifier):
@@ -51,6 +54,7 @@ class ViTForImageClassification(ImageClassifier):
     """The configuration class's own patch size."""
     key_bias: ClassVar[bool] = True
     keeps_pixels: ClassVar[bool] = True
+    absolute_positions: bool = True
     positions: Parameter | None
 
     def __init__(self, build: Builder, config: Config) -> None:
@@ -73,7 +77,9 @@ class ViTForImageClassification(ImageClassifier):
         self.patches = Patches.of(build, config, projection, self.hidden, self.patch)
         self.pixels = self.patches.pixels
         self.length = self.patches.count + len(self.extra)
-        self.positions = build.parameter(f"{name}.position_embeddings", (1, self.length, self.hidden))
+        self.positions = None
+        if self.absolute_positions:
+            self.positions = build.parameter(f"{name}.position_embeddings", (1, self.length, self.hidden))
 
     def _stack(self, build: Builder, config: Config) -> None:
         stack = f"{self.prefix}.layers" if build.transformers >= LLAMA_NAMES_FROM else f"{self.prefix}.encoder.layer"

@@ -75,9 +75,7 @@ def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
     return e.linear_unary(
         tape,
         "mul",
-        matmul_weight(
-            tape, matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None), adapter.b, None
-        ),
+        matmul_weight(tape, matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None), adapter.b, None),
     )
 
 

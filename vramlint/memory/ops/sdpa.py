@@ -40,7 +40,8 @@ def scaled_dot_product(
         return _flash(tape, q, k, v, probability)
     bias = mask
     if mask is not None and mask.dtype != q.dtype:
-        bias = tape.empty(mask.shape, q.dtype, "attention bias")
+        learned = mask.requires_grad and tape.grad_enabled
+        bias = tape.to(mask, q.dtype) if learned else tape.empty(mask.shape, q.dtype, "attention bias")
     if q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
@@ -50,8 +51,17 @@ def scaled_dot_product(
 def _aligned(tape: Tape, bias: Tensor) -> Tensor:
     """The additive mask with rows padded to 16 elements, which the kernel's loads need."""
     batch, heads, rows, columns = bias.shape
-    padded = (batch, heads, rows, -(-columns // 16) * 16)
-    return tape.empty(padded, bias.dtype, "pad") if columns % 16 else bias
+    padded = (batch, heads, rows, _aligned_row(columns))
+    if padded == bias.shape:
+        return bias
+    if not bias.requires_grad:
+        return tape.empty(padded, bias.dtype, "pad")
+    whole = tape.apply("pad", (bias,), padded, bias.dtype, attention.repeat_backward)
+    return e.slice_last(tape, whole, columns)
+
+
+def _aligned_row(columns: int) -> int:
+    return -(-columns // 16) * 16
 
 
 def _random_state(tape: Tape) -> tuple[Tensor, Tensor]:
@@ -111,14 +121,13 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
     batch, heads, length, size = q.shape
     statistics = tape.empty((batch, heads, -(-length // 32) * 32), "float32", "logsumexp")
-    inputs = (q, k, v)
     results = (statistics, *_random_state(tape))
-    save = inputs if bias is None else (*inputs, bias)
+    save = (q, k, v) if bias is None else (q, k, v, bias)
     if q.dtype != "float32" and size > 128:
         tape.scratch((batch * length * heads * size * 4,), "efficient attention accumulator")
     return tape.apply(
         "efficient attention",
-        inputs,
+        save if bias is not None and bias.requires_grad else (q, k, v),
         q.shape,
         q.dtype,
         _efficient_backward,
@@ -132,7 +141,7 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     saved = node.unpack(tape)
     (gradient,) = gradients
     if gradient is None:
-        return (None, None, None)
+        return [None] * len(node.edges)
     q = saved[0]
     batch, heads, length, size = q.shape
     scratch = [tape.empty((batch, heads, length), "float32", "efficient delta", "temporaries")]
@@ -142,7 +151,13 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         scratch.append(tape.empty(accumulator, "float32", "efficient dq accumulator", "temporaries"))
         if size > 128:
             scratch += [tape.empty(accumulator, "float32", "efficient dk, dv accumulator", "temporaries") for _ in "kv"]
-    results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges]
+    results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges[:3]]
+    if len(node.edges) > 3:
+        # a bias gets its gradient for every head of the batch, in padded rows
+        columns = saved[1].shape[2]
+        shape = (batch, heads, length, _aligned_row(columns))
+        padded = tape.empty(shape, gradient.dtype, "efficient backward")
+        results.append(padded if shape[3] == columns else padded.as_shape((batch, heads, length, columns)))
     scratch.clear()
     del saved, q
     return results
