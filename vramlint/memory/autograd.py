@@ -22,13 +22,16 @@ class Engine:
         self.heap: list[tuple[int, Node]] = []
         self.buffers: dict[Node | Parameter, Gradients] = {}
 
-    def run(self, root: Tensor, gradient: Tensor) -> None:
-        """Differentiate `root`, whose gradient is `gradient`."""
+    def run(self, root: Tensor, gradient: Tensor, *others: tuple[Tensor, Tensor]) -> None:
+        """Differentiate `root`, whose gradient is `gradient`, and other tensors, each given with its gradient."""
         tape = self.tape
         enabled, tape.grad_enabled = tape.grad_enabled, False
         if root.node is not None:
             self._add(root.node, root.slot, gradient)
         del gradient
+        for tensor, its_gradient in others:
+            if tensor.node is not None:
+                self._add(tensor.node, tensor.slot, its_gradient)
         unit = tape.unit
         while self.heap:
             _, node = heappop(self.heap)

@@ -12,7 +12,10 @@ from vramlint.memory.tensor import Gradients, Node, Tensor
 
 def nonreentrant(tape: Tape, layer: Layer, hidden: Tensor) -> Tensor:
     """Run `layer` without keeping what it saves."""
-    frame = Frame(layer, hidden, tape.autocast)
+    if tape.replays:
+        with tape.inside_recomputation(hidden):
+            return layer(hidden)
+    frame = Frame(layer, hidden, tape.autocast, tape.frame)
     outer, tape.frame = tape.frame, frame
     try:
         return layer(hidden)
@@ -20,20 +23,31 @@ def nonreentrant(tape: Tape, layer: Layer, hidden: Tensor) -> Tensor:
         tape.frame = outer
 
 
-def reentrant(tape: Tape, layer: Layer, hidden: Tensor) -> Tensor:
-    """Run `layer` under no_grad; its backward runs it again with a graph and differentiates that."""
+def reentrant(tape: Tape, layer: Layer, hidden: Tensor, others: list[Tensor] | None = None) -> Tensor:
+    """Run `layer` under no_grad; its backward runs it again with a graph and differentiates that.
+
+    `others` is where the layer puts its outputs besides the one that it returns, each time it runs.
+    """
     with tape.grad_mode(enabled=False):
         output = layer(hidden)
     if tape.grad_enabled and hidden.requires_grad:
+        outputs = [output, *(others or ())]
         node = tape.node((hidden,), _reentrant_backward)
         node.saved = (hidden,)
-        node.context = (layer, tape.autocast)
-        output.node, output.requires_grad = node, True
+        node.outputs = len(outputs)
+        node.context = (layer, tape.autocast, others, [(tensor.shape, tensor.dtype) for tensor in outputs])
+        for slot, tensor in enumerate(outputs):
+            tensor.node, tensor.slot, tensor.requires_grad = node, slot, True
     return output
 
 
 def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    layer, autocast = node.context
+    layer, autocast, others, outputs = node.context
+    # a Python function gets zeros for the outputs that nothing has used
+    whole = [
+        tape.empty(shape, dtype, "zeros") if gradient is None else gradient
+        for gradient, (shape, dtype) in zip(gradients, outputs, strict=True)
+    ]
     (hidden,) = node.unpack(tape)
     detached = Tensor(hidden.shape, hidden.dtype, hidden.storage)
     captured: Gradients = []
@@ -43,7 +57,7 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         with tape.autocasting(autocast):
             output = layer(detached)
         tape.leaf = outer
-        (gradient,) = gradients
-        if gradient is not None:
-            Engine(tape).run(output, gradient)
+        Engine(tape).run(output, whole[0], *zip(others or (), whole[1:], strict=True))
+        if others is not None:
+            others.clear()
     return captured

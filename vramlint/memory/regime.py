@@ -134,8 +134,17 @@ class Regime:
         tape.keep(out)
         return out
 
-    def layer(self, tape: Tape, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        """Run one layer, checkpointed if the run checkpoints its layers."""
+    def layer(
+        self,
+        tape: Tape,
+        forward: Callable[[Tensor], Tensor],
+        hidden: Tensor,
+        others: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Run one layer, checkpointed if the run checkpoints its layers.
+
+        `others` is where `forward` puts what the layer returns besides.
+        """
 
         def scoped(x: Tensor) -> Tensor:
             try:
@@ -146,5 +155,5 @@ class Regime:
         if self.checkpointing == "nonreentrant" and tape.grad_enabled:
             return checkpoint.nonreentrant(tape, scoped, hidden)
         if self.checkpointing == "reentrant" and tape.grad_enabled:
-            return checkpoint.reentrant(tape, scoped, hidden)
+            return checkpoint.reentrant(tape, scoped, hidden, others)
         return scoped(hidden)

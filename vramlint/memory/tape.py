@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from vramlint.memory.frame import Frame
+from vramlint.memory.frame import Discarded, Frame, Sink
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import stretches
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
@@ -52,7 +52,7 @@ class Tape:
         """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
-        self._recomputing: Frame | None = None
+        self._recomputing: Sink | None = None
         self._sequence = 0
 
     # ------------------------------------------------------------------ memory
@@ -180,12 +180,28 @@ class Tape:
     @contextmanager
     def recomputing(self, frame: Frame) -> Iterator[None]:
         """Run a layer again for what it saves; no graph is kept."""
-        self._recomputing = frame
+        outer, self._recomputing = self._recomputing, frame
         try:
             with self.grad_mode(enabled=True), self.autocasting(frame.autocast):
                 yield
         finally:
-            self._recomputing = None
+            self._recomputing = outer
+
+    @contextmanager
+    def inside_recomputation(self, hidden: Tensor) -> Iterator[None]:
+        """A checkpoint within one whose layer runs again: its input is saved there, what it saves itself nowhere.
+
+        Raises:
+            StopRecomputation: the outer layer has nothing more to recompute.
+        """
+        outer = self._recomputing
+        if outer is not None:
+            outer.keep((hidden,))
+            self._recomputing = Discarded()
+        try:
+            yield
+        finally:
+            self._recomputing = outer
 
     # ------------------------------------------------------------------ autocast
 
@@ -275,15 +291,17 @@ class Tape:
         `layer(x, position)` runs the traced layer of that position, as Builder.layers made them. `stack` tells a
         decoder's layers from its encoder's.
         """
-        position = 0
-        for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
-            self._unit_repeats.append(stretch.times)
-            self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
-            self.enter_unit(len(self._unit_repeats) - 1)
-            for _ in range(stretch.length):
-                hidden = layer(hidden, position)
-                position += 1
-        self.enter_unit(0)
+        position, outer = 0, self.unit
+        try:
+            for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+                self._unit_repeats.append(stretch.times)
+                self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
+                self.enter_unit(len(self._unit_repeats) - 1)
+                for _ in range(stretch.length):
+                    hidden = layer(hidden, position)
+                    position += 1
+        finally:  # the recomputation of a checkpointed stack may end inside it
+            self.enter_unit(outer)
         return hidden
 
 

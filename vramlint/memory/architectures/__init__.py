@@ -50,6 +50,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "deit": "vit:DeiTForImageClassification",
             "dinov2": "dinov2:Dinov2ForImageClassification",
             "dinov2_with_registers": "dinov2:Dinov2WithRegistersForImageClassification",
+            "swin": "swin:SwinForImageClassification",
             "vit": "vit:ViTForImageClassification",
         },
         "seq2seq-lm": {

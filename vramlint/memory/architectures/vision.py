@@ -38,6 +38,7 @@ class Patches:
 
     projection: Convolution
     image: tuple[int, int]
+    kernel: tuple[int, int]
     grid: tuple[int, int]
 
     @classmethod
@@ -46,7 +47,9 @@ class Patches:
         height, width = pair(config, "image_size", image)
         rows, columns = pair(config, "patch_size", patch)
         shape = (hidden, number(config, "num_channels", default=3), rows, columns)
-        return cls(Convolution.of(build, name, shape), (height, width), (height // rows, width // columns))
+        return cls(
+            Convolution.of(build, name, shape), (height, width), (rows, columns), (height // rows, width // columns)
+        )
 
     @property
     def count(self) -> int:
