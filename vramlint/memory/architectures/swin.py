@@ -155,7 +155,8 @@ class SwinForImageClassification(ImageClassifier):
 
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the last stage's normalised states."""
-        hidden = self._embed(tape, regime, pixels)
+        embedded = self._embed(tape, regime, pixels)
+        hidden = embedded
         held: list[Tensor] = []
         for stage in self.stages:
             hidden = self._run_stage(tape, regime, stage, hidden, held)
