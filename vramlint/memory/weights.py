@@ -62,12 +62,16 @@ class Builder:
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
+    def freezes(self, name: str) -> bool:
+        """Whether the run freezes the parameter `name` itself, adapters aside."""
+        return any(pattern.search(name) for pattern in self._frozen)
+
     def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
         """A plain weight called `name` (without an adapter or quantization)."""
         dtype = self._dtype
         if self.quantization is not None and self.quantization.prepared_for_kbit:
             dtype = "float32"
-        trainable = self.adapter is None and not any(pattern.search(name) for pattern in self._frozen)
+        trainable = self.adapter is None and not self.freezes(name)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not _saved(self.adapter, name):
             return original

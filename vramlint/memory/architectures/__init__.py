@@ -53,6 +53,14 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "swin": "swin:SwinForImageClassification",
             "vit": "vit:ViTForImageClassification",
         },
+        "audio-cls": {
+            "hubert": "wav2vec2:SpeechForSequenceClassification",
+            "wav2vec2": "wav2vec2:SpeechForSequenceClassification",
+        },
+        "ctc": {
+            "hubert": "wav2vec2:SpeechForCTC",
+            "wav2vec2": "wav2vec2:SpeechForCTC",
+        },
         "seq2seq-lm": {
             "bart": "bart:Bart",
             "mt5": "t5:T5",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -72,6 +72,18 @@ def number(config: Config, *keys: str, default: int | None = None) -> int:
     if default is None:
         raise KeyError(keys[0])
     return default
+
+
+def numbers(config: Config, key: str, default: Sequence[int]) -> Sequence[int]:
+    """The integers that the config lists under `key`.
+
+    Raises:
+        KeyError: there is something else.
+    """
+    value = config.get(key, default)
+    if isinstance(value, Sequence) and value and all(isinstance(item, int) for item in value):
+        return tuple(value)
+    raise KeyError(key)
 
 
 def ratio(config: Config, *keys: str, default: float) -> float:

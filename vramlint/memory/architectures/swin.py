@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
+from vramlint.memory.architectures.family import Config, LayerNorm, number, numbers, probability, ratio
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches, drop_path
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
@@ -83,8 +83,8 @@ class SwinForImageClassification(ImageClassifier):
     def __init__(self, build: Builder, config: Config) -> None:
         self.new = build.transformers >= LLAMA_NAMES_FROM
         self.size = number(config, "embed_dim", default=96)
-        depths = _numbers(config, "depths", (2, 2, 6, 2))
-        heads = _numbers(config, "num_heads", (3, 6, 12, 24))
+        depths = numbers(config, "depths", (2, 2, 6, 2))
+        heads = numbers(config, "num_heads", (3, 6, 12, 24))
         self.window = number(config, "window_size", default=7)
         self.mlp_ratio = ratio(config, "mlp_ratio", default=4.0)
         self.bias = bool(config.get("qkv_bias", True))
@@ -352,10 +352,3 @@ class SwinForImageClassification(ImageClassifier):
     def _down(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         x = linear(tape, x, w.down)
         return e.dropout(tape, x, self.dropout)
-
-
-def _numbers(config: Config, key: str, default: Sequence[int]) -> Sequence[int]:
-    value = config.get(key, default)
-    if isinstance(value, Sequence) and value and all(isinstance(item, int) for item in value):
-        return tuple(value)
-    raise KeyError(key)

@@ -18,20 +18,54 @@ class Convolution:
     """Weight and bias of nn.Conv1d or nn.Conv2d."""
 
     weight: Parameter
-    bias: Parameter
+    bias: Parameter | None
 
     @classmethod
-    def of(cls, build: Builder, name: str, shape: Shape) -> Convolution:
+    def of(cls, build: Builder, name: str, shape: Shape, *, bias: bool = True) -> Convolution:
         """Build `name.weight` of `shape` [out, in, *kernel] and `name.bias`."""
-        return cls(build.parameter(f"{name}.weight", shape), build.parameter(f"{name}.bias", shape[:1], decay=False))
+        weight = build.parameter(f"{name}.weight", shape)
+        return cls(weight, build.parameter(f"{name}.bias", shape[:1], decay=False) if bias else None)
 
     def __call__(self, tape: Tape, x: Tensor, positions: int) -> Tensor:
         """From [B, in, …] to [B, out, positions]."""
-        offset = tape.lower(self.bias)
-        weight = tape.lower(self.weight)
-        x = tape.lower(x)
-        shape = (x.shape[0], weight.shape[0], positions)
-        return tape.apply("convolution", (x, weight, offset), shape, x.dtype, _convolution_backward, save=(x, weight))
+        return convolve(tape, x, self.weight, self.bias, positions)
+
+
+@dataclass(frozen=True, slots=True)
+class NormedConvolution:
+    """A convolution whose weight is a direction times a length (nn.utils.parametrizations.weight_norm)."""
+
+    length: Parameter
+    direction: Parameter
+    bias: Parameter
+
+    @classmethod
+    def of(cls, build: Builder, name: str, shape: Shape) -> NormedConvolution:
+        """Build the parts of `name.weight` of `shape` [out, in, kernel], normalised for each tap, and `name.bias`."""
+        part = f"{name}.parametrizations.weight"
+        return cls(
+            build.parameter(f"{part}.original0", (1, 1, shape[2])),
+            build.parameter(f"{part}.original1", shape),
+            build.parameter(f"{name}.bias", shape[:1], decay=False),
+        )
+
+    def __call__(self, tape: Tape, x: Tensor, positions: int) -> Tensor:
+        """The weight is made anew at every call."""
+        inputs = (self.direction, self.length)
+        norms = tape.empty(self.length.shape, "float32", "weight_norm")
+        shape, dtype = self.direction.shape, self.direction.dtype
+        weight = tape.apply("weight_norm", inputs, shape, dtype, _convolution_backward, save=inputs, results=(norms,))
+        return convolve(tape, x, weight, self.bias, positions)
+
+
+def convolve(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, positions: int) -> Tensor:
+    """F.conv1d or F.conv2d: from [B, in, …] to [B, out, positions]."""
+    offset = None if bias is None else tape.lower(bias)
+    weight = tape.lower(weight)
+    x = tape.lower(x)
+    inputs = (x, weight) if offset is None else (x, weight, offset)
+    shape = (x.shape[0], weight.shape[0], positions)
+    return tape.apply("convolution", inputs, shape, x.dtype, _convolution_backward, save=(x, weight))
 
 
 def _convolution_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

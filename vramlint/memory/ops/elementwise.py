@@ -97,6 +97,12 @@ def mean(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     return tape.apply("mean", (x,), shape, x.dtype, _expand_backward)
 
 
+def total(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """The sum of `x` over any dimensions, of `shape`; float32 under autocast. Backward expands: no memory."""
+    x = tape.upper(x)
+    return tape.apply("sum", (x,), shape, x.dtype, _transposed_backward)
+
+
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
     """`torch.rsqrt(x)`; float32 under autocast."""
     x = tape.upper(x)

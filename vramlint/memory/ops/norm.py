@@ -39,6 +39,23 @@ def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter 
     )
 
 
+def group_norm(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter, groups: int) -> Tensor:
+    """nn.GroupNorm of [B, C, …]; float32 under autocast. Keeps its input, mean and rstd."""
+    wide = tape.upper(x)
+    statistics = (x.shape[0], groups)
+    mean = tape.empty(statistics, wide.dtype, "group_norm mean")
+    rstd = tape.empty(statistics, wide.dtype, "group_norm rstd")
+    return tape.apply(
+        "group_norm",
+        (wide, weight, bias),
+        x.shape,
+        wide.dtype,
+        _layer_norm_backward,
+        save=(wide,),
+        results=(mean, rstd),
+    )
+
+
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients

@@ -29,22 +29,21 @@ def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[
     return (result,)
 
 
+def log_softmax(tape: Tape, x: Tensor) -> Tensor:
+    """`log_softmax(x, dim=-1)`: keeps its result."""
+    component = "logits and loss"
+    return tape.apply(
+        "log_softmax", (x,), x.shape, x.dtype, _log_softmax_backward, save_output=True, component=component
+    )
+
+
 def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """`F.cross_entropy(logits [T, V], labels [T])`: log_softmax keeps its result, nll_loss the labels.
 
     Backward holds the log-probabilities and two gradients of that size at once. Under autocast only nll_loss is
     float32: 16-bit log-probabilities are kept besides their copy.
     """
-    component = "logits and loss"
-    log_probabilities = tape.apply(
-        "log_softmax",
-        (logits,),
-        logits.shape,
-        logits.dtype,
-        _log_softmax_backward,
-        save_output=True,
-        component=component,
-    )
+    log_probabilities = log_softmax(tape, logits)
     wide = tape.upper(log_probabilities)
     mark_logits(tape, wide)
     total = tape.empty((1,), wide.dtype, "nll_loss total_weight")
