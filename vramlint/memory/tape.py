@@ -274,6 +274,16 @@ class Tape:
         if size:
             self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
 
+    @contextmanager
+    def in_unit(self, unit: int) -> Iterator[None]:
+        """Record what happens as often as `unit` is repeated, without gathering its parameters."""
+        outer = self.unit
+        self._switch(unit)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
     def _switch(self, unit: int) -> None:
         self.unit = unit
         self.recorder.repeat(self._unit_repeats[unit])

@@ -21,13 +21,14 @@ from vramlint.memory.ops.norm import group_norm
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits, softmax
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Shape, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
 STATES_ALWAYS_FROM = (5, 0)
-"""Since then a sequence classifier collects the states of all layers, asked for or not, and returns none."""
+"""Since then a sequence classifier collects the states of all layers, asked for or not, the last one before its norm,
+and returns none."""
 FRAMES_PER_LABEL = 4
 """Without a target length: English speech has about 14 characters a second, the encoder makes 50 frames of it."""
 
@@ -114,10 +115,11 @@ class SpeechEncoder(Network):
             normed = not self.grouped or position == 0
             norm = LayerNorm.of(build, f"{layer}.layer_norm", n_out) if normed else None
             self.feature_layers.append(FeatureLayer(convolution, norm, kernel, stride))
-        # freeze_feature_encoder() says so itself; frozen as an adapter's base, the waveform still needs a gradient
-        self.frozen_features = build.freezes(f"{name}.conv_layers.0.conv.weight")
-        self.waveform_dtype = self.feature_layers[0].convolution.weight.dtype
+        self.waveform_dtype = self.feature_layers[0].convolution.weight.dtype  # it converts none
         part = f"{self.prefix}.feature_projection"
+        # freeze_feature_encoder() takes the waveform's gradient away; frozen with all others, the graph stays
+        first = f"{name}.conv_layers.0.conv.weight"
+        self.frozen_features = build.freezes(first) and not build.freezes(f"{part}.projection.weight")
         width = widths[-1]
         self.feature_norm = None
         if not self.hubert or config.get("feat_proj_layer_norm", True):
@@ -262,7 +264,7 @@ class SpeechEncoder(Network):
         del hidden
         hidden = self._run_layers(tape, regime, handed_over, bias, collected)
         del expanded
-        return self.norm(tape, hidden) if self.stable else hidden
+        return hidden
 
     def _bias(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor | None:
         if regime.transformers < ENCODER_MASKS_FROM and regime.implementation == "eager":
@@ -289,9 +291,13 @@ class SpeechEncoder(Network):
             return regime.layer(tape, lambda y: forward(tape, regime, weights, y, bias), x)
 
         hidden = tape.repeat(self.count, layer, handed_over.pop())
+        before = hidden
+        if self.stable:
+            hidden = self.norm(tape, hidden)
         if collected is not None:
-            collected.append(hidden)
-            tape.keep(hidden)
+            last = before if regime.transformers >= STATES_ALWAYS_FROM else hidden
+            collected.append(last)
+            tape.keep(last)
         return hidden
 
     def _position(self, tape: Tape, hidden: Tensor) -> Tensor:
@@ -372,6 +378,8 @@ class SpeechForSequenceClassification(SpeechEncoder):
         self.layer_weights: Parameter | None = None
         if config.get("use_weighted_layer_sum", False):
             self.layer_weights = build.parameter("layer_weights", (self.count + 1,))
+            if self.stable and build.transformers >= STATES_ALWAYS_FROM:
+                self.norm.weight.requires_grad = self.norm.bias.requires_grad = False  # behind the states: unused
         width = number(config, "classifier_proj_size", default=256)
         self.projector = build.linear("projector", self.hidden, width, bias=True)
         self.classifier = build.linear("classifier", width, label_count(config), bias=True)
@@ -400,7 +408,8 @@ class SpeechForSequenceClassification(SpeechEncoder):
     def _weighted(self, tape: Tape, states: Sequence[Tensor], weights: Parameter) -> Tensor:
         batch, length, size = states[0].shape
         shape = (batch, self.count + 1, length, size)
-        stacked = e.concatenate(tape, [state.as_shape((batch, 1, length, size)) for state in states], shape)
+        dtype = "float32" if any(state.dtype == "float32" for state in states) else states[0].dtype
+        stacked = tape.apply("stack", states, shape, dtype, _stack_backward)
         normed = softmax(tape, weights, in_float32=False)
         product = e.mul(tape, stacked, e.viewed(tape, normed, (self.count + 1, 1, 1)))
         return e.total(tape, product, (batch, length, size))
@@ -415,3 +424,18 @@ class SpeechForSequenceClassification(SpeechEncoder):
         summed = e.total(tape, hidden, (batch, width))
         del expanded, outside
         return e.linear_unary(tape, "div", summed)
+
+
+def _stack_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """Views of the gradient, converted for states of another dtype, each where its layer is repeated."""
+    (gradient,) = gradients
+    results: list[Tensor | None] = []
+    for edge in node.edges:
+        if gradient is None or edge is None:
+            results.append(None)
+        elif edge[3] == gradient.dtype or not isinstance(edge[0], Node):
+            results.append(gradient.as_shape(edge[2]))
+        else:
+            with tape.in_unit(edge[0].unit):
+                results.append(tape.empty(edge[2], edge[3], "to"))
+    return results
