@@ -47,15 +47,21 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "image-cls": {
             "beit": "beit:BeitForImageClassification",
+            "clip": "clip:ClipForImageClassification",
             "deit": "vit:DeiTForImageClassification",
             "dinov2": "dinov2:Dinov2ForImageClassification",
             "dinov2_with_registers": "dinov2:Dinov2WithRegistersForImageClassification",
+            "siglip": "siglip:SiglipForImageClassification",
             "swin": "swin:SwinForImageClassification",
             "vit": "vit:ViTForImageClassification",
         },
         "audio-cls": {
             "hubert": "wav2vec2:SpeechForSequenceClassification",
             "wav2vec2": "wav2vec2:SpeechForSequenceClassification",
+        },
+        "contrastive": {
+            "clip": "clip:ClipModel",
+            "siglip": "siglip:SiglipModel",
         },
         "ctc": {
             "hubert": "wav2vec2:SpeechForCTC",

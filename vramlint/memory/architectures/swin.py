@@ -287,7 +287,7 @@ class SwinForImageClassification(ImageClassifier):
         """Windows beside each other are copied apart, both ways; below each other they already lie so."""
         if stage.padded[1] == stage.window:
             return e.viewed(tape, x, shape)
-        return tape.apply("clone", (x,), shape, x.dtype, attention.repeat_backward)
+        return e.reordered(tape, x, shape)
 
     def _cut(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
         batch, size = x.shape[0], stage.size

@@ -42,13 +42,16 @@ class Patches:
     grid: tuple[int, int]
 
     @classmethod
-    def of(cls, build: Builder, config: Config, name: str, hidden: int, patch: int, image: int = 224) -> Patches:
-        """Build `name`; `patch` and `image` are the configuration class's own defaults."""
-        height, width = pair(config, "image_size", image)
+    def of(cls, build: Builder, config: Config, name: str, hidden: int, patch: int, *, bias: bool = True) -> Patches:
+        """Build `name`; `patch` is the configuration class's own default."""
+        height, width = pair(config, "image_size", 224)
         rows, columns = pair(config, "patch_size", patch)
         shape = (hidden, number(config, "num_channels", default=3), rows, columns)
         return cls(
-            Convolution.of(build, name, shape), (height, width), (rows, columns), (height // rows, width // columns)
+            Convolution.of(build, name, shape, bias=bias),
+            (height, width),
+            (rows, columns),
+            (height // rows, width // columns),
         )
 
     @property

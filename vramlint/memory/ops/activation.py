@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
@@ -10,14 +10,12 @@ from vramlint.memory.tensor import Gradients, Node, Tensor
 
 OF_RESULT = frozenset({"relu", "tanh", "sigmoid"})
 """Their derivative is a function of the result, which is what autograd keeps."""
-COMPOSED = frozenset({"gelu_new"})
-"""Written out in Python operators: every intermediate that a product needs is kept."""
 
 
 def activation(tape: Tape, name: str, x: Tensor) -> Tensor:
     """ACT2FN[name](x)."""
     if name in COMPOSED:
-        return _gelu_new(tape, x)
+        return COMPOSED[name](tape, x)
     return e.unary_of_result(tape, name, x) if name in OF_RESULT else e.unary(tape, name, x)
 
 
@@ -38,6 +36,15 @@ def _gelu_new(tape: Tape, x: Tensor) -> Tensor:
             ),
         ),
     )
+
+
+def _quick_gelu(tape: Tape, x: Tensor) -> Tensor:
+    """QuickGELUActivation: x · sigmoid(1.702 · x)."""
+    return e.mul(tape, x, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", x)))
+
+
+COMPOSED: Mapping[str, Callable[[Tape, Tensor], Tensor]] = {"gelu_new": _gelu_new, "quick_gelu": _quick_gelu}
+"""Written out in Python operators: every intermediate that a product needs is kept."""
 
 
 def bloom_gelu(tape: Tape, x: Tensor) -> Tensor:

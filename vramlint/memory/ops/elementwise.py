@@ -67,6 +67,12 @@ def mul(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def divide(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a / b`: both are kept. Backward of `b`: -grad * ((a / b) / b)."""
+    save = (a, b) if b.requires_grad else (b,)
+    return tape.apply("div", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _divide_backward, save=save)
+
+
 def power(tape: Tape, x: Tensor) -> Tensor:
     """`x.pow(n)`; float32 under autocast. Backward: grad * (n * x.pow(n - 1)), three tensors at once."""
     x = tape.upper(x)
@@ -136,9 +142,9 @@ def part(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     return _view(tape, x, shape, _part_backward)
 
 
-def index(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """A copy of a part of `x`, seen as `shape`. Backward: a zero-filled tensor of the shape of `x`."""
-    return tape.apply("index", (x,), shape, x.dtype, _part_backward)
+def index(tape: Tape, x: Tensor, shape: Shape, indices: Sequence[Tensor] = ()) -> Tensor:
+    """A copy of a part of `x`, seen as `shape`; keeps `indices`. Backward: a zero-filled tensor of the shape of `x`."""
+    return tape.apply("index", (x,), shape, x.dtype, _part_backward, save=indices)
 
 
 def concatenate_last(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
@@ -155,6 +161,11 @@ def concatenate(tape: Tape, parts: Sequence[Tensor], shape: Shape) -> Tensor:
     return tape.apply("cat", parts, shape, dtype, _parts_backward)
 
 
+def reordered(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """A copy of `x` in another order, seen as `shape`. Backward: a copy of the gradient."""
+    return tape.apply("clone", (x,), shape, x.dtype, _part_backward)
+
+
 def viewed(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """All of `x` as a view of another shape. Backward: a view of the gradient."""
     return _view(tape, x, shape, _transposed_backward)
@@ -168,7 +179,15 @@ def transposed(tape: Tape, x: Tensor) -> Tensor:
 
 def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
-    parts = [x.as_shape((*x.shape[:-1], size)) for size in sizes]
+    return _split(tape, x, [x.as_shape((*x.shape[:-1], size)) for size in sizes])
+
+
+def split_first(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """`x.split(sizes)`, as `split_last`."""
+    return _split(tape, x, [x.as_shape((size, *x.shape[1:])) for size in sizes])
+
+
+def _split(tape: Tape, x: Tensor, parts: list[Tensor]) -> tuple[Tensor, ...]:
     if x.requires_grad and tape.grad_enabled:
         node = tape.view_node((x,), _split_backward)
         if node is not None:
@@ -212,6 +231,23 @@ def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (first, other)
 
 
+def _divide_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    other = None
+    if node.needs(1):
+        quotient = like(tape, gradient, "div backward")
+        quotient = like(tape, gradient, "div backward")
+        negative = like(tape, gradient, "div backward")
+        other = like(tape, gradient, "div backward")
+        del quotient, negative
+    first = like(tape, gradient, "div backward") if node.needs(0) else None
+    del saved
+    return (first, other)
+
+
 def _power_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (x,) = node.unpack(tape)
     (gradient,) = gradients
@@ -228,6 +264,15 @@ def _expand_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (gradient,) = gradients
     edge = node.edges[0]
     return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "mean backward"),)
+
+
+def norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """The derivative of a 2-norm: grad * (x / norm).masked_fill_(norm == 0, 0)."""
+    (x, _) = node.unpack(tape)
+    unit = like(tape, x, "norm backward")
+    result = like(tape, x, "norm backward")
+    del unit, gradients
+    return (result,)
 
 
 def _rsqrt_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
@@ -250,9 +295,12 @@ def _slice_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 
 
 def _part_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    saved = node.unpack(tape)
     (gradient,) = gradients
     edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "slice backward"),)
+    out = None if gradient is None or edge is None else tape.empty(edge[2], gradient.dtype, "slice backward")
+    del saved
+    return (out,)
 
 
 def _cat_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

@@ -88,12 +88,17 @@ def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     return _quantized(tape, x, weights, weights.quantized_compute_dtype)
 
 
-def matmul_weight(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter | None) -> Tensor:
-    """`F.linear(x, weight, bias)`: keeps x when the weight needs a gradient and the weight when x does."""
+def matmul_weight(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *, copies: bool = False) -> Tensor:
+    """`F.linear(x, weight, bias)`: keeps x when the weight needs a gradient and the weight when x does.
+
+    `copies`: x is a transposed view, which a flat product needs in one piece.
+    """
     # autocast's casts are arguments of one C++ call, which GCC evaluates from the last to the first
     offset = None if bias is None else tape.lower(bias)
     matrix = tape.lower(weight)
     x = tape.lower(x)
+    if copies:
+        x = e.reordered(tape, x, x.shape)
     save = []
     if matrix.requires_grad:
         save.append(x)
