@@ -23,10 +23,13 @@ def nonreentrant(tape: Tape, layer: Layer, hidden: Tensor) -> Tensor:
         tape.frame = outer
 
 
-def reentrant(tape: Tape, layer: Layer, hidden: Tensor, others: list[Tensor] | None = None) -> Tensor:
+def reentrant(
+    tape: Tape, layer: Layer, hidden: Tensor, others: list[Tensor] | None = None, *, releases: bool = False
+) -> Tensor:
     """Run `layer` under no_grad; its backward runs it again with a graph and differentiates that.
 
-    `others` is where the layer puts its outputs besides the one that it returns, each time it runs.
+    `others` is where the layer puts its outputs besides the one that it returns, each time it runs. What else the
+    layer refers to stays as long as the graph, or goes once it is differentiated if the checkpoint `releases` it.
     """
     with tape.grad_mode(enabled=False):
         output = layer(hidden)
@@ -35,14 +38,15 @@ def reentrant(tape: Tape, layer: Layer, hidden: Tensor, others: list[Tensor] | N
         node = tape.node((hidden,), _reentrant_backward)
         node.saved = (hidden,)
         node.outputs = len(outputs)
-        node.context = (layer, tape.autocast, others, [(tensor.shape, tensor.dtype) for tensor in outputs])
+        shapes = [(tensor.shape, tensor.dtype) for tensor in outputs]
+        node.context = (layer, tape.autocast, others, shapes, releases)
         for slot, tensor in enumerate(outputs):
             tensor.node, tensor.slot, tensor.requires_grad = node, slot, True
     return output
 
 
 def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    layer, autocast, others, outputs = node.context
+    layer, autocast, others, outputs, releases = node.context
     # a Python function gets zeros for the outputs that nothing has used
     whole = [
         tape.empty(shape, dtype, "zeros") if gradient is None else gradient
@@ -60,4 +64,6 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         Engine(tape).run(output, whole[0], *zip(others or (), whole[1:], strict=True))
         if others is not None:
             others.clear()
+    if releases:
+        node.context = None
     return captured

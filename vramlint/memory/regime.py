@@ -140,10 +140,13 @@ class Regime:
         forward: Callable[[Tensor], Tensor],
         hidden: Tensor,
         others: list[Tensor] | None = None,
+        *,
+        positional: bool = False,
     ) -> Tensor:
         """Run one layer, checkpointed if the run checkpoints its layers.
 
-        `others` is where `forward` puts what the layer returns besides.
+        `others` is where `forward` puts what the layer returns besides; `positional` says that the model passes its
+        masks by position, so that a reentrant checkpoint lets go of them with its input.
         """
 
         def scoped(x: Tensor) -> Tensor:
@@ -155,5 +158,5 @@ class Regime:
         if self.checkpointing == "nonreentrant" and tape.grad_enabled:
             return checkpoint.nonreentrant(tape, scoped, hidden)
         if self.checkpointing == "reentrant" and tape.grad_enabled:
-            return checkpoint.reentrant(tape, scoped, hidden, others)
+            return checkpoint.reentrant(tape, scoped, hidden, others, releases=positional)
         return scoped(hidden)

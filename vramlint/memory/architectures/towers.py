@@ -74,7 +74,9 @@ class Tower:
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask, causal), x)
+            return regime.layer(
+                tape, lambda y: self._forward(tape, regime, weights, y, mask, causal), x, positional=True
+            )
 
         return tape.repeat(self.count, layer, hidden, stack=self.stack)
 
