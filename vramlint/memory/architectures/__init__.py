@@ -56,6 +56,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "vit": "vit:ViTForImageClassification",
         },
         "audio-cls": {
+            "audio-spectrogram-transformer": "audio_spectrogram_transformer:ASTForAudioClassification",
             "hubert": "wav2vec2:SpeechForSequenceClassification",
             "wav2vec2": "wav2vec2:SpeechForSequenceClassification",
         },

@@ -37,7 +37,7 @@ class BeitForImageClassification(ViTForImageClassification):
 
     def _embeddings(self, build: Builder, config: Config, name: str) -> None:
         super()._embeddings(build, config, name)
-        self.pixel_dtype = self.patches.projection.weight.dtype  # it converts none: they have to come in that dtype
+        self.input_dtype = self.patches.projection.weight.dtype  # it converts none: they have to come in that dtype
         if config.get("use_mask_token", False):
             mask = build.parameter(f"{name}.mask_token", (1, 1, self.hidden))
             mask.requires_grad = False  # classification masks no patch: it never gets a gradient

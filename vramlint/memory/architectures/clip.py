@@ -88,7 +88,7 @@ class ClipForImageClassification(ImageClassifier):
     def __init__(self, build: Builder, config: Config) -> None:
         self.images = ImageTower(build, nested(config, "vision_config"))
         self.images.post_norm.weight.requires_grad = self.images.post_norm.bias.requires_grad = False  # unused
-        self.pixels = self.images.patches.pixels
+        self.input_shape = self.images.patches.pixels
         self.classify(build, config, self.images.encoder.size)
 
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -198,7 +198,7 @@ class SiglipForImageClassification(ImageClassifier):
         head = self.images.head
         self.unused = [] if head is None else [p for p in head.parameters() if p.requires_grad]
         self._learn(requires_grad=False)
-        self.pixels = self.images.patches.pixels
+        self.input_shape = self.images.patches.pixels
         self.classify(build, config, self.images.encoder.size)
 
     def _learn(self, *, requires_grad: bool) -> None:

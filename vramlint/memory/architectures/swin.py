@@ -94,8 +94,8 @@ class SwinForImageClassification(ImageClassifier):
         self.activation = str(config.get("hidden_act", "gelu"))
         table = "swin.embeddings"
         self.patches = Patches.of(build, config, f"{table}.patch_embeddings.projection", self.size, 4)
-        self.pixels = self.patches.pixels
-        self.pixel_dtype = self.patches.projection.weight.dtype  # it converts none: they have to come in that dtype
+        self.input_shape = self.patches.pixels
+        self.input_dtype = self.patches.projection.weight.dtype  # it converts none: they have to come in that dtype
         if any(side % kernel for side, kernel in zip(self.patches.image, self.patches.kernel, strict=True)):
             raise NotFollowedError("an image that is no multiple of its patches")
         self.positions: Parameter | None = None

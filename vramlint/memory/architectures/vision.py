@@ -61,8 +61,9 @@ class Patches:
 
     @property
     def pixels(self) -> Shape:
-        """Shape of one image."""
-        return (self.projection.weight.shape[1], *self.image)
+        """Shape of one image; a single channel has no dimension of its own."""
+        channels = self.projection.weight.shape[1]
+        return self.image if channels == 1 else (channels, *self.image)
 
     def __call__(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """From [B, C, height, width] to [B, patches, H]."""
@@ -77,9 +78,10 @@ class ImageClassifier(Network):
     """An image encoder below a linear layer: …ForImageClassification."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    pixels: Shape
+    input_name: ClassVar[str] = "pixel_values"
+    input_shape: Shape
     """Shape of one image."""
-    pixel_dtype: str = "float32"
+    input_dtype: str = "float32"
 
     def classify(self, build: Builder, config: Config, width: int) -> None:
         """Build the head, which `all-linear` adapts too: PEFT knows it for no output layer."""
@@ -88,7 +90,7 @@ class ImageClassifier(Network):
     def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
         """Images and one label for each."""
         count = batch.micro_batch_size
-        return {"pixel_values": ((count, *self.pixels), self.pixel_dtype), "labels": ((count,), "int64")}
+        return {self.input_name: ((count, *self.input_shape), self.input_dtype), "labels": ((count,), "int64")}
 
     @abstractmethod
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ class ImageClassifier(Network):
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """One state of each image through the head."""
-        pooled, held = self.pooled(tape, regime, batch["pixel_values"])
+        pooled, held = self.pooled(tape, regime, batch[self.input_name])
         logits = linear(tape, pooled, self.classifier)
         loss = cross_entropy(tape, logits, batch["labels"])
         del held

@@ -73,13 +73,16 @@ class ViTForImageClassification(ImageClassifier):
 
     def _embeddings(self, build: Builder, config: Config, name: str) -> None:
         self.extra = [build.parameter(f"{name}.{token}", (1, 1, self.hidden)) for token in self.tokens]
-        projection = f"{name}.patch_embeddings.projection"
-        self.patches = Patches.of(build, config, projection, self.hidden, self.patch)
-        self.pixels = self.patches.pixels
+        self.patches = self.build_patches(build, config, f"{name}.patch_embeddings.projection")
+        self.input_shape = self.patches.pixels
         self.length = self.patches.count + len(self.extra)
         self.positions = None
         if self.absolute_positions:
             self.positions = build.parameter(f"{name}.position_embeddings", (1, self.length, self.hidden))
+
+    def build_patches(self, build: Builder, config: Config, name: str) -> Patches:
+        """What makes patches of the input."""
+        return Patches.of(build, config, name, self.hidden, self.patch)
 
     def _stack(self, build: Builder, config: Config) -> None:
         stack = f"{self.prefix}.layers" if build.transformers >= LLAMA_NAMES_FROM else f"{self.prefix}.encoder.layer"
