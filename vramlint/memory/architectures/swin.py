@@ -13,6 +13,7 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.relative import window_bias
 from vramlint.memory.ops.softmax import softmax
+from vramlint.memory.ops.windows import Windows
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -60,21 +61,12 @@ class Stage:
     """Layers of one resolution, and the patch merging behind them."""
 
     position: int
-    grid: tuple[int, int]
-    size: int
     heads: int
-    window: int
+    windows: Windows
     kinds: list[tuple[bool, bool]]
     """Per layer: whether its windows are shifted, whether it may be skipped."""
     layers: list[Layer] = field(default_factory=list)
-    merge_norm: LayerNorm | None = None
-    reduction: Weights | None = None
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """The grid in whole windows."""
-        rows, columns = self.grid
-        return -(-rows // self.window) * self.window, -(-columns // self.window) * self.window
+    merging: tuple[LayerNorm, Weights] | None = None
 
 
 class SwinForImageClassification(ImageClassifier):
@@ -105,7 +97,7 @@ class SwinForImageClassification(ImageClassifier):
             self.positions = build.parameter(f"{table}.position_embeddings", (1, self.patches.count, self.size))
         self.embedding_norm = LayerNorm.of(build, f"{table}.norm", self.size)
         self.stages = [self._stage(build, depths, heads, position) for position in range(len(depths))]
-        width = self.stages[-1].size
+        width = self.stages[-1].windows.size
         self.norm = LayerNorm.of(build, "swin.layernorm", width)
         self.classify(build, config, width)
 
@@ -113,29 +105,23 @@ class SwinForImageClassification(ImageClassifier):
         rows, columns = self.patches.grid
         for _ in range(position):
             rows, columns = -(-rows // 2), -(-columns // 2)
-        window = min(self.window, rows, columns)
-        if window < self.window:
+        if min(rows, columns) < self.window:
             raise NotFollowedError("a stage smaller than its window")
-        first = sum(depths[:position])
-        shifts = min(rows, columns) > window
-        kinds = [
-            (shifts and number % 2 == 1, self.drop_path > 0 and first + number > 0)
-            for number in range(depths[position])
-        ]
+        first, shifts = sum(depths[:position]), min(rows, columns) > self.window
+        kinds = [(shifts and at % 2 == 1, self.drop_path > 0 and first + at > 0) for at in range(depths[position])]
         size = self.size << position
-        stage = Stage(position, (rows, columns), size, heads[position], window, kinds)
+        stage = Stage(position, heads[position], Windows((rows, columns), self.window, size), kinds)
         name = f"swin.encoder.layers.{position}"
-        stage.layers = [
-            self._layer(build, f"{name}.blocks.{number}", stage, *kinds[number])
-            for number in build.layers(kinds, stack=position)
-        ]
+        for at in build.layers(kinds, stack=position):
+            stage.layers.append(self._layer(build, f"{name}.blocks.{at}", stage, *kinds[at]))
         if position < len(depths) - 1:
-            stage.reduction = build.linear(f"{name}.downsample.reduction", 4 * size, 2 * size)
-            stage.merge_norm = LayerNorm.of(build, f"{name}.downsample.norm", 4 * size)
+            reduction = build.linear(f"{name}.downsample.reduction", 4 * size, 2 * size)
+            stage.merging = (LayerNorm.of(build, f"{name}.downsample.norm", 4 * size), reduction)
         return stage
 
     def _layer(self, build: Builder, name: str, stage: Stage, shifted: bool, drops: bool) -> Layer:
-        size, inner = stage.size, int(self.mlp_ratio * stage.size)
+        size = stage.windows.size
+        inner = int(self.mlp_ratio * size)
         q, k, v, o, up, down, bias = (f"{name}.{part}" for part in (NEW_NAMES if self.new else OLD_NAMES))
         build.buffer(8 * self.window**4)
         distances = (2 * self.window - 1) ** 2
@@ -195,28 +181,27 @@ class SwinForImageClassification(ImageClassifier):
 
         hidden = tape.repeat(stage.kinds, layer, hidden, stack=stage.position)
         before = hidden
-        if stage.reduction is not None:
-            hidden = self._merge(tape, stage, before)
+        if stage.merging is not None:
+            hidden = self._merge(tape, stage.windows, *stage.merging, before)
         reshaped = e.clone(tape, hidden) if self.new else before
         if not tape.replays:
             others[:] = (reshaped, *held)
         held.clear()
         return hidden
 
-    def _merge(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
+    def _merge(self, tape: Tape, windows: Windows, norm: LayerNorm, reduction: Weights, x: Tensor) -> Tensor:
         """SwinPatchMerging.forward: four neighbours side by side."""
-        assert stage.reduction is not None and stage.merge_norm is not None  # noqa: S101  narrowing
-        batch, (rows, columns), size = x.shape[0], stage.grid, stage.size
+        batch, (rows, columns), size = x.shape[0], windows.grid, windows.size
         if rows % 2 or columns % 2:
             rows, columns = rows + rows % 2, columns + columns % 2
-            x = tape.apply("pad", (x,), (batch, rows * columns, size), x.dtype, attention.repeat_backward)
+            x = e.reordered(tape, x, (batch, rows * columns, size))
         parts = [
             e.part(tape, e.part(tape, x, (batch, rows // 2, columns, size)), (batch, rows // 2, columns // 2, size))
             for _ in range(4)
         ]
         x = e.concatenate(tape, parts, (batch, rows // 2 * (columns // 2), 4 * size))
-        x = stage.merge_norm(tape, x)
-        return linear(tape, x, stage.reduction)
+        x = norm(tape, x)
+        return linear(tape, x, reduction)
 
     # ------------------------------------------------------------------ one layer
 
@@ -224,16 +209,17 @@ class SwinForImageClassification(ImageClassifier):
         self, tape: Tape, regime: Regime, stage: Stage, w: Layer, hidden: Tensor, others: list[Tensor]
     ) -> Tensor:
         """SwinLayer.forward, which returns eager attention's weights as well."""
+        windows = stage.windows
         shortcut = hidden
         hidden = w.attention_norm(tape, hidden)
-        hidden = self._padded(tape, stage, hidden)
-        windows = self._windows(tape, stage, self._rolled(tape, w, hidden))
-        mask = self._shift_mask(tape, stage, hidden.dtype) if w.shifted else None
-        attended = self._attention(tape, regime, stage, w, windows, mask)
+        hidden = windows.pad(tape, hidden)
+        parts = windows.partition(tape, windows.roll(tape, hidden, shifted=w.shifted))
+        mask = windows.shift_mask(tape, hidden.dtype) if w.shifted else None
+        attended = self._attention(tape, regime, stage, w, parts, mask)
         weights = list(tape.held)
         attended = e.dropout(tape, attended, self.dropout)
-        back = self._rolled(tape, w, self._images(tape, stage, attended))
-        back = self._cut(tape, stage, back)
+        back = windows.roll(tape, windows.reverse(tape, attended), shifted=w.shifted)
+        back = windows.cut(tape, back)
         hidden = e.add(tape, shortcut, drop_path(tape, back, w.drop_path))
         residual = hidden
         hidden = w.output_norm(tape, hidden)
@@ -245,70 +231,27 @@ class SwinForImageClassification(ImageClassifier):
 
     def _forward_before_5(self, tape: Tape, stage: Stage, w: Layer, hidden: Tensor) -> Tensor:
         """SwinLayer.forward of transformers 4.57."""
+        windows = stage.windows
         shortcut = hidden
         hidden = w.attention_norm(tape, hidden)
-        hidden = self._padded(tape, stage, hidden)
-        shifted = self._rolled(tape, w, hidden)
-        windows = self._windows(tape, stage, shifted)
-        mask = self._shift_mask(tape, stage, hidden.dtype) if w.shifted else None
-        attended = self._attention_before_5(tape, stage, w, windows, mask)
-        reversed_ = self._images(tape, stage, attended)
-        back = self._rolled(tape, w, reversed_)
-        back = self._cut(tape, stage, back)
+        hidden = windows.pad(tape, hidden)
+        shifted = windows.roll(tape, hidden, shifted=w.shifted)
+        parts = windows.partition(tape, shifted)
+        mask = windows.shift_mask(tape, hidden.dtype) if w.shifted else None
+        attended = self._attention_before_5(tape, stage, w, parts, mask)
+        images = windows.reverse(tape, attended)
+        back = windows.roll(tape, images, shifted=w.shifted)
+        back = windows.cut(tape, back)
         hidden = e.add(tape, shortcut, drop_path(tape, back, w.drop_path))
         out = w.output_norm(tape, hidden)
         out = self._up(tape, w, out)
         return e.add(tape, hidden, self._down(tape, w, out))
 
-    def _padded(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
-        """F.pad, which copies even where there is nothing to pad."""
-        rows, columns = stage.padded
-        shape = (x.shape[0], rows, columns, x.shape[2])
-        return tape.apply("pad", (x,), shape, x.dtype, attention.repeat_backward)
-
-    def _rolled(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
-        return e.linear_unary(tape, "roll", x) if w.shifted else x
-
-    def _windows(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
-        """window_partition."""
-        shape = (x.shape[0] * self._window_count(stage), stage.window**2, stage.size)
-        return self._reordered(tape, stage, x, shape)
-
-    def _images(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
-        """window_reverse."""
-        batch = x.shape[0] // self._window_count(stage)
-        return self._reordered(tape, stage, x, (batch, *stage.padded, stage.size))
-
-    def _window_count(self, stage: Stage) -> int:
-        rows, columns = stage.padded
-        return rows // stage.window * (columns // stage.window)
-
-    def _reordered(self, tape: Tape, stage: Stage, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Windows beside each other are copied apart, both ways; below each other they already lie so."""
-        if stage.padded[1] == stage.window:
-            return e.viewed(tape, x, shape)
-        return e.reordered(tape, x, shape)
-
-    def _cut(self, tape: Tape, stage: Stage, x: Tensor) -> Tensor:
-        batch, size = x.shape[0], stage.size
-        (rows, columns), (padded_rows, padded_columns) = stage.grid, stage.padded
-        if rows != padded_rows:
-            x = e.part(tape, x, (batch, rows, padded_columns, size))
-        if columns != padded_columns:
-            x = e.part(tape, x, (batch, rows, columns, size))
-        if stage.grid != stage.padded:
-            x = e.clone(tape, x)
-        return e.viewed(tape, x, (batch, rows * columns, size))
-
-    def _shift_mask(self, tape: Tape, stage: Stage, dtype: str) -> Tensor:
-        """get_attn_mask: additive, [windows, window², window²]."""
-        return tape.empty((self._window_count(stage), stage.window**2, stage.window**2), dtype, "shift mask")
-
     def _attention(
         self, tape: Tape, regime: Regime, stage: Stage, w: Layer, hidden: Tensor, mask: Tensor | None
     ) -> Tensor:
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), stage.heads) for part in (w.q, w.k, w.v))
-        bias = window_bias(tape, w.table, stage.window**2)
+        bias = window_bias(tape, w.table, stage.windows.area)
         if mask is None:
             combined = bias
         else:
@@ -328,7 +271,7 @@ class SwinForImageClassification(ImageClassifier):
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), stage.heads) for part in (w.q, w.k, w.v))
         scores = attention.scores(tape, q, k)
         scores = e.linear_unary(tape, "div", scores)
-        bias = window_bias(tape, w.table, stage.window**2)
+        bias = window_bias(tape, w.table, stage.windows.area)
         scores = e.add(tape, scores, bias)
         if mask is not None:
             windows, area, _ = mask.shape

@@ -18,7 +18,7 @@ from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder
+from vramlint.memory.weights import Builder, NotFollowedError
 
 OLD_NAMES = ("attention.attention.query", "attention.attention.key", "attention.attention.value")
 OLD_OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")
@@ -58,6 +58,8 @@ class ViTForImageClassification(ImageClassifier):
     positions: Parameter | None
 
     def __init__(self, build: Builder, config: Config) -> None:
+        if config.get("head_dim") is not None:
+            raise NotFollowedError("a head size of its own")
         self.hidden = number(config, "hidden_size", default=768)
         self.heads = number(config, "num_attention_heads", default=12)
         self.inner = number(config, "intermediate_size", default=3072)
