@@ -57,16 +57,16 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "audio-cls": {
             "audio-spectrogram-transformer": "audio_spectrogram_transformer:ASTForAudioClassification",
-            "hubert": "wav2vec2:SpeechForSequenceClassification",
-            "wav2vec2": "wav2vec2:SpeechForSequenceClassification",
+            "hubert": "speech_heads:SpeechForSequenceClassification",
+            "wav2vec2": "speech_heads:SpeechForSequenceClassification",
         },
         "contrastive": {
             "clip": "clip:ClipModel",
             "siglip": "siglip:SiglipModel",
         },
         "ctc": {
-            "hubert": "wav2vec2:SpeechForCTC",
-            "wav2vec2": "wav2vec2:SpeechForCTC",
+            "hubert": "speech_heads:SpeechForCTC",
+            "wav2vec2": "speech_heads:SpeechForCTC",
         },
         "seq2seq-lm": {
             "bart": "bart:Bart",

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, Network, Outputs, number, numbers, probability
+from vramlint.memory.architectures.family import Config, LayerNorm, Network, number, probability
+from vramlint.memory.architectures.waveform import FeatureEncoder
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
-from vramlint.memory.ops.convolution import Convolution, NormedConvolution
-from vramlint.memory.ops.ctc import ctc_loss
+from vramlint.memory.ops.convolution import NormedConvolution
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.masking import write_rows, write_zeros
-from vramlint.memory.ops.norm import group_norm
-from vramlint.memory.ops.softmax import cross_entropy, mark_logits, softmax
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
+from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
-KERNELS = (10, 3, 3, 3, 3, 2, 2)
-STRIDES = (5, 2, 2, 2, 2, 2, 2)
 STATES_ALWAYS_FROM = (5, 0)
 """Since then a sequence classifier collects the states of all layers, asked for or not, the last one before its norm,
 and returns none."""
-FRAMES_PER_LABEL = 4
-"""Without a target length: English speech has about 14 characters a second, the encoder makes 50 frames of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureLayer:
-    """One convolution over the waveform."""
-
-    convolution: Convolution
-    norm: LayerNorm | None
-    kernel: int
-    stride: int
 
 
 @dataclass(slots=True)
@@ -75,7 +58,6 @@ class SpeechEncoder(Network):
         self.inner = number(config, "intermediate_size", default=3072)
         self.count = number(config, "num_hidden_layers", default=12)
         self.activation = str(config.get("hidden_act", "gelu"))
-        self.feature_activation = str(config.get("feat_extract_activation", "gelu"))
         self.dropout = probability(config, "hidden_dropout", default=0.1)
         self.attention_dropout = probability(config, "attention_dropout", default=0.1)
         self.activation_dropout = probability(config, "activation_dropout", default=0.1)
@@ -87,7 +69,7 @@ class SpeechEncoder(Network):
         self.mask_length = number(config, "mask_time_length", default=10)
         self.least_masks = number(config, "mask_time_min_masks", default=2)
         self.feature_masks = probability(config, "mask_feature_prob") if self.masks else 0.0
-        self._features(build, config)
+        self._projection(build, config)
         self.mask_row: Parameter | None = None
         if probability(config, "mask_time_prob", default=0.05) > 0 or probability(config, "mask_feature_prob") > 0:
             self.mask_row = build.parameter(f"{self.prefix}.masked_spec_embed", (self.hidden,))
@@ -96,31 +78,13 @@ class SpeechEncoder(Network):
         self._encoder(build, config)
         self._head(build, config)
 
-    def _features(self, build: Builder, config: Config) -> None:
-        name = f"{self.prefix}.feature_extractor"
-        widths = numbers(config, "conv_dim", (512,) * len(KERNELS))
-        shapes = zip(
-            (1, *widths),
-            widths,
-            numbers(config, "conv_kernel", KERNELS),
-            numbers(config, "conv_stride", STRIDES),
-            strict=False,
-        )
-        bias = bool(config.get("conv_bias", False))
-        self.grouped = config.get("feat_extract_norm", "group") == "group"
-        self.feature_layers = []
-        for position, (n_in, n_out, kernel, stride) in enumerate(shapes):
-            layer = f"{name}.conv_layers.{position}"
-            convolution = Convolution.of(build, f"{layer}.conv", (n_out, n_in, kernel), bias=bias)
-            normed = not self.grouped or position == 0
-            norm = LayerNorm.of(build, f"{layer}.layer_norm", n_out) if normed else None
-            self.feature_layers.append(FeatureLayer(convolution, norm, kernel, stride))
-        self.waveform_dtype = self.feature_layers[0].convolution.weight.dtype  # it converts none
-        part = f"{self.prefix}.feature_projection"
-        # freeze_feature_encoder() takes the waveform's gradient away; frozen with all others, the graph stays
+    def _projection(self, build: Builder, config: Config) -> None:
+        name, part = f"{self.prefix}.feature_extractor", f"{self.prefix}.feature_projection"
+        # frozen with everything above it, nobody has called freeze_feature_encoder()
         first = f"{name}.conv_layers.0.conv.weight"
-        self.frozen_features = build.freezes(first) and not build.freezes(f"{part}.projection.weight")
-        width = widths[-1]
+        frozen = build.freezes(first) and not build.freezes(f"{part}.projection.weight")
+        self.features = FeatureEncoder.of(build, config, name, frozen=frozen)
+        width = self.features.width
         self.feature_norm = None
         if not self.hubert or config.get("feat_proj_layer_norm", True):
             self.feature_norm = LayerNorm.of(build, f"{part}.layer_norm", width)
@@ -163,17 +127,11 @@ class SpeechEncoder(Network):
     def _head(self, build: Builder, config: Config) -> None:
         """Build what stands above the encoder."""
 
-    def frames(self, samples: int) -> int:
-        """Positions that the convolutions leave of a waveform."""
-        for layer in self.feature_layers:
-            samples = (samples - layer.kernel) // layer.stride + 1
-        return samples
-
     def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
         """Waveforms; models whose features are normalised by group go without an attention mask."""
         waveforms = (batch.micro_batch_size, batch.sequence_length)
-        named = {"input_values": (waveforms, self.waveform_dtype), "labels": (self.labels(batch), "int64")}
-        if batch.attention_mask and not self.grouped:
+        named = {"input_values": (waveforms, self.features.dtype), "labels": (self.labels(batch), "int64")}
+        if batch.attention_mask and not self.features.grouped:
             named["attention_mask"] = (waveforms, "int64")
         return named
 
@@ -183,7 +141,7 @@ class SpeechEncoder(Network):
         self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor], collected: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """…Model.forward, and the features that its output names; states of all layers go to `collected`."""
-        features = self._extract(tape, regime, batch["input_values"])
+        features = self.features(tape, regime, batch["input_values"])
         features = e.transposed(tape, features)
         mask = None
         if "attention_mask" in batch:
@@ -195,29 +153,6 @@ class SpeechEncoder(Network):
         del projected, normed
         hidden = self._encode(tape, regime, masked, mask, collected)
         return hidden, None if self.hubert else features
-
-    def _extract(self, tape: Tape, regime: Regime, waveforms: Tensor) -> Tensor:
-        batch, samples = waveforms.shape
-        hidden = waveforms.as_shape((batch, 1, samples))
-        if not self.frozen_features:
-            tape.capture(hidden, [])  # made to require a gradient for the sake of checkpointing
-
-        for layer in self.feature_layers:
-            hidden = self._feature_layer(tape, regime, layer, hidden)
-        return hidden
-
-    def _feature_layer(self, tape: Tape, regime: Regime, layer: FeatureLayer, hidden: Tensor) -> Tensor:
-        length = (hidden.shape[2] - layer.kernel) // layer.stride + 1
-
-        def forward(x: Tensor) -> Tensor:
-            x = layer.convolution(tape, x, length)
-            if layer.norm is not None and self.grouped:
-                x = group_norm(tape, x, layer.norm.weight, layer.norm.bias, x.shape[1])
-            elif layer.norm is not None:
-                x = e.transposed(tape, layer.norm(tape, e.transposed(tape, x)))
-            return activation(tape, self.feature_activation, x)
-
-        return regime.layer(tape, forward, hidden)
 
     def _project(self, tape: Tape, features: Tensor) -> tuple[Tensor, Tensor]:
         normed = features if self.feature_norm is None else self.feature_norm(tape, features)
@@ -306,7 +241,7 @@ class SpeechEncoder(Network):
         x = self.positions(tape, e.transposed(tape, hidden), length + even)
         if even:
             x = e.part(tape, x, (batch, size, length))
-        return e.transposed(tape, activation(tape, self.feature_activation, x))
+        return e.transposed(tape, activation(tape, self.features.activation, x))
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, bias: Tensor | None) -> Tensor:
         residual = hidden
@@ -346,96 +281,3 @@ class SpeechEncoder(Network):
         x = e.dropout(tape, x, self.activation_dropout)
         x = linear(tape, x, w.down)
         return e.dropout(tape, x, self.dropout)
-
-
-class SpeechForCTC(SpeechEncoder):
-    """Wav2Vec2ForCTC and HubertForCTC."""
-
-    def _head(self, build: Builder, config: Config) -> None:
-        self.classifier = build.linear("lm_head", self.hidden, number(config, "vocab_size", default=32), bias=True)
-
-    def labels(self, batch: Batch) -> Shape:
-        """Characters of every utterance."""
-        length = batch.target_length or max(self.frames(batch.sequence_length) // FRAMES_PER_LABEL, 1)
-        return (batch.micro_batch_size, length)
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """Logits for every frame."""
-        last, features = self.last_hidden_state(tape, regime, batch)
-        hidden = e.dropout(tape, last, self.final_dropout)
-        logits = linear(tape, hidden, self.classifier)
-        mark_logits(tape, logits)
-        ones = None if "attention_mask" in batch else tape.empty(batch["input_values"].shape, "int64", "ones")
-        loss = ctc_loss(tape, logits, batch["labels"])
-        del features, ones
-        return Outputs(loss, [logits])
-
-
-class SpeechForSequenceClassification(SpeechEncoder):
-    """Wav2Vec2ForSequenceClassification and HubertForSequenceClassification."""
-
-    def _head(self, build: Builder, config: Config) -> None:
-        self.layer_weights: Parameter | None = None
-        if config.get("use_weighted_layer_sum", False):
-            self.layer_weights = build.parameter("layer_weights", (self.count + 1,))
-            if self.stable and build.transformers >= STATES_ALWAYS_FROM:
-                self.norm.weight.requires_grad = self.norm.bias.requires_grad = False  # behind the states: unused
-        width = number(config, "classifier_proj_size", default=256)
-        self.projector = build.linear("projector", self.hidden, width, bias=True)
-        self.classifier = build.linear("classifier", width, label_count(config), bias=True)
-
-    def labels(self, batch: Batch) -> Shape:
-        """One for every utterance."""
-        return (batch.micro_batch_size,)
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The mean over time of the last states, or of a weighted sum of all layers' states."""
-        new = regime.transformers >= STATES_ALWAYS_FROM
-        states: list[Tensor] = []
-        collects = new or self.layer_weights is not None
-        last, features = self.last_hidden_state(tape, regime, batch, states if collects else None)
-        hidden = last if self.layer_weights is None else self._weighted(tape, states, self.layer_weights)
-        states.clear()
-        hidden = linear(tape, hidden, self.projector)
-        logits = linear(tape, self._mean(tape, hidden, "attention_mask" in batch), self.classifier)
-        loss = cross_entropy(tape, logits, batch["labels"])
-        del last, features
-        kept = tape.taken_cache()
-        if new:
-            tape.drop(kept)
-        return Outputs(loss, [logits], kept)
-
-    def _weighted(self, tape: Tape, states: Sequence[Tensor], weights: Parameter) -> Tensor:
-        batch, length, size = states[0].shape
-        shape = (batch, self.count + 1, length, size)
-        dtype = "float32" if any(state.dtype == "float32" for state in states) else states[0].dtype
-        stacked = tape.apply("stack", states, shape, dtype, _stack_backward)
-        normed = softmax(tape, weights, in_float32=False)
-        product = e.mul(tape, stacked, e.viewed(tape, normed, (self.count + 1, 1, 1)))
-        return e.total(tape, product, (batch, length, size))
-
-    def _mean(self, tape: Tape, hidden: Tensor, masked: bool) -> Tensor:
-        batch, _, width = hidden.shape
-        if not masked:
-            return e.mean(tape, hidden, (batch, width))
-        expanded = tape.empty(hidden.shape, "bool", "expanded mask")
-        outside = tape.empty(hidden.shape, "bool", "bitwise_not")
-        hidden = write_zeros(tape, hidden, outside, into_view=self.projector.adapter is None)
-        summed = e.total(tape, hidden, (batch, width))
-        del expanded, outside
-        return e.linear_unary(tape, "div", summed)
-
-
-def _stack_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    """Views of the gradient, converted for states of another dtype, each where its layer is repeated."""
-    (gradient,) = gradients
-    results: list[Tensor | None] = []
-    for edge in node.edges:
-        if gradient is None or edge is None:
-            results.append(None)
-        elif edge[3] == gradient.dtype or not isinstance(edge[0], Node):
-            results.append(gradient.as_shape(edge[2]))
-        else:
-            with tape.in_unit(edge[0].unit):
-                results.append(tape.empty(edge[2], edge[3], "to"))
-    return results
