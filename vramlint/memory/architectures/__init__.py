@@ -48,9 +48,11 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "image-cls": {
             "beit": "beit:BeitForImageClassification",
             "clip": "clip:ClipForImageClassification",
+            "convnext": "convnext:ConvNextForImageClassification",
             "deit": "vit:DeiTForImageClassification",
             "dinov2": "dinov2:Dinov2ForImageClassification",
             "dinov2_with_registers": "dinov2:Dinov2WithRegistersForImageClassification",
+            "resnet": "resnet:ResNetForImageClassification",
             "siglip": "siglip:SiglipForImageClassification",
             "swin": "swin:SwinForImageClassification",
             "vit": "vit:ViTForImageClassification",

@@ -68,6 +68,13 @@ def convolve(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, positio
     return tape.apply("convolution", inputs, shape, x.dtype, _convolution_backward, save=(x, weight))
 
 
+def max_pool(tape: Tape, x: Tensor, positions: int) -> Tensor:
+    """F.max_pool2d: keeps its input and the places that it took."""
+    shape = (*x.shape[:2], positions)
+    places = tape.empty(shape, "int64", "max_pool indices")
+    return tape.apply("max_pool", (x,), shape, x.dtype, _convolution_backward, save=(x,), results=(places,))
+
+
 def _convolution_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients

@@ -56,6 +56,16 @@ def group_norm(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter, groups
     )
 
 
+def batch_norm(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+    """nn.BatchNorm2d of [B, C, …] in training; autocast lets it be. Keeps its input, mean and rstd."""
+    shape = (x.shape[1],)
+    mean = tape.empty(shape, "float32", "batch_norm mean")
+    rstd = tape.empty(shape, "float32", "batch_norm rstd")
+    return tape.apply(
+        "batch_norm", (x, weight, bias), x.shape, x.dtype, _layer_norm_backward, save=(x,), results=(mean, rstd)
+    )
+
+
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients
