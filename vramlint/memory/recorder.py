@@ -48,11 +48,13 @@ class Block:
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "sizes")
+    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "once", "sizes")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.labels: list[Label] = []
+        self.once: set[int] = set()
+        """Indices that only the first step of a run allocates: the optimizer's states."""
         self.blocks: list[Block] = []
         self._events: list[tuple[int, int]] = []
         self._closed = False
@@ -85,6 +87,10 @@ class Recorder:
         self.labels.append(label)
         self._events.append((index, 1))
         return index
+
+    def allocate_once(self, nbytes: int, label: Label) -> None:
+        """Record an allocation of `nbytes` that happens in the first step only, and stays."""
+        self.once.add(self.allocate(nbytes, label))
 
     def allocate_many(self, nbytes: int, count: int, label: Label) -> int:
         """Record `count` allocations of `nbytes` each under one index."""

@@ -108,17 +108,18 @@ class Regime:
         softcap: bool = False,
         shares_heads: bool = False,
         widens: bool = True,
+        narrows: bool = False,
     ) -> Tensor:
         """Attention of [B, heads, S, d] queries over keys and values, merged to [B, S, heads·d].
 
         `softcap` says whether the scores are capped, which sdpa leaves out and flash attention does inside;
         `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not;
-        `widens` that eager attention takes its softmax in float32.
+        `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
         if self.use_cache:
             k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
         if self.implementation == "eager":
-            out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens)
+            out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)
         else:
             shared = mask is None and q.shape[3] <= sdpa.FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
             if not shared and not shares_heads and self.implementation == "sdpa":

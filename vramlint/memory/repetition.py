@@ -1,15 +1,16 @@
 """Which of a model's layers are traced, and how many each of them stands for.
 
 Equal layers behave equally except next to their ends, so of a run of equal layers (or of equal groups of layers, where
-kinds alternate) the first and the last are traced by themselves and one in the middle stands for all others.
+kinds alternate) the first two and the last are traced by themselves, and the third stands for all others: what it
+frees of the second tells what each of the others frees of the one before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-SINGLE_LAYERS = 3
+SINGLE_LAYERS = 4
 """Of a run of so many equal groups each is traced by itself."""
 LONGEST_PERIOD = 16
 """Alternations of layer kinds with longer periods are traced layer by layer."""
@@ -61,11 +62,4 @@ def _ends_and_middle(times: int) -> list[tuple[int, int]]:
     """(position, times) of each traced one among `times` equal groups."""
     if times <= SINGLE_LAYERS:
         return [(at, 1) for at in range(times)]
-    return [(0, 1), (1, times - 2), (times - 1, 1)]
-
-
-def numbered(kinds: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
-    """(number in its stack, times) of every traced layer."""
-    for start, length, times in stretches(kinds):
-        for number in range(start, start + length):
-            yield number, times
+    return [(0, 1), (1, 1), (2, times - 3), (times - 1, 1)]

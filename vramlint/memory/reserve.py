@@ -1,44 +1,55 @@
 """Peak reserved memory: the event log played into the caching allocator.
 
-The steady state inherits the segments of the first step, in which the optimizer's states did not exist yet, so the log
-is played twice with the states allocated in between. Reserved memory grows linearly with the number of
-layers once there are a few, so two shallow versions of the run are played and the line through them is followed.
+The steady state inherits the segments of the first step, in which the optimizer's states came into being between
+the gradients, so the log is played from the start of the run.
+
+A repeated block of events is played as often as it repeats. Its events name tensors by the index that the traced layer
+gave them, which is enough for what a layer frees of its own (each repetition's own) and for what its backward frees of
+its forward (the youngest first). What a repetition frees of another one is found by a neighbour of the block: one with
+the same events, traced before or behind it. A forward frees what the repetition before it made (the layer's input), a
+backward too (the incoming gradient); under checkpointing it also frees what the layer below made in forward.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from vramlint.memory.allocator import CachingAllocator, Piece
-from vramlint.memory.recorder import Block, Recorder
-from vramlint.memory.sharding import Tensors
+from vramlint.memory.holdings import Tensors
+from vramlint.memory.recorder import Block, Recorder, rounded
 
 DEPTHS = (16, 32)
 """Repetitions of a layer block that are played; more are extrapolated."""
+LUMP = 1 << 20
+"""Many equal small tensors that come at once are played as one of up to so many bytes."""
+
+Pieces = list[Piece]
+Operation = tuple[int, Pieces]
+"""(bytes to allocate, where the piece goes) or (0, where the piece to free is taken from)."""
 
 
 class Playback(NamedTuple):
-    """What is played: (bytes, count) of tensors that stay, and the log of a step."""
+    """What is played: tensors that stay, and the log of a step."""
 
-    weights: Sequence[tuple[int, int]]
-    states: Sequence[tuple[int, int]]
-    """They come with the first optimizer step."""
+    resident: Sequence[Tensors]
     blocks: Sequence[Block]
     sizes: Sequence[int]
+    once: frozenset[int]
+    """Indices that only the first playing allocates."""
+    times: int
+    """How often the log is played until the steady state shows."""
+    roles: Mapping[int, int]
+    """For what the neighbour below a repeated block makes: the index of the same in the block."""
 
     @classmethod
-    def of(cls, persistent: Iterable[Tensors], recorder: Recorder) -> Playback:
-        """The playback of a closed log beside `persistent` tensors."""
-        late = {"optimizer states"}
-        tensors = [tensor for tensor in persistent if tensor.nbytes]
-        return cls(
-            [(tensor.nbytes, tensor.count) for tensor in tensors if tensor.component not in late],
-            [(tensor.nbytes, tensor.count) for tensor in tensors if tensor.component in late],
-            recorder.blocks,
-            recorder.sizes,
-        )
+    def of(cls, resident: Sequence[Tensors], recorder: Recorder, times: int) -> Playback:
+        """The playback of a closed log beside `resident` tensors."""
+        blocks = [block for block in recorder.blocks if block.events]
+        resident = [tensors for tensors in resident if tensors.nbytes]
+        roles = _roles(blocks, recorder.sizes)
+        return cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, roles)
 
 
 def peak_reserved(playback: Playback) -> int:
@@ -46,73 +57,128 @@ def peak_reserved(playback: Playback) -> int:
     repeats = max((block.repeat for block in playback.blocks), default=1)
     shallow, deep = DEPTHS
     if repeats <= deep:
-        return _play(playback, repeats, repeats)
-    first = _play(playback, shallow, repeats)
-    second = _play(playback, deep, repeats)
+        return _play(playback, repeats)
+    first, second = _play(playback, shallow), _play(playback, deep)
     return second + (second - first) * (repeats - deep) // (deep - shallow)
 
 
-def _play(playback: Playback, depth: int, repeats: int) -> int:
-    """Play with every block and tensor that occurs `repeats` times reduced to `depth` times."""
+def _play(playback: Playback, depth: int) -> int:
+    """Play with every repetition cut to at most `depth`."""
     allocator = CachingAllocator()
-
-    def scaled(count: int) -> int:
-        return count if repeats == depth or count < repeats else count - (repeats - depth) * (count // repeats)
-
-    def persist(tensors: Iterable[tuple[int, int]]) -> None:
-        for nbytes, count in tensors:
-            for _ in range(scaled(count)):
-                allocator.allocate(nbytes)
-
-    persist(playback.weights)
-    live: list[deque[Piece]] = [deque() for _ in playback.sizes]
-    tracks = [_track(block, playback.sizes, live, scaled) for block in playback.blocks]
-    for step in range(2):
+    _settle(allocator, playback.resident, depth)
+    alive: list[Pieces] = [[] for _ in playback.sizes]
+    tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
+    for step in range(playback.times):
         for track in tracks:
-            for _ in range(track.repeat):
-                _replay(allocator, track)
-        if step == 0:
-            persist(playback.states)
+            _run(allocator, track.first if step == 0 else track.later)
     return allocator.reserved
 
 
-class _Track(NamedTuple):
-    """A block as it is played."""
-
-    repeat: int
-    events: Sequence[tuple[int, int, deque[Piece]]]
-    """(count, bytes, the living tensors of that index)."""
-    results: Mapping[int, Sequence[deque[Piece]]]
-    """The living tensors of the indices that the block allocates, in its order, by bytes."""
-
-
-def _track(block: Block, sizes: Sequence[int], live: Sequence[deque[Piece]], scaled: Callable[[int], int]) -> _Track:
-    events: list[tuple[int, int, deque[Piece]]] = []
-    results: defaultdict[int, list[deque[Piece]]] = defaultdict(list)
-    for index, count in block.events:
-        if count > 0:
-            results[sizes[index]].append(live[index])
-        events.append((scaled(count) if count > 0 else -scaled(-count), sizes[index], live[index]))
-    return _Track(scaled(block.repeat), events, results)
-
-
-def _replay(allocator: CachingAllocator, track: _Track) -> None:
-    allocate, release = allocator.allocate, allocator.release
-    for count, nbytes, pieces in track.events:
-        if count > 0:
-            for _ in range(count):
-                pieces.append(allocate(nbytes))
+def _settle(allocator: CachingAllocator, resident: Iterable[Tensors], depth: int) -> None:
+    """Allocate what stays, repeated layers one after the other."""
+    for stretch, found in groupby(resident, key=lambda tensors: tensors.stretch):
+        members = list(found)
+        if stretch is None:
+            members_of_one = [tensors for tensors in members for _ in range(tensors.count)]
+            times = 1
         else:
-            for _ in range(-count):
-                piece = pieces.pop() if pieces else _handed_on(track, nbytes)
-                if piece is not None:
-                    release(piece)
+            members_of_one, times = members, min(depth, members[0].count)
+        for _ in range(times):
+            for tensors in members_of_one:
+                allocator.allocate(tensors.nbytes)
 
 
-def _handed_on(track: _Track, nbytes: int) -> Piece | None:
-    """The tensor of a later repetition of the block that plays the role of one of the first.
+class _Track(NamedTuple):
+    """A block as it is played: the operations of every repetition, in the first step and in later ones."""
 
-    What a repeated layer frees of its predecessor (its input, its incoming gradient) is known by the index that
-    the first predecessor gave it; the later ones' are the block's own results of that size.
-    """
-    return next((pieces.popleft() for pieces in track.results.get(nbytes, ()) if pieces), None)
+    first: Sequence[Sequence[Operation]]
+    later: Sequence[Sequence[Operation]]
+
+
+def _run(allocator: CachingAllocator, repetitions: Iterable[Sequence[Operation]]) -> None:
+    allocate, release = allocator.allocate, allocator.release
+    for operations in repetitions:
+        for nbytes, pieces in operations:
+            if nbytes:
+                pieces.append(allocate(nbytes))
+            elif pieces:
+                release(pieces.pop())
+
+
+def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces]) -> _Track:
+    block = playback.blocks[number]
+    times = min(depth, block.repeat)
+    carried = _carried(playback, number) if times > 1 else {}
+    handed: dict[int, Pieces] = {position: [] for position in carried.values()}
+    roles = playback.roles if times > 1 else {}
+
+    def repetition(*, follows: bool, ends: bool, later: bool) -> list[Operation]:
+        operations: list[Operation] = []
+        for position, (index, count) in enumerate(block.events):
+            pieces = alive[index]
+            if count > 0 and not ends:
+                pieces = handed.get(position, pieces)
+            elif count < 0 and position in carried:
+                pieces = handed[carried[position]] if follows else pieces
+            elif count < 0 and not ends and index in roles:
+                pieces = alive[roles[index]]
+            if not (later and index in playback.once):
+                operations += _operations(playback.sizes[index], count, pieces)
+        return operations
+
+    def repetitions(*, later: bool) -> list[list[Operation]]:
+        if times == 1:
+            return [repetition(follows=False, ends=True, later=later)]
+        middle = repetition(follows=True, ends=False, later=later) if times > 2 else []
+        first, last = (repetition(follows=not at, ends=not at, later=later) for at in (True, False))
+        return [first, *[middle] * (times - 2), last]
+
+    played = repetitions(later=False)
+    changes = any(index in playback.once for index, _ in block.events)
+    return _Track(played, repetitions(later=True) if changes else played)
+
+
+def _operations(nbytes: int, count: int, pieces: Pieces) -> list[Operation]:
+    if abs(count) > 1 and rounded(nbytes) * abs(count) <= LUMP:
+        nbytes, count = rounded(nbytes) * abs(count), 1 if count > 0 else -1
+    return [(nbytes if count > 0 else 0, pieces)] * abs(count) if nbytes else []
+
+
+def _carried(playback: Playback, number: int) -> dict[int, int]:
+    """For every event of a block that frees what its previous repetition allocated: which event allocated it."""
+    events = playback.blocks[number].events
+    own = _allocations(events)
+    for other, comes_before in ((number - 1, True), (number + 1, False)):
+        if not 0 <= other < len(playback.blocks):
+            continue
+        twin = playback.blocks[other].events
+        if not _alike(events, twin, playback.sizes):
+            continue
+        theirs = _allocations(twin)
+        freeing, source, kept = (events, theirs, own) if comes_before else (twin, own, theirs)
+        return {
+            position: source[index]
+            for position, (index, count) in enumerate(freeing)
+            if count < 0 and index in source and index not in kept
+        }
+    return {}
+
+
+def _roles(blocks: Sequence[Block], sizes: Sequence[int]) -> dict[int, int]:
+    roles: dict[int, int] = {}
+    for below, block in pairwise(blocks):
+        if block.repeat > 1 and _alike(block.events, below.events, sizes):
+            pairs = zip(below.events, block.events, strict=True)
+            roles.update((theirs, own) for (theirs, count), (own, _) in pairs if count > 0)
+    return roles
+
+
+def _allocations(events: Sequence[tuple[int, int]]) -> dict[int, int]:
+    return {index: position for position, (index, count) in enumerate(events) if count > 0}
+
+
+def _alike(events: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]], sizes: Sequence[int]) -> bool:
+    return len(events) == len(others) and all(
+        count == other_count and sizes[index] == sizes[other]
+        for (index, count), (other, other_count) in zip(events, others, strict=True)
+    )

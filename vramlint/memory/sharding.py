@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
+from vramlint.memory.holdings import Tensors
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import LayerId, Parameter
 
@@ -21,20 +22,15 @@ GATHERED_LAYERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Tensors:
-    """`count` tensors of `nbytes` each, of one component."""
-
-    component: str
-    nbytes: int
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Sharding:
     """One rank's holdings and the buffers of its communication."""
 
     persistent: tuple[Tensors, ...]
-    """Alive during the whole step."""
+    """Alive during the whole step, besides the optimizer's states."""
+    states: tuple[Tensors, ...]
+    """What the first optimizer step adds to it."""
+    whole: bool = False
+    """Whether this rank's optimizer steps the model's own parameters, unsharded."""
     backward: tuple[Tensors, ...] = ()
     """Alive from the start of a backward to its end."""
     gradients: tuple[Tensors, ...] = ()
@@ -57,12 +53,14 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
         return _zero(job, parallelism.zero, parameters, fixed)
     if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
         return _fsdp(job, parameters, fixed)
-    persistent = (*fixed, *_weights(parameters), *_states(job, parameters))
-    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
-        buckets = tuple(Tensors("DDP buckets", p.nbytes, p.multiplicity) for p in parameters if p.requires_grad)
-        return Sharding((*persistent, *buckets))
+    persistent, states = _weights(parameters, fixed), _states(job, parameters)
     rule = optimizers.rule_for(job.optimizer)
-    return Sharding(persistent, consumes_gradients=rule is not None and rule.grads_fused)
+    if rule is not None and not rule.lazy:
+        persistent, states = (*persistent, *states), ()
+    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
+        buckets = tuple(Tensors.of("DDP buckets", p, p.nbytes) for p in parameters if p.requires_grad)
+        return Sharding((*persistent, *buckets), states, whole=True)
+    return Sharding(persistent, states, whole=True, consumes_gradients=rule is not None and rule.grads_fused)
 
 
 def engine_precision(job: Job) -> tuple[str, str | None]:
@@ -79,12 +77,11 @@ def engine_precision(job: Job) -> tuple[str, str | None]:
     return precision.weights, precision.autocast
 
 
-def _weights(parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
-    weights = [Tensors("weights", p.stored_tensors[0], p.multiplicity) for p in parameters]
-    constants = [
-        Tensors("quantization constants", size, p.multiplicity) for p in parameters for size in p.stored_tensors[1:]
-    ]
-    return (*weights, *constants)
+def _weights(parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+    """Weights, buffers and quantization constants in the order in which a model that moves to the device has them."""
+    weights = [Tensors.of("weights", p, p.stored_tensors[0]) for p in parameters]
+    constants = [Tensors.of("quantization constants", p, size) for p in parameters for size in p.stored_tensors[1:]]
+    return (*weights, *fixed, *constants)
 
 
 def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
@@ -94,7 +91,7 @@ def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
     trainable = [p for p in parameters if p.requires_grad]
     wide = job.optimizer.wide_embeddings
     states = [
-        Tensors("optimizer states", size, p.multiplicity)
+        Tensors.of("optimizer states", p, size)
         for p in trainable
         for size in optimizers.states(rule, p, wide_embeddings=wide)
     ]
@@ -131,25 +128,27 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
     if zero.stage == 0:
         return _stage_0(job, parameters, fixed, width, part * job.parallelism.world_size)
     offloaded = zero.offload_optimizer != "none"
-    master = [Tensors("master weights", MASTER_BYTES * part)]
-    master += [Tensors("optimizer states", size) for size in _flat_states(job, part)]
+    master: tuple[Tensors, ...] = (Tensors("master weights", MASTER_BYTES * part),)
+    states = tuple(Tensors("optimizer states", size) for size in _flat_states(job, part))
     # one moment of the step: gradients flattened and cast to float32 beside the averaged ones
     sizes = (width * part, MASTER_BYTES * part, _flat_temporaries(job, part))
     step = tuple(Tensors("temporaries", size) for size in sizes)
     host = 0
     if offloaded:
         # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
-        host = sum(tensors.nbytes for tensors in master) + (MASTER_BYTES + width) * part + _host_states(job, part)
+        host = sum(tensors.nbytes for tensors in (*master, *states))
+        host += (MASTER_BYTES + width) * part + _host_states(job, part)
         largest = max((p.numel for p in trainable), default=0)
-        master, step = [], (Tensors("temporaries", MASTER_BYTES * largest),)
+        master, states, step = (), (), (Tensors("temporaries", MASTER_BYTES * largest),)
     if zero.stage == 3:
-        return _stage_3(job, zero, parameters, (*fixed, *master), step, host)
+        return _stage_3(job, zero, parameters, (*fixed, *master), states, step, host)
     overlap = 2 if zero.overlap_comm else 1
     bucket = Tensors("communication buffers", zero.reduce_bucket_size * width, overlap)
     copy = Tensors("communication buffers", min(zero.reduce_bucket_size, _elements(trainable)) * width)
     partition = (Tensors("gradients", width * part),) if zero.stage == 2 and not offloaded else ()
     return Sharding(
-        (*fixed, *_weights(parameters), *master),
+        (*_weights(parameters, fixed), *master),
+        states,
         backward=(bucket, copy),
         gradients=partition,
         optimizer=step,
@@ -161,13 +160,16 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
 def _stage_0(
     job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int, elements: int
 ) -> Sharding:
-    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step."""
+    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step.
+
+    Its states come with a dummy step at the start (runtime/fp16/fused_optimizer.py:125-135).
+    """
     if width == MASTER_BYTES:
-        return Sharding((*fixed, *_weights(parameters), *_states(job, parameters)))
+        return Sharding(_weights(parameters, fixed), _states(job, parameters), whole=True)
     master = [Tensors("master weights", MASTER_BYTES * elements)]
     master += [Tensors("optimizer states", size) for size in _flat_states(job, elements)]
     step = (Tensors("temporaries", MASTER_BYTES * elements, 2),)
-    return Sharding((*fixed, *_weights(parameters), *master), optimizer=step)
+    return Sharding((*_weights(parameters, fixed), *master), (), optimizer=step)
 
 
 def _stage_3(
@@ -175,6 +177,7 @@ def _stage_3(
     zero: Zero,
     parameters: Sequence[Parameter],
     held: tuple[Tensors, ...],
+    states: tuple[Tensors, ...],
     step: tuple[Tensors, ...],
     host: int,
 ) -> Sharding:
@@ -198,6 +201,7 @@ def _stage_3(
     gathered = _by_layer(parameters, GATHERED_LAYERS, None)
     return Sharding(
         tuple(persistent),
+        states,
         backward=(Tensors("communication buffers", zero.reduce_bucket_size * width),),
         optimizer=step,
         consumes_gradients=True,
@@ -243,7 +247,8 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     trainable = _elements([p for p in parameters if p.requires_grad])
     unsharded = (Tensors("gradients", trainable * (compute or MASTER_BYTES)),) if accumulates else ()
     return Sharding(
-        (*fixed, Tensors("weights", weights), *states, Tensors("gathered parameters", root)),
+        (*fixed, Tensors("weights", weights), Tensors("gathered parameters", root)),
+        tuple(states),
         gradients=(Tensors("gradients", gradients), *unsharded),
         consumes_gradients=True,
         gathered={k: v for k, v in _by_layer(parameters, GATHERED_LAYERS, compute).items() if k is not None},

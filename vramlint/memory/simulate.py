@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from vramlint.estimate import Amount, Estimate, PhasePeak
@@ -12,9 +12,10 @@ from vramlint.memory.architectures import find_family, is_simulated
 from vramlint.memory.architectures.causal_lm import FUSED_LOSSES
 from vramlint.memory.bound import bounded
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
+from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.recorder import Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
-from vramlint.memory.sharding import Sharding, Tensors, sharding_of
+from vramlint.memory.sharding import Sharding, sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Timeline, summed
@@ -76,13 +77,13 @@ def _why(job: Job) -> str:
 def _estimate(
     job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool
 ) -> Estimate:
-    workspace = workspace_bytes(job)
-    persistent = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace)]
-    timeline = Timeline(recorder.blocks, recorder.sizes, _total(persistent))
+    resident = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace_bytes(job))]
+    persistent = [*resident, *sharding.states]
+    timeline = Timeline(recorder.blocks, recorder.sizes, total(persistent), recorder.once)
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
     alive = timeline.alive_at(peak)
-    held = peak_reserved(Playback.of(persistent, recorder)) if reserved else 0
+    held = peak_reserved(Playback.of(resident, recorder, 1 if job.objective.loop == "script" else 2)) if reserved else 0
     slack = max(0, held - peak.bytes)
     return Estimate(
         method="simulated",
@@ -93,11 +94,11 @@ def _estimate(
         phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
         components=_components(alive, persistent, recorder.labels),
         tensors=_largest(alive, recorder.labels),
-        parameters=_unrounded(persistent, "weights"),
+        parameters=unrounded(persistent, "weights"),
         trainable_parameters=sum(p.numel * p.multiplicity for p in parameters if p.requires_grad),
         total_parameters=sum(p.numel * p.multiplicity for p in parameters),
         gradients=sum(p.nbytes * p.multiplicity for p in parameters if p.requires_grad),
-        optimizer_states=_unrounded(persistent, "optimizer states") + _unrounded(persistent, "master weights"),
+        optimizer_states=unrounded(persistent, "optimizer states", "master weights"),
         saved_activations=_saved(timeline),
         host=sharding.host,
         notes=tuple(_notes(job, parameters)),
@@ -113,14 +114,6 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
         yield "DoRA's dense weight norms are not followed: the peak is higher"
     if job.quantization is not None and job.quantization.kind == "int8":
         yield "8-bit products are followed as 4-bit ones are: outlier columns and int8 inputs are left out"
-
-
-def _total(tensors: Iterable[Tensors]) -> int:
-    return sum(rounded(tensor.nbytes) * tensor.count for tensor in tensors)
-
-
-def _unrounded(tensors: Iterable[Tensors], component: str) -> int:
-    return sum(tensor.nbytes * tensor.count for tensor in tensors if tensor.component == component)
 
 
 def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:

@@ -12,9 +12,11 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
+from vramlint.memory.holdings import Tensors
+from vramlint.memory.optimizer_step import OptimizerStep, by_layer
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.regime import Regime
-from vramlint.memory.sharding import Sharding, Tensors, engine_precision
+from vramlint.memory.sharding import Sharding, engine_precision
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
@@ -73,8 +75,7 @@ class Step:
             self._backward(loss, "backward")
             del loss
         self._optimize("optimizer")
-        for parameter in self.trainable:
-            self.tape.drop_gradient(parameter)
+        self._zero_gradients()
 
     def _script(self, prefix: str) -> None:
         self.recorder.phase(f"{prefix}batch")
@@ -82,8 +83,7 @@ class Step:
         for number, batch in enumerate(batches[:2]):
             self.recorder.phase(f"{prefix}forward")
             if number == 0:
-                for parameter in self.trainable:
-                    self.tape.drop_gradient(parameter)
+                self._zero_gradients()
             outputs = self._forward(batch)
             if self.outputs is not None:
                 self.tape.drop(self.outputs.cache)
@@ -129,18 +129,26 @@ class Step:
             count = sum(parameter.multiplicity for parameter in self.trainable)
             label = Label("gradient norms", "temporaries", "float32", ())
             recorder.free(recorder.allocate_many(SCALAR, count + 2, label), count + 2)
-        self._release(self._hold(self._step_temporaries()))
+        rule = optimizers.rule_for(self.job.optimizer)
+        if self.sharding.whole and rule is not None and not rule.grads_fused:
+            wide = self.job.optimizer.wide_embeddings
+            OptimizerStep(recorder, rule, wide_embeddings=wide, first=not recorder.once).run(self.groups)
+        else:
+            for tensors in () if recorder.once else self.sharding.states:
+                label = Label("optimizer state", tensors.component, "uint8", (tensors.nbytes,))
+                for _ in range(tensors.count):
+                    recorder.allocate_once(tensors.nbytes, label)
+            self._release(self._hold(self.sharding.optimizer))
         self._release(self.reduced)
         self.reduced = []
 
-    def _step_temporaries(self) -> Sequence[Tensors]:
-        if self.sharding.optimizer:
-            return self.sharding.optimizer
-        rule = optimizers.rule_for(self.job.optimizer)
-        if rule is None or self.sharding.consumes_gradients:
-            return ()
-        found = optimizers.temporaries(rule, self.groups)
-        return [Tensors("temporaries", size, count) for size, count in found]
+    def _zero_gradients(self) -> None:
+        """`zero_grad(set_to_none=True)`, in the model's order."""
+        for times, parameters in by_layer(self.trainable):
+            self.recorder.repeat(times)
+            for parameter in parameters:
+                self.tape.drop_gradient(parameter)
+        self.recorder.repeat(1)
 
     def _hold(self, tensors: Sequence[Tensors]) -> list[tuple[int, int]]:
         """Allocate; returns what `_release` takes."""

@@ -20,6 +20,10 @@ Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
 """The derivative of an operator: what it allocates, in which order."""
 
 
+Result = tuple[Shape, str, str]
+"""Shape, dtype and name of what an operator yields besides its output."""
+
+
 class Kept(NamedTuple):
     """A tensor that outlives its layer (a cast weight, a cached key), and the unit that made it."""
 
@@ -90,25 +94,26 @@ class Tape:
         backward: Backward,
         *,
         save: Sequence[Tensor] = (),
-        results: Sequence[Tensor] = (),
+        results: Sequence[Result] = (),
         save_output: bool = False,
         context: object = None,
         component: str | None = None,
     ) -> Tensor:
-        """Run one operator: allocate its output; when a gradient will be needed, save `save`.
+        """Run one operator: allocate its output and its further `results`; when a gradient will be needed, save `save`.
 
-        Inputs are saved before the operator runs, its further `results` and the output after it, as VariableType
+        Inputs are saved before the operator runs, its further results and the output after it, as VariableType
         does, which decides where the recomputation of a checkpointed layer stops.
         """
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
         output = self.empty(shape, dtype, operator, component)
+        others = [self.empty(*result) for result in results]
         output.requires_grad = needed
         if needed:
             output.node = node
             if later:
-                self._save_results(node, (*results, _detached(output)) if save_output else results)
+                self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
 
     def _record(
@@ -240,10 +245,10 @@ class Tape:
             self._switch(unit)
 
     def drop_gradient(self, parameter: Parameter) -> None:
-        """`parameter.grad = None`, in every layer that the parameter stands for."""
+        """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
         gradient, parameter.grad = parameter.grad, None
         if gradient is not None and gradient.storage is not None:
-            gradient.storage.release(parameter.multiplicity)
+            gradient.storage.release()
 
     # ------------------------------------------------------------------ repetition
 

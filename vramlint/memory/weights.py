@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
-from vramlint.memory.repetition import numbered
+from vramlint.memory.repetition import stretches
 from vramlint.memory.sharding import engine_precision
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
@@ -52,6 +52,7 @@ class Builder:
         self.multiplicity = 1
         """How many layers the parameters made now stand for."""
         self._layer: LayerId | None = None
+        self._stretch: LayerId | None = None
         self.transformers = job.libraries.transformers
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
@@ -127,13 +128,15 @@ class Builder:
 
         What is built inside the loop belongs to that layer, and stands for as many as it does in Tape.repeat.
         """
-        for number, times in numbered((None,) * kinds if isinstance(kinds, int) else kinds):
-            self._layer, self.multiplicity = (stack, number), times
-            yield number
-        self._layer, self.multiplicity = None, 1
+        for start, length, times in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+            self._stretch, self.multiplicity = (stack, start), times
+            for number in range(start, start + length):
+                self._layer = (stack, number)
+                yield number
+        self._layer, self._stretch, self.multiplicity = None, None, 1
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
-        parameter.layer = self._layer
+        parameter.layer, parameter.stretch = self._layer, self._stretch
         self.inventory.parameters.append(parameter)
         if not decay:
             self.inventory.no_decay.add(id(parameter))

@@ -103,5 +103,5 @@ class GPT2(CausalLM):
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)
         q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
-        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False)
+        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False, narrows=True)
         return e.dropout(tape, linear(tape, out, w.attn_proj), self.residual_dropout)

@@ -108,11 +108,13 @@ def eager(
     *,
     softcap: bool = False,
     widens: bool = True,
+    narrows: bool = False,
 ) -> Tensor:
     """eager_attention_forward of the llama family: softmax in float32 (models/llama/modeling_llama.py).
 
-    Without `widens` the softmax is taken in the scores' dtype (models/bert/modeling_bert.py). With `softcap` the
-    scores go through `cap * tanh(scores / cap)` (models/gemma2/modeling_gemma2.py).
+    Without `widens` the softmax is taken in the scores' dtype (models/bert/modeling_bert.py), and with `narrows` cast
+    to the values' (models/gpt2/modeling_gpt2.py). With `softcap` the scores go through `cap * tanh(scores / cap)`
+    (models/gemma2/modeling_gemma2.py).
     """
     repeats = q.shape[1] // k.shape[1]
     k = repeat_heads(tape, k, repeats)
@@ -127,6 +129,8 @@ def eager(
         if widens
         else softmax(tape, weights, in_float32=False)
     )
+    if narrows:
+        weights = tape.to(weights, v.dtype)
     weights = e.dropout(tape, weights, probability)
     tape.held.append(weights)  # every layer unpacks them into a name, asked for or not
     return weighted(tape, weights, v)

@@ -102,7 +102,7 @@ def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
     """Training-mode dropout: nothing for p = 0, else the result and a bool mask (native_dropout)."""
     if probability <= 0:
         return x
-    mask = tape.empty(x.shape, "bool", "dropout mask")
+    mask = (x.shape, "bool", "dropout mask")
     return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, results=(mask,))
 
 

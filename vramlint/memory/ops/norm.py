@@ -31,12 +31,9 @@ def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter 
     """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, mean and rstd."""
     wide = tape.upper(x)
     statistics = (*x.shape[:-1], 1)
-    mean = tape.empty(statistics, "float32", "layer_norm mean")
-    rstd = tape.empty(statistics, "float32", "layer_norm rstd")
+    results = ((statistics, "float32", "layer_norm mean"), (statistics, "float32", "layer_norm rstd"))
     inputs = (wide, *[parameter for parameter in (weight, bias) if parameter is not None])
-    return tape.apply(
-        "layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=(wide,), results=(mean, rstd)
-    )
+    return tape.apply("layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=(wide,), results=results)
 
 
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.softmax import softmax
-from vramlint.memory.tape import Tape
+from vramlint.memory.tape import Result, Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
 FLASH_MAX_HEAD = 256
@@ -54,9 +54,8 @@ def _aligned(tape: Tape, bias: Tensor) -> Tensor:
     return tape.empty(padded, bias.dtype, "pad") if columns % 16 else bias
 
 
-def _random_state(tape: Tape) -> tuple[Tensor, Tensor]:
-    """Philox seed and offset of a fused kernel."""
-    return tape.empty((2,), "int64", "rng state"), tape.empty((1,), "int64", "rng state")
+_RANDOM_STATE: tuple[Result, Result] = (((2,), "int64", "rng state"), ((1,), "int64", "rng state"))
+"""Philox seed and offset of a fused kernel."""
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> Tensor:
@@ -64,8 +63,7 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> T
     padded = -(-size // 8) * 8
     if padded != size:
         q, k, v = (_pad_heads(tape, tensor, padded) for tensor in (q, k, v))
-    statistics = tape.empty((batch, heads, length), "float32", "logsumexp")
-    results = (statistics, *_random_state(tape))
+    results = (((batch, heads, length), "float32", "logsumexp"), *_RANDOM_STATE)
     inputs = (q, k, v)
     out = tape.apply(
         "flash attention", inputs, q.shape, q.dtype, _flash_backward, save=inputs, results=results, save_output=True
@@ -110,9 +108,8 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 
 def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
     batch, heads, length, size = q.shape
-    statistics = tape.empty((batch, heads, -(-length // 32) * 32), "float32", "logsumexp")
     inputs = (q, k, v)
-    results = (statistics, *_random_state(tape))
+    results = (((batch, heads, -(-length // 32) * 32), "float32", "logsumexp"), *_RANDOM_STATE)
     save = inputs if bias is None else (*inputs, bias)
     if q.dtype != "float32" and size > 128:
         tape.scratch((batch * length * heads * size * 4,), "efficient attention accumulator")
