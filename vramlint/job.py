@@ -67,6 +67,10 @@ class Optimizer:
     """For SGD: whether a momentum buffer exists."""
     wide_embeddings: bool = False
     """The Trainer gives embeddings 32-bit states where a bitsandbytes optimizer quantizes the others."""
+    rank: int | None = None
+    """Of low-rank optimizers (GaLore, APOLLO); None: the library's default."""
+    target_modules: tuple[str, ...] | str | None = None
+    """What a low-rank optimizer projects: the Trainer's `optim_target_modules`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,11 @@ class Batch:
     attention_mask: bool = True
     """An attention_mask tensor is passed at all."""
     packing: bool = False
-    eval_micro_batch_size: int | None = None
+    """Rows are filled up to the sequence length."""
+    padding_free: bool = False
+    """The sequences of a batch are laid end to end in one row, with the positions of each (flash attention's varlen)."""
+    generated_tokens: int = 0
+    """Of inference: tokens that are generated behind a prompt of `sequence_length`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +103,17 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing:
-    """Activation checkpointing of every layer: none, reentrant, nonreentrant."""
+    """Activation checkpointing: which layers are recomputed in backward, and where their inputs are kept."""
 
     mode: str = "none"
+    """none, reentrant, nonreentrant."""
+    every_n_layers: int = 1
+    """1: every layer; n: every n-th."""
+    selective: bool = False
+    """Only what is cheap is recomputed: results of matrix products (every second one) and of attention are kept
+    (torchtitan's op-level selective checkpointing)."""
+    offload: bool = False
+    """What is kept lies in host memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,9 @@ class Adapter:
     autocast_adapter_dtype: bool = True
     """PEFT keeps the adapters of a 16-bit base in float32."""
     method: str = "lora"
-    """lora, or another of PEFT's methods by the name of its config, which is not simulated."""
+    """lora, or another of PEFT's methods by the name of its config."""
+    virtual_tokens: int = 0
+    """Of prompt and prefix tuning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +191,31 @@ class Objective:
     `outputs` stays bound until the next forward)."""
     max_grad_norm: float = 1.0
     reference_model: bool = False
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What happens in an evaluation during training."""
+
+    micro_batch_size: int = 8
+    keeps_logits: bool = False
+    """Metrics are computed from the logits of all samples, which are collected on the device."""
+    accumulation_batches: int | None = None
+    """`eval_accumulation_steps`: collected logits move to the host after so many batches; None: never."""
+    samples: int | None = None
+    """Samples of the evaluation set, where the files say it."""
+    generated_tokens: int = 0
+    """`predict_with_generate`: tokens generated for every sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """PYTORCH_CUDA_ALLOC_CONF."""
+
+    expandable_segments: bool = False
+    garbage_collection_threshold: float = 0.0
+    """Fraction of the device's memory from which on unused segments are given back; 0: only when it runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,5 +265,7 @@ class Job:
     objective: Objective = field(default_factory=Objective)
     libraries: Libraries = field(default_factory=Libraries)
     gpu: Gpu | None = None
+    evaluation: Evaluation | None = None
+    allocator: Allocator = field(default_factory=Allocator)
     frozen_parameters: tuple[str, ...] = ()
     """Regular expressions of parameters with requires_grad = False."""

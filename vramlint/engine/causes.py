@@ -47,7 +47,7 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
         "fp16": lambda job: job.precision.autocast == "float16",
         "optimizer": lambda job: job.optimizer.name,
         "micro_batch_size": lambda job: job.batch.micro_batch_size,
-        "eval_micro_batch_size": lambda job: job.batch.eval_micro_batch_size,
+        "eval_micro_batch_size": lambda job: job.evaluation and job.evaluation.micro_batch_size,
         "gradient_accumulation_steps": lambda job: job.batch.gradient_accumulation_steps,
         "sequence_length": lambda job: job.batch.sequence_length,
         "target_length": lambda job: job.batch.target_length,

@@ -76,7 +76,7 @@ _JOB = MappingProxyType(
         "batch.gradient_accumulation_steps": "micro batches per optimizer step",
         "batch.padding": "batches contain padding",
         "batch.packing": "rows are filled to the sequence length",
-        "batch.eval_micro_batch_size": "sequences per GPU and forward in evaluation",
+        "evaluation.micro_batch_size": "sequences per GPU and forward in evaluation",
         "attention.implementation": "eager, sdpa, flash_attention_2, …",
         "attention.use_cache": "key/value cache in the forward pass",
         "checkpointing.mode": "none, reentrant or nonreentrant",

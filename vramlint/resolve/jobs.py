@@ -11,6 +11,7 @@ from vramlint.job import (
     Attention,
     Batch,
     Checkpointing,
+    Evaluation,
     Gpu,
     Job,
     Model,
@@ -83,7 +84,14 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         objective=_objective(board),
         libraries=board.setting.libraries,
         gpu=gpu,
+        evaluation=_evaluation(board),
     )
+
+
+def _evaluation(board: Board) -> Evaluation | None:
+    if not board.setting.evaluates:
+        return None
+    return Evaluation(micro_batch_size=board.integer("eval_micro_batch_size") or Evaluation().micro_batch_size)
 
 
 def _precision(board: Board) -> Precision:
@@ -106,7 +114,6 @@ def _batch(board: Board) -> Batch:
         target_length=board.integer("target_length"),
         padding=padding,
         packing=board.value("packing") is True,
-        eval_micro_batch_size=board.integer("eval_micro_batch_size") if board.setting.evaluates else None,
     )
 
 
