@@ -88,7 +88,7 @@ class Batch:
     packing: bool = False
     """Rows are filled up to the sequence length."""
     padding_free: bool = False
-    """The sequences of a batch are laid end to end in one row, with the positions of each (flash attention's varlen)."""
+    """The sequences of a batch lie end to end in one row (flash attention's varlen kernels)."""
     generated_tokens: int = 0
     """Of inference: tokens that are generated behind a prompt of `sequence_length`."""
 
