@@ -50,6 +50,8 @@ class Estimate:
     """Number of parameters (elements, unsharded)."""
     gradients: int = 0
     optimizer_states: int = 0
+    first_step: tuple[PhasePeak, ...] = ()
+    """The phases of the first step, in which the optimizer makes its states; `phases` are the steady state's."""
     saved_activations: int = 0
     """Kept by autograd between forward and backward."""
     host: int = 0

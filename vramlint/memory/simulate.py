@@ -16,9 +16,9 @@ from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.recorder import Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
 from vramlint.memory.sharding import Sharding, sharding_of
-from vramlint.memory.step import Step
+from vramlint.memory.step import BEFORE, Step
 from vramlint.memory.tensor import Parameter
-from vramlint.memory.timeline import Timeline, summed
+from vramlint.memory.timeline import Peak, Timeline, summed
 from vramlint.memory.weights import Builder, NotFollowedError
 
 PHASES = ("forward", "backward", "optimizer")
@@ -83,6 +83,7 @@ def _estimate(
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
     alive = timeline.alive_at(peak)
+    first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
     held = peak_reserved(Playback.of(resident, recorder, 1 if job.objective.loop == "script" else 2)) if reserved else 0
     slack = max(0, held - peak.bytes)
     return Estimate(
@@ -92,6 +93,7 @@ def _estimate(
         outside=context_bytes(job) + communication_bytes(job),
         peak_phase=phase,
         phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
+        first_step=tuple(_first_step(first, slack)),
         components=_components(alive, persistent, recorder.labels),
         tensors=_largest(alive, recorder.labels),
         parameters=unrounded(persistent, "weights"),
@@ -103,6 +105,13 @@ def _estimate(
         host=sharding.host,
         notes=tuple(_notes(job, parameters)),
     )
+
+
+def _first_step(peaks: Mapping[str, Peak], slack: int) -> Iterator[PhasePeak]:
+    """The phases of the first step; where the steady state needs the step before it, that is the first."""
+    for phase in PHASES:
+        peak = peaks.get(f"{BEFORE}{phase}") or peaks[phase]
+        yield PhasePeak(phase, peak.bytes, peak.bytes + slack)
 
 
 def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:

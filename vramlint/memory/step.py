@@ -22,6 +22,8 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
 
 SCALAR = 4
+BEFORE = "step before "
+"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 
 
 class Step:
@@ -56,7 +58,7 @@ class Step:
         zero_grad, so its steady state needs the step before.
         """
         if self.job.objective.loop == "script":
-            self._script("step before ")
+            self._script(BEFORE)
             self._script("")
         else:
             self._trainer()
