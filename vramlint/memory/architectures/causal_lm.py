@@ -10,13 +10,15 @@ from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.ops import fused_loss
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.softmax import causal_lm_loss, causal_lm_loss_before_4_46, mark_logits
+from vramlint.memory.ops.softmax import causal_lm_loss, causal_lm_loss_before_4_46, causal_lm_loss_before_4_49, mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 
 SHARED_LOSS = (4, 46)
 """Since then all causal models of transformers share one loss function (loss/loss_utils.py)."""
+SHIFTED_LABELS = (4, 49)
+"""Since then that function shifts the labels; before, it copied the logits without the last position."""
 FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
 """Losses that take the head's weight instead of logits, by Objective.loss."""
 
@@ -53,8 +55,10 @@ class CausalLM(Network):
             return Outputs(fused(tape, hidden, self.head), [], tape.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
-        if regime.transformers >= SHARED_LOSS:
+        if regime.transformers >= SHIFTED_LABELS:
             return Outputs(causal_lm_loss(tape, logits, batch["labels"]), [logits], tape.taken_cache())
+        if regime.transformers >= SHARED_LOSS:
+            return Outputs(causal_lm_loss_before_4_49(tape, logits), [logits], tape.taken_cache())
         if self.widens_logits:
             logits = tape.to(logits, "float32")
             mark_logits(tape, logits)

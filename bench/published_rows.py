@@ -1,0 +1,263 @@
+"""Published measurements as jobs.
+
+A row says what was run in free text; `job_of` reads it by the tables of `published_words` and `published_models`. What a
+row leaves open, or what the simulator does not follow, is a reason to skip it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench import published_words as words
+from bench.published_models import as_litgpt, model_of
+from bench.published_words import Framework, meaning
+from vramlint.catalog.gpus import find_gpu
+from vramlint.job import (
+    Adapter,
+    Attention,
+    Batch,
+    Checkpointing,
+    Gpu,
+    Job,
+    Libraries,
+    Model,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Quantization,
+    Zero,
+)
+
+MIB = 1 << 20
+Row = Mapping[str, Any]
+TASKS = {"train": "training", "inference": "inference", "load": "training"}
+
+
+class Skip(Exception):  # noqa: N818  no error: the row is counted under its reason
+    """The row cannot be compared; the message says why."""
+
+
+def job_of(row: Row) -> Job:
+    """The run that a row measured.
+
+    Raises:
+        Skip: the row does not say enough, or something that is not simulated.
+    """
+    if row["task"] not in TASKS:
+        raise Skip(f"task {row['task']}")
+    framework: Framework = meaning(words.FRAMEWORKS, row.get("framework", ""), Framework())
+    loading = row["task"] == "load"
+    checkpointing = Checkpointing() if loading else _checkpointing(row, framework)
+    job = Job(
+        model=_model(row, framework),
+        precision=_precision(row),
+        optimizer=Optimizer("sgd") if loading else _optimizer(row),
+        batch=Batch(1, 8) if loading else _batch(row),
+        attention=Attention(meaning(words.ATTENTIONS, row.get("attention", ""), "sdpa")),
+        checkpointing=checkpointing,
+        adapter=_adapter(row, framework),
+        quantization=_quantization(row, framework),
+        parallelism=_parallelism(row, framework),
+        objective=Objective(
+            kind=TASKS[row["task"]],
+            loss=_loss(row, framework),
+            loop=framework.loop,
+            max_grad_norm=1.0 if framework.clips else 0.0,
+        ),
+        libraries=libraries_of(row),
+        gpu=gpu_of(row),
+    )
+    return _without_masters(job)
+
+
+def _without_masters(job: Job) -> Job:
+    """bf16 autocast over bf16 weights casts nothing, but adapters stay float32 beside it."""
+    return job
+
+
+def _model(row: Row, framework: Framework) -> Model:
+    model = model_of(row["model"])
+    if model is None:
+        raise Skip("the model is in no table")
+    if not framework.model_type:
+        return model
+    own = as_litgpt(model)
+    if own is None:
+        raise Skip(f"{framework.model_type} has no {model.model_type}")
+    return own
+
+
+def _precision(row: Row) -> Precision:
+    text = row.get("params_dtype", "")
+    weights = meaning(words.DTYPES, text)
+    if weights is None:
+        raise Skip("the dtype of the weights is not said")
+    autocast = meaning(words.AUTOCASTS, row.get("autocast", "none"))
+    if autocast is None and re.search(r"fsdp2? bf16 compute|bf16 compute", text, re.IGNORECASE):
+        autocast = "bfloat16"
+    if weights == "float16" and autocast == "bfloat16":
+        autocast = "float16"
+    return Precision(weights, autocast, grad_scaler=autocast == "float16")
+
+
+def _optimizer(row: Row) -> Optimizer:
+    if row["task"] == "inference":
+        return Optimizer("sgd")
+    text = row.get("optimizer", "")
+    name = meaning(words.OPTIMIZERS, text)
+    if name is None:
+        raise Skip(f"the optimizer {text} is not simulated" if text else "the optimizer is not said")
+    return Optimizer(name, wide_embeddings="embeddings 32-bit" in text)
+
+
+def _batch(row: Row) -> Batch:
+    note = row.get("seq_note", "")
+    reason = meaning(words.UNREALISED, note)
+    if reason:
+        raise Skip(reason)
+    size, length = row.get("micro_batch"), row.get("seq_len")
+    generated = _generated(row)
+    prompt = re.search(r"prompt (\d+)", note)
+    if row["task"] == "inference" and prompt:
+        length = int(prompt[1])
+    if not isinstance(size, int) or not isinstance(length, int):
+        raise Skip("batch size or length is not said")
+    packed = "packing on" in row.get("extra", "") or "packing" in note or "packed" in note
+    return Batch(
+        size,
+        length,
+        int(row.get("grad_accum", 1)),
+        packing=packed,
+        generated_tokens=generated,
+    )
+
+
+def _generated(row: Row) -> int:
+    text = f"{row.get('seq_note', '')} {row.get('extra', '')}"
+    found = re.search(r"(\d+) (?:new|generated) tokens|generation of (\d+)|max_new_tokens=(\d+)", text)
+    return next((int(group) for group in found.groups() if group), 0) if found else 0
+
+
+def _checkpointing(row: Row, framework: Framework) -> Checkpointing:
+    value = str(row.get("grad_ckpt", False))
+    if row["task"] == "inference" or value == "False":
+        return Checkpointing()
+    if "per-op" in value:
+        return Checkpointing(framework.checkpointing, selective=True)
+    if "every 2nd" in value:
+        return Checkpointing(framework.checkpointing, every_n_layers=2)
+    if value.startswith("selective") or "unsloth" in value or value == "unstated":
+        raise Skip("this form of activation checkpointing is not simulated")
+    form = "nonreentrant" if "non-reentrant" in value else "reentrant" if "(reentrant" in value else ""
+    return Checkpointing(form or framework.checkpointing, offload="activations" in row.get("offload", ""))
+
+
+def _adapter(row: Row, framework: Framework) -> Adapter | None:
+    text = row.get("peft")
+    if not text:
+        return None
+    if not re.match(r"(LoRA|DoRA) r=\d+", text):
+        raise Skip(f"the adapter {text.split(',')[0]} is not simulated or not described")
+    rank = re.search(r"r=(\d+)", text)
+    dropout = re.search(r"dropout=([\d.]+)", text)
+    adapter = Adapter(
+        r=int(rank[1]) if rank else 8,
+        dropout=float(dropout[1]) if dropout else framework_dropout(row),
+        target_modules=_targets(text),
+        dora=text.startswith("DoRA"),
+        autocast_adapter_dtype=framework.adapter_in_float32,
+    )
+    return replace(adapter, modules_to_save=("wte", "lm_head")) if "trainable wte" in text else adapter
+
+
+def framework_dropout(row: Row) -> float:
+    """What the scenarios of fms-acceleration set for every adapter."""
+    return 0.1 if "fms" in row.get("framework", "") else 0.0
+
+
+def _targets(text: str) -> tuple[str, ...] | str:
+    found = re.search(r"targets[= ]([^);]+)", text) or re.search(r"r=\d+(?: alpha=\d+)? ([^(=]+)", text)
+    if not found:
+        raise Skip("the modules under the adapter are not said")
+    listed = found[1].split(", ")[0].strip()
+    known = meaning(words.TARGETS, listed)
+    if known is not None:
+        return known if isinstance(known, str) else tuple(known)
+    return tuple(re.split(r"[ ,]+", listed))
+
+
+def _quantization(row: Row, framework: Framework) -> Quantization | None:
+    text = row.get("quant")
+    if not text or text == "none":
+        return None
+    found = meaning(words.QUANTIZATIONS, text)
+    if found is None or "torchao" in text:
+        raise Skip(f"the quantization {text} is not simulated")
+    kind, double = found
+    dtype = meaning(words.DTYPES, row.get("params_dtype", ""), "float32")
+    extra = row.get("extra", "")
+    prepared = framework.prepares_kbit or "fp32 upcast" in extra and "no fp32 upcast" not in extra
+    sharded = "FSDP" in row.get("parallel", "")
+    return Quantization(kind, double or framework.double_quantization, dtype, prepared and not sharded)
+
+
+def _parallelism(row: Row, framework: Framework) -> Parallelism:
+    text = row.get("parallel", "none")
+    gpus = int(row.get("n_gpus", 1))
+    offload = row.get("offload", "")
+    reason = meaning(words.PARALLEL, text)
+    if reason:
+        raise Skip(reason)
+    if text == "none":
+        if gpus > 1:
+            raise Skip("how the run is shared between GPUs is not said")
+        return Parallelism()
+    stage = re.search(r"ZeRO-(\d)", text)
+    if stage:
+        where = "cpu" if offload else "none"
+        parameters = "cpu" if "params" in offload else "none"
+        zero = Zero(int(stage[1]), offload_optimizer=where, offload_parameters=parameters)
+        return Parallelism(gpus, "deepspeed", zero)
+    if "FSDP" in text:
+        if offload:
+            raise Skip("parameters offloaded by FSDP are not simulated")
+        return Parallelism(gpus, "fsdp")
+    if text.startswith("DDP"):
+        return Parallelism(gpus, "ddp")
+    raise Skip("how the run is shared between GPUs is not said")
+
+
+def _loss(row: Row, framework: Framework) -> str:
+    return str(meaning(words.LOSSES, row.get("extra", ""), framework.loss))
+
+
+def libraries_of(row: Row) -> Libraries:
+    """The versions that a row names; of the others, those of its month."""
+    month = str(row.get("date", "2024-06"))[:7]
+    releases: dict[str, tuple[int, ...]] = {}
+    for since, current in words.RELEASES:
+        if since <= month or not releases:
+            releases = {**releases, **current}
+    text = row.get("versions", "")
+    for name in ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed"):
+        found = re.search(rf"\b{name} (\d+)\.(\d+)(?:\.(\d+))?", text)
+        if found:
+            releases[name] = tuple(int(part or 0) for part in found.groups())
+    return Libraries(**releases)
+
+
+def gpu_of(row: Row) -> Gpu | None:
+    """The card, with the total memory that torch saw where the row says it."""
+    text = row.get("gpu", "")
+    name = re.sub(r"\s*\(.*\)", "", text)
+    size = row.get("gpu_mem_gb")
+    candidates = (name, re.sub(r"[- ]?\d+ ?GB?\b", "", name), f"{size}GB" if size else "")
+    gpu = next((found for part in candidates if part and isinstance(found := find_gpu(part.strip()), Gpu)), None)
+    seen = re.search(r"\(([\d.]+) (?:GB by torch|GiB(?: usable)?)\)", text)
+    if gpu is not None and seen:
+        return replace(gpu, usable_bytes=int(float(seen[1]) * 1024 * MIB))
+    return gpu
