@@ -26,6 +26,9 @@ class Engine:
         """Differentiate `root`, whose gradient is `gradient`."""
         tape = self.tape
         enabled, tape.grad_enabled = tape.grad_enabled, False
+        outermost, tape.differentiating = not tape.differentiating, True
+        if outermost:
+            tape.backward_starts()
         if root.node is not None:
             self._add(root.node, root.slot, gradient)
         del gradient
@@ -37,6 +40,9 @@ class Engine:
             self._execute(node)
         if tape.unit != unit:
             tape.enter_unit(unit)
+        if outermost:
+            tape.differentiating = False
+            tape.backward_ends()
         tape.grad_enabled = enabled
 
     def _execute(self, node: Node) -> None:
@@ -83,7 +89,11 @@ class Engine:
 
     def _accumulate(self, parameter: Parameter) -> None:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
-        (gradient,) = self.buffers.pop(parameter)
+        gradients = self.buffers.pop(parameter)
+        if self.tape.sharded is not None:
+            self.tape.sharded.take(parameter, gradients)
+            return
+        (gradient,) = gradients
         if parameter.grad is None and gradient is not None and not self.tape.consumes_gradients:
             parameter.grad = gradient
             self.tape.became_gradient(gradient)

@@ -46,4 +46,5 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         (gradient,) = gradients
         if gradient is not None:
             Engine(tape).run(output, gradient)
+    tape.retain([hidden, *(tensor for tensor in captured if tensor is not None)])
     return captured

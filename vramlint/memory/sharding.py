@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
+from vramlint.memory.fully_sharded import Unit, Units
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import LayerId, Parameter
@@ -41,6 +42,8 @@ class Sharding:
     """A parameter's gradient is reduced and freed as soon as it is complete."""
     gathered: dict[LayerId | None, int] = field(default_factory=dict)
     """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
+    units: Units | None = None
+    """FSDP's units; None elsewhere."""
     host: int = 0
     """Bytes of offloaded states in host memory."""
 
@@ -68,13 +71,17 @@ def engine_precision(job: Job) -> tuple[str, str | None]:
 
     DeepSpeed converts the module to 16 bit and does not autocast; FSDP gathers layers in 16 bit.
     """
-    precision, parallelism = job.precision, job.parallelism
-    if precision.autocast is not None:
-        if parallelism.strategy == "deepspeed":
-            return precision.autocast, None
-        if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
-            return precision.autocast, precision.autocast
+    precision = job.precision
+    if precision.autocast is not None and runs_in_16_bit(job):
+        return precision.autocast, None if job.parallelism.strategy == "deepspeed" else precision.autocast
     return precision.weights, precision.autocast
+
+
+def runs_in_16_bit(job: Job) -> bool:
+    """Whether the engine computes with 16-bit parameters, whatever dtype they are stored in."""
+    parallelism = job.parallelism
+    sharded = parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1
+    return job.precision.autocast is not None and (sharded or parallelism.strategy == "deepspeed")
 
 
 def _weights(parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
@@ -223,33 +230,48 @@ def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -
 
 
 def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
-    """FSDP through accelerate: with mixed precision the trainable shards are float32 and layers gather in 16 bit."""
+    """FSDP: flat parameters in shares, float32 ones where layers are gathered in 16 bit.
+
+    accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps its
+    dtype. Quantization constants are no parameters: every rank has all of them.
+    """
     world = job.parallelism.world_size
     mixed = job.precision.autocast
-    weights = gradients = 0
-    states: list[Tensors] = []
+    separate = job.adapter is not None
     rule = optimizers.rule_for(job.optimizer)
+    weights: list[Tensors] = []
+    states: list[Tensors] = []
+    temporaries = 0
+    gathered: dict[LayerId | None, int] = {}
+    converted: dict[LayerId | None, int] = {}
+    trained: dict[LayerId | None, int] = {}
     for p in parameters:
-        shard = -(-p.numel // world)
-        width = MASTER_BYTES if p.requires_grad and mixed else DTYPE_BYTES[p.dtype]
-        stored = p.stored_tensors == (p.nbytes,)
-        weights += (rounded(shard * width) if stored else -(-p.stored_bytes // world)) * p.multiplicity
-        if p.requires_grad:
-            gradients += rounded(shard * width) * p.multiplicity
-            local = Parameter(
-                p.name, (shard,), "float32" if width == MASTER_BYTES else p.dtype, trainable=True, multiplicity=1
-            )
-            if rule is not None:
-                states += [Tensors("optimizer states", size, p.multiplicity) for size in optimizers.states(rule, local)]
-    compute = DTYPE_BYTES[mixed] if mixed else None
-    root = sum(p.numel * (compute or DTYPE_BYTES[p.dtype]) for p in parameters if p.layer is None)
-    accumulates = job.batch.gradient_accumulation_steps > 1
-    trainable = _elements([p for p in parameters if p.requires_grad])
-    unsharded = (Tensors("gradients", trainable * (compute or MASTER_BYTES)),) if accumulates else ()
-    return Sharding(
-        (*fixed, Tensors("weights", weights), Tensors("gathered parameters", root)),
-        tuple(states),
-        gradients=(Tensors("gradients", gradients), *unsharded),
-        consumes_gradients=True,
-        gathered={k: v for k, v in _by_layer(parameters, GATHERED_LAYERS, compute).items() if k is not None},
+        share = -(-p.numel // world)
+        wide = p.requires_grad and mixed is not None
+        stored = DTYPE_BYTES["float32" if wide else p.dtype] * share
+        packed = p.stored_tensors[0]
+        plain = packed == p.nbytes
+        weights.append(Tensors.of("weights", p, stored if plain else -(-packed // world)))
+        weights += [Tensors.of("quantization constants", p, size) for size in p.stored_tensors[1:]]
+        width = DTYPE_BYTES[mixed] if mixed and plain else None
+        gathered[p.layer] = gathered.get(p.layer, 0) + (packed if width is None else width * p.numel)
+        if width is not None and wide:
+            converted[p.layer] = converted.get(p.layer, 0) + width * share
+        if not p.requires_grad:
+            continue
+        trained[p.layer] = trained.get(p.layer, 0) + 1
+        local = Parameter(p.name, (share,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
+        if rule is not None:
+            states += [Tensors.of("optimizer states", p, size) for size in optimizers.states(rule, local)]
+            temporaries += sum(size * count for size, count in optimizers.temporaries(rule, [[local]]))
+    units = Units(
+        {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
+        world,
+        prefetches=job.checkpointing.mode != "reentrant",
+        retains_inputs=separate and job.checkpointing.mode == "reentrant",
+        separate=separate,
+        synchronises_every=min(2, job.batch.gradient_accumulation_steps),
+        widens=mixed is not None,
     )
+    step = (Tensors("temporaries", temporaries),) if rule is not None and rule.step_temp_scope == "group" else ()
+    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units)

@@ -12,6 +12,7 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
+from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.optimizer_step import OptimizerStep, by_layer
 from vramlint.memory.recorder import Label, Recorder
@@ -38,6 +39,7 @@ class Step:
         self.recorder = recorder
         self.tape = Tape(recorder)
         self.tape.gathered = sharding.gathered
+        self.tape.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients
         self.weights_dtype, self.autocast = engine_precision(job)
         self.regime = Regime.of(job)

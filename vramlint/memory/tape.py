@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from vramlint.memory.frame import Frame
+from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import stretches
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
@@ -49,6 +50,10 @@ class Tape:
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self._gathered: Storage | None = None
+        self.sharded: FullySharded | None = None
+        """FSDP's units, where it runs."""
+        self._retained: list[Kept] = []
+        """What hooks of sharded units keep alive until the backward is over."""
         self._casts: dict[Tensor, Kept] = {}
         self.leaf: Tensor | None = None
         """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
@@ -56,6 +61,8 @@ class Tape:
         """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
+        self.differentiating = False
+        """Whether a backward runs: a reentrant checkpoint runs another one inside."""
         self._recomputing: Frame | None = None
         self._sequence = 0
 
@@ -244,6 +251,22 @@ class Tape:
         if self.unit != unit:
             self._switch(unit)
 
+    def retain(self, tensors: Sequence[Tensor]) -> None:
+        """Keep tensors of a frozen sharded layer until the backward is over."""
+        if self.sharded is not None and self.sharded.units.retains_inputs:
+            self._retained += [Kept(tensor, self.unit) for tensor in tensors]
+
+    def backward_starts(self) -> None:
+        """The outermost backward begins."""
+        if self.sharded is not None:
+            self.sharded.backward = True
+
+    def backward_ends(self) -> None:
+        """The outermost backward is over."""
+        self.drop(self._retained)
+        if self.sharded is not None:
+            self.sharded.finish()
+
     def drop_gradient(self, parameter: Parameter) -> None:
         """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
         gradient, parameter.grad = parameter.grad, None
@@ -259,9 +282,17 @@ class Tape:
         """
         self._gathered = None
         self._switch(unit)
+        if self.sharded is not None:
+            self.sharded.enter(self._unit_layers[unit], self._before(unit))
+            return
         size = max(self.gathered.get(layer, 0) for layer in self._unit_layers[unit])
         if size:
             self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
+
+    def _before(self, unit: int) -> Sequence[LayerId | None]:
+        """The layers that backward comes to next; of repeated ones the same again."""
+        repeats = self._unit_repeats[unit] > 1 or len(self._unit_layers[unit]) > 1
+        return self._unit_layers[unit if repeats else max(0, unit - 1)]
 
     def _switch(self, unit: int) -> None:
         self.unit = unit

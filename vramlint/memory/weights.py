@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
 from vramlint.memory.repetition import stretches
-from vramlint.memory.sharding import engine_precision
+from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
 NESTED_BLOCK = 256
@@ -57,6 +57,8 @@ class Builder:
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
+        self._converted = runs_in_16_bit(job)
+        """The engine computes with 16-bit copies of all parameters, adapters among them."""
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
@@ -161,7 +163,7 @@ class Builder:
         adapter = self.adapter
         if adapter is None or not _targets(adapter, self.default_targets, name, head=head):
             return None
-        widen = adapter.autocast_adapter_dtype or self._dtype == "float32"
+        widen = (adapter.autocast_adapter_dtype and not self._converted) or self._dtype == "float32"
         dtype = "float32" if widen else self._dtype
         pair = [
             self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
