@@ -200,9 +200,16 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
     kind, double = found
     dtype = meaning(words.DTYPES, row.get("params_dtype", ""), "float32")
     extra = row.get("extra", "")
-    prepared = framework.prepares_kbit or "fp32 upcast" in extra and "no fp32 upcast" not in extra
     sharded = "FSDP" in row.get("parallel", "")
-    return Quantization(kind, double or framework.double_quantization, dtype, prepared and not sharded)
+    prepared = not sharded and (framework.prepares_kbit or "prepare_model_for_kbit_training" in extra)
+    return Quantization(
+        kind,
+        double or framework.double_quantization,
+        dtype,
+        prepared,
+        narrowed_embeddings=prepared and framework.narrows and row.get("autocast", "").startswith("bf16"),
+        group_size=meaning(words.GROUP_SIZES, row["model"], 128),
+    )
 
 
 def _parallelism(row: Row, framework: Framework) -> Parallelism:

@@ -49,9 +49,8 @@ QUANTIZATIONS: Words[tuple[str, bool]] = (
     (r"gptq (4-bit|int4)", ("gptq", False)),
 )
 """(kind, double quantization)."""
-TORCHAO = r"torchao"
-PREFIX = "prefix"
-
+GROUP_SIZES: Words[int] = ((r"TheBloke/(Llama-2-70B|Mixtral-8x7B-Instruct-v0.1)-GPTQ", -1),)
+"""Group sizes of GPTQ checkpoints other than 128, as their quantize_config.json has them."""
 TARGETS: Words[tuple[str, ...] | str] = (
     (r"^all", "all-linear"),
     (r"^q,v\b|^q_proj,v_proj", ("q_proj", "v_proj")),
@@ -75,6 +74,8 @@ class Framework(NamedTuple):
     """Of 4-bit weights, where the row does not say."""
     prepares_kbit: bool = False
     """prepare_model_for_kbit_training widens what is not quantized."""
+    narrows: bool = False
+    """TRL's casting of embeddings and head to bfloat16 follows."""
     clips: bool = True
     """Gradients are clipped by their norm."""
     model_type: str = ""
@@ -86,7 +87,7 @@ class Framework(NamedTuple):
 
 
 FRAMEWORKS: Words[Framework] = (
-    (r"fms-hf-tuning", Framework(double_quantization=True)),
+    (r"fms-hf-tuning", Framework(double_quantization=True, narrows=True)),
     (r"^litgpt", Framework("script", "nonreentrant", clips=False, model_type="litgpt", adapter_in_float32=False)),
     (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False)),
     (r"hand-written loop, steady", Framework("script", clips=False)),
@@ -96,7 +97,7 @@ FRAMEWORKS: Words[Framework] = (
     (r"torchtune", Framework("script", "nonreentrant", clips=False, adapter_in_float32=False)),
     (r"llm-foundry|composer", Framework("script", "nonreentrant")),
     (r"torchtitan", Framework("script", "nonreentrant", fsdp_version=2)),
-    (r"sfttrainer", Framework(prepares_kbit=True)),
+    (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),
     (r"benchmark|accelerate", Framework()),
 )

@@ -139,11 +139,15 @@ class Quantization:
     """A quantized frozen base."""
 
     kind: str = "nf4"
-    """nf4, fp4, int8."""
+    """nf4, fp4, int8, gptq (4-bit)."""
     double_quantization: bool = False
     compute_dtype: str = "float32"
     prepared_for_kbit: bool = False
     """prepare_model_for_kbit_training upcast the remaining 16-bit parameters to float32."""
+    narrowed_embeddings: bool = False
+    """TRL's peft_module_casting_to_bf16 then made the embeddings and the head bfloat16 again."""
+    group_size: int = 128
+    """Of GPTQ: rows that share a scale; -1: all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from vramlint.memory.weights import Builder, NotFollowedError
 
 PHASES = ("forward", "backward", "optimizer")
 """The phases of a step whose peaks are reported."""
-SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8"})
+SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8", "gptq"})
 SIMULATED_LOSSES = frozenset({"causal-lm", *FUSED_LOSSES})
 SIMULATED_ADAPTERS = frozenset({"lora"})
 GIB = 1 << 30

@@ -20,6 +20,8 @@ NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
 TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
 """Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
+NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
+"""Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
 NF4_CODE_BYTES = 64
 NF4_OFFSET_BYTES = 4
 NESTED_MAP_BYTES = 1024
@@ -67,9 +69,7 @@ class Builder:
 
     def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
         """A plain weight called `name` (without an adapter or quantization)."""
-        dtype = self._dtype
-        if self.quantization is not None and self.quantization.prepared_for_kbit:
-            dtype = "float32"
+        dtype = "float32" if self._widened(name) else self._dtype
         trainable = self.adapter is None and not any(pattern.search(name) for pattern in self._frozen)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not _saved(self.adapter, name):
@@ -114,8 +114,10 @@ class Builder:
         else:
             weight = self.parameter(f"{name}.weight", (n_out, n_in))
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
-        compute = self.quantization.compute_dtype if quantized and self.quantization is not None else None
-        return Weights(weight, offset, self._adapter(name, n_in, n_out, head=head), compute)
+        adapter = self._adapter(name, n_in, n_out, head=head)
+        if not quantized or self.quantization is None:
+            return Weights(weight, offset, adapter)
+        return Weights(weight, offset, adapter, self.quantization.compute_dtype, gptq=self.quantization.kind == "gptq")
 
     def tied(self, weight: Parameter) -> Weights:
         """An output head that shares the embedding's weight."""
@@ -137,6 +139,13 @@ class Builder:
                 yield number
         self._layer, self._stretch, self.multiplicity = None, None, 1
 
+    def _widened(self, name: str) -> bool:
+        """Whether the unquantized parameter `name` is float32 beside quantized ones."""
+        quantization = self.quantization
+        if quantization is None or not quantization.prepared_for_kbit:
+            return False
+        return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
+
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
         parameter.layer, parameter.stretch = self._layer, self._stretch
         self.inventory.parameters.append(parameter)
@@ -151,6 +160,8 @@ class Builder:
         elements = shape[0] * shape[1]
         if quantization.kind == "int8":
             weight.stored_tensors = (elements, 4 * shape[0])
+        elif quantization.kind == "gptq":
+            weight.stored_tensors = _gptq_tensors(shape, quantization.group_size)
         else:
             blocks = -(-elements // NF4_BLOCK)
             constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
@@ -170,6 +181,13 @@ class Builder:
             for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
+
+
+def _gptq_tensors(shape: Shape, group_size: int) -> tuple[int, ...]:
+    """Bytes of qweight, qzeros, scales and g_idx (auto_gptq 0.7 nn_modules/qlinear/qlinear_tritonv2.py)."""
+    outputs, inputs = shape
+    groups = 1 if group_size < 0 else -(-inputs // group_size)
+    return (outputs * inputs // 2, groups * outputs // 2, 2 * groups * outputs, 4 * inputs)
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

@@ -36,6 +36,8 @@ class Weights:
     adapter: LowRank | None = None
     quantized_compute_dtype: str | None = None
     """dtype of the dequantized product when the weight is quantized."""
+    gptq: bool = False
+    """Quantized by GPTQ: scales need no unpacking, and PEFT adds an adapter's product in place."""
     plain: bool = False
     """Written as `x @ weight.T + bias`: autocast does not cache the cast of a view."""
 
@@ -60,14 +62,19 @@ def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
 
 
 def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -> Tensor:
-    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast."""
-    result = e.clone(tape, _base(tape, x, weights))
+    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast.
+
+    tuners/lora/gptq.py does not clone and adds in place.
+    """
+    result = _base(tape, x, weights)
+    if not weights.gptq:
+        result = e.clone(tape, result)
     if tape.autocast is None:
         dtype = result.dtype
         output = tape.to(_low_rank(tape, tape.to(x, adapter.a.dtype), adapter), dtype)
     else:
         output = _low_rank(tape, x, adapter)
-    return e.add(tape, result, output)
+    return e.add_in_place(tape, result, output) if weights.gptq else e.add(tape, result, output)
 
 
 def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
@@ -168,7 +175,8 @@ def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> T
     weight = weights.weight
     shape = (*x.shape[:-1], weight.shape[0])
     out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=weight)
-    tape.scratch(_dequantized_sizes(weight, 2 if compute_dtype != "float32" else 4), "dequantize")
+    absmax, dense = _dequantized_sizes(weight, 2 if compute_dtype != "float32" else 4)
+    tape.scratch((dense,) if weights.gptq else (absmax, dense), "dequantize")
     return tape.to(out, dtype)
 
 
