@@ -57,7 +57,7 @@ def job_of(row: Row) -> Job:
         precision=_precision(row),
         optimizer=Optimizer("sgd") if loading else _optimizer(row),
         batch=Batch(1, 8) if loading else _batch(row),
-        attention=Attention(meaning(words.ATTENTIONS, row.get("attention", ""), "sdpa")),
+        attention=Attention(meaning(words.ATTENTIONS, row.get("attention", ""), "sdpa"), framework.caches),
         checkpointing=checkpointing,
         adapter=_adapter(row, framework),
         quantization=_quantization(row, framework),
@@ -167,7 +167,7 @@ def _adapter(row: Row, framework: Framework) -> Adapter | None:
     adapter = Adapter(
         r=int(rank[1]) if rank else 8,
         dropout=float(dropout[1]) if dropout else framework_dropout(row),
-        target_modules=_targets(text),
+        target_modules=_named(_targets(text), framework),
         dora=text.startswith("DoRA"),
         autocast_adapter_dtype=framework.adapter_in_float32,
     )
@@ -188,6 +188,12 @@ def _targets(text: str) -> tuple[str, ...] | str:
     if known is not None:
         return known if isinstance(known, str) else tuple(known)
     return tuple(re.split(r"[ ,]+", listed))
+
+
+def _named(targets: tuple[str, ...] | str, framework: Framework) -> tuple[str, ...] | str:
+    """The framework's own names of those modules."""
+    names = words.LITGPT_TARGETS if framework.model_type == "litgpt" else {}
+    return targets if isinstance(targets, str) else tuple(names.get(target, target) for target in targets)
 
 
 def _quantization(row: Row, framework: Framework) -> Quantization | None:

@@ -21,9 +21,11 @@ DTYPES: Words[str] = (
 AUTOCASTS: Words[str | None] = (
     (r"^none", None),
     (r"deepspeed fp16", "float16"),
+    (r"^fp16 \(bf16 if the card reports support", "bfloat16"),
     (r"^bf16", "bfloat16"),
     (r"^fp16", "float16"),
 )
+"""torch reports support of bfloat16 on every card since it counts emulation (2.4 cuda/__init__.py, is_bf16_supported)."""
 ATTENTIONS: Words[str] = (
     (r"flash.?att|^flash\b(?!.*sdpa)|vllm-flash", "flash_attention_2"),
     (r"sdpa|xformers|flex", "sdpa"),
@@ -62,6 +64,7 @@ TARGETS: Words[tuple[str, ...] | str] = (
     (r"^language layers", "all-linear"),
 )
 """Short names of the modules under an adapter; what is in no table is a list of module names."""
+LITGPT_TARGETS = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "projection"}
 
 
 class Framework(NamedTuple):
@@ -78,6 +81,8 @@ class Framework(NamedTuple):
     """TRL's casting of embeddings and head to bfloat16 follows."""
     clips: bool = True
     """Gradients are clipped by their norm."""
+    caches: bool = False
+    """Keys and values are returned, as `use_cache` has it unless a trainer turns it off."""
     model_type: str = ""
     """The framework's own model class."""
     adapter_in_float32: bool = True
@@ -90,7 +95,7 @@ FRAMEWORKS: Words[Framework] = (
     (r"fms-hf-tuning", Framework(double_quantization=True, narrows=True)),
     (r"^litgpt", Framework("script", "nonreentrant", clips=False, model_type="litgpt", adapter_in_float32=False)),
     (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False)),
-    (r"hand-written loop, steady", Framework("script", clips=False)),
+    (r"hand-written loop, steady", Framework("script", clips=False, caches=True)),
     (r"hand-written loop", Framework("script", clips=False)),
     (r"method_comparison", Framework("script")),
     (r"lightning fabric", Framework("script", clips=False)),

@@ -56,6 +56,7 @@ class Builder:
         self._layer: LayerId | None = None
         self._stretch: LayerId | None = None
         self.transformers = job.libraries.transformers
+        self.torch = job.libraries.torch
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
@@ -171,14 +172,26 @@ class Builder:
         return self._add(weight, decay=True)
 
     def _adapter(self, name: str, n_in: int, n_out: int, *, head: bool) -> LowRank | None:
+        return self.low_rank(name, n_in, n_out) if self.reaches(name, head=head) else None
+
+    def reaches(self, name: str, *, head: bool = False) -> bool:
+        """Whether an adapter sits on the module `name`."""
+        return self.adapter is not None and _targets(self.adapter, self.default_targets, name, head=head)
+
+    def low_rank(self, name: str, n_in: int, n_out: int, *, count: int = 1) -> LowRank:
+        """An adapter; `count` of them side by side share one A.
+
+        Raises:
+            ValueError: the run has none.
+        """
         adapter = self.adapter
-        if adapter is None or not _targets(adapter, self.default_targets, name, head=head):
-            return None
+        if adapter is None:
+            raise ValueError(f"no adapter on {name}")
         widen = (adapter.autocast_adapter_dtype and not self._converted) or self._dtype == "float32"
         dtype = "float32" if widen else self._dtype
         pair = [
             self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
-            for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
+            for part, shape in (("lora_A.weight", (count * adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
 

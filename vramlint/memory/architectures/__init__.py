@@ -24,6 +24,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "gpt2": "gpt2:GPT2",
             "gpt_neox": "gpt_neox:GPTNeoX",
             "granite": "granite:Granite",
+            "litgpt": "litgpt:GPT",
             "llama": "llama:Llama",
             "mistral": "llama:Llama",
             "mixtral": "mixtral:Mixtral",

@@ -32,3 +32,16 @@ def _rotate_half(tape: Tape, x: Tensor) -> Tensor:
     first = e.slice_last(tape, x, half)
     second = e.slice_last(tape, x, half)
     return e.concatenate_last(tape, e.linear_unary(tape, "neg", second), first)
+
+
+def rotate_part(tape: Tape, x: Tensor, size: int) -> Tensor:
+    """litgpt's rope on the first `size` features of x [B, heads, S, d] (litgpt 0.5 model.py, apply_rope).
+
+    cos and sin are buffers of another dtype, so the product is float32; the parts are concatenated again.
+    """
+    if size <= 0:
+        return x
+    table = Tensor((1, 1, x.shape[2], size), "float32", None)
+    first = e.slice_last(tape, x, size)
+    roped = tape.to(rotate(tape, first, Rotary(table, table)), x.dtype)
+    return e.concatenate_last(tape, roped, e.slice_last(tape, x, x.shape[3] - size))

@@ -30,8 +30,8 @@ def scaled_dot_product(
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
-    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer). `mask` is [B, 1, S, S];
-    every call turns a bool one into an additive bias.
+    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer), which is also what the efficient
+    one needs for bfloat16. `mask` is [B, 1, S, S]; every call turns a bool one into an additive bias.
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
     size = q.shape[3]
@@ -41,7 +41,8 @@ def scaled_dot_product(
     bias = mask
     if mask is not None and mask.dtype != q.dtype:
         bias = tape.empty(mask.shape, q.dtype, "attention bias")
-    if q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
+    supported = flash or q.dtype != "bfloat16"
+    if supported and q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
         return _math(tape, q, k, v, bias, probability)
