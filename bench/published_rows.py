@@ -166,17 +166,12 @@ def _adapter(row: Row, framework: Framework) -> Adapter | None:
     dropout = re.search(r"dropout=([\d.]+)", text)
     adapter = Adapter(
         r=int(rank[1]) if rank else 8,
-        dropout=float(dropout[1]) if dropout else framework_dropout(row),
+        dropout=float(dropout[1]) if dropout else framework.dropout,
         target_modules=_named(_targets(text), framework),
         dora=text.startswith("DoRA"),
         autocast_adapter_dtype=framework.adapter_in_float32,
     )
     return replace(adapter, modules_to_save=("wte", "lm_head")) if "trainable wte" in text else adapter
-
-
-def framework_dropout(row: Row) -> float:
-    """What the scenarios of fms-acceleration set for every adapter."""
-    return 0.1 if "fms" in row.get("framework", "") else 0.0
 
 
 def _targets(text: str) -> tuple[str, ...] | str:
@@ -214,6 +209,7 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
         dtype,
         prepared,
         narrowed_embeddings=prepared and framework.narrows and row.get("autocast", "").startswith("bf16"),
+        source_dtype=framework.quantizes_from,
         group_size=meaning(words.GROUP_SIZES, row["model"], 128),
     )
 

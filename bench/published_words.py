@@ -79,6 +79,10 @@ class Framework(NamedTuple):
     """prepare_model_for_kbit_training widens what is not quantized."""
     narrows: bool = False
     """TRL's casting of embeddings and head to bfloat16 follows."""
+    dropout: float = 0.0
+    """Of adapters, in the recipes that the rows are from."""
+    quantizes_from: str | None = None
+    """dtype in which weights are quantized, where it is not that of the others."""
     clips: bool = True
     """Gradients are clipped by their norm."""
     caches: bool = False
@@ -92,8 +96,19 @@ class Framework(NamedTuple):
 
 
 FRAMEWORKS: Words[Framework] = (
-    (r"fms-hf-tuning", Framework(double_quantization=True, narrows=True)),
-    (r"^litgpt", Framework("script", "nonreentrant", clips=False, model_type="litgpt", adapter_in_float32=False)),
+    (r"fms-hf-tuning", Framework(double_quantization=True, narrows=True, dropout=0.1)),
+    (
+        r"^litgpt",
+        Framework(
+            "script",
+            "nonreentrant",
+            clips=False,
+            model_type="litgpt",
+            adapter_in_float32=False,
+            dropout=0.05,
+            quantizes_from="float16",
+        ),
+    ),
     (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False)),
     (r"hand-written loop, steady", Framework("script", clips=False, caches=True)),
     (r"hand-written loop", Framework("script", clips=False)),

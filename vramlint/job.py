@@ -146,6 +146,8 @@ class Quantization:
     """prepare_model_for_kbit_training upcast the remaining 16-bit parameters to float32."""
     narrowed_embeddings: bool = False
     """TRL's peft_module_casting_to_bf16 then made the embeddings and the head bfloat16 again."""
+    source_dtype: str | None = None
+    """dtype in which the weights were quantized; None: that of the other weights."""
     group_size: int = 128
     """Of GPTQ: rows that share a scale; -1: all of them."""
 

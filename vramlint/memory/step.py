@@ -38,6 +38,7 @@ class Step:
         self.network = network
         self.recorder = recorder
         self.tape = Tape(recorder)
+        self.tape.outlived = job.objective.loop == "script"
         self.tape.gathered = sharding.gathered
         self.tape.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients

@@ -52,8 +52,10 @@ class Tape:
         self._gathered: Storage | None = None
         self.sharded: FullySharded | None = None
         """FSDP's units, where it runs."""
+        self.outlived = False
+        """A hand-written loop: the loss, and with it the graph, is bound until the next forward has run."""
         self._retained: list[Kept] = []
-        """What hooks of sharded units keep alive until the backward is over."""
+        """What lives until the backward is over: by hooks of sharded units, and by attributes of graph nodes."""
         self._casts: dict[Tensor, Kept] = {}
         self.leaf: Tensor | None = None
         """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
@@ -255,6 +257,13 @@ class Tape:
         """Keep tensors of a frozen sharded layer until the backward is over."""
         if self.sharded is not None and self.sharded.units.retains_inputs:
             self._retained += [Kept(tensor, self.unit) for tensor in tensors]
+
+    def attach(self, tensor: Tensor) -> Tensor | None:
+        """Keep `tensor` as an attribute of the graph: for the context of a node that dies with its unit, else by the tape."""
+        if self.differentiating or not self.grad_enabled or not tensor.requires_grad:
+            return None if self.replays else tensor
+        (self.cache if self.outlived else self._retained).append(Kept(tensor, self.unit))
+        return None
 
     def backward_starts(self) -> None:
         """The outermost backward begins."""

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
-from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
+from vramlint.memory.ops.linear import KEEPS_INPUTS_UNTIL, NF4_BLOCK, LowRank, Weights
 from vramlint.memory.repetition import stretches
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
@@ -20,6 +20,7 @@ NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
 TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
 """Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
+FOUR_BITS = frozenset({"nf4", "fp4"})
 NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
 """Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
 NF4_CODE_BYTES = 64
@@ -57,6 +58,7 @@ class Builder:
         self._stretch: LayerId | None = None
         self.transformers = job.libraries.transformers
         self.torch = job.libraries.torch
+        self.bitsandbytes = job.libraries.bitsandbytes
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
@@ -118,7 +120,15 @@ class Builder:
         adapter = self._adapter(name, n_in, n_out, head=head)
         if not quantized or self.quantization is None:
             return Weights(weight, offset, adapter)
-        return Weights(weight, offset, adapter, self.quantization.compute_dtype, gptq=self.quantization.kind == "gptq")
+        return Weights(
+            weight,
+            offset,
+            adapter,
+            self.quantization.compute_dtype,
+            source_dtype=self.quantization.source_dtype or self._dtype,
+            keeps_input=self.quantization.kind in FOUR_BITS and self.bitsandbytes < KEEPS_INPUTS_UNTIL,
+            gptq=self.quantization.kind == "gptq",
+        )
 
     def tied(self, weight: Parameter) -> Weights:
         """An output head that shares the embedding's weight."""

@@ -25,25 +25,16 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 Norm = Callable[[Tape, Tensor], Tensor]
-WIDENING_NORM = (2, 2)
-"""Since pull request 606 of October 2023 litgpt's norm computes in float32, before in the model's dtype. litgpt has no place
-among the libraries of a job; the torch of the time tells."""
-
 
 @dataclass(slots=True)
 class RmsNorm:
     """RMSNorm."""
 
     weight: Parameter
-    widens: bool
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
-        """`x * rsqrt(mean(x * x)) * weight`."""
-        if self.widens:
-            return rms_norm(tape, x, self.weight)
-        mean = e.mean_last(tape, e.mul(tape, x, x))
-        x = e.mul(tape, x, e.rsqrt(tape, e.add_number(tape, mean)))
-        return e.mul(tape, self.weight, x)
+        """In float32, as since pull request 606 of October 2023."""
+        return rms_norm(tape, x, self.weight)
 
 
 @dataclass(slots=True)
@@ -85,15 +76,14 @@ class GPT(Network):
         self.parallel = bool(config.get("parallel_residual"))
         self.scaled = bool(config.get("scale_embeddings"))
         self.softcapped = bool(config.get("softcapped"))
-        self.widening = build.torch >= WIDENING_NORM
         limit = number(config, "max_position_embeddings", "n_positions", default=2048)
         for _ in ("cos", "sin"):
-            build.buffer((4 if self.widening else 2) * limit * self.rotated)
+            build.buffer(4 * limit * self.rotated)
 
     def _norm(self, build: Builder, config: Config, name: str) -> Norm:
         if config.get("norm_class") == "LayerNorm":
             return LayerNorm.of(build, name, self.hidden)
-        return RmsNorm(build.norm(f"{name}.weight", self.hidden), self.widening)
+        return RmsNorm(build.norm(f"{name}.weight", self.hidden))
 
     def _block(self, build: Builder, config: Config, name: str) -> Block:
         bias = bool(config.get("bias"))

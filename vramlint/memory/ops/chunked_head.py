@@ -25,7 +25,7 @@ def outputs(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> O
     del chunk, hidden
     narrow.clear()
     losses = [_loss(tape, chunk) for chunk in logits]
-    return Outputs(tape.apply("mean", losses, (1,), "float32", _shared), logits)
+    return Outputs(tape.apply("mean", losses, (1,), "float32", _shared), logits, tape.taken_cache())
 
 
 def _logits(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> Tensor:

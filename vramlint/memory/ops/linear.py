@@ -14,6 +14,9 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
+KEEPS_INPUTS_UNTIL = (0, 43, 2)
+"""Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
+that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
 NF4_BLOCK = 64
 """Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
 
@@ -36,6 +39,10 @@ class Weights:
     adapter: LowRank | None = None
     quantized_compute_dtype: str | None = None
     """dtype of the dequantized product when the weight is quantized."""
+    source_dtype: str | None = None
+    """dtype that the weight had when it was quantized, and has again before it is cast to the compute dtype."""
+    keeps_input: bool = False
+    """The product's input lives as long as the graph."""
     gptq: bool = False
     """Quantized by GPTQ: scales need no unpacking, and PEFT adds an adapter's product in place."""
     plain: bool = False
@@ -162,21 +169,24 @@ def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     return results
 
 
-def _dequantized_sizes(weight: Parameter, dtype_bytes: int) -> tuple[int, int]:
-    """Scratch of a 4-bit product: absmax as float32 and the weight in the compute dtype."""
-    elements = prod(weight.shape)
-    return -(-elements // NF4_BLOCK) * 4, elements * dtype_bytes
+def _dequantize(tape: Tape, weights: Weights, dtype: str) -> list[Tensor]:
+    """The dense weight in the dtype that it had once, and its cast to `dtype`."""
+    elements = prod(weights.weight.shape)
+    if not weights.gptq:
+        tape.scratch((-(-elements // NF4_BLOCK) * 4,), "absmax")
+    dtypes = dict.fromkeys((weights.source_dtype or dtype, dtype))
+    return [tape.empty((elements,), name, "dequantize", "temporaries") for name in dtypes]
 
 
 def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> Tensor:
     """Bitsandbytes 0.50 Linear4bit.forward with MatMul4Bit: keeps only the packed weight."""
     dtype = x.dtype
     x = tape.to(x, compute_dtype)
-    weight = weights.weight
-    shape = (*x.shape[:-1], weight.shape[0])
-    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=weight)
-    absmax, dense = _dequantized_sizes(weight, 2 if compute_dtype != "float32" else 4)
-    tape.scratch((dense,) if weights.gptq else (absmax, dense), "dequantize")
+    shape = (*x.shape[:-1], weights.weight.shape[0])
+    context = (weights, tape.attach(x) if weights.keeps_input else None)
+    dense = _dequantize(tape, weights, compute_dtype)
+    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=context)
+    del dense, context
     return tape.to(out, dtype)
 
 
@@ -185,9 +195,7 @@ def _quantized_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     edge = node.edges[0]
     if gradient is None or edge is None:
         return (None,)
-    weight: Parameter = node.context
-    absmax, dense = _dequantized_sizes(weight, 2 if gradient.dtype != "float32" else 4)
-    scratch = tape.empty((dense,), "uint8", "dequantize", "temporaries")
+    dense = _dequantize(tape, node.context[0], gradient.dtype)
     out = tape.empty(edge[2], gradient.dtype, "linear4bit backward")
-    del scratch, absmax
+    del dense
     return (out,)
