@@ -130,10 +130,18 @@ def _batch(row: Row) -> Batch:
     return Batch(
         size,
         length,
-        int(row.get("grad_accum", 1)),
+        _accumulation(row, size),
         packing=packed,
         generated_tokens=generated,
     )
+
+
+def _accumulation(row: Row, size: int) -> int:
+    """Micro batches of a step, which some rows give by the size of the whole batch."""
+    found = re.search(r"minibatch (\d+) by accumulation", row.get("extra", ""))
+    if not found:
+        return int(row.get("grad_accum", 1))
+    return max(1, int(found[1]) // (size * int(row.get("n_gpus", 1))))
 
 
 def _generated(row: Row) -> int:

@@ -9,6 +9,7 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 - a unit's gradient is one flat tensor, concatenated when its last parameter's has come, reduced to this rank's share
   in the communication dtype and cast to the dtype of the share;
 - without synchronisation (`no_sync`) the flat gradients stay as they are;
+- a unit with frozen and trainable parameters is one flat parameter that trains: its gradient is of its full size;
 - a frozen unit that a reentrant checkpoint runs again registers its hook on the layer's input, and with the hook that
   input and its gradient live until the whole backward is over.
 """
@@ -116,9 +117,10 @@ class FullySharded:
             self._reduce(parameter.layer, self._arrived.pop(parameter.layer))
 
     def _reduce(self, key: LayerId | Parameter | None, arrived: list[tuple[Parameter, Tensor]]) -> None:
-        elements = sum(parameter.numel for parameter, _ in arrived)
-        width = DTYPE_BYTES[arrived[0][1].dtype]
-        owner = arrived[0][0]
+        owner, gradient = arrived[0]
+        width = DTYPE_BYTES[gradient.dtype]
+        del gradient
+        elements = owner.numel if isinstance(key, Parameter) else self.units.by_layer[key].gathered // width
         flat = self._new(elements * width, "flat gradient", "gradients")
         arrived.clear()
         if key is None:
