@@ -37,6 +37,8 @@ class Tape:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.grad_enabled = True
+        self.training = True
+        """Whether modules are in training mode: dropout drops."""
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
@@ -170,6 +172,16 @@ class Tape:
             self.grad_enabled = before
 
     @contextmanager
+    def inference(self) -> Iterator[None]:
+        """model.eval() under torch.no_grad: no graph, no dropout."""
+        self.training = False
+        try:
+            with self.grad_mode(enabled=False):
+                yield
+        finally:
+            self.training = True
+
+    @contextmanager
     def autocasting(self, dtype: str | None) -> Iterator[None]:
         """torch.autocast(dtype), or no autocast. The cache of cast weights ends with the outermost context."""
         before, self.autocast = self.autocast, dtype
@@ -239,10 +251,10 @@ class Tape:
         kept.sort(key=attrgetter("unit"), reverse=True)
         while kept:
             if kept[-1].unit != self.unit:
-                self._switch(kept[-1].unit)
+                self.go_on_in(kept[-1].unit)
             kept.pop()
         if self.unit != unit:
-            self._switch(unit)
+            self.go_on_in(unit)
 
     def drop_gradient(self, parameter: Parameter) -> None:
         """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
@@ -258,12 +270,13 @@ class Tape:
         Where parameters are sharded, the unit's are gathered now and until it is left.
         """
         self._gathered = None
-        self._switch(unit)
+        self.go_on_in(unit)
         size = max(self.gathered.get(layer, 0) for layer in self._unit_layers[unit])
         if size:
             self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
 
-    def _switch(self, unit: int) -> None:
+    def go_on_in(self, unit: int) -> None:
+        """Record events of `unit` from here on, without gathering its parameters."""
         self.unit = unit
         self.recorder.repeat(self._unit_repeats[unit])
 
