@@ -44,7 +44,11 @@ def job_of(row: dict[str, Any]) -> Job:
         checkpointing=Checkpointing(case.get("checkpointing", "none")),
         adapter=_adapter(case.get("peft")),
         quantization=_quantization(case),
-        objective=Objective(loop=case.get("loop", "trainer"), max_grad_norm=case.get("max_grad_norm", 1.0)),
+        objective=Objective(
+            loop=case.get("loop", "trainer"),
+            max_grad_norm=case.get("max_grad_norm", 1.0),
+            label_smoothing=case.get("label_smoothing", 0.0),
+        ),
         libraries=Libraries(**{name: _version(row, name) for name in ("torch", "transformers", "peft", "accelerate")}),
         frozen_parameters=tuple(case.get("freeze", ())),
     )

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vramlint.job import Batch, Job
+from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
+from vramlint.memory.ops.smoothing import smoothed_loss
 from vramlint.memory.regime import Regime
 from vramlint.memory.sharding import engine_precision
 from vramlint.memory.tape import Tape
@@ -24,14 +26,23 @@ class Forward:
         self.widens_outputs = job.objective.loop == "trainer" and self.autocast is not None
         """Accelerate converts 16-bit outputs to float32 (accelerate 1.15 utils/operations.py)."""
 
+        self.smooths = job.objective.label_smoothing > 0 and job.objective.loop == "trainer"
+
     def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
         """One micro batch on the device."""
         inputs = self.network.inputs(batch)
         return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
-        """The training forward of a micro batch."""
-        return self._run(batch, self.regime)
+        """The training forward of a micro batch, with its loss."""
+        if not self.smooths:
+            return self._run(batch, self.regime)
+        self.tape.defers_loss = True
+        outputs = self._run(batch, self.regime)
+        self.tape.defers_loss = False
+        shifts = isinstance(self.network, CausalLM)
+        outputs.loss = smoothed_loss(self.tape, outputs.tensors[0], batch["labels"], shifts=shifts)
+        return outputs
 
     def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:
         """The same in evaluation: checkpointing, which switches the cache off, is for training only."""

@@ -39,6 +39,8 @@ class Tape:
         self.grad_enabled = True
         self.training = True
         """Whether modules are in training mode: dropout drops."""
+        self.defers_loss = False
+        """Whether the model is called without labels, because the trainer takes the loss from its logits."""
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
