@@ -41,7 +41,12 @@ def job_of(row: dict[str, Any]) -> Job:
             attention_mask=case.get("mask", "ones") != "none",
         ),
         attention=Attention(case.get("attn", "sdpa"), case.get("use_cache", False)),
-        checkpointing=Checkpointing(case.get("checkpointing", "none")),
+        checkpointing=Checkpointing(
+            case.get("checkpointing", "none"),
+            every_n_layers=case.get("every_n_layers", 1),
+            selective=case.get("selective", False),
+            offload=case.get("offload", False),
+        ),
         adapter=_adapter(case.get("peft")),
         quantization=_quantization(case),
         objective=Objective(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vramlint.job import Batch, Job
+from vramlint.job import Batch, Checkpointing, Job
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.ops.smoothing import smoothed_loss
@@ -46,10 +46,11 @@ class Forward:
 
     def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:
         """The same in evaluation: checkpointing, which switches the cache off, is for training only."""
-        return self._run(batch, replace(self.regime, use_cache=use_cache, checkpointing="none"))
+        return self._run(batch, replace(self.regime, use_cache=use_cache, checkpointing=Checkpointing()))
 
     def _run(self, batch: Mapping[str, Tensor], regime: Regime) -> Outputs:
         self.tape.enter_unit(0)
+        self.tape.layout.layers = 0
         with self.tape.autocasting(self.autocast):
             outputs = self.network.outputs(self.tape, regime, batch)
         if self.widens_outputs:

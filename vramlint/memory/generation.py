@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vramlint.job import Batch
+from vramlint.job import Batch, Checkpointing
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.forward import Forward
 from vramlint.memory.tape import Kept, Tape
@@ -31,8 +31,9 @@ def generate(forward: Forward, batch: Batch, tokens: int) -> None:
     inside = recorder.blocks[-1].phase if recorder.blocks else ""
     recorder.phase(inside or "prefill")
     inputs = forward.inputs(batch)
-    regime = replace(forward.regime, use_cache=True, checkpointing="none")
+    regime = replace(forward.regime, use_cache=True, checkpointing=Checkpointing())
     tape.enter_unit(0)
+    tape.layout.layers = 0
     with tape.autocasting(forward.autocast):
         logits = network.next_logits(tape, regime, inputs, whole=regime.transformers < LAST_LOGITS_FROM)
     scores = _scores(tape, logits)

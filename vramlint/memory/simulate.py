@@ -11,6 +11,7 @@ from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.recorder import Recorder
+from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.summary import summarize
@@ -54,7 +55,7 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:
-    forward = Forward(job, network, Tape(recorder))
+    forward = Forward(job, network, Tape(recorder, Layout.of(job)))
     with forward.tape.inference():
         generation.generate(forward, job.batch, job.batch.generated_tokens)
 

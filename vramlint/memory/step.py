@@ -17,6 +17,7 @@ from vramlint.memory.forward import Forward
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.optimizer_step import OptimizerStep, by_layer
 from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -36,7 +37,7 @@ class Step:
         self.job = job
         self.sharding = sharding
         self.recorder = recorder
-        self.tape = Tape(recorder)
+        self.tape = Tape(recorder, Layout.of(job))
         self.tape.gathered = sharding.gathered
         self.tape.consumes_gradients = sharding.consumes_gradients
         self.forward = Forward(job, network, self.tape)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from vramlint.memory.frame import Frame
+from vramlint.memory.frame import Frame, Results
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.repetition import stretches
+from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
@@ -34,8 +34,11 @@ class Kept(NamedTuple):
 class Tape:
     """State of one simulated process."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, layout: Layout | None = None) -> None:
         self.recorder = recorder
+        self.layout = layout or Layout()
+        self.recomputes = True
+        """Whether the layer that runs is one of those that checkpointing recomputes."""
         self.grad_enabled = True
         self.training = True
         """Whether modules are in training mode: dropout drops."""
@@ -111,14 +114,29 @@ class Tape:
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
-        output = self.empty(shape, dtype, operator, component)
-        others = [self.empty(*result) for result in results]
+        output, others = self._results(operator, len(inputs), (shape, dtype, component), results)
         output.requires_grad = needed
         if needed:
             output.node = node
             if later:
                 self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
+
+    def _results(
+        self, operator: str, inputs: int, output: tuple[Shape, str, str | None], others: Sequence[Result]
+    ) -> Results:
+        """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
+        shape, dtype, component = output
+        frame = self._recomputing or self.frame
+        selection = frame.selection if frame is not None else None
+        chosen = selection is not None and selection.chooses(operator, inputs)
+        if chosen and selection is not None and frame is self._recomputing:
+            kept, rest = selection.take()
+            return _detached(kept), rest
+        made = self.empty(shape, dtype, operator, component), [self.empty(*other) for other in others]
+        if chosen and selection is not None:
+            selection.kept.append((_detached(made[0]), made[1]))
+        return made
 
     def _record(
         self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], later: int, context: object
@@ -296,11 +314,13 @@ class Tape:
         decoder's layers from its encoder's.
         """
         position = 0
-        for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+        first = self.layout.layers
+        for stretch in self.layout.cut(kinds):
             self._unit_repeats.append(stretch.times)
             self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
             self.enter_unit(len(self._unit_repeats) - 1)
-            for _ in range(stretch.length):
+            for number in range(stretch.start, stretch.start + stretch.length):
+                self.recomputes = self.layout.checkpoints(first + number)
                 hidden = layer(hidden, position)
                 position += 1
         self.enter_unit(0)
