@@ -23,12 +23,12 @@ SIMULATED_LOSSES = frozenset({"causal-lm", *FUSED_LOSSES})
 SIMULATED_ADAPTERS = frozenset({"lora"})
 
 
-def simulate(job: Job, *, reserved: bool = True) -> Estimate:
+def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     """Peak memory of one GPU for `job`, the worst rank's: of a training run in the steady state, or of a generation.
 
     An architecture without a simulator, or a config without the dimensions it needs, is bounded from its
     parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
-    reserved figures are then the allocated ones.
+    reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going.
     """
     family = find_family(job.model.model_type, job.model.task)
     refused = _refusal(job, family)
@@ -51,7 +51,7 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
     else:
         _infer(job, network, recorder)
     recorder.close()
-    return summarize(job, inventory.parameters, sharding, recorder, reserved=reserved)
+    return summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:

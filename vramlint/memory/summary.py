@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.estimate import Amount, Estimate, Log, PhasePeak, Stretch
 from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
@@ -27,7 +27,7 @@ LARGEST = 12
 
 
 def summarize(
-    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool
+    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool, log: bool
 ) -> Estimate:
     """The estimate of a job whose run `recorder` has logged; without `reserved` the allocator is not played."""
     trained = [p for p in parameters if p.requires_grad and job.objective.kind == "training"]
@@ -58,6 +58,28 @@ def summarize(
         saved_activations=_saved(timeline),
         host=sharding.host,
         notes=tuple(_notes(job, parameters)),
+        log=_log(persistent, recorder) if log else None,
+    )
+
+
+def _log(persistent: Sequence[Tensors], recorder: Recorder) -> Log:
+    """The steady state's step; what only the first step makes is there from the start."""
+    totals = _resident(persistent)
+    return Log(
+        resident=tuple(Amount(name, size) for name, size in totals.items() if size),
+        stretches=tuple(
+            Stretch(
+                block.phase,
+                block.repeat,
+                tuple((index, count) for index, count in block.events if index not in recorder.once),
+                tuple(block.layers),
+            )
+            for block in recorder.blocks
+            if block.phase != "end"
+        ),
+        sizes=tuple(map(rounded, recorder.sizes)),
+        names=tuple(label.describe() for label in recorder.labels),
+        components=tuple(label.component for label in recorder.labels),
     )
 
 
@@ -84,10 +106,18 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
 def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:
     """What is alive at the peak by component, largest first; the sum is the peak."""
     totals = summed(alive, lambda index: labels[index].component)
-    for tensors in persistent:
-        totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
+    for name, size in _resident(persistent).items():
+        totals[name] = totals.get(name, 0) + size
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     return tuple(Amount(name, size) for name, size in ordered if size)
+
+
+def _resident(persistent: Sequence[Tensors]) -> dict[str, int]:
+    """Bytes of what stays, by component."""
+    totals: dict[str, int] = {}
+    for tensors in persistent:
+        totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
+    return totals
 
 
 def _largest(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:

@@ -51,6 +51,7 @@ class Tape:
         """The unit (layer) that runs; 0 is everything outside of layers."""
         self._unit_repeats = [1]
         self._unit_layers: list[list[LayerId | None]] = [[None]]
+        self._unit_numbers: list[Sequence[int]] = [()]
         self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
         self.consumes_gradients = False
@@ -298,7 +299,7 @@ class Tape:
     def go_on_in(self, unit: int) -> None:
         """Record events of `unit` from here on, without gathering its parameters."""
         self.unit = unit
-        self.recorder.repeat(self._unit_repeats[unit])
+        self.recorder.repeat(self._unit_repeats[unit], self._unit_numbers[unit])
 
     def repeat(
         self,
@@ -316,11 +317,13 @@ class Tape:
         position = 0
         first = self.layout.layers
         for stretch in self.layout.cut(kinds):
+            numbers = range(first + stretch.start, first + stretch.start + stretch.length)
             self._unit_repeats.append(stretch.times)
+            self._unit_numbers.append(numbers)
             self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
             self.enter_unit(len(self._unit_repeats) - 1)
-            for number in range(stretch.start, stretch.start + stretch.length):
-                self.recomputes = self.layout.checkpoints(first + number)
+            for number in numbers:
+                self.recomputes = self.layout.checkpoints(number)
                 hidden = layer(hidden, position)
                 position += 1
         self.enter_unit(0)
