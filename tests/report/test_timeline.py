@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,12 @@ SIZES = (512, 4096)
 KINDS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([-1, 1, 2])), min_size=1, max_size=6)
 
 
-def trace_of(stretches: list[Stretch]) -> list[dict]:
+def trace_of(stretches: list[Stretch]) -> list[dict[str, Any]]:
     log = Log((Amount("weights", 1024),), tuple(stretches), SIZES, ("a", "b"), ("activations", "gradients"))
     estimate = Estimate("simulated", 1, 1, 0, "forward", (), (), log=log)
-    content = json.loads(render((JobReport("train.py", "train.py", "checked", high=estimate),)))
+    content: dict[str, list[dict[str, Any]]] = json.loads(
+        render((JobReport("train.py", "train.py", "checked", high=estimate),))
+    )
     return content["traceEvents"]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+BEFORE = "step before "
+"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 ALLOCATOR_BLOCK = 512
 """The caching allocator rounds every request up to multiples of this (torch 2.13
 c10/core/AllocatorConfig.h, kMinBlockSize)."""

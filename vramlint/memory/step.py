@@ -16,7 +16,7 @@ from vramlint.memory.evaluation import evaluate
 from vramlint.memory.forward import Forward
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.optimizer_step import OptimizerStep, by_layer
-from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
@@ -24,8 +24,6 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
 
 SCALAR = 4
-BEFORE = "step before "
-"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 
 
 class Step:

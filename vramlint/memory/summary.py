@@ -10,10 +10,9 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
 from vramlint.memory.holdings import Tensors, total, unrounded
-from vramlint.memory.recorder import Label, Recorder, rounded
+from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
 from vramlint.memory.sharding import Sharding
-from vramlint.memory.step import BEFORE
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
 
@@ -38,7 +37,7 @@ def summarize(
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
     alive = timeline.alive_at(peak)
     first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
-    held = peak_reserved(Playback.of(resident, recorder, 1 if job.objective.loop == "script" else 2)) if reserved else 0
+    held = peak_reserved(Playback.of(job, resident, recorder)) if reserved else 0
     slack = max(0, held - peak.bytes)
     return Estimate(
         method="simulated",
