@@ -23,6 +23,30 @@ class PhasePeak:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events that happen `repeat` times in a row: (index of a kind of tensor, how many come or go)."""
+
+    phase: str
+    repeat: int
+    events: tuple[tuple[int, int], ...]
+    layers: tuple[int, ...] = ()
+    """Numbers of the model's layers that the first repetition runs; none outside layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Every tensor of a step that comes or goes, in order. Bytes are rounded to the allocator's blocks."""
+
+    resident: tuple[Amount, ...]
+    """What is there all the time."""
+    stretches: tuple[Stretch, ...]
+    sizes: tuple[int, ...]
+    """Bytes by index."""
+    names: tuple[str, ...]
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Peak memory of one concrete job."""
 
@@ -58,6 +82,8 @@ class Estimate:
     """Bytes of offloaded states in host memory, per rank."""
     notes: tuple[str, ...] = ()
     """What the reader must know: approximations taken, what is not modelled."""
+    log: Log | None = None
+    """The whole step, where it was asked for."""
 
     @property
     def device_low(self) -> int:

@@ -221,7 +221,9 @@ class Allocator:
 
     expandable_segments: bool = False
     garbage_collection_threshold: float = 0.0
-    """Fraction of the device's memory from which on unused segments are given back; 0: only when it runs out."""
+    """Part of `memory_fraction` above which segments that lie free are given back; without that it does nothing."""
+    memory_fraction: float = 0.0
+    """Part of the device's memory that the process may take (set_per_process_memory_fraction); 0: no bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ Layers repeat. A layer is traced once and its block of events carries a repeat c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+BEFORE = "step before "
+"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 ALLOCATOR_BLOCK = 512
 """The caching allocator rounds every request up to multiples of this (torch 2.13
 c10/core/AllocatorConfig.h, kMinBlockSize)."""
@@ -43,6 +46,8 @@ class Block:
     phase: str
     repeat: int = 1
     events: list[tuple[int, int]] = field(default_factory=list)
+    layers: Sequence[int] = ()
+    """Numbers of the layers that the first repetition runs; none outside layers."""
 
 
 class Recorder:
@@ -61,9 +66,9 @@ class Recorder:
         self.component = "activations"
         """Component of what is allocated now, unless the operator says otherwise."""
 
-    def begin(self, phase: str, repeat: int = 1) -> None:
-        """Start a new block. What follows happens `repeat` times."""
-        block = Block(phase, repeat)
+    def begin(self, phase: str, repeat: int = 1, layers: Sequence[int] = ()) -> None:
+        """Start a new block. What follows happens `repeat` times, first for `layers`."""
+        block = Block(phase, repeat, layers=layers)
         self.blocks.append(block)
         self._events = block.events
 
@@ -71,9 +76,9 @@ class Recorder:
         """Start a block of another phase, executed once."""
         self.begin(name)
 
-    def repeat(self, count: int) -> None:
+    def repeat(self, count: int, layers: Sequence[int] = ()) -> None:
         """Start a block of the same phase, executed `count` times."""
-        self.begin(self.blocks[-1].phase, count)
+        self.begin(self.blocks[-1].phase, count, layers)
 
     @property
     def current_repeat(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vramlint.job import Job
+from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
@@ -17,6 +17,8 @@ FLASH_CAPABILITY = (8, 0)
 """The flash kernels of torch need this compute capability (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
 ENCODER_MASKS_FROM = (5, 0)
 """Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
+INPUTS_REQUIRE_GRAD_FROM = (5, 0)
+"""Since then checkpointing makes the embeddings' output require a gradient without adapters too (modeling_utils.py)."""
 PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 """Between these versions of transformers a forward without attention_mask and without cache looks for packed sequences
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
@@ -30,7 +32,7 @@ class Regime:
     padding: bool
     attention_mask: bool
     flash_kernels: bool
-    checkpointing: str
+    checkpointing: Checkpointing
     use_cache: bool
     transformers: tuple[int, ...]
     loss: str = "causal-lm"
@@ -47,11 +49,12 @@ class Regime:
             padding=job.batch.padding,
             attention_mask=job.batch.attention_mask,
             flash_kernels=capability is None or capability >= FLASH_CAPABILITY,
-            checkpointing=job.checkpointing.mode,
+            checkpointing=job.checkpointing,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
             transformers=job.libraries.transformers,
             loss=job.objective.loss,
-            inputs_require_grad=job.adapter is not None and job.checkpointing.mode != "none",
+            inputs_require_grad=job.checkpointing.mode != "none"
+            and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
 
     def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
@@ -144,8 +147,8 @@ class Regime:
             finally:
                 tape.held.clear()
 
-        if self.checkpointing == "nonreentrant" and tape.grad_enabled:
-            return checkpoint.nonreentrant(tape, scoped, hidden)
-        if self.checkpointing == "reentrant" and tape.grad_enabled:
-            return checkpoint.reentrant(tape, scoped, hidden)
-        return scoped(hidden)
+        if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.recomputes:
+            return scoped(hidden)
+        if self.checkpointing.mode == "reentrant":
+            return checkpoint.reentrant(tape, scoped, hidden, offload=self.checkpointing.offload)
+        return checkpoint.nonreentrant(tape, scoped, hidden, self.checkpointing)

@@ -12,13 +12,15 @@ backward too (the incoming gradient); under checkpointing it also frees what the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
-from vramlint.memory.allocator import CachingAllocator, Piece
+from vramlint.job import Job
+from vramlint.memory.allocator import CachingAllocator, ExpandableAllocator, Piece
 from vramlint.memory.holdings import Tensors
-from vramlint.memory.recorder import Block, Recorder, rounded
+from vramlint.memory.recorder import BEFORE, Block, Recorder, rounded
 
 DEPTHS = (16, 32)
 """Repetitions of a layer block that are played; more are extrapolated."""
@@ -42,14 +44,25 @@ class Playback(NamedTuple):
     """How often the log is played until the steady state shows."""
     roles: Mapping[int, int]
     """For what the neighbour below a repeated block makes: the index of the same in the block."""
+    allocator: Callable[[], CachingAllocator]
 
     @classmethod
-    def of(cls, resident: Sequence[Tensors], recorder: Recorder, times: int) -> Playback:
-        """The playback of a closed log beside `resident` tensors."""
+    def of(cls, job: Job, resident: Sequence[Tensors], recorder: Recorder) -> Playback:
+        """The playback of a closed log beside `resident` tensors: twice, or once if it holds the step before."""
         blocks = [block for block in recorder.blocks if block.events]
         resident = [tensors for tensors in resident if tensors.nbytes]
         roles = _roles(blocks, recorder.sizes)
-        return cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, roles)
+        times = 1 if any(block.phase.startswith(BEFORE) for block in blocks) else 2
+        return cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, roles, _allocator(job))
+
+
+def _allocator(job: Job) -> Callable[[], CachingAllocator]:
+    """What makes the allocator of a job's settings."""
+    settings, usable = job.allocator, job.gpu.usable_bytes if job.gpu else 0
+    if settings.expandable_segments:
+        return ExpandableAllocator
+    bound = int(settings.garbage_collection_threshold * settings.memory_fraction * usable)
+    return partial(CachingAllocator, bound)
 
 
 def peak_reserved(playback: Playback) -> int:
@@ -64,14 +77,14 @@ def peak_reserved(playback: Playback) -> int:
 
 def _play(playback: Playback, depth: int) -> int:
     """Play with every repetition cut to at most `depth`."""
-    allocator = CachingAllocator()
+    allocator = playback.allocator()
     _settle(allocator, playback.resident, depth)
     alive: list[Pieces] = [[] for _ in playback.sizes]
     tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
     for step in range(playback.times):
         for track in tracks:
             _run(allocator, track.first if step == 0 else track.later)
-    return allocator.reserved
+    return allocator.peak
 
 
 def _settle(allocator: CachingAllocator, resident: Iterable[Tensors], depth: int) -> None:

@@ -52,6 +52,8 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
     """How `job` distributes a model with these parameters and (bytes, count) buffers."""
     fixed = tuple(Tensors("buffers", size, count) for size, count in buffers)
     parallelism = job.parallelism
+    if job.objective.kind == "inference":
+        return Sharding(_weights(parameters, fixed), ())
     if parallelism.strategy == "deepspeed" and parallelism.zero is not None:
         return _zero(job, parallelism.zero, parameters, fixed)
     if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:

@@ -6,25 +6,25 @@ stands for all later ones: it runs with the gradients of the first alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
+from vramlint.memory.evaluation import evaluate
+from vramlint.memory.forward import Forward
 from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.optimizer_step import OptimizerStep, by_layer
-from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.regime import Regime
-from vramlint.memory.sharding import Sharding, engine_precision
+from vramlint.memory.recorder import BEFORE, Label, Recorder
+from vramlint.memory.repetition import Layout
+from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
 
 SCALAR = 4
-BEFORE = "step before "
-"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 
 
 class Step:
@@ -35,15 +35,13 @@ class Step:
     ) -> None:
         self.job = job
         self.sharding = sharding
-        self.network = network
         self.recorder = recorder
-        self.tape = Tape(recorder)
+        self.tape = Tape(recorder, Layout.of(job))
         self.tape.outlived = job.objective.loop == "script"
         self.tape.gathered = sharding.gathered
         self.tape.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients
-        self.weights_dtype, self.autocast = engine_precision(job)
-        self.regime = Regime.of(job)
+        self.forward = Forward(job, network, self.tape)
         self.outputs: Outputs | None = None
         """What a hand-written loop still refers to."""
         self.reduced: list[tuple[int, int]] = []
@@ -70,10 +68,10 @@ class Step:
     def _trainer(self) -> None:
         """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
         self.recorder.phase("batch")
-        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for batch in batches[:2]:
             self.recorder.phase("forward")
-            outputs = self._forward(batch)
+            outputs = self.forward(batch)
             loss = outputs.loss
             self.tape.drop(outputs.cache)
             del outputs
@@ -81,15 +79,18 @@ class Step:
             del loss
         self._optimize("optimizer")
         self._zero_gradients()
+        del batches, batch
+        if self.job.evaluation is not None:
+            evaluate(self.forward, self.job.evaluation, self.job)
 
     def _script(self, prefix: str) -> None:
         self.recorder.phase(f"{prefix}batch")
-        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for number, batch in enumerate(batches[:2]):
             self.recorder.phase(f"{prefix}forward")
             if number == 0:
                 self._zero_gradients()
-            outputs = self._forward(batch)
+            outputs = self.forward(batch)
             if self.outputs is not None:
                 self.tape.drop(self.outputs.cache)
             self.outputs = outputs
@@ -98,20 +99,6 @@ class Step:
         self._optimize(f"{prefix}optimizer")
 
     # ------------------------------------------------------------------ pieces
-
-    def _batch(self) -> Mapping[str, Tensor]:
-        """One micro batch on the device."""
-        inputs = self.network.inputs(self.job.batch)
-        return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
-
-    def _forward(self, batch: Mapping[str, Tensor]) -> Outputs:
-        """model(**batch) as the loop calls it; Accelerate converts 16-bit outputs to float32 afterwards."""
-        self.tape.enter_unit(0)
-        with self.tape.autocasting(self.autocast):
-            outputs = self.network.outputs(self.tape, self.regime, batch)
-        if self.job.objective.loop == "trainer" and self.autocast is not None:
-            outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
-        return outputs
 
     def _backward(self, loss: Tensor, phase: str) -> None:
         self.recorder.phase(phase)

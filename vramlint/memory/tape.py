@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from vramlint.memory.frame import Frame
+from vramlint.memory.frame import Frame, Results
 from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.repetition import stretches
+from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
@@ -35,9 +35,16 @@ class Kept(NamedTuple):
 class Tape:
     """State of one simulated process."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, layout: Layout | None = None) -> None:
         self.recorder = recorder
+        self.layout = layout or Layout()
+        self.recomputes = True
+        """Whether the layer that runs is one of those that checkpointing recomputes."""
         self.grad_enabled = True
+        self.training = True
+        """Whether modules are in training mode: dropout drops."""
+        self.defers_loss = False
+        """Whether the model is called without labels, because the trainer takes the loss from its logits."""
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
@@ -45,6 +52,7 @@ class Tape:
         """The unit (layer) that runs; 0 is everything outside of layers."""
         self._unit_repeats = [1]
         self._unit_layers: list[list[LayerId | None]] = [[None]]
+        self._unit_numbers: list[Sequence[int]] = [()]
         self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
         self.consumes_gradients = False
@@ -116,14 +124,29 @@ class Tape:
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
-        output = self.empty(shape, dtype, operator, component)
-        others = [self.empty(*result) for result in results]
+        output, others = self._results(operator, len(inputs), (shape, dtype, component), results)
         output.requires_grad = needed
         if needed:
             output.node = node
             if later:
                 self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
+
+    def _results(
+        self, operator: str, inputs: int, output: tuple[Shape, str, str | None], others: Sequence[Result]
+    ) -> Results:
+        """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
+        shape, dtype, component = output
+        frame = self._recomputing or self.frame
+        selection = frame.selection if frame is not None else None
+        chosen = selection is not None and selection.chooses(operator, inputs)
+        if chosen and selection is not None and frame is self._recomputing:
+            kept, rest = selection.take()
+            return _detached(kept), rest
+        made = self.empty(shape, dtype, operator, component), [self.empty(*other) for other in others]
+        if chosen and selection is not None:
+            selection.kept.append((_detached(made[0]), made[1]))
+        return made
 
     def _record(
         self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], later: int, context: object
@@ -177,6 +200,16 @@ class Tape:
             yield
         finally:
             self.grad_enabled = before
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """model.eval() under torch.no_grad: no graph, no dropout."""
+        self.training = False
+        try:
+            with self.grad_mode(enabled=False):
+                yield
+        finally:
+            self.training = True
 
     @contextmanager
     def autocasting(self, dtype: str | None) -> Iterator[None]:
@@ -248,10 +281,10 @@ class Tape:
         kept.sort(key=attrgetter("unit"), reverse=True)
         while kept:
             if kept[-1].unit != self.unit:
-                self._switch(kept[-1].unit)
+                self.go_on_in(kept[-1].unit)
             kept.pop()
         if self.unit != unit:
-            self._switch(unit)
+            self.go_on_in(unit)
 
     def retain(self, tensors: Sequence[Tensor]) -> None:
         """Keep tensors of a frozen sharded layer until the backward is over."""
@@ -290,7 +323,7 @@ class Tape:
         Where parameters are sharded, the unit's are gathered now and until it is left.
         """
         self._gathered = None
-        self._switch(unit)
+        self.go_on_in(unit)
         if self.sharded is not None:
             self.sharded.enter(self._unit_layers[unit], self._before(unit))
             return
@@ -303,9 +336,10 @@ class Tape:
         repeats = self._unit_repeats[unit] > 1 or len(self._unit_layers[unit]) > 1
         return self._unit_layers[unit if repeats else max(0, unit - 1)]
 
-    def _switch(self, unit: int) -> None:
+    def go_on_in(self, unit: int) -> None:
+        """Record events of `unit` from here on, without gathering its parameters."""
         self.unit = unit
-        self.recorder.repeat(self._unit_repeats[unit])
+        self.recorder.repeat(self._unit_repeats[unit], self._unit_numbers[unit])
 
     def repeat(
         self,
@@ -321,11 +355,15 @@ class Tape:
         decoder's layers from its encoder's.
         """
         position = 0
-        for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+        first = self.layout.layers
+        for stretch in self.layout.cut(kinds):
+            numbers = range(first + stretch.start, first + stretch.start + stretch.length)
             self._unit_repeats.append(stretch.times)
+            self._unit_numbers.append(numbers)
             self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
             self.enter_unit(len(self._unit_repeats) - 1)
-            for _ in range(stretch.length):
+            for number in numbers:
+                self.recomputes = self.layout.checkpoints(number)
                 hidden = layer(hidden, position)
                 position += 1
         self.enter_unit(0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import KEEPS_INPUTS_UNTIL, NF4_BLOCK, LowRank, Weights
-from vramlint.memory.repetition import stretches
+from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
@@ -54,6 +54,7 @@ class Builder:
         self.default_targets = default_targets
         self.multiplicity = 1
         """How many layers the parameters made now stand for."""
+        self._layout = Layout.of(job)
         self._layer: LayerId | None = None
         self._stretch: LayerId | None = None
         self.transformers = job.libraries.transformers
@@ -143,7 +144,7 @@ class Builder:
 
         What is built inside the loop belongs to that layer, and stands for as many as it does in Tape.repeat.
         """
-        for start, length, times in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+        for start, length, times in self._layout.cut(kinds):
             self._stretch, self.multiplicity = (stack, start), times
             for number in range(start, start + length):
                 self._layer = (stack, number)

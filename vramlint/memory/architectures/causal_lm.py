@@ -43,6 +43,15 @@ class CausalLM(Network):
         """From the head's input to logits [B, S, V]."""
         return linear(tape, hidden, self.head)
 
+    def next_logits(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor], *, whole: bool) -> Tensor:
+        """Logits [B, 1, V] behind a prompt, or with `whole` those of all its positions in float32."""
+        embedded = self.embed(tape, batch["input_ids"])
+        hidden = self.hidden_states(tape, regime, embedded)
+        del embedded
+        if whole:
+            return tape.to(self.logits(tape, hidden), "float32")
+        return self.logits(tape, hidden.as_shape((hidden.shape[0], 1, hidden.shape[-1])))
+
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """…ForCausalLM.forward."""
         embedded = self.embed(tape, batch["input_ids"])

@@ -88,7 +88,7 @@ def repeat_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 def cached(tape: Tape, x: Tensor, dtype: str) -> Tensor:
     """`torch.cat([empty, x], dim=-2)` of an empty tensor of `dtype`: a copy in the wider dtype."""
     wide = dtype if DTYPE_BYTES[dtype] > DTYPE_BYTES[x.dtype] else x.dtype
-    out = tape.apply("cat", (x,), x.shape, wide, _cached_backward)
+    out = tape.apply("cat", (x,), x.shape, wide, _cached_backward, component="key/value cache")
     out.heads_first = True
     return out
 

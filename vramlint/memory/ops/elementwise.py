@@ -100,7 +100,7 @@ def rsqrt(tape: Tape, x: Tensor) -> Tensor:
 
 def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
     """Training-mode dropout: nothing for p = 0, else the result and a bool mask (native_dropout)."""
-    if probability <= 0:
+    if probability <= 0 or not tape.training:
         return x
     mask = (x.shape, "bool", "dropout mask")
     return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, results=(mask,))

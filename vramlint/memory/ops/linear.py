@@ -172,10 +172,14 @@ def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
 def _dequantize(tape: Tape, weights: Weights, dtype: str) -> list[Tensor]:
     """The dense weight in the dtype that it had once, and its cast to `dtype`."""
     elements = prod(weights.weight.shape)
-    if not weights.gptq:
-        tape.scratch((-(-elements // NF4_BLOCK) * 4,), "absmax")
     dtypes = dict.fromkeys((weights.source_dtype or dtype, dtype))
     return [tape.empty((elements,), name, "dequantize", "temporaries") for name in dtypes]
+
+
+def _absmax(tape: Tape, weights: Weights) -> Tensor | None:
+    """The float32 scales of a 4-bit weight; GPTQ's kernel reads them as they are."""
+    blocks = -(-prod(weights.weight.shape) // NF4_BLOCK)
+    return None if weights.gptq else tape.empty((blocks,), "float32", "absmax", "temporaries")
 
 
 def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> Tensor:
@@ -184,9 +188,9 @@ def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> T
     x = tape.to(x, compute_dtype)
     shape = (*x.shape[:-1], weights.weight.shape[0])
     context = (weights, tape.attach(x) if weights.keeps_input else None)
-    dense = _dequantize(tape, weights, compute_dtype)
+    absmax, dense = _absmax(tape, weights), _dequantize(tape, weights, compute_dtype)
     out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=context)
-    del dense, context
+    del absmax, dense, context
     return tape.to(out, dtype)
 
 

@@ -28,12 +28,16 @@ def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
 
 
 def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter | None) -> Tensor:
-    """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, mean and rstd."""
+    """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, weights, mean and rstd.
+
+    Autocast casts 16-bit weights too, at every use.
+    """
+    scale = [tape.upper(parameter) for parameter in (bias, weight) if parameter is not None]
     wide = tape.upper(x)
     statistics = (*x.shape[:-1], 1)
     results = ((statistics, "float32", "layer_norm mean"), (statistics, "float32", "layer_norm rstd"))
-    inputs = (wide, *[parameter for parameter in (weight, bias) if parameter is not None])
-    return tape.apply("layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=(wide,), results=results)
+    inputs = (wide, *reversed(scale))
+    return tape.apply("layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=inputs, results=results)
 
 
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

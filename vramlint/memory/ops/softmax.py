@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
+DEFERRED = Tensor((1,), "float32", None)
+"""In place of a loss that the trainer takes from the logits."""
+
 
 def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     """`softmax(x, dim=-1)`, or with `dtype=torch.float32`.
@@ -35,20 +38,18 @@ def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     Backward holds the log-probabilities and two gradients of that size at once. Under autocast only nll_loss is
     float32: 16-bit log-probabilities are kept besides their copy.
     """
-    component = "logits and loss"
-    log_probabilities = tape.apply(
-        "log_softmax",
-        (logits,),
-        logits.shape,
-        logits.dtype,
-        _log_softmax_backward,
-        save_output=True,
-        component=component,
-    )
-    wide = tape.upper(log_probabilities)
+    if tape.defers_loss:
+        return DEFERRED
+    wide = tape.upper(log_softmax(tape, logits))
     mark_logits(tape, wide)
     total = tape.empty((1,), wide.dtype, "nll_loss total_weight")
     return tape.apply("nll_loss", (wide,), (1,), wide.dtype, _nll_backward, save=(wide, labels, total))
+
+
+def log_softmax(tape: Tape, x: Tensor) -> Tensor:
+    """`log_softmax(x, dim=-1)`: keeps its result."""
+    backward = _log_softmax_backward
+    return tape.apply("log_softmax", (x,), x.shape, x.dtype, backward, save_output=True, component="logits and loss")
 
 
 def _nll_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
@@ -71,6 +72,8 @@ def _log_softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Seque
 
 def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """ForCausalLMLoss (transformers 5.23 loss/loss_utils.py): float32 logits, labels shifted by padding."""
+    if tape.defers_loss:
+        return DEFERRED
     batch, length, vocabulary = logits.shape
     wide = tape.to(logits, "float32")
     mark_logits(tape, wide)
@@ -93,8 +96,10 @@ def causal_lm_loss_before_4_46(tape: Tape, logits: Tensor) -> Tensor:
 
     `logits[..., :-1, :].contiguous()` copies all logits.
     """
+    if tape.defers_loss:
+        return DEFERRED
     batch, length, vocabulary = logits.shape
-    shifted = _shifted_copy(tape, logits)
+    shifted = shifted_copy(tape, logits)
     labels = tape.empty((batch, length - 1), "int64", "shifted labels")
     return cross_entropy(tape, shifted.as_shape((batch * (length - 1), vocabulary)), labels)
 
@@ -105,7 +110,8 @@ def mark_logits(tape: Tape, logits: Tensor) -> None:
         tape.recorder.labels[logits.storage.index].component = "logits and loss"
 
 
-def _shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
+def shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
+    """`logits[..., :-1, :].contiguous()`."""
     batch, length, vocabulary = logits.shape
     shape = (batch, length - 1, vocabulary)
     return tape.apply("contiguous", (logits,), shape, logits.dtype, _shifted_backward, component="logits and loss")
