@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
+
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import tomli
+
 from vramlint.catalog.models import find_model
 from vramlint.job import ConfigValue, Model
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 TABLE = Path(__file__).resolve().parent / "data" / "published_models.toml"
 CONFIG_CLASSES = {"LlamaConfig": "llama"}
@@ -56,7 +53,7 @@ def _aliases(name: str) -> list[str | Model]:
 
 @cache
 def _table() -> tuple[Mapping[str, Any], ...]:
-    return tuple(tomllib.loads(TABLE.read_text(encoding="utf-8"))["model"])
+    return tuple(tomli.loads(TABLE.read_text(encoding="utf-8"))["model"])
 
 
 def _keywords(text: str) -> dict[str, ConfigValue]:

@@ -34,6 +34,8 @@ from vramlint.job import (
 
 MIB = 1 << 20
 Row = Mapping[str, Any]
+FIRST = "forced first"
+"""What a row's `seq_note` says where its longest sample comes in the first step, and no later step is as long."""
 TASKS = {"train": "training", "inference": "inference", "load": "training"}
 
 
@@ -52,7 +54,7 @@ def job_of(row: Row) -> Job:
     framework: Framework = meaning(words.FRAMEWORKS, row.get("framework", ""), Framework())
     loading = row["task"] == "load"
     checkpointing = Checkpointing() if loading else _checkpointing(row, framework)
-    job = Job(
+    return Job(
         model=_model(row, framework),
         precision=_precision(row),
         optimizer=Optimizer("sgd") if loading else _optimizer(row),
@@ -71,12 +73,6 @@ def job_of(row: Row) -> Job:
         libraries=libraries_of(row),
         gpu=gpu_of(row),
     )
-    return _without_masters(job)
-
-
-def _without_masters(job: Job) -> Job:
-    """bf16 autocast over bf16 weights casts nothing, but adapters stay float32 beside it."""
-    return job
 
 
 def _model(row: Row, framework: Framework) -> Model:
@@ -115,39 +111,46 @@ def _optimizer(row: Row) -> Optimizer:
 
 
 def _batch(row: Row) -> Batch:
-    note = row.get("seq_note", "")
-    reason = meaning(words.UNREALISED, note)
+    reason = meaning(words.UNREALISED, row.get("seq_note", ""))
     if reason:
         raise Skip(reason)
+    if row["task"] == "inference":
+        return _prompt(row)
     size, length = row.get("micro_batch"), row.get("seq_len")
-    generated = _generated(row)
-    prompt = re.search(r"prompt (\d+)", note)
-    if row["task"] == "inference" and prompt:
-        length = int(prompt[1])
     if not isinstance(size, int) or not isinstance(length, int):
         raise Skip("batch size or length is not said")
-    packed = "packing on" in row.get("extra", "") or "packing" in note or "packed" in note
-    return Batch(
-        size,
-        length,
-        _accumulation(row, size),
-        packing=packed,
-        generated_tokens=generated,
-    )
+    text = f"{row.get('extra', '')} {row.get('seq_note', '')}"
+    packed = re.search(r"packing on|packing$|packed", text) is not None
+    return Batch(size, length, _accumulation(row, size), packing=packed)
+
+
+def _prompt(row: Row) -> Batch:
+    """What is generated behind what; a row's length is that of both together."""
+    text = f"{row.get('seq_note', '')}; {row.get('extra', '')}"
+    found = re.search(r"(\d+) (?:new|generated) tokens|generation of (\d+)|max_new_tokens=(\d+)", text)
+    generated = next((int(group) for group in found.groups() if group), 0) if found else 0
+    prompt, default = meaning(words.GENERATIONS, text, (0, 0))
+    stated = re.search(r"prompt (\d+)", text)
+    length, generated = row.get("seq_len", 0), generated or default
+    prompt = int(stated[1]) if stated else prompt or max(0, length - generated)
+    if "prefill only" in text or "after no-grad forward" in text:
+        prompt, generated = prompt or length, 0
+    if not prompt:
+        raise Skip("the length of the prompt is not said")
+    return Batch(int(row.get("micro_batch", 1)), prompt, generated_tokens=generated)
 
 
 def _accumulation(row: Row, size: int) -> int:
-    """Micro batches of a step, which some rows give by the size of the whole batch."""
+    """Micro batches of a step, which some rows give by the size of the whole batch.
+
+    Where only the first is of the length that the row gives, it stands alone.
+    """
+    if FIRST in row.get("seq_note", "") and row.get("n_gpus", 1) == 1:
+        return 1
     found = re.search(r"minibatch (\d+) by accumulation", row.get("extra", ""))
     if not found:
         return int(row.get("grad_accum", 1))
     return max(1, int(found[1]) // (size * int(row.get("n_gpus", 1))))
-
-
-def _generated(row: Row) -> int:
-    text = f"{row.get('seq_note', '')} {row.get('extra', '')}"
-    found = re.search(r"(\d+) (?:new|generated) tokens|generation of (\d+)|max_new_tokens=(\d+)", text)
-    return next((int(group) for group in found.groups() if group), 0) if found else 0
 
 
 def _checkpointing(row: Row, framework: Framework) -> Checkpointing:
@@ -210,7 +213,7 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
     dtype = meaning(words.DTYPES, row.get("params_dtype", ""), "float32")
     extra = row.get("extra", "")
     sharded = "FSDP" in row.get("parallel", "")
-    prepared = not sharded and (framework.prepares_kbit or "prepare_model_for_kbit_training" in extra)
+    prepared = row["task"] == "train" and not sharded and (framework.prepares_kbit or "prepare_model_for_kbit_training" in extra)
     return Quantization(
         kind,
         double or framework.double_quantization,
@@ -242,13 +245,15 @@ def _parallelism(row: Row, framework: Framework) -> Parallelism:
     if "FSDP" in text:
         if offload:
             raise Skip("parameters offloaded by FSDP are not simulated")
-        return Parallelism(gpus, "fsdp")
+        return Parallelism(gpus, "fsdp", fsdp_adapters_apart=framework.adapters_apart)
     if text.startswith("DDP"):
         return Parallelism(gpus, "ddp")
     raise Skip("how the run is shared between GPUs is not said")
 
 
 def _loss(row: Row, framework: Framework) -> str:
+    if row["task"] != "train":
+        return framework.loss
     return str(meaning(words.LOSSES, row.get("extra", ""), framework.loss))
 
 

@@ -92,7 +92,8 @@ class Framework(NamedTuple):
     adapter_in_float32: bool = True
     """Adapters on 16-bit weights are float32."""
     loss: str = "causal-lm"
-    fsdp_version: int = 1
+    adapters_apart: bool = True
+    """FSDP wraps adapters by themselves."""
 
 
 FRAMEWORKS: Words[Framework] = (
@@ -107,6 +108,7 @@ FRAMEWORKS: Words[Framework] = (
             adapter_in_float32=False,
             dropout=0.05,
             quantizes_from="float16",
+            adapters_apart=False,
         ),
     ),
     (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False)),
@@ -116,7 +118,7 @@ FRAMEWORKS: Words[Framework] = (
     (r"lightning fabric", Framework("script", clips=False)),
     (r"torchtune", Framework("script", "nonreentrant", clips=False, adapter_in_float32=False)),
     (r"llm-foundry|composer", Framework("script", "nonreentrant")),
-    (r"torchtitan", Framework("script", "nonreentrant", fsdp_version=2)),
+    (r"torchtitan", Framework("script", "nonreentrant")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),
     (r"benchmark|accelerate", Framework()),
@@ -130,6 +132,11 @@ LOSSES: Words[str] = (
     (r"logits\.mean\(\)", "logits-mean"),
 )
 """What `extra` says of the loss, where it is not the library's own."""
+GENERATIONS: Words[tuple[int, int]] = (
+    (r"litgpt generate defaults", (6, 50)),
+    (r"context of 1\b", (1, 0)),
+)
+"""(prompt, generated) tokens that a script's defaults or `extra` stand for; 0: as the row says."""
 UNREALISED: Words[str] = (
     (r"real sample lengths|samples are shorter|no packing: real", "the lengths of the real samples are not known"),
     (r"unpacked", "the lengths of the real samples are not known"),

@@ -181,6 +181,9 @@ class Parallelism:
     zero: Zero | None = None
     fsdp_sharding: str = "full"
     """full, grad-op, none."""
+    fsdp_adapters_apart: bool = True
+    """Every adapter is an FSDP unit of its own, as PEFT's wrap policy makes it; else it is one flat parameter with the
+    frozen rest of its layer, which then has a gradient too."""
 
 
 @dataclass(frozen=True, slots=True)

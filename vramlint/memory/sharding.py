@@ -239,7 +239,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     """
     world = job.parallelism.world_size
     mixed = job.precision.autocast
-    separate = job.adapter is not None and job.objective.loop == "trainer"
+    separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
     rule = optimizers.rule_for(job.optimizer)
     weights: list[Tensors] = []
     states: list[Tensors] = []

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.memory.architectures.family import Config, LayerNorm, Network, Outputs, number, ratio
+from vramlint.memory.architectures.causal_lm import CausalLM
+from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number, ratio
 from vramlint.memory.ops import attention, chunked_head, group_lora
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
@@ -50,15 +51,16 @@ class Block:
     post_mlp_norm: Norm | None
 
 
-class GPT(Network):
+class GPT(CausalLM):
     """litgpt.GPT or litgpt.lora.GPT."""
 
+    widens_logits: ClassVar[bool] = False
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"litgpt": ("query", "value")}
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.build_options(build, config)
         self.head = build.linear("lm_head.head", self.hidden, self.vocabulary, bias=bool(config.get("lm_head_bias")))
-        self.table = build.parameter("transformer.wte.weight", (self.vocabulary, self.hidden))
+        self.embedding = build.parameter("transformer.wte.weight", (self.vocabulary, self.hidden))
         self.blocks = [self._block(build, config, f"transformer.h.{n}") for n in build.layers(self.count)]
         self.ln_f = self._norm(build, config, "transformer.ln_f")
 
@@ -103,17 +105,23 @@ class GPT(Network):
             post_mlp_norm=norm(build, config, f"{name}.post_mlp_norm") if post else None,
         )
 
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """GPT.forward with lm_head_chunk_size=128 and chunked_cross_entropy, as litgpt/finetune has it."""
-        hidden = embedding(tape, batch["input_ids"], self.table)
-        if self.scaled:
-            hidden = e.linear_unary(tape, "mul", hidden)
+    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
+        """Token embeddings, scaled where the model does."""
+        embedded = embedding(tape, tokens, self.embedding)
+        return e.linear_unary(tape, "mul", embedded) if self.scaled else embedded
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """The blocks and the norm behind them."""
 
         def layer(x: Tensor, index: int) -> Tensor:
             block = self.blocks[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, block, y), x)
 
-        hidden = self.ln_f(tape, tape.repeat(self.count, layer, hidden))
+        return self.ln_f(tape, tape.repeat(self.count, layer, embedded))
+
+    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
+        """GPT.forward with lm_head_chunk_size=128 and chunked_cross_entropy, as litgpt/finetune has it."""
+        hidden = self.hidden_states(tape, regime, self.embed(tape, batch["input_ids"]))
         return chunked_head.outputs(tape, hidden, self.head, softcapped=self.softcapped)
 
     def _forward(self, tape: Tape, regime: Regime, w: Block, x: Tensor) -> Tensor:

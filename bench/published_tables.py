@@ -1,0 +1,4 @@
+"""placeholder"""
+
+def rows_of_table(path, root):
+    return []
