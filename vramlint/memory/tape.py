@@ -67,6 +67,8 @@ class Tape:
         self._casts: dict[Tensor, Kept] = {}
         self.leaf: Tensor | None = None
         """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
+        self.captures_embeddings = False
+        """A hook on the token embedding makes its output a leaf (Peft's enable_input_require_grads)."""
         self.cache: list[Kept] = []
         """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []

@@ -33,7 +33,14 @@ class CausalLM(Network):
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
         """Token embeddings [B, S, H] of token ids [B, S]."""
-        return embedding(tape, tokens, self.embedding)
+        return self.as_leaf(tape, embedding(tape, tokens, self.embedding))
+
+    @staticmethod
+    def as_leaf(tape: Tape, embedded: Tensor) -> Tensor:
+        """The output of the embedding's module, which a hook may have made a leaf."""
+        if tape.captures_embeddings and not embedded.requires_grad:
+            tape.capture(embedded, [])
+        return embedded
 
     @abstractmethod
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
@@ -54,9 +61,9 @@ class CausalLM(Network):
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """…ForCausalLM.forward."""
+        tape.captures_embeddings = regime.inputs_require_grad
         embedded = self.embed(tape, batch["input_ids"])
-        if regime.inputs_require_grad and not embedded.requires_grad:
-            tape.capture(embedded, [])
+        tape.captures_embeddings = False
         hidden = self.hidden_states(tape, regime, embedded)
         del embedded
         fused = FUSED_LOSSES.get(regime.loss)
