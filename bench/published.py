@@ -2,10 +2,11 @@
 
     python bench/published.py [--rows FILE.toml] [--tsv FILE.tsv --root DIR] [--json] [--worst N]
 
-Every figure is compared with the one of ours that means the same: `allocated` and `active` with the peak of allocated memory,
-`reserved` with the allocator's segments, `nvidia-smi` with segments and what lies outside of torch. Where a source does not
-say what it read, and in which gigabytes, the error is the distance between its range and the range of ours. A run that
-fitted, or ran out of memory, is held against the check that `vramlint` makes: does it exceed, is it close, does it fit.
+Every figure is compared with the one of ours that means the same: `allocated` and `active` with the peak of allocated
+memory, `reserved` with the allocator's segments, `nvidia-smi` with segments and what lies outside of torch. Where a
+source does not say what it read, and in which gigabytes, the error is the distance between its range and the range of
+ours. A run that fitted, or ran out of memory, is held against the check that `vramlint` makes: does it exceed, is it
+close, does it fit.
 
 A row that does not say enough, or something that is not simulated, is skipped under its reason.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -80,8 +79,7 @@ def _llama(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
 
 
 def _gemma(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    style = {**_llama(config), "mlp_class": "GemmaMLP", "scale_embeddings": True, "unit_offset": True}
-    return {**style, "tie_word_embeddings": True}
+    return {**_llama(config), "mlp_class": "GemmaMLP", "scale_embeddings": True}
 
 
 def _gemma2(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
@@ -89,9 +87,12 @@ def _gemma2(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
 
 
 def _neox(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    rotary = config.get("rotary_pct", config.get("partial_rotary_factor", 0.25))
-    return {"norm_class": "LayerNorm", "mlp_class": "GptNeoxMLP", "bias": True, "parallel_residual": True} | {
-        "rotary_percentage": rotary
+    return {
+        "norm_class": "LayerNorm",
+        "mlp_class": "GptNeoxMLP",
+        "bias": True,
+        "parallel_residual": True,
+        "rotary_percentage": config.get("rotary_pct", 0.25),
     }
 
 
@@ -100,8 +101,8 @@ def _falcon(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
     new = bool(config.get("new_decoder_architecture"))
     groups = (config.get("num_kv_heads") if new else 1) or 1
     width = 4 * hidden if isinstance(hidden, int) else None
-    style = {**_neox(config), "bias": False, "rotary_percentage": 1.0, "num_key_value_heads": groups}
-    return {**style, "intermediate_size": width, "shared_attention_norm": not new}
+    style: dict[str, ConfigValue] = {**_neox(config), "bias": False, "rotary_percentage": 1.0}
+    return {**style, "num_key_value_heads": groups, "intermediate_size": width, "shared_attention_norm": not new}
 
 
 def _phi(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:

@@ -1,7 +1,7 @@
 """Published measurements of single operators: the operator built on a tape, run forward and backward twice.
 
-The scripts (Liger-Kernel benchmark/scripts) keep inputs and weights with their gradients between repetitions, so that the
-second run is the one that is measured; most keep the graph (`retain_graph=True`).
+The scripts (Liger-Kernel benchmark/scripts) keep inputs and weights with their gradients between repetitions, so that
+the second run is the one that is measured; most keep the graph (`retain_graph=True`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def operator_of(row: Mapping[str, Any]) -> Operator:
     for pattern, make in OPERATORS:
         found = re.match(pattern, row["model"])
         if found:
-            sizes = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", f"{row.get('extra', '')} {found[0]}")}
+            written = re.findall(r"(\w+)=(\d+)", f"{row.get('extra', '')} {found[0]}")
+            sizes = {name: int(value) for name, value in written}
             dtype = "float32" if str(row.get("params_dtype")).startswith("float32") else "bfloat16"
             return make([int(group) for group in found.groups()], sizes, dtype)
     raise Skip("the operator is not simulated")

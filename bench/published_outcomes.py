@@ -62,6 +62,8 @@ def outcome_of(row: Row) -> Outcome:
     known = (str(row["id"]), str(row["group"]), str(row["metric"]), str(row["confidence"]))
     tolerance = float(row.get("tol", TOLERANCE))
     try:
+        if "skip" in row:
+            raise Skip(row["skip"])
         if row["task"] == "op":
             return Outcome(*known, error=_relative(peak_of(operator_of(row)), row), tolerance=tolerance)
         job = job_of(row)

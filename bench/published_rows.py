@@ -1,7 +1,7 @@
 """Published measurements as jobs.
 
-A row says what was run in free text; `job_of` reads it by the tables of `published_words` and `published_models`. What a
-row leaves open, or what the simulator does not follow, is a reason to skip it.
+A row says what was run in free text; `job_of` reads it by the tables of `published_words` and `published_models`. What
+a row leaves open, or what the simulator does not follow, is a reason to skip it.
 """
 
 from __future__ import annotations
@@ -211,9 +211,9 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
         raise Skip(f"the quantization {text} is not simulated")
     kind, double = found
     dtype = meaning(words.DTYPES, row.get("params_dtype", ""), "float32")
-    extra = row.get("extra", "")
     sharded = "FSDP" in row.get("parallel", "")
-    prepared = row["task"] == "train" and not sharded and (framework.prepares_kbit or "prepare_model_for_kbit_training" in extra)
+    prepares = framework.prepares_kbit or "prepare_model_for_kbit_training" in row.get("extra", "")
+    prepared = prepares and row["task"] == "train" and not sharded
     return Quantization(
         kind,
         double or framework.double_quantization,

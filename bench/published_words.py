@@ -25,7 +25,7 @@ AUTOCASTS: Words[str | None] = (
     (r"^bf16", "bfloat16"),
     (r"^fp16", "float16"),
 )
-"""torch reports support of bfloat16 on every card since it counts emulation (2.4 cuda/__init__.py, is_bf16_supported)."""
+"""torch reports support of bfloat16 on every card since it counts emulation (cuda/__init__.py, is_bf16_supported)."""
 ATTENTIONS: Words[str] = (
     (r"flash.?att|^flash\b(?!.*sdpa)|vllm-flash", "flash_attention_2"),
     (r"sdpa|xformers|flex", "sdpa"),

@@ -13,7 +13,6 @@ from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
 from vramlint.memory.fully_sharded import Unit, Units
 from vramlint.memory.holdings import Tensors
-from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import LayerId, Parameter
 
 MASTER_BYTES = 4
@@ -234,8 +233,8 @@ def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -
 def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
     """FSDP: flat parameters in shares, float32 ones where layers are gathered in 16 bit.
 
-    accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps its
-    dtype. Quantization constants are no parameters: every rank has all of them.
+    accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps
+    its dtype. Quantization constants are no parameters: every rank has all of them.
     """
     world = job.parallelism.world_size
     mixed = job.precision.autocast

@@ -294,7 +294,7 @@ class Tape:
             self._retained += [Kept(tensor, self.unit) for tensor in tensors]
 
     def attach(self, tensor: Tensor) -> Tensor | None:
-        """Keep `tensor` as an attribute of the graph: for the context of a node that dies with its unit, else by the tape."""
+        """Keep `tensor` as an attribute of the graph: returned for a node that dies with its unit, else by the tape."""
         if self.differentiating or not self.grad_enabled or not tensor.requires_grad:
             return None if self.replays else tensor
         (self.cache if self.outlived else self._retained).append(Kept(tensor, self.unit))

@@ -10,7 +10,12 @@ from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.ops import fused_loss
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.softmax import causal_lm_loss, causal_lm_loss_before_4_46, causal_lm_loss_before_4_49, mark_logits
+from vramlint.memory.ops.softmax import (
+    causal_lm_loss,
+    causal_lm_loss_before_4_46,
+    causal_lm_loss_before_4_49,
+    mark_logits,
+)
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor

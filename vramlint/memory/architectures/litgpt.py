@@ -27,6 +27,7 @@ from vramlint.memory.weights import Builder
 
 Norm = Callable[[Tape, Tensor], Tensor]
 
+
 @dataclass(slots=True)
 class RmsNorm:
     """RMSNorm."""
@@ -94,9 +95,7 @@ class GPT(CausalLM):
         norm = self._norm
         return Block(
             norm_1=norm(build, config, f"{name}.norm_1"),
-            qkv=group_lora.build(
-                build, f"{name}.attn", self.hidden, self.size, (self.heads, self.groups), bias=bias
-            ),
+            qkv=group_lora.build(build, f"{name}.attn", self.hidden, self.size, (self.heads, self.groups), bias=bias),
             proj=build.linear(f"{name}.attn.projection", self.heads * self.size, self.hidden, bias=bias),
             norm_2=None if shared else norm(build, config, f"{name}.norm_2"),
             mlp=[build.linear(f"{name}.{part}.mlp", self.hidden, self.inner, bias=bias) for part in inner]
@@ -121,8 +120,9 @@ class GPT(CausalLM):
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """GPT.forward with lm_head_chunk_size=128 and chunked_cross_entropy, as litgpt/finetune has it."""
-        hidden = self.hidden_states(tape, regime, self.embed(tape, batch["input_ids"]))
-        return chunked_head.outputs(tape, hidden, self.head, softcapped=self.softcapped)
+        hidden = [self.hidden_states(tape, regime, self.embed(tape, batch["input_ids"]))]
+        loss, logits = chunked_head.loss_of(tape, hidden, self.head, softcapped=self.softcapped)
+        return Outputs(loss, logits, tape.taken_cache())
 
     def _forward(self, tape: Tape, regime: Regime, w: Block, x: Tensor) -> Tensor:
         normed = w.norm_1(tape, x)
@@ -141,7 +141,8 @@ class GPT(CausalLM):
         q, k, v = group_lora.split(tape, qkv, w.qkv)
         q, k = rotate_part(tape, q, self.rotated), rotate_part(tape, k, self.rotated)
         if self.softcapped:
-            return linear(tape, attention.merge_heads(tape, attention.eager(tape, q, k, v, None, 0, softcap=True)), w.proj)
+            out = attention.eager(tape, q, k, v, None, 0, softcap=True)
+            return linear(tape, attention.merge_heads(tape, out), w.proj)
         return linear(tape, regime.attend(tape, q, k, v, None), w.proj)
 
     def _mlp(self, tape: Tape, w: Block, x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.architectures.family import Outputs
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
@@ -15,17 +14,20 @@ CHUNK = 128
 """Tokens of a chunk, the default of both."""
 
 
-def outputs(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> Outputs:
-    """Logits of chunks, which Fabric makes float32 when the forward returns, and their loss."""
-    narrow = [_logits(tape, part, head, softcapped=softcapped) for part in _split(tape, hidden)]
-    logits = []
+def loss_of(tape: Tape, hidden: list[Tensor], head: Weights, *, softcapped: bool) -> tuple[Tensor, list[Tensor]]:
+    """The loss and logits of chunks, which Fabric makes float32 when the forward returns.
+
+    `hidden` is a list that the head's input is taken from, so that nobody else holds it.
+    """
+    narrow = [_logits(tape, part, head, softcapped=softcapped) for part in _split(tape, hidden.pop())]
+    logits: list[Tensor] = []
     for chunk in narrow:
         logits.append(tape.to(chunk, "float32"))
         mark_logits(tape, logits[-1])
-    del chunk, hidden
+    del chunk
     narrow.clear()
     losses = [_loss(tape, chunk) for chunk in logits]
-    return Outputs(tape.apply("mean", losses, (1,), "float32", _shared), logits, tape.taken_cache())
+    return tape.apply("mean", losses, (1,), "float32", _shared), logits
 
 
 def _logits(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> Tensor:

@@ -31,9 +31,7 @@ class GroupedWeights:
     size: int
 
 
-def build(
-    builder: Builder, name: str, width: int, size: int, heads: tuple[int, int], *, bias: bool
-) -> GroupedWeights:
+def build(builder: Builder, name: str, width: int, size: int, heads: tuple[int, int], *, bias: bool) -> GroupedWeights:
     """The projection of `width` features to `heads` = (query heads, key and value heads) of `size` features."""
     queries, keys = (count * size for count in heads)
     base = builder.linear(name, width, queries + 2 * keys, bias=bias)

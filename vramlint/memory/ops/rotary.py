@@ -35,7 +35,7 @@ def _rotate_half(tape: Tape, x: Tensor) -> Tensor:
 
 
 def rotate_part(tape: Tape, x: Tensor, size: int) -> Tensor:
-    """litgpt's rope on the first `size` features of x [B, heads, S, d] (litgpt 0.5 model.py, apply_rope).
+    """Rope of litgpt on the first `size` features of x [B, heads, S, d] (litgpt 0.5 model.py, apply_rope).
 
     cos and sin are buffers of another dtype, so the product is float32; the parts are concatenated again.
     """
