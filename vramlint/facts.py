@@ -129,6 +129,7 @@ NAMES = MappingProxyType(
         "fused_loss": "Liger or another loss that never materialises the logits",
         "loop": "trainer, accelerate, plain (autocast around the call) or script (outputs stay bound)",
         "torch_compile": "torch.compile",
+        "allocator_settings": "PYTORCH_CUDA_ALLOC_CONF",
         "world_size": "number of GPUs of the run",
         "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, device_map",
         "zero_stage": "DeepSpeed ZeRO stage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def phase(estimate: Estimate, name: str) -> int:
     return next(peak.allocated for peak in estimate.phases if peak.phase == name)
 
 
-def evaluated(evaluation: Evaluation | None, **overrides: object) -> Estimate:
+def evaluated(evaluation: Evaluation | None, **overrides: Any) -> Estimate:
     return simulate(llama(batch=Batch(1, 128), evaluation=evaluation, **overrides), reserved=False)
 
 

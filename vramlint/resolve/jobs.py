@@ -22,6 +22,7 @@ from vramlint.job import (
     Quantization,
     Zero,
 )
+from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
 
@@ -85,6 +86,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         libraries=board.setting.libraries,
         gpu=gpu,
         evaluation=_evaluation(board),
+        allocator=allocator_of(board.value("allocator_settings")),
     )
 
 
