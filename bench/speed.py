@@ -5,7 +5,7 @@
 - `version_ratio`: `vramlint --version` over `python -c pass`
 - `script_ratio`: `vramlint` on one script of 300 lines over `python -c "import libcst"`
 - `tree_ratio`: `vramlint` on the sources of transformers over `ruff check --no-cache` on them
-- `simulate_70b_ms`, `simulate_gpt2_ms`: the simulator alone, with the allocator: a checkpointed LoRA run of a 70B model,
+- `simulate_70b_ms`, `simulate_gpt2_ms`: the simulator alone, with the allocator: checkpointed LoRA of a 70B model,
   and GPT-2; medians of CPU time
 - `layers_ratio`: the 70B run with its 80 layers over the same with 40
 
