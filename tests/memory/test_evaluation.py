@@ -28,7 +28,7 @@ def evaluated(evaluation: Evaluation | None, **overrides: Any) -> Estimate:
 def test_evaluation_is_a_phase_of_its_own():
     without, small, large = (evaluated(kind) for kind in (None, Evaluation(1), Evaluation(64)))
 
-    assert [peak.phase for peak in without.phases] == ["forward", "backward", "optimizer"]
+    assert [peak.phase for peak in without.phases] == ["loading", "forward", "backward", "optimizer"]
     assert small.peak_phase != "evaluation"
     assert large.peak_phase == "evaluation"
     assert large.allocated == phase(large, "evaluation") > small.allocated == without.allocated
