@@ -31,6 +31,8 @@ class Regime:
     implementation: str
     padding: bool
     attention_mask: bool
+    padding_free: bool
+    """Positions tell where the sequences of a row begin; sdpa needs a mask for it (masking_utils.py)."""
     flash_kernels: bool
     checkpointing: Checkpointing
     use_cache: bool
@@ -46,8 +48,9 @@ class Regime:
         capability = job.gpu.compute_capability if job.gpu else None
         return cls(
             implementation=job.attention.implementation,
-            padding=job.batch.padding,
-            attention_mask=job.batch.attention_mask,
+            padding=job.batch.padding and not job.batch.padding_free,
+            attention_mask=job.batch.attention_mask and not job.batch.padding_free,
+            padding_free=job.batch.padding_free,
             flash_kernels=capability is None or capability >= FLASH_CAPABILITY,
             checkpointing=job.checkpointing,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
@@ -71,6 +74,7 @@ class Regime:
             return None
         packed = not self.attention_mask and PACKED_MASK_FROM <= self.transformers < PACKED_MASK_UNTIL
         windowed = window is not None and length >= window
+        always = always or (self.padding_free and self.transformers >= PACKED_MASK_FROM)
         if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed or always:
             return tape.empty(shape, "bool", "attention mask")
         return None

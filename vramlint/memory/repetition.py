@@ -88,6 +88,8 @@ def _best_period(kinds: Sequence[Hashable], start: int) -> tuple[int, int]:
         saves = period * (times - len(_ends_and_middle(times)))
         if saves > saved:
             best, saved = (period, times), saves
+        if period * times == len(kinds) - start:
+            break  # no longer period can cover more, and each is a multiple of this one
     return best
 
 

@@ -18,18 +18,21 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from vramlint.job import Job
-from vramlint.memory.allocator import CachingAllocator, ExpandableAllocator, Piece
-from vramlint.memory.holdings import Tensors
+from vramlint.memory.allocator import SMALL_LIMIT, SMALL_SEGMENT, CachingAllocator, ExpandableAllocator, Piece
+from vramlint.memory.holdings import Tensors, total
 from vramlint.memory.recorder import BEFORE, Block, Recorder, rounded
+from vramlint.memory.timeline import Timeline
 
 DEPTHS = (16, 32)
-"""Repetitions of a layer block that are played; more are extrapolated."""
+"""Repetitions of a layer block that are played where there are more than the second number; the rest is extrapolated.
+Up to 48 layers that is within 1.2 % of playing all of them, at 64 and 80 layers within 0.5 %."""
 LUMP = 1 << 20
 """Many equal small tensors that come at once are played as one of up to so many bytes."""
 
 Pieces = list[Piece]
 Operation = tuple[int, Pieces]
-"""(bytes to allocate, where the piece goes) or (0, where the piece to free is taken from)."""
+"""(bytes to allocate, where the piece goes) or (FREE… , where the piece to free is taken from)."""
+FREE_YOUNGEST, FREE_OLDEST = 0, -1
 
 
 class Playback(NamedTuple):
@@ -55,6 +58,30 @@ class Playback(NamedTuple):
         times = 1 if any(block.phase.startswith(BEFORE) for block in blocks) else 2
         return cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, roles, _allocator(job))
 
+    def of_large(self) -> Playback:
+        """The same without what goes to the small pool, which shares nothing with the large one."""
+        blocks = [
+            Block(block.phase, block.repeat, [event for event in block.events if self.sizes[event[0]] > SMALL_LIMIT])
+            for block in self.blocks
+        ]
+        blocks = [block for block in blocks if block.events]
+        resident = [tensors for tensors in self.resident if tensors.nbytes > SMALL_LIMIT]
+        return self._replace(resident=resident, blocks=blocks, roles=_roles(blocks, self.sizes))
+
+    def peak_of_small(self) -> int:
+        """Bytes of the small pool at the highest of a later step, in whole segments."""
+        sizes = [size if size <= SMALL_LIMIT else 0 for size in self.sizes]
+        there = total(tensors for tensors in self.resident if tensors.nbytes <= SMALL_LIMIT)
+        there += sum(
+            rounded(sizes[index]) * count * block.repeat
+            for block in self.blocks
+            for index, count in block.events
+            if index in self.once
+        )
+        peaks = Timeline(self.blocks, sizes, there, self.once).peaks()
+        highest = max((peak.bytes for peak in peaks.values()), default=there)
+        return -(-highest // SMALL_SEGMENT) * SMALL_SEGMENT
+
 
 def _allocator(job: Job) -> Callable[[], CachingAllocator]:
     """What makes the allocator of a job's settings."""
@@ -69,10 +96,11 @@ def peak_reserved(playback: Playback) -> int:
     """Peak of reserved memory in the steady state, bytes."""
     repeats = max((block.repeat for block in playback.blocks), default=1)
     shallow, deep = DEPTHS
-    if repeats <= deep:
+    if repeats <= deep or playback.allocator().collect_above:
         return _play(playback, repeats)
-    first, second = _play(playback, shallow), _play(playback, deep)
-    return second + (second - first) * (repeats - deep) // (deep - shallow)
+    large = playback.of_large()
+    first, second = _play(large, shallow), _play(large, deep)
+    return second + (second - first) * (repeats - deep) // (deep - shallow) + playback.peak_of_small()
 
 
 def _play(playback: Playback, depth: int) -> int:
@@ -112,10 +140,10 @@ def _run(allocator: CachingAllocator, repetitions: Iterable[Sequence[Operation]]
     allocate, release = allocator.allocate, allocator.release
     for operations in repetitions:
         for nbytes, pieces in operations:
-            if nbytes:
+            if nbytes > 0:
                 pieces.append(allocate(nbytes))
             elif pieces:
-                release(pieces.pop())
+                release(pieces.pop() if nbytes == FREE_YOUNGEST else pieces.pop(0))
 
 
 def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces]) -> _Track:
@@ -128,15 +156,16 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
     def repetition(*, follows: bool, ends: bool, later: bool) -> list[Operation]:
         operations: list[Operation] = []
         for position, (index, count) in enumerate(block.events):
-            pieces = alive[index]
+            pieces, free = alive[index], FREE_YOUNGEST
             if count > 0 and not ends:
                 pieces = handed.get(position, pieces)
             elif count < 0 and position in carried:
-                pieces = handed[carried[position]] if follows else pieces
+                if follows:
+                    pieces, free = handed[carried[position]], FREE_OLDEST
             elif count < 0 and not ends and index in roles:
                 pieces = alive[roles[index]]
             if not (later and index in playback.once):
-                operations += _operations(playback.sizes[index], count, pieces)
+                operations += _operations(playback.sizes[index], count, pieces, free)
         return operations
 
     def repetitions(*, later: bool) -> list[list[Operation]]:
@@ -151,10 +180,10 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
     return _Track(played, repetitions(later=True) if changes else played)
 
 
-def _operations(nbytes: int, count: int, pieces: Pieces) -> list[Operation]:
+def _operations(nbytes: int, count: int, pieces: Pieces, free: int) -> list[Operation]:
     if abs(count) > 1 and rounded(nbytes) * abs(count) <= LUMP:
         nbytes, count = rounded(nbytes) * abs(count), 1 if count > 0 else -1
-    return [(nbytes if count > 0 else 0, pieces)] * abs(count) if nbytes else []
+    return [(nbytes if count > 0 else free, pieces)] * abs(count) if nbytes else []
 
 
 def _carried(playback: Playback, number: int) -> dict[int, int]:

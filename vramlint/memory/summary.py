@@ -10,12 +10,14 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
 from vramlint.memory.holdings import Tensors, total, unrounded
+from vramlint.memory.loading import loading_peak
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
 
+LOADING = "loading"
 STEP = ("forward", "backward", "optimizer")
 """The phases of a training step."""
 PHASES = frozenset({*STEP, "evaluation", "prefill", "decode"})
@@ -36,18 +38,27 @@ def summarize(
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
     alive = timeline.alive_at(peak)
+    components = _components(alive, persistent, recorder.labels)
+    loaded = loading_peak(job, parameters, sharding.persistent)
+    if loaded > peak.bytes:
+        phase, alive = LOADING, {}
+        components = _components(
+            {}, [*sharding.persistent, Tensors("temporaries", loaded - total(sharding.persistent))], ()
+        )
+    top = max(peak.bytes, loaded)
     first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
     held = peak_reserved(Playback.of(job, resident, recorder)) if reserved else 0
-    slack = max(0, held - peak.bytes)
+    slack = max(0, held - top)
+    reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     return Estimate(
         method="simulated",
-        allocated=peak.bytes,
-        reserved=peak.bytes + slack,
+        allocated=top,
+        reserved=top + slack,
         outside=context_bytes(job) + communication_bytes(job),
         peak_phase=phase,
-        phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
+        phases=tuple(PhasePeak(name, size, size + slack) for name, size in reached),
         first_step=tuple(_first_step(first, slack)),
-        components=_components(alive, persistent, recorder.labels),
+        components=components,
         tensors=_largest(alive, recorder.labels),
         parameters=unrounded(persistent, "weights"),
         trainable_parameters=sum(p.numel * p.multiplicity for p in trained),

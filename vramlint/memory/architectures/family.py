@@ -48,6 +48,11 @@ class Network(ABC):
         named = {"input_ids": tokens, "labels": self.labels(batch)}
         if batch.attention_mask:
             named["attention_mask"] = tokens
+        if batch.padding_free:
+            # a collator's one row: positions tell where a sequence begins, and there is no mask (transformers 5.23
+            # data/data_collator.py, DataCollatorWithFlattening; trl 1.16 trainer/sft_trainer.py)
+            row = (1, batch.micro_batch_size * batch.sequence_length)
+            named = {"input_ids": row, "labels": row, "position_ids": row}
         return {name: (shape, "int64") for name, shape in named.items()}
 
     def labels(self, batch: Batch) -> Shape:
