@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
@@ -17,7 +18,7 @@ def loading(estimate: Estimate) -> int:
     return next(peak.allocated for peak in estimate.phases if peak.phase == "loading")
 
 
-def qlora(**quantization: bool) -> Job:
+def qlora(**quantization: Any) -> Job:
     return llama(
         precision=Precision("bfloat16"),
         adapter=Adapter(8, 0.0, ("q_proj",)),

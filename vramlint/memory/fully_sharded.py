@@ -23,6 +23,9 @@ from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Parameter, Storage, Tensor
 
+POST = "post-backward"
+"""The stream that reduces gradients."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -90,13 +93,16 @@ class FullySharded:
         unit = max(units, key=lambda unit: unit.gathered, default=None)
         if unit is None or not unit.gathered:
             return None
-        share = self._new(unit.converted, "share to gather") if unit.converted else None
-        full = self._new(unit.gathered, "all-gather")
+        share = self._new(unit.converted, "share to gather", stream="pre-unshard") if unit.converted else None
+        full = self._new(unit.gathered, "all-gather", stream="unshard")
         del share
         return full
 
-    def _new(self, nbytes: int, operator: str, component: str = "gathered parameters") -> Storage:
-        return Storage(self.recorder, nbytes, Label(operator, component, "uint8", (nbytes,)))
+    def _new(self, nbytes: int, operator: str, component: str = "gathered parameters", stream: str = "") -> Storage:
+        storage = Storage(self.recorder, nbytes, Label(operator, component, "uint8", (nbytes,)))
+        if stream:
+            self.recorder.streams[storage.index] = stream
+        return storage
 
     # ------------------------------------------------------------------ gradients
 
@@ -132,9 +138,9 @@ class FullySharded:
             self._unreduced[key] = flat
             return
         share = -(-elements // self.units.world)
-        reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients"))
+        reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
         if self.units.widens and width < 4:
-            reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients"))
+            reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients", POST))
         owner.grad = reduced
         del flat
 

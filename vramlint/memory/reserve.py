@@ -12,6 +12,7 @@ backward too (the incoming gradient); under checkpointing it also frees what the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby, pairwise
@@ -48,25 +49,39 @@ class Playback(NamedTuple):
     roles: Mapping[int, int]
     """For what the neighbour below a repeated block makes: the index of the same in the block."""
     allocator: Callable[[], CachingAllocator]
+    before: Sequence[Sequence[int]] = ()
+    """Bytes of tensors that came and went before the first step, group by group."""
+    others: Sequence[Playback] = ()
+    """What other CUDA streams allocate, in pools of their own."""
 
     @classmethod
-    def of(cls, job: Job, resident: Sequence[Tensors], recorder: Recorder) -> Playback:
+    def of(
+        cls, job: Job, resident: Sequence[Tensors], recorder: Recorder, before: Sequence[Sequence[int]] = ()
+    ) -> Playback:
         """The playback of a closed log beside `resident` tensors: twice, or once if it holds the step before."""
         blocks = [block for block in recorder.blocks if block.events]
         resident = [tensors for tensors in resident if tensors.nbytes]
-        roles = _roles(blocks, recorder.sizes)
         times = 1 if any(block.phase.startswith(BEFORE) for block in blocks) else 2
-        return cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, roles, _allocator(job))
+        whole = cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, {}, _allocator(job))
+        by_stream: defaultdict[str, set[int]] = defaultdict(set)
+        for index, stream in recorder.streams.items():
+            by_stream[stream].add(index)
+        others = [whole.only(indices.__contains__)._replace(resident=()) for indices in by_stream.values()]
+        return whole.only(lambda index: index not in recorder.streams)._replace(before=before, others=others)
 
-    def of_large(self) -> Playback:
-        """The same without what goes to the small pool, which shares nothing with the large one."""
+    def only(self, wanted: Callable[[int], bool]) -> Playback:
+        """The same with the events of `wanted` indices only."""
         blocks = [
-            Block(block.phase, block.repeat, [event for event in block.events if self.sizes[event[0]] > SMALL_LIMIT])
+            Block(block.phase, block.repeat, [event for event in block.events if wanted(event[0])])
             for block in self.blocks
         ]
         blocks = [block for block in blocks if block.events]
+        return self._replace(blocks=blocks, roles=_roles(blocks, self.sizes))
+
+    def of_large(self) -> Playback:
+        """The same without what goes to the small pool, which shares nothing with the large one."""
         resident = [tensors for tensors in self.resident if tensors.nbytes > SMALL_LIMIT]
-        return self._replace(resident=resident, blocks=blocks, roles=_roles(blocks, self.sizes))
+        return self.only(lambda index: self.sizes[index] > SMALL_LIMIT)._replace(resident=resident)
 
     def peak_of_small(self) -> int:
         """Bytes of the small pool at the highest of a later step, in whole segments."""
@@ -93,7 +108,11 @@ def _allocator(job: Job) -> Callable[[], CachingAllocator]:
 
 
 def peak_reserved(playback: Playback) -> int:
-    """Peak of reserved memory in the steady state, bytes."""
+    """Peak of reserved memory in the steady state, bytes: segments that a stream left empty serve no other one."""
+    return _peak_of_stream(playback) + sum(map(_peak_of_stream, playback.others))
+
+
+def _peak_of_stream(playback: Playback) -> int:
     repeats = max((block.repeat for block in playback.blocks), default=1)
     shallow, deep = DEPTHS
     if repeats <= deep or playback.allocator().collect_above:
@@ -107,6 +126,9 @@ def _play(playback: Playback, depth: int) -> int:
     """Play with every repetition cut to at most `depth`."""
     allocator = playback.allocator()
     _settle(allocator, playback.resident, depth)
+    for sizes in playback.before:
+        for piece in [allocator.allocate(size) for size in sizes]:
+            allocator.release(piece)
     alive: list[Pieces] = [[] for _ in playback.sizes]
     tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
     for step in range(playback.times):

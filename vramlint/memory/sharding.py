@@ -20,6 +20,9 @@ MASTER_BYTES = 4
 GATHERED_LAYERS = 2
 """Units in flight: the one that runs and the one that is prefetched (FSDP's all-gather limiter; ZeRO-3's prefetch)."""
 
+BROADCAST_BUCKET = 250 << 20
+"""torch 2.13 torch/distributed/fsdp/_init_utils.py, PARAM_BROADCAST_BUCKET_SIZE; two buckets are under way at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
@@ -43,6 +46,8 @@ class Sharding:
     """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
     units: Units | None = None
     """FSDP's units; None elsewhere."""
+    wrapped: tuple[tuple[int, ...], ...] = ()
+    """Bytes of tensors that come and go before the first step, group by group."""
     host: int = 0
     """Bytes of offloaded states in host memory."""
 
@@ -275,4 +280,27 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         widens=mixed is not None,
     )
     step = (Tensors("temporaries", temporaries),) if rule is not None and rule.step_temp_scope == "group" else ()
-    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units)
+    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=_wrapped(parameters))
+
+
+def _wrapped(parameters: Sequence[Parameter]) -> tuple[tuple[int, ...], ...]:
+    """What FSDP's constructor holds of a unit: its parameters on the device, what is broadcast, and the flat parameter.
+
+    The largest layer's and the root's; the wrapped layers before it leave what the next one takes.
+    """
+    units: dict[LayerId | None, list[int]] = {}
+    for p in parameters:
+        units.setdefault(p.layer, []).append(p.stored_tensors[0])
+    root = units.pop(None, [])
+    layer = max(units.values(), key=sum, default=[])
+    return tuple((*tensors, *_buckets(tensors), sum(tensors)) for tensors in (layer, root) if tensors)
+
+
+def _buckets(tensors: Sequence[int]) -> list[int]:
+    """The two largest tensors that torch.distributed broadcasts of these: some in one, or a large one alone."""
+    buckets = [0]
+    for size in tensors:
+        if buckets[-1] and buckets[-1] + size > BROADCAST_BUCKET:
+            buckets.append(0)
+        buckets[-1] += size
+    return sorted(buckets)[-2:]

@@ -47,7 +47,7 @@ def summarize(
         )
     top = max(peak.bytes, loaded)
     first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
-    held = peak_reserved(Playback.of(job, resident, recorder)) if reserved else 0
+    held = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
     slack = max(0, held - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     return Estimate(
