@@ -42,6 +42,7 @@ high = Estimate(
     reserved=92 * GIB,
     outside=GIB // 2,
     peak_phase="optimizer",
+    first_step=(PhasePeak("forward", 24 * GIB, 26 * GIB),),
     phases=(
         PhasePeak("forward", 30 * GIB, 31 * GIB),
         PhasePeak("backward", 60 * GIB, 61 * GIB),

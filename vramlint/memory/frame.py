@@ -72,7 +72,7 @@ class Frame:
     def __init__(self, layer: Layer, hidden: Tensor, autocast: str | None, checkpointing: Checkpointing) -> None:
         self.layer = layer
         self._hidden = None if checkpointing.offload else hidden
-        self._like = hidden.shape, hidden.dtype
+        self._like = hidden.shape, hidden.dtype, hidden.requires_grad
         self.autocast = autocast
         self.count = 0
         self.recomputed: list[Tensor | None] = []
@@ -91,7 +91,13 @@ class Frame:
         if self.selection is not None:
             self.selection.rewind()
         with tape.recomputing(self), suppress(StopRecomputation):
-            self.layer(self._hidden or tape.empty(*self._like, "from host"))
+            self.layer(self._hidden or self._from_host(tape))
+
+    def _from_host(self, tape: Recomputer) -> Tensor:
+        shape, dtype, requires_grad = self._like
+        hidden = tape.empty(shape, dtype, "from host")
+        hidden.requires_grad = requires_grad
+        return hidden
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Take recomputed tensors.

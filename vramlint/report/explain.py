@@ -67,11 +67,19 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     lines = _section(f"memory at the peak, GiB of one GPU{ends}", breakdown.table(high, style, gpu), style)
     if low != high:
         lines += _section("memory at the peak, the low end", breakdown.table(low, style, gpu), style)
+    first = {peak.phase: number(peak.allocated) for peak in high.first_step}
     phases = [
-        (peak.phase, number(peak.allocated), number(peak.reserved), "peak" if peak.phase == high.peak_phase else "")
+        (
+            peak.phase,
+            number(peak.allocated),
+            number(peak.reserved),
+            first.get(peak.phase, ""),
+            "peak" if peak.phase == high.peak_phase else "",
+        )
         for peak in high.phases
     ]
-    lines += _section("phases, GiB", _columns([("", "allocated", "reserved", ""), *phases]) if phases else [], style)
+    heads = ("", "allocated", "reserved", "first step", "")
+    lines += _section("phases, GiB", _columns([heads, *phases]) if phases else [], style)
     lines += _section("states", _states(job), style)
     tensors = [(printable(amount.name), gib(amount.bytes)) for amount in high.tensors]
     lines += _section("largest tensors at the peak", _columns(tensors), style)

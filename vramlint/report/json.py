@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from vramlint.estimate import Amount, Estimate
+from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report.summary import counts
 from vramlint.report.view import View
@@ -111,14 +111,16 @@ def estimate(item: Estimate) -> Json:
         "trainable_parameters": item.trainable_parameters,
         "total_parameters": item.total_parameters,
         "peak_phase": item.peak_phase,
-        "phases": [
-            {"phase": peak.phase, "allocated_bytes": peak.allocated, "reserved_bytes": peak.reserved}
-            for peak in item.phases
-        ],
+        "phases": _phases(item.phases),
+        "first_step": _phases(item.first_step),
         "components": _amounts(item.components),
         "tensors": _amounts(item.tensors),
         "notes": list(item.notes),
     }
+
+
+def _phases(peaks: tuple[PhasePeak, ...]) -> list[Json]:
+    return [{"phase": peak.phase, "allocated_bytes": peak.allocated, "reserved_bytes": peak.reserved} for peak in peaks]
 
 
 def _amounts(amounts: tuple[Amount, ...]) -> list[Json]:

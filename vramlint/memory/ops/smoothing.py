@@ -25,7 +25,7 @@ def smoothed_loss(tape: Tape, logits: Tensor, labels: Tensor, *, shifts: bool) -
     column = (*scores.shape[:-1], 1)
     padding = tape.empty(column, "bool", "padding mask")
     labels = tape.empty(column, "int64", "clamped labels")
-    likelihood = tape.apply("gather", (scores,), column, scores.dtype, _gather_backward, save=(labels,))
+    likelihood = tape.apply("gather", (scores,), column, scores.dtype, _gather_backward, save=(scores, labels))
     overall = tape.apply("sum", (scores,), column, "float32", _sum_backward)
     likelihood = _without_padding(tape, likelihood, padding)
     overall = _without_padding(tape, overall, padding)
