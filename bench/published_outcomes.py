@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def outcome_of(row: Row) -> Outcome:
         estimate = simulate(job, reserved=row["metric"] not in {"allocated", "active"})
         if estimate.method != "simulated":
             raise Skip(estimate.why.partition(":")[0])
-        return Outcome(*known, error=_error(row, estimate), tolerance=tolerance)
+        return Outcome(*known, error=_error(row, _on_card(estimate, job)), tolerance=tolerance)
     except Skip as reason:
         return Outcome(*known, skipped=str(reason))
 
@@ -87,6 +87,14 @@ def _verdict(job: Job) -> str:
     if estimate.method != "simulated":
         raise Skip(estimate.why.partition(":")[0])
     return "close" if estimate.device_high > HEADROOM * room else "fits"
+
+
+def _on_card(estimate: Estimate, job: Job) -> Estimate:
+    """The same of a run that went well: what does not fit on the card is returned by the allocator's retries."""
+    if job.gpu is None:
+        return estimate
+    room = job.gpu.usable_bytes - estimate.outside
+    return replace(estimate, reserved=max(estimate.allocated, min(estimate.reserved, room)))
 
 
 def _error(row: Row, estimate: Estimate) -> float:

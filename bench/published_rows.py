@@ -111,7 +111,7 @@ def _optimizer(row: Row) -> Optimizer:
 
 
 def _batch(row: Row) -> Batch:
-    reason = meaning(words.UNREALISED, row.get("seq_note", ""))
+    reason = meaning(words.UNREALISED, row.get("seq_note", "")) or meaning(words.UNKNOWN, row.get("missing", ""))
     if reason:
         raise Skip(reason)
     if row["task"] == "inference":

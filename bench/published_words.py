@@ -143,6 +143,11 @@ UNREALISED: Words[str] = (
     (r"one image", "an image is part of every sample"),
 )
 """What `seq_note` says that leaves the length open."""
+UNKNOWN: Words[str] = (
+    (r"activation checkpointing mode", "whether layers are checkpointed is not said"),
+    (r"to the stated length assumed", "the lengths of the real samples are not known"),
+)
+"""What `missing` says of the run's shape."""
 PARALLEL: Words[str] = (
     (r"tensor parallel|\btp ?\d|tp\d", "tensor parallelism is not simulated"),
     (r"context parallel|pp ?\d|ep\d", "this kind of parallelism is not simulated"),

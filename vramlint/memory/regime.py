@@ -37,6 +37,8 @@ class Regime:
     checkpointing: Checkpointing
     use_cache: bool
     transformers: tuple[int, ...]
+    flash_dtype: str = "bfloat16"
+    """What flash attention casts float32 queries to where autocast is off (integrations/flash_attention.py)."""
     loss: str = "causal-lm"
     """Objective.loss of the job."""
     inputs_require_grad: bool = False
@@ -55,6 +57,7 @@ class Regime:
             checkpointing=job.checkpointing,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
             transformers=job.libraries.transformers,
+            flash_dtype="float16" if job.precision.weights == "float16" else "bfloat16",
             loss=job.objective.loss,
             inputs_require_grad=job.checkpointing.mode != "none"
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
@@ -133,6 +136,8 @@ class Regime:
                 repeats = q.shape[1] // k.shape[1]
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             flash = self.flash_kernels or self.implementation != "sdpa"
+            if self.implementation != "sdpa" and tape.autocast is None:
+                q, k, v = (tape.to(x, self.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
             out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
         return attention.merge_heads(tape, out)
 
