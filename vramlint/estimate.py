@@ -64,6 +64,8 @@ class Estimate:
     components: tuple[Amount, ...]
     """What is alive at the peak: weights, gradients, optimizer states, activations, logits and loss, … ; they
     sum to `allocated`."""
+    activations: tuple[Amount, ...] = ()
+    """The component activations by what made them: attention, linear layers, norms, …"""
     tensors: tuple[Amount, ...] = ()
     """The largest tensors alive at the peak."""
     parameters: int = 0

@@ -254,3 +254,13 @@ def test_paged_states_are_not_in_the_allocator():
 
     assert plain.optimizer_states == 8 * plain.total_parameters
     assert paged.optimizer_states < plain.optimizer_states / 4
+
+
+@quick
+@given(jobs())
+def test_kinds_of_activations_sum_to_the_component(job: Job):
+    estimate = simulate(job, reserved=False)
+    parts = {part.name: part.bytes for part in estimate.components}
+
+    assert sum(kind.bytes for kind in estimate.activations) == parts.get("activations", 0)
+    assert all(kind.bytes > 0 for kind in estimate.activations)

@@ -54,6 +54,7 @@ high = Estimate(
         Amount("optimizer states", 41 * GIB - 3 * 2**20),
         Amount("buffers", 3 * 2**20),
     ),
+    activations=(Amount("attention", 2 * GIB), Amount("norms", GIB)),
     tensors=(Amount("lm_head.weight", GIB // 2), Amount("logits", GIB // 4)),
     parameters=25 * GIB,
     trainable_parameters=6_738_415_616,

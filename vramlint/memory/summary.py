@@ -10,6 +10,7 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
 from vramlint.memory.holdings import Tensors, total, unrounded
+from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
@@ -59,6 +60,7 @@ def summarize(
         phases=tuple(PhasePeak(name, size, size + slack) for name, size in reached),
         first_step=tuple(_first_step(first, slack)),
         components=components,
+        activations=_activations(alive, recorder.labels),
         tensors=_largest(alive, recorder.labels),
         parameters=unrounded(persistent, "weights"),
         trainable_parameters=sum(p.numel * p.multiplicity for p in trained),
@@ -120,6 +122,12 @@ def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels:
         totals[name] = totals.get(name, 0) + size
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     return tuple(Amount(name, size) for name, size in ordered if size)
+
+
+def _activations(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:
+    kept = {index: size for index, size in alive.items() if labels[index].component == "activations"}
+    totals = summed(kept, lambda index: KINDS.get(labels[index].operator, OTHER))
+    return tuple(Amount(name, size) for name, size in totals.items() if size)
 
 
 def _resident(persistent: Sequence[Tensors]) -> dict[str, int]:

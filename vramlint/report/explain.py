@@ -80,6 +80,8 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     ]
     heads = ("", "allocated", "reserved", "first step", "")
     lines += _section("phases, GiB", _columns([heads, *phases]) if phases else [], style)
+    kinds = [(amount.name, gib(amount.bytes)) for amount in high.activations]
+    lines += _section("activations at the peak, by what made them", _columns(kinds), style)
     lines += _section("states", _states(job), style)
     tensors = [(printable(amount.name), gib(amount.bytes)) for amount in high.tensors]
     lines += _section("largest tensors at the peak", _columns(tensors), style)

@@ -114,6 +114,7 @@ def estimate(item: Estimate) -> Json:
         "phases": _phases(item.phases),
         "first_step": _phases(item.first_step),
         "components": _amounts(item.components),
+        "activations": _amounts(item.activations),
         "tensors": _amounts(item.tensors),
         "notes": list(item.notes),
     }
