@@ -243,9 +243,13 @@ def _parallelism(row: Row, framework: Framework) -> Parallelism:
         zero = Zero(int(stage[1]), offload_optimizer=where, offload_parameters=parameters)
         return Parallelism(gpus, "deepspeed", zero)
     if "FSDP" in text:
-        if offload:
-            raise Skip("parameters offloaded by FSDP are not simulated")
-        return Parallelism(gpus, "fsdp", fsdp_adapters_apart=framework.adapters_apart)
+        return Parallelism(
+            gpus,
+            "fsdp",
+            fsdp_offload="params" in offload,
+            fsdp_adapters_apart=framework.adapters_apart,
+            sync_each_batch=framework.synchronises,
+        )
     if text.startswith("DDP"):
         return Parallelism(gpus, "ddp")
     raise Skip("how the run is shared between GPUs is not said")

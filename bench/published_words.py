@@ -38,11 +38,11 @@ OPTIMIZERS: Words[str] = (
     (r"adamw_torch_8bit|torchao adamw8bit", "adamw_torch_8bit"),
     (r"adamw_torch_fused|fused\)", "adamw_torch_fused"),
     (r"adamw_bnb_8bit|adamw_8bit|adam8bit|bnb adamw8bit", "adamw_bnb_8bit"),
-    (r"adamw_hf", "adamw_hf"),
+    (r"adamw_hf|decoupled adamw", "adamw_hf"),
     (r"adafactor", "adafactor"),
-    (r"^adamw? ?\(torch|^adamw$|adamw_torch|torchao _adamw|decoupled adamw|^adam$", "adamw_torch"),
+    (r"^adamw? ?\(torch|^adamw$|adamw_torch|torchao _adamw|^adam$", "adamw_torch"),
 )
-"""`decoupled AdamW` is Composer's: torch's foreach AdamW with another decay. What they leave out is not simulated."""
+"""`decoupled AdamW` is Composer's, which steps one tensor after the other. What they leave out is not simulated."""
 QUANTIZATIONS: Words[tuple[str, bool]] = (
     (r"nf4.*(dq|double|nested)", ("nf4", True)),
     (r"nf4", ("nf4", False)),
@@ -94,6 +94,8 @@ class Framework(NamedTuple):
     loss: str = "causal-lm"
     adapters_apart: bool = True
     """FSDP wraps adapters by themselves."""
+    synchronises: bool = False
+    """FSDP reduces gradients after every micro-batch."""
 
 
 FRAMEWORKS: Words[Framework] = (
@@ -117,7 +119,7 @@ FRAMEWORKS: Words[Framework] = (
     (r"method_comparison", Framework("script")),
     (r"lightning fabric", Framework("script", clips=False)),
     (r"torchtune", Framework("script", "nonreentrant", clips=False, adapter_in_float32=False)),
-    (r"llm-foundry|composer", Framework("script", "nonreentrant")),
+    (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
     (r"torchtitan", Framework("script", "nonreentrant")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),
@@ -127,7 +129,7 @@ FRAMEWORKS: Words[Framework] = (
 LOSSES: Words[str] = (
     (r"liger fused linear cross entropy", "fused"),
     (r"cutcrossentropy", "cut"),
-    (r"fast-kernels|peft-bnb-foak|fused \(unsloth", "unsloth"),
+    (r"fast-kernels|peft-bnb-foak|fused \(unsloth", "in-place"),
     (r"packed \+ chunked ce", "torchtune-chunked"),
     (r"logits\.mean\(\)", "logits-mean"),
 )

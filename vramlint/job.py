@@ -184,6 +184,10 @@ class Parallelism:
     fsdp_adapters_apart: bool = True
     """Every adapter is an FSDP unit of its own, as PEFT's wrap policy makes it; else it is one flat parameter with the
     frozen rest of its layer, which then has a gradient too."""
+    fsdp_offload: bool = False
+    """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
+    sync_each_batch: bool = False
+    """FSDP reduces the gradients of every micro-batch, not of the last one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +197,8 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); or the name of an
-    objective whose step is another one: dpo, orpo, grpo, …"""
+    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); in-place (kernels that write
+    the gradient over the logits); or the name of an objective whose step is another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""

@@ -75,6 +75,31 @@ def test_without_synchronisation_gradients_stay_whole() -> None:
     assert phase(twice, "backward") - phase(once, "backward") > 2 * (ALL - ROOT) / WORLD
 
 
+def test_offloaded_shares_leave_the_device() -> None:
+    found = simulate(sharded(parallelism=Parallelism(WORLD, "fsdp", fsdp_offload=True)), reserved=False)
+    on_device = simulate(sharded(), reserved=False)
+
+    assert part(found, "weights") == part(found, "optimizer states") == 0
+    assert found.host == 3 * 2 * ALL // WORLD
+    # the optimizer runs on the host; while a unit is gathered its share is on the device too
+    assert phase(found, "optimizer") < phase(on_device, "optimizer") - 4 * 2 * ALL / WORLD
+    assert found.allocated < on_device.allocated
+
+
+def test_gradients_of_every_batch_may_be_reduced() -> None:
+    apart, together = (
+        simulate(
+            sharded(batch=Batch(1, 64, 2), parallelism=Parallelism(WORLD, "fsdp", sync_each_batch=synchronised)),
+            reserved=False,
+        )
+        for synchronised in (True, False)
+    )
+    once = simulate(sharded(), reserved=False)
+
+    assert phase(once, "backward") < phase(apart, "backward") < phase(once, "backward") + 2 * ALL / WORLD
+    assert phase(apart, "backward") < phase(together, "backward")
+
+
 def test_backward_gathers_one_unit_in_advance() -> None:
     """Under a reentrant checkpoint it does not, and the peak is a layer later, behind one more gradient's share."""
     modes = ("nonreentrant", "reentrant")

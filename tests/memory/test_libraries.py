@@ -17,6 +17,7 @@ from vramlint.job import (
     Job,
     Libraries,
     Model,
+    Objective,
     Optimizer,
     Precision,
     Quantization,
@@ -27,6 +28,7 @@ SIZE, LENGTH = 2, 128
 LINEAR = 2 * LLAMA["hidden_size"] ** 2 * 2 + 3 * LLAMA["hidden_size"] * LLAMA["intermediate_size"]
 """Weights of the linear layers of one layer; keys and values have half the heads."""
 LAYERS = LLAMA["num_hidden_layers"]
+WIDE = {"vocab_size": 100_000, "tie_word_embeddings": True, "hidden_size": 64}
 LOGITS = SIZE * LENGTH * LLAMA["vocab_size"]
 
 
@@ -62,6 +64,19 @@ def test_the_loss_before_4_49_shifts_a_copy_of_float_logits() -> None:
 
     shifted = 4 * LOGITS * (LENGTH - 1) // LENGTH
     assert phase(before, "forward") - phase(after, "forward") == pytest.approx(shifted, rel=0.05)
+
+
+def test_a_loss_in_place_holds_one_copy_of_the_logits() -> None:
+    """Against log-probabilities and two gradients of their size, in float32."""
+    objectives = (Objective(loss="causal-lm"), Objective(loss="in-place"))
+    usual, in_place = (
+        simulate(llama(WIDE, precision=Precision("bfloat16"), objective=objective), reserved=False)
+        for objective in objectives
+    )
+    logits = SIZE * LENGTH * WIDE["vocab_size"]
+
+    assert usual.allocated - in_place.allocated > 2 * 4 * logits
+    assert phase(in_place, "backward") < phase(in_place, "optimizer") + 3 * 2 * logits
 
 
 def test_bitsandbytes_before_0_43_2_keeps_the_inputs_of_products() -> None:

@@ -36,7 +36,7 @@ class Unit:
     trained: int
     """How many of them train."""
     converted: int = 0
-    """This rank's share in the dtype of communication, where the share has another one."""
+    """What is made of this rank's share to be gathered: in the dtype of communication, or on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Units:
     """Backwards between two reductions."""
     widens: bool
     """Shares and their gradients are float32 under 16-bit computation."""
+    offloads: bool = False
+    """Reduced gradients go to the host."""
 
 
 class FullySharded:
@@ -141,7 +143,8 @@ class FullySharded:
         reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
         if self.units.widens and width < 4:
             reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients", POST))
-        owner.grad = reduced
+        if owner.grad is None and not self.units.offloads:
+            owner.grad = reduced  # else it is added to the one of the micro-batch before
         del flat
 
     def finish(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
 from vramlint.memory.fully_sharded import Unit, Units
-from vramlint.memory.holdings import Tensors
+from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.tensor import LayerId, Parameter
 
 MASTER_BYTES = 4
@@ -243,6 +243,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     """
     world = job.parallelism.world_size
     mixed = job.precision.autocast
+    offloads = job.parallelism.fsdp_offload
     separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
     rule = optimizers.rule_for(job.optimizer)
     weights: list[Tensors] = []
@@ -261,7 +262,9 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         weights += [Tensors.of("quantization constants", p, size) for size in p.stored_tensors[1:]]
         width = DTYPE_BYTES[mixed] if mixed and plain else None
         gathered[p.layer] = gathered.get(p.layer, 0) + (packed if width is None else width * p.numel)
-        if width is not None and wide:
+        if offloads:
+            converted[p.layer] = converted.get(p.layer, 0) + (stored if plain else -(-packed // world))
+        elif width is not None and wide:
             converted[p.layer] = converted.get(p.layer, 0) + width * share
         if not p.requires_grad:
             continue
@@ -276,11 +279,17 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         prefetches=job.checkpointing.mode != "reentrant",
         retains_inputs=separate and job.checkpointing.mode == "reentrant",
         separate=separate,
-        synchronises_every=min(2, job.batch.gradient_accumulation_steps),
+        synchronises_every=1 if job.parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
         widens=mixed is not None,
+        offloads=offloads,
     )
+    wrapped = _wrapped(parameters)
+    if offloads:
+        constants = [tensors for tensors in weights if tensors.component != "weights"]
+        host = unrounded((*weights, *states), "weights", "optimizer states")
+        return Sharding((*fixed, *constants), (), units=units, wrapped=wrapped, host=host)
     step = (Tensors("temporaries", temporaries),) if rule is not None and rule.step_temp_scope == "group" else ()
-    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=_wrapped(parameters))
+    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=wrapped)
 
 
 def _wrapped(parameters: Sequence[Parameter]) -> tuple[tuple[int, ...], ...]:

@@ -15,6 +15,7 @@ from vramlint.memory.ops.softmax import (
     causal_lm_loss_before_4_46,
     causal_lm_loss_before_4_49,
     mark_logits,
+    shifted_copy,
 )
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -26,6 +27,8 @@ SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
 FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
 """Losses that take the head's weight instead of logits, by Objective.loss."""
+IN_PLACE = "in-place"
+"""The loss whose kernel takes the logits and overwrites them, by Objective.loss."""
 
 
 class CausalLM(Network):
@@ -76,11 +79,24 @@ class CausalLM(Network):
             return Outputs(fused(tape, hidden, self.head), [], tape.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
+        if self.widens_logits and regime.transformers < SHARED_LOSS:
+            logits = tape.to(logits, "float32")
+            mark_logits(tape, logits)
+        if regime.loss == IN_PLACE:
+            return Outputs(_loss_in_place(tape, regime, logits), [logits], tape.taken_cache())
         if regime.transformers >= SHIFTED_LABELS:
             return Outputs(causal_lm_loss(tape, logits, batch["labels"]), [logits], tape.taken_cache())
         if regime.transformers >= SHARED_LOSS:
             return Outputs(causal_lm_loss_before_4_49(tape, logits), [logits], tape.taken_cache())
-        if self.widens_logits:
-            logits = tape.to(logits, "float32")
-            mark_logits(tape, logits)
         return Outputs(causal_lm_loss_before_4_46(tape, logits), [logits], tape.taken_cache())
+
+
+def _loss_in_place(tape: Tape, regime: Regime, logits: Tensor) -> Tensor:
+    """The loss function of transformers around the kernel: before the labels were shifted, the logits were copied."""
+    batch, length, vocabulary = logits.shape
+    if regime.transformers < SHIFTED_LABELS:
+        wide = tape.to(logits, "float32") if regime.transformers >= SHARED_LOSS else logits
+        logits = shifted_copy(tape, wide)
+        del wide
+        length -= 1
+    return fused_loss.in_place(tape, logits.as_shape((batch * length, vocabulary)))
