@@ -45,8 +45,10 @@ def model_of(text: str) -> Model | None:
 def _aliases(name: str) -> list[str | Model]:
     found: list[str | Model] = []
     for entry in _table():
-        if re.search(entry["pattern"], name, re.IGNORECASE):
-            found.append(entry["same"] if "same" in entry else Model(name, entry["model_type"], entry["config"]))
+        match = re.search(entry["pattern"], name, re.IGNORECASE)
+        if match is not None:
+            same = match.expand(entry["same"]) if "same" in entry else ""
+            found.append(same or Model(name, entry["model_type"], entry["config"]))
     return found
 
 

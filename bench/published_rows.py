@@ -161,8 +161,12 @@ def _checkpointing(row: Row, framework: Framework) -> Checkpointing:
         return Checkpointing(framework.checkpointing, selective=True)
     if "every 2nd" in value:
         return Checkpointing(framework.checkpointing, every_n_layers=2)
-    if value.startswith("selective") or "unsloth" in value or value == "unstated":
+    if value == "unstated":
+        raise Skip("whether layers are checkpointed is not said")
+    if value.startswith("selective"):
         raise Skip("this form of activation checkpointing is not simulated")
+    if "unsloth" in value:
+        return Checkpointing("reentrant", offload=True)
     form = "nonreentrant" if "non-reentrant" in value else "reentrant" if "(reentrant" in value else ""
     return Checkpointing(form or framework.checkpointing, offload="activations" in row.get("offload", ""))
 
@@ -219,7 +223,11 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
         double or framework.double_quantization,
         dtype,
         prepared,
-        narrowed_embeddings=prepared and framework.narrows and row.get("autocast", "").startswith("bf16"),
+        narrowed_embeddings=prepared
+        and (
+            (framework.narrows and row.get("autocast", "").startswith("bf16"))
+            or "embeddings kept" in row.get("extra", "")
+        ),
         source_dtype=framework.quantizes_from,
         group_size=meaning(words.GROUP_SIZES, row["model"], 128),
     )

@@ -27,7 +27,7 @@ AUTOCASTS: Words[str | None] = (
 )
 """torch reports support of bfloat16 on every card since it counts emulation (cuda/__init__.py, is_bf16_supported)."""
 ATTENTIONS: Words[str] = (
-    (r"flash.?att|^flash\b(?!.*sdpa)|vllm-flash", "flash_attention_2"),
+    (r"flash.?att|^flash\b(?!.*sdpa)|vllm-flash|^xformers", "flash_attention_2"),
     (r"sdpa|xformers|flex", "sdpa"),
     (r"eager", "eager"),
 )
@@ -121,6 +121,7 @@ FRAMEWORKS: Words[Framework] = (
     (r"torchtune", Framework("script", "nonreentrant", clips=False, adapter_in_float32=False)),
     (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
     (r"torchtitan", Framework("script", "nonreentrant")),
+    (r"^unsloth", Framework(prepares_kbit=True, narrows=True, loss="cut")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),
     (r"benchmark|accelerate", Framework()),

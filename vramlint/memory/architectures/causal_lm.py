@@ -25,7 +25,7 @@ SHARED_LOSS = (4, 46)
 """Since then all causal models of transformers share one loss function (loss/loss_utils.py)."""
 SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
-FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked}
+FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked, "cut": fused_loss.cut}
 """Losses that take the head's weight instead of logits, by Objective.loss."""
 IN_PLACE = "in-place"
 """The loss whose kernel takes the logits and overwrites them, by Objective.loss."""
