@@ -147,6 +147,7 @@ UNREALISED: Words[str] = (
 )
 """What `seq_note` says that leaves the length open."""
 UNKNOWN: Words[str] = (
+    (r"^suspect", "the source's figure is below what weights, gradients and states take"),
     (r"activation checkpointing mode", "whether layers are checkpointed is not said"),
     (r"to the stated length assumed", "the lengths of the real samples are not known"),
 )
