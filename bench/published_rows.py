@@ -126,11 +126,11 @@ def _batch(row: Row) -> Batch:
 
 def _prompt(row: Row) -> Batch:
     """What is generated behind what; a row's length is that of both together."""
-    text = f"{row.get('seq_note', '')}; {row.get('extra', '')}"
+    text = f"{row.get('seq_note', '')}; {row.get('extra', '')}; {row.get('missing', '')}"
     found = re.search(r"(\d+) (?:new|generated) tokens|generation of (\d+)|max_new_tokens=(\d+)", text)
     generated = next((int(group) for group in found.groups() if group), 0) if found else 0
     prompt, default = meaning(words.GENERATIONS, text, (0, 0))
-    stated = re.search(r"prompt (\d+)", text)
+    stated = re.search(r"prompt (?:about )?(\d+)", text)
     length, generated = row.get("seq_len", 0), generated or default
     prompt = int(stated[1]) if stated else prompt or max(0, length - generated)
     if "prefill only" in text or "after no-grad forward" in text:
@@ -213,6 +213,8 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
     found = meaning(words.QUANTIZATIONS, text)
     if found is None or "torchao" in text:
         raise Skip(f"the quantization {text} is not simulated")
+    if "awq" in text.lower() and row["task"] == "train":
+        raise Skip("adapters on AWQ weights are not simulated")
     kind, double = found
     dtype = meaning(words.DTYPES, row.get("params_dtype", ""), "float32")
     sharded = "FSDP" in row.get("parallel", "")
@@ -229,6 +231,7 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
             or "embeddings kept" in row.get("extra", "")
         ),
         source_dtype=framework.quantizes_from,
+        bits=meaning(words.BITS, text, 4),
         group_size=meaning(words.GROUP_SIZES, row["model"], 128),
     )
 

@@ -43,14 +43,16 @@ OPTIMIZERS: Words[str] = (
     (r"^adamw? ?\(torch|^adamw$|adamw_torch|torchao _adamw|^adam$", "adamw_torch"),
 )
 """`decoupled AdamW` is Composer's, which steps one tensor after the other. What they leave out is not simulated."""
+BITS: Words[int] = ((r"int8|8-bit", 8),)
 QUANTIZATIONS: Words[tuple[str, bool]] = (
     (r"nf4.*(dq|double|nested)", ("nf4", True)),
     (r"nf4", ("nf4", False)),
     (r"fp4", ("fp4", False)),
     (r"llm\.int8|bitsandbytes 8-bit|bitsandbytes int8", ("int8", False)),
-    (r"gptq (4-bit|int4)", ("gptq", False)),
+    (r"gptq (4-bit|int4|int8)", ("gptq", False)),
+    (r"awq int4", ("gptq", False)),
 )
-"""(kind, double quantization)."""
+"""(kind, double quantization). An AWQ checkpoint has a GPTQ one's tensors."""
 GROUP_SIZES: Words[int] = ((r"TheBloke/(Llama-2-70B|Mixtral-8x7B-Instruct-v0.1)-GPTQ", -1),)
 """Group sizes of GPTQ checkpoints other than 128, as their quantize_config.json has them."""
 TARGETS: Words[tuple[str, ...] | str] = (
@@ -137,6 +139,7 @@ LOSSES: Words[str] = (
 """What `extra` says of the loss, where it is not the library's own."""
 GENERATIONS: Words[tuple[int, int]] = (
     (r"litgpt generate defaults", (6, 50)),
+    (r"prompt is the short default", (6, 0)),
     (r"context of 1\b", (1, 0)),
 )
 """(prompt, generated) tokens that a script's defaults or `extra` stand for; 0: as the row says."""

@@ -139,7 +139,7 @@ class Quantization:
     """A quantized frozen base."""
 
     kind: str = "nf4"
-    """nf4, fp4, int8, gptq (4-bit)."""
+    """nf4, fp4, int8, gptq."""
     double_quantization: bool = False
     compute_dtype: str = "float32"
     prepared_for_kbit: bool = False
@@ -150,6 +150,8 @@ class Quantization:
     """dtype in which the weights were quantized; None: that of the other weights."""
     group_size: int = 128
     """Of GPTQ: rows that share a scale; -1: all of them."""
+    bits: int = 4
+    """Of a GPTQ weight."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,17 @@ def test_a_loss_in_place_holds_one_copy_of_the_logits() -> None:
     assert phase(in_place, "backward") < phase(in_place, "optimizer") + 3 * 2 * logits
 
 
+def test_cut_cross_entropy_makes_no_logits() -> None:
+    objectives = (Objective(loss="in-place"), Objective(loss="cut"))
+    in_place, cut = (
+        simulate(llama(WIDE, precision=Precision("bfloat16"), objective=objective), reserved=False)
+        for objective in objectives
+    )
+
+    assert phase(in_place, "forward") - phase(cut, "forward") > 1.9 * SIZE * LENGTH * WIDE["vocab_size"]
+    assert all("100000" not in tensor.name or str(SIZE * LENGTH) not in tensor.name for tensor in cut.tensors)
+
+
 def test_bitsandbytes_before_0_43_2_keeps_the_inputs_of_products() -> None:
     before, after = (
         simulate(adapted("nf4", libraries=Libraries(bitsandbytes=version)), reserved=False)
@@ -92,7 +103,10 @@ def test_gptq_packs_weights_with_zeros_scales_and_groups() -> None:
     found = simulate(adapted("gptq"), reserved=False)
     group = found.parameters - 2 * 2 * LLAMA["vocab_size"] * LLAMA["hidden_size"]
 
+    wide = simulate(adapted("gptq", quantization=Quantization("gptq", bits=8)), reserved=False)
+
     assert LAYERS * LINEAR * (0.5 + 2 / 128) < group < LAYERS * LINEAR * 0.65
+    assert wide.parameters - found.parameters == pytest.approx(LAYERS * LINEAR * (0.5 + 0.5 / 128), rel=0.001)
 
 
 def test_flash_attention_casts_float32_queries() -> None:

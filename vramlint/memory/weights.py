@@ -173,7 +173,7 @@ class Builder:
         if quantization.kind == "int8":
             weight.stored_tensors = (elements, 4 * shape[0])
         elif quantization.kind == "gptq":
-            weight.stored_tensors = _gptq_tensors(shape, quantization.group_size)
+            weight.stored_tensors = _gptq_tensors(shape, quantization.group_size, quantization.bits)
         else:
             blocks = -(-elements // NF4_BLOCK)
             constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
@@ -207,11 +207,11 @@ class Builder:
         return LowRank(pair[0], pair[1], adapter.dropout)
 
 
-def _gptq_tensors(shape: Shape, group_size: int) -> tuple[int, ...]:
+def _gptq_tensors(shape: Shape, group_size: int, bits: int) -> tuple[int, ...]:
     """Bytes of qweight, qzeros, scales and g_idx (auto_gptq 0.7 nn_modules/qlinear/qlinear_tritonv2.py)."""
     outputs, inputs = shape
     groups = 1 if group_size < 0 else -(-inputs // group_size)
-    return (outputs * inputs // 2, groups * outputs // 2, 2 * groups * outputs, 4 * inputs)
+    return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

@@ -172,6 +172,7 @@ def _quantization(board: Board) -> Quantization | None:
         double_quantization=board.value("double_quantization") is True,
         compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
         prepared_for_kbit=board.value("prepared_for_kbit") is True,
+        bits=8 if board.value("quantization_bits") == 8 else 4,
     )
 
 
