@@ -18,21 +18,45 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "causal-lm": {
             "bloom": "bloom:Bloom",
+            "cohere": "cohere:Cohere",
+            "cohere2": "cohere:Cohere2",
+            "cwm": "ministral:Cwm",
+            "ernie4_5": "ernie4_5:Ernie45",
+            "exaone4": "exaone4:Exaone4",
             "falcon": "falcon:Falcon",
             "gemma": "gemma:Gemma",
             "gemma2": "gemma2:Gemma2",
+            "gemma3_text": "gemma3:Gemma3",
+            "glm": "glm:Glm",
+            "glm4": "glm:Glm4",
             "gpt2": "gpt2:GPT2",
             "gpt_neox": "gpt_neox:GPTNeoX",
             "granite": "granite:Granite",
+            "helium": "helium:Helium",
+            "hunyuan_v1_dense": "hunyuan:HunYuanDense",
+            "internlm3": "llama:Llama",
+            "iquestcoder": "llama:Llama",
+            "jais2": "jais2:Jais2",
             "llama": "llama:Llama",
+            "ministral": "ministral:Ministral",
+            "ministral3": "ministral:Ministral3",
             "mistral": "llama:Llama",
             "mixtral": "mixtral:Mixtral",
+            "nemotron": "nemotron:Nemotron",
+            "olmo": "olmo:Olmo",
+            "olmo2": "olmo2:Olmo2",
+            "olmo3": "olmo2:Olmo3",
             "opt": "opt:OPT",
             "phi": "phi:Phi",
             "phi3": "phi3:Phi3",
             "qwen2": "llama:Llama",
             "qwen3": "llama:Llama",
             "qwen3_moe": "mixtral:Qwen3Moe",
+            "seed_oss": "seed_oss:SeedOss",
+            "smollm3": "smollm3:SmolLM3",
+            "stablelm": "stablelm:StableLm",
+            "starcoder2": "starcoder2:Starcoder2",
+            "vaultgemma": "vaultgemma:VaultGemma",
         },
         "masked-lm": {
             "bert": "bert:BertForMaskedLM",
@@ -59,13 +83,35 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """Task to `model_type` to `module:Class` of this package."""
+CLASSIFIERS = (
+    "bloom exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_neox helium llama ministral ministral3 mistral mixtral "
+    "nemotron phi phi3 qwen2 qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2"
+)
+"""Decoders that classify sequences and tokens (transformers 5.23 models/auto/modeling_auto.py)."""
+DECODERS: Mapping[str, str] = MappingProxyType(
+    {
+        "seq-cls": f"{CLASSIFIERS} gemma3_text hunyuan_v1_dense olmo olmo2 olmo3 opt",
+        "token-cls": CLASSIFIERS,
+        "qa": "bloom exaone4 falcon gpt2 gpt_neox llama ministral ministral3 mistral mixtral nemotron opt qwen2 qwen3 "
+        "qwen3_moe seed_oss smollm3",
+    }
+)
+"""Task to the causal language models, by `model_type`, that take its head."""
 
 
 def find_family(model_type: str, task: str) -> type[Network] | None:
     """The class that simulates this kind of model in this task."""
     name = FAMILIES.get(task, {}).get(model_type)
-    if name is None:
+    if name is not None:
+        return _imported(name)
+    if model_type not in DECODERS.get(task, "").split():
         return None
+    from vramlint.memory.architectures.decoder_heads import with_head
+
+    return with_head(_imported(FAMILIES["causal-lm"][model_type]), task)
+
+
+def _imported(name: str) -> type[Network]:
     module, _, attribute = name.partition(":")
     family: type[Network] = getattr(import_module(f"{__name__}.{module}"), attribute)
     return family

@@ -23,7 +23,7 @@ class Granite(Llama):
         return e.linear_unary(tape, "mul", super().embed(tape, tokens))
 
     def _forward(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
     ) -> Tensor:
         residual = hidden
         hidden = self.normalise(tape, hidden, w.input_norm)

@@ -62,8 +62,7 @@ class OPT(CausalLM):
         self.project_in = build.linear(f"{name}.project_in", width, self.hidden) if narrow else None
         self.norm = LayerNorm.of(build, f"{name}.final_layer_norm", self.hidden) if self.before else None
         self.layers = [self._layer(build, inner, f"{name}.layers.{position}") for position in build.layers(self.count)]
-        tied = bool(config.get("tie_word_embeddings", True))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", width, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", width, vocabulary, ties=True)
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         size = self.hidden
