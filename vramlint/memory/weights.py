@@ -7,7 +7,7 @@ already knows whether it trains, how it is stored and whether an adapter sits on
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
@@ -60,12 +60,15 @@ class Builder:
         self._dtype = engine_precision(job)[0]
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self.renames: Mapping[str, str] = {}
+        """Parts of names that a model with another's structure has for the other's."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
     def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
         """A plain weight called `name` (without an adapter or quantization)."""
+        name = self._renamed(name)
         dtype = self._dtype
         if self.quantization is not None and self.quantization.prepared_for_kbit:
             dtype = "float32"
@@ -105,6 +108,7 @@ class Builder:
         tied_to: Parameter | None = None,
     ) -> Weights:
         """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
+        name = self._renamed(name)
         quantized = self.quantization is not None and not head
         if tied_to is not None:
             weight = tied_to
@@ -135,6 +139,11 @@ class Builder:
                 self._layer = (stack, number)
                 yield number
         self._layer, self._stretch, self.multiplicity = None, None, 1
+
+    def _renamed(self, name: str) -> str:
+        for theirs, own in self.renames.items():
+            name = name.replace(theirs, own)
+        return name
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
         parameter.layer, parameter.stretch = self._layer, self._stretch

@@ -49,6 +49,10 @@ class CausalLM(Network):
         """Token embeddings [B, S, H] of token ids [B, S]."""
         return embedding(tape, tokens, self.embedding)
 
+    def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """What the body makes of its embedding's output, instead of it."""
+        return embedded
+
     @abstractmethod
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """From token embeddings [B, S, H] to the head's input [B, S, H]."""
@@ -58,6 +62,7 @@ class CausalLM(Network):
         embedded = self.embed(tape, batch["input_ids"])
         if regime.inputs_require_grad and not embedded.requires_grad:
             tape.capture(embedded, [])
+        embedded = self.entered(tape, embedded)
         return self.hidden_states(tape, regime, embedded)
 
     def logits(self, tape: Tape, hidden: Tensor) -> Tensor:

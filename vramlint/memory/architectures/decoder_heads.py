@@ -28,6 +28,8 @@ DROP_AS_HIDDEN = frozenset({"bloom", "falcon"})
 """Models that drop before it with `hidden_dropout` unless there is a `classifier_dropout`."""
 LOSS_IN_FLOAT32 = frozenset({"gpt_neox"})
 """Those of OWN_CLASSIFIERS that take the shared loss, which widens the logits."""
+PLAIN_BODIES = frozenset({"mistral", "ministral3", "mixtral"})
+"""Llamas whose body is called `model` even if they answer questions."""
 
 
 class SequenceClassification(CausalLM):
@@ -92,6 +94,10 @@ class TokenClassification(CausalLM):
 
 class QuestionAnswering(CausalLM):
     """…ForQuestionAnswering."""
+
+    def body_name(self, config: Config) -> str:
+        """Most llamas call their body `transformer` here (models/llama/modeling_llama.py)."""
+        return "model" if config.get("model_type") in PLAIN_BODIES else "transformer"
 
     def build_head(
         self, build: Builder, config: Config, name: str, width: int, vocabulary: int, *, ties: bool, bias: bool = False

@@ -13,12 +13,17 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
+SCALED_EMBEDDING_FROM = (5, 0)
+"""Since then the embedding scales what it looks up; before it the body did."""
+
 
 class Gemma(Llama):
     """GemmaForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gemma": ("q_proj", "v_proj")}
 
+    scaled_embedding: ClassVar[bool] = False
+    """Whether it had an embedding that scales before the others."""
     defaults: ClassVar[Mapping[str, object]] = {
         "num_attention_heads": 16,
         "num_key_value_heads": 16,
@@ -30,11 +35,18 @@ class Gemma(Llama):
 
     def __init__(self, build: Builder, config: Config) -> None:
         super().__init__(build, config)
-        build.buffer(4)
+        self.scales_inside = self.scaled_embedding or build.transformers >= SCALED_EMBEDDING_FROM
+        if self.scales_inside:
+            build.buffer(4)
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
         """Token embeddings times sqrt(hidden size)."""
-        return e.linear_unary(tape, "mul", super().embed(tape, tokens))
+        embedded = super().embed(tape, tokens)
+        return e.linear_unary(tape, "mul", embedded) if self.scales_inside else embedded
+
+    def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """The same factor where the model's body applies it."""
+        return embedded if self.scales_inside else e.linear_unary(tape, "mul", embedded)
 
     def normalise(self, tape: Tape, x: Tensor, norm: Norm) -> Tensor:
         """GemmaRMSNorm."""

@@ -34,6 +34,8 @@ class Gemma3(Gemma2):
         "final_logit_softcapping": None,
     }
 
+    scaled_embedding: ClassVar[bool] = True
+
     def __init__(self, build: Builder, config: Config) -> None:
         if config.get("use_bidirectional_attention"):
             raise NotFollowedError("bidirectional attention in Gemma 3")

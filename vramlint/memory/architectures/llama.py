@@ -25,13 +25,13 @@ from vramlint.memory.weights import Builder
 
 QUERY_KEY_NORMS = frozenset({"qwen3", "qwen3_moe"})
 """Models that normalise every head's queries and keys."""
-QKV_BIASES = frozenset({"qwen2", "qwen2_moe"})
+QKV_BIASES = frozenset({"qwen2", "qwen2_moe", "mimo"})
 """Models with biases on queries, keys and values unless their config says otherwise."""
-WINDOWED_AS_A_WHOLE = frozenset({"mistral", "mixtral", "qwen3_moe"})
+WINDOWED_AS_A_WHOLE = frozenset({"ministral3", "mistral", "mixtral", "qwen3_moe", "starcoder2"})
 """Models whose layers all slide if there is a window, and that then build no other mask."""
-WINDOWED_LATE = frozenset({"qwen2", "qwen2_moe", "qwen3"})
+WINDOWED_LATE = frozenset({"qwen2", "qwen2_moe", "qwen3", "mimo"})
 """Models whose layers slide from number `max_window_layers` on if there is a window."""
-SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe"})
+SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"})
 """Models without a window unless `use_sliding_window` says so."""
 ROTARY_TABLES_UNTIL = (4, 41)
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
@@ -86,7 +86,8 @@ class Llama(CausalLM):
         self.kinds = self._kinds(config)
         vocabulary = number(config, "vocab_size")
         self._rotary_buffers(build, config)
-        self.embedding = build.parameter("model.embed_tokens.weight", (vocabulary, self.hidden))
+        body = self.body_name(config)
+        self.embedding = build.parameter(f"{body}.embed_tokens.weight", (vocabulary, self.hidden))
         self.layers: list[Layer] = []
         self.traced: list[Kind] = []
         """Kinds of the traced layers."""
@@ -95,10 +96,14 @@ class Llama(CausalLM):
             if build.transformers < ROTARY_TABLES_UNTIL:
                 build.buffer(build.width * limit * self.head_size)
                 build.buffer(build.width * limit * self.head_size)
-            self.layers.append(self._layer(build, config, f"model.layers.{position}"))
+            self.layers.append(self._layer(build, config, f"{body}.layers.{position}"))
             self.traced.append(self.kinds[position])
-        self.norm = self._norm(build, "model.norm")
+        self.norm = self._norm(build, f"{body}.norm")
         self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False)
+
+    def body_name(self, config: Config) -> str:
+        """The attribute of the model with a head that holds the one without."""
+        return "model"
 
     def _kinds(self, config: Config) -> Sequence[Kind]:
         """The kind of every layer."""
@@ -154,6 +159,8 @@ class Llama(CausalLM):
 
         def layer(hidden: Tensor, index: int) -> Tensor:
             weights, kind = self.layers[index], self.traced[index]
+            if index == 0:
+                hidden = self.first_input(tape, hidden)
             position = positions[kind.attention] if kind.rotates else None
             mask = masks[kind.attention]
 
@@ -164,6 +171,10 @@ class Llama(CausalLM):
 
         hidden = tape.repeat(self.kinds, layer, embedded)
         return self.normalise(tape, hidden, self.norm)
+
+    def first_input(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """What the first layer takes, made of embeddings that the body holds on to."""
+        return embedded
 
     def masks(self, tape: Tape, regime: Regime, embedded: Tensor) -> Mapping[str, Tensor | None]:
         """The masks by kind of attention; all are built before the first layer."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config
-from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, attention_types
+from vramlint.memory.architectures.layer_kinds import Kind, attention_types
 from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.rotary import Rotary
@@ -60,9 +60,6 @@ class Ministral3(Llama):
         "head_dim": 128,
         "vocab_size": 131072,
     }
-
-    def _kinds(self, config: Config) -> Sequence[Kind]:
-        return (Kind(FULL if self.window is None else SLIDING),) * self.count
 
     def _biases(self, config: Config) -> tuple[bool, bool]:
         return False, False

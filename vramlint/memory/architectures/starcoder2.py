@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, LayerNorm, probability
 from vramlint.memory.architectures.feed_forward import FeedForward, PlainMlp
-from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind
 from vramlint.memory.architectures.llama import Layer, Llama, Norm
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.rotary import Rotary
@@ -35,9 +34,6 @@ class Starcoder2(Llama):
         self.embedding_dropout = probability(config, "embedding_dropout")
         super().__init__(build, config)
 
-    def _kinds(self, config: Config) -> Sequence[Kind]:
-        return (Kind(FULL if self.window is None else SLIDING),) * self.count
-
     def _norm(self, build: Builder, name: str) -> Norm:
         return LayerNorm.of(build, name, self.hidden)
 
@@ -52,9 +48,9 @@ class Starcoder2(Llama):
             dropout=self.dropout,
         )
 
-    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
-        """Starcoder2Model.forward; the mask is built before the dropout."""
-        return super().hidden_states(tape, regime, e.dropout(tape, embedded, self.embedding_dropout))
+    def first_input(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """Embeddings under dropout."""
+        return e.dropout(tape, embedded, self.embedding_dropout)
 
     def _attention(
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
