@@ -60,6 +60,7 @@ class Builder:
         self._dtype = engine_precision(job)[0]
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self._unmasked_length = _unmasked_length(job)
         self.renames: Mapping[str, str] = {}
         """Parts of names that a model with another's structure has for the other's."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
@@ -128,6 +129,13 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
+    def window_shows(self, window: int | None) -> bool:
+        """Whether layers with this window hold other tensors than layers without.
+
+        Masks of either kind are alike, so it takes a run in which only the window forces one.
+        """
+        return window is not None and self._unmasked_length >= window
+
     def layers(self, kinds: int | Sequence[Hashable], *, stack: int = 0) -> Iterator[int]:
         """The numbers of the traced layers of a stack, given by their kinds or, if all are equal, by their number.
 
@@ -178,6 +186,12 @@ class Builder:
             for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
+
+
+def _unmasked_length(job: Job) -> int:
+    """The longest sequence that sdpa gets without a mask; 0 where each layer has one, or none has."""
+    masked = job.batch.padding and job.batch.attention_mask
+    return 0 if masked or job.attention.implementation != "sdpa" else job.batch.sequence_length
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

@@ -131,6 +131,18 @@ def _imported(name: str) -> type[Network]:
     return family
 
 
+def find_stand_in(model_type: str, task: str, config: Mapping[str, object]) -> type[Network] | None:
+    """The class that stands in for a causal language model of an unknown type whose config reads like llama's.
+
+    None where the type is known, also if not in this task, and where the config says that it is something else.
+    """
+    if task != "causal-lm" or is_simulated(model_type):
+        return None
+    from vramlint.memory.architectures.stand_in import StandIn, resembles_llama
+
+    return StandIn if resembles_llama(config) else None
+
+
 def is_simulated(model_type: str) -> bool:
     """Whether this kind of model is simulated in some task."""
     return any(model_type in families for families in FAMILIES.values())

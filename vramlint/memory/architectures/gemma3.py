@@ -47,7 +47,7 @@ class Gemma3(Gemma2):
         return tuple([Kind(attention) for attention in types])
 
     def _rotary_buffers(self, build: Builder, config: Config) -> None:
-        for _ in tabled(self.kinds, self.transformers):
+        for _ in tabled(self.attentions, self.transformers):
             super()._rotary_buffers(build, config)
 
     def _layer(self, build: Builder, config: Config, name: str) -> Layer:
@@ -63,4 +63,4 @@ class Gemma3(Gemma2):
 
     def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:
         """Rotary tables of the global and of the local frequencies."""
-        return {kind: rotary(tape, embedded, self.head_size) for kind in tabled(self.kinds, self.transformers)}
+        return {kind: rotary(tape, embedded, self.head_size) for kind in tabled(self.attentions, self.transformers)}

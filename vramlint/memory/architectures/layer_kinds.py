@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from vramlint.memory.architectures.family import Config
@@ -21,6 +21,8 @@ class Kind(NamedTuple):
     """Key of the mask it takes."""
     rotates: bool = True
     """Whether it rotates queries and keys by their positions."""
+    sparse: bool = False
+    """Whether its MLP is a choice of experts where only some layers have them."""
 
 
 def attention_types(config: Config, count: int, slides: Callable[[int], bool]) -> tuple[str, ...]:
@@ -46,8 +48,19 @@ def every(period: int) -> Callable[[int], bool]:
     return lambda index: bool(period and (index + 1) % period)
 
 
-def tabled(kinds: Sequence[Kind], transformers: tuple[int, ...]) -> Sequence[str]:
-    """The kinds of attention that have rotary tables of their own, in models where each has."""
-    if transformers < TABLES_BY_KIND_FROM:
-        return (FULL, SLIDING)
-    return sorted({kind.attention for kind in kinds})
+def alike(kinds: Sequence[Kind]) -> Sequence[Kind]:
+    """Kinds of layers whose windows do not show: all attend as the first does.
+
+    The first layer of any other kind keeps its own, and with it what is made for that kind and lives as long.
+    """
+    seen: set[str] = set()
+    merged = []
+    for kind in kinds:
+        merged.append(kind._replace(attention=kinds[0].attention) if kind.attention in seen else kind)
+        seen.add(kind.attention)
+    return merged
+
+
+def tabled(attentions: Collection[str], transformers: tuple[int, ...]) -> Collection[str]:
+    """The kinds of attention that have rotary tables of their own, in models with layers of kinds `attentions`."""
+    return (FULL, SLIDING) if transformers < TABLES_BY_KIND_FROM else attentions

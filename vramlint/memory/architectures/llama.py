@@ -12,7 +12,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
-from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, attention_types
+from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, alike, attention_types
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
@@ -83,7 +83,10 @@ class Llama(CausalLM):
         self.model_type = str(config.get("model_type", "llama"))
         window = config.get("sliding_window")
         self.window = window if isinstance(window, int) else None
-        self.kinds = self._kinds(config)
+        self.kinds: Sequence[Kind] = self._kinds(config)
+        self.attentions = frozenset(kind.attention for kind in self.kinds)
+        if not build.window_shows(self.window):
+            self.kinds = alike(self.kinds)
         vocabulary = number(config, "vocab_size")
         self._rotary_buffers(build, config)
         body = self.body_name(config)
@@ -177,12 +180,10 @@ class Llama(CausalLM):
         return embedded
 
     def masks(self, tape: Tape, regime: Regime, embedded: Tensor) -> Mapping[str, Tensor | None]:
-        """The masks by kind of attention; all are built before the first layer."""
-        kinds = {kind.attention for kind in self.kinds}
+        """The masks by kind of attention, taken or not; all are built before the first layer."""
+        kinds = self.attentions if self.model_type in WINDOWED_AS_A_WHOLE else self.attentions | {FULL}
         if self.builds_both_masks:
-            kinds = {FULL, SLIDING}
-        elif self.model_type not in WINDOWED_AS_A_WHOLE:
-            kinds.add(FULL)
+            kinds = frozenset((FULL, SLIDING))
         return {kind: regime.mask(tape, embedded, self.window if kind == SLIDING else None) for kind in sorted(kinds)}
 
     def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:

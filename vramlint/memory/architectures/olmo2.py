@@ -84,11 +84,12 @@ class Olmo3(Olmo2):
         return tuple([Kind(attention) for attention in types])
 
     def _rotary_buffers(self, build: Builder, config: Config) -> None:
-        for _ in tabled(self.kinds, self.transformers):
+        for _ in tabled(self.attentions, self.transformers):
             super()._rotary_buffers(build, config)
 
     def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:
         """Rotary tables of each kind of layer, in float32."""
         return {
-            kind: rotary(tape, embedded, self.head_size, "float32") for kind in tabled(self.kinds, self.transformers)
+            kind: rotary(tape, embedded, self.head_size, "float32")
+            for kind in tabled(self.attentions, self.transformers)
         }
