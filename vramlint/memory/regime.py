@@ -19,6 +19,8 @@ ENCODER_MASKS_FROM = (5, 0)
 """Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
 INPUTS_REQUIRE_GRAD_FROM = (5, 0)
 """Since then checkpointing makes the embeddings' output require a gradient without adapters too (modeling_utils.py)."""
+BROADCAST_MASKS_FROM = (5, 0)
+"""Since then a mask that is the same for all sequences is expanded, not copied, to them (masking_utils.py)."""
 PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 """Between these versions of transformers a forward without attention_mask and without cache looks for packed sequences
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
@@ -72,6 +74,8 @@ class Regime:
         packed = not self.attention_mask and PACKED_MASK_FROM <= self.transformers < PACKED_MASK_UNTIL
         windowed = window is not None and length >= window
         if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed or always:
+            if not self.attention_mask and self.transformers >= BROADCAST_MASKS_FROM:
+                return tape.empty((1, 1, length, length), "bool", "attention mask").as_shape(shape)
             return tape.empty(shape, "bool", "attention mask")
         return None
 

@@ -27,6 +27,8 @@ class CausalLM(Network):
 
     widens_logits: ClassVar[bool]
     """Whether the model's own loss, before transformers 4.46, made the logits float32."""
+    predicts_next: ClassVar[bool] = True
+    """Whether labels are the tokens themselves, shifted by one."""
     embedding: Parameter
     head: Weights
 
@@ -71,7 +73,7 @@ class CausalLM(Network):
 
     def next_logits(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor], *, whole: bool) -> Tensor:
         """Logits [B, 1, V] behind a prompt, or with `whole` those of all its positions in float32."""
-        embedded = self.embed(tape, batch["input_ids"])
+        embedded = self.entered(tape, self.embed(tape, batch["input_ids"]))
         hidden = self.hidden_states(tape, regime, embedded)
         del embedded
         if whole:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import ClassVar
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.bert import label_count
@@ -34,6 +35,8 @@ PLAIN_BODIES = frozenset({"mistral", "ministral3", "mixtral"})
 
 class SequenceClassification(CausalLM):
     """…ForSequenceClassification: the last token that is no padding counts."""
+
+    predicts_next: ClassVar[bool] = False
 
     def build_head(
         self, build: Builder, config: Config, name: str, width: int, vocabulary: int, *, ties: bool, bias: bool = False
@@ -70,6 +73,8 @@ class SequenceClassification(CausalLM):
 class TokenClassification(CausalLM):
     """…ForTokenClassification."""
 
+    predicts_next: ClassVar[bool] = False
+
     def build_head(
         self, build: Builder, config: Config, name: str, width: int, vocabulary: int, *, ties: bool, bias: bool = False
     ) -> Weights:
@@ -94,6 +99,8 @@ class TokenClassification(CausalLM):
 
 class QuestionAnswering(CausalLM):
     """…ForQuestionAnswering."""
+
+    predicts_next: ClassVar[bool] = False
 
     def body_name(self, config: Config) -> str:
         """Most llamas call their body `transformer` here (models/llama/modeling_llama.py)."""

@@ -72,6 +72,8 @@ def _log_softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Seque
 
 def mean_squared_error(tape: Tape, predicted: Tensor, wanted: Tensor) -> Tensor:
     """`F.mse_loss`, float32 under autocast: keeps both. Stands for other losses of a few scores per sequence too."""
+    if tape.defers_loss:
+        return DEFERRED
     wide = tape.upper(predicted)
     return tape.apply("mse_loss", (wide,), (1,), wide.dtype, _mean_squared_backward, save=(wide, wanted))
 
