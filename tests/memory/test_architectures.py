@@ -8,7 +8,7 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.catalog.models import all_models
-from vramlint.job import Adapter, Batch, Job, Model
+from vramlint.job import Adapter, Attention, Batch, Job, Model, Precision
 from vramlint.memory import simulate
 from vramlint.memory.architectures import DECODERS, FAMILIES, find_family, find_stand_in
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every
@@ -35,6 +35,31 @@ def test_decoders_have_the_catalog_s_parameters(model_type):
         estimate = simulate(Job(Model(row.id, model_type, row.config), batch=Batch(1, 16)), reserved=False)
         if estimate.method == "simulated":
             assert estimate.total_parameters == row.parameter_count, row.id
+
+
+@pytest.mark.parametrize("model_type", ["cohere2", "exaone4", "gemma3_text", "olmo3", "qwen2", "smollm3"])
+@pytest.mark.parametrize("window", [32, 512], ids=["shows", "does not show"])
+def test_alternating_layers_equal_layers_traced_one_by_one(model_type, window, monkeypatch):
+    switches = {"use_sliding_window": True, "max_window_layers": 8}
+    config = {**LLAMA, **switches, "num_hidden_layers": 26, "sliding_window": window, "head_dim": 32}
+    job = Job(Model("x", model_type, config), batch=Batch(2, 64), precision=Precision("bfloat16"))
+    repeated = simulate(job, reserved=False)
+
+    monkeypatch.setattr("vramlint.memory.repetition.SINGLE_LAYERS", 26)
+    single = simulate(job, reserved=False)
+
+    assert (repeated.allocated, repeated.saved_activations) == (single.allocated, single.saved_activations)
+
+
+def test_windows_show_only_where_nothing_else_makes_a_mask():
+    windowed = {**LLAMA, "sliding_window": 64, "layer_types": ("sliding_attention", "full_attention") * 3}
+    job = Job(Model("x", "ministral", windowed), batch=Batch(2, 128), precision=Precision("bfloat16"))
+    padded = replace(job, batch=replace(job.batch, padding=True))
+
+    assert simulate(padded).saved_activations > simulate(job).saved_activations
+    for variant in (padded, replace(job, attention=Attention("eager"))):
+        plain = replace(variant, model=replace(variant.model, config={**windowed, "sliding_window": 4096}))
+        assert simulate(variant).allocated == simulate(plain).allocated
 
 
 def test_layer_types_of_a_config_stand_above_the_pattern():

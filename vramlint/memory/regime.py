@@ -163,6 +163,8 @@ class Regime:
 
         What transformers 4.57 models/{stablelm,nemotron} do. With a mask sdpa gets everything in one piece.
         """
+        if self.implementation not in ("eager", "sdpa"):
+            return self.attend(tape, q, k, v, mask, dropout)
         if self.use_cache:
             k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
         repeats = q.shape[1] // k.shape[1]

@@ -79,6 +79,7 @@ class Cohere2(Cohere):
 
     defaults: ClassVar[Mapping[str, object]] = {**Cohere.defaults, "sliding_window": 4096}
     builds_both_masks: ClassVar[bool] = True
+    caches_in_training_from: ClassVar[tuple[int, ...]] = (5, 0)
 
     def __init__(self, build: Builder, config: Config) -> None:
         width, heads = number(config, "hidden_size"), number(config, "num_attention_heads", default=64)

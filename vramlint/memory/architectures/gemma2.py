@@ -43,6 +43,10 @@ class Gemma2(Gemma):
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
     }
+    activation_key: ClassVar[str] = "hidden_activation"
+    caches_in_training_from: ClassVar[tuple[int, ...]] = (5, 0)
+    refuses_sdpa: ClassVar[bool] = True
+    """Whether its scores are capped, which sdpa cannot do."""
     builds_both_masks: ClassVar[bool] = True
 
     def __init__(self, build: Builder, config: Config) -> None:
@@ -65,7 +69,7 @@ class Gemma2(Gemma):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """Gemma2Model.forward."""
-        if regime.implementation == "sdpa" and regime.transformers >= SDPA_UNTIL:
+        if self.refuses_sdpa and regime.implementation == "sdpa" and regime.transformers >= SDPA_UNTIL:
             regime = replace(regime, implementation="eager")
         return super().hidden_states(tape, regime, embedded)
 

@@ -14,7 +14,6 @@ from vramlint.memory.architectures.gemma2 import Gemma2
 from vramlint.memory.architectures.layer_kinds import Kind, attention_types, every, tabled
 from vramlint.memory.architectures.llama import Layer
 from vramlint.memory.ops.rotary import Rotary, rotary
-from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
@@ -35,6 +34,7 @@ class Gemma3(Gemma2):
     }
 
     scaled_embedding: ClassVar[bool] = True
+    refuses_sdpa: ClassVar[bool] = False
 
     def __init__(self, build: Builder, config: Config) -> None:
         if config.get("use_bidirectional_attention"):
@@ -56,10 +56,6 @@ class Gemma3(Gemma2):
             q_norm=build.norm(f"{name}.self_attn.q_norm.weight", self.head_size),
             k_norm=build.norm(f"{name}.self_attn.k_norm.weight", self.head_size),
         )
-
-    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
-        """Gemma3TextModel.forward: nothing keeps it from sdpa."""
-        return super(Gemma2, self).hidden_states(tape, regime, embedded)
 
     def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:
         """Rotary tables of the global and of the local frequencies."""

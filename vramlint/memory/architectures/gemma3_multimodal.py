@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from vramlint.job import Batch
@@ -36,6 +37,7 @@ class Gemma3Multimodal(Gemma3):
             parameter.requires_grad = False  # it may train, but no gradient ever comes
         super().__init__(build, {**text, "tie_word_embeddings": config.get("tie_word_embeddings", True)})
         self.caps_logits = False
+        self.caches = bool(text.get("use_cache", True))
 
     def body_name(self, config: Config) -> str:
         """The language model's place."""
@@ -90,6 +92,11 @@ class Gemma3Multimodal(Gemma3):
             return super().masks(tape, regime, embedded)
         return {kind: regime.mask(tape, embedded, None, always=True) for kind in (FULL, SLIDING)}
 
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """Gemma3Model.forward: the switch for the cache that trainers turn off is not the text's own, which is on."""
+        caches = self.transformers >= WANTS_TOKEN_TYPES_UNTIL and regime.checkpointing.mode == "none"
+        return super().hidden_states(tape, replace(regime, use_cache=caches and self.caches), embedded)
+
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The shared loss, or that of the positions that are no padding."""
         if self.transformers >= WANTS_TOKEN_TYPES_UNTIL:
@@ -99,7 +106,7 @@ class Gemma3Multimodal(Gemma3):
         mark_logits(tape, logits)
         rows, length, vocabulary = logits.shape
         count = rows * (length - 1)
-        kept = tape.empty((2, count), "int64", "nonzero")
+        kept = tape.empty((rows, length - 1), "bool", "kept positions")
         shifted = take_rows(tape, e.part(tape, logits, (rows, length - 1, vocabulary)), kept, (count, vocabulary))
         mark_logits(tape, shifted)
         labels = tape.empty((count,), "int64", "shifted labels")

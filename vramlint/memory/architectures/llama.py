@@ -6,7 +6,7 @@ transformers 5.23 models/{llama,mistral,ministral,qwen2,qwen3}/modeling_*.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
@@ -64,10 +64,13 @@ class Llama(CausalLM):
     widens_logits: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, object]] = {}
     """What the model's configuration class fills in for keys that config.json may lack."""
+    activation_key: ClassVar[str] = "hidden_act"
     norm_names: ClassVar[tuple[str, str]] = ("input_layernorm", "post_attention_layernorm")
     """The norms of attention and of the MLP."""
     builds_both_masks: ClassVar[bool] = False
     """Whether the mask of sliding layers is built even if no layer takes it."""
+    caches_in_training_from: ClassVar[tuple[int, ...]] = ()
+    """Before this version of transformers it made no cache in training, whatever was asked for."""
 
     def __init__(self, build: Builder, config: Config) -> None:
         config = {**self.defaults, **config}
@@ -78,7 +81,7 @@ class Llama(CausalLM):
         self.head_size = number(config, "head_dim", default=self.hidden // self.heads)
         self.intermediate = number(config, "intermediate_size")
         self.count = number(config, "num_hidden_layers")
-        self.activation = str(config.get("hidden_activation") or config.get("hidden_act") or "silu")
+        self.activation = str(config.get(self.activation_key) or "silu")
         self.attention_dropout = probability(config, "attention_dropout")
         self.model_type = str(config.get("model_type", "llama"))
         window = config.get("sliding_window")
@@ -156,6 +159,8 @@ class Llama(CausalLM):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """LlamaModel.forward. Checkpoints keep their layer's arguments, among them the position ids."""
+        if tape.training and self.transformers < self.caches_in_training_from:
+            regime = replace(regime, use_cache=False)
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         masks = self.masks(tape, regime, embedded)
         positions = self.positions(tape, embedded)
