@@ -19,6 +19,8 @@ ENCODER_MASKS_FROM = (5, 0)
 """Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
 INPUTS_REQUIRE_GRAD_FROM = (5, 0)
 """Since then checkpointing makes the embeddings' output require a gradient without adapters too (modeling_utils.py)."""
+BROADCAST_MASKS_FROM = (5, 0)
+"""Since then a mask that is the same for all sequences is expanded, not copied, to them (masking_utils.py)."""
 PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 """Between these versions of transformers a forward without attention_mask and without cache looks for packed sequences
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
@@ -76,7 +78,21 @@ class Regime:
         windowed = window is not None and length >= window
         always = always or (self.padding_free and self.transformers >= PACKED_MASK_FROM)
         if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed or always:
+            if not self.attention_mask and self.transformers >= BROADCAST_MASKS_FROM:
+                return tape.empty((1, 1, length, length), "bool", "attention mask").as_shape(shape)
             return tape.empty(shape, "bool", "attention mask")
+        return None
+
+    def unshared_mask(self, tape: Tape, like: Tensor) -> Tensor | None:
+        """The causal mask of models that build it themselves: additive, whatever the implementation.
+
+        What GPT-J's _update_causal_mask does (transformers 4.57 models/gptj) in all models that copied it.
+        """
+        batch, length = like.shape[0], like.shape[1]
+        if self.implementation == "eager" and not self.attention_mask:
+            return tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+        if self.implementation == "eager" or (self.implementation == "sdpa" and self.padding and self.attention_mask):
+            return tape.empty((batch, 1, length, length), like.dtype, "attention mask")
         return None
 
     def bidirectional_mask(self, tape: Tape, like: Tensor, *, queries: int | None = None) -> Tensor | None:
@@ -134,6 +150,35 @@ class Regime:
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             flash = self.flash_kernels or self.implementation != "sdpa"
             out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
+        return attention.merge_heads(tape, out)
+
+    def attend_unshared(
+        self,
+        tape: Tape,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        dropout: float,
+        *,
+        masks_in_place: bool = False,
+    ) -> Tensor:
+        """Attention of models with attention classes of their own, which copy all key/value heads.
+
+        What transformers 4.57 models/{stablelm,nemotron} do. With a mask sdpa gets everything in one piece.
+        """
+        if self.implementation not in ("eager", "sdpa"):
+            return self.attend(tape, q, k, v, mask, dropout)
+        if self.use_cache:
+            k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
+        repeats = q.shape[1] // k.shape[1]
+        k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
+        if self.implementation == "eager":
+            out = attention.eager(tape, q, k, v, mask, dropout, masks_in_place=masks_in_place)
+        else:
+            if mask is not None:
+                q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=self.flash_kernels)
         return attention.merge_heads(tape, out)
 
     def _cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:

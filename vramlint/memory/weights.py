@@ -7,7 +7,7 @@ already knows whether it trains, how it is stored and whether an adapter sits on
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
@@ -60,12 +60,16 @@ class Builder:
         self._dtype = engine_precision(job)[0]
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self._unmasked_length = _unmasked_length(job)
+        self.renames: Mapping[str, str] = {}
+        """Parts of names that a model with another's structure has for the other's."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
     def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
         """A plain weight called `name` (without an adapter or quantization)."""
+        name = self._renamed(name)
         dtype = self._dtype
         if self.quantization is not None and self.quantization.prepared_for_kbit:
             dtype = "float32"
@@ -105,6 +109,7 @@ class Builder:
         tied_to: Parameter | None = None,
     ) -> Weights:
         """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
+        name = self._renamed(name)
         quantized = self.quantization is not None and not head
         if tied_to is not None:
             weight = tied_to
@@ -124,6 +129,13 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
+    def window_shows(self, window: int | None) -> bool:
+        """Whether layers with this window hold other tensors than layers without.
+
+        Masks of either kind are alike, so it takes a run in which only the window forces one.
+        """
+        return window is not None and self._unmasked_length >= window
+
     def layers(self, kinds: int | Sequence[Hashable], *, stack: int = 0) -> Iterator[int]:
         """The numbers of the traced layers of a stack, given by their kinds or, if all are equal, by their number.
 
@@ -135,6 +147,11 @@ class Builder:
                 self._layer = (stack, number)
                 yield number
         self._layer, self._stretch, self.multiplicity = None, None, 1
+
+    def _renamed(self, name: str) -> str:
+        for theirs, own in self.renames.items():
+            name = name.replace(theirs, own)
+        return name
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
         parameter.layer, parameter.stretch = self._layer, self._stretch
@@ -169,6 +186,12 @@ class Builder:
             for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
+
+
+def _unmasked_length(job: Job) -> int:
+    """The longest sequence that sdpa gets without a mask; 0 where each layer has one, or none has."""
+    masked = job.batch.padding and job.batch.attention_mask
+    return 0 if masked or job.attention.implementation != "sdpa" else job.batch.sequence_length
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

@@ -59,6 +59,13 @@ def add(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def sub(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a - b`: `a` gets the gradient itself, `b` its negative, summed where `b` was broadcast."""
+    out = tape.apply("sub", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _sub_backward)
+    out.heads_first = a.heads_first
+    return out
+
+
 def mul(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     """`a * b`: each is kept when the other needs a gradient."""
     save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
@@ -78,6 +85,15 @@ def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     out = a.as_shape(a.shape)
     if tape.grad_enabled and (a.requires_grad or b.requires_grad):
         out.node, out.slot, out.requires_grad = tape.view_node((a, b), _pass_both), 0, True
+    return out
+
+
+def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
+    """`x.clamp_(low, high)`: the derivative needs the values before, so they are copied first."""
+    out = x.as_shape(x.shape)
+    if tape.grad_enabled and x.requires_grad:
+        before = tape.empty(x.shape, x.dtype, "clone")
+        out.node, out.slot, out.requires_grad = tape.in_place((before,), (x,), _one_gradient), 0, True
     return out
 
 
@@ -157,7 +173,16 @@ def transposed(tape: Tape, x: Tensor) -> Tensor:
 
 def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
-    parts = [x.as_shape((*x.shape[:-1], size)) for size in sizes]
+    return _views(tape, x, [(*x.shape[:-1], size) for size in sizes])
+
+
+def split_heads_apart(tape: Tape, x: Tensor) -> tuple[Tensor, ...]:
+    """[B, heads, S, d] `.split(1, dim=1)`: views. Backward: one concatenation of all gradients."""
+    return _views(tape, x, [(x.shape[0], 1, *x.shape[2:])] * x.shape[1])
+
+
+def _views(tape: Tape, x: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+    parts = [x.as_shape(shape) for shape in shapes]
     if x.requires_grad and tape.grad_enabled:
         node = tape.view_node((x,), _split_backward)
         if node is not None:
@@ -188,6 +213,13 @@ def _pass(tape: Tape, node: Node, gradients: Gradients) -> Results:
 
 def _pass_both(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (gradients[0] if node.needs(0) else None, gradients[0] if node.needs(1) else None)
+
+
+def _sub_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    return (gradient if node.needs(0) else None, like(tape, gradient, "neg") if node.needs(1) else None)
 
 
 def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

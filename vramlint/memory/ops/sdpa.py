@@ -172,9 +172,5 @@ def _single_head(tape: Tape, x: Tensor, heads: int) -> Tensor:
     """Matmul's expansion of one head to `heads`: a copy for bmm unless the batch is 1."""
     if x.shape[1] == heads:
         return x
-    if x.shape[0] > 1:
-        return attention.broadcast_heads(tape, x, heads)
-    out = x.as_shape((1, heads, *x.shape[2:]))
-    if x.requires_grad and tape.grad_enabled:
-        out.node, out.slot = tape.view_node((x,), attention.repeat_backward), 0
-    return out
+    expand = attention.broadcast_heads if x.shape[0] > 1 else attention.expanded_head
+    return expand(tape, x, heads)
