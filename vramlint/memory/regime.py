@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
+from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -124,7 +125,7 @@ class Regime:
         `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
         if self.use_cache:
-            k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
+            k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
         if self.implementation == "eager":
             out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)
         else:
@@ -136,23 +137,30 @@ class Regime:
             out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
         return attention.merge_heads(tape, out)
 
-    def _cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
+    def cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
         """DynamicCache.update: a concatenation with the empty cache, which has the keys' dtype (cache_utils.py)."""
         out = attention.cached(tape, x, dtype)
         tape.keep(out)
         return out
 
-    def layer(self, tape: Tape, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        """Run one layer, checkpointed if the run checkpoints its layers."""
+    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Run one layer, checkpointed if the run checkpoints its layers.
 
-        def scoped(x: Tensor) -> Tensor:
+        `inputs` are its positional arguments that can require a gradient: hidden states, an encoder's output.
+        """
+        return self.segment(tape, lambda *tensors: (forward(*tensors),), inputs)[0]
+
+    def segment(self, tape: Tape, forward: Segment, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Run one layer that returns several tensors."""
+
+        def scoped(*tensors: Tensor | None) -> tuple[Tensor, ...]:
             try:
-                return forward(x)
+                return forward(*tensors)
             finally:
                 tape.held.clear()
 
         if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.recomputes:
-            return scoped(hidden)
+            return scoped(*inputs)
         if self.checkpointing.mode == "reentrant":
-            return checkpoint.reentrant(tape, scoped, hidden, offload=self.checkpointing.offload)
-        return checkpoint.nonreentrant(tape, scoped, hidden, self.checkpointing)
+            return checkpoint.reentrant(tape, scoped, inputs, offload=self.checkpointing.offload)
+        return checkpoint.nonreentrant(tape, scoped, inputs, self.checkpointing)

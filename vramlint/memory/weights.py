@@ -64,6 +64,11 @@ class Builder:
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
+    @property
+    def dtype(self) -> str:
+        """dtype of the weights as loaded, and of buffers."""
+        return self._dtype
+
     def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
         """A plain weight called `name` (without an adapter or quantization)."""
         dtype = self._dtype

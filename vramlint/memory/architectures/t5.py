@@ -1,38 +1,51 @@
-"""T5: relative position biases, root-mean-square norms, no fused attention (transformers 5.23 models/t5)."""
+"""T5, mT5 and UMT5: relative position biases, root-mean-square norms (transformers 5.23 models/t5, mt5, umt5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Network, Outputs, number, probability
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.relative import bias_table
+from vramlint.memory.ops.relative import bias_mask, bias_table
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits, softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
-SHARED_INTERFACE_FROM = (5, 0)
-"""Since then attention is the common eager function; before, mask and bias were one tensor, added in place."""
+TIED_FROM = (5, 0)
+"""Since then the head shares the embedding's weight whatever the config says."""
+SHARED_INTERFACE_FROM = (5, 15)
+"""Since then attention is one of the common functions, sdpa by default, and the decoder follows its own copy of
+use_cache; before, bias and mask were one tensor, added in place, and attention always eager."""
+SHAPE: Config = {"d_model": 512, "d_kv": 64, "num_layers": 6, "num_heads": 8, "d_ff": 2048, "vocab_size": 32128}
+MULTILINGUAL: Config = {
+    **SHAPE,
+    "num_layers": 8,
+    "num_heads": 6,
+    "d_ff": 1024,
+    "vocab_size": 250112,
+    "feed_forward_proj": "gated-gelu",
+}
 
 
 @dataclass(slots=True)
 class Attention:
-    """Weights of one attention block."""
+    """Weights of one attention block, with a table of position biases where the block makes them."""
 
     q: Weights
     k: Weights
     v: Weights
     o: Weights
     norm: Parameter
+    relative: Parameter | None
 
 
 @dataclass(slots=True)
@@ -52,18 +65,16 @@ class Stack:
     """The encoder or the decoder."""
 
     layers: list[Layer]
-    relative: Parameter
     norm: Parameter
     count: int
+    decodes: bool
 
 
 @dataclass(slots=True)
-class Biases:
-    """Position biases and masks, which the first block makes for all; self and cross attention."""
+class Masks:
+    """Over a stack's own tokens and over the encoder's."""
 
-    mask: Tensor | None
-    cross_mask: Tensor | None = None
-    own: Tensor | None = None
+    own: Tensor | None
     cross: Tensor | None = None
 
 
@@ -72,10 +83,12 @@ class T5(Network):
 
     embedding: Parameter
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(("t5", "mt5"), ("q", "v"))
+    defaults: ClassVar[Config] = SHAPE
+    shares_biases: ClassVar[bool] = True
+    """The first block makes the position biases for all others; otherwise every block makes its own."""
 
     def __init__(self, build: Builder, config: Config) -> None:
-        if build.reentrant:
-            raise NotFollowedError("a reentrant checkpoint of an encoder-decoder")
+        config = {**self.defaults, **config}
         self.checkpointed = build.checkpointed
         self.hidden = number(config, "d_model")
         self.heads = number(config, "num_heads")
@@ -84,30 +97,35 @@ class T5(Network):
         self.buckets = number(config, "relative_attention_num_buckets", default=32)
         self.vocabulary = number(config, "vocab_size")
         self.dropout = probability(config, "dropout_rate", default=0.1)
+        self.use_cache = config.get("use_cache") is not False
         *gated, kind = str(config.get("feed_forward_proj", "relu")).split("-")
         self.gated = bool(gated)
         self.activation = "gelu_new" if self.gated and kind == "gelu" else kind
-        tied = config.get("tie_word_embeddings", True) or build.transformers >= SHARED_INTERFACE_FROM
-        self.scaled = bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
+        self.scaled = self.scales(build, config)
         self.embedding = build.parameter("shared.weight", (self.vocabulary, self.hidden))
         count = number(config, "num_layers")
         self.encoder = self._stack(build, "encoder", count, decodes=False)
         self.decoder = self._stack(build, "decoder", number(config, "num_decoder_layers", default=count), decodes=True)
+        tied = build.transformers >= TIED_FROM or config.get("tie_word_embeddings", True)
         self.head = (
             build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, self.vocabulary, head=True)
         )
 
-    def _stack(self, build: Builder, name: str, count: int, *, decodes: bool) -> Stack:
-        layers = []
-        for position in build.layers(count, stack=int(decodes)):
-            layers.append(self._layer(build, f"{name}.block.{position}.layer", decodes=decodes))
-        table = f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        relative = build.parameter(table, (self.buckets, self.heads))
-        return Stack(layers, relative, build.norm(f"{name}.final_layer_norm.weight", self.hidden), count)
+    def scales(self, build: Builder, config: Config) -> bool:
+        """Whether the head's input is multiplied by a number: where the config ties it to the embedding."""
+        del build
+        return bool(config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True)))
 
-    def _layer(self, build: Builder, name: str, *, decodes: bool) -> Layer:
-        own = self._attention(build, f"{name}.0", "SelfAttention")
-        cross = self._attention(build, f"{name}.1", "EncDecAttention") if decodes else None
+    def _stack(self, build: Builder, name: str, count: int, *, decodes: bool) -> Stack:
+        layers = [
+            self._layer(build, f"{name}.block.{position}.layer", first=position == 0, decodes=decodes)
+            for position in build.layers(count, stack=int(decodes))
+        ]
+        return Stack(layers, build.norm(f"{name}.final_layer_norm.weight", self.hidden), count, decodes)
+
+    def _layer(self, build: Builder, name: str, *, first: bool, decodes: bool) -> Layer:
+        own = self._attention(build, f"{name}.0", "SelfAttention", makes_bias=first or not self.shares_biases)
+        cross = self._attention(build, f"{name}.1", "EncDecAttention", makes_bias=False) if decodes else None
         last = f"{name}.{2 if decodes else 1}"
         dense = f"{last}.DenseReluDense"
         up = "wi_0" if self.gated else "wi"
@@ -120,126 +138,176 @@ class T5(Network):
             norm=build.norm(f"{last}.layer_norm.weight", self.hidden),
         )
 
-    def _attention(self, build: Builder, name: str, block: str) -> Attention:
+    def _attention(self, build: Builder, name: str, block: str, *, makes_bias: bool) -> Attention:
+        table = f"{name}.{block}.relative_attention_bias.weight"
         return Attention(
             q=build.linear(f"{name}.{block}.q", self.hidden, self.width),
             k=build.linear(f"{name}.{block}.k", self.hidden, self.width),
             v=build.linear(f"{name}.{block}.v", self.hidden, self.width),
             o=build.linear(f"{name}.{block}.o", self.width, self.hidden),
             norm=build.norm(f"{name}.layer_norm.weight", self.hidden),
+            relative=build.parameter(table, (self.buckets, self.heads)) if makes_bias else None,
         )
 
     def labels(self, batch: Batch) -> Shape:
         """One for every target token."""
         return (batch.micro_batch_size, batch.target_length or batch.sequence_length)
 
+    # ------------------------------------------------------------------ forward
+
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The decoder sees the labels shifted by one and keeps its cache: its config is a copy of the model's."""
-        regime = replace(regime, implementation="eager", use_cache=True)
-        tokens, labels = batch["input_ids"], batch["labels"]
-        words = embedding(tape, tokens, self.embedding)
-        encoded = self._run(tape, regime, self.encoder, words, Biases(regime.bidirectional_mask(tape, words)), None)
-        del words
+        """The decoder sees the labels shifted by one; the loss is taken in the dtype of the logits."""
+        labels = batch["labels"]
+        encoded = self.encoded(tape, regime, batch["input_ids"])
         shifted = tape.empty(labels.shape, "int64", "decoder input ids")
-        words = embedding(tape, shifted, self.embedding)
-        biases = Biases(regime.decoder_mask(tape, words))
-        biases.cross_mask = regime.bidirectional_mask(tape, encoded, queries=labels.shape[1])
-        hidden = self._run(tape, regime, self.decoder, words, biases, encoded)
-        del words, biases
+        hidden = self.decoded(tape, regime, shifted, encoded)
         scaled = e.linear_unary(tape, "mul", hidden) if self.scaled else hidden
         logits = linear(tape, scaled, self.head)
         mark_logits(tape, logits)
         loss = cross_entropy(tape, logits.as_shape((labels.numel, self.vocabulary)), labels)
         return Outputs(loss, [logits, encoded], tape.taken_cache())
 
+    def encoded(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+        """The encoder's last hidden state for tokens [B, S]."""
+        regime = replace(self._regime(regime), use_cache=False)
+        words = self._words(tape, regime, tokens)
+        masks = Masks(regime.bidirectional_mask(tape, words))
+        return self._run(tape, regime, self.encoder, words, masks, None)
+
+    def decoded(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
+        """The decoder's last hidden state for tokens [B, T]."""
+        regime = self._regime(regime)
+        words = self._words(tape, regime, tokens)
+        own = regime.decoder_mask(tape, words)
+        masks = Masks(own, regime.bidirectional_mask(tape, encoded, queries=tokens.shape[1]))
+        return self._run(tape, regime, self.decoder, words, masks, encoded)
+
+    def _regime(self, regime: Regime) -> Regime:
+        """The regime with the attention that there is, and the cache that the decoder keeps."""
+        if regime.transformers < SHARED_INTERFACE_FROM:
+            return replace(regime, implementation="eager")
+        implementation = "eager" if regime.implementation == "eager" else "sdpa"
+        return replace(regime, implementation=implementation, use_cache=self.use_cache and not self.checkpointed)
+
+    def _words(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+        words = embedding(tape, tokens, self.embedding)
+        if regime.inputs_require_grad and not words.requires_grad:
+            tape.capture(words, [])
+        return words
+
     def _run(
-        self, tape: Tape, regime: Regime, stack: Stack, words: Tensor, biases: Biases, encoded: Tensor | None
+        self, tape: Tape, regime: Regime, stack: Stack, words: Tensor, masks: Masks, encoded: Tensor | None
     ) -> Tensor:
         """T5Stack.forward."""
         hidden = e.dropout(tape, words, self.dropout)
-
-        def first(w: Layer, x: Tensor) -> Tensor:
-            """The first block makes the biases, and again when it is recomputed, after all blocks that shared them."""
-            own = Biases(biases.mask, biases.cross_mask)
-            if tape.replays:
-                biases.own = biases.cross = None
-            x = self._block(tape, regime, stack, w, x, own, encoded)
-            if not tape.replays:
-                biases.own, biases.cross = own.own, own.cross
-            return x
-
-        def later(w: Layer, x: Tensor) -> Tensor:
-            return self._block(tape, regime, stack, w, x, biases, encoded)
+        biases: list[Tensor] = []
 
         def layer(x: Tensor, index: int) -> Tensor:
-            block, weights = (later if index else first), stack.layers[index]
-            return regime.layer(tape, lambda y: block(weights, y), x)
+            weights = stack.layers[index]
 
-        hidden = tape.repeat(stack.count, layer, hidden, stack=int(encoded is not None))
+            def forward(hidden: Tensor, source: Tensor | None, *shared: Tensor) -> tuple[Tensor, ...]:
+                if index == 0:
+                    biases.clear()  # when it runs again, all blocks that shared them are done
+                return self._block(tape, regime, weights, hidden, source, masks, shared)
+
+            found = regime.segment(tape, forward, (x, encoded, *biases))
+            biases[:] = found[1:]
+            return found[0]
+
+        hidden = tape.repeat(stack.count, layer, hidden, stack=int(stack.decodes))
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)
 
     def _block(
-        self, tape: Tape, regime: Regime, stack: Stack, w: Layer, hidden: Tensor, biases: Biases, encoded: Tensor | None
-    ) -> Tensor:
-        hidden = self._self_attention(tape, regime, stack, w, hidden, biases, decodes=encoded is not None)
+        self,
+        tape: Tape,
+        regime: Regime,
+        w: Layer,
+        hidden: Tensor,
+        encoded: Tensor | None,
+        masks: Masks,
+        biases: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """T5Block.forward: the hidden states, and the biases of self and cross attention if blocks share them."""
+        known = (*biases, None, None)
+        decodes = encoded is not None
+        hidden, own = self._attended(tape, regime, w.attention, hidden, None, masks.own, known[0], decodes=decodes)
+        hidden = self._finite(tape, hidden)
+        found = [own]
         if w.cross is not None and encoded is not None:
-            hidden = self._cross_attention(tape, regime, w.cross, hidden, biases, encoded)
+            hidden, cross = self._attended(tape, regime, w.cross, hidden, encoded, masks.cross, known[1], decodes=True)
             del tape.held[:-1]
-        return self._feed_forward(tape, w, hidden)
+            hidden = self._finite(tape, hidden)
+            found.append(cross)
+        hidden = self._finite(tape, self._feed_forward(tape, w, hidden))
+        return (hidden, *found) if self.shares_biases else (hidden,)
 
-    def _self_attention(
-        self, tape: Tape, regime: Regime, stack: Stack, w: Layer, hidden: Tensor, biases: Biases, *, decodes: bool
-    ) -> Tensor:
-        normed = self._normalise(tape, hidden, w.attention.norm)
-        q, k, v = self._projected(tape, w.attention, normed, normed, keeps=decodes)
-        if biases.own is None:
-            biases.own = bias_table(tape, stack.relative, (1, self.heads, q.shape[2], k.shape[2]))
-            if regime.transformers < SHARED_INTERFACE_FROM and biases.mask is not None:
-                biases.own = e.add(tape, biases.own, biases.mask)
-        attended = self._attend(tape, regime, q, k, v, biases.own, biases.mask)
-        attended = linear(tape, attended, w.attention.o)
-        return e.add(tape, hidden, e.dropout(tape, attended, self.dropout))
-
-    def _cross_attention(
-        self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, biases: Biases, encoded: Tensor
-    ) -> Tensor:
+    def _attended(
+        self,
+        tape: Tape,
+        regime: Regime,
+        w: Attention,
+        hidden: Tensor,
+        source: Tensor | None,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        *,
+        decodes: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Self attention, or cross attention over `source`, with its residual; and its position bias."""
         normed = self._normalise(tape, hidden, w.norm)
-        q, k, v = self._projected(tape, w, normed, encoded, keeps=True)
-        if biases.cross is None:
-            biases.cross = self._zeros(tape, (1, self.heads, q.shape[2], k.shape[2]), q.dtype)
-            if regime.transformers < SHARED_INTERFACE_FROM and biases.cross_mask is not None:
-                if self.checkpointed:
-                    tape.held.append(biases.cross)  # the graph of the recomputed block holds its leaf
-                biases.cross = e.add(tape, biases.cross, biases.cross_mask)
-        attended = self._attend(tape, regime, q, k, v, biases.cross, biases.cross_mask)
-        attended = linear(tape, attended, w.o)
-        return e.add(tape, hidden, e.dropout(tape, attended, self.dropout))
+        q, k, v = self._projected(tape, w, normed, normed if source is None else source)
+        if decodes and regime.use_cache:
+            k, v = regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)
+        if bias is None:
+            bias = self._bias(tape, regime, w, (1, self.heads, q.shape[2], k.shape[2]), q.dtype, mask)
+        causal = decodes and source is None
+        attended = linear(tape, self._attend(tape, regime, q, k, v, bias, mask, causal=causal), w.o)
+        return e.add(tape, hidden, e.dropout(tape, attended, self.dropout)), bias
+
+    def _bias(
+        self, tape: Tape, regime: Regime, w: Attention, shape: Shape, dtype: str, mask: Tensor | None
+    ) -> Tensor:
+        """The position bias of a block that gets none; before the common interface the mask is a part of it."""
+        bias = self._zeros(tape, shape, dtype) if w.relative is None else bias_table(tape, w.relative, shape)
+        if regime.transformers >= SHARED_INTERFACE_FROM or mask is None:
+            return bias
+        if isinstance(bias, Parameter):
+            tape.held.append(bias)  # the graph of the recomputed block holds its leaf
+        return e.add(tape, bias, mask)
 
     def _zeros(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        """The bias of cross attention; under checkpointing a leaf that gets a gradient."""
+        """The bias of cross attention; where blocks share it, checkpointing makes it a leaf that gets a gradient."""
         zeros = tape.empty(shape, dtype, "zeros")
-        if not self.checkpointed:
+        zeros.heads_first = True
+        if not (self.checkpointed and self.shares_biases):
             return zeros
         leaf = Parameter("zeros", shape, dtype, trainable=True, multiplicity=1)
-        leaf.storage = zeros.storage
+        leaf.storage, leaf.heads_first = zeros.storage, True
         return leaf
 
-    def _projected(
-        self, tape: Tape, w: Attention, normed: Tensor, source: Tensor, *, keeps: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _projected(self, tape: Tape, w: Attention, normed: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = attention.split_heads(tape, linear(tape, normed, w.q), self.heads)
         k = attention.split_heads(tape, linear(tape, source, w.k), self.heads)
         v = attention.split_heads(tape, linear(tape, source, w.v), self.heads)
-        if keeps and not self.checkpointed:
-            k, v = attention.cached(tape, k, k.dtype), attention.cached(tape, v, k.dtype)
-            tape.keep(k)
-            tape.keep(v)
         return q, k, v
 
     def _attend(
-        self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
+        self,
+        tape: Tape,
+        regime: Regime,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor,
+        mask: Tensor | None,
+        *,
+        causal: bool,
     ) -> Tensor:
+        if regime.implementation == "sdpa":
+            bias = bias_mask(tape, bias, mask, causal=causal)
+            out = sdpa.scaled_dot_product(tape, q, k, v, bias, self.dropout, flash=regime.flash_kernels)
+            return attention.merge_heads(tape, out)
         if regime.transformers < SHARED_INTERFACE_FROM:
             scores = attention.scores(tape, q, k)
             scores = e.add_in_place(tape, scores, bias)
@@ -254,6 +322,10 @@ class T5(Network):
         if regime.transformers >= SHARED_INTERFACE_FROM:
             tape.held.append(weights)  # the block unpacks them into a name of its own
         return attention.merge_heads(tape, attention.weighted(tape, weights, v))
+
+    def _finite(self, tape: Tape, hidden: Tensor) -> Tensor:
+        """float16 hidden states are kept below infinity."""
+        return e.clamp(tape, hidden) if hidden.dtype == "float16" else hidden
 
     def _normalise(self, tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
         """T5LayerNorm: no mean is subtracted, the input stays in its own dtype."""
@@ -279,3 +351,24 @@ class T5(Network):
         hidden = e.dropout(tape, hidden, self.dropout)
         hidden = tape.to(hidden, w.down.weight.dtype)
         return linear(tape, hidden, w.down)
+
+
+class MT5(T5):
+    """MT5ForConditionalGeneration."""
+
+    defaults: ClassVar[Config] = MULTILINGUAL
+
+    def scales(self, build: Builder, config: Config) -> bool:
+        """Only where the config ties the head, which transformers 5 does not ask."""
+        return build.transformers < TIED_FROM and bool(config.get("tie_word_embeddings", False))
+
+
+class UMT5(T5):
+    """UMT5ForConditionalGeneration."""
+
+    defaults: ClassVar[Config] = MULTILINGUAL
+    shares_biases: ClassVar[bool] = False
+
+    def scales(self, build: Builder, config: Config) -> bool:
+        """Where the config ties the head; transformers 5 always does."""
+        return build.transformers >= TIED_FROM or bool(config.get("tie_word_embeddings", True))
