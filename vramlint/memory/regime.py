@@ -143,10 +143,11 @@ class Regime:
         tape.keep(out)
         return out
 
-    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         """Run one layer, checkpointed if the run checkpoints its layers.
 
-        `inputs` are its positional arguments that can require a gradient: hidden states, an encoder's output.
+        `inputs` are its positional arguments, which a reentrant checkpoint saves and differentiates; keyword
+        arguments belong to `forward`, and live as long as the graph.
         """
         return self.segment(tape, lambda *tensors: (forward(*tensors),), inputs)[0]
 

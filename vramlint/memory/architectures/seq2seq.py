@@ -129,7 +129,7 @@ class Seq2Seq(Network):
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.encoder[index]
-            return regime.layer(tape, lambda y: self._encoder_layer(tape, regime, weights, y, mask), x)
+            return regime.layer(tape, lambda y, m: self._encoder_layer(tape, regime, weights, y, m), x, mask)
 
         hidden = tape.repeat(self.encoder_count, layer, hidden)
         return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)
@@ -142,10 +142,10 @@ class Seq2Seq(Network):
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.decoder[index]
 
-            def forward(y: Tensor, source: Tensor) -> Tensor:
-                return self._decoder_layer(tape, regime, weights, y, mask, source, cross)
+            def forward(y: Tensor, own: Tensor | None, source: Tensor) -> Tensor:
+                return self._decoder_layer(tape, regime, weights, y, own, source, cross)
 
-            return regime.layer(tape, forward, x, encoded)
+            return regime.layer(tape, forward, x, mask, encoded)
 
         hidden = tape.repeat(self.decoder_count, layer, hidden, stack=1)
         return hidden if self.decoder_norm is None else self.decoder_norm(tape, hidden)

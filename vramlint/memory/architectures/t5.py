@@ -201,22 +201,31 @@ class T5(Network):
         """T5Stack.forward."""
         hidden = e.dropout(tape, words, self.dropout)
         biases: list[Tensor] = []
+        keywords = self._keywords(tape, regime, words, masks)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = stack.layers[index]
 
-            def forward(hidden: Tensor, source: Tensor | None, *shared: Tensor) -> tuple[Tensor, ...]:
+            def forward(
+                hidden: Tensor, mask: Tensor | None, source: Tensor | None, over: Tensor | None, *shared: Tensor
+            ) -> tuple[Tensor, ...]:
                 if index == 0:
                     biases.clear()  # when it runs again, all blocks that shared them are done
-                return self._block(tape, regime, weights, hidden, source, masks, shared)
+                return self._block(tape, regime, weights, hidden, source, Masks(mask, over or keywords[0]), shared)
 
-            found = regime.segment(tape, forward, (x, encoded, *biases))
+            over = masks.cross if self.shares_biases else None
+            found = regime.segment(tape, forward, (x, masks.own, encoded, over, *biases))
             biases[:] = found[1:]
             return found[0]
 
         hidden = tape.repeat(stack.count, layer, hidden, stack=int(stack.decodes))
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)
+
+    def _keywords(self, tape: Tape, regime: Regime, words: Tensor, masks: Masks) -> Sequence[Tensor | None]:
+        """What blocks get as keyword arguments: UMT5's second mask, and cache positions before transformers 5."""
+        order = tape.empty(words.shape[1:2], "int64", "cache positions") if regime.transformers < TIED_FROM else None
+        return (None if self.shares_biases else masks.cross, order)
 
     def _block(
         self,
@@ -231,16 +240,15 @@ class T5(Network):
         """T5Block.forward: the hidden states, and the biases of self and cross attention if blocks share them."""
         known = (*biases, None, None)
         decodes = encoded is not None
-        hidden, own = self._attended(tape, regime, w.attention, hidden, None, masks.own, known[0], decodes=decodes)
+        hidden, *own = self._attended(tape, regime, w.attention, hidden, None, masks.own, known[0], decodes=decodes)
         hidden = self._finite(tape, hidden)
-        found = [own]
+        cross: list[Tensor] = []
         if w.cross is not None and encoded is not None:
-            hidden, cross = self._attended(tape, regime, w.cross, hidden, encoded, masks.cross, known[1], decodes=True)
+            hidden, *cross = self._attended(tape, regime, w.cross, hidden, encoded, masks.cross, known[1], decodes=True)
             del tape.held[:-1]
             hidden = self._finite(tape, hidden)
-            found.append(cross)
         hidden = self._finite(tape, self._feed_forward(tape, w, hidden))
-        return (hidden, *found) if self.shares_biases else (hidden,)
+        return (hidden, *own, *cross)
 
     def _attended(
         self,
@@ -253,8 +261,8 @@ class T5(Network):
         bias: Tensor | None,
         *,
         decodes: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Self attention, or cross attention over `source`, with its residual; and its position bias."""
+    ) -> tuple[Tensor, ...]:
+        """Self attention, or cross attention over `source`, with its residual; and its position bias if it is shared."""
         normed = self._normalise(tape, hidden, w.norm)
         q, k, v = self._projected(tape, w, normed, normed if source is None else source)
         if decodes and regime.use_cache:
@@ -263,7 +271,8 @@ class T5(Network):
             bias = self._bias(tape, regime, w, (1, self.heads, q.shape[2], k.shape[2]), q.dtype, mask)
         causal = decodes and source is None
         attended = linear(tape, self._attend(tape, regime, q, k, v, bias, mask, causal=causal), w.o)
-        return e.add(tape, hidden, e.dropout(tape, attended, self.dropout)), bias
+        hidden = e.add(tape, hidden, e.dropout(tape, attended, self.dropout))
+        return (hidden, bias) if self.shares_biases else (hidden,)
 
     def _bias(
         self, tape: Tape, regime: Regime, w: Attention, shape: Shape, dtype: str, mask: Tensor | None
