@@ -134,7 +134,7 @@ class T5(Network):
             cross,
             up=build.linear(f"{dense}.{up}", self.hidden, self.inner),
             gate=build.linear(f"{dense}.wi_1", self.hidden, self.inner) if self.gated else None,
-            down=build.linear(f"{dense}.wo", self.inner, self.hidden),
+            down=build.linear(f"{dense}.wo", self.inner, self.hidden, kept=True),
             norm=build.norm(f"{last}.layer_norm.weight", self.hidden),
         )
 
