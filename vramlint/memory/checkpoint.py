@@ -12,9 +12,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 
-def nonreentrant(
-    tape: Tape, segment: Segment, inputs: Inputs, checkpointing: Checkpointing
-) -> tuple[Tensor, ...]:
+def nonreentrant(tape: Tape, segment: Segment, inputs: Inputs, checkpointing: Checkpointing) -> tuple[Tensor, ...]:
     """Run `segment` without keeping what it saves."""
     frame = Frame(segment, inputs, tape.autocast, checkpointing)
     outer, tape.frame = tape.frame, frame
@@ -86,7 +84,9 @@ def _detached(tensor: Tensor) -> Tensor:
 def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     rerun: _Rerun = node.context
     arriving = [_zeros(tape, *rerun.outputs[slot]) if found is None else found for slot, found in enumerate(gradients)]
-    detached = [_detached(tensor) for tensor in (*node.unpack(tape), *[like.new(tape) for like in rerun.offloaded if like])]
+    detached = [
+        _detached(tensor) for tensor in (*node.unpack(tape), *[like.new(tape) for like in rerun.offloaded if like])
+    ]
     captured: list[Gradients] = [[] for _ in detached]
     with tape.grad_mode(enabled=True):
         for position, leaf in enumerate(detached):

@@ -42,7 +42,9 @@ class Like(NamedTuple):
     @classmethod
     def of(cls, tensor: Tensor | None) -> Like | None:
         """The tensor without its memory."""
-        return tensor and cls(tensor.shape, tensor.dtype, tensor.requires_grad, tensor.heads_first)
+        if tensor is None:
+            return None
+        return cls(tensor.shape, tensor.dtype, tensor.requires_grad, tensor.heads_first)
 
     def new(self, tape: Recomputer) -> Tensor:
         """The tensor, back on the device."""

@@ -44,8 +44,11 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "bert": "bert:BertForSequenceClassification",
             "distilbert": "distilbert:DistilBertForSequenceClassification",
             "mbart": "mbart:MBartForSequenceClassification",
+            "mt5": "t5:MT5ForSequenceClassification",
             "plbart": "mbart:PLBartForSequenceClassification",
             "roberta": "bert:RobertaForSequenceClassification",
+            "t5": "t5:T5ForSequenceClassification",
+            "umt5": "t5:UMT5ForSequenceClassification",
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {

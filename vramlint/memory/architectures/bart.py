@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number, probability
+from vramlint.memory.architectures.eos_head import EosHead, with_three_labels
+from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
 from vramlint.memory.architectures.positions import LearnedByRow, Positions
 from vramlint.memory.architectures.seq2seq import Seq2Seq
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
-from vramlint.memory.ops.experts import take_rows
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
@@ -33,7 +32,6 @@ SHAPE: Config = {
     "decoder_ffn_dim": 4096,
     "vocab_size": 50265,
 }
-LABELS: Config = {"num_labels": 3}
 
 
 class BartModel(Seq2Seq):
@@ -48,7 +46,7 @@ class BartModel(Seq2Seq):
     calls_shared: ClassVar[bool] = False
     """Whether, before transformers 5, both stacks call the module `shared` itself rather than one with its weight."""
     caches: ClassVar[bool] = False
-    """Whether the decoder keeps its cache beside labels."""
+    """Whether the decoder keeps its cache beside labels (without them, as under label smoothing, every one does)."""
 
     def __init__(self, build: Builder, config: Config) -> None:
         config = {**SHAPE, **self.defaults, **config}
@@ -78,13 +76,11 @@ class BartModel(Seq2Seq):
     def _embedding_norm(self, build: Builder, part: str) -> LayerNorm | None:
         return LayerNorm.of(build, f"{part}.layernorm_embedding", self.hidden) if self.embedding_norm else None
 
-    def last_hidden_state(
-        self, tape: Tape, regime: Regime, tokens: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def last_hidden_state(self, tape: Tape, regime: Regime, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """BartModel.forward: the decoder's and the encoder's states."""
         uncached = replace(regime, use_cache=False)
         encoded = self._encode(tape, uncached, tokens)
-        hidden = self._decode(tape, regime if self.caches else uncached, targets, encoded)
+        hidden = self._decode(tape, regime if self.caches or tape.defers_loss else uncached, targets, encoded)
         return hidden, encoded
 
     def _encode(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
@@ -159,16 +155,14 @@ class Bart(BartModel):
 
 
 class BartForSequenceClassification(BartModel):
-    """BartForSequenceClassification: the states of the end-of-sequence tokens through a head."""
+    """BartForSequenceClassification."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = Bart.default_targets
+    three_labels: ClassVar[bool] = True
 
     def __init__(self, build: Builder, config: Config) -> None:
         super().__init__(build, config)
-        self.classifier_dropout = probability(config, "classifier_dropout")
-        name = "classification_head"
-        self.dense = build.linear(f"{name}.dense", self.hidden, self.hidden, bias=True)
-        self.out = build.linear(f"{name}.out_proj", self.hidden, label_count({**LABELS, **config}), bias=True)
+        self.head = EosHead(build, with_three_labels(config) if self.three_labels else config, self.hidden)
 
     def labels(self, batch: Batch) -> Shape:
         """One for every sequence."""
@@ -179,12 +173,5 @@ class BartForSequenceClassification(BartModel):
         tokens = batch["input_ids"]
         shifted = tape.empty(tokens.shape, "int64", "decoder input ids")
         hidden, encoded = self.last_hidden_state(tape, replace(regime, use_cache=False), tokens, shifted)
-        ends = tape.empty(tokens.shape, "bool", "eos mask")
-        chosen = take_rows(tape, hidden, ends, (tokens.shape[0], self.hidden))
-        x = e.part(tape, chosen, chosen.shape)
-        x = e.dropout(tape, x, self.classifier_dropout)
-        x = linear(tape, x, self.dense)
-        x = e.unary_of_result(tape, "tanh", x)
-        x = e.dropout(tape, x, self.classifier_dropout)
-        logits = linear(tape, x, self.out)
+        logits = self.head(tape, hidden, tokens)
         return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits, encoded])

@@ -24,6 +24,7 @@ class MBartForSequenceClassification(BartForSequenceClassification):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = NO_TARGETS
     pre_norm: ClassVar[bool] = True
+    three_labels: ClassVar[bool] = False
 
 
 class M2M100(MBart):
@@ -62,3 +63,4 @@ class PLBartForSequenceClassification(BartForSequenceClassification):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = NO_TARGETS
     defaults: ClassVar[Config] = PLBART
+    three_labels: ClassVar[bool] = False
