@@ -84,9 +84,9 @@ def _detached(tensor: Tensor) -> Tensor:
 def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     rerun: _Rerun = node.context
     arriving = [_zeros(tape, *rerun.outputs[slot]) if found is None else found for slot, found in enumerate(gradients)]
-    detached = [
-        _detached(tensor) for tensor in (*node.unpack(tape), *[like.new(tape) for like in rerun.offloaded if like])
-    ]
+    from_host = [like.new(tape) for like in rerun.offloaded if like]
+    detached = [_detached(tensor) for tensor in (*node.unpack(tape), *from_host)]
+    from_host.clear()
     captured: list[Gradients] = [[] for _ in detached]
     with tape.grad_mode(enabled=True):
         for position, leaf in enumerate(detached):

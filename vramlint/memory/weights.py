@@ -68,7 +68,7 @@ class Builder:
 
     @property
     def dtype(self) -> str:
-        """dtype of the weights as loaded, and of buffers."""
+        """What the weights are loaded in, and buffers."""
         return self._dtype
 
     def parameter(self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False) -> Parameter:

@@ -1,4 +1,4 @@
-"""BART and its relatives, which differ in norms, positions and scales (transformers 5.23 models/bart and the others)."""
+"""BART, from which its relatives differ in norms, positions and scales (transformers 5.23 models/bart)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marian and Pegasus: sinusoidal positions in a parameter that does not train (transformers 5.23 models/marian, pegasus)."""
+"""Marian and Pegasus: sinusoids in a parameter that does not train (transformers 5.23 models/marian, pegasus)."""
 
 from __future__ import annotations
 

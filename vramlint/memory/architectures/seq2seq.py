@@ -16,6 +16,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder
 
+PROBABILITIES_RETURNED_UNTIL = (5, 0)
+"""Before this version of transformers layers of pre-norm encoders returned what eager attention gave them, always."""
+
 
 @dataclass(slots=True)
 class Attention:
@@ -126,10 +129,19 @@ class Seq2Seq(Network):
 
     def encode(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """The encoder's layers over embedded inputs [B, S, H]."""
+        returns = self.pre_norm and regime.transformers < PROBABILITIES_RETURNED_UNTIL
+        carried: list[Tensor] = []
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.encoder[index]
-            return regime.layer(tape, lambda y, m: self._encoder_layer(tape, regime, weights, y, m), x, mask)
+
+            def forward(y: Tensor, own: Tensor | None) -> tuple[Tensor, ...]:
+                y = self._encoder_layer(tape, regime, weights, y, own)
+                return (y, *tape.held) if returns else (y,)
+
+            found = regime.segment(tape, forward, (x, mask))
+            carried[:] = found[1:]
+            return found[0]
 
         hidden = tape.repeat(self.encoder_count, layer, hidden)
         return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)

@@ -96,7 +96,7 @@ class MT5(T5):
     tied_by_default: ClassVar[bool] = False
 
     def scales(self, build: Builder, config: Config, *, tied: bool) -> bool:
-        """transformers 5 never does."""
+        """Never in transformers 5."""
         del config
         return tied and build.transformers < TIED_FROM
 
@@ -114,7 +114,7 @@ class UMT5(T5):
     shares_biases: ClassVar[bool] = False
 
     def scales(self, build: Builder, config: Config, *, tied: bool) -> bool:
-        """transformers 5 always does."""
+        """Always in transformers 5."""
         del config
         return tied or build.transformers >= TIED_FROM
 

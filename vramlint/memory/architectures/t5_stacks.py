@@ -230,7 +230,7 @@ class T5Model(Network):
         *,
         decodes: bool,
     ) -> tuple[Tensor, ...]:
-        """Self attention, or cross attention over `source`, with its residual; and its position bias if it is shared."""
+        """Self attention, or cross attention over `source`, with its residual; and a position bias that is shared."""
         normed = self._normalise(tape, hidden, w.norm)
         q, k, v = self._projected(tape, w, normed, normed if source is None else source)
         if decodes and regime.use_cache:
