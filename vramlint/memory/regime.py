@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
+from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -140,7 +141,7 @@ class Regime:
         `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
         if self.use_cache:
-            k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
+            k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
         if self.implementation == "eager":
             out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)
         else:
@@ -170,7 +171,7 @@ class Regime:
         if self.implementation not in ("eager", "sdpa"):
             return self.attend(tape, q, k, v, mask, dropout)
         if self.use_cache:
-            k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
+            k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
         repeats = q.shape[1] // k.shape[1]
         k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
         if self.implementation == "eager":
@@ -181,23 +182,31 @@ class Regime:
             out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=self.flash_kernels)
         return attention.merge_heads(tape, out)
 
-    def _cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
+    def cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
         """DynamicCache.update: a concatenation with the empty cache, which has the keys' dtype (cache_utils.py)."""
         out = attention.cached(tape, x, dtype)
         tape.keep(out)
         return out
 
-    def layer(self, tape: Tape, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        """Run one layer, checkpointed if the run checkpoints its layers."""
+    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        """Run one layer, checkpointed if the run checkpoints its layers.
 
-        def scoped(x: Tensor) -> Tensor:
+        `inputs` are its positional arguments, which a reentrant checkpoint saves and differentiates; keyword
+        arguments belong to `forward`, and live as long as the graph.
+        """
+        return self.segment(tape, lambda *tensors: (forward(*tensors),), inputs)[0]
+
+    def segment(self, tape: Tape, forward: Segment, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Run one layer that returns several tensors."""
+
+        def scoped(*tensors: Tensor | None) -> tuple[Tensor, ...]:
             try:
-                return forward(x)
+                return forward(*tensors)
             finally:
                 tape.held.clear()
 
         if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.recomputes:
-            return scoped(hidden)
+            return scoped(*inputs)
         if self.checkpointing.mode == "reentrant":
-            return checkpoint.reentrant(tape, scoped, hidden, offload=self.checkpointing.offload)
-        return checkpoint.nonreentrant(tape, scoped, hidden, self.checkpointing)
+            return checkpoint.reentrant(tape, scoped, inputs, offload=self.checkpointing.offload)
+        return checkpoint.nonreentrant(tape, scoped, inputs, self.checkpointing)

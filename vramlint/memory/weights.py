@@ -20,6 +20,8 @@ NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
 TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
 """Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
+KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
+"""Before this version of transformers bitsandbytes models kept such modules in float32 beside bfloat16 ones, too."""
 NF4_CODE_BYTES = 64
 NF4_OFFSET_BYTES = 4
 NESTED_MAP_BYTES = 1024
@@ -67,10 +69,15 @@ class Builder:
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
-    def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
-        """A plain weight called `name` (without an adapter or quantization)."""
+    @property
+    def dtype(self) -> str:
+        """What the weights are loaded in, and buffers."""
+        return self._dtype
+
+    def parameter(self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False) -> Parameter:
+        """A plain weight called `name` (without an adapter or quantization), `wide` for float32 whatever was loaded."""
         name = self._renamed(name)
-        dtype = self._dtype
+        dtype = "float32" if wide else self._dtype
         if self.quantization is not None and self.quantization.prepared_for_kbit:
             dtype = "float32"
         trainable = self.adapter is None and not any(pattern.search(name) for pattern in self._frozen)
@@ -107,11 +114,20 @@ class Builder:
         bias: bool = False,
         head: bool = False,
         tied_to: Parameter | None = None,
+        kept: bool = False,
     ) -> Weights:
-        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
+        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight.
+
+        `kept` modules are in the model's _keep_in_fp32_modules: not quantized, and float32 in a float16 model.
+        """
         name = self._renamed(name)
-        quantized = self.quantization is not None and not head
-        if tied_to is not None:
+        quantized = self.quantization is not None and not (head or kept)
+        if kept:
+            wide = self._dtype == "float16" or (
+                self.quantization is not None and self.transformers < KEPT_BESIDE_BFLOAT16_UNTIL
+            )
+            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+        elif tied_to is not None:
             weight = tied_to
         elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))

@@ -78,9 +78,15 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xlm-roberta": "bert:BertForMaskedLM",
         },
         "seq-cls": {
+            "bart": "bart:BartForSequenceClassification",
             "bert": "bert:BertForSequenceClassification",
             "distilbert": "distilbert:DistilBertForSequenceClassification",
+            "mbart": "mbart:MBartForSequenceClassification",
+            "mt5": "t5:MT5ForSequenceClassification",
+            "plbart": "mbart:PLBartForSequenceClassification",
             "roberta": "bert:RobertaForSequenceClassification",
+            "t5": "t5:T5ForSequenceClassification",
+            "umt5": "t5:UMT5ForSequenceClassification",
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {
@@ -88,8 +94,19 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "seq2seq-lm": {
             "bart": "bart:Bart",
-            "mt5": "t5:T5",
+            "blenderbot": "blenderbot:Blenderbot",
+            "blenderbot-small": "blenderbot:BlenderbotSmall",
+            "m2m_100": "mbart:M2M100",
+            "marian": "marian:Marian",
+            "mbart": "mbart:MBart",
+            "mt5": "t5:MT5",
+            "pegasus": "marian:Pegasus",
+            "plbart": "mbart:PLBart",
             "t5": "t5:T5",
+            "umt5": "t5:UMT5",
+        },
+        "audio-cls": {
+            "whisper": "whisper:WhisperForAudioClassification",
         },
         "speech-seq2seq": {
             "whisper": "whisper:Whisper",

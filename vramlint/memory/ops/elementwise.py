@@ -97,6 +97,22 @@ def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
     return out
 
 
+def where(tape: Tape, condition: Tensor, a: Tensor) -> Tensor:
+    """`torch.where(condition, a, number)`: keeps the condition. Backward: one tensor of the result's shape."""
+    shape = broadcast(condition.shape, a.shape)
+    return tape.apply("where", (a,), shape, a.dtype, _one_gradient, save=(condition,))
+
+
+def clamp(tape: Tape, x: Tensor) -> Tensor:
+    """`torch.clamp(x, min, max)`: keeps its input, and compares it with both bounds in backward."""
+    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(x,))
+
+
+def expanded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """`x.expand(shape)`. Backward: the sum over the copies."""
+    return x if x.shape == shape else _view(tape, x, shape, _pass)
+
+
 def softcapped(tape: Tape, x: Tensor) -> Tensor:
     """`cap * tanh(x / cap)` in three operators."""
     x = unary_of_result(tape, "tanh", linear_unary(tape, "div", x))
@@ -106,6 +122,11 @@ def softcapped(tape: Tape, x: Tensor) -> Tensor:
 def mean_last(tape: Tape, x: Tensor) -> Tensor:
     """`x.mean(-1, keepdim=True)`. Backward divides the expanded gradient: one full tensor."""
     return tape.apply("mean", (x,), (*x.shape[:-1], 1), x.dtype, _expand_backward)
+
+
+def mean_rows(tape: Tape, x: Tensor) -> Tensor:
+    """`x.mean(1)` of [B, S, H]. Backward divides the expanded gradient: one full tensor."""
+    return tape.apply("mean", (x,), (x.shape[0], x.shape[2]), x.dtype, _expand_backward)
 
 
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
@@ -231,6 +252,18 @@ def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     first = like(tape, gradient, "mul backward") if node.needs(0) else None
     del saved
     return (first, other)
+
+
+def _clamp_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    within = [tape.empty(x.shape, "bool", "clamp backward") for _ in ("min", "max")]
+    result = like(tape, gradient, "clamp backward")
+    within.clear()
+    del x
+    return (result,)
 
 
 def _power_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
