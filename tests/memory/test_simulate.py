@@ -143,7 +143,7 @@ def test_known_architecture_without_dimensions_is_bounded():
 def test_other_tasks_are_not_priced_as_causal_lm():
     job = llama()
 
-    assert simulate(replace(job, model=replace(job.model, task="seq-cls"))).method == "bounded"
+    assert simulate(replace(job, model=replace(job.model, task="image-cls"))).method == "bounded"
 
 
 def traced_job(model_type: str, **parts: Any) -> Job:

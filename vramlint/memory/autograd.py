@@ -7,11 +7,12 @@ move into the buffers of the next nodes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import prod
 
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Tensor, only_reference
+from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Tensor, only_reference
 
 
 class Engine:
@@ -24,14 +25,31 @@ class Engine:
 
     def run(self, root: Tensor, gradient: Tensor) -> None:
         """Differentiate `root`, whose gradient is `gradient`."""
+        if root.node is not None:
+            self._add(root.node, root.slot, gradient)
+        del gradient
+        self._drain()
+
+    def run_all(self, roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Differentiate several tensors at once; those without a gradient are left out."""
+        for position, root in enumerate(roots):
+            gradient = gradients[position]
+            if gradient is None or not root.requires_grad:
+                continue
+            if isinstance(root, Parameter):
+                root.pending += 1
+                self._add(root, 0, gradient)
+            elif root.node is not None:
+                self._add(root.node, root.slot, gradient)
+            del gradient
+        self._drain()
+
+    def _drain(self) -> None:
         tape = self.tape
         enabled, tape.grad_enabled = tape.grad_enabled, False
         outermost, tape.differentiating = not tape.differentiating, True
         if outermost:
             tape.backward_starts()
-        if root.node is not None:
-            self._add(root.node, root.slot, gradient)
-        del gradient
         unit = tape.unit
         while self.heap:
             _, node = heappop(self.heap)
@@ -66,9 +84,15 @@ class Engine:
         output = outputs[position]
         assert output is not None  # noqa: S101  narrowing for the type checker
         if output.numel != prod(shape):
-            outputs[position] = output = self.tape.empty(shape, output.dtype, "sum")
+            outputs[position] = output = self._ordered(output, shape, output.dtype, "sum")
         if output.dtype != dtype:
-            outputs[position] = self.tape.empty(shape, dtype, "to")
+            outputs[position] = self._ordered(output, shape, dtype, "to")
+
+    def _ordered(self, like: Tensor, shape: Shape, dtype: str, operator: str) -> Tensor:
+        """A new tensor in the memory order of `like`."""
+        out = self.tape.empty(shape, dtype, operator)
+        out.heads_first = like.heads_first
+        return out
 
     def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
         buffer = self.buffers.get(target)
@@ -80,7 +104,7 @@ class Engine:
         if buffer[slot] is None:
             buffer[slot] = gradient
         elif not only_reference(buffer, slot):
-            buffer[slot] = self.tape.empty(gradient.shape, gradient.dtype, "add")
+            buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
         if isinstance(target, Parameter):
             target.pending -= 1
             if target.pending == 0:

@@ -35,12 +35,12 @@ class Forward:
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The training forward of a micro batch, with its loss."""
-        if not self.smooths:
+        if not self.smooths or "labels" not in batch:
             return self._run(batch, self.regime)
         self.tape.defers_loss = True
         outputs = self._run(batch, self.regime)
         self.tape.defers_loss = False
-        shifts = isinstance(self.network, CausalLM)
+        shifts = isinstance(self.network, CausalLM) and self.network.predicts_next
         outputs.loss = smoothed_loss(self.tape, outputs.tensors[0], batch["labels"], shifts=shifts)
         return outputs
 

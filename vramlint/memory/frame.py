@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vramlint.job import Checkpointing
 from vramlint.memory.tensor import Node, Shape, Tensor
 
-Layer = Callable[[Tensor], Tensor]
+Inputs = Sequence["Tensor | None"]
+"""The positional arguments of a layer that are tensors, or could be."""
+Segment = Callable[..., tuple[Tensor, ...]]
+"""What a checkpoint runs, usually one layer: `Inputs` in, tensors out."""
 Results = tuple[Tensor, Sequence[Tensor]]
 """An operator's output and what else it yields."""
 KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention"})
@@ -26,6 +29,28 @@ class Recomputer(Protocol):
 
     def empty(self, shape: Shape, dtype: str, operator: str, component: str | None = None) -> Tensor:
         """A new tensor."""
+
+
+class Like(NamedTuple):
+    """A tensor that waits in host memory."""
+
+    shape: Shape
+    dtype: str
+    requires_grad: bool
+    heads_first: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor | None) -> Like | None:
+        """The tensor without its memory."""
+        if tensor is None:
+            return None
+        return cls(tensor.shape, tensor.dtype, tensor.requires_grad, tensor.heads_first)
+
+    def new(self, tape: Recomputer) -> Tensor:
+        """The tensor, back on the device."""
+        tensor = tape.empty(self.shape, self.dtype, "from host")
+        tensor.requires_grad, tensor.heads_first = self.requires_grad, self.heads_first
+        return tensor
 
 
 class StopRecomputation(Exception):  # noqa: N818  no error: it ends a recomputation early
@@ -63,16 +88,16 @@ class Selection:
 class Frame:
     """One non-reentrant checkpoint: counts what the layer saves, recomputes it at the first use.
 
-    The layer's input stays alive as long as the frame, that is until the layer's first operator is differentiated;
-    with offload it comes back from the host for the recomputation only.
+    The layer's inputs stay alive as long as the frame, that is until the layer's first operator is differentiated;
+    with offload they come back from the host for the recomputation only.
     """
 
-    __slots__ = ("_hidden", "_like", "autocast", "count", "layer", "recomputed", "selection")
+    __slots__ = ("_inputs", "_offloaded", "autocast", "count", "recomputed", "segment", "selection")
 
-    def __init__(self, layer: Layer, hidden: Tensor, autocast: str | None, checkpointing: Checkpointing) -> None:
-        self.layer = layer
-        self._hidden = None if checkpointing.offload else hidden
-        self._like = hidden.shape, hidden.dtype, hidden.requires_grad
+    def __init__(self, segment: Segment, inputs: Inputs, autocast: str | None, checkpointing: Checkpointing) -> None:
+        self.segment = segment
+        self._inputs = () if checkpointing.offload else inputs
+        self._offloaded = [Like.of(tensor) for tensor in inputs] if checkpointing.offload else []
         self.autocast = autocast
         self.count = 0
         self.recomputed: list[Tensor | None] = []
@@ -91,13 +116,7 @@ class Frame:
         if self.selection is not None:
             self.selection.rewind()
         with tape.recomputing(self), suppress(StopRecomputation):
-            self.layer(self._hidden or self._from_host(tape))
-
-    def _from_host(self, tape: Recomputer) -> Tensor:
-        shape, dtype, requires_grad = self._like
-        hidden = tape.empty(shape, dtype, "from host")
-        hidden.requires_grad = requires_grad
-        return hidden
+            self.segment(*self._inputs, *[None if like is None else like.new(tape) for like in self._offloaded])
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Take recomputed tensors.

@@ -65,10 +65,8 @@ class Tape:
         self._retained: list[Kept] = []
         """What lives until the backward is over: by hooks of sharded units, and by attributes of graph nodes."""
         self._casts: dict[Tensor, Kept] = {}
-        self.leaf: Tensor | None = None
-        """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
-        self.captures_embeddings = False
-        """A hook on the token embedding makes its output a leaf (Peft's enable_input_require_grads)."""
+        self.leaves: Sequence[Tensor] = ()
+        """The inputs of a layer that a reentrant checkpoint runs again: leaves to autocast, like weights."""
         self.cache: list[Kept] = []
         """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []
@@ -190,7 +188,7 @@ class Tape:
         leaf.requires_grad = True
         leaf.node = self.node((), _capture)
         # the node that accumulates a leaf's gradient refers to the leaf's memory as long as the graph lives
-        leaf.node.context = (gradients, leaf.storage)
+        leaf.node.context = (gradients, leaf.storage, leaf.heads_first)
 
     # ------------------------------------------------------------------ modes
 
@@ -255,7 +253,7 @@ class Tape:
         dtype = self.autocast
         if dtype is None or tensor.dtype == dtype or tensor.dtype not in ("float32", "bfloat16", "float16"):
             return tensor
-        leaf = isinstance(tensor, Parameter) or tensor is self.leaf
+        leaf = isinstance(tensor, Parameter) or any(tensor is leaf for leaf in self.leaves)
         if not (leaf and tensor.requires_grad and tensor.dtype == "float32"):
             return self.to(tensor, dtype)
         cached = self._casts.get(tensor)
@@ -387,7 +385,16 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def _capture(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    node.context[0].extend(gradients)
+    """Keep the gradient, as a copy where it lies in another memory order than its leaf.
+
+    torch 2.13 torch/csrc/autograd/functions/accumulate_grad.h, the gradient layout contract.
+    """
+    captured, _, heads_first = node.context
+    (gradient,) = gradients
+    if gradient is not None and gradient.heads_first != heads_first:
+        gradient = tape.empty(gradient.shape, gradient.dtype, "gradient layout")
+        gradient.heads_first = heads_first
+    captured.append(gradient)
     return ()
 
 

@@ -46,7 +46,7 @@ class Tensor:
 
     `view` is True when other tensor objects may share the storage (the autograd engine then never adds into
     it). `heads_first` is True when a [B, heads, S, d] tensor lies in memory in that order, False when it is
-    a transposed view of [B, S, heads, d].
+    a transposed view of [B, S, heads, d]; True, too, when a [B, S, H] tensor is a transposed view of [B, H, S].
     """
 
     __slots__ = ("dtype", "heads_first", "node", "requires_grad", "shape", "slot", "storage", "view")

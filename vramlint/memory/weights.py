@@ -7,7 +7,7 @@ already knows whether it trains, how it is stored and whether an adapter sits on
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
@@ -23,6 +23,8 @@ TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "s
 FOUR_BITS = frozenset({"nf4", "fp4"})
 NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
 """Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
+KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
+"""Before this version of transformers bitsandbytes models kept such modules in float32 beside bfloat16 ones, too."""
 NF4_CODE_BYTES = 64
 NF4_OFFSET_BYTES = 4
 NESTED_MAP_BYTES = 1024
@@ -67,13 +69,22 @@ class Builder:
         """The engine computes with 16-bit copies of all parameters, adapters among them."""
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self._unmasked_length = _unmasked_length(job)
+        self.renames: Mapping[str, str] = {}
+        """Parts of names that a model with another's structure has for the other's."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
-    def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
-        """A plain weight called `name` (without an adapter or quantization)."""
-        dtype = "float32" if self._widened(name) else self._dtype
+    @property
+    def dtype(self) -> str:
+        """What the weights are loaded in, and buffers."""
+        return self._dtype
+
+    def parameter(self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False) -> Parameter:
+        """A plain weight called `name` (without an adapter or quantization), `wide` for float32 whatever was loaded."""
+        name = self._renamed(name)
+        dtype = "float32" if wide or self._widened(name) else self._dtype
         trainable = self.adapter is None and not any(pattern.search(name) for pattern in self._frozen)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not _saved(self.adapter, name):
@@ -108,10 +119,20 @@ class Builder:
         bias: bool = False,
         head: bool = False,
         tied_to: Parameter | None = None,
+        kept: bool = False,
     ) -> Weights:
-        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
-        quantized = self.quantization is not None and not head
-        if tied_to is not None:
+        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight.
+
+        `kept` modules are in the model's _keep_in_fp32_modules: not quantized, and float32 in a float16 model.
+        """
+        name = self._renamed(name)
+        quantized = self.quantization is not None and not (head or kept)
+        if kept:
+            wide = self._dtype == "float16" or (
+                self.quantization is not None and self.transformers < KEPT_BESIDE_BFLOAT16_UNTIL
+            )
+            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+        elif tied_to is not None:
             weight = tied_to
         elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
@@ -139,6 +160,13 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
+    def window_shows(self, window: int | None) -> bool:
+        """Whether layers with this window hold other tensors than layers without.
+
+        Masks of either kind are alike, so it takes a run in which only the window forces one.
+        """
+        return window is not None and self._unmasked_length >= window
+
     def layers(self, kinds: int | Sequence[Hashable], *, stack: int = 0) -> Iterator[int]:
         """The numbers of the traced layers of a stack, given by their kinds or, if all are equal, by their number.
 
@@ -157,6 +185,11 @@ class Builder:
         if quantization is None or not quantization.prepared_for_kbit:
             return False
         return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
+
+    def _renamed(self, name: str) -> str:
+        for theirs, own in self.renames.items():
+            name = name.replace(theirs, own)
+        return name
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
         parameter.layer, parameter.stretch = self._layer, self._stretch
@@ -212,6 +245,12 @@ def _gptq_tensors(shape: Shape, group_size: int, bits: int) -> tuple[int, ...]:
     outputs, inputs = shape
     groups = 1 if group_size < 0 else -(-inputs // group_size)
     return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
+
+
+def _unmasked_length(job: Job) -> int:
+    """The longest sequence that sdpa gets without a mask; 0 where each layer has one, or none has."""
+    masked = job.batch.padding and job.batch.attention_mask
+    return 0 if masked or job.attention.implementation != "sdpa" else job.batch.sequence_length
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

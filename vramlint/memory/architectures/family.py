@@ -97,15 +97,15 @@ def probability(config: Config, key: str, default: float = 0.0) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
-    """Weight and bias of nn.LayerNorm."""
+    """Weight and bias of nn.LayerNorm; None where it has none."""
 
-    weight: Parameter
-    bias: Parameter
+    weight: Parameter | None
+    bias: Parameter | None
 
     @classmethod
-    def of(cls, build: Builder, name: str, size: int) -> LayerNorm:
-        """Build `name.weight` and `name.bias`."""
-        return cls(build.norm(f"{name}.weight", size), build.norm(f"{name}.bias", size))
+    def of(cls, build: Builder, name: str, size: int, *, bias: bool = True) -> LayerNorm:
+        """Build `name.weight` and, if it has one, `name.bias`."""
+        return cls(build.norm(f"{name}.weight", size), build.norm(f"{name}.bias", size) if bias else None)
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""

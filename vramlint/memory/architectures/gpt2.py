@@ -61,8 +61,7 @@ class GPT2(CausalLM):
                 build.buffer(4)
             self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
         self.ln_f = LayerNorm.of(build, "transformer.ln_f", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", True))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=True)
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(

@@ -19,7 +19,7 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.group_lora import GroupedWeights
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm
-from vramlint.memory.ops.rotary import rotate_part
+from vramlint.memory.ops.rotary import rotate_first
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -139,7 +139,7 @@ class GPT(CausalLM):
     def _attention(self, tape: Tape, regime: Regime, w: Block, x: Tensor) -> Tensor:
         qkv = group_lora.project(tape, x, w.qkv)
         q, k, v = group_lora.split(tape, qkv, w.qkv)
-        q, k = rotate_part(tape, q, self.rotated), rotate_part(tape, k, self.rotated)
+        q, k = rotate_first(tape, q, self.rotated), rotate_first(tape, k, self.rotated)
         if self.softcapped:
             out = attention.eager(tape, q, k, v, None, 0, softcap=True)
             return linear(tape, attention.merge_heads(tape, out), w.proj)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
@@ -10,14 +10,13 @@ from vramlint.memory.tensor import Gradients, Node, Tensor
 
 OF_RESULT = frozenset({"relu", "tanh", "sigmoid"})
 """Their derivative is a function of the result, which is what autograd keeps."""
-COMPOSED = frozenset({"gelu_new"})
-"""Written out in Python operators: every intermediate that a product needs is kept."""
 
 
 def activation(tape: Tape, name: str, x: Tensor) -> Tensor:
     """ACT2FN[name](x)."""
-    if name in COMPOSED:
-        return _gelu_new(tape, x)
+    composed = COMPOSED.get(name)
+    if composed is not None:
+        return composed(tape, x)
     return e.unary_of_result(tape, name, x) if name in OF_RESULT else e.unary(tape, name, x)
 
 
@@ -38,6 +37,15 @@ def _gelu_new(tape: Tape, x: Tensor) -> Tensor:
             ),
         ),
     )
+
+
+def _squared_relu(tape: Tape, x: Tensor) -> Tensor:
+    """ReLUSquaredActivation; a square is a power to autograd and to autocast."""
+    return e.power(tape, e.unary_of_result(tape, "relu", x))
+
+
+COMPOSED: Mapping[str, Callable[[Tape, Tensor], Tensor]] = {"gelu_new": _gelu_new, "relu2": _squared_relu}
+"""Written out in Python operators: every intermediate that a product needs is kept."""
 
 
 def bloom_gelu(tape: Tape, x: Tensor) -> Tensor:

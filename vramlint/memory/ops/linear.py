@@ -127,6 +127,9 @@ def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     (gradient,) = gradients
     if gradient is None:
         return [None] * len(node.edges)
+    if gradient.heads_first and len(gradient.shape) == 3:
+        gradients[0] = None  # seen as two-dimensional, a gradient in another memory order is a copy
+        gradient = tape.empty(gradient.shape, gradient.dtype, "reshape")
     results: list[Tensor | None] = [None] * len(node.edges)
     biased = len(node.edges) > 2
     # AddmmBackward0 computes mat1 (the input) first, MmBackward0 mat2 (the weight)

@@ -70,6 +70,22 @@ def _log_softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Seque
     return (result,)
 
 
+def mean_squared_error(tape: Tape, predicted: Tensor, wanted: Tensor) -> Tensor:
+    """`F.mse_loss`, float32 under autocast: keeps both. Stands for other losses of a few scores per sequence too."""
+    if tape.defers_loss:
+        return DEFERRED
+    wide = tape.upper(predicted)
+    return tape.apply("mse_loss", (wide,), (1,), wide.dtype, _mean_squared_backward, save=(wide, wanted))
+
+
+def _mean_squared_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    edge = node.edges[0]
+    result = None if edge is None else tape.empty(edge[2], edge[3], "mse_loss backward")
+    del saved
+    return (result,)
+
+
 def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """ForCausalLMLoss (transformers 5.23 loss/loss_utils.py): float32 logits, labels shifted by padding."""
     if tape.defers_loss:
