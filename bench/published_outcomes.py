@@ -103,7 +103,12 @@ def _error(row: Row, estimate: Estimate) -> float:
     measured = float(row["value_mib"])
     low, high = row.get("value_mib_range", (measured, measured))
     gpus = _gpus(row)
-    ours = (estimate.allocated * gpus / MIB, estimate.device_high * gpus / MIB)
+    if row["task"] == "load":
+        loaded = _loaded(estimate)
+        bounds = (loaded, loaded + estimate.outside)
+    else:
+        bounds = (estimate.allocated, estimate.device_high)
+    ours = [bound * gpus / MIB for bound in bounds]
     return float(max(0.0, ours[0] - high) + min(0.0, ours[1] - low)) / measured
 
 
@@ -111,12 +116,16 @@ def _figure(row: Row, estimate: Estimate) -> int:
     """Our figure of the row's metric, bytes."""
     metric = row["metric"]
     if row["task"] == "load":
-        return sum(amount.bytes for amount in estimate.components if amount.name in HELD)
+        return _loaded(estimate)
     if metric in {"allocated", "active"}:
         if FIRST in row.get("seq_note", ""):
             return max(peak.allocated for peak in estimate.first_step)
         return estimate.allocated
     return estimate.reserved + (_outside(row, estimate) if metric == "nvidia-smi" else 0)
+
+
+def _loaded(estimate: Estimate) -> int:
+    return sum(amount.bytes for amount in estimate.components if amount.name in HELD)
 
 
 def _outside(row: Row, estimate: Estimate) -> int:

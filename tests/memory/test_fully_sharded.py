@@ -1,4 +1,4 @@
-"""FSDP unit by unit. The expected bytes are counted from shapes by hand."""
+"""FSDP unit by unit, and ZeRO-3's sub-groups. The expected bytes are counted from shapes by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
-from vramlint.job import Adapter, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision
+from vramlint.job import Adapter, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
 from vramlint.memory import simulate
 
 WORLD = 2
@@ -138,3 +138,19 @@ def test_streams_and_the_constructor_reserve_more() -> None:
     shares = sharded(parallelism=Parallelism(1))
 
     assert found.reserved - found.allocated > simulate(shares).reserved - simulate(shares).allocated
+
+
+def test_stage_3_steps_one_sub_group_after_the_other() -> None:
+    whole, pieces = (
+        simulate(
+            sharded(
+                precision=Precision("float32", "bfloat16"),
+                parallelism=Parallelism(WORLD, "deepspeed", Zero(3, reduce_bucket_size=1000, sub_group_size=size)),
+            ),
+            reserved=False,
+        )
+        for size in (ALL, 100_000)
+    )
+
+    # a 16-bit and a float32 gradient, and what a foreach step of one flat tensor holds
+    assert phase(whole, "optimizer") - phase(pieces, "optimizer") > (2 + 4 + 4) * (ALL // WORLD - 100_000)

@@ -143,8 +143,10 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
     offloaded = zero.offload_optimizer != "none"
     master: tuple[Tensors, ...] = (Tensors("master weights", MASTER_BYTES * part),)
     states = tuple(Tensors("optimizer states", size) for size in _flat_states(job, part))
-    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones
-    sizes = (width * part, MASTER_BYTES * part, _flat_temporaries(job, part))
+    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones, in stage 3 of one
+    # sub-group after the other (runtime/zero/stage3.py, step)
+    group = min(part, zero.sub_group_size) if zero.stage == 3 else part
+    sizes = (width * group, MASTER_BYTES * group, _flat_temporaries(job, group))
     step = tuple(Tensors("temporaries", size) for size in sizes)
     host = 0
     if offloaded:
