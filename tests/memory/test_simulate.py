@@ -156,8 +156,6 @@ def traced_job(model_type: str, **parts: Any) -> Job:
     ("model_type", "parts", "variant"),
     [
         ("mixtral", {"adapter": Adapter(8, 0.0, "all-linear"), "libraries": Libraries()}, "adapter on fused experts"),
-        ("t5", {"checkpointing": Checkpointing("reentrant")}, "reentrant checkpoint of an encoder-decoder"),
-        ("whisper", {"checkpointing": Checkpointing("reentrant")}, "reentrant checkpoint of an encoder-decoder"),
     ],
 )
 def test_variants_that_are_not_followed_are_named(model_type, parts, variant):
