@@ -153,4 +153,4 @@ def test_stage_3_steps_one_sub_group_after_the_other() -> None:
     )
 
     # a 16-bit and a float32 gradient, and what a foreach step of one flat tensor holds
-    assert phase(whole, "optimizer") - phase(pieces, "optimizer") > (2 + 4 + 4) * (ALL // WORLD - 100_000)
+    assert phase(whole, "optimizer") - phase(pieces, "optimizer") > 0.99 * (2 + 4 + 4) * (ALL // WORLD - 100_000)
