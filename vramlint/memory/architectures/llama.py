@@ -95,6 +95,8 @@ class Llama(CausalLM):
         body = self.body_name(config)
         self.embedding = build.parameter(f"{body}.embed_tokens.weight", (vocabulary, self.hidden))
         self.layers: list[Layer] = []
+        self.passes_all_tables = False
+        """Whether every layer gets the rotary tables of all kinds."""
         self.traced: list[Kind] = []
         """Kinds of the traced layers."""
         limit = number(config, "max_position_embeddings", default=2048)
@@ -164,6 +166,7 @@ class Llama(CausalLM):
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         masks = self.masks(tape, regime, embedded)
         positions = self.positions(tape, embedded)
+        arguments = (order, positions) if self.passes_all_tables else (order,)
 
         def layer(hidden: Tensor, index: int) -> Tensor:
             weights, kind = self.layers[index], self.traced[index]
@@ -172,7 +175,7 @@ class Llama(CausalLM):
             position = positions[kind.attention] if kind.rotates else None
             mask = masks[kind.attention]
 
-            def forward(x: Tensor, _: Tensor = order) -> Tensor:
+            def forward(x: Tensor, _: object = arguments) -> Tensor:
                 return self._forward(tape, regime, weights, x, position, mask)
 
             return regime.layer(tape, forward, hidden)
