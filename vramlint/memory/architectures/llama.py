@@ -35,6 +35,8 @@ SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"
 """Models without a window unless `use_sliding_window` says so."""
 ROTARY_TABLES_UNTIL = (4, 41)
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+MOST_LAYERS = 10_000
+"""A config with more is not meant: kinds are listed layer by layer."""
 
 Norm = Parameter | LayerNorm
 """What a model normalises with."""
@@ -81,11 +83,12 @@ class Llama(CausalLM):
         self.head_size = number(config, "head_dim", default=self.hidden // self.heads)
         self.intermediate = number(config, "intermediate_size")
         self.count = number(config, "num_hidden_layers")
+        if self.count > MOST_LAYERS:
+            raise ValueError("num_hidden_layers")
         self.activation = str(config.get(self.activation_key) or "silu")
         self.attention_dropout = probability(config, "attention_dropout")
         self.model_type = str(config.get("model_type", "llama"))
-        window = config.get("sliding_window")
-        self.window = window if isinstance(window, int) else None
+        self.window = number(config, "sliding_window", default=0) or None
         self.kinds: Sequence[Kind] = self._kinds(config)
         self.attentions = frozenset(kind.attention for kind in self.kinds)
         if not build.window_shows(self.window):
