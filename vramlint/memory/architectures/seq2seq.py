@@ -127,8 +127,8 @@ class Seq2Seq(Network):
 
     # ------------------------------------------------------------------ forward
 
-    def encode(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The encoder's layers over embedded inputs [B, S, H]."""
+    def encode(self, tape: Tape, regime: Regime, embedded: list[Tensor], mask: Tensor | None) -> Tensor:
+        """The encoder's layers over embedded inputs [B, S, H], handed over in a list: only the first layer holds them."""
         returns = self.pre_norm and regime.transformers < PROBABILITIES_RETURNED_UNTIL
         carried: list[Tensor] = []
 
@@ -143,13 +143,19 @@ class Seq2Seq(Network):
             carried[:] = found[1:]
             return found[0]
 
-        hidden = tape.repeat(self.encoder_count, layer, hidden)
+        hidden = tape.repeat(self.encoder_count, layer, embedded.pop())
         return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)
 
     def decode(
-        self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None, encoded: Tensor, cross: Tensor | None
+        self,
+        tape: Tape,
+        regime: Regime,
+        embedded: list[Tensor],
+        mask: Tensor | None,
+        encoded: Tensor,
+        cross: Tensor | None,
     ) -> Tensor:
-        """The decoder's layers over embedded targets [B, T, H]."""
+        """The decoder's layers over embedded targets [B, T, H], handed over as to the encoder."""
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.decoder[index]
@@ -159,7 +165,7 @@ class Seq2Seq(Network):
 
             return regime.layer(tape, forward, x, mask, encoded)
 
-        hidden = tape.repeat(self.decoder_count, layer, hidden, stack=1)
+        hidden = tape.repeat(self.decoder_count, layer, embedded.pop(), stack=1)
         return hidden if self.decoder_norm is None else self.decoder_norm(tape, hidden)
 
     def _encoder_layer(

@@ -80,8 +80,9 @@ class WhisperEncoder(Seq2Seq):
         states.heads_first = True  # and so are the hidden states of all layers
         order = tape.empty((self.source_length,), "int64", "positions")
         hidden = e.add(tape, states, embedding(tape, order, self.source_positions))
-        hidden = e.dropout(tape, hidden, self.dropout)
-        return self.encode(tape, regime, hidden, None)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
+        return self.encode(tape, regime, embedded, None)
 
     def attend(
         self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
@@ -138,9 +139,10 @@ class Whisper(WhisperEncoder):
         order = tape.empty(tokens.shape, "int64", "position ids")
         positioned = take_rows(tape, self.target_positions, order, words.shape)
         hidden = e.add(tape, words, positioned)
-        hidden = e.dropout(tape, hidden, self.dropout)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
         mask = regime.decoder_mask(tape, words, finds_packing=True)
-        return self.decode(tape, regime, hidden, mask, encoded, None)
+        return self.decode(tape, regime, embedded, mask, encoded, None)
 
 
 class WhisperForAudioClassification(WhisperEncoder):
