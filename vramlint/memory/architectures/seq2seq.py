@@ -128,7 +128,7 @@ class Seq2Seq(Network):
     # ------------------------------------------------------------------ forward
 
     def encode(self, tape: Tape, regime: Regime, embedded: list[Tensor], mask: Tensor | None) -> Tensor:
-        """The encoder's layers over embedded inputs [B, S, H], handed over in a list: only the first layer holds them."""
+        """The encoder's layers over embedded inputs [B, S, H], handed over in a list: nobody else holds them."""
         returns = self.pre_norm and regime.transformers < PROBABILITIES_RETURNED_UNTIL
         carried: list[Tensor] = []
 

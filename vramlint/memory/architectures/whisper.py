@@ -54,7 +54,8 @@ class WhisperEncoder(Seq2Seq):
         super().__init__(build, {**SHAPE, **config})
         self.bins = number(config, "num_mel_bins", default=80)
         self.source_length = number(config, "max_source_positions", default=1500)
-        self.spectrum_hooked = build.transformers >= POSITIONAL_FROM
+        self.adapted = build.adapter is not None
+        self.spectrum_hooked = self.adapted and build.transformers >= POSITIONAL_FROM
 
     def build_spectral_encoder(self, build: Builder, name: str) -> None:
         """Convolutions, sinusoids and layers of the encoder `name`."""
@@ -134,7 +135,7 @@ class Whisper(WhisperEncoder):
 
     def _decoded(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
         words = embedding(tape, tokens, self.embedding)
-        if regime.inputs_require_grad and not words.requires_grad:
+        if regime.inputs_require_grad and self.adapted and not words.requires_grad:
             tape.capture(words, [])
         order = tape.empty(tokens.shape, "int64", "position ids")
         positioned = take_rows(tape, self.target_positions, order, words.shape)

@@ -88,7 +88,7 @@ def where(tape: Tape, condition: Tensor, a: Tensor) -> Tensor:
 
 
 def clamp(tape: Tape, x: Tensor, bounds: Sequence[Tensor] = ()) -> Tensor:
-    """`torch.clamp(x, min, max)`: keeps its input and such bounds as are tensors, and compares it with both in backward."""
+    """`torch.clamp(x, min, max)`: keeps its input and bounds that are tensors. Backward compares it with both."""
     return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(*bounds, x))
 
 
