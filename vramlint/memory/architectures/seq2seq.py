@@ -226,6 +226,21 @@ class Seq2Seq(Network):
         self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
     ) -> Tensor:
         """BartAttention.forward: queries from `hidden` [B, T, H], keys and values from `source` [B, S, H]."""
-        q = attention.split_heads(tape, linear(tape, hidden, w.q), w.heads)
-        k, v = (attention.split_heads(tape, linear(tape, source, part), w.heads) for part in (w.k, w.v))
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+        attended = regime.attend(
+            tape,
+            self.queries(tape, hidden, w),
+            self.projected(tape, source, w.k, w.heads),
+            self.projected(tape, source, w.v, w.heads),
+            mask,
+            self.attention_dropout,
+            widens=False,
+        )
+        return linear(tape, attended, w.o)
+
+    def queries(self, tape: Tape, hidden: Tensor, w: Attention) -> Tensor:
+        """[B, heads, T, d]."""
+        return self.projected(tape, hidden, w.q, w.heads)
+
+    def projected(self, tape: Tape, x: Tensor, weights: Weights, heads: int) -> Tensor:
+        """[B, S, H] through a linear layer as [B, heads, S, d]."""
+        return attention.split_heads(tape, linear(tape, x, weights), heads)

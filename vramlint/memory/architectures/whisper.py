@@ -18,7 +18,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.experts import take_rows
-from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -85,14 +85,13 @@ class WhisperEncoder(Seq2Seq):
         del hidden
         return self.encode(tape, regime, embedded, None)
 
-    def attend(
-        self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """WhisperAttention.forward: scaled queries; everything is copied heads-first."""
-        q = self._first(tape, e.linear_unary(tape, "mul", linear(tape, hidden, w.q)), w.heads)
-        k = self._first(tape, linear(tape, source, w.k), w.heads)
-        v = self._first(tape, linear(tape, source, w.v), w.heads)
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+    def queries(self, tape: Tape, hidden: Tensor, w: Attention) -> Tensor:
+        """Scaled and copied heads-first."""
+        return self._first(tape, e.linear_unary(tape, "mul", linear(tape, hidden, w.q)), w.heads)
+
+    def projected(self, tape: Tape, x: Tensor, weights: Weights, heads: int) -> Tensor:
+        """Copied heads-first."""
+        return self._first(tape, linear(tape, x, weights), heads)
 
     def _first(self, tape: Tape, x: Tensor, heads: int) -> Tensor:
         out = e.clone(tape, attention.split_heads(tape, x, heads))
