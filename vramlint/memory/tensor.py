@@ -147,7 +147,7 @@ class Node:
 
     def unpack(self, tape: object) -> Sequence[Tensor]:
         """The saved tensors. The first look into a checkpointed layer recomputes that layer."""
-        if self.frame is None:
+        if self.frame is None or not self.count:
             return self.saved
         return self.frame.unpack(tape, self)
 

@@ -69,6 +69,8 @@ class Builder:
         """The engine computes with 16-bit copies of all parameters, adapters among them."""
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self.partitions = job.parallelism.strategy in {"deepspeed", "fsdp"}
+        """Whether gradients and states are partitions over all that may train, whether a gradient comes or not."""
         self._unmasked_length = _unmasked_length(job)
         self.renames: Mapping[str, str] = {}
         """Parts of names that a model with another's structure has for the other's."""

@@ -89,9 +89,10 @@ class BartModel(Seq2Seq):
         hidden = e.add(tape, words, positioned)
         if self.encoder_embedding_norm is not None:
             hidden = self.encoder_embedding_norm(tape, hidden)
-        hidden = e.dropout(tape, hidden, self.dropout)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
         mask = self._padding_mask(tape, regime, words, words)
-        return self.encode(tape, regime, hidden, mask)
+        return self.encode(tape, regime, embedded, mask)
 
     def _decode(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
         hooked = self.inputs_hooked and self.targets_hooked
@@ -100,8 +101,9 @@ class BartModel(Seq2Seq):
         cross = self._padding_mask(tape, regime, words, encoded)
         positioned = self.decoder_positions(tape, tokens, decodes=True)
         hidden = self._positioned(tape, words, positioned)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        return self.decode(tape, regime, hidden, mask, encoded, cross)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
+        return self.decode(tape, regime, embedded, mask, encoded, cross)
 
     def _positioned(self, tape: Tape, words: Tensor, positioned: Tensor) -> Tensor:
         """A target's token and position embeddings, normalised."""

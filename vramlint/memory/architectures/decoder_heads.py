@@ -25,7 +25,7 @@ from vramlint.memory.weights import Builder
 
 OWN_CLASSIFIERS = frozenset({"bloom", "falcon", "gpt2", "gpt_neox"})
 """Models whose head for tokens is called `classifier`."""
-DROP_AS_HIDDEN = frozenset({"bloom", "falcon"})
+DROP_AS_HIDDEN = frozenset({"bloom", "falcon", "stablelm"})
 """Models that drop before it with `hidden_dropout` unless there is a `classifier_dropout`."""
 LOSS_IN_FLOAT32 = frozenset({"gpt_neox"})
 """Those of OWN_CLASSIFIERS that take the shared loss, which widens the logits."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.gemma2 import Gemma2
-from vramlint.memory.architectures.layer_kinds import Kind, attention_types, every, tabled
+from vramlint.memory.architectures.layer_kinds import TABLES_BY_KIND_FROM, Kind, attention_types, every, tabled
 from vramlint.memory.architectures.llama import Layer
 from vramlint.memory.ops.rotary import Rotary, rotary
 from vramlint.memory.tape import Tape
@@ -40,6 +40,7 @@ class Gemma3(Gemma2):
         if config.get("use_bidirectional_attention"):
             raise NotFollowedError("bidirectional attention in Gemma 3")
         super().__init__(build, config)
+        self.passes_all_tables = build.transformers < TABLES_BY_KIND_FROM
         self.caps_scores = False  # the key is read, its value is never passed on
 
     def _kinds(self, config: Config) -> Sequence[Kind]:

@@ -34,7 +34,7 @@ class Gemma3Multimodal(Gemma3):
         first = len(build.inventory.parameters)
         self._vision(build, _part(config, "vision_config"), number({**self.defaults, **text}, "hidden_size"))
         for parameter in build.inventory.parameters[first:]:
-            parameter.requires_grad = False  # it may train, but no gradient ever comes
+            parameter.requires_grad &= build.partitions  # it may train, but no gradient ever comes
         super().__init__(build, {**text, "tie_word_embeddings": config.get("tie_word_embeddings", True)})
         self.caps_logits = False
         self.caches = bool(text.get("use_cache", True))

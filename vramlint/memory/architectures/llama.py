@@ -35,6 +35,8 @@ SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"
 """Models without a window unless `use_sliding_window` says so."""
 ROTARY_TABLES_UNTIL = (4, 41)
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+MOST_LAYERS = 10_000
+"""A config with more is not meant: kinds are listed layer by layer."""
 
 Norm = Parameter | LayerNorm
 """What a model normalises with."""
@@ -81,11 +83,12 @@ class Llama(CausalLM):
         self.head_size = number(config, "head_dim", default=self.hidden // self.heads)
         self.intermediate = number(config, "intermediate_size")
         self.count = number(config, "num_hidden_layers")
+        if self.count > MOST_LAYERS:
+            raise ValueError("num_hidden_layers")
         self.activation = str(config.get(self.activation_key) or "silu")
         self.attention_dropout = probability(config, "attention_dropout")
         self.model_type = str(config.get("model_type", "llama"))
-        window = config.get("sliding_window")
-        self.window = window if isinstance(window, int) else None
+        self.window = number(config, "sliding_window", default=0) or None
         self.kinds: Sequence[Kind] = self._kinds(config)
         self.attentions = frozenset(kind.attention for kind in self.kinds)
         if not build.window_shows(self.window):
@@ -95,6 +98,8 @@ class Llama(CausalLM):
         body = self.body_name(config)
         self.embedding = build.parameter(f"{body}.embed_tokens.weight", (vocabulary, self.hidden))
         self.layers: list[Layer] = []
+        self.passes_all_tables = False
+        """Whether every layer gets the rotary tables of all kinds."""
         self.traced: list[Kind] = []
         """Kinds of the traced layers."""
         limit = number(config, "max_position_embeddings", default=2048)
@@ -164,6 +169,7 @@ class Llama(CausalLM):
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         masks = self.masks(tape, regime, embedded)
         positions = self.positions(tape, embedded)
+        arguments = (order, positions) if self.passes_all_tables else (order,)
 
         def layer(hidden: Tensor, index: int) -> Tensor:
             weights, kind = self.layers[index], self.traced[index]
@@ -172,7 +178,7 @@ class Llama(CausalLM):
             position = positions[kind.attention] if kind.rotates else None
             mask = masks[kind.attention]
 
-            def forward(x: Tensor, _: Tensor = order) -> Tensor:
+            def forward(x: Tensor, _: object = arguments) -> Tensor:
                 return self._forward(tape, regime, weights, x, position, mask)
 
             return regime.layer(tape, forward, hidden)

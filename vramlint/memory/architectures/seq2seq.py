@@ -127,8 +127,8 @@ class Seq2Seq(Network):
 
     # ------------------------------------------------------------------ forward
 
-    def encode(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The encoder's layers over embedded inputs [B, S, H]."""
+    def encode(self, tape: Tape, regime: Regime, embedded: list[Tensor], mask: Tensor | None) -> Tensor:
+        """The encoder's layers over embedded inputs [B, S, H], handed over in a list: nobody else holds them."""
         returns = self.pre_norm and regime.transformers < PROBABILITIES_RETURNED_UNTIL
         carried: list[Tensor] = []
 
@@ -143,13 +143,19 @@ class Seq2Seq(Network):
             carried[:] = found[1:]
             return found[0]
 
-        hidden = tape.repeat(self.encoder_count, layer, hidden)
+        hidden = tape.repeat(self.encoder_count, layer, embedded.pop())
         return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)
 
     def decode(
-        self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None, encoded: Tensor, cross: Tensor | None
+        self,
+        tape: Tape,
+        regime: Regime,
+        embedded: list[Tensor],
+        mask: Tensor | None,
+        encoded: Tensor,
+        cross: Tensor | None,
     ) -> Tensor:
-        """The decoder's layers over embedded targets [B, T, H]."""
+        """The decoder's layers over embedded targets [B, T, H], handed over as to the encoder."""
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.decoder[index]
@@ -159,7 +165,7 @@ class Seq2Seq(Network):
 
             return regime.layer(tape, forward, x, mask, encoded)
 
-        hidden = tape.repeat(self.decoder_count, layer, hidden, stack=1)
+        hidden = tape.repeat(self.decoder_count, layer, embedded.pop(), stack=1)
         return hidden if self.decoder_norm is None else self.decoder_norm(tape, hidden)
 
     def _encoder_layer(
@@ -220,6 +226,21 @@ class Seq2Seq(Network):
         self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
     ) -> Tensor:
         """BartAttention.forward: queries from `hidden` [B, T, H], keys and values from `source` [B, S, H]."""
-        q = attention.split_heads(tape, linear(tape, hidden, w.q), w.heads)
-        k, v = (attention.split_heads(tape, linear(tape, source, part), w.heads) for part in (w.k, w.v))
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+        attended = regime.attend(
+            tape,
+            self.queries(tape, hidden, w),
+            self.projected(tape, source, w.k, w.heads),
+            self.projected(tape, source, w.v, w.heads),
+            mask,
+            self.attention_dropout,
+            widens=False,
+        )
+        return linear(tape, attended, w.o)
+
+    def queries(self, tape: Tape, hidden: Tensor, w: Attention) -> Tensor:
+        """[B, heads, T, d]."""
+        return self.projected(tape, hidden, w.q, w.heads)
+
+    def projected(self, tape: Tape, x: Tensor, weights: Weights, heads: int) -> Tensor:
+        """[B, S, H] through a linear layer as [B, heads, S, d]."""
+        return attention.split_heads(tape, linear(tape, x, weights), heads)

@@ -27,6 +27,8 @@ class SmolLM3(Llama):
         rotating = [rotates(index) for index in range(self.count)]
         if isinstance(stated, Sequence) and not isinstance(stated, str):
             rotating = [bool(flag) for flag in stated[: self.count]]
+        if len(rotating) < self.count:
+            raise ValueError("no_rope_layers")
         if not config.get("use_sliding_window", False):
             self.window = None
         types = attention_types(config, self.count, lambda index: self.window is not None and not rotating[index])

@@ -167,7 +167,6 @@ class T5Model(Network):
         self, tape: Tape, regime: Regime, stack: Stack, words: Tensor, masks: Masks, encoded: Tensor | None
     ) -> Tensor:
         """T5Stack.forward."""
-        hidden = e.dropout(tape, words, self.dropout)
         biases: list[Tensor] = []
         keywords = self._keywords(tape, regime, words, masks)
 
@@ -186,7 +185,7 @@ class T5Model(Network):
             biases[:] = found[1:]
             return found[0]
 
-        hidden = tape.repeat(stack.count, layer, hidden, stack=int(stack.decodes))
+        hidden = tape.repeat(stack.count, layer, e.dropout(tape, words, self.dropout), stack=int(stack.decodes))
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)
 
@@ -299,8 +298,11 @@ class T5Model(Network):
         return attention.merge_heads(tape, attention.weighted(tape, weights, v))
 
     def _finite(self, tape: Tape, hidden: Tensor) -> Tensor:
-        """float16 hidden states are kept below infinity."""
-        return e.clamp(tape, hidden) if hidden.dtype == "float16" else hidden
+        """float16 hidden states are kept below infinity, by bounds that are tensors."""
+        if hidden.dtype != "float16":
+            return hidden
+        bounds = [tape.empty((1,), hidden.dtype, "clamp bound") for _ in ("min", "max")]
+        return e.clamp(tape, hidden, bounds)
 
     def _normalise(self, tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
         """T5LayerNorm: no mean is subtracted, the input stays in its own dtype."""

@@ -18,7 +18,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.experts import take_rows
-from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -54,7 +54,8 @@ class WhisperEncoder(Seq2Seq):
         super().__init__(build, {**SHAPE, **config})
         self.bins = number(config, "num_mel_bins", default=80)
         self.source_length = number(config, "max_source_positions", default=1500)
-        self.spectrum_hooked = build.transformers >= POSITIONAL_FROM
+        self.adapted = build.adapter is not None
+        self.spectrum_hooked = self.adapted and build.transformers >= POSITIONAL_FROM
 
     def build_spectral_encoder(self, build: Builder, name: str) -> None:
         """Convolutions, sinusoids and layers of the encoder `name`."""
@@ -80,17 +81,17 @@ class WhisperEncoder(Seq2Seq):
         states.heads_first = True  # and so are the hidden states of all layers
         order = tape.empty((self.source_length,), "int64", "positions")
         hidden = e.add(tape, states, embedding(tape, order, self.source_positions))
-        hidden = e.dropout(tape, hidden, self.dropout)
-        return self.encode(tape, regime, hidden, None)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
+        return self.encode(tape, regime, embedded, None)
 
-    def attend(
-        self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """WhisperAttention.forward: scaled queries; everything is copied heads-first."""
-        q = self._first(tape, e.linear_unary(tape, "mul", linear(tape, hidden, w.q)), w.heads)
-        k = self._first(tape, linear(tape, source, w.k), w.heads)
-        v = self._first(tape, linear(tape, source, w.v), w.heads)
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+    def queries(self, tape: Tape, hidden: Tensor, w: Attention) -> Tensor:
+        """Scaled and copied heads-first."""
+        return self._first(tape, e.linear_unary(tape, "mul", linear(tape, hidden, w.q)), w.heads)
+
+    def projected(self, tape: Tape, x: Tensor, weights: Weights, heads: int) -> Tensor:
+        """Copied heads-first."""
+        return self._first(tape, linear(tape, x, weights), heads)
 
     def _first(self, tape: Tape, x: Tensor, heads: int) -> Tensor:
         out = e.clone(tape, attention.split_heads(tape, x, heads))
@@ -133,14 +134,15 @@ class Whisper(WhisperEncoder):
 
     def _decoded(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
         words = embedding(tape, tokens, self.embedding)
-        if regime.inputs_require_grad and not words.requires_grad:
+        if regime.inputs_require_grad and self.adapted and not words.requires_grad:
             tape.capture(words, [])
         order = tape.empty(tokens.shape, "int64", "position ids")
         positioned = take_rows(tape, self.target_positions, order, words.shape)
         hidden = e.add(tape, words, positioned)
-        hidden = e.dropout(tape, hidden, self.dropout)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
         mask = regime.decoder_mask(tape, words, finds_packing=True)
-        return self.decode(tape, regime, hidden, mask, encoded, None)
+        return self.decode(tape, regime, embedded, mask, encoded, None)
 
 
 class WhisperForAudioClassification(WhisperEncoder):

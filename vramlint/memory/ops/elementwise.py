@@ -103,9 +103,9 @@ def where(tape: Tape, condition: Tensor, a: Tensor) -> Tensor:
     return tape.apply("where", (a,), shape, a.dtype, _one_gradient, save=(condition,))
 
 
-def clamp(tape: Tape, x: Tensor) -> Tensor:
-    """`torch.clamp(x, min, max)`: keeps its input, and compares it with both bounds in backward."""
-    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(x,))
+def clamp(tape: Tape, x: Tensor, bounds: Sequence[Tensor] = ()) -> Tensor:
+    """`torch.clamp(x, min, max)`: keeps its input and bounds that are tensors. Backward compares it with both."""
+    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(*bounds, x))
 
 
 def expanded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
@@ -255,7 +255,7 @@ def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 
 
 def _clamp_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (x,) = node.unpack(tape)
+    *_, x = node.unpack(tape)
     (gradient,) = gradients
     if gradient is None:
         return (None,)

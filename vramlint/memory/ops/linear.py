@@ -85,8 +85,13 @@ def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -
 
 
 def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
-    hidden = matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None)
-    return e.linear_unary(tape, "mul", matmul_weight(tape, hidden, adapter.b, None))
+    # one expression in peft: a module's call holds its argument until it returns, no name holds what stands between
+    dropped = e.dropout(tape, x, adapter.dropout)
+    hidden = matmul_weight(tape, dropped, adapter.a, None)
+    del dropped
+    raised = matmul_weight(tape, hidden, adapter.b, None)
+    del hidden
+    return e.linear_unary(tape, "mul", raised)
 
 
 def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
