@@ -70,8 +70,7 @@ def outcome_of(row: Row) -> Outcome:
         if row["metric"] == "verdict":
             return Outcome(*known, verdict=_verdict(job), happened=str(row["verdict"]))
         estimate = simulate(job, reserved=row["metric"] not in {"allocated", "active"})
-        if estimate.method != "simulated":
-            raise Skip(estimate.why.partition(":")[0])
+        _followed(job, estimate)
         return Outcome(*known, error=_error(row, _on_card(estimate, job)), tolerance=tolerance)
     except Skip as reason:
         return Outcome(*known, skipped=str(reason))
@@ -84,9 +83,16 @@ def _verdict(job: Job) -> str:
     estimate, room = simulate(job), job.gpu.usable_bytes
     if estimate.device_low > room:
         return "exceeds"
+    _followed(job, estimate)
+    return "close" if estimate.device_high > HEADROOM * room else "fits"
+
+
+def _followed(job: Job, estimate: Estimate) -> None:
+    """Skip what the simulator bounds only, or what another architecture stands in for."""
     if estimate.method != "simulated":
         raise Skip(estimate.why.partition(":")[0])
-    return "close" if estimate.device_high > HEADROOM * room else "fits"
+    if estimate.stand_in:
+        raise Skip(f"the architecture {job.model.model_type} is not simulated")
 
 
 def _on_card(estimate: Estimate, job: Job) -> Estimate:

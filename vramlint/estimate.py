@@ -86,16 +86,32 @@ class Estimate:
     """What the reader must know: approximations taken, what is not modelled."""
     log: Log | None = None
     """The whole step, where it was asked for."""
+    stand_in: str = ""
+    """The architecture that was simulated in place of one that is not known; empty where it is the model's own."""
+    below: int = 0
+    """Bytes by which the step may need less than `allocated`, where something stands in for something unknown."""
+    above: int = 0
+    """Bytes by which it may need more."""
+
+    @property
+    def device(self) -> int:
+        """Device memory with which the step runs: allocated and outside."""
+        return self.allocated + self.outside
 
     @property
     def device_low(self) -> int:
-        """The least device memory with which the step can run: allocated and outside."""
-        return self.allocated + self.outside
+        """The least device memory with which the step can run."""
+        return self.device - self.below
+
+    @property
+    def device_need(self) -> int:
+        """The device memory with which the step surely runs."""
+        return self.device + self.above
 
     @property
     def device_high(self) -> int:
         """Device memory the process holds if the allocator never has to give back segments."""
-        return self.reserved + self.outside
+        return self.reserved + self.outside + self.above
 
     @property
     def why(self) -> str:

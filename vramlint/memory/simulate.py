@@ -5,7 +5,7 @@ from __future__ import annotations
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, optimizers
-from vramlint.memory.architectures import find_family, is_simulated
+from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import FUSED_LOSSES, IN_PLACE, CausalLM
 from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
@@ -14,7 +14,7 @@ from vramlint.memory.recorder import Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
-from vramlint.memory.summary import summarize
+from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, NotFollowedError
 
@@ -31,6 +31,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going.
     """
     family = find_family(job.model.model_type, job.model.task)
+    stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
+    family = family or stand_in
     refused = _refusal(job, family)
     if family is None or refused:
         return bounded(job, refused)
@@ -51,7 +53,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     else:
         _infer(job, network, recorder)
     recorder.close()
-    return summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
+    estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
+    return widened(job, estimate) if stand_in is not None else estimate
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:

@@ -32,7 +32,7 @@ def verdict(job: JobReport) -> tuple[str, str]:
     low, high = job.low, job.high
     if low is None or high is None:
         return ("warning" if job.status == "unresolved" else "info"), f"{job.status}: {job.reason or 'no figure'}"
-    needs = f"needs {span_of(low.device_low, high.device_low)} per GPU"
+    needs = f"needs {span_of(low.device_low, high.device_need)} per GPU"
     if job.status == "unresolved":
         return "warning", f"unresolved: {job.reason}; as far as it is known, {needs}"
     if not job.gpu or job.gpu_usable is None:
@@ -41,7 +41,7 @@ def verdict(job: JobReport) -> tuple[str, str]:
     has = f"{needs}; {job.gpu} ({job.gpu_origin or 'declared'}) has {gib(job.gpu_usable)}"
     if low.device_low > job.gpu_usable:
         return "error", f"does not fit: {has}"
-    if high.device_low > job.gpu_usable:
+    if high.device_need > job.gpu_usable:
         return "warning", f"may not fit: {has}"
     if high.device_high > job.gpu_usable:
         return "warning", f"fits closely, cached segments must be given back: {has}"
@@ -98,7 +98,7 @@ def _thumb(job: JobReport) -> list[str]:
     if not rows or job.high is None:
         return []
     simulated = "every tensor of the step" if job.high.method == "simulated" else "a lower bound"
-    rows.insert(0, ("this run", gib(job.high.device_low), simulated))
+    rows.insert(0, ("this run", gib(job.high.device), simulated))
     indent = max(len(name) for name, _, _ in rows) + max(len(size) for _, size, _ in rows) + 4
     room = max(_LINE - indent, 40)
     wrapped: list[tuple[str, ...]] = []

@@ -99,6 +99,7 @@ def estimate(item: Estimate) -> Json:
     return {
         "method": item.method,
         "device_low_bytes": item.device_low,
+        "device_need_bytes": item.device_need,
         "device_high_bytes": item.device_high,
         "allocated_bytes": item.allocated,
         "reserved_bytes": item.reserved,
@@ -110,6 +111,7 @@ def estimate(item: Estimate) -> Json:
         "saved_activations_bytes": item.saved_activations,
         "trainable_parameters": item.trainable_parameters,
         "total_parameters": item.total_parameters,
+        "stand_in": item.stand_in,
         "peak_phase": item.peak_phase,
         "phases": _phases(item.phases),
         "first_step": _phases(item.first_step),
@@ -138,7 +140,7 @@ def _job(job: JobReport) -> Json:
         "unresolved": list(job.unresolved),
         "gpu": gpu(job),
         "low_bytes": job.low.device_low if job.low else None,
-        "high_bytes": job.high.device_low if job.high else None,
+        "high_bytes": job.high.device_need if job.high else None,
         "fits_on": list(job.fits_on),
     }
 
