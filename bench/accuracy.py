@@ -1,6 +1,6 @@
 """How right the simulated peak is: against steps traced byte by byte from the real model code.
 
-    python bench/accuracy.py [--cases FILE.jsonl …] [--reserved] [--json] [--worst N]
+    python bench/accuracy.py [--cases FILE.jsonl …] [--no-reserved] [--json] [--worst N]
 
 Every row of the file carries its own model config, so models that vramlint has never seen count too. Figures are
 fractions. Rows of architectures that the simulator does not know are only counted (`not_simulated`).
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench.cases import job_of  # noqa: E402  the repository is not installed when benches run from a checkout
+from vramlint.estimate import Estimate  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
 
 DEFAULT_CASES = sorted((ROOT / "bench" / "data").glob("traced_*.jsonl"))
@@ -29,17 +30,21 @@ DEFAULT_CASES = sorted((ROOT / "bench" / "data").glob("traced_*.jsonl"))
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One row: prediction against trace."""
+    """One row: prediction against trace. Errors are (predicted - traced) / traced."""
 
     id: str
     family: str
     error: float
-    """(predicted - traced) / traced of the steady-state peak of allocated memory."""
+    """Of the steady-state peak of allocated memory."""
+    first_step_error: float
+    """Of the first step's."""
+    saved_error: float
+    """Of what autograd keeps between forward and backward in the steady state."""
     phase_right: bool
     states_exact: bool
     """Parameter, gradient and optimizer-state bytes are equal."""
-    reserved_error: float
-    """(predicted - traced) / traced of the steady-state peak of reserved memory; 0 when it was not asked for."""
+    reserved_error: float | None = None
+    """Of the steady-state peak of reserved memory, where it was asked for."""
 
 
 def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outcome | str]:
@@ -47,38 +52,53 @@ def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outc
     for row in rows:
         family = row["config"].get("model_type", "?")
         estimate = simulate(job_of(row), reserved=reserved)
-        if estimate.method != "simulated":
-            yield family
-            continue
-        result = row["result"]
-        steady = result["steady_step"]
-        states = (estimate.parameters, estimate.gradients, estimate.optimizer_states)
-        traced = tuple(sum(result[key].values()) for key in ("parameter_bytes", "grad_bytes", "optimizer_state_bytes"))
-        error = (estimate.allocated - steady["peak"]) / steady["peak"]
-        held = (estimate.reserved - steady["peak_reserved"]) / steady["peak_reserved"] if reserved else 0.0
-        yield Outcome(row["id"], family, error, estimate.peak_phase == steady["peak_phase"], states == traced, held)
+        yield outcome(row, family, estimate, reserved=reserved) if estimate.method == "simulated" else family
+
+
+def outcome(row: dict[str, Any], family: str, estimate: Estimate, *, reserved: bool) -> Outcome:
+    """One row against its estimate."""
+    result = row["result"]
+    first, steady = result["first_step"], result["steady_step"]
+    states = (estimate.parameters, estimate.gradients, estimate.optimizer_states)
+    traced = tuple(sum(result[key].values()) for key in ("parameter_bytes", "grad_bytes", "optimizer_state_bytes"))
+    return Outcome(
+        row["id"],
+        family,
+        error=_error(estimate.allocated, steady["peak"]),
+        first_step_error=_error(max(phase.allocated for phase in estimate.first_step), first["peak"]),
+        saved_error=_error(estimate.saved_activations, steady["saved_activations"]),
+        phase_right=estimate.peak_phase == steady["peak_phase"],
+        states_exact=states == traced,
+        reserved_error=_error(estimate.reserved, steady["peak_reserved"]) if reserved else None,
+    )
+
+
+def _error(predicted: int, traced: int) -> float:
+    return (predicted - traced) / traced
 
 
 def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
     """The figures of a set of outcomes; `worst_under` is the largest underestimate, 0 if there is none."""
-    errors = sorted(abs(outcome.error) for outcome in found)
-    return {
+    named = {
         "n": len(found),
-        "median_error": statistics.median(errors),
-        "p95_error": errors[min(len(errors) - 1, int(0.95 * len(errors)))],
-        "max_error": errors[-1],
-        "worst_under": max(0.0, -min(outcome.error for outcome in found)),
+        **spread("", [outcome.error for outcome in found]),
         "phase_right": sum(outcome.phase_right for outcome in found) / len(found),
         "states_exact": sum(outcome.states_exact for outcome in found) / len(found),
+        **spread("first_step_", [outcome.first_step_error for outcome in found]),
+        "saved_median_error": statistics.median(abs(outcome.saved_error) for outcome in found),
     }
+    held = [outcome.reserved_error for outcome in found if outcome.reserved_error is not None]
+    return named | (spread("reserved_", held) if held else {})
 
 
-def reserved_figures(found: Sequence[Outcome]) -> dict[str, float]:
-    """The same for the peak of reserved memory, the caching allocator's segments."""
-    errors = sorted(abs(outcome.reserved_error) for outcome in found)
+def spread(prefix: str, errors: Sequence[float]) -> dict[str, float]:
+    """Median, 95th percentile and maximum of the absolute errors, and the largest underestimate."""
+    ordered = sorted(map(abs, errors))
     return {
-        "reserved_median_error": statistics.median(errors),
-        "reserved_p95_error": errors[min(len(errors) - 1, int(0.95 * len(errors)))],
+        f"{prefix}median_error": statistics.median(ordered),
+        f"{prefix}p95_error": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+        f"{prefix}max_error": ordered[-1],
+        f"{prefix}worst_under": max(0.0, -min(errors)),
     }
 
 
@@ -87,7 +107,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cases", type=Path, nargs="+", default=DEFAULT_CASES, help="files of rows of traced steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--reserved", action="store_true", help="play the allocator too: slower")
+    parser.add_argument(
+        "--reserved",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="play the allocator too, which is slower",
+    )
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
     arguments = parser.parse_args()
     rows = [
@@ -105,8 +130,6 @@ def main() -> int:
             known.append(outcome)
     by_family = {name: [o for o in known if o.family == name] for name in sorted({o.family for o in known})}
     report: dict[str, Any] = figures(known) if known else {"n": 0}
-    if known and arguments.reserved:
-        report |= reserved_figures(known)
     report["families"] = {name: figures(group) for name, group in by_family.items()}
     report["not_simulated"] = dict(sorted(unknown.items()))
     if arguments.json:
@@ -118,15 +141,17 @@ def main() -> int:
     return 0
 
 
+COLUMNS = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")
+MORE_COLUMNS = ("first_step_p95_error", "first_step_max_error", "saved_median_error", "reserved_p95_error")
+
+
 def _print(report: dict[str, Any]) -> None:
-    columns = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")
-    print(f"{'family':<12}" + "".join(f"{column:>14}" for column in columns))
+    columns = (*COLUMNS, *MORE_COLUMNS)
+    heads = [column.removesuffix("_error").replace("first_step", "first") for column in columns]
+    print(f"{'family':<16}" + "".join(f"{head:>14}" for head in heads))
     for name, row in [("all", report), *report["families"].items()]:
         cells = "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in columns if c in row)
-        print(f"{name:<12}{cells}")
-    for name in ("reserved_median_error", "reserved_p95_error"):
-        if name in report:
-            print(f"{name} {report[name]:.2%}")
+        print(f"{name:<16}{cells}")
     if report["not_simulated"]:
         print("not simulated:", ", ".join(f"{name} {count}" for name, count in report["not_simulated"].items()))
 

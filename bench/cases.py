@@ -41,10 +41,19 @@ def job_of(row: dict[str, Any]) -> Job:
             attention_mask=case.get("mask", "ones") != "none",
         ),
         attention=Attention(case.get("attn", "sdpa"), case.get("use_cache", False)),
-        checkpointing=Checkpointing(case.get("checkpointing", "none")),
+        checkpointing=Checkpointing(
+            case.get("checkpointing", "none"),
+            every_n_layers=case.get("every_n_layers", 1),
+            selective=case.get("selective", False),
+            offload=case.get("offload", False),
+        ),
         adapter=_adapter(case.get("peft")),
         quantization=_quantization(case),
-        objective=Objective(loop=case.get("loop", "trainer"), max_grad_norm=case.get("max_grad_norm", 1.0)),
+        objective=Objective(
+            loop=case.get("loop", "trainer"),
+            max_grad_norm=case.get("max_grad_norm", 1.0),
+            label_smoothing=case.get("label_smoothing", 0.0),
+        ),
         libraries=Libraries(**{name: _version(row, name) for name in ("torch", "transformers", "peft", "accelerate")}),
         frozen_parameters=tuple(case.get("freeze", ())),
     )

@@ -5,6 +5,9 @@
 - `version_ratio`: `vramlint --version` over `python -c pass`
 - `script_ratio`: `vramlint` on one script of 300 lines over `python -c "import libcst"`
 - `tree_ratio`: `vramlint` on the sources of transformers over `ruff check --no-cache` on them
+- `simulate_70b_ms`, `simulate_gpt2_ms`: the simulator alone, with the allocator: checkpointed LoRA of a 70B model,
+  and GPT-2; medians of CPU time
+- `layers_ratio`: the 70B run with its 80 layers over the same with 40
 
 Both sides take turns, and each ratio is the median of the ratios of neighbouring runs, which see the same noise.
 The tree is `--tree`, else an installed transformers, else its wheel, which pip downloads and which is only unpacked.
@@ -26,6 +29,20 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vramlint.job import (  # noqa: E402  the repository is not installed when benches run from a checkout
+    Adapter,
+    Batch,
+    Checkpointing,
+    ConfigValue,
+    Job,
+    Model,
+    Precision,
+)
+from vramlint.memory import simulate  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parent / "data" / "finetune.py.txt"
 COMMANDS = Path(sys.executable).parent
@@ -122,6 +139,49 @@ def measure(rounds: int, tree: Path | None) -> list[Timing]:
         ]
 
 
+def simulated(layers: int) -> Job:
+    """A LoRA run of Llama 70B's layers with checkpointing."""
+    config: dict[str, ConfigValue] = {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    }
+    return Job(
+        Model("llama-70b", "llama", config),
+        precision=Precision("bfloat16"),
+        batch=Batch(1, 4096),
+        checkpointing=Checkpointing("nonreentrant"),
+        adapter=Adapter(16, 0.05, "all-linear"),
+    )
+
+
+def milliseconds(job: Job, rounds: int) -> float:
+    """CPU time of one simulation, the median of many."""
+    simulate(job)
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        simulate(job)
+        seconds.append(time.process_time() - start)
+    return 1000 * statistics.median(seconds)
+
+
+def simulator(rounds: int) -> dict[str, float]:
+    """The figures of the simulator alone."""
+    gpt2 = Job(
+        Model("gpt2", "gpt2", {"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}), batch=Batch(8, 1024)
+    )
+    whole = milliseconds(simulated(80), 4 * rounds)
+    return {
+        "simulate_70b_ms": whole,
+        "simulate_gpt2_ms": milliseconds(gpt2, 4 * rounds),
+        "layers_ratio": whole / milliseconds(simulated(40), 4 * rounds),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="How fast vramlint is, beside a peer.")
@@ -130,15 +190,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tree", type=Path, help="folder to lint instead of transformers' sources")
     options = parser.parse_args(arguments)
     timings = measure(options.rounds, options.tree)
+    alone = {name: round(figure, 3) for name, figure in simulator(options.rounds).items()}
     if options.json:
         ratios = {timing.name: round(timing.ratio, 3) for timing in timings}
-        print(json.dumps({**ratios, "timings": [asdict(timing) for timing in timings]}, indent=2))
+        print(json.dumps({**ratios, **alone, "timings": [asdict(timing) for timing in timings]}, indent=2))
         return 0
     for timing in timings:
         print(
             f"{timing.name:14} {timing.ratio:6.2f}   {timing.ours * 1000:7.0f} ms {timing.command[:60]}"
             f"   {timing.peer * 1000:7.0f} ms {timing.peer_command[:60]}"
         )
+    for name, figure in alone.items():
+        print(f"{name:18} {figure:8.2f}")
     return 0
 
 

@@ -23,6 +23,30 @@ class PhasePeak:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events that happen `repeat` times in a row: (index of a kind of tensor, how many come or go)."""
+
+    phase: str
+    repeat: int
+    events: tuple[tuple[int, int], ...]
+    layers: tuple[int, ...] = ()
+    """Numbers of the model's layers that the first repetition runs; none outside layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Every tensor of a step that comes or goes, in order. Bytes are rounded to the allocator's blocks."""
+
+    resident: tuple[Amount, ...]
+    """What is there all the time."""
+    stretches: tuple[Stretch, ...]
+    sizes: tuple[int, ...]
+    """Bytes by index."""
+    names: tuple[str, ...]
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Peak memory of one concrete job."""
 
@@ -40,6 +64,8 @@ class Estimate:
     components: tuple[Amount, ...]
     """What is alive at the peak: weights, gradients, optimizer states, activations, logits and loss, … ; they
     sum to `allocated`."""
+    activations: tuple[Amount, ...] = ()
+    """The component activations by what made them: attention, linear layers, norms, …"""
     tensors: tuple[Amount, ...] = ()
     """The largest tensors alive at the peak."""
     parameters: int = 0
@@ -50,22 +76,42 @@ class Estimate:
     """Number of parameters (elements, unsharded)."""
     gradients: int = 0
     optimizer_states: int = 0
+    first_step: tuple[PhasePeak, ...] = ()
+    """The phases of the first step, in which the optimizer makes its states; `phases` are the steady state's."""
     saved_activations: int = 0
     """Kept by autograd between forward and backward."""
     host: int = 0
     """Bytes of offloaded states in host memory, per rank."""
     notes: tuple[str, ...] = ()
     """What the reader must know: approximations taken, what is not modelled."""
+    log: Log | None = None
+    """The whole step, where it was asked for."""
+    stand_in: str = ""
+    """The architecture that was simulated in place of one that is not known; empty where it is the model's own."""
+    below: int = 0
+    """Bytes by which the step may need less than `allocated`, where something stands in for something unknown."""
+    above: int = 0
+    """Bytes by which it may need more."""
+
+    @property
+    def device(self) -> int:
+        """Device memory with which the step runs: allocated and outside."""
+        return self.allocated + self.outside
 
     @property
     def device_low(self) -> int:
-        """The least device memory with which the step can run: allocated and outside."""
-        return self.allocated + self.outside
+        """The least device memory with which the step can run."""
+        return self.device - self.below
+
+    @property
+    def device_need(self) -> int:
+        """The device memory with which the step surely runs."""
+        return self.device + self.above
 
     @property
     def device_high(self) -> int:
         """Device memory the process holds if the allocator never has to give back segments."""
-        return self.reserved + self.outside
+        return self.reserved + self.outside + self.above
 
     @property
     def why(self) -> str:

@@ -67,6 +67,10 @@ class Optimizer:
     """For SGD: whether a momentum buffer exists."""
     wide_embeddings: bool = False
     """The Trainer gives embeddings 32-bit states where a bitsandbytes optimizer quantizes the others."""
+    rank: int | None = None
+    """Of low-rank optimizers (GaLore, APOLLO); None: the library's default."""
+    target_modules: tuple[str, ...] | str | None = None
+    """What a low-rank optimizer projects: the Trainer's `optim_target_modules`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,11 @@ class Batch:
     attention_mask: bool = True
     """An attention_mask tensor is passed at all."""
     packing: bool = False
-    eval_micro_batch_size: int | None = None
+    """Rows are filled up to the sequence length."""
+    padding_free: bool = False
+    """The sequences of a batch lie end to end in one row (flash attention's varlen kernels)."""
+    generated_tokens: int = 0
+    """Of inference: tokens that are generated behind a prompt of `sequence_length`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +103,17 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing:
-    """Activation checkpointing of every layer: none, reentrant, nonreentrant."""
+    """Activation checkpointing: which layers are recomputed in backward, and where their inputs are kept."""
 
     mode: str = "none"
+    """none, reentrant, nonreentrant."""
+    every_n_layers: int = 1
+    """1: every layer; n: every n-th."""
+    selective: bool = False
+    """Only what is cheap is recomputed: results of matrix products (every second one) and of attention are kept
+    (torchtitan's op-level selective checkpointing)."""
+    offload: bool = False
+    """What is kept lies in host memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +129,9 @@ class Adapter:
     autocast_adapter_dtype: bool = True
     """PEFT keeps the adapters of a 16-bit base in float32."""
     method: str = "lora"
-    """lora, or another of PEFT's methods by the name of its config, which is not simulated."""
+    """lora, or another of PEFT's methods by the name of its config."""
+    virtual_tokens: int = 0
+    """Of prompt and prefix tuning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +139,19 @@ class Quantization:
     """A quantized frozen base."""
 
     kind: str = "nf4"
-    """nf4, fp4, int8."""
+    """nf4, fp4, int8, gptq."""
     double_quantization: bool = False
     compute_dtype: str = "float32"
     prepared_for_kbit: bool = False
     """prepare_model_for_kbit_training upcast the remaining 16-bit parameters to float32."""
+    narrowed_embeddings: bool = False
+    """TRL's peft_module_casting_to_bf16 then made the embeddings and the head bfloat16 again."""
+    source_dtype: str | None = None
+    """dtype in which the weights were quantized; None: that of the other weights."""
+    group_size: int = 128
+    """Of GPTQ: rows that share a scale; -1: all of them."""
+    bits: int = 4
+    """Of a GPTQ weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +183,13 @@ class Parallelism:
     zero: Zero | None = None
     fsdp_sharding: str = "full"
     """full, grad-op, none."""
+    fsdp_adapters_apart: bool = True
+    """Every adapter is an FSDP unit of its own, as PEFT's wrap policy makes it; else it is one flat parameter with the
+    frozen rest of its layer, which then has a gradient too."""
+    fsdp_offload: bool = False
+    """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
+    sync_each_batch: bool = False
+    """FSDP reduces the gradients of every micro-batch, not of the last one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +199,41 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); or the name of an
-    objective whose step is another one: dpo, orpo, grpo, …"""
+    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); cut (Cut Cross Entropy);
+    in-place (kernels that write the gradient over the logits); or the name of an objective whose step is another one:
+    dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""
     max_grad_norm: float = 1.0
     reference_model: bool = False
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What happens in an evaluation during training."""
+
+    micro_batch_size: int = 8
+    keeps_logits: bool = False
+    """Metrics are computed from the logits of all samples, which are collected on the device."""
+    accumulation_batches: int | None = None
+    """`eval_accumulation_steps`: collected logits move to the host after so many batches; None: never."""
+    samples: int | None = None
+    """Samples of the evaluation set, where the files say it."""
+    generated_tokens: int = 0
+    """`predict_with_generate`: tokens generated for every sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """PYTORCH_CUDA_ALLOC_CONF."""
+
+    expandable_segments: bool = False
+    garbage_collection_threshold: float = 0.0
+    """Part of `memory_fraction` above which segments that lie free are given back; without that it does nothing."""
+    memory_fraction: float = 0.0
+    """Part of the device's memory that the process may take (set_per_process_memory_fraction); 0: no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,5 +283,7 @@ class Job:
     objective: Objective = field(default_factory=Objective)
     libraries: Libraries = field(default_factory=Libraries)
     gpu: Gpu | None = None
+    evaluation: Evaluation | None = None
+    allocator: Allocator = field(default_factory=Allocator)
     frozen_parameters: tuple[str, ...] = ()
     """Regular expressions of parameters with requires_grad = False."""

@@ -15,8 +15,8 @@ ROWS = [line for path in accuracy.DEFAULT_CASES for line in path.read_text(encod
 
 def test_figures_of_outcomes() -> None:
     found = [
-        Outcome("a", "llama", 0.02, phase_right=True, states_exact=True, reserved_error=0.0),
-        Outcome("b", "llama", -0.04, phase_right=False, states_exact=True, reserved_error=0.0),
+        Outcome("a", "llama", 0.02, 0.01, 0.0, phase_right=True, states_exact=True, reserved_error=0.03),
+        Outcome("b", "llama", -0.04, 0.0, 0.002, phase_right=False, states_exact=True, reserved_error=-0.05),
     ]
 
     assert figures(found) == {
@@ -27,6 +27,15 @@ def test_figures_of_outcomes() -> None:
         "worst_under": 0.04,
         "phase_right": 0.5,
         "states_exact": 1.0,
+        "first_step_median_error": pytest.approx(0.005),
+        "first_step_p95_error": 0.01,
+        "first_step_max_error": 0.01,
+        "first_step_worst_under": 0.0,
+        "saved_median_error": pytest.approx(0.001),
+        "reserved_median_error": pytest.approx(0.04),
+        "reserved_p95_error": 0.05,
+        "reserved_max_error": 0.05,
+        "reserved_worst_under": 0.05,
     }
 
 
@@ -38,7 +47,7 @@ def test_json_has_the_names_of_the_table(
     chosen = [known, unknown]
     cases = tmp_path / "cases.jsonl"
     cases.write_text("\n".join(json.dumps(row) for row in chosen), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["accuracy.py", "--cases", str(cases), "--json", "--reserved"])
+    monkeypatch.setattr("sys.argv", ["accuracy.py", "--cases", str(cases), "--json"])
 
     assert accuracy.main() == 0
 
@@ -47,4 +56,5 @@ def test_json_has_the_names_of_the_table(
     assert report["max_error"] < 0.0001
     assert set(report["families"]) == {"gpt2"}
     assert report["not_simulated"] == {"made-up": 1}
-    assert 0 <= report["reserved_p95_error"] < 0.5
+    assert report["first_step_max_error"] < 0.0001
+    assert 0 <= report["reserved_p95_error"] < 0.06

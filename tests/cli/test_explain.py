@@ -50,3 +50,28 @@ def test_a_file_that_is_not_there(vramlint: Run) -> None:
     result = vramlint("explain", "absent.py")
     assert result.code == 1
     assert result.out.startswith("absent.py:1:1: ")
+
+
+def test_timeline(vramlint: Run, script: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    plain = json.loads(vramlint("explain", "train.py", "--format", "json").out)
+
+    assert vramlint("explain", "train.py", "--timeline", str(trace)).code == 0
+
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    estimate = plain["jobs"][0]["estimate"]["high"]
+    totals = [event["args"]["bytes"] for event in events if event["ph"] == "C" and event["name"] == "total"]
+    assert max(totals) == estimate["allocated_bytes"]
+    (peak,) = [event for event in events if event["name"] == "peak"]
+    assert peak["args"]["phase"] == estimate["peak_phase"]
+    slices = [event["name"] for event in events if event["ph"] == "X"]
+    assert {"forward", "backward", "optimizer", "layer 0", "layer 11"} <= set(slices)
+
+
+def test_no_timeline_without_a_simulated_step(vramlint: Run, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": 4}')
+    trace = tmp_path / "trace.json"
+    result = vramlint("explain", "ds.json", "--timeline", str(trace))
+    assert result.code == 2
+    assert "no simulated step" in result.err
+    assert not trace.exists()

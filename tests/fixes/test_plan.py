@@ -7,7 +7,7 @@ from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.findings import Fix
 from vramlint.fixes import plan
 from vramlint.fixes.moves import MOVES
-from vramlint.job import Batch, Gpu, Job, Model, Optimizer, Parallelism
+from vramlint.job import Batch, Evaluation, Gpu, Job, Model, Optimizer, Parallelism
 
 PARAMETERS = 1.5
 
@@ -108,6 +108,22 @@ def test_bf16_is_offered_to_gpus_that_compute_in_it_only() -> None:
     old = replace(card(7), bf16=False)
     fix = plan(run(), job(), old, simulate)
     assert fix is None or not any("bf" in step.description for step in fix.steps)
+
+
+def test_a_peak_in_evaluation_is_mended_there() -> None:
+    def with_evaluation(subject: Job) -> Estimate:
+        training = simulate(subject)
+        batch = subject.evaluation.micro_batch_size if subject.evaluation else 0
+        size = 20 * GIB * batch
+        if size <= training.allocated:
+            return training
+        return replace(training, allocated=size, reserved=size, peak_phase="evaluation")
+
+    subject = replace(job(), evaluation=Evaluation(8))
+    fix = plan(run(jobs=(subject,)), subject, card(80), with_evaluation, headroom=1)
+
+    assert fix is not None
+    assert [step.description for step in fix.steps] == ["an evaluation batch of one sequence"]
 
 
 def test_where_nothing_fits_the_nearest_miss_is_shown() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramlint.memory.allocator import LARGE_SEGMENT, MIB, SMALL_SEGMENT, CachingAllocator
+from vramlint.memory.allocator import LARGE_SEGMENT, MIB, SMALL_SEGMENT, CachingAllocator, ExpandableAllocator
 
 
 def test_small_requests_share_a_segment():
@@ -63,3 +63,44 @@ def test_reserved_covers_what_is_alive_and_never_shrinks(requests: list[tuple[in
             allocator.release(alive.pop(0))
         assert allocator.reserved >= max(before, sum(piece.size for piece in alive))
         before = allocator.reserved
+
+
+def test_an_expandable_segment_grows_by_what_its_last_free_block_lacks():
+    allocator = ExpandableAllocator()
+    first = allocator.allocate(30 * MIB)
+    assert allocator.reserved == 2 * LARGE_SEGMENT
+    allocator.allocate(20 * MIB)
+    assert allocator.reserved == 3 * LARGE_SEGMENT
+    allocator.release(first)
+    allocator.allocate(30 * MIB)
+    assert allocator.reserved == 3 * LARGE_SEGMENT
+
+
+def test_an_expandable_segment_is_split_to_the_block():
+    allocator = ExpandableAllocator()
+    allocator.allocate(19 * MIB)
+    allocator.allocate(MIB + 1)
+
+    assert allocator.reserved == 2 * LARGE_SEGMENT
+    assert allocator.allocate(2 * MIB).size == 2 * MIB
+
+
+@given(st.lists(st.tuples(st.integers(1, 64 * MIB), st.integers(0, 3)), max_size=60))
+def test_expandable_segments_cover_what_is_alive(requests: list[tuple[int, int]]):
+    allocator = ExpandableAllocator()
+    alive = []
+    for size, frees in requests:
+        alive.append(allocator.allocate(size))
+        for _ in range(min(frees, len(alive))):
+            allocator.release(alive.pop(0))
+        assert sum(piece.size for piece in alive) <= allocator.reserved <= allocator.peak
+
+
+def test_garbage_collection_gives_back_segments_that_lie_free():
+    allocator = CachingAllocator(collect_above=50 * MIB)
+    for size in (30 * MIB, 40 * MIB):
+        allocator.release(allocator.allocate(size))
+    allocator.allocate(80 * MIB)
+
+    assert allocator.peak == (40 + 80) * MIB
+    assert CachingAllocator().collect_above == 0

@@ -39,12 +39,11 @@ def test_traced_steps(row):
     assert estimate.saved_activations == pytest.approx(steady["saved_activations"], rel=tolerance)
 
 
-def test_reserved_memory_of_a_traced_step():
-    row = next(row for row in SIMULATED if row["case"]["model"] == "llama-2-7b" and not row["case"].get("quant"))
-
+@pytest.mark.parametrize("row", SIMULATED[::9], ids=lambda row: row["id"])
+def test_reserved_memory_of_traced_steps(row):
     estimate = simulate(job_of(row))
 
-    assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.15)
+    assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.06)
     assert estimate.reserved >= estimate.allocated
 
 
@@ -144,7 +143,7 @@ def test_known_architecture_without_dimensions_is_bounded():
 def test_other_tasks_are_not_priced_as_causal_lm():
     job = llama()
 
-    assert simulate(replace(job, model=replace(job.model, task="seq-cls"))).method == "bounded"
+    assert simulate(replace(job, model=replace(job.model, task="image-cls"))).method == "bounded"
 
 
 def traced_job(model_type: str, **parts: Any) -> Job:
@@ -157,8 +156,6 @@ def traced_job(model_type: str, **parts: Any) -> Job:
     ("model_type", "parts", "variant"),
     [
         ("mixtral", {"adapter": Adapter(8, 0.0, "all-linear"), "libraries": Libraries()}, "adapter on fused experts"),
-        ("t5", {"checkpointing": Checkpointing("reentrant")}, "reentrant checkpoint of an encoder-decoder"),
-        ("whisper", {"checkpointing": Checkpointing("reentrant")}, "reentrant checkpoint of an encoder-decoder"),
     ],
 )
 def test_variants_that_are_not_followed_are_named(model_type, parts, variant):
@@ -255,3 +252,13 @@ def test_paged_states_are_not_in_the_allocator():
 
     assert plain.optimizer_states == 8 * plain.total_parameters
     assert paged.optimizer_states < plain.optimizer_states / 4
+
+
+@quick
+@given(jobs())
+def test_kinds_of_activations_sum_to_the_component(job: Job):
+    estimate = simulate(job, reserved=False)
+    parts = {part.name: part.bytes for part in estimate.components}
+
+    assert sum(kind.bytes for kind in estimate.activations) == parts.get("activations", 0)
+    assert all(kind.bytes > 0 for kind in estimate.activations)

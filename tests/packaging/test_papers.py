@@ -78,15 +78,21 @@ def test_adding_a_model(copy: Path) -> None:
 
 def test_adding_an_architecture(copy: Path) -> None:
     folder = copy / "vramlint/memory/architectures"
-    (folder / "olmo2.py").write_text(block("architecture"), encoding="utf-8")
+    (folder / "arcee.py").write_text(block("architecture"), encoding="utf-8")
     registry = (folder / "__init__.py").read_text(encoding="utf-8")
     line = '            "llama": "llama:Llama",\n'
-    registry = registry.replace(line, f'{line}            "olmo2": "olmo2:Olmo2",\n', 1)
+    registry = registry.replace(line, f'{line}            "arcee": "arcee:Arcee",\n', 1)
     (folder / "__init__.py").write_text(registry, encoding="utf-8")
+    traced = (ROOT / "bench/data/traced_llamas.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = copy / "arcee.jsonl"
+    rows.write_text("\n".join(line for line in traced if '"model_type": "arcee"' in line), encoding="utf-8")
+    figures = json.loads(python(copy, "bench/accuracy.py", "--cases", str(rows), "--json"))
+    assert (figures["n"], figures["states_exact"], figures["phase_right"]) == (4, 1, 1)
+    assert figures["max_error"] < 1e-5
     (copy / "model").mkdir()
     config = {
-        "model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 16,
-        "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 8192, "vocab_size": 100352,
+        "model_type": "arcee", "architectures": ["ArceeForCausalLM"], "hidden_size": 2560, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "intermediate_size": 18432, "vocab_size": 32000, "hidden_act": "relu2",
         "max_position_embeddings": 4096, "tie_word_embeddings": False, "torch_dtype": "float32",
     }  # fmt: skip
     (copy / "model/config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -95,5 +101,5 @@ def test_adding_an_architecture(copy: Path) -> None:
     (copy / "train.py").write_text(script, encoding="utf-8")
     (job,) = json.loads(python(copy, "-m", "vramlint", "explain", "--format", "json", "train.py"))["jobs"]
     assert job["estimate"]["high"]["method"] == "simulated"
-    # allenai/OLMo-2-0425-1B, counted by its safetensors header.
-    assert job["estimate"]["high"]["total_parameters"] == 1_484_916_736
+    # ArceeForCausalLM with the defaults of its configuration class, built on the meta device (transformers 5.23).
+    assert job["estimate"]["high"]["total_parameters"] == 4_022_766_080

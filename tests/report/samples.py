@@ -42,6 +42,7 @@ high = Estimate(
     reserved=92 * GIB,
     outside=GIB // 2,
     peak_phase="optimizer",
+    first_step=(PhasePeak("forward", 24 * GIB, 26 * GIB),),
     phases=(
         PhasePeak("forward", 30 * GIB, 31 * GIB),
         PhasePeak("backward", 60 * GIB, 61 * GIB),
@@ -53,6 +54,7 @@ high = Estimate(
         Amount("optimizer states", 41 * GIB - 3 * 2**20),
         Amount("buffers", 3 * 2**20),
     ),
+    activations=(Amount("attention", 2 * GIB), Amount("norms", GIB)),
     tensors=(Amount("lm_head.weight", GIB // 2), Amount("logits", GIB // 4)),
     parameters=25 * GIB,
     trainable_parameters=6_738_415_616,

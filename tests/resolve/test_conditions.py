@@ -87,4 +87,4 @@ def test_evaluation_counts_only_where_it_happens() -> None:
     for strategy, size in (("no", None), ("steps", 8)):
         table = Table((Entry("eval_strategy", place(), Scalar(strategy, place())),))
         (job,) = run(script(*facts, tables=(("training-arguments", table),))).jobs
-        assert job.batch.eval_micro_batch_size == size
+        assert (job.evaluation.micro_batch_size if job.evaluation else None) == size

@@ -34,10 +34,10 @@ _CHECKED_FORMS = ("python", "json", "yaml")
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 
-def _simulate(job: Job, *, reserved: bool = True) -> Estimate:
+def _simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     from vramlint.memory import simulate
 
-    return simulate(job, reserved=reserved)
+    return simulate(job, reserved=reserved, log=log)
 
 
 def _answers(path: str, context: Context) -> Answers:
@@ -117,8 +117,15 @@ class Checker:
         if not contents.sheets:
             return
         for run in resolve(contents.sheets, context):
+            around = self._around
             findings, job = judge(
-                run, rules, self._documents, _simulate, settings.headroom, thorough=self._around.thorough
+                run,
+                rules,
+                self._documents,
+                _simulate,
+                settings.headroom,
+                thorough=around.thorough,
+                timeline=around.timeline,
             )
             again = partial(self._reestimate, file, run.name, context)
             self._findings += (verified(finding, self._documents, again) for finding in findings)

@@ -21,7 +21,7 @@ from vramlint.text import Document, Edit
 class Simulate(Protocol):
     """The memory model. Without `reserved` it leaves out the allocator, which takes most of its time."""
 
-    def __call__(self, job: Job, *, reserved: bool = True) -> Estimate:
+    def __call__(self, job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
         """Peak memory of one GPU."""
 
 
@@ -40,11 +40,19 @@ _ROOMY = 2
 
 
 def judge(
-    run: Run, rules: RuleSet, documents: Mapping[str, Document], simulate: Simulate, headroom: float, *, thorough: bool
+    run: Run,
+    rules: RuleSet,
+    documents: Mapping[str, Document],
+    simulate: Simulate,
+    headroom: float,
+    *,
+    thorough: bool,
+    timeline: bool = False,
 ) -> tuple[tuple[Finding, ...], JobReport]:
     """What the rules find in a run, and the report on it.
 
-    The report is `thorough` with the rules of thumb, and with the allocator's segments where they can't matter too.
+    The report is `thorough` with the rules of thumb, and with the allocator's segments where they can't matter too;
+    with `timeline` the high end has the log of its step.
     """
     estimates = _estimates(run, simulate, 0 if thorough or run.gpu is None else headroom * run.gpu.usable_bytes)
 
@@ -61,6 +69,9 @@ def judge(
 
     findings = check(run, estimates, rules, planner, headroom)
     report = _report(run, estimates)
+    if timeline and report.high is not None:
+        logged = simulate(run.jobs[estimates.index(report.high)], log=True)
+        report = replace(report, high=logged)
     return findings, replace(report, thumb=_thumb(run.jobs, estimates)) if thorough else report
 
 

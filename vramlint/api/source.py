@@ -39,3 +39,5 @@ class Surroundings(NamedTuple):
     hardware: Hardware = Hardware()
     thorough: bool = False
     """Work out what no finding depends on too: rules of thumb, and cached segments where there is room to spare."""
+    timeline: bool = False
+    """Keep the log of the step that needs the most."""

@@ -53,6 +53,8 @@ class OptimizerRow(NamedTuple):
     host_bytes_low: float = 0.0
     lazy: bool = True
     """States appear at the first step, not at construction."""
+    states_by: str = "group"
+    """group: a step first makes the states of a whole parameter group; parameter: each one's before its update."""
     grads_fused: bool = False
     """Each gradient is consumed and freed inside backward."""
     hf_name: bool = False
@@ -125,6 +127,7 @@ def _row(name: str, data: dict[str, object]) -> OptimizerRow:
         host_bytes_fp32=_number(data.get("host_bytes_fp32")),
         host_bytes_low=_number(data.get("host_bytes_low")),
         lazy=bool(data.get("lazy", True)),
+        states_by=str(data.get("states_by", "group")),
         grads_fused=bool(data.get("grads_fused", False)),
         hf_name=bool(data.get("hf_name", False)),
         state_formula=str(data.get("state_formula", "")),

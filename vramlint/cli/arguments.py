@@ -37,6 +37,7 @@ _TAKES_VALUE = frozenset(
         "--output-file",
         "--select",
         "--stdin-filename",
+        "--timeline",
         "-o",
     }
 )
@@ -185,6 +186,11 @@ def _explain() -> _Parser:
         "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
     )
     parser.add_argument("-o", "--output-file", metavar="FILE", help="write there instead of standard output")
+    parser.add_argument(
+        "--timeline",
+        metavar="FILE",
+        help="write every allocation of the step as a trace for Perfetto or chrome://tracing",
+    )
     parser.add_argument("--stdin-filename", metavar="NAME", help="the name under which standard input is read")
     return parser
 

@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     """Lines for standard error."""
 
 
-def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = False) -> Outcome:
+def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = False, timeline: bool = False) -> Outcome:
     """Find the files behind `paths`, check them.
 
     Raises:
@@ -41,7 +41,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
     """
     projects = Projects(options)
     hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes)
-    around = Surroundings(load, names, repository, hardware, thorough)
+    around = Surroundings(load, names, repository, hardware, thorough, timeline)
     found = _gather(options, paths, projects)
     try:
         report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)

@@ -37,6 +37,16 @@ FACTS_BEHIND: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Component of an estimate to the facts that decide its size, the most telling first. A component that is not
 here (temporaries, rounding) has no fact of its own."""
 
+FACTS_BEHIND_EVALUATION: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "activations": ("eval_micro_batch_size", "sequence_length"),
+        "logits and loss": ("evaluation_keeps_logits", "eval_micro_batch_size", "eval_accumulation_steps"),
+        "key/value cache": ("evaluation_generates", "eval_micro_batch_size"),
+        "batch": ("eval_micro_batch_size", "sequence_length"),
+    }
+)
+"""The same where the peak is in evaluation."""
+
 _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
     {
         "model": lambda job: job.model.name,
@@ -47,7 +57,9 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
         "fp16": lambda job: job.precision.autocast == "float16",
         "optimizer": lambda job: job.optimizer.name,
         "micro_batch_size": lambda job: job.batch.micro_batch_size,
-        "eval_micro_batch_size": lambda job: job.batch.eval_micro_batch_size,
+        "eval_micro_batch_size": lambda job: job.evaluation and job.evaluation.micro_batch_size,
+        "evaluation_keeps_logits": lambda job: job.evaluation and job.evaluation.keeps_logits,
+        "evaluation_generates": lambda job: job.evaluation and job.evaluation.generated_tokens,
         "gradient_accumulation_steps": lambda job: job.batch.gradient_accumulation_steps,
         "sequence_length": lambda job: job.batch.sequence_length,
         "target_length": lambda job: job.batch.target_length,
@@ -55,6 +67,10 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
         "padding": lambda job: job.batch.padding,
         "activation_checkpointing": lambda job: job.checkpointing.mode != "none",
         "checkpointing_reentrant": lambda job: job.checkpointing.mode,
+        "checkpointing_every_n_layers": lambda job: job.checkpointing.every_n_layers,
+        "checkpointing_offload": lambda job: job.checkpointing.offload,
+        "padding_free": lambda job: job.batch.padding_free,
+        "label_smoothing": lambda job: job.objective.label_smoothing,
         "attention_implementation": lambda job: job.attention.implementation,
         "use_cache": lambda job: job.attention.use_cache,
         "max_grad_norm": lambda job: job.objective.max_grad_norm,
@@ -105,11 +121,13 @@ def peak_labels(run: Run, estimate: Estimate) -> tuple[Label, ...]:
     Empty when no such value is written in a file.
     """
     said: dict[Place, list[str]] = {}
+    evaluates = estimate.peak_phase == "evaluation"
+    causes = {**FACTS_BEHIND, **(FACTS_BEHIND_EVALUATION if evaluates else {})}
     components = sorted(estimate.components, key=lambda amount: -amount.bytes)
     for amount in components:
         if amount.bytes < SHARE_WORTH_A_LABEL * estimate.allocated:
             break
-        behind = [fact for fact in map(run.get, FACTS_BEHIND.get(amount.name, ())) if _pointable(fact)]
+        behind = [fact for fact in map(run.get, causes.get(amount.name, ())) if _pointable(fact)]
         for index, fact in enumerate(behind):
             if fact is None or fact.place is None:
                 continue

@@ -45,10 +45,14 @@ _ESTIMATE = MappingProxyType(
     {
         "method": "simulated or bounded",
         "why": "why the step is bounded and not simulated",
+        "stand_in": "the architecture that was simulated in place of an unknown one",
+        "below": "bytes by which a stand-in may be too high",
+        "above": "bytes by which a stand-in may be too low",
         "allocated": "peak of torch.cuda.memory_allocated, bytes",
         "reserved": "peak of torch.cuda.memory_reserved, bytes; `allocated` where twice as much would fit",
         "outside": "device memory outside torch's allocator, bytes",
         "device_low": "least device memory with which the step can run, bytes",
+        "device_need": "device memory with which the step surely runs; more than device_low for a stand-in, bytes",
         "device_high": "device memory held if the allocator never gives back segments, bytes",
         "peak_phase": "phase of the step that has the peak",
         "parameters": "bytes of the model's parameters on one GPU",
@@ -76,7 +80,7 @@ _JOB = MappingProxyType(
         "batch.gradient_accumulation_steps": "micro batches per optimizer step",
         "batch.padding": "batches contain padding",
         "batch.packing": "rows are filled to the sequence length",
-        "batch.eval_micro_batch_size": "sequences per GPU and forward in evaluation",
+        "evaluation.micro_batch_size": "sequences per GPU and forward in evaluation",
         "attention.implementation": "eager, sdpa, flash_attention_2, …",
         "attention.use_cache": "key/value cache in the forward pass",
         "checkpointing.mode": "none, reentrant or nonreentrant",
@@ -119,6 +123,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
         **{f"versions.{library}": f"version of {library} as a list of numbers" for library in LIBRARIES},
         **{f"estimate.{end}.{name}": meaning for end in ("low", "high") for name, meaning in _ESTIMATE.items()},
         "estimate.exact": "nothing is left open: low and high are the same",
+        "estimate.depends_on": "what the range comes from: open facts, and the architecture where another stands in",
         "estimate.need": "the needed device memory in GiB, as text: one figure, or `a to b`",
         **{f"job.{name}": meaning for name, meaning in _JOB.items()},
         **_REMARK,
@@ -172,7 +177,7 @@ class Scope(NamedTuple):
 
 def need(low: Estimate, high: Estimate) -> str:
     """The needed device memory as text: `23.41 GiB`, `23.41 to 30.02 GiB`, or `at least 23.41 GiB`."""
-    least, most = f"{low.device_low / GIB:.2f}", f"{high.device_low / GIB:.2f}"
+    least, most = f"{low.device_low / GIB:.2f}", f"{high.device_need / GIB:.2f}"
     if high.method != "simulated":
         return f"at least {least} GiB"
     return f"{least} GiB" if least == most else f"{least} to {most} GiB"
@@ -216,9 +221,12 @@ def _estimate(scope: Scope, name: str) -> Term:
     if low is None or high is None:
         return UNKNOWN
     if name == "exact":
-        return low is high
+        return low is high and low.device_low == high.device_need
     if name == "need":
         return need(low, high)
+    if name == "depends_on":
+        opened = scope.run.open_facts if scope.run else ()
+        return (*opened, *(("architecture",) if high.stand_in else ()))
     end, _, field = name.partition(".")
     return getattr(low if end == "low" else high, field)
 

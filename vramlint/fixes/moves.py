@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import FactValue
-from vramlint.job import Adapter, Attention, Checkpointing, Gpu, Job, Quantization, Zero
+from vramlint.job import Adapter, Attention, Checkpointing, Evaluation, Gpu, Job, Quantization, Zero
 
 Changes = Mapping[str, FactValue]
 """Fact names to their new values."""
@@ -79,6 +79,15 @@ def _can_checkpoint(job: Job, _gpu: Gpu) -> bool:
 
 def _can_shrink_batch(job: Job, _gpu: Gpu) -> bool:
     return _is_trained(job) and job.batch.micro_batch_size > 1
+
+
+def _can_shrink_evaluation(job: Job, _gpu: Gpu) -> bool:
+    return job.evaluation is not None and job.evaluation.micro_batch_size > 1
+
+
+def _can_move_logits(job: Job, _gpu: Gpu) -> bool:
+    evaluation = job.evaluation
+    return evaluation is not None and evaluation.keeps_logits and evaluation.accumulation_batches is None
 
 
 def _can_fuse_loss(job: Job, _gpu: Gpu) -> bool:
@@ -153,6 +162,14 @@ def _with_optimizer(name: str) -> Callable[[Job], Job]:
     return lambda job: replace(job, optimizer=replace(job.optimizer, name=name))
 
 
+def _with_evaluation(**fields: int) -> Callable[[Job], Job]:
+    def change(job: Job) -> Job:
+        evaluation = replace(job.evaluation or Evaluation(), **fields)  # type: ignore[arg-type]  # rows below name its fields
+        return replace(job, evaluation=evaluation)
+
+    return change
+
+
 def _with_autocast(job: Job) -> Job:
     return replace(job, precision=replace(job.precision, autocast="bfloat16", grad_scaler=False))
 
@@ -201,6 +218,15 @@ MOVES: tuple[Move, ...] = (
         "fused-loss", 1, True, "Liger's fused loss", "no cost; needs the package liger-kernel",
         _can_fuse_loss, lambda job: replace(job, objective=replace(job.objective, loss="fused")),
         _always({"fused_loss": True}),
+    ),
+    Move(
+        "smaller-eval-batch", 2, True, "an evaluation batch of one sequence", "same metrics; evaluation takes longer",
+        _can_shrink_evaluation, _with_evaluation(micro_batch_size=1), _always({"eval_micro_batch_size": 1}),
+    ),
+    Move(
+        "eval-accumulation", 2, True, "logits of the evaluation moved to the host after every batch",
+        "same metrics; evaluation takes longer, its logits need host memory",
+        _can_move_logits, _with_evaluation(accumulation_batches=1), _always({"eval_accumulation_steps": 1}),
     ),
     Move(
         # ZeRO stages 1 and 2 keep data parallelism's communication volume: https://arxiv.org/abs/1910.02054, section 7

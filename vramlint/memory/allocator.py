@@ -1,9 +1,10 @@
 """The caching allocator: how much memory torch *reserves* for the tensors that a step allocates.
 
-Follows torch 2.13 c10/cuda/CUDACachingAllocator.cpp with default settings on one stream: requests are rounded to
-512 bytes; up to 1 MiB comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a segment
-of its own rounded to 2 MiB; the smallest free block that is large enough is taken and split; neighbours that are
-free are joined. Nothing is given back to the driver.
+Follows torch 2.13 c10/cuda/CUDACachingAllocator.cpp on one stream: requests are rounded to 512 bytes; up to 1 MiB
+comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a segment of its own rounded to 2 MiB; the
+smallest free block that is large enough is taken and split; neighbours that are free are joined. With
+`expandable_segments` each pool is one segment that grows at its end. Memory goes back to the driver only where a
+garbage collection is asked for.
 
 A step makes tens of thousands of requests, so the two methods that serve them call nothing of their own.
 """
@@ -23,6 +24,7 @@ SEGMENT_ROUNDING = 2 * MIB
 BLOCK = 512
 
 _AGE_BITS = 32
+_AGE_MASK = (1 << _AGE_BITS) - 1
 """A free block's key is its size with its age below: the smallest that fits comes first, of equals the oldest."""
 
 
@@ -42,8 +44,12 @@ class Piece:
 class CachingAllocator:
     """Segments and free lists of one device. All figures are bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, collect_above: int = 0) -> None:
         self.reserved = 0
+        self.peak = 0
+        """The highest that `reserved` was."""
+        self.collect_above = collect_above
+        """Reserved bytes from which on segments that lie free are given back before a new one is taken; 0: never."""
         self._small: list[int] = []
         self._large: list[int] = []
         self._free: dict[int, Piece] = {}
@@ -59,9 +65,7 @@ class CachingAllocator:
             piece = self._free.pop(keys.pop(position))
             piece.key = 0
         else:
-            segment = _segment(size)
-            self.reserved += segment
-            piece = Piece(segment, small, None, None)
+            piece = self._new_segment(size, small)
         rest = piece.size - size
         if rest > SMALL_LIMIT or (small and rest):
             right = piece.right
@@ -74,6 +78,23 @@ class CachingAllocator:
             self._free[key] = remainder
             insort(keys, key)
         return piece
+
+    def _new_segment(self, size: int, small: bool) -> Piece:
+        if self.collect_above and self.reserved > self.collect_above:
+            self._collect()
+        segment = _segment(size)
+        self.reserved += segment
+        self.peak = max(self.peak, self.reserved)
+        return Piece(segment, small, None, None)
+
+    def _collect(self) -> None:
+        """Give back the segments of the large pool that lie free as a whole, the longest free first, until enough."""
+        whole = [key for key in self._large if not (self._free[key].left or self._free[key].right)]
+        for key in sorted(whole, key=lambda key: key & _AGE_MASK):
+            if self.reserved <= self.collect_above:
+                return
+            self._large.remove(key)
+            self.reserved -= self._free.pop(key).size
 
     def release(self, piece: Piece) -> None:
         """Give a block back to the free list, joined with free neighbours."""
@@ -95,6 +116,70 @@ class CachingAllocator:
         piece.key = key = piece.size << _AGE_BITS | self._age
         self._free[key] = piece
         insort(keys, key)
+
+
+class ExpandableAllocator(CachingAllocator):
+    """`expandable_segments:True`: one segment per pool, mapped at its end in pages of 2 or 20 MiB.
+
+    A free block at the end counts as large as it can become, so any other that fits is taken before it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[bool, Piece | None] = {True: None, False: None}
+
+    def allocate(self, nbytes: int) -> Piece:
+        """Take a block for a request of `nbytes` (at least 1)."""
+        size = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        small = size <= SMALL_LIMIT
+        keys = self._small if small else self._large
+        position = bisect_left(keys, size << _AGE_BITS)
+        if position + 1 < len(keys) and self._free[keys[position]].right is None:
+            position += 1
+        piece = self._free.pop(keys.pop(position)) if position < len(keys) else self._grown(size, small)
+        piece.key = 0
+        rest = piece.size - size
+        if rest:
+            right = piece.right
+            piece.right = remainder = Piece(rest, small, piece, right)
+            if right is None:
+                self._last[small] = remainder
+            else:
+                right.left = remainder
+            piece.size = size
+            self._put(remainder, keys)
+        return piece
+
+    def _grown(self, size: int, small: bool) -> Piece:
+        """The last block, mapped up to at least `size`."""
+        last = self._last[small]
+        keys = self._small if small else self._large
+        if last is not None and last.key:
+            del keys[bisect_left(keys, last.key)], self._free[last.key]
+            piece = last
+        else:
+            piece = Piece(0, small, last, None)
+            if last is not None:
+                last.right = piece
+        page = SMALL_SEGMENT if small else LARGE_SEGMENT
+        mapped = -(-(size - piece.size) // page) * page
+        piece.size += mapped
+        self.reserved += mapped
+        self.peak = max(self.peak, self.reserved)
+        self._last[small] = piece
+        return piece
+
+    def _put(self, piece: Piece, keys: list[int]) -> None:
+        self._age += 1
+        piece.key = key = piece.size << _AGE_BITS | self._age
+        self._free[key] = piece
+        insort(keys, key)
+
+    def release(self, piece: Piece) -> None:
+        """Give a block back to the free list, joined with free neighbours."""
+        super().release(piece)
+        if piece.right is None:
+            self._last[piece.small] = piece
 
 
 def _segment(size: int) -> int:

@@ -7,11 +7,12 @@ move into the buffers of the next nodes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import prod
 
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Tensor, only_reference
+from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Tensor, only_reference
 
 
 class Engine:
@@ -22,16 +23,33 @@ class Engine:
         self.heap: list[tuple[int, Node]] = []
         self.buffers: dict[Node | Parameter, Gradients] = {}
 
-    def run(self, root: Tensor, gradient: Tensor, *others: tuple[Tensor, Tensor]) -> None:
-        """Differentiate `root`, whose gradient is `gradient`, and other tensors, each given with its gradient."""
-        tape = self.tape
-        enabled, tape.grad_enabled = tape.grad_enabled, False
+    def run(self, root: Tensor, gradient: Tensor) -> None:
+        """Differentiate `root`, whose gradient is `gradient`."""
         if root.node is not None:
             self._add(root.node, root.slot, gradient)
         del gradient
-        for tensor, its_gradient in others:
-            if tensor.node is not None:
-                self._add(tensor.node, tensor.slot, its_gradient)
+        self._drain()
+
+    def run_all(self, roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Differentiate several tensors at once; those without a gradient are left out."""
+        for position, root in enumerate(roots):
+            gradient = gradients[position]
+            if gradient is None or not root.requires_grad:
+                continue
+            if isinstance(root, Parameter):
+                root.pending += 1
+                self._add(root, 0, gradient)
+            elif root.node is not None:
+                self._add(root.node, root.slot, gradient)
+            del gradient
+        self._drain()
+
+    def _drain(self) -> None:
+        tape = self.tape
+        enabled, tape.grad_enabled = tape.grad_enabled, False
+        outermost, tape.differentiating = not tape.differentiating, True
+        if outermost:
+            tape.backward_starts()
         unit = tape.unit
         while self.heap:
             _, node = heappop(self.heap)
@@ -40,6 +58,9 @@ class Engine:
             self._execute(node)
         if tape.unit != unit:
             tape.enter_unit(unit)
+        if outermost:
+            tape.differentiating = False
+            tape.backward_ends()
         tape.grad_enabled = enabled
 
     def _execute(self, node: Node) -> None:
@@ -63,9 +84,15 @@ class Engine:
         output = outputs[position]
         assert output is not None  # noqa: S101  narrowing for the type checker
         if output.numel != prod(shape):
-            outputs[position] = output = self.tape.empty(shape, output.dtype, "sum")
+            outputs[position] = output = self._ordered(output, shape, output.dtype, "sum")
         if output.dtype != dtype:
-            outputs[position] = self.tape.empty(shape, dtype, "to")
+            outputs[position] = self._ordered(output, shape, dtype, "to")
+
+    def _ordered(self, like: Tensor, shape: Shape, dtype: str, operator: str) -> Tensor:
+        """A new tensor in the memory order of `like`."""
+        out = self.tape.empty(shape, dtype, operator)
+        out.heads_first = like.heads_first
+        return out
 
     def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
         buffer = self.buffers.get(target)
@@ -77,7 +104,7 @@ class Engine:
         if buffer[slot] is None:
             buffer[slot] = gradient
         elif not only_reference(buffer, slot):
-            buffer[slot] = self.tape.empty(gradient.shape, gradient.dtype, "add")
+            buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
         if isinstance(target, Parameter):
             target.pending -= 1
             if target.pending == 0:
@@ -86,7 +113,11 @@ class Engine:
 
     def _accumulate(self, parameter: Parameter) -> None:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
-        (gradient,) = self.buffers.pop(parameter)
+        gradients = self.buffers.pop(parameter)
+        if self.tape.sharded is not None:
+            self.tape.sharded.take(parameter, gradients)
+            return
+        (gradient,) = gradients
         if parameter.grad is None and gradient is not None and not self.tape.consumes_gradients:
             parameter.grad = gradient
             self.tape.became_gradient(gradient)

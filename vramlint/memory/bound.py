@@ -6,7 +6,8 @@ from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes
-from vramlint.memory.sharding import Tensors, sharding_of
+from vramlint.memory.holdings import Tensors
+from vramlint.memory.sharding import sharding_of
 from vramlint.memory.tensor import Parameter
 
 QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
@@ -26,7 +27,10 @@ def bounded(job: Job, why: str) -> Estimate:
     if job.quantization is not None:
         weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, 0.5)),)
     sharding = sharding_of(job, [weights] if count else [], ())
-    amounts = [Amount(tensors.component, tensors.nbytes * tensors.count) for tensors in sharding.persistent]
+    amounts = [
+        Amount(tensors.component, tensors.nbytes * tensors.count)
+        for tensors in (*sharding.persistent, *sharding.states)
+    ]
     if training and not sharding.consumes_gradients:
         amounts.append(Amount("gradients", count * width))
     amounts += [_amount(tensors) for tensors in sharding.gradients]

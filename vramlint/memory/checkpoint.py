@@ -3,67 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from vramlint.job import Checkpointing
 from vramlint.memory.autograd import Engine
-from vramlint.memory.frame import Frame, Layer
+from vramlint.memory.frame import Frame, Inputs, Like, Segment
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Gradients, Node, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 
-def nonreentrant(tape: Tape, layer: Layer, hidden: Tensor) -> Tensor:
-    """Run `layer` without keeping what it saves."""
+def nonreentrant(tape: Tape, segment: Segment, inputs: Inputs, checkpointing: Checkpointing) -> tuple[Tensor, ...]:
+    """Run `segment` without keeping what it saves."""
     if tape.replays:
-        with tape.inside_recomputation(hidden):
-            return layer(hidden)
-    frame = Frame(layer, hidden, tape.autocast, tape.frame)
+        with tape.inside_recomputation(inputs):
+            return segment(*inputs)
+    frame = Frame(segment, inputs, tape.autocast, checkpointing, tape.frame)
     outer, tape.frame = tape.frame, frame
     try:
-        return layer(hidden)
+        return segment(*inputs)
     finally:
         tape.frame = outer
 
 
-def reentrant(
-    tape: Tape, layer: Layer, hidden: Tensor, others: list[Tensor] | None = None, *, releases: bool = False
-) -> Tensor:
-    """Run `layer` under no_grad; its backward runs it again with a graph and differentiates that.
+class _Rerun(NamedTuple):
+    """What a reentrant checkpoint needs to run its segment again."""
 
-    `others` is where the layer puts its outputs besides the one that it returns, each time it runs. What else the
-    layer refers to stays as long as the graph, or goes once it is differentiated if the checkpoint `releases` it.
+    segment: Segment
+    present: Sequence[bool]
+    """Which of the segment's inputs are tensors."""
+    offloaded: Sequence[Like | None]
+    """Those that wait in host memory."""
+    autocast: str | None
+    outputs: Sequence[tuple[Shape, str]]
+    """Shape and dtype of each output."""
+
+
+def reentrant(tape: Tape, segment: Segment, inputs: Inputs, *, offload: bool) -> tuple[Tensor, ...]:
+    """Run `segment` under no_grad; its backward runs it again with a graph and differentiates that.
+
+    Gradients reach its inputs only, and every output that the graph does not use counts as used, with zeros. With
+    `offload` the inputs wait in host memory.
     """
     with tape.grad_mode(enabled=False):
-        output = layer(hidden)
-    if tape.grad_enabled and hidden.requires_grad:
-        outputs = [output, *(others or ())]
-        node = tape.node((hidden,), _reentrant_backward)
-        node.saved = (hidden,)
-        node.outputs = len(outputs)
-        shapes = [(tensor.shape, tensor.dtype) for tensor in outputs]
-        node.context = (layer, tape.autocast, others, shapes, releases)
-        for slot, tensor in enumerate(outputs):
-            tensor.node, tensor.slot, tensor.requires_grad = node, slot, True
+        outputs = segment(*inputs)
+    tensors = tuple([tensor for tensor in inputs if tensor is not None])
+    if not tape.grad_enabled or not any(tensor.requires_grad for tensor in tensors):
+        return outputs
+    node = tape.node(tensors, _reentrant_backward)
+    node.saved = () if offload else tensors
+    node.outputs = len(outputs)
+    node.context = _Rerun(
+        segment,
+        present=[tensor is not None for tensor in inputs],
+        offloaded=[Like.of(tensor) for tensor in tensors] if offload else (),
+        autocast=tape.autocast,
+        outputs=[(output.shape, output.dtype) for output in outputs],
+    )
+    return tuple([_output(output, tensors, node, slot) for slot, output in enumerate(outputs)])
+
+
+def _output(output: Tensor, inputs: Sequence[Tensor], node: Node, slot: int) -> Tensor:
+    """An output of the checkpoint; an input that comes out again, or a leaf, is a view of itself."""
+    if isinstance(output, Parameter) or any(output is tensor for tensor in inputs):
+        view = output.as_shape(output.shape)
+        view.heads_first = output.heads_first
+        output = view
+    output.node, output.slot, output.requires_grad = node, slot, True
     return output
 
 
+def _zeros(tape: Tape, shape: Shape, dtype: str) -> Tensor:
+    zeros = tape.empty(shape, dtype, "zeros")
+    zeros.heads_first = len(shape) == 4
+    return zeros
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    leaf = Tensor(tensor.shape, tensor.dtype, tensor.storage)
+    leaf.heads_first = tensor.heads_first
+    return leaf
+
+
 def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    layer, autocast, others, outputs, releases = node.context
-    # a Python function gets zeros for the outputs that nothing has used
-    whole = [
-        tape.empty(shape, dtype, "zeros") if gradient is None else gradient
-        for gradient, (shape, dtype) in zip(gradients, outputs, strict=True)
-    ]
-    (hidden,) = node.unpack(tape)
-    detached = Tensor(hidden.shape, hidden.dtype, hidden.storage)
-    captured: Gradients = []
+    rerun: _Rerun = node.context
+    arriving = [_zeros(tape, *rerun.outputs[slot]) if found is None else found for slot, found in enumerate(gradients)]
+    from_host = [like.new(tape) for like in rerun.offloaded if like]
+    detached = [_detached(tensor) for tensor in (*node.unpack(tape), *from_host)]
+    from_host.clear()
+    captured: list[Gradients] = [[] for _ in detached]
     with tape.grad_mode(enabled=True):
-        tape.capture(detached, captured)
-        outer, tape.leaf = tape.leaf, detached
-        with tape.autocasting(autocast):
-            output = layer(detached)
-        tape.leaf = outer
-        Engine(tape).run(output, whole[0], *zip(others or (), whole[1:], strict=True))
-        if others is not None:
-            others.clear()
-    if releases:
-        node.context = None
-    return captured
+        for position, leaf in enumerate(detached):
+            if node.needs(position):
+                tape.capture(leaf, captured[position])
+        outer, tape.leaves = tape.leaves, detached
+        following = iter(detached)
+        with tape.autocasting(rerun.autocast):
+            outputs = rerun.segment(*[next(following) if present else None for present in rerun.present])
+        tape.leaves = outer
+        Engine(tape).run_all(outputs, arriving)
+    inputs = [leaf for position, leaf in enumerate(detached) if node.needs(position)]
+    tape.retain([*inputs, *(found[0] for found in captured if found and found[0] is not None)])
+    return [found[0] if found else None for found in captured]

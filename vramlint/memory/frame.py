@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from vramlint.memory.tensor import Node, Tensor
+from vramlint.job import Checkpointing
+from vramlint.memory.tensor import Node, Shape, Tensor
 
-Layer = Callable[[Tensor], Tensor]
+Inputs = Sequence["Tensor | None"]
+"""The positional arguments of a layer that are tensors, or could be."""
+Segment = Callable[..., tuple[Tensor, ...]]
+"""What a checkpoint runs, usually one layer: `Inputs` in, tensors out."""
+Results = tuple[Tensor, Sequence[Tensor]]
+"""An operator's output and what else it yields."""
+KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention"})
+"""Operators whose results op-level selective checkpointing always keeps (torchtitan 0.3 activation_checkpoint.py)."""
+PRODUCT, PRODUCT_INPUTS = "linear", 2
+"""A matrix product without bias (aten.mm): of these every second result is kept."""
 
 
 class Recomputer(Protocol):
@@ -17,9 +27,38 @@ class Recomputer(Protocol):
     def recomputing(self, frame: Frame) -> AbstractContextManager[None]:
         """A context in which what the layer saves goes to `frame`."""
 
+    def empty(self, shape: Shape, dtype: str, operator: str, component: str | None = None) -> Tensor:
+        """A new tensor."""
+
+
+class Like(NamedTuple):
+    """A tensor that waits in host memory."""
+
+    shape: Shape
+    dtype: str
+    requires_grad: bool
+    heads_first: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor | None) -> Like | None:
+        """The tensor without its memory."""
+        if tensor is None:
+            return None
+        return cls(tensor.shape, tensor.dtype, tensor.requires_grad, tensor.heads_first)
+
+    def new(self, tape: Recomputer) -> Tensor:
+        """The tensor, back on the device."""
+        tensor = tape.empty(self.shape, self.dtype, "from host")
+        tensor.requires_grad, tensor.heads_first = self.requires_grad, self.heads_first
+        return tensor
+
 
 class Sink(Protocol):
     """Where recomputed tensors go."""
+
+    @property
+    def selection(self) -> Selection | None:
+        """Results kept from the forward."""
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Take them."""
@@ -27,6 +66,8 @@ class Sink(Protocol):
 
 class Discarded:
     """Takes nothing."""
+
+    selection: Selection | None = None
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Let them go."""
@@ -36,30 +77,104 @@ class StopRecomputation(Exception):  # noqa: N818  no error: it ends a recomputa
     """The last saved tensor has been recomputed: the rest of the layer is not run again."""
 
 
+class Selection:
+    """Results that selective checkpointing keeps from the forward for the recomputation."""
+
+    __slots__ = ("_products", "kept")
+
+    def __init__(self) -> None:
+        self.kept: list[Results] = []
+        self._products = 0
+
+    def chooses(self, operator: str, inputs: int) -> bool:
+        """Whether the results of the next operator are kept."""
+        if operator in KEPT_BY_SELECTION:
+            return True
+        if operator != PRODUCT or inputs != PRODUCT_INPUTS:
+            return False
+        self._products += 1
+        return self._products % 2 == 1
+
+    def rewind(self) -> None:
+        """Begin with the layer's first operator again."""
+        self._products = 0
+        self.kept.reverse()
+
+    def take(self) -> Results:
+        """The kept results of the next chosen operator, handed over."""
+        return self.kept.pop()
+
+
 class Frame:
     """One non-reentrant checkpoint: counts what the layer saves, recomputes it at the first use.
 
-    The layer's input stays alive as long as the frame, that is until the layer's first operator is differentiated.
-    Within an `outer` checkpoint it is one of the tensors that the outer one recomputes.
+    The layer's inputs stay alive as long as the frame, that is until the layer's first operator is differentiated;
+    with offload they come back from the host for the recomputation only. Within an `outer` checkpoint they are among
+    the tensors that the outer one recomputes.
     """
 
-    __slots__ = ("autocast", "count", "hidden", "layer", "outer", "recomputed", "slot")
+    __slots__ = (
+        "_inputs",
+        "_offloaded",
+        "_outer",
+        "_slots",
+        "autocast",
+        "count",
+        "recomputed",
+        "segment",
+        "selection",
+    )
 
-    def __init__(self, layer: Layer, hidden: Tensor, autocast: str | None, outer: Frame | None) -> None:
-        self.layer = layer
-        self.hidden = hidden if outer is None else None
+    def __init__(
+        self,
+        segment: Segment,
+        inputs: Inputs,
+        autocast: str | None,
+        checkpointing: Checkpointing,
+        outer: Frame | None = None,
+    ) -> None:
+        self.segment = segment
+        self._outer = outer
+        self._slots = () if outer is None else outer.reserve(inputs)
+        kept, offloaded = (inputs, ()) if not checkpointing.offload else ((), inputs)
+        self._inputs = kept if outer is None else ()
+        self._offloaded = [Like.of(tensor) for tensor in offloaded] if outer is None else []
         self.autocast = autocast
         self.count = 0
         self.recomputed: list[Tensor | None] = []
-        self.outer = outer
-        self.slot = 0
-        if outer is not None:
-            self.slot = outer.count
-            outer.count += 1
+        self.selection = Selection() if checkpointing.selective else None
+
+    def reserve(self, inputs: Inputs) -> Sequence[int | None]:
+        """Places for the inputs of a checkpoint within this one."""
+        slots: list[int | None] = []
+        for tensor in inputs:
+            slots.append(None if tensor is None else self.count)
+            self.count += tensor is not None
+        return slots
 
     def unpack(self, tape: Recomputer, node: Node) -> Sequence[Tensor]:
         """The saved tensors of `node`, handed over: each is unpacked once."""
         return self._taken(tape, node.start, node.count)
+
+    def _taken(self, tape: Recomputer, start: int, count: int) -> Sequence[Tensor]:
+        if not self.recomputed:
+            self._recompute(tape)
+        stop = start + count
+        tensors = [tensor for tensor in self.recomputed[start:stop] if tensor is not None]
+        self.recomputed[start:stop] = [None] * count
+        return tensors
+
+    def _recompute(self, tape: Recomputer) -> None:
+        if self.selection is not None:
+            self.selection.rewind()
+        recomputed = [None if slot is None else self._from_outer(tape, slot) for slot in self._slots]
+        with tape.recomputing(self), suppress(StopRecomputation):
+            from_host = [None if like is None else like.new(tape) for like in self._offloaded]
+            self.segment(*self._inputs, *recomputed, *from_host)
+
+    def _from_outer(self, tape: Recomputer, slot: int) -> Tensor:
+        assert self._outer is not None  # noqa: S101  narrowing: only within another checkpoint there are slots
+        return self._outer._taken(tape, slot, 1)[0]
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Take recomputed tensors.
@@ -70,20 +185,3 @@ class Frame:
         self.recomputed.extend(tensors)
         if len(self.recomputed) >= self.count:
             raise StopRecomputation
-
-    def _taken(self, tape: Recomputer, start: int, count: int) -> Sequence[Tensor]:
-        if not self.recomputed:
-            hidden = self._input(tape)
-            with tape.recomputing(self), suppress(StopRecomputation):
-                self.layer(hidden)
-            del hidden
-        stop = start + count
-        tensors = [tensor for tensor in self.recomputed[start:stop] if tensor is not None]
-        self.recomputed[start:stop] = [None] * count
-        return tensors
-
-    def _input(self, tape: Recomputer) -> Tensor:
-        if self.outer is not None:
-            return self.outer._taken(tape, self.slot, 1)[0]
-        assert self.hidden is not None  # noqa: S101  narrowing: without an outer frame it is there
-        return self.hidden

@@ -110,13 +110,22 @@ def temporaries(rule: OptimizerRow, groups: Sequence[Sequence[Parameter]]) -> li
     return best
 
 
+def copies(rule: OptimizerRow, parameter: Parameter) -> int:
+    """Copies of every parameter that a foreach step holds at once."""
+    return round(_temporary_bytes(rule, parameter) / DTYPE_BYTES[parameter.dtype])
+
+
+def temporaries_of(rule: OptimizerRow, parameter: Parameter) -> list[int]:
+    """Bytes of each tensor that the update of one parameter holds, where parameters are updated one by one."""
+    if rule.step_temp_scope != "largest":
+        return []
+    width = 4 if _temporary_bytes(rule, parameter) % 4 == 0 else DTYPE_BYTES[parameter.dtype]
+    return [parameter.numel * width] * round(_temporary_bytes(rule, parameter) / width)
+
+
 def _copies(rule: OptimizerRow, parameters: Sequence[Parameter]) -> list[tuple[int, int]]:
     """Whole copies of the parameters, as many as the step's bytes per element make."""
-    return [
-        (p.nbytes, p.multiplicity * round(_temporary_bytes(rule, p) / DTYPE_BYTES[p.dtype]))
-        for p in parameters
-        if _temporary_bytes(rule, p)
-    ]
+    return [(p.nbytes, p.multiplicity * copies(rule, p)) for p in parameters if copies(rule, p)]
 
 
 def _temporary_bytes(rule: OptimizerRow, parameter: Parameter) -> float:

@@ -6,8 +6,11 @@ Layers repeat. A layer is traced once and its block of events carries a repeat c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+BEFORE = "step before "
+"""Begins the phases of the step that a hand-written loop's steady state needs before it."""
 ALLOCATOR_BLOCK = 512
 """The caching allocator rounds every request up to multiples of this (torch 2.13
 c10/core/AllocatorConfig.h, kMinBlockSize)."""
@@ -43,25 +46,31 @@ class Block:
     phase: str
     repeat: int = 1
     events: list[tuple[int, int]] = field(default_factory=list)
+    layers: Sequence[int] = ()
+    """Numbers of the layers that the first repetition runs; none outside layers."""
 
 
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "sizes")
+    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "once", "sizes", "streams")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.labels: list[Label] = []
+        self.once: set[int] = set()
+        """Indices that only the first step of a run allocates: the optimizer's states."""
+        self.streams: dict[int, str] = {}
+        """CUDA streams by index; what is not named was allocated on the current stream."""
         self.blocks: list[Block] = []
         self._events: list[tuple[int, int]] = []
         self._closed = False
         self.component = "activations"
         """Component of what is allocated now, unless the operator says otherwise."""
 
-    def begin(self, phase: str, repeat: int = 1) -> None:
-        """Start a new block. What follows happens `repeat` times."""
-        block = Block(phase, repeat)
+    def begin(self, phase: str, repeat: int = 1, layers: Sequence[int] = ()) -> None:
+        """Start a new block. What follows happens `repeat` times, first for `layers`."""
+        block = Block(phase, repeat, layers=layers)
         self.blocks.append(block)
         self._events = block.events
 
@@ -69,9 +78,9 @@ class Recorder:
         """Start a block of another phase, executed once."""
         self.begin(name)
 
-    def repeat(self, count: int) -> None:
+    def repeat(self, count: int, layers: Sequence[int] = ()) -> None:
         """Start a block of the same phase, executed `count` times."""
-        self.begin(self.blocks[-1].phase, count)
+        self.begin(self.blocks[-1].phase, count, layers)
 
     @property
     def current_repeat(self) -> int:
@@ -85,6 +94,10 @@ class Recorder:
         self.labels.append(label)
         self._events.append((index, 1))
         return index
+
+    def allocate_once(self, nbytes: int, label: Label) -> None:
+        """Record an allocation of `nbytes` that happens in the first step only, and stays."""
+        self.once.add(self.allocate(nbytes, label))
 
     def allocate_many(self, nbytes: int, count: int, label: Label) -> int:
         """Record `count` allocations of `nbytes` each under one index."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vramlint.job import Job
+from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
+from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -17,6 +18,10 @@ FLASH_CAPABILITY = (8, 0)
 """The flash kernels of torch need this compute capability (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
 ENCODER_MASKS_FROM = (5, 0)
 """Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
+INPUTS_REQUIRE_GRAD_FROM = (5, 0)
+"""Since then checkpointing makes the embeddings' output require a gradient without adapters too (modeling_utils.py)."""
+BROADCAST_MASKS_FROM = (5, 0)
+"""Since then a mask that is the same for all sequences is expanded, not copied, to them (masking_utils.py)."""
 PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 """Between these versions of transformers a forward without attention_mask and without cache looks for packed sequences
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
@@ -29,10 +34,14 @@ class Regime:
     implementation: str
     padding: bool
     attention_mask: bool
+    padding_free: bool
+    """Positions tell where the sequences of a row begin; sdpa needs a mask for it (masking_utils.py)."""
     flash_kernels: bool
-    checkpointing: str
+    checkpointing: Checkpointing
     use_cache: bool
     transformers: tuple[int, ...]
+    flash_dtype: str = "bfloat16"
+    """What flash attention casts float32 queries to where autocast is off (integrations/flash_attention.py)."""
     loss: str = "causal-lm"
     """Objective.loss of the job."""
     inputs_require_grad: bool = False
@@ -44,14 +53,17 @@ class Regime:
         capability = job.gpu.compute_capability if job.gpu else None
         return cls(
             implementation=job.attention.implementation,
-            padding=job.batch.padding,
-            attention_mask=job.batch.attention_mask,
+            padding=job.batch.padding and not job.batch.padding_free,
+            attention_mask=job.batch.attention_mask and not job.batch.padding_free,
+            padding_free=job.batch.padding_free,
             flash_kernels=capability is None or capability >= FLASH_CAPABILITY,
-            checkpointing=job.checkpointing.mode,
+            checkpointing=job.checkpointing,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
             transformers=job.libraries.transformers,
+            flash_dtype="float16" if job.precision.weights == "float16" else "bfloat16",
             loss=job.objective.loss,
-            inputs_require_grad=job.adapter is not None and job.checkpointing.mode != "none",
+            inputs_require_grad=job.checkpointing.mode != "none"
+            and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
 
     def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
@@ -68,8 +80,23 @@ class Regime:
             return None
         packed = not self.attention_mask and PACKED_MASK_FROM <= self.transformers < PACKED_MASK_UNTIL
         windowed = window is not None and length >= window
+        always = always or (self.padding_free and self.transformers >= PACKED_MASK_FROM)
         if (self.padding and self.attention_mask) or (packed and not self.use_cache) or windowed or always:
+            if not self.attention_mask and self.transformers >= BROADCAST_MASKS_FROM:
+                return tape.empty((1, 1, length, length), "bool", "attention mask").as_shape(shape)
             return tape.empty(shape, "bool", "attention mask")
+        return None
+
+    def unshared_mask(self, tape: Tape, like: Tensor) -> Tensor | None:
+        """The causal mask of models that build it themselves: additive, whatever the implementation.
+
+        What GPT-J's _update_causal_mask does (transformers 4.57 models/gptj) in all models that copied it.
+        """
+        batch, length = like.shape[0], like.shape[1]
+        if self.implementation == "eager" and not self.attention_mask:
+            return tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+        if self.implementation == "eager" or (self.implementation == "sdpa" and self.padding and self.attention_mask):
+            return tape.empty((batch, 1, length, length), like.dtype, "attention mask")
         return None
 
     def bidirectional_mask(self, tape: Tape, like: Tensor, *, queries: int | None = None) -> Tensor | None:
@@ -108,55 +135,83 @@ class Regime:
         softcap: bool = False,
         shares_heads: bool = False,
         widens: bool = True,
+        narrows: bool = False,
     ) -> Tensor:
         """Attention of [B, heads, S, d] queries over keys and values, merged to [B, S, heads·d].
 
         `softcap` says whether the scores are capped, which sdpa leaves out and flash attention does inside;
         `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not;
-        `widens` that eager attention takes its softmax in float32.
+        `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
         if self.use_cache:
-            k, v = self._cached(tape, k, k.dtype), self._cached(tape, v, k.dtype)
+            k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
         if self.implementation == "eager":
-            out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens)
+            out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)
         else:
             shared = mask is None and q.shape[3] <= sdpa.FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
             if not shared and not shares_heads and self.implementation == "sdpa":
                 repeats = q.shape[1] // k.shape[1]
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             flash = self.flash_kernels or self.implementation != "sdpa"
+            if self.implementation != "sdpa" and tape.autocast is None:
+                q, k, v = (tape.to(x, self.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
             out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
         return attention.merge_heads(tape, out)
 
-    def _cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
+    def attend_unshared(
+        self,
+        tape: Tape,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        dropout: float,
+        *,
+        masks_in_place: bool = False,
+    ) -> Tensor:
+        """Attention of models with attention classes of their own, which copy all key/value heads.
+
+        What transformers 4.57 models/{stablelm,nemotron} do. With a mask sdpa gets everything in one piece.
+        """
+        if self.implementation not in ("eager", "sdpa"):
+            return self.attend(tape, q, k, v, mask, dropout)
+        if self.use_cache:
+            k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
+        repeats = q.shape[1] // k.shape[1]
+        k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
+        if self.implementation == "eager":
+            out = attention.eager(tape, q, k, v, mask, dropout, masks_in_place=masks_in_place)
+        else:
+            if mask is not None:
+                q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=self.flash_kernels)
+        return attention.merge_heads(tape, out)
+
+    def cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
         """DynamicCache.update: a concatenation with the empty cache, which has the keys' dtype (cache_utils.py)."""
         out = attention.cached(tape, x, dtype)
         tape.keep(out)
         return out
 
-    def layer(
-        self,
-        tape: Tape,
-        forward: Callable[[Tensor], Tensor],
-        hidden: Tensor,
-        others: list[Tensor] | None = None,
-        *,
-        positional: bool = False,
-    ) -> Tensor:
+    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         """Run one layer, checkpointed if the run checkpoints its layers.
 
-        `others` is where `forward` puts what the layer returns besides; `positional` says that the model passes its
-        masks by position, so that a reentrant checkpoint lets go of them with its input.
+        `inputs` are its positional arguments, which a reentrant checkpoint saves and differentiates; keyword
+        arguments belong to `forward`, and live as long as the graph.
         """
+        return self.segment(tape, lambda *tensors: (forward(*tensors),), inputs)[0]
 
-        def scoped(x: Tensor) -> Tensor:
+    def segment(self, tape: Tape, forward: Segment, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Run one layer that returns several tensors."""
+
+        def scoped(*tensors: Tensor | None) -> tuple[Tensor, ...]:
             try:
-                return forward(x)
+                return forward(*tensors)
             finally:
                 tape.held.clear()
 
-        if self.checkpointing == "nonreentrant" and tape.grad_enabled:
-            return checkpoint.nonreentrant(tape, scoped, hidden)
-        if self.checkpointing == "reentrant" and tape.grad_enabled:
-            return checkpoint.reentrant(tape, scoped, hidden, others, releases=positional)
-        return scoped(hidden)
+        if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.recomputes:
+            return scoped(*inputs)
+        if self.checkpointing.mode == "reentrant":
+            return checkpoint.reentrant(tape, scoped, inputs, offload=self.checkpointing.offload)
+        return checkpoint.nonreentrant(tape, scoped, inputs, self.checkpointing)

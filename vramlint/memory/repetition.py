@@ -1,15 +1,19 @@
 """Which of a model's layers are traced, and how many each of them stands for.
 
 Equal layers behave equally except next to their ends, so of a run of equal layers (or of equal groups of layers, where
-kinds alternate) the first and the last are traced by themselves and one in the middle stands for all others.
+kinds alternate) the first two and the last are traced by themselves, and the third stands for all others: what it
+frees of the second tells what each of the others frees of the one before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import re
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-SINGLE_LAYERS = 3
+from vramlint.job import Job
+
+SINGLE_LAYERS = 4
 """Of a run of so many equal groups each is traced by itself."""
 LONGEST_PERIOD = 16
 """Alternations of layer kinds with longer periods are traced layer by layer."""
@@ -22,6 +26,43 @@ class Stretch(NamedTuple):
     """Number of the first of them in its stack."""
     length: int
     times: int
+
+
+class Layout:
+    """Cuts the stacks of one model into stretches, one stack after the other.
+
+    Whoever builds the weights and whoever runs the layers has one of its own; both cut alike.
+    """
+
+    __slots__ = ("checkpoint_every", "layers", "single")
+
+    def __init__(self, checkpoint_every: int = 1, *, single: bool = False) -> None:
+        self.checkpoint_every = checkpoint_every
+        self.single = single
+        self.layers = 0
+        """Layers of the stacks that are cut."""
+
+    @classmethod
+    def of(cls, job: Job) -> Layout:
+        """The layout of a job: patterns that name single layers make every layer a kind of its own."""
+        patterns = [*job.frozen_parameters, job.adapter.target_modules if job.adapter else None]
+        single = any(isinstance(pattern, str) and re.search(r"\d", pattern) for pattern in patterns)
+        every = job.checkpointing.every_n_layers if job.checkpointing.mode != "none" else 1
+        return cls(max(1, every), single=single)
+
+    def cut(self, kinds: int | Sequence[Hashable]) -> list[Stretch]:
+        """The stretches of the next stack, given by its layers' kinds or, if all are equal, by their number."""
+        kinds = [None] * kinds if isinstance(kinds, int) else kinds
+        first, self.layers = self.layers, self.layers + len(kinds)
+        if self.single:
+            return [Stretch(number, 1, 1) for number in range(len(kinds))]
+        if self.checkpoint_every > 1:
+            kinds = [(kind, self.checkpoints(first + number)) for number, kind in enumerate(kinds)]
+        return stretches(kinds)
+
+    def checkpoints(self, layer: int) -> bool:
+        """Whether a layer, counted over all stacks, is recomputed in backward."""
+        return layer % self.checkpoint_every == 0
 
 
 def stretches(kinds: Sequence[Hashable]) -> list[Stretch]:
@@ -47,6 +88,8 @@ def _best_period(kinds: Sequence[Hashable], start: int) -> tuple[int, int]:
         saves = period * (times - len(_ends_and_middle(times)))
         if saves > saved:
             best, saved = (period, times), saves
+        if period * times == len(kinds) - start:
+            break  # no longer period can cover more, and each is a multiple of this one
     return best
 
 
@@ -61,11 +104,4 @@ def _ends_and_middle(times: int) -> list[tuple[int, int]]:
     """(position, times) of each traced one among `times` equal groups."""
     if times <= SINGLE_LAYERS:
         return [(at, 1) for at in range(times)]
-    return [(0, 1), (1, times - 2), (times - 1, 1)]
-
-
-def numbered(kinds: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
-    """(number in its stack, times) of every traced layer."""
-    for start, length, times in stretches(kinds):
-        for number in range(start, start + length):
-            yield number, times
+    return [(0, 1), (1, 1), (2, times - 3), (times - 1, 1)]

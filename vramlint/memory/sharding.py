@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
-from vramlint.memory.recorder import rounded
+from vramlint.memory.fully_sharded import Unit, Units
+from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.tensor import LayerId, Parameter
 
 MASTER_BYTES = 4
@@ -19,14 +20,8 @@ MASTER_BYTES = 4
 GATHERED_LAYERS = 2
 """Units in flight: the one that runs and the one that is prefetched (FSDP's all-gather limiter; ZeRO-3's prefetch)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tensors:
-    """`count` tensors of `nbytes` each, of one component."""
-
-    component: str
-    nbytes: int
-    count: int = 1
+BROADCAST_BUCKET = 250 << 20
+"""torch 2.13 torch/distributed/fsdp/_init_utils.py, PARAM_BROADCAST_BUCKET_SIZE; two buckets are under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,11 @@ class Sharding:
     """One rank's holdings and the buffers of its communication."""
 
     persistent: tuple[Tensors, ...]
-    """Alive during the whole step."""
+    """Alive during the whole step, besides the optimizer's states."""
+    states: tuple[Tensors, ...]
+    """What the first optimizer step adds to it."""
+    whole: bool = False
+    """Whether this rank's optimizer steps the model's own parameters, unsharded."""
     backward: tuple[Tensors, ...] = ()
     """Alive from the start of a backward to its end."""
     gradients: tuple[Tensors, ...] = ()
@@ -45,6 +44,10 @@ class Sharding:
     """A parameter's gradient is reduced and freed as soon as it is complete."""
     gathered: dict[LayerId | None, int] = field(default_factory=dict)
     """Bytes of full parameters that exist only while a layer kind (None: everything outside layers) runs."""
+    units: Units | None = None
+    """FSDP's units; None elsewhere."""
+    wrapped: tuple[tuple[int, ...], ...] = ()
+    """Bytes of tensors that come and go before the first step, group by group."""
     host: int = 0
     """Bytes of offloaded states in host memory."""
 
@@ -53,16 +56,20 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
     """How `job` distributes a model with these parameters and (bytes, count) buffers."""
     fixed = tuple(Tensors("buffers", size, count) for size, count in buffers)
     parallelism = job.parallelism
+    if job.objective.kind == "inference":
+        return Sharding(_weights(parameters, fixed), ())
     if parallelism.strategy == "deepspeed" and parallelism.zero is not None:
         return _zero(job, parallelism.zero, parameters, fixed)
     if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
         return _fsdp(job, parameters, fixed)
-    persistent = (*fixed, *_weights(parameters), *_states(job, parameters))
-    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
-        buckets = tuple(Tensors("DDP buckets", p.nbytes, p.multiplicity) for p in parameters if p.requires_grad)
-        return Sharding((*persistent, *buckets))
+    persistent, states = _weights(parameters, fixed), _states(job, parameters)
     rule = optimizers.rule_for(job.optimizer)
-    return Sharding(persistent, consumes_gradients=rule is not None and rule.grads_fused)
+    if rule is not None and not rule.lazy:
+        persistent, states = (*persistent, *states), ()
+    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
+        buckets = tuple(Tensors.of("DDP buckets", p, p.nbytes) for p in parameters if p.requires_grad)
+        return Sharding((*persistent, *buckets), states, whole=True)
+    return Sharding(persistent, states, whole=True, consumes_gradients=rule is not None and rule.grads_fused)
 
 
 def engine_precision(job: Job) -> tuple[str, str | None]:
@@ -70,21 +77,24 @@ def engine_precision(job: Job) -> tuple[str, str | None]:
 
     DeepSpeed converts the module to 16 bit and does not autocast; FSDP gathers layers in 16 bit.
     """
-    precision, parallelism = job.precision, job.parallelism
-    if precision.autocast is not None:
-        if parallelism.strategy == "deepspeed":
-            return precision.autocast, None
-        if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
-            return precision.autocast, precision.autocast
+    precision = job.precision
+    if precision.autocast is not None and runs_in_16_bit(job):
+        return precision.autocast, None if job.parallelism.strategy == "deepspeed" else precision.autocast
     return precision.weights, precision.autocast
 
 
-def _weights(parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
-    weights = [Tensors("weights", p.stored_tensors[0], p.multiplicity) for p in parameters]
-    constants = [
-        Tensors("quantization constants", size, p.multiplicity) for p in parameters for size in p.stored_tensors[1:]
-    ]
-    return (*weights, *constants)
+def runs_in_16_bit(job: Job) -> bool:
+    """Whether the engine computes with 16-bit parameters, whatever dtype they are stored in."""
+    parallelism = job.parallelism
+    sharded = parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1
+    return job.precision.autocast is not None and (sharded or parallelism.strategy == "deepspeed")
+
+
+def _weights(parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+    """Weights, buffers and quantization constants in the order in which a model that moves to the device has them."""
+    weights = [Tensors.of("weights", p, p.stored_tensors[0]) for p in parameters]
+    constants = [Tensors.of("quantization constants", p, size) for p in parameters for size in p.stored_tensors[1:]]
+    return (*weights, *fixed, *constants)
 
 
 def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
@@ -94,7 +104,7 @@ def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
     trainable = [p for p in parameters if p.requires_grad]
     wide = job.optimizer.wide_embeddings
     states = [
-        Tensors("optimizer states", size, p.multiplicity)
+        Tensors.of("optimizer states", p, size)
         for p in trainable
         for size in optimizers.states(rule, p, wide_embeddings=wide)
     ]
@@ -131,25 +141,29 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
     if zero.stage == 0:
         return _stage_0(job, parameters, fixed, width, part * job.parallelism.world_size)
     offloaded = zero.offload_optimizer != "none"
-    master = [Tensors("master weights", MASTER_BYTES * part)]
-    master += [Tensors("optimizer states", size) for size in _flat_states(job, part)]
-    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones
-    sizes = (width * part, MASTER_BYTES * part, _flat_temporaries(job, part))
+    master: tuple[Tensors, ...] = (Tensors("master weights", MASTER_BYTES * part),)
+    states = tuple(Tensors("optimizer states", size) for size in _flat_states(job, part))
+    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones, in stage 3 of one
+    # sub-group after the other (runtime/zero/stage3.py, step)
+    group = min(part, zero.sub_group_size) if zero.stage == 3 else part
+    sizes = (width * group, MASTER_BYTES * group, _flat_temporaries(job, group))
     step = tuple(Tensors("temporaries", size) for size in sizes)
     host = 0
     if offloaded:
         # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
-        host = sum(tensors.nbytes for tensors in master) + (MASTER_BYTES + width) * part + _host_states(job, part)
+        host = sum(tensors.nbytes for tensors in (*master, *states))
+        host += (MASTER_BYTES + width) * part + _host_states(job, part)
         largest = max((p.numel for p in trainable), default=0)
-        master, step = [], (Tensors("temporaries", MASTER_BYTES * largest),)
+        master, states, step = (), (), (Tensors("temporaries", MASTER_BYTES * largest),)
     if zero.stage == 3:
-        return _stage_3(job, zero, parameters, (*fixed, *master), step, host)
+        return _stage_3(job, zero, parameters, (*fixed, *master), states, step, host)
     overlap = 2 if zero.overlap_comm else 1
     bucket = Tensors("communication buffers", zero.reduce_bucket_size * width, overlap)
     copy = Tensors("communication buffers", min(zero.reduce_bucket_size, _elements(trainable)) * width)
     partition = (Tensors("gradients", width * part),) if zero.stage == 2 and not offloaded else ()
     return Sharding(
-        (*fixed, *_weights(parameters), *master),
+        (*_weights(parameters, fixed), *master),
+        states,
         backward=(bucket, copy),
         gradients=partition,
         optimizer=step,
@@ -161,13 +175,16 @@ def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Te
 def _stage_0(
     job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int, elements: int
 ) -> Sharding:
-    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step."""
+    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step.
+
+    Its states come with a dummy step at the start (runtime/fp16/fused_optimizer.py:125-135).
+    """
     if width == MASTER_BYTES:
-        return Sharding((*fixed, *_weights(parameters), *_states(job, parameters)))
+        return Sharding(_weights(parameters, fixed), _states(job, parameters), whole=True)
     master = [Tensors("master weights", MASTER_BYTES * elements)]
     master += [Tensors("optimizer states", size) for size in _flat_states(job, elements)]
     step = (Tensors("temporaries", MASTER_BYTES * elements, 2),)
-    return Sharding((*fixed, *_weights(parameters), *master), optimizer=step)
+    return Sharding((*_weights(parameters, fixed), *master), (), optimizer=step)
 
 
 def _stage_3(
@@ -175,6 +192,7 @@ def _stage_3(
     zero: Zero,
     parameters: Sequence[Parameter],
     held: tuple[Tensors, ...],
+    states: tuple[Tensors, ...],
     step: tuple[Tensors, ...],
     host: int,
 ) -> Sharding:
@@ -198,6 +216,7 @@ def _stage_3(
     gathered = _by_layer(parameters, GATHERED_LAYERS, None)
     return Sharding(
         tuple(persistent),
+        states,
         backward=(Tensors("communication buffers", zero.reduce_bucket_size * width),),
         optimizer=step,
         consumes_gradients=True,
@@ -219,32 +238,80 @@ def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -
 
 
 def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
-    """FSDP through accelerate: with mixed precision the trainable shards are float32 and layers gather in 16 bit."""
+    """FSDP: flat parameters in shares, float32 ones where layers are gathered in 16 bit.
+
+    accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps
+    its dtype. Quantization constants are no parameters: every rank has all of them.
+    """
     world = job.parallelism.world_size
     mixed = job.precision.autocast
-    weights = gradients = 0
-    states: list[Tensors] = []
+    offloads = job.parallelism.fsdp_offload
+    separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
     rule = optimizers.rule_for(job.optimizer)
+    weights: list[Tensors] = []
+    states: list[Tensors] = []
+    temporaries = 0
+    gathered: dict[LayerId | None, int] = {}
+    converted: dict[LayerId | None, int] = {}
+    trained: dict[LayerId | None, int] = {}
     for p in parameters:
-        shard = -(-p.numel // world)
-        width = MASTER_BYTES if p.requires_grad and mixed else DTYPE_BYTES[p.dtype]
-        stored = p.stored_tensors == (p.nbytes,)
-        weights += (rounded(shard * width) if stored else -(-p.stored_bytes // world)) * p.multiplicity
-        if p.requires_grad:
-            gradients += rounded(shard * width) * p.multiplicity
-            local = Parameter(
-                p.name, (shard,), "float32" if width == MASTER_BYTES else p.dtype, trainable=True, multiplicity=1
-            )
-            if rule is not None:
-                states += [Tensors("optimizer states", size, p.multiplicity) for size in optimizers.states(rule, local)]
-    compute = DTYPE_BYTES[mixed] if mixed else None
-    root = sum(p.numel * (compute or DTYPE_BYTES[p.dtype]) for p in parameters if p.layer is None)
-    accumulates = job.batch.gradient_accumulation_steps > 1
-    trainable = _elements([p for p in parameters if p.requires_grad])
-    unsharded = (Tensors("gradients", trainable * (compute or MASTER_BYTES)),) if accumulates else ()
-    return Sharding(
-        (*fixed, Tensors("weights", weights), *states, Tensors("gathered parameters", root)),
-        gradients=(Tensors("gradients", gradients), *unsharded),
-        consumes_gradients=True,
-        gathered={k: v for k, v in _by_layer(parameters, GATHERED_LAYERS, compute).items() if k is not None},
+        share = -(-p.numel // world)
+        wide = p.requires_grad and mixed is not None
+        stored = DTYPE_BYTES["float32" if wide else p.dtype] * share
+        packed = p.stored_tensors[0]
+        plain = packed == p.nbytes
+        weights.append(Tensors.of("weights", p, stored if plain else -(-packed // world)))
+        weights += [Tensors.of("quantization constants", p, size) for size in p.stored_tensors[1:]]
+        width = DTYPE_BYTES[mixed] if mixed and plain else None
+        gathered[p.layer] = gathered.get(p.layer, 0) + (packed if width is None else width * p.numel)
+        if offloads:
+            converted[p.layer] = converted.get(p.layer, 0) + (stored if plain else -(-packed // world))
+        elif width is not None and wide:
+            converted[p.layer] = converted.get(p.layer, 0) + width * share
+        if not p.requires_grad:
+            continue
+        trained[p.layer] = trained.get(p.layer, 0) + 1
+        local = Parameter(p.name, (share,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
+        if rule is not None:
+            states += [Tensors.of("optimizer states", p, size) for size in optimizers.states(rule, local)]
+            temporaries += sum(size * count for size, count in optimizers.temporaries(rule, [[local]]))
+    units = Units(
+        {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
+        world,
+        prefetches=job.checkpointing.mode != "reentrant",
+        retains_inputs=separate and job.checkpointing.mode == "reentrant",
+        separate=separate,
+        synchronises_every=1 if job.parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
+        widens=mixed is not None,
+        offloads=offloads,
     )
+    wrapped = _wrapped(parameters)
+    if offloads:
+        constants = [tensors for tensors in weights if tensors.component != "weights"]
+        host = unrounded((*weights, *states), "weights", "optimizer states")
+        return Sharding((*fixed, *constants), (), units=units, wrapped=wrapped, host=host)
+    step = (Tensors("temporaries", temporaries),) if rule is not None and rule.step_temp_scope == "group" else ()
+    return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=wrapped)
+
+
+def _wrapped(parameters: Sequence[Parameter]) -> tuple[tuple[int, ...], ...]:
+    """What FSDP's constructor holds of a unit: its parameters on the device, what is broadcast, and the flat parameter.
+
+    The largest layer's and the root's; the wrapped layers before it leave what the next one takes.
+    """
+    units: dict[LayerId | None, list[int]] = {}
+    for p in parameters:
+        units.setdefault(p.layer, []).append(p.stored_tensors[0])
+    root = units.pop(None, [])
+    layer = max(units.values(), key=sum, default=[])
+    return tuple((*tensors, *_buckets(tensors), sum(tensors)) for tensors in (layer, root) if tensors)
+
+
+def _buckets(tensors: Sequence[int]) -> list[int]:
+    """The two largest tensors that torch.distributed broadcasts of these: some in one, or a large one alone."""
+    buckets = [0]
+    for size in tensors:
+        if buckets[-1] and buckets[-1] + size > BROADCAST_BUCKET:
+            buckets.append(0)
+        buckets[-1] += size
+    return sorted(buckets)[-2:]

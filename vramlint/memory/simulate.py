@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-
-from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.estimate import Estimate
 from vramlint.job import Job
-from vramlint.memory import optimizers
-from vramlint.memory.architectures import find_family, is_simulated
-from vramlint.memory.architectures.causal_lm import FUSED_LOSSES
+from vramlint.memory import generation, optimizers
+from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
+from vramlint.memory.architectures.causal_lm import FUSED_LOSSES, IN_PLACE, CausalLM
+from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
-from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
-from vramlint.memory.recorder import Label, Recorder, rounded
-from vramlint.memory.reserve import Playback, peak_reserved
-from vramlint.memory.sharding import Sharding, Tensors, sharding_of
+from vramlint.memory.forward import Forward
+from vramlint.memory.recorder import Recorder
+from vramlint.memory.repetition import Layout
+from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
-from vramlint.memory.tensor import Parameter
-from vramlint.memory.timeline import Timeline, summed
+from vramlint.memory.summary import summarize, widened
+from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, NotFollowedError
 
-PHASES = ("forward", "backward", "optimizer")
-"""The phases of a step whose peaks are reported."""
-SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8"})
-SIMULATED_LOSSES = frozenset({"causal-lm", *FUSED_LOSSES})
+SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8", "gptq"})
+SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, *FUSED_LOSSES})
 SIMULATED_ADAPTERS = frozenset({"lora"})
-GIB = 1 << 30
-LARGEST = 12
-"""How many of the largest tensors at the peak an estimate names."""
 
 
-def simulate(job: Job, *, reserved: bool = True) -> Estimate:
-    """Peak memory of one GPU for `job`, the worst rank's, in the steady state.
+def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
+    """Peak memory of one GPU for `job`, the worst rank's: of a training run in the steady state, or of a generation.
 
     An architecture without a simulator, or a config without the dimensions it needs, is bounded from its
     parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
-    reserved figures are then the allocated ones.
+    reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going.
     """
     family = find_family(job.model.model_type, job.model.task)
-    if family is None or job.objective.kind != "training":
-        return bounded(job, _why(job))
-    if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
-        return bounded(job, f"training by {job.objective.loss} is not simulated")
-    if job.adapter is not None and job.adapter.method not in SIMULATED_ADAPTERS:
-        return bounded(job, f"the {job.adapter.method} adapter is not simulated")
-    if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
-        return bounded(job, f"the {job.quantization.kind} quantization is not simulated")
-    if optimizers.rule_for(job.optimizer) is None:
-        return bounded(job, f"the optimizer {job.optimizer.name} is not simulated")
+    stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
+    family = family or stand_in
+    refused = _refusal(job, family)
+    if family is None or refused:
+        return bounded(job, refused)
     builder = Builder(job, family.default_targets.get(job.model.model_type, ()))
     try:
         network = family(builder, {"model_type": job.model.model_type, **job.model.config})
@@ -60,91 +48,35 @@ def simulate(job: Job, *, reserved: bool = True) -> Estimate:
     inventory = builder.inventory
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()
-    Step(job, network, inventory, sharding, recorder).run()
+    if job.objective.kind == "training":
+        Step(job, network, inventory, sharding, recorder).run()
+    else:
+        _infer(job, network, recorder)
     recorder.close()
-    return _estimate(job, inventory.parameters, sharding, recorder, reserved=reserved)
+    estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
+    return widened(job, estimate) if stand_in is not None else estimate
 
 
-def _why(job: Job) -> str:
-    if job.objective.kind != "training":
-        return "only training steps are simulated"
-    if is_simulated(job.model.model_type):
+def _infer(job: Job, network: Network, recorder: Recorder) -> None:
+    forward = Forward(job, network, Tape(recorder, Layout.of(job)))
+    with forward.tape.inference():
+        generation.generate(forward, job.batch, job.batch.generated_tokens)
+
+
+def _refusal(job: Job, family: type[Network] | None) -> str:
+    """Why the step is not simulated; empty if it is."""
+    if family is None and is_simulated(job.model.model_type):
         return f"the task {job.model.task} is not simulated"
-    return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
-
-
-def _estimate(
-    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool
-) -> Estimate:
-    workspace = workspace_bytes(job)
-    persistent = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace)]
-    timeline = Timeline(recorder.blocks, recorder.sizes, _total(persistent))
-    peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
-    phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
-    alive = timeline.alive_at(peak)
-    held = peak_reserved(Playback.of(persistent, recorder)) if reserved else 0
-    slack = max(0, held - peak.bytes)
-    return Estimate(
-        method="simulated",
-        allocated=peak.bytes,
-        reserved=peak.bytes + slack,
-        outside=context_bytes(job) + communication_bytes(job),
-        peak_phase=phase,
-        phases=tuple(PhasePeak(name, found.bytes, found.bytes + slack) for name, found in peaks.items()),
-        components=_components(alive, persistent, recorder.labels),
-        tensors=_largest(alive, recorder.labels),
-        parameters=_unrounded(persistent, "weights"),
-        trainable_parameters=sum(p.numel * p.multiplicity for p in parameters if p.requires_grad),
-        total_parameters=sum(p.numel * p.multiplicity for p in parameters),
-        gradients=sum(p.nbytes * p.multiplicity for p in parameters if p.requires_grad),
-        optimizer_states=_unrounded(persistent, "optimizer states") + _unrounded(persistent, "master weights"),
-        saved_activations=_saved(timeline),
-        host=sharding.host,
-        notes=tuple(_notes(job, parameters)),
-    )
-
-
-def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
-    rule = optimizers.rule_for(job.optimizer)
-    paged = 0 if rule is None else sum(optimizers.managed_states(rule, p) * p.multiplicity for p in parameters)
-    if paged:
-        yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
-    if job.adapter is not None and job.adapter.dora:
-        yield "DoRA's dense weight norms are not followed: the peak is higher"
-    if job.quantization is not None and job.quantization.kind == "int8":
-        yield "8-bit products are followed as 4-bit ones are: outlier columns and int8 inputs are left out"
-
-
-def _total(tensors: Iterable[Tensors]) -> int:
-    return sum(rounded(tensor.nbytes) * tensor.count for tensor in tensors)
-
-
-def _unrounded(tensors: Iterable[Tensors], component: str) -> int:
-    return sum(tensor.nbytes * tensor.count for tensor in tensors if tensor.component == component)
-
-
-def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:
-    """What is alive at the peak by component, largest first; the sum is the peak."""
-    totals = summed(alive, lambda index: labels[index].component)
-    for tensors in persistent:
-        totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
-    ordered = sorted(totals.items(), key=lambda item: -item[1])
-    return tuple(Amount(name, size) for name, size in ordered if size)
-
-
-def _largest(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:
-    totals = summed(alive, lambda index: labels[index].describe())
-    return tuple(Amount(name, size) for name, size in islice(totals.items(), LARGEST) if size > 0)
-
-
-def _saved(timeline: Timeline) -> int:
-    """Bytes that autograd keeps between the last forward and its backward."""
-    start = saved = 0
-    before = ""
-    for phase, alive in timeline.levels():
-        if phase == "forward" and before != "forward":
-            start = alive
-        elif phase == "backward" and before == "forward":
-            saved = alive - start
-        before = phase
-    return saved
+    if family is None:
+        return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
+    if job.objective.kind != "training":
+        return "" if issubclass(family, CausalLM) else f"inference of {job.model.model_type} is not simulated"
+    if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
+        return f"training by {job.objective.loss} is not simulated"
+    if job.adapter is not None and job.adapter.method not in SIMULATED_ADAPTERS:
+        return f"the {job.adapter.method} adapter is not simulated"
+    if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
+        return f"the {job.quantization.kind} quantization is not simulated"
+    if optimizers.rule_for(job.optimizer) is None:
+        return f"the optimizer {job.optimizer.name} is not simulated"
+    return ""

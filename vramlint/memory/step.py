@@ -6,15 +6,20 @@ stands for all later ones: it runs with the gradients of the first alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
-from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.regime import Regime
-from vramlint.memory.sharding import Sharding, Tensors, engine_precision
+from vramlint.memory.evaluation import evaluate
+from vramlint.memory.forward import Forward
+from vramlint.memory.fully_sharded import FullySharded
+from vramlint.memory.holdings import Tensors
+from vramlint.memory.optimizer_step import OptimizerStep, by_layer
+from vramlint.memory.recorder import BEFORE, Label, Recorder
+from vramlint.memory.repetition import Layout
+from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Inventory
@@ -30,13 +35,13 @@ class Step:
     ) -> None:
         self.job = job
         self.sharding = sharding
-        self.network = network
         self.recorder = recorder
-        self.tape = Tape(recorder)
+        self.tape = Tape(recorder, Layout.of(job))
+        self.tape.outlived = job.objective.loop == "script"
         self.tape.gathered = sharding.gathered
+        self.tape.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients
-        self.weights_dtype, self.autocast = engine_precision(job)
-        self.regime = Regime.of(job)
+        self.forward = Forward(job, network, self.tape)
         self.outputs: Outputs | None = None
         """What a hand-written loop still refers to."""
         self.reduced: list[tuple[int, int]] = []
@@ -54,7 +59,7 @@ class Step:
         zero_grad, so its steady state needs the step before.
         """
         if self.job.objective.loop == "script":
-            self._script("step before ")
+            self._script(BEFORE)
             self._script("")
         else:
             self._trainer()
@@ -63,28 +68,29 @@ class Step:
     def _trainer(self) -> None:
         """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
         self.recorder.phase("batch")
-        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for batch in batches[:2]:
             self.recorder.phase("forward")
-            outputs = self._forward(batch)
+            outputs = self.forward(batch)
             loss = outputs.loss
             self.tape.drop(outputs.cache)
             del outputs
             self._backward(loss, "backward")
             del loss
         self._optimize("optimizer")
-        for parameter in self.trainable:
-            self.tape.drop_gradient(parameter)
+        self._zero_gradients()
+        del batches, batch
+        if self.job.evaluation is not None:
+            evaluate(self.forward, self.job.evaluation, self.job)
 
     def _script(self, prefix: str) -> None:
         self.recorder.phase(f"{prefix}batch")
-        batches = [self._batch() for _ in range(self.job.batch.gradient_accumulation_steps)]
+        batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for number, batch in enumerate(batches[:2]):
             self.recorder.phase(f"{prefix}forward")
             if number == 0:
-                for parameter in self.trainable:
-                    self.tape.drop_gradient(parameter)
-            outputs = self._forward(batch)
+                self._zero_gradients()
+            outputs = self.forward(batch)
             if self.outputs is not None:
                 self.tape.drop(self.outputs.cache)
             self.outputs = outputs
@@ -93,20 +99,6 @@ class Step:
         self._optimize(f"{prefix}optimizer")
 
     # ------------------------------------------------------------------ pieces
-
-    def _batch(self) -> Mapping[str, Tensor]:
-        """One micro batch on the device."""
-        inputs = self.network.inputs(self.job.batch)
-        return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
-
-    def _forward(self, batch: Mapping[str, Tensor]) -> Outputs:
-        """model(**batch) as the loop calls it; Accelerate converts 16-bit outputs to float32 afterwards."""
-        self.tape.enter_unit(0)
-        with self.tape.autocasting(self.autocast):
-            outputs = self.network.outputs(self.tape, self.regime, batch)
-        if self.job.objective.loop == "trainer" and self.autocast is not None:
-            outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
-        return outputs
 
     def _backward(self, loss: Tensor, phase: str) -> None:
         self.recorder.phase(phase)
@@ -129,18 +121,26 @@ class Step:
             count = sum(parameter.multiplicity for parameter in self.trainable)
             label = Label("gradient norms", "temporaries", "float32", ())
             recorder.free(recorder.allocate_many(SCALAR, count + 2, label), count + 2)
-        self._release(self._hold(self._step_temporaries()))
+        rule = optimizers.rule_for(self.job.optimizer)
+        if self.sharding.whole and rule is not None and not rule.grads_fused:
+            wide = self.job.optimizer.wide_embeddings
+            OptimizerStep(recorder, rule, wide_embeddings=wide, first=not recorder.once).run(self.groups)
+        else:
+            for tensors in () if recorder.once else self.sharding.states:
+                label = Label("optimizer state", tensors.component, "uint8", (tensors.nbytes,))
+                for _ in range(tensors.count):
+                    recorder.allocate_once(tensors.nbytes, label)
+            self._release(self._hold(self.sharding.optimizer))
         self._release(self.reduced)
         self.reduced = []
 
-    def _step_temporaries(self) -> Sequence[Tensors]:
-        if self.sharding.optimizer:
-            return self.sharding.optimizer
-        rule = optimizers.rule_for(self.job.optimizer)
-        if rule is None or self.sharding.consumes_gradients:
-            return ()
-        found = optimizers.temporaries(rule, self.groups)
-        return [Tensors("temporaries", size, count) for size, count in found]
+    def _zero_gradients(self) -> None:
+        """`zero_grad(set_to_none=True)`, in the model's order."""
+        for times, parameters in by_layer(self.trainable):
+            self.recorder.repeat(times)
+            for parameter in parameters:
+                self.tape.drop_gradient(parameter)
+        self.recorder.repeat(1)
 
     def _hold(self, tensors: Sequence[Tensors]) -> list[tuple[int, int]]:
         """Allocate; returns what `_release` takes."""

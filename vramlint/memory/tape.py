@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import NamedTuple
 
-from vramlint.memory.frame import Discarded, Frame, Sink
+from vramlint.memory.frame import Discarded, Frame, Inputs, Results, Sink
+from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.repetition import stretches
+from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
 """The derivative of an operator: what it allocates, in which order."""
+
+
+Result = tuple[Shape, str, str]
+"""Shape, dtype and name of what an operator yields besides its output."""
 
 
 class Kept(NamedTuple):
@@ -30,9 +35,16 @@ class Kept(NamedTuple):
 class Tape:
     """State of one simulated process."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, layout: Layout | None = None) -> None:
         self.recorder = recorder
+        self.layout = layout or Layout()
+        self.recomputes = True
+        """Whether the layer that runs is one of those that checkpointing recomputes."""
         self.grad_enabled = True
+        self.training = True
+        """Whether modules are in training mode: dropout drops."""
+        self.defers_loss = False
+        """Whether the model is called without labels, because the trainer takes the loss from its logits."""
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
@@ -40,18 +52,28 @@ class Tape:
         """The unit (layer) that runs; 0 is everything outside of layers."""
         self._unit_repeats = [1]
         self._unit_layers: list[list[LayerId | None]] = [[None]]
+        self._unit_numbers: list[Sequence[int]] = [()]
+        self._first_layers: dict[int, int] = {}
         self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self._gathered: Storage | None = None
+        self.sharded: FullySharded | None = None
+        """FSDP's units, where it runs."""
+        self.outlived = False
+        """A hand-written loop: the loss, and with it the graph, is bound until the next forward has run."""
+        self._retained: list[Kept] = []
+        """What lives until the backward is over: by hooks of sharded units, and by attributes of graph nodes."""
         self._casts: dict[Tensor, Kept] = {}
-        self.leaf: Tensor | None = None
-        """The input of a layer that a reentrant checkpoint runs again: a leaf to autocast, like a weight."""
+        self.leaves: Sequence[Tensor] = ()
+        """The inputs of a layer that a reentrant checkpoint runs again: leaves to autocast, like weights."""
         self.cache: list[Kept] = []
         """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
+        self.differentiating = False
+        """Whether a backward runs: a reentrant checkpoint runs another one inside."""
         self._recomputing: Sink | None = None
         self._sequence = 0
 
@@ -90,26 +112,42 @@ class Tape:
         backward: Backward,
         *,
         save: Sequence[Tensor] = (),
-        results: Sequence[Tensor] = (),
+        results: Sequence[Result] = (),
         save_output: bool = False,
         context: object = None,
         component: str | None = None,
     ) -> Tensor:
-        """Run one operator: allocate its output; when a gradient will be needed, save `save`.
+        """Run one operator: allocate its output and its further `results`; when a gradient will be needed, save `save`.
 
-        Inputs are saved before the operator runs, its further `results` and the output after it, as VariableType
+        Inputs are saved before the operator runs, its further results and the output after it, as VariableType
         does, which decides where the recomputation of a checkpointed layer stops.
         """
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
-        output = self.empty(shape, dtype, operator, component)
+        output, others = self._results(operator, len(inputs), (shape, dtype, component), results)
         output.requires_grad = needed
         if needed:
             output.node = node
             if later:
-                self._save_results(node, (*results, _detached(output)) if save_output else results)
+                self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
+
+    def _results(
+        self, operator: str, inputs: int, output: tuple[Shape, str, str | None], others: Sequence[Result]
+    ) -> Results:
+        """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
+        shape, dtype, component = output
+        frame = self._recomputing or self.frame
+        selection = frame.selection if frame is not None else None
+        chosen = selection is not None and selection.chooses(operator, inputs)
+        if chosen and selection is not None and frame is self._recomputing:
+            kept, rest = selection.take()
+            return _detached(kept), rest
+        made = self.empty(shape, dtype, operator, component), [self.empty(*other) for other in others]
+        if chosen and selection is not None:
+            selection.kept.append((_detached(made[0]), made[1]))
+        return made
 
     def _record(
         self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], later: int, context: object
@@ -151,7 +189,7 @@ class Tape:
         leaf.requires_grad = True
         leaf.node = self.node((), _capture)
         # the node that accumulates a leaf's gradient refers to the leaf's memory as long as the graph lives
-        leaf.node.context = (gradients, leaf.storage)
+        leaf.node.context = (gradients, leaf.storage, leaf.heads_first)
 
     # ------------------------------------------------------------------ modes
 
@@ -163,6 +201,16 @@ class Tape:
             yield
         finally:
             self.grad_enabled = before
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """model.eval() under torch.no_grad: no graph, no dropout."""
+        self.training = False
+        try:
+            with self.grad_mode(enabled=False):
+                yield
+        finally:
+            self.training = True
 
     @contextmanager
     def autocasting(self, dtype: str | None) -> Iterator[None]:
@@ -188,15 +236,15 @@ class Tape:
             self._recomputing = outer
 
     @contextmanager
-    def inside_recomputation(self, hidden: Tensor) -> Iterator[None]:
-        """A checkpoint within one whose layer runs again: its input is saved there, what it saves itself nowhere.
+    def inside_recomputation(self, inputs: Inputs) -> Iterator[None]:
+        """A checkpoint within one whose layer runs again: its inputs are saved there, what it saves itself nowhere.
 
         Raises:
             StopRecomputation: the outer layer has nothing more to recompute.
         """
         outer = self._recomputing
         if outer is not None:
-            outer.keep((hidden,))
+            outer.keep([tensor for tensor in inputs if tensor is not None])
             self._recomputing = Discarded()
         try:
             yield
@@ -222,7 +270,7 @@ class Tape:
         dtype = self.autocast
         if dtype is None or tensor.dtype == dtype or tensor.dtype not in ("float32", "bfloat16", "float16"):
             return tensor
-        leaf = isinstance(tensor, Parameter) or tensor is self.leaf
+        leaf = isinstance(tensor, Parameter) or any(tensor is leaf for leaf in self.leaves)
         if not (leaf and tensor.requires_grad and tensor.dtype == "float32"):
             return self.to(tensor, dtype)
         cached = self._casts.get(tensor)
@@ -250,16 +298,39 @@ class Tape:
         kept.sort(key=attrgetter("unit"), reverse=True)
         while kept:
             if kept[-1].unit != self.unit:
-                self._switch(kept[-1].unit)
+                self.go_on_in(kept[-1].unit)
             kept.pop()
         if self.unit != unit:
-            self._switch(unit)
+            self.go_on_in(unit)
+
+    def retain(self, tensors: Sequence[Tensor]) -> None:
+        """Keep tensors of a frozen sharded layer until the backward is over."""
+        if self.sharded is not None and self.sharded.units.retains_inputs:
+            self._retained += [Kept(tensor, self.unit) for tensor in tensors]
+
+    def attach(self, tensor: Tensor) -> Tensor | None:
+        """Keep `tensor` as an attribute of the graph: returned for a node that dies with its unit, else by the tape."""
+        if self.differentiating or not self.grad_enabled or not tensor.requires_grad:
+            return None if self.replays else tensor
+        (self.cache if self.outlived else self._retained).append(Kept(tensor, self.unit))
+        return None
+
+    def backward_starts(self) -> None:
+        """The outermost backward begins."""
+        if self.sharded is not None:
+            self.sharded.backward = True
+
+    def backward_ends(self) -> None:
+        """The outermost backward is over."""
+        self.drop(self._retained)
+        if self.sharded is not None:
+            self.sharded.finish()
 
     def drop_gradient(self, parameter: Parameter) -> None:
-        """`parameter.grad = None`, in every layer that the parameter stands for."""
+        """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
         gradient, parameter.grad = parameter.grad, None
         if gradient is not None and gradient.storage is not None:
-            gradient.storage.release(parameter.multiplicity)
+            gradient.storage.release()
 
     # ------------------------------------------------------------------ repetition
 
@@ -269,24 +340,23 @@ class Tape:
         Where parameters are sharded, the unit's are gathered now and until it is left.
         """
         self._gathered = None
-        self._switch(unit)
+        self.go_on_in(unit)
+        if self.sharded is not None:
+            self.sharded.enter(self._unit_layers[unit], self._before(unit))
+            return
         size = max(self.gathered.get(layer, 0) for layer in self._unit_layers[unit])
         if size:
             self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
 
-    @contextmanager
-    def in_unit(self, unit: int) -> Iterator[None]:
-        """Record what happens as often as `unit` is repeated, without gathering its parameters."""
-        outer = self.unit
-        self._switch(unit)
-        try:
-            yield
-        finally:
-            self._switch(outer)
+    def _before(self, unit: int) -> Sequence[LayerId | None]:
+        """The layers that backward comes to next; of repeated ones the same again."""
+        repeats = self._unit_repeats[unit] > 1 or len(self._unit_layers[unit]) > 1
+        return self._unit_layers[unit if repeats else max(0, unit - 1)]
 
-    def _switch(self, unit: int) -> None:
+    def go_on_in(self, unit: int) -> None:
+        """Record events of `unit` from here on, without gathering its parameters."""
         self.unit = unit
-        self.recorder.repeat(self._unit_repeats[unit])
+        self.recorder.repeat(self._unit_repeats[unit], self._unit_numbers[unit])
 
     def repeat(
         self,
@@ -302,17 +372,28 @@ class Tape:
         decoder's layers from its encoder's.
         """
         position, outer = 0, self.unit
+        first = self._first_layer(stack)
         try:
-            for stretch in stretches((None,) * kinds if isinstance(kinds, int) else kinds):
+            for stretch in self.layout.cut(kinds):
+                numbers = range(first + stretch.start, first + stretch.start + stretch.length)
                 self._unit_repeats.append(stretch.times)
+                self._unit_numbers.append(numbers)
                 self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
                 self.enter_unit(len(self._unit_repeats) - 1)
-                for _ in range(stretch.length):
+                for number in numbers:
+                    self.recomputes = self.layout.checkpoints(number)
                     hidden = layer(hidden, position)
                     position += 1
         finally:  # the recomputation of a checkpointed stack may end inside it
             self.enter_unit(outer)
         return hidden
+
+    def _first_layer(self, stack: int) -> int:
+        """The number of a stack's first layer; in a recomputation the same as before."""
+        if self.differentiating:
+            self.layout.layers = self._first_layers[stack]
+        self._first_layers[stack] = self.layout.layers
+        return self.layout.layers
 
 
 def _edge(tensor: Tensor) -> Edge | None:
@@ -330,7 +411,16 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def _capture(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    node.context[0].extend(gradients)
+    """Keep the gradient, as a copy where it lies in another memory order than its leaf.
+
+    torch 2.13 torch/csrc/autograd/functions/accumulate_grad.h, the gradient layout contract.
+    """
+    captured, _, heads_first = node.context
+    (gradient,) = gradients
+    if gradient is not None and gradient.heads_first != heads_first:
+        gradient = tape.empty(gradient.shape, gradient.dtype, "gradient layout")
+        gradient.heads_first = heads_first
+    captured.append(gradient)
     return ()
 
 

@@ -35,10 +35,10 @@ class Storage:
         if not self.released:
             self.recorder.free(self.index)
 
-    def release(self, count: int) -> None:
-        """Free now, `count` times."""
+    def release(self) -> None:
+        """Free now, whoever refers to it."""
         self.released = True
-        self.recorder.free(self.index, count)
+        self.recorder.free(self.index)
 
 
 class Tensor:
@@ -46,7 +46,7 @@ class Tensor:
 
     `view` is True when other tensor objects may share the storage (the autograd engine then never adds into
     it). `heads_first` is True when a [B, heads, S, d] tensor lies in memory in that order, False when it is
-    a transposed view of [B, S, heads, d].
+    a transposed view of [B, S, heads, d]; True, too, when a [B, S, H] tensor is a transposed view of [B, H, S].
     """
 
     __slots__ = ("dtype", "heads_first", "node", "requires_grad", "shape", "slot", "storage", "view")
@@ -82,7 +82,7 @@ class Tensor:
 class Parameter(Tensor):
     """A leaf: a weight, its gradient, and how many like it the model has (layers repeat)."""
 
-    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "stored_tensors")
+    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "stored_tensors", "stretch")
 
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
         super().__init__(shape, dtype, None)
@@ -96,6 +96,8 @@ class Parameter(Tensor):
         """Uses in the graph whose gradient has not arrived yet."""
         self.layer: LayerId | None = None
         """The traced layer that it belongs to; None outside layers."""
+        self.stretch: LayerId | None = None
+        """The first layer of the stretch of traced layers that it belongs to; None outside layers."""
         self.stored_tensors: tuple[int, ...] = (self.nbytes,)
         """Bytes of each tensor that stores it (packed weight and quantization constants)."""
 
@@ -145,14 +147,16 @@ class Node:
 
     def unpack(self, tape: object) -> Sequence[Tensor]:
         """The saved tensors. The first look into a checkpointed layer recomputes that layer."""
-        if self.frame is None:
+        if self.frame is None or not self.count:
             return self.saved
         return self.frame.unpack(tape, self)
 
     def release(self) -> None:
-        """Drop the saved tensors. A reentrant checkpoint's arguments, its `context`, stay as long as the graph."""
-        self.saved = ()
-        self.frame = None
+        """Drop the saved tensors, in their order. A reentrant checkpoint's `context` stays as long as the graph."""
+        saved = [*reversed(self.saved)]
+        self.saved, self.frame = (), None
+        while saved:
+            saved.pop()
 
 
 def _references(tensor: Tensor) -> int:

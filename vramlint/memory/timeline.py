@@ -27,14 +27,19 @@ class Peak:
 class Timeline:
     """The log of a step over a base that is alive all the time.
 
-    `sizes` are the rounded bytes by index, `base` the bytes alive before the first event.
+    `sizes` are the rounded bytes by index, `base` the bytes alive before the first event. Indices in `left_out` do
+    not count: in the steady state what the first step alone allocates is a part of the base.
     """
 
     __slots__ = ("_extents", "base", "blocks", "sizes")
 
-    def __init__(self, blocks: Sequence[Block], requested: Iterable[int], base: int) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], requested: Iterable[int], base: int, left_out: Iterable[int] = ()
+    ) -> None:
         self.blocks = blocks
         self.sizes = [rounded(size) for size in requested]
+        for index in left_out:
+            self.sizes[index] = 0
         self.base = base
         self._extents = [self._extent(block) for block in blocks]
 

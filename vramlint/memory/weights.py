@@ -7,19 +7,24 @@ already knows whether it trains, how it is stored and whether an adapter sits on
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
-from vramlint.memory.ops.linear import NF4_BLOCK, LowRank, Weights
-from vramlint.memory.repetition import numbered
-from vramlint.memory.sharding import engine_precision
+from vramlint.memory.ops.linear import KEEPS_INPUTS_UNTIL, NF4_BLOCK, LowRank, Weights
+from vramlint.memory.repetition import Layout
+from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
 NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
 TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
 """Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
+FOUR_BITS = frozenset({"nf4", "fp4"})
+NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
+"""Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
+KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
+"""Before this version of transformers bitsandbytes models kept such modules in float32 beside bfloat16 ones, too."""
 NF4_CODE_BYTES = 64
 NF4_OFFSET_BYTES = 4
 NESTED_MAP_BYTES = 1024
@@ -51,26 +56,41 @@ class Builder:
         self.default_targets = default_targets
         self.multiplicity = 1
         """How many layers the parameters made now stand for."""
+        self._layout = Layout.of(job)
         self._layer: LayerId | None = None
+        self._stretch: LayerId | None = None
         self.transformers = job.libraries.transformers
+        self.torch = job.libraries.torch
+        self.bitsandbytes = job.libraries.bitsandbytes
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
+        self._converted = runs_in_16_bit(job)
+        """The engine computes with 16-bit copies of all parameters, adapters among them."""
         self.width = DTYPE_BYTES[self._dtype]
         """Bytes of an element in the dtype of the weights."""
+        self.partitions = job.parallelism.strategy in {"deepspeed", "fsdp"}
+        """Whether gradients and states are partitions over all that may train, whether a gradient comes or not."""
+        self._unmasked_length = _unmasked_length(job)
+        self.renames: Mapping[str, str] = {}
+        """Parts of names that a model with another's structure has for the other's."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
+
+    @property
+    def dtype(self) -> str:
+        """What the weights are loaded in, and buffers."""
+        return self._dtype
 
     def freezes(self, name: str) -> bool:
         """Whether the run freezes the parameter `name` itself, adapters aside."""
         return any(pattern.search(name) for pattern in self._frozen)
 
-    def parameter(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
-        """A plain weight called `name` (without an adapter or quantization)."""
-        dtype = self._dtype
-        if self.quantization is not None and self.quantization.prepared_for_kbit:
-            dtype = "float32"
+    def parameter(self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False) -> Parameter:
+        """A plain weight called `name` (without an adapter or quantization), `wide` for float32 whatever was loaded."""
+        name = self._renamed(name)
+        dtype = "float32" if wide or self._widened(name) else self._dtype
         trainable = self.adapter is None and not self.freezes(name)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not _saved(self.adapter, name):
@@ -105,18 +125,38 @@ class Builder:
         bias: bool = False,
         head: bool = False,
         tied_to: Parameter | None = None,
+        kept: bool = False,
     ) -> Weights:
-        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight."""
-        quantized = self.quantization is not None and not head
-        if tied_to is not None:
+        """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight.
+
+        `kept` modules are in the model's _keep_in_fp32_modules: not quantized, and float32 in a float16 model.
+        """
+        name = self._renamed(name)
+        quantized = self.quantization is not None and not (head or kept)
+        if kept:
+            wide = self._dtype == "float16" or (
+                self.quantization is not None and self.transformers < KEPT_BESIDE_BFLOAT16_UNTIL
+            )
+            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+        elif tied_to is not None:
             weight = tied_to
         elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
         else:
             weight = self.parameter(f"{name}.weight", (n_out, n_in))
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
-        compute = self.quantization.compute_dtype if quantized and self.quantization is not None else None
-        return Weights(weight, offset, self._adapter(name, n_in, n_out, head=head), compute)
+        adapter = self._adapter(name, n_in, n_out, head=head)
+        if not quantized or self.quantization is None:
+            return Weights(weight, offset, adapter)
+        return Weights(
+            weight,
+            offset,
+            adapter,
+            self.quantization.compute_dtype,
+            source_dtype=self.quantization.source_dtype or self._dtype,
+            keeps_input=self.quantization.kind in FOUR_BITS and self.bitsandbytes < KEEPS_INPUTS_UNTIL,
+            gptq=self.quantization.kind == "gptq",
+        )
 
     def tied(self, weight: Parameter) -> Weights:
         """An output head that shares the embedding's weight."""
@@ -126,18 +166,39 @@ class Builder:
         """A registered buffer of every layer that the current parameters stand for."""
         self.inventory.buffers.append((nbytes, self.multiplicity))
 
+    def window_shows(self, window: int | None) -> bool:
+        """Whether layers with this window hold other tensors than layers without.
+
+        Masks of either kind are alike, so it takes a run in which only the window forces one.
+        """
+        return window is not None and self._unmasked_length >= window
+
     def layers(self, kinds: int | Sequence[Hashable], *, stack: int = 0) -> Iterator[int]:
         """The numbers of the traced layers of a stack, given by their kinds or, if all are equal, by their number.
 
         What is built inside the loop belongs to that layer, and stands for as many as it does in Tape.repeat.
         """
-        for number, times in numbered((None,) * kinds if isinstance(kinds, int) else kinds):
-            self._layer, self.multiplicity = (stack, number), times
-            yield number
-        self._layer, self.multiplicity = None, 1
+        for start, length, times in self._layout.cut(kinds):
+            self._stretch, self.multiplicity = (stack, start), times
+            for number in range(start, start + length):
+                self._layer = (stack, number)
+                yield number
+        self._layer, self._stretch, self.multiplicity = None, None, 1
+
+    def _widened(self, name: str) -> bool:
+        """Whether the unquantized parameter `name` is float32 beside quantized ones."""
+        quantization = self.quantization
+        if quantization is None or not quantization.prepared_for_kbit:
+            return False
+        return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
+
+    def _renamed(self, name: str) -> str:
+        for theirs, own in self.renames.items():
+            name = name.replace(theirs, own)
+        return name
 
     def _add(self, parameter: Parameter, decay: bool) -> Parameter:
-        parameter.layer = self._layer
+        parameter.layer, parameter.stretch = self._layer, self._stretch
         self.inventory.parameters.append(parameter)
         if not decay:
             self.inventory.no_decay.add(id(parameter))
@@ -150,6 +211,8 @@ class Builder:
         elements = shape[0] * shape[1]
         if quantization.kind == "int8":
             weight.stored_tensors = (elements, 4 * shape[0])
+        elif quantization.kind == "gptq":
+            weight.stored_tensors = _gptq_tensors(shape, quantization.group_size, quantization.bits)
         else:
             blocks = -(-elements // NF4_BLOCK)
             constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
@@ -159,16 +222,41 @@ class Builder:
         return self._add(weight, decay=True)
 
     def _adapter(self, name: str, n_in: int, n_out: int, *, head: bool) -> LowRank | None:
+        return self.low_rank(name, n_in, n_out) if self.reaches(name, head=head) else None
+
+    def reaches(self, name: str, *, head: bool = False) -> bool:
+        """Whether an adapter sits on the module `name`."""
+        return self.adapter is not None and _targets(self.adapter, self.default_targets, name, head=head)
+
+    def low_rank(self, name: str, n_in: int, n_out: int, *, count: int = 1) -> LowRank:
+        """An adapter; `count` of them side by side share one A.
+
+        Raises:
+            ValueError: the run has none.
+        """
         adapter = self.adapter
-        if adapter is None or not _targets(adapter, self.default_targets, name, head=head):
-            return None
-        widen = adapter.autocast_adapter_dtype or self._dtype == "float32"
+        if adapter is None:
+            raise ValueError(f"no adapter on {name}")
+        widen = (adapter.autocast_adapter_dtype and not self._converted) or self._dtype == "float32"
         dtype = "float32" if widen else self._dtype
         pair = [
             self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
-            for part, shape in (("lora_A.weight", (adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
+            for part, shape in (("lora_A.weight", (count * adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
+
+
+def _gptq_tensors(shape: Shape, group_size: int, bits: int) -> tuple[int, ...]:
+    """Bytes of qweight, qzeros, scales and g_idx (auto_gptq 0.7 nn_modules/qlinear/qlinear_tritonv2.py)."""
+    outputs, inputs = shape
+    groups = 1 if group_size < 0 else -(-inputs // group_size)
+    return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
+
+
+def _unmasked_length(job: Job) -> int:
+    """The longest sequence that sdpa gets without a mask; 0 where each layer has one, or none has."""
+    masked = job.batch.padding and job.batch.attention_mask
+    return 0 if masked or job.attention.implementation != "sdpa" else job.batch.sequence_length
 
 
 def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:

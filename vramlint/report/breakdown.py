@@ -16,7 +16,7 @@ _WORTH_SAYING = 50
 
 
 def parts(estimate: Estimate) -> list[Amount]:
-    """What makes up `device_low`: the components, and what torch doesn't count."""
+    """What makes up `device`: the components, and what torch doesn't count."""
     components = sorted(estimate.components, key=lambda amount: -amount.bytes)
     rows = [amount for amount in components if amount.bytes >= _SMALL]
     rest = sum(amount.bytes for amount in components if amount.bytes < _SMALL)
@@ -28,9 +28,9 @@ def parts(estimate: Estimate) -> list[Amount]:
 def table(estimate: Estimate, style: Style, gpu: tuple[str, int] | None = None) -> list[str]:
     """Aligned rows `name  GiB  bar`, the total, what is held with cached segments, and the GPU's capacity if known."""
     rows = parts(estimate)
-    total = max(estimate.device_low, 1)
-    ends = [("total", estimate.device_low)]
-    if (estimate.device_high - estimate.device_low) * _WORTH_SAYING > estimate.device_low:
+    total = max(estimate.device, 1)
+    ends = [("total", estimate.device)]
+    if (estimate.device_high - estimate.device) * _WORTH_SAYING > estimate.device:
         ends.append(("with cached segments", estimate.device_high))
     ends += [(printable(gpu[0]), gpu[1])] if gpu else []
     names = [printable(amount.name) for amount in rows]

@@ -32,7 +32,7 @@ def verdict(job: JobReport) -> tuple[str, str]:
     low, high = job.low, job.high
     if low is None or high is None:
         return ("warning" if job.status == "unresolved" else "info"), f"{job.status}: {job.reason or 'no figure'}"
-    needs = f"needs {span_of(low.device_low, high.device_low)} per GPU"
+    needs = f"needs {span_of(low.device_low, high.device_need)} per GPU"
     if job.status == "unresolved":
         return "warning", f"unresolved: {job.reason}; as far as it is known, {needs}"
     if not job.gpu or job.gpu_usable is None:
@@ -41,7 +41,7 @@ def verdict(job: JobReport) -> tuple[str, str]:
     has = f"{needs}; {job.gpu} ({job.gpu_origin or 'declared'}) has {gib(job.gpu_usable)}"
     if low.device_low > job.gpu_usable:
         return "error", f"does not fit: {has}"
-    if high.device_low > job.gpu_usable:
+    if high.device_need > job.gpu_usable:
         return "warning", f"may not fit: {has}"
     if high.device_high > job.gpu_usable:
         return "warning", f"fits closely, cached segments must be given back: {has}"
@@ -67,11 +67,21 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     lines = _section(f"memory at the peak, GiB of one GPU{ends}", breakdown.table(high, style, gpu), style)
     if low != high:
         lines += _section("memory at the peak, the low end", breakdown.table(low, style, gpu), style)
+    first = {peak.phase: number(peak.allocated) for peak in high.first_step}
     phases = [
-        (peak.phase, number(peak.allocated), number(peak.reserved), "peak" if peak.phase == high.peak_phase else "")
+        (
+            peak.phase,
+            number(peak.allocated),
+            number(peak.reserved),
+            first.get(peak.phase, ""),
+            "peak" if peak.phase == high.peak_phase else "",
+        )
         for peak in high.phases
     ]
-    lines += _section("phases, GiB", _columns([("", "allocated", "reserved", ""), *phases]) if phases else [], style)
+    heads = ("", "allocated", "reserved", "first step", "")
+    lines += _section("phases, GiB", _columns([heads, *phases]) if phases else [], style)
+    kinds = [(amount.name, gib(amount.bytes)) for amount in high.activations]
+    lines += _section("activations at the peak, by what made them", _columns(kinds), style)
     lines += _section("states", _states(job), style)
     tensors = [(printable(amount.name), gib(amount.bytes)) for amount in high.tensors]
     lines += _section("largest tensors at the peak", _columns(tensors), style)
@@ -88,7 +98,7 @@ def _thumb(job: JobReport) -> list[str]:
     if not rows or job.high is None:
         return []
     simulated = "every tensor of the step" if job.high.method == "simulated" else "a lower bound"
-    rows.insert(0, ("this run", gib(job.high.device_low), simulated))
+    rows.insert(0, ("this run", gib(job.high.device), simulated))
     indent = max(len(name) for name, _, _ in rows) + max(len(size) for _, size, _ in rows) + 4
     room = max(_LINE - indent, 40)
     wrapped: list[tuple[str, ...]] = []

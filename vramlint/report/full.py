@@ -75,7 +75,7 @@ def needs(job: JobReport, style: Style) -> str:
     high, low = job.high, job.low or job.high
     if high is None or low is None:
         return ""
-    title = f"{printable(job.name)}: needs {span_of(low.device_low, high.device_low)} per GPU"
+    title = f"{printable(job.name)}: needs {span_of(low.device_low, high.device_need)} per GPU"
     lines = [f"{style('info', 'memory')}: {style('strong', title)}"]
     lines += [f"   {row}" for row in breakdown.table(high, style)]
     for word, text in (("phases", breakdown.phases(high)), ("note", breakdown.method(high))):

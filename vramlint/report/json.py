@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from vramlint.estimate import Amount, Estimate
+from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report.summary import counts
 from vramlint.report.view import View
@@ -99,6 +99,7 @@ def estimate(item: Estimate) -> Json:
     return {
         "method": item.method,
         "device_low_bytes": item.device_low,
+        "device_need_bytes": item.device_need,
         "device_high_bytes": item.device_high,
         "allocated_bytes": item.allocated,
         "reserved_bytes": item.reserved,
@@ -110,15 +111,19 @@ def estimate(item: Estimate) -> Json:
         "saved_activations_bytes": item.saved_activations,
         "trainable_parameters": item.trainable_parameters,
         "total_parameters": item.total_parameters,
+        "stand_in": item.stand_in,
         "peak_phase": item.peak_phase,
-        "phases": [
-            {"phase": peak.phase, "allocated_bytes": peak.allocated, "reserved_bytes": peak.reserved}
-            for peak in item.phases
-        ],
+        "phases": _phases(item.phases),
+        "first_step": _phases(item.first_step),
         "components": _amounts(item.components),
+        "activations": _amounts(item.activations),
         "tensors": _amounts(item.tensors),
         "notes": list(item.notes),
     }
+
+
+def _phases(peaks: tuple[PhasePeak, ...]) -> list[Json]:
+    return [{"phase": peak.phase, "allocated_bytes": peak.allocated, "reserved_bytes": peak.reserved} for peak in peaks]
 
 
 def _amounts(amounts: tuple[Amount, ...]) -> list[Json]:
@@ -135,7 +140,7 @@ def _job(job: JobReport) -> Json:
         "unresolved": list(job.unresolved),
         "gpu": gpu(job),
         "low_bytes": job.low.device_low if job.low else None,
-        "high_bytes": job.high.device_low if job.high else None,
+        "high_bytes": job.high.device_need if job.high else None,
         "fits_on": list(job.fits_on),
     }
 

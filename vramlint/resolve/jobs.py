@@ -11,6 +11,7 @@ from vramlint.job import (
     Attention,
     Batch,
     Checkpointing,
+    Evaluation,
     Gpu,
     Job,
     Model,
@@ -21,9 +22,12 @@ from vramlint.job import (
     Quantization,
     Zero,
 )
+from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
 
+GENERATED_TOKENS = 20
+"""What generate() adds unless a config says otherwise (transformers 5.23 generation/utils.py, max_length 20)."""
 MOST_JOBS = 16
 """More worlds than this are thinned out to those that need least and most."""
 
@@ -68,9 +72,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
             task=_TASKS.get(str(board.value("objective")), "causal-lm"),
         ),
         precision=_precision(board),
-        optimizer=Optimizer(
-            str(board.value("optimizer") or Optimizer().name), wide_embeddings=board.value("loop") == "trainer"
-        ),
+        optimizer=_optimizer(board),
         batch=_batch(board),
         attention=Attention(
             implementation=str(board.value("attention_implementation") or "sdpa"),
@@ -83,6 +85,29 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         objective=_objective(board),
         libraries=board.setting.libraries,
         gpu=gpu,
+        evaluation=_evaluation(board),
+        allocator=allocator_of(board.value("allocator_settings")),
+    )
+
+
+def _evaluation(board: Board) -> Evaluation | None:
+    if not board.setting.evaluates:
+        return None
+    generates = board.value("evaluation_generates") is True
+    return Evaluation(
+        micro_batch_size=board.integer("eval_micro_batch_size") or Evaluation().micro_batch_size,
+        keeps_logits=board.value("evaluation_keeps_logits") is True and not generates,
+        accumulation_batches=board.integer("eval_accumulation_steps"),
+        generated_tokens=(board.integer("completion_length") or GENERATED_TOKENS) if generates else 0,
+    )
+
+
+def _optimizer(board: Board) -> Optimizer:
+    targets = board.value("optimizer_target_modules")
+    return Optimizer(
+        str(board.value("optimizer") or Optimizer().name),
+        wide_embeddings=board.value("loop") == "trainer",
+        target_modules=targets if isinstance(targets, str | tuple) else None,
     )
 
 
@@ -106,14 +131,18 @@ def _batch(board: Board) -> Batch:
         target_length=board.integer("target_length"),
         padding=padding,
         packing=board.value("packing") is True,
-        eval_micro_batch_size=board.integer("eval_micro_batch_size") if board.setting.evaluates else None,
+        padding_free=board.value("padding_free") is True,
     )
 
 
 def _checkpointing(board: Board) -> Checkpointing:
     if board.value("activation_checkpointing") is not True:
         return Checkpointing("none")
-    return Checkpointing("reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant")
+    return Checkpointing(
+        "reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant",
+        every_n_layers=board.integer("checkpointing_every_n_layers") or 1,
+        offload=board.value("checkpointing_offload") is True,
+    )
 
 
 def _adapter(board: Board) -> Adapter | None:
@@ -143,6 +172,7 @@ def _quantization(board: Board) -> Quantization | None:
         double_quantization=board.value("double_quantization") is True,
         compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
         prepared_for_kbit=board.value("prepared_for_kbit") is True,
+        bits=8 if board.value("quantization_bits") == 8 else 4,
     )
 
 
@@ -184,13 +214,14 @@ def _or(value: int | None, otherwise: int) -> int:
 
 def _objective(board: Board) -> Objective:
     objective = str(board.value("objective") or "")
-    clip = board.value("max_grad_norm")
+    clip, smoothing = board.value("max_grad_norm"), board.value("label_smoothing")
     return Objective(
         kind="inference" if board.value("run_kind") == "inference" else "training",
         loss=_loss(board, objective),
         loop=_LOOPS.get(str(board.value("loop") or "trainer"), "script"),
         max_grad_norm=float(clip) if isinstance(clip, int | float) else 0.0,
         reference_model=_has_reference(board, objective),
+        label_smoothing=float(smoothing) if isinstance(smoothing, int | float) else 0.0,
     )
 
 

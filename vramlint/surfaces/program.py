@@ -19,6 +19,7 @@ from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
 from vramlint.surfaces.dimensions import dimensions
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated
+from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lineage import last, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
@@ -65,6 +66,7 @@ def program_sheet(program: Program) -> Sheet:
     else:
         draft = _other(program)
     draft.put(launched_by_script(program.calls))
+    draft.put(allocator_settings(program.calls))
     draft.tables += _configs(program.calls)
     return Sheet(
         program.path,

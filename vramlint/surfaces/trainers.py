@@ -239,8 +239,18 @@ def trainer_keywords(trainer: Call) -> Iterable[Drawn]:
         keyword = arguments.find(key)
         if keyword is not None and trl:
             yield draw(fact, keyword.value, CONVERTERS[convert], key, keyword.name_place)
+    yield _kept_logits(arguments)
     if "Liger" in trainer.callee:
         yield stated("fused_loss", True, trainer.place)
+
+
+def _kept_logits(arguments: Arguments) -> Drawn:
+    """`compute_metrics` gets the logits of all samples, unless a function makes less of them batch by batch."""
+    metrics = arguments.find("compute_metrics")
+    if metrics is None or all(is_absent(option.value) for option in options(metrics.value)):
+        return None
+    reduces = arguments.find("preprocess_logits_for_metrics")
+    return stated("evaluation_keeps_logits", reduces is None, metrics.name_place, "compute_metrics")
 
 
 def model_of(trainer: Call) -> Value | None:

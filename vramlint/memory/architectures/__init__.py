@@ -17,22 +17,61 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "causal-lm": {
+            "aquila": "llama:Llama",
+            "baichuan": "remote:Baichuan",
             "bloom": "bloom:Bloom",
+            "chatglm": "remote:ChatGLM",
+            "cohere": "cohere:Cohere",
+            "cohere2": "cohere:Cohere2",
+            "cwm": "ministral:Cwm",
+            "deepseek": "remote:DeepSeek",
+            "ernie4_5": "ernie4_5:Ernie45",
+            "exaone": "remote:Exaone",
+            "exaone4": "exaone4:Exaone4",
             "falcon": "falcon:Falcon",
             "gemma": "gemma:Gemma",
             "gemma2": "gemma2:Gemma2",
+            "gemma3": "gemma3_multimodal:Gemma3Multimodal",
+            "gemma3_text": "gemma3:Gemma3",
+            "glm": "glm:Glm",
+            "glm4": "glm:Glm4",
             "gpt2": "gpt2:GPT2",
             "gpt_neox": "gpt_neox:GPTNeoX",
             "granite": "granite:Granite",
+            "helium": "helium:Helium",
+            "hunyuan_v1_dense": "hunyuan:HunYuanDense",
+            "internlm": "remote:InternLM",
+            "internlm2": "remote:InternLM2",
+            "internlm3": "llama:Llama",
+            "iquestcoder": "llama:Llama",
+            "jais2": "jais2:Jais2",
+            "litgpt": "litgpt:GPT",
             "llama": "llama:Llama",
+            "mimo": "llama:Llama",
+            "minicpm": "remote:MiniCPM",
+            "ministral": "ministral:Ministral",
+            "ministral3": "ministral:Ministral3",
             "mistral": "llama:Llama",
             "mixtral": "mixtral:Mixtral",
+            "nemotron": "nemotron:Nemotron",
+            "olmo": "olmo:Olmo",
+            "olmo2": "olmo2:Olmo2",
+            "olmo3": "olmo2:Olmo3",
             "opt": "opt:OPT",
+            "orion": "remote:Orion",
             "phi": "phi:Phi",
             "phi3": "phi3:Phi3",
+            "qwen": "remote:Qwen",
             "qwen2": "llama:Llama",
             "qwen3": "llama:Llama",
             "qwen3_moe": "mixtral:Qwen3Moe",
+            "seed_oss": "seed_oss:SeedOss",
+            "smollm3": "smollm3:SmolLM3",
+            "stablelm": "stablelm:StableLm",
+            "starcoder2": "starcoder2:Starcoder2",
+            "vaultgemma": "vaultgemma:VaultGemma",
+            "xverse": "llama:Llama",
+            "Yi": "llama:Llama",
         },
         "masked-lm": {
             "bert": "bert:BertForMaskedLM",
@@ -40,9 +79,15 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xlm-roberta": "bert:BertForMaskedLM",
         },
         "seq-cls": {
+            "bart": "bart:BartForSequenceClassification",
             "bert": "bert:BertForSequenceClassification",
             "distilbert": "distilbert:DistilBertForSequenceClassification",
+            "mbart": "mbart:MBartForSequenceClassification",
+            "mt5": "t5:MT5ForSequenceClassification",
+            "plbart": "mbart:PLBartForSequenceClassification",
             "roberta": "bert:RobertaForSequenceClassification",
+            "t5": "t5:T5ForSequenceClassification",
+            "umt5": "t5:UMT5ForSequenceClassification",
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "image-cls": {
@@ -61,6 +106,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "audio-spectrogram-transformer": "audio_spectrogram_transformer:ASTForAudioClassification",
             "hubert": "speech_heads:SpeechForSequenceClassification",
             "wav2vec2": "speech_heads:SpeechForSequenceClassification",
+            "whisper": "whisper:WhisperForAudioClassification",
         },
         "contrastive": {
             "clip": "clip:ClipModel",
@@ -72,8 +118,16 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "seq2seq-lm": {
             "bart": "bart:Bart",
-            "mt5": "t5:T5",
+            "blenderbot": "blenderbot:Blenderbot",
+            "blenderbot-small": "blenderbot:BlenderbotSmall",
+            "m2m_100": "mbart:M2M100",
+            "marian": "marian:Marian",
+            "mbart": "mbart:MBart",
+            "mt5": "t5:MT5",
+            "pegasus": "marian:Pegasus",
+            "plbart": "mbart:PLBart",
             "t5": "t5:T5",
+            "umt5": "t5:UMT5",
         },
         "speech-seq2seq": {
             "whisper": "whisper:Whisper",
@@ -81,16 +135,50 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """Task to `model_type` to `module:Class` of this package."""
+CLASSIFIERS = (
+    "bloom exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_neox helium llama ministral ministral3 mistral mixtral "
+    "nemotron phi phi3 qwen2 qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2"
+)
+"""Decoders that classify sequences and tokens (transformers 5.23 models/auto/modeling_auto.py)."""
+DECODERS: Mapping[str, str] = MappingProxyType(
+    {
+        "seq-cls": f"{CLASSIFIERS} gemma3_text hunyuan_v1_dense olmo olmo2 olmo3 opt",
+        "token-cls": CLASSIFIERS,
+        "qa": "bloom exaone4 falcon gpt2 gpt_neox llama ministral ministral3 mistral mixtral nemotron opt qwen2 qwen3 "
+        "qwen3_moe seed_oss smollm3",
+    }
+)
+"""Task to the causal language models, by `model_type`, that take its head."""
 
 
 def find_family(model_type: str, task: str) -> type[Network] | None:
     """The class that simulates this kind of model in this task."""
     name = FAMILIES.get(task, {}).get(model_type)
-    if name is None:
+    if name is not None:
+        return _imported(name)
+    if model_type not in DECODERS.get(task, "").split():
         return None
+    from vramlint.memory.architectures.decoder_heads import with_head
+
+    return with_head(_imported(FAMILIES["causal-lm"][model_type]), task)
+
+
+def _imported(name: str) -> type[Network]:
     module, _, attribute = name.partition(":")
     family: type[Network] = getattr(import_module(f"{__name__}.{module}"), attribute)
     return family
+
+
+def find_stand_in(model_type: str, task: str, config: Mapping[str, object]) -> type[Network] | None:
+    """The class that stands in for a causal language model of an unknown type whose config reads like llama's.
+
+    None where the type is known, also if not in this task, and where the config says that it is something else.
+    """
+    if task != "causal-lm" or is_simulated(model_type):
+        return None
+    from vramlint.memory.architectures.stand_in import StandIn, resembles_llama
+
+    return StandIn if resembles_llama(config) else None
 
 
 def is_simulated(model_type: str) -> bool:

@@ -1,130 +1,179 @@
-"""BART: a post-norm encoder-decoder (transformers 5.23 models/bart)."""
+"""BART, from which its relatives differ in norms, positions and scales (transformers 5.23 models/bart)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
+from vramlint.job import Batch
+from vramlint.memory.architectures.eos_head import EosHead, with_three_labels
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
-from vramlint.memory.architectures.seq2seq import DecoderLayer, EncoderLayer, Seq2Seq
+from vramlint.memory.architectures.positions import LearnedByRow, Positions
+from vramlint.memory.architectures.seq2seq import Seq2Seq
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
-from vramlint.memory.regime import Regime
+from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder
+from vramlint.memory.tensor import Parameter, Shape, Tensor
+from vramlint.memory.weights import Builder, NotFollowedError
 
-POSITION_OFFSET = 2
-"""Rows of the position tables before the first position."""
+HOOKED_EMBEDDINGS_FROM = (5, 0)
+"""Since then enable_input_require_grads hooks the embedding of every stack; before, only the module `shared`."""
+SHAPE: Config = {
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "vocab_size": 50265,
+}
 
 
-class Bart(Seq2Seq):
+class BartModel(Seq2Seq):
+    """BartModel below a head."""
+
+    defaults: ClassVar[Config] = {}
+    """What its configuration class has where BART's has something else."""
+    positions: ClassVar[type[Positions]] = LearnedByRow
+    embedding_norm: ClassVar[bool] = True
+    scales_behind: ClassVar[bool] = False
+    """Whether the stack scales what its embedding returns; otherwise the embedding does."""
+    calls_shared: ClassVar[bool] = False
+    """Whether, before transformers 5, both stacks call the module `shared` itself rather than one with its weight."""
+    caches: ClassVar[bool] = False
+    """Whether the decoder keeps its cache beside labels (without them, as under label smoothing, every one does)."""
+
+    def __init__(self, build: Builder, config: Config) -> None:
+        config = {**SHAPE, **self.defaults, **config}
+        super().__init__(build, config)
+        if not config.get("tie_word_embeddings", True):
+            raise NotFollowedError("an encoder-decoder with untied embeddings")
+        self.targets_hooked = True
+        self.inputs_hooked = build.transformers >= HOOKED_EMBEDDINGS_FROM or self.calls_shared
+        if build.reentrant and build.adapter is not None and not self.inputs_hooked:
+            raise NotFollowedError("a reentrant checkpoint of which no input requires a gradient")
+        count = number(config, "max_position_embeddings", default=1024)
+        self.build_embeddings(build, config)
+        part = "model.encoder"
+        self.encoder_positions = self.positions(build, f"{part}.embed_positions", count, self.hidden)
+        self.encoder_embedding_norm = self._embedding_norm(build, part)
+        self.build_encoder(build, part)
+        part = "model.decoder"
+        self.decoder_positions = self.positions(build, f"{part}.embed_positions", count, self.hidden)
+        self.decoder_embedding_norm = self._embedding_norm(build, part)
+        self.build_decoder(build, part)
+
+    def build_embeddings(self, build: Builder, config: Config) -> None:
+        """One table for both stacks and the head."""
+        self.embedding = build.parameter("model.shared.weight", (self.vocabulary, self.hidden))
+        self.source_embedding = self.target_embedding = self.embedding
+
+    def _embedding_norm(self, build: Builder, part: str) -> LayerNorm | None:
+        return LayerNorm.of(build, f"{part}.layernorm_embedding", self.hidden) if self.embedding_norm else None
+
+    def last_hidden_state(self, tape: Tape, regime: Regime, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """BartModel.forward: the decoder's and the encoder's states."""
+        uncached = replace(regime, use_cache=False)
+        encoded = self._encode(tape, uncached, tokens)
+        hidden = self._decode(tape, regime if self.caches or tape.defers_loss else uncached, targets, encoded)
+        return hidden, encoded
+
+    def _encode(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+        words = self._words(tape, regime, tokens, self.source_embedding, hooked=self.inputs_hooked)
+        positioned = self.encoder_positions(tape, tokens, decodes=False)
+        hidden = e.add(tape, words, positioned)
+        if self.encoder_embedding_norm is not None:
+            hidden = self.encoder_embedding_norm(tape, hidden)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
+        mask = self._padding_mask(tape, regime, words, words)
+        return self.encode(tape, regime, embedded, mask)
+
+    def _decode(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
+        hooked = self.inputs_hooked and self.targets_hooked
+        words = self._words(tape, regime, tokens, self.target_embedding, hooked=hooked)
+        mask = regime.decoder_mask(tape, words)
+        cross = self._padding_mask(tape, regime, words, encoded)
+        positioned = self.decoder_positions(tape, tokens, decodes=True)
+        hidden = self._positioned(tape, words, positioned)
+        embedded = [e.dropout(tape, hidden, self.dropout)]
+        del hidden
+        return self.decode(tape, regime, embedded, mask, encoded, cross)
+
+    def _positioned(self, tape: Tape, words: Tensor, positioned: Tensor) -> Tensor:
+        """A target's token and position embeddings, normalised."""
+        hidden = e.add(tape, words, positioned)
+        return hidden if self.decoder_embedding_norm is None else self.decoder_embedding_norm(tape, hidden)
+
+    def _words(self, tape: Tape, regime: Regime, tokens: Tensor, table: Parameter, *, hooked: bool) -> Tensor:
+        """Scaled token embeddings."""
+        words = embedding(tape, tokens, table)
+        if not self.scales_behind:
+            words = e.linear_unary(tape, "mul", words)
+        if regime.inputs_require_grad and hooked and not words.requires_grad:
+            tape.capture(words, [])
+        return e.linear_unary(tape, "mul", words) if self.scales_behind else words
+
+    def _padding_mask(self, tape: Tape, regime: Regime, words: Tensor, source: Tensor) -> Tensor | None:
+        """The mask over the keys `source`; before transformers 5 eager attention has one whatever it masks."""
+        rows = words.shape[1]
+        if regime.transformers >= ENCODER_MASKS_FROM or regime.implementation != "eager":
+            return regime.bidirectional_mask(tape, source, queries=rows)
+        shape = (source.shape[0], 1, rows, source.shape[1])
+        return tape.empty(shape, words.dtype, "attention mask") if regime.attention_mask else None
+
+
+class Bart(BartModel):
     """BartForConditionalGeneration."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"bart": ("q_proj", "v_proj")}
+    logits_bias: ClassVar[bool] = True
 
     def __init__(self, build: Builder, config: Config) -> None:
         super().__init__(build, config)
-        positions = number(config, "max_position_embeddings", default=1024) + POSITION_OFFSET
-        self.embedding = build.parameter("model.shared.weight", (self.vocabulary, self.hidden))
-        tables = [
-            build.parameter(f"model.{part}.embed_positions.weight", (positions, self.hidden))
-            for part in ("encoder", "decoder")
-        ]
-        self.encoder_positions, self.decoder_positions = tables
-        self.encoder = self.encoder_layers(build)
-        self.decoder = self.decoder_layers(build)
-        self.encoder_norm = LayerNorm.of(build, "model.encoder.layernorm_embedding", self.hidden)
-        self.decoder_norm = LayerNorm.of(build, "model.decoder.layernorm_embedding", self.hidden)
-        build.buffer(build.width * self.vocabulary)
-        self.head = build.tied(self.embedding)
+        self.head = build.tied(self.target_embedding)
+        self.bias = None
+        if self.logits_bias:
+            self.bias = Tensor((1, self.head.out_features), build.dtype, None)
+            build.buffer(self.bias.nbytes)
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The decoder sees the labels shifted by one."""
+        """The decoder sees the labels shifted by one; the loss is taken in the dtype of the logits."""
         labels = batch["labels"]
         shifted = tape.empty(labels.shape, "int64", "decoder input ids")
-        encoded = self._encode(tape, regime, batch["input_ids"])
-        hidden = self._decode(tape, regime, shifted, encoded)
+        hidden, encoded = self.last_hidden_state(tape, regime, batch["input_ids"], shifted)
         logits = linear(tape, hidden, self.head)
         mark_logits(tape, logits)
-        bias = Tensor((1, self.vocabulary), self.embedding.dtype, None)
-        logits = e.add(tape, logits, bias)
-        mark_logits(tape, logits)
-        loss = cross_entropy(tape, logits.as_shape((labels.numel, self.vocabulary)), labels)
-        return Outputs(loss, [logits, encoded])
+        if self.bias is not None:
+            logits = e.add(tape, logits, self.bias)
+            mark_logits(tape, logits)
+        loss = cross_entropy(tape, logits.as_shape((labels.numel, self.head.out_features)), labels)
+        return Outputs(loss, [logits, encoded], tape.taken_cache())
 
-    def _embed(
-        self, tape: Tape, regime: Regime, tokens: Tensor, rows: int, positions: Parameter, norm: LayerNorm
-    ) -> tuple[Tensor, Tensor]:
-        """Scaled token embeddings, and what enters the first layer; `rows` position ids for [B, S] tokens."""
-        words = embedding(tape, tokens, self.embedding)
-        if regime.inputs_require_grad and not words.requires_grad:
-            tape.capture(words, [])
-        words = e.linear_unary(tape, "mul", words)
-        order = tape.empty((rows, tokens.shape[1]), "int64", "position ids")
-        positioned = embedding(tape, order, positions)
-        hidden = e.add(tape, words, positioned)
-        hidden = norm(tape, hidden)
-        return words, e.dropout(tape, hidden, self.dropout)
 
-    def _encode(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
-        rows = tokens.shape[0]
-        words, hidden = self._embed(tape, regime, tokens, rows, self.encoder_positions, self.encoder_norm)
-        mask = regime.bidirectional_mask(tape, words)
+class BartForSequenceClassification(BartModel):
+    """BartForSequenceClassification."""
 
-        def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.encoder[index]
-            return regime.layer(tape, lambda y: self._encoder_layer(tape, regime, weights, y, mask), x)
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = Bart.default_targets
+    three_labels: ClassVar[bool] = True
 
-        return tape.repeat(self.encoder_count, layer, hidden)
+    def __init__(self, build: Builder, config: Config) -> None:
+        super().__init__(build, config)
+        self.head = EosHead(build, with_three_labels(config) if self.three_labels else config, self.hidden)
 
-    def _decode(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
-        words, hidden = self._embed(tape, regime, tokens, 1, self.decoder_positions, self.decoder_norm)
-        mask = regime.decoder_mask(tape, words)
-        cross = regime.bidirectional_mask(tape, encoded, queries=tokens.shape[1])
+    def labels(self, batch: Batch) -> Shape:
+        """One for every sequence."""
+        return (batch.micro_batch_size,)
 
-        def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.decoder[index]
-            return regime.layer(tape, lambda y: self._decoder_layer(tape, regime, weights, y, encoded, mask, cross), x)
-
-        return tape.repeat(self.decoder_count, layer, hidden, stack=1)
-
-    def _encoder_layer(
-        self, tape: Tape, regime: Regime, w: EncoderLayer, hidden: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        residual = hidden
-        hidden = self.attend(tape, regime, w.attention, hidden, hidden, mask)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        hidden = e.add(tape, residual, hidden)
-        hidden = w.attention_norm(tape, hidden)
-        residual = hidden
-        hidden = self.feed_forward(tape, w.up, w.down, hidden)
-        hidden = e.add(tape, residual, hidden)
-        return w.final_norm(tape, hidden)
-
-    def _decoder_layer(
-        self,
-        tape: Tape,
-        regime: Regime,
-        w: DecoderLayer,
-        hidden: Tensor,
-        encoded: Tensor,
-        mask: Tensor | None,
-        cross: Tensor | None,
-    ) -> Tensor:
-        residual = hidden
-        hidden = self.attend(tape, regime, w.attention, hidden, hidden, mask)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        hidden = e.add(tape, residual, hidden)
-        hidden = w.attention_norm(tape, hidden)
-        residual = hidden
-        hidden = self.attend(tape, regime, w.cross, hidden, encoded, cross)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        hidden = e.add(tape, residual, hidden)
-        hidden = w.cross_norm(tape, hidden)
-        residual = hidden
-        hidden = self.feed_forward(tape, w.up, w.down, hidden)
-        hidden = e.add(tape, residual, hidden)
-        return w.final_norm(tape, hidden)
+    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
+        """The decoder sees the inputs shifted by one."""
+        tokens = batch["input_ids"]
+        shifted = tape.empty(tokens.shape, "int64", "decoder input ids")
+        hidden, encoded = self.last_hidden_state(tape, replace(regime, use_cache=False), tokens, shifted)
+        logits = self.head(tape, hidden, tokens)
+        return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits, encoded])

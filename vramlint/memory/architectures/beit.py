@@ -11,6 +11,7 @@ from vramlint.memory.architectures.vit import Layer, ViTForImageClassification
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.reduction import mean
 from vramlint.memory.ops.relative import CLASS_DISTANCES, resized_window_bias
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.regime import Regime
@@ -83,7 +84,7 @@ class BeitForImageClassification(ViTForImageClassification):
             hidden = self.norm(tape, hidden)
             return e.part(tape, hidden, (batch, size)), hidden
         patches = e.part(tape, hidden, (batch, self.patches.count, size))
-        return self.norm(tape, e.mean(tape, patches, (batch, size))), hidden
+        return self.norm(tape, mean(tape, patches, (batch, size))), hidden
 
     def _encode(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
         new = regime.transformers >= LLAMA_NAMES_FROM

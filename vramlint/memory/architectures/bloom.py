@@ -60,8 +60,7 @@ class Bloom(CausalLM):
         self.embedding_norm = LayerNorm.of(build, "transformer.word_embeddings_layernorm", self.hidden)
         self.layers = [self._layer(build, f"transformer.h.{position}") for position in build.layers(self.count)]
         self.norm = LayerNorm.of(build, "transformer.ln_f", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", True))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=True)
 
     def _layer(self, build: Builder, name: str) -> Layer:
         size = self.hidden

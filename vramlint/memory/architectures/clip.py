@@ -12,6 +12,7 @@ from vramlint.memory.architectures.towers import ImageTower, TextTower
 from vramlint.memory.architectures.vision import ImageClassifier
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear, matmul
+from vramlint.memory.ops.reduction import mean, unit_length_of_operators
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -72,8 +73,8 @@ class ClipModel(DualEncoder):
             last = linear(tape, last, self.text_projection)
         image = first if at_once else linear(tape, first, self.image_projection)
         text = last if at_once else linear(tape, last, self.text_projection)
-        image = _normalised(tape, image)
-        text = _normalised(tape, text)
+        image = unit_length_of_operators(tape, image)
+        text = unit_length_of_operators(tape, text)
         logits = _scaled(tape, similarities(tape, text, image), self.scale)
         labels = tape.empty((logits.shape[0],), "int64", "arange")
         loss = cross_entropy(tape, logits, labels)
@@ -87,7 +88,8 @@ class ClipForImageClassification(ImageClassifier):
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.images = ImageTower(build, nested(config, "vision_config"))
-        self.images.post_norm.weight.requires_grad = self.images.post_norm.bias.requires_grad = False  # unused
+        for parameter in self.images.post_norm.parameters():  # unused
+            parameter.requires_grad = False
         self.input_shape = self.images.patches.pixels
         self.classify(build, config, self.images.encoder.size)
 
@@ -96,18 +98,7 @@ class ClipForImageClassification(ImageClassifier):
         unused, hidden = self.images.pooled(tape, regime, pixels)
         batch, size = hidden.shape[0], hidden.shape[2]
         patches = e.part(tape, hidden, (batch, self.images.patches.count, size))
-        return e.mean(tape, patches, (batch, size)), unused
-
-
-def _normalised(tape: Tape, x: Tensor) -> Tensor:
-    return e.divide(tape, x, _norm(tape, x))
-
-
-def _norm(tape: Tape, x: Tensor) -> Tensor:
-    """_get_vector_norm: three operators."""
-    square = e.power(tape, x)
-    summed = e.total(tape, square, (x.shape[0], 1))
-    return e.power(tape, summed)
+        return mean(tape, patches, (batch, size)), unused
 
 
 def similarities(tape: Tape, text: Tensor, image: Tensor) -> Tensor:

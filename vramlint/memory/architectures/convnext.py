@@ -10,6 +10,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.reduction import mean
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -96,7 +97,7 @@ class ConvNextForImageClassification(ImageClassifier):
         hidden = embedded
         for stage in self.stages:
             hidden = self._stage(tape, stage, hidden)
-        return self.norm(tape, e.mean(tape, hidden, hidden.shape[:2])), hidden
+        return self.norm(tape, mean(tape, hidden, hidden.shape[:2])), hidden
 
     def _stage(self, tape: Tape, stage: Stage, hidden: Tensor) -> Tensor:
         if stage.norm is not None and stage.reduction is not None:

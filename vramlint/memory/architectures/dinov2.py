@@ -12,6 +12,7 @@ from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, drop_path
 from vramlint.memory.architectures.vit import OLD_NAMES, Layer, ViTForImageClassification
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.reduction import mean
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -92,7 +93,7 @@ class Dinov2ForImageClassification(ViTForImageClassification):
         batch, _, size = hidden.shape
         first = e.part(tape, hidden, (batch, size))
         others = e.part(tape, hidden, (batch, self.patches.count, size))
-        return e.concatenate_last(tape, first, e.mean(tape, others, (batch, size))), hidden
+        return e.concatenate_last(tape, first, mean(tape, others, (batch, size))), hidden
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
         residual = hidden

@@ -48,6 +48,11 @@ class Network(ABC):
         named = {"input_ids": tokens, "labels": self.labels(batch)}
         if batch.attention_mask:
             named["attention_mask"] = tokens
+        if batch.padding_free:
+            # a collator's one row: positions tell where a sequence begins, and there is no mask (transformers 5.23
+            # data/data_collator.py, DataCollatorWithFlattening; trl 1.16 trainer/sft_trainer.py)
+            row = (1, batch.micro_batch_size * batch.sequence_length)
+            named = {"input_ids": row, "labels": row, "position_ids": row}
         return {name: (shape, "int64") for name, shape in named.items()}
 
     def labels(self, batch: Batch) -> Shape:
@@ -104,15 +109,19 @@ def probability(config: Config, key: str, default: float = 0.0) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
-    """Weight and bias of nn.LayerNorm."""
+    """Weight and bias of nn.LayerNorm; None where it has none."""
 
-    weight: Parameter
-    bias: Parameter
+    weight: Parameter | None
+    bias: Parameter | None
 
     @classmethod
-    def of(cls, build: Builder, name: str, size: int) -> LayerNorm:
-        """Build `name.weight` and `name.bias`."""
-        return cls(build.norm(f"{name}.weight", size), build.norm(f"{name}.bias", size))
+    def of(cls, build: Builder, name: str, size: int, *, bias: bool = True) -> LayerNorm:
+        """Build `name.weight` and, if it has one, `name.bias`."""
+        return cls(build.norm(f"{name}.weight", size), build.norm(f"{name}.bias", size) if bias else None)
+
+    def parameters(self) -> list[Parameter]:
+        """Those that it has."""
+        return [parameter for parameter in (self.weight, self.bias) if parameter is not None]
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""

@@ -61,8 +61,7 @@ class GPT2(CausalLM):
                 build.buffer(4)
             self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
         self.ln_f = LayerNorm.of(build, "transformer.ln_f", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", True))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=True)
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(
@@ -103,5 +102,5 @@ class GPT2(CausalLM):
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)
         q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
-        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False)
+        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False, narrows=True)
         return e.dropout(tape, linear(tape, out, w.attn_proj), self.residual_dropout)

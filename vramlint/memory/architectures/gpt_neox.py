@@ -56,10 +56,7 @@ class GPTNeoX(CausalLM):
             self._layer(build, intermediate, f"gpt_neox.layers.{position}") for position in build.layers(self.count)
         ]
         self.norm = LayerNorm.of(build, "gpt_neox.final_layer_norm", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", False))
-        self.head = (
-            build.tied(self.embedding) if tied else build.linear("embed_out", self.hidden, vocabulary, head=True)
-        )
+        self.head = self.build_head(build, config, "embed_out", self.hidden, vocabulary, ties=False)
 
     def _layer(self, build: Builder, intermediate: int, name: str) -> Layer:
         return Layer(

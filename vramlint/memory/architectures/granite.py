@@ -18,12 +18,12 @@ class Granite(Llama):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings times a constant; the plain ones are dropped."""
-        return e.linear_unary(tape, "mul", super().embed(tape, tokens))
+    def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """Token embeddings times a constant."""
+        return e.linear_unary(tape, "mul", embedded)
 
     def _forward(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
     ) -> Tensor:
         residual = hidden
         hidden = self.normalise(tape, hidden, w.input_norm)

@@ -1,19 +1,20 @@
-"""Llama and its close relatives: Mistral (sliding window), Qwen2 (biases), Qwen3 (query and key norms).
+"""Llama and its close relatives: Mistral and Ministral (windows), Qwen2 (biases), Qwen3 (query and key norms).
 
-transformers 5.23 models/{llama,mistral,qwen2,qwen3}/modeling_*.py
+transformers 5.23 models/{llama,mistral,ministral,qwen2,qwen3}/modeling_*.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
-from vramlint.memory.architectures.family import Config, number, probability
+from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
+from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, alike, attention_types
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
@@ -24,46 +25,35 @@ from vramlint.memory.weights import Builder
 
 QUERY_KEY_NORMS = frozenset({"qwen3", "qwen3_moe"})
 """Models that normalise every head's queries and keys."""
-QKV_BIASES = frozenset({"qwen2", "qwen2_moe"})
+QKV_BIASES = frozenset({"qwen2", "qwen2_moe", "mimo"})
 """Models with biases on queries, keys and values unless their config says otherwise."""
+WINDOWED_AS_A_WHOLE = frozenset({"ministral3", "mistral", "mixtral", "qwen3_moe", "starcoder2"})
+"""Models whose layers all slide if there is a window, and that then build no other mask."""
+WINDOWED_LATE = frozenset({"qwen2", "qwen2_moe", "qwen3", "mimo"})
+"""Models whose layers slide from number `max_window_layers` on if there is a window."""
+SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"})
+"""Models without a window unless `use_sliding_window` says so."""
 ROTARY_TABLES_UNTIL = (4, 41)
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+MOST_LAYERS = 10_000
+"""A config with more is not meant: kinds are listed layer by layer."""
 
-
-class FeedForward(Protocol):
-    """What stands behind attention: one gated MLP, or a choice of them."""
-
-    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
-        """Map [B, S, H] to [B, S, H]."""
-
-
-@dataclass(slots=True)
-class GatedMlp:
-    """LlamaMLP."""
-
-    gate: Weights
-    up: Weights
-    down: Weights
-    activation: str = "silu"
-
-    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
-        """`down(activation(gate(x)) * up(x))`."""
-        gated = e.mul(tape, activation(tape, self.activation, linear(tape, x, self.gate)), linear(tape, x, self.up))
-        return linear(tape, gated, self.down)
+Norm = Parameter | LayerNorm
+"""What a model normalises with."""
 
 
 @dataclass(slots=True)
 class Layer:
     """Weights of one decoder layer."""
 
-    input_norm: Parameter
+    input_norm: Norm
     q: Weights
     k: Weights
     v: Weights
     o: Weights
-    q_norm: Parameter | None
-    k_norm: Parameter | None
-    post_norm: Parameter
+    q_norm: Norm | None
+    k_norm: Norm | None
+    post_norm: Norm
     mlp: FeedForward
 
 
@@ -74,38 +64,81 @@ class Llama(CausalLM):
         ("llama", "mistral", "qwen2", "qwen3"), ("q_proj", "v_proj")
     )
     widens_logits: ClassVar[bool] = True
+    defaults: ClassVar[Mapping[str, object]] = {}
+    """What the model's configuration class fills in for keys that config.json may lack."""
+    activation_key: ClassVar[str] = "hidden_act"
+    norm_names: ClassVar[tuple[str, str]] = ("input_layernorm", "post_attention_layernorm")
+    """The norms of attention and of the MLP."""
+    builds_both_masks: ClassVar[bool] = False
+    """Whether the mask of sliding layers is built even if no layer takes it."""
+    caches_in_training_from: ClassVar[tuple[int, ...]] = ()
+    """Before this version of transformers it made no cache in training, whatever was asked for."""
 
     def __init__(self, build: Builder, config: Config) -> None:
+        config = {**self.defaults, **config}
+        self.transformers = build.transformers
         self.hidden = number(config, "hidden_size")
         self.heads = number(config, "num_attention_heads")
         self.kv_heads = number(config, "num_key_value_heads", default=self.heads)
         self.head_size = number(config, "head_dim", default=self.hidden // self.heads)
         self.intermediate = number(config, "intermediate_size")
         self.count = number(config, "num_hidden_layers")
-        self.activation = str(config.get("hidden_activation") or config.get("hidden_act") or "silu")
+        if self.count > MOST_LAYERS:
+            raise ValueError("num_hidden_layers")
+        self.activation = str(config.get(self.activation_key) or "silu")
         self.attention_dropout = probability(config, "attention_dropout")
         self.model_type = str(config.get("model_type", "llama"))
-        window = config.get("sliding_window")
-        used = config.get("use_sliding_window", True) if self.model_type != "llama" else False
-        self.window = window if isinstance(window, int) and used else None
+        self.window = number(config, "sliding_window", default=0) or None
+        self.kinds: Sequence[Kind] = self._kinds(config)
+        self.attentions = frozenset(kind.attention for kind in self.kinds)
+        if not build.window_shows(self.window):
+            self.kinds = alike(self.kinds)
         vocabulary = number(config, "vocab_size")
-        build.buffer(4 * self.head_size // 2)
-        build.buffer(4 * self.head_size // 2)
-        self.embedding = build.parameter("model.embed_tokens.weight", (vocabulary, self.hidden))
-        self.layers = []
+        self._rotary_buffers(build, config)
+        body = self.body_name(config)
+        self.embedding = build.parameter(f"{body}.embed_tokens.weight", (vocabulary, self.hidden))
+        self.layers: list[Layer] = []
+        self.passes_all_tables = False
+        """Whether every layer gets the rotary tables of all kinds."""
+        self.traced: list[Kind] = []
+        """Kinds of the traced layers."""
         limit = number(config, "max_position_embeddings", default=2048)
-        for position in build.layers(self.count):
+        for position in build.layers(self.kinds):
             if build.transformers < ROTARY_TABLES_UNTIL:
                 build.buffer(build.width * limit * self.head_size)
                 build.buffer(build.width * limit * self.head_size)
-            self.layers.append(self._layer(build, config, f"model.layers.{position}"))
-        self.norm = build.norm("model.norm.weight", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", False))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+            self.layers.append(self._layer(build, config, f"{body}.layers.{position}"))
+            self.traced.append(self.kinds[position])
+        self.norm = self._norm(build, f"{body}.norm")
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False)
+
+    def body_name(self, config: Config) -> str:
+        """The attribute of the model with a head that holds the one without."""
+        return "model"
+
+    def _kinds(self, config: Config) -> Sequence[Kind]:
+        """The kind of every layer."""
+        if self.model_type in SWITCHED_WINDOWS and not config.get("use_sliding_window", False):
+            self.window = None
+        if self.model_type in WINDOWED_AS_A_WHOLE:
+            return (Kind(FULL if self.window is None else SLIDING),) * self.count
+        if self.model_type not in WINDOWED_LATE:
+            return (Kind(),) * self.count
+        first = number(config, "max_window_layers", default=28)
+        types = attention_types(config, self.count, lambda index: self.window is not None and index >= first)
+        return tuple([Kind(attention) for attention in types])
+
+    def _rotary_buffers(self, build: Builder, config: Config) -> None:
+        """inv_freq and its copy, in float32."""
+        build.buffer(4 * self.head_size // 2)
+        build.buffer(4 * self.head_size // 2)
+
+    def _norm(self, build: Builder, name: str) -> Norm:
+        """A norm over the width of the model."""
+        return build.norm(f"{name}.weight", self.hidden)
 
     def _layer(self, build: Builder, config: Config, name: str) -> Layer:
-        bias = bool(config.get("attention_bias", config.get("qkv_bias", self.model_type in QKV_BIASES)))
-        output_bias = bias and self.model_type not in QKV_BIASES
+        bias, output_bias = self._biases(config)
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
         normed = self.model_type in QUERY_KEY_NORMS
         return Layer(
@@ -116,33 +149,60 @@ class Llama(CausalLM):
             q_norm=build.norm(f"{name}.self_attn.q_norm.weight", self.head_size) if normed else None,
             k_norm=build.norm(f"{name}.self_attn.k_norm.weight", self.head_size) if normed else None,
             mlp=self._mlp(build, config, f"{name}.mlp"),
-            input_norm=build.norm(f"{name}.input_layernorm.weight", self.hidden),
-            post_norm=build.norm(f"{name}.post_attention_layernorm.weight", self.hidden),
+            input_norm=self._norm(build, f"{name}.{self.norm_names[0]}"),
+            post_norm=self._norm(build, f"{name}.{self.norm_names[1]}"),
         )
+
+    def _biases(self, config: Config) -> tuple[bool, bool]:
+        """Whether queries, keys and values have a bias, and whether the output projection has one."""
+        bias = bool(config.get("attention_bias", config.get("qkv_bias", self.model_type in QKV_BIASES)))
+        return bias, bias and self.model_type not in QKV_BIASES
 
     def _mlp(self, build: Builder, config: Config, name: str) -> FeedForward:
         bias = bool(config.get("mlp_bias", False))
-        return GatedMlp(
-            gate=build.linear(f"{name}.gate_proj", self.hidden, self.intermediate, bias=bias),
-            up=build.linear(f"{name}.up_proj", self.hidden, self.intermediate, bias=bias),
-            down=build.linear(f"{name}.down_proj", self.intermediate, self.hidden, bias=bias),
-            activation=self.activation,
-        )
+        return GatedMlp.of(build, name, self.hidden, self.intermediate, self.activation, bias=bias)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
-        """LlamaModel.forward."""
-        mask = regime.mask(tape, embedded, self.window)
-        position = rotary(tape, embedded, self.head_size)
+        """LlamaModel.forward. Checkpoints keep their layer's arguments, among them the position ids."""
+        if tape.training and self.transformers < self.caches_in_training_from:
+            regime = replace(regime, use_cache=False)
+        order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
+        masks = self.masks(tape, regime, embedded)
+        positions = self.positions(tape, embedded)
+        arguments = (order, positions) if self.passes_all_tables else (order,)
 
         def layer(hidden: Tensor, index: int) -> Tensor:
-            weights = self.layers[index]
-            return regime.layer(tape, lambda x: self._forward(tape, regime, weights, x, position, mask), hidden)
+            weights, kind = self.layers[index], self.traced[index]
+            if index == 0:
+                hidden = self.first_input(tape, hidden)
+            position = positions[kind.attention] if kind.rotates else None
+            mask = masks[kind.attention]
 
-        hidden = tape.repeat(self.count, layer, embedded)
+            def forward(x: Tensor, _: object = arguments) -> Tensor:
+                return self._forward(tape, regime, weights, x, position, mask)
+
+            return regime.layer(tape, forward, hidden)
+
+        hidden = tape.repeat(self.kinds, layer, embedded)
         return self.normalise(tape, hidden, self.norm)
 
+    def first_input(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """What the first layer takes, made of embeddings that the body holds on to."""
+        return embedded
+
+    def masks(self, tape: Tape, regime: Regime, embedded: Tensor) -> Mapping[str, Tensor | None]:
+        """The masks by kind of attention, taken or not; all are built before the first layer."""
+        kinds = self.attentions if self.model_type in WINDOWED_AS_A_WHOLE else self.attentions | {FULL}
+        if self.builds_both_masks:
+            kinds = frozenset((FULL, SLIDING))
+        return {kind: regime.mask(tape, embedded, self.window if kind == SLIDING else None) for kind in sorted(kinds)}
+
+    def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:
+        """The rotary tables by kind of attention."""
+        return dict.fromkeys((FULL, SLIDING), rotary(tape, embedded, self.head_size))
+
     def _forward(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
     ) -> Tensor:
         residual = hidden
         hidden = self.normalise(tape, hidden, w.input_norm)
@@ -154,15 +214,19 @@ class Llama(CausalLM):
         return e.add(tape, residual, hidden)
 
     def _attention(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
+        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
     ) -> Tensor:
         q = self._projected(tape, hidden, w.q, w.q_norm, self.heads)
         k = self._projected(tape, hidden, w.k, w.k_norm, self.kv_heads)
         v = self._projected(tape, hidden, w.v, None, self.kv_heads)
-        q, k = rotate(tape, q, position), rotate(tape, k, position)
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout), w.o)
+        if position is not None:
+            q, k = self.rotate(tape, q, k, position)
+        return linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
 
-    def _projected(self, tape: Tape, hidden: Tensor, w: Weights, norm: Parameter | None, heads: int) -> Tensor:
+    def _attend(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return regime.attend(tape, q, k, v, mask, self.attention_dropout)
+
+    def _projected(self, tape: Tape, hidden: Tensor, w: Weights, norm: Norm | None, heads: int) -> Tensor:
         out = linear(tape, hidden, w)
         if norm is not None:
             width = out.shape[-1]
@@ -170,9 +234,13 @@ class Llama(CausalLM):
             out = self.normalise(tape, by_head, norm).as_shape((*hidden.shape[:-1], width))
         return attention.split_heads(tape, out, heads)
 
-    def normalise(self, tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+    def rotate(self, tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+        """apply_rotary_pos_emb for queries and keys [B, heads, S, d]."""
+        return rotate(tape, q, position), rotate(tape, k, position)
+
+    def normalise(self, tape: Tape, x: Tensor, norm: Norm) -> Tensor:
         """LlamaRMSNorm."""
-        return rms_norm(tape, x, weight)
+        return norm(tape, x) if isinstance(norm, LayerNorm) else rms_norm(tape, x, norm)
 
     def feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         """The layer's MLP."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, number
-from vramlint.memory.architectures.llama import FeedForward, Llama
+from vramlint.memory.architectures.feed_forward import FeedForward
+from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.ops.experts import ExpertModule, FusedExperts, Router, looped
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.tape import Tape

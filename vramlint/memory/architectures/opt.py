@@ -51,6 +51,7 @@ class OPT(CausalLM):
         self.dropout = probability(config, "dropout", default=0.1)
         self.attention_dropout = probability(config, "attention_dropout")
         self.bias = bool(config.get("enable_bias", True))
+        self.affine = bool(config.get("layer_norm_elementwise_affine", True))
         width = number(config, "word_embed_proj_dim", default=self.hidden)
         positions = number(config, "max_position_embeddings", default=2048) + POSITION_OFFSET
         vocabulary, inner = number(config, "vocab_size"), number(config, "ffn_dim")
@@ -60,10 +61,12 @@ class OPT(CausalLM):
         narrow = width != self.hidden
         self.project_out = build.linear(f"{name}.project_out", self.hidden, width) if narrow else None
         self.project_in = build.linear(f"{name}.project_in", width, self.hidden) if narrow else None
-        self.norm = LayerNorm.of(build, f"{name}.final_layer_norm", self.hidden) if self.before else None
+        self.norm = self._norm(build, f"{name}.final_layer_norm") if self.before else None
         self.layers = [self._layer(build, inner, f"{name}.layers.{position}") for position in build.layers(self.count)]
-        tied = bool(config.get("tie_word_embeddings", True))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", width, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", width, vocabulary, ties=True)
+
+    def _norm(self, build: Builder, name: str) -> LayerNorm:
+        return LayerNorm.of(build, name, self.hidden) if self.affine else LayerNorm(None, None)
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         size = self.hidden
@@ -72,10 +75,10 @@ class OPT(CausalLM):
             v=build.linear(f"{name}.self_attn.v_proj", size, size, bias=self.bias),
             q=build.linear(f"{name}.self_attn.q_proj", size, size, bias=self.bias),
             o=build.linear(f"{name}.self_attn.out_proj", size, size, bias=self.bias),
-            attention_norm=LayerNorm.of(build, f"{name}.self_attn_layer_norm", size),
+            attention_norm=self._norm(build, f"{name}.self_attn_layer_norm"),
             up=build.linear(f"{name}.fc1", size, inner, bias=self.bias),
             down=build.linear(f"{name}.fc2", inner, size, bias=self.bias),
-            final_norm=LayerNorm.of(build, f"{name}.final_layer_norm", size),
+            final_norm=self._norm(build, f"{name}.final_layer_norm"),
         )
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:

@@ -61,9 +61,7 @@ class Phi(CausalLM):
             for position in build.layers(self.count)
         ]
         self.norm = LayerNorm.of(build, "model.final_layernorm", self.hidden)
-        self.head = build.linear("lm_head", self.hidden, vocabulary, bias=True, head=True)
-        if bool(config.get("tie_word_embeddings", False)):
-            self.head.weight = self.embedding
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False, bias=True)
 
     def _layer(self, build: Builder, inner: int, name: str, *, normed: bool) -> Layer:
         keys = self.kv_heads * self.head_size

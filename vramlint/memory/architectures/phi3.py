@@ -57,8 +57,7 @@ class Phi3(CausalLM):
         for position in build.layers(self.count):
             self.layers.append(self._layer(build, intermediate, f"model.layers.{position}"))
         self.norm = build.norm("model.norm.weight", self.hidden)
-        tied = bool(config.get("tie_word_embeddings", False))
-        self.head = build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, vocabulary, head=True)
+        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False)
 
     def _layer(self, build: Builder, intermediate: int, name: str) -> Layer:
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size

@@ -11,6 +11,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution, max_pool
 from vramlint.memory.ops.norm import batch_norm
+from vramlint.memory.ops.reduction import mean
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -36,7 +37,7 @@ class ConvLayer:
     def __call__(self, tape: Tape, x: Tensor, act: str | None) -> Tensor:
         """Convolve, normalise, activate."""
         x = self.convolution(tape, x, self.grid[0] * self.grid[1])
-        x = batch_norm(tape, x, self.norm.weight, self.norm.bias)
+        x = batch_norm(tape, x, self.norm.parameters())
         return x if act is None else activation(tape, act, x)
 
 
@@ -113,7 +114,7 @@ class ResNetForImageClassification(ImageClassifier):
         hidden = embedded
         for stage in self.stages:
             hidden = self._stage(tape, stage, hidden)
-        return e.mean(tape, hidden, hidden.shape[:2]), hidden
+        return mean(tape, hidden, hidden.shape[:2]), hidden
 
     def _stage(self, tape: Tape, stage: Stage, hidden: Tensor) -> Tensor:
         def layer(x: Tensor, index: int) -> Tensor:

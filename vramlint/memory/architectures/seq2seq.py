@@ -1,4 +1,4 @@
-"""What the encoder-decoders of the BART kind share: their layers' weights, attention and MLP."""
+"""What the encoder-decoders of the BART kind share: their layers' weights, attention and both stacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
+
+PROBABILITIES_RETURNED_UNTIL = (5, 0)
+"""Before this version of transformers layers of pre-norm encoders returned what eager attention gave them, always."""
 
 
 @dataclass(slots=True)
@@ -48,14 +51,17 @@ class DecoderLayer(EncoderLayer):
 
 
 class Seq2Seq(Network):
-    """An encoder-decoder whose layers are called as BART's."""
+    """An encoder-decoder whose layers are called as BART's.
 
+    LayerDrop is left out: the largest step is one that drops no layer.
+    """
+
+    pre_norm: ClassVar[bool] = False
+    """Norms stand before attention and MLP, and behind each stack; otherwise behind attention and MLP."""
     key_bias: ClassVar[bool] = True
     embedding: Parameter
 
     def __init__(self, build: Builder, config: Config) -> None:
-        if build.reentrant:
-            raise NotFollowedError("a reentrant checkpoint of an encoder-decoder")
         self.hidden = number(config, "d_model")
         self.vocabulary = number(config, "vocab_size")
         self.encoder_count = number(config, "encoder_layers")
@@ -64,7 +70,7 @@ class Seq2Seq(Network):
         self.decoder_heads = number(config, "decoder_attention_heads")
         self.encoder_inner = number(config, "encoder_ffn_dim")
         self.decoder_inner = number(config, "decoder_ffn_dim")
-        self.activation = str(config.get("activation_function", "gelu"))
+        self.activation = str(config.get("activation_function") or "gelu")
         self.dropout = probability(config, "dropout", default=0.1)
         self.attention_dropout = probability(config, "attention_dropout")
         self.activation_dropout = probability(config, "activation_dropout")
@@ -73,21 +79,23 @@ class Seq2Seq(Network):
         """One for every target token."""
         return (batch.micro_batch_size, batch.target_length or batch.sequence_length)
 
-    def encoder_layers(self, build: Builder) -> list[EncoderLayer]:
-        """The traced layers of the encoder."""
-        return [
-            EncoderLayer(
-                *self._shared(build, f"model.encoder.layers.{position}", self.encoder_heads, self.encoder_inner)
-            )
+    # ------------------------------------------------------------------ weights
+
+    def build_encoder(self, build: Builder, name: str) -> None:
+        """The traced layers of the encoder `name` and the norm behind them."""
+        self.encoder = [
+            EncoderLayer(*self._shared(build, f"{name}.layers.{position}", self.encoder_heads, self.encoder_inner))
             for position in build.layers(self.encoder_count)
         ]
+        self.encoder_norm = LayerNorm.of(build, f"{name}.layer_norm", self.hidden) if self.pre_norm else None
 
-    def decoder_layers(self, build: Builder) -> list[DecoderLayer]:
-        """The traced layers of the decoder."""
-        return [
-            self._decoder_layer_weights(build, f"model.decoder.layers.{position}")
+    def build_decoder(self, build: Builder, name: str) -> None:
+        """The traced layers of the decoder `name` and the norm behind them."""
+        self.decoder = [
+            self._decoder_layer_weights(build, f"{name}.layers.{position}")
             for position in build.layers(self.decoder_count, stack=1)
         ]
+        self.decoder_norm = LayerNorm.of(build, f"{name}.layer_norm", self.hidden) if self.pre_norm else None
 
     def _decoder_layer_weights(self, build: Builder, name: str) -> DecoderLayer:
         return DecoderLayer(
@@ -117,17 +125,122 @@ class Seq2Seq(Network):
             heads=heads,
         )
 
+    # ------------------------------------------------------------------ forward
+
+    def encode(self, tape: Tape, regime: Regime, embedded: list[Tensor], mask: Tensor | None) -> Tensor:
+        """The encoder's layers over embedded inputs [B, S, H], handed over in a list: nobody else holds them."""
+        returns = self.pre_norm and regime.transformers < PROBABILITIES_RETURNED_UNTIL
+        carried: list[Tensor] = []
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.encoder[index]
+
+            def forward(y: Tensor, own: Tensor | None) -> tuple[Tensor, ...]:
+                y = self._encoder_layer(tape, regime, weights, y, own)
+                return (y, *tape.held) if returns else (y,)
+
+            found = regime.segment(tape, forward, (x, mask))
+            carried[:] = found[1:]
+            return found[0]
+
+        hidden = tape.repeat(self.encoder_count, layer, embedded.pop())
+        return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)
+
+    def decode(
+        self,
+        tape: Tape,
+        regime: Regime,
+        embedded: list[Tensor],
+        mask: Tensor | None,
+        encoded: Tensor,
+        cross: Tensor | None,
+    ) -> Tensor:
+        """The decoder's layers over embedded targets [B, T, H], handed over as to the encoder."""
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.decoder[index]
+
+            def forward(y: Tensor, own: Tensor | None, source: Tensor) -> Tensor:
+                return self._decoder_layer(tape, regime, weights, y, own, source, cross)
+
+            return regime.layer(tape, forward, x, mask, encoded)
+
+        hidden = tape.repeat(self.decoder_count, layer, embedded.pop(), stack=1)
+        return hidden if self.decoder_norm is None else self.decoder_norm(tape, hidden)
+
+    def _encoder_layer(
+        self, tape: Tape, regime: Regime, w: EncoderLayer, hidden: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        residual = hidden
+        hidden = self._before(tape, w.attention_norm, hidden)
+        hidden = self.attend(tape, regime, w.attention, hidden, hidden, mask)
+        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = e.add(tape, residual, hidden)
+        hidden = self._behind(tape, w.attention_norm, hidden)
+        hidden = self._feed_forward(tape, w, hidden)
+        if self.pre_norm and hidden.dtype == "float16":
+            hidden = e.clamp(tape, hidden)
+        return hidden
+
+    def _decoder_layer(
+        self,
+        tape: Tape,
+        regime: Regime,
+        w: DecoderLayer,
+        hidden: Tensor,
+        mask: Tensor | None,
+        encoded: Tensor,
+        cross: Tensor | None,
+    ) -> Tensor:
+        residual = hidden
+        hidden = self._before(tape, w.attention_norm, hidden)
+        hidden = self.attend(tape, regime, w.attention, hidden, hidden, mask)
+        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = e.add(tape, residual, hidden)
+        hidden = self._behind(tape, w.attention_norm, hidden)
+        residual = hidden
+        hidden = self._before(tape, w.cross_norm, hidden)
+        hidden = self.attend(tape, regime, w.cross, hidden, encoded, cross)
+        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = e.add(tape, residual, hidden)
+        hidden = self._behind(tape, w.cross_norm, hidden)
+        return self._feed_forward(tape, w, hidden)
+
+    def _before(self, tape: Tape, norm: LayerNorm, hidden: Tensor) -> Tensor:
+        return norm(tape, hidden) if self.pre_norm else hidden
+
+    def _behind(self, tape: Tape, norm: LayerNorm, hidden: Tensor) -> Tensor:
+        return hidden if self.pre_norm else norm(tape, hidden)
+
+    def _feed_forward(self, tape: Tape, w: EncoderLayer, hidden: Tensor) -> Tensor:
+        residual = hidden
+        hidden = self._before(tape, w.final_norm, hidden)
+        hidden = activation(tape, self.activation, linear(tape, hidden, w.up))
+        hidden = e.dropout(tape, hidden, self.activation_dropout)
+        hidden = linear(tape, hidden, w.down)
+        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = e.add(tape, residual, hidden)
+        return self._behind(tape, w.final_norm, hidden)
+
     def attend(
         self, tape: Tape, regime: Regime, w: Attention, hidden: Tensor, source: Tensor, mask: Tensor | None
     ) -> Tensor:
         """BartAttention.forward: queries from `hidden` [B, T, H], keys and values from `source` [B, S, H]."""
-        q = attention.split_heads(tape, linear(tape, hidden, w.q), w.heads)
-        k, v = (attention.split_heads(tape, linear(tape, source, part), w.heads) for part in (w.k, w.v))
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+        attended = regime.attend(
+            tape,
+            self.queries(tape, hidden, w),
+            self.projected(tape, source, w.k, w.heads),
+            self.projected(tape, source, w.v, w.heads),
+            mask,
+            self.attention_dropout,
+            widens=False,
+        )
+        return linear(tape, attended, w.o)
 
-    def feed_forward(self, tape: Tape, up: Weights, down: Weights, hidden: Tensor) -> Tensor:
-        """Both linear layers with their dropouts."""
-        hidden = activation(tape, self.activation, linear(tape, hidden, up))
-        hidden = e.dropout(tape, hidden, self.activation_dropout)
-        hidden = linear(tape, hidden, down)
-        return e.dropout(tape, hidden, self.dropout)
+    def queries(self, tape: Tape, hidden: Tensor, w: Attention) -> Tensor:
+        """[B, heads, T, d]."""
+        return self.projected(tape, hidden, w.q, w.heads)
+
+    def projected(self, tape: Tape, x: Tensor, weights: Weights, heads: int) -> Tensor:
+        """[B, S, H] through a linear layer as [B, heads, S, d]."""
+        return attention.split_heads(tape, linear(tape, x, weights), heads)

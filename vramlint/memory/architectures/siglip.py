@@ -14,6 +14,7 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear, matmul_weight
+from vramlint.memory.ops.reduction import mean, total, unit_length
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -56,7 +57,7 @@ class PoolingHead:
 
     def parameters(self) -> Iterator[Parameter]:
         """All of it."""
-        yield from (self.probe, self.in_weight, self.in_bias, self.norm.weight, self.norm.bias)
+        yield from (self.probe, self.in_weight, self.in_bias, *self.norm.parameters())
         for weights in (self.o, self.up, self.down):
             yield weights.weight
             if weights.bias is not None:
@@ -173,8 +174,8 @@ class SiglipModel(DualEncoder):
         """Every pair is a case of its own: right or wrong."""
         pooled, image_states = self.images.pooled(tape, regime, batch["pixel_values"])
         last, text_states = self.texts.pooled(tape, regime, batch["input_ids"], masked="attention_mask" in batch)
-        image = e.divide(tape, pooled, _norm(tape, pooled))
-        text = e.divide(tape, last, _norm(tape, last))
+        image = unit_length(tape, pooled)
+        text = unit_length(tape, last)
         logits = similarities(tape, text, image)
         scale = e.unary_of_result(tape, "exp", tape.upper(self.scale))
         logits = e.add(tape, e.mul(tape, logits, scale), self.bias)
@@ -185,9 +186,9 @@ class SiglipModel(DualEncoder):
         eye = tape.empty(logits.shape, "float32", "eye")
         signs = tape.empty(logits.shape, "float32", "add")
         likelihood = e.unary(tape, "log_sigmoid", e.mul(tape, signs, logits))
-        total = e.linear_unary(tape, "neg", e.total(tape, likelihood, (logits.shape[0],)))
+        each = e.linear_unary(tape, "neg", total(tape, likelihood, (logits.shape[0],)))
         del eye
-        return e.mean(tape, total, (1,))
+        return mean(tape, each, (1,))
 
 
 class SiglipForImageClassification(ImageClassifier):
@@ -212,9 +213,4 @@ class SiglipForImageClassification(ImageClassifier):
         unused, hidden = self.images.pooled(tape, regime, pixels)
         self._learn(requires_grad=False)
         batch, _, size = hidden.shape
-        return e.mean(tape, hidden, (batch, size)), unused
-
-
-def _norm(tape: Tape, x: Tensor) -> Tensor:
-    """`x.norm(p=2, dim=-1, keepdim=True)`, whose vector_norm autocast lets be."""
-    return tape.apply("norm", (x,), (x.shape[0], 1), x.dtype, e.norm_backward, save=(x,), save_output=True)
+        return mean(tape, hidden, (batch, size)), unused

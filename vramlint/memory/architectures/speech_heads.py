@@ -12,6 +12,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.ctc import ctc_loss
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.masking import write_zeros
+from vramlint.memory.ops.reduction import mean, total
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits, softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -53,7 +54,8 @@ class SpeechForSequenceClassification(SpeechEncoder):
         if config.get("use_weighted_layer_sum", False):
             self.layer_weights = build.parameter("layer_weights", (self.count + 1,))
             if self.stable and build.transformers >= STATES_ALWAYS_FROM:
-                self.norm.weight.requires_grad = self.norm.bias.requires_grad = False  # behind the states: unused
+                for parameter in self.norm.parameters():  # behind the states: unused
+                    parameter.requires_grad = False
         width = number(config, "classifier_proj_size", default=256)
         self.projector = build.linear("projector", self.hidden, width, bias=True)
         self.classifier = build.linear("classifier", width, label_count(config), bias=True)
@@ -86,16 +88,16 @@ class SpeechForSequenceClassification(SpeechEncoder):
         stacked = tape.apply("stack", states, shape, dtype, _stack_backward)
         normed = softmax(tape, weights, in_float32=False)
         product = e.mul(tape, stacked, e.viewed(tape, normed, (self.count + 1, 1, 1)))
-        return e.total(tape, product, (batch, length, size))
+        return total(tape, product, (batch, length, size))
 
     def _mean(self, tape: Tape, hidden: Tensor, masked: bool) -> Tensor:
         batch, _, width = hidden.shape
         if not masked:
-            return e.mean(tape, hidden, (batch, width))
+            return mean(tape, hidden, (batch, width))
         expanded = tape.empty(hidden.shape, "bool", "expanded mask")
         outside = tape.empty(hidden.shape, "bool", "bitwise_not")
         hidden = write_zeros(tape, hidden, outside, into_view=self.projector.adapter is None)
-        summed = e.total(tape, hidden, (batch, width))
+        summed = total(tape, hidden, (batch, width))
         del expanded, outside
         return e.linear_unary(tape, "div", summed)
 
@@ -110,6 +112,8 @@ def _stack_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
         elif edge[3] == gradient.dtype or not isinstance(edge[0], Node):
             results.append(gradient.as_shape(edge[2]))
         else:
-            with tape.in_unit(edge[0].unit):
-                results.append(tape.empty(edge[2], edge[3], "to"))
+            outer = tape.unit
+            tape.go_on_in(edge[0].unit)
+            results.append(tape.empty(edge[2], edge[3], "to"))
+            tape.go_on_in(outer)
     return results

@@ -11,6 +11,7 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.reduction import mean
 from vramlint.memory.ops.relative import window_bias
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.ops.windows import Windows
@@ -147,7 +148,7 @@ class SwinForImageClassification(ImageClassifier):
         for stage in self.stages:
             hidden = self._run_stage(tape, regime, stage, hidden, held)
         hidden = self.norm(tape, hidden)
-        return e.mean(tape, hidden, (hidden.shape[0], hidden.shape[2])), hidden
+        return mean(tape, hidden, (hidden.shape[0], hidden.shape[2])), hidden
 
     def _embed(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         hidden = self.embedding_norm(tape, self.patches(tape, regime, pixels))
@@ -160,23 +161,19 @@ class SwinForImageClassification(ImageClassifier):
 
         What it returns besides, the encoder names in `held` until the next stage has run.
         """
-        others: list[Tensor] = []
-        hidden = regime.layer(tape, lambda x: self._stage_forward(tape, regime, stage, x, others), hidden, others)
+        hidden, *others = regime.segment(tape, lambda x: self._stage_forward(tape, regime, stage, x), (hidden,))
         held[:] = others
-        others.clear()
         return hidden
 
-    def _stage_forward(self, tape: Tape, regime: Regime, stage: Stage, hidden: Tensor, others: list[Tensor]) -> Tensor:
+    def _stage_forward(self, tape: Tape, regime: Regime, stage: Stage, hidden: Tensor) -> tuple[Tensor, ...]:
         held: list[Tensor] = []
 
         def layer(x: Tensor, index: int) -> Tensor:
             w = stage.layers[index]
             if not self.new:
                 return self._forward_before_5(tape, stage, w, x)
-            weights: list[Tensor] = []
-            x = regime.layer(tape, lambda y: self._forward(tape, regime, stage, w, y, weights), x, weights)
+            x, *weights = regime.segment(tape, lambda y: self._forward(tape, regime, stage, w, y), (x,))
             held[:] = weights
-            weights.clear()
             return x
 
         hidden = tape.repeat(stage.kinds, layer, hidden, stack=stage.position)
@@ -184,10 +181,7 @@ class SwinForImageClassification(ImageClassifier):
         if stage.merging is not None:
             hidden = self._merge(tape, stage.windows, *stage.merging, before)
         reshaped = e.clone(tape, hidden) if self.new else before
-        if not tape.replays:
-            others[:] = (reshaped, *held)
-        held.clear()
-        return hidden
+        return (hidden, reshaped, *held)
 
     def _merge(self, tape: Tape, windows: Windows, norm: LayerNorm, reduction: Weights, x: Tensor) -> Tensor:
         """SwinPatchMerging.forward: four neighbours side by side."""
@@ -205,9 +199,7 @@ class SwinForImageClassification(ImageClassifier):
 
     # ------------------------------------------------------------------ one layer
 
-    def _forward(
-        self, tape: Tape, regime: Regime, stage: Stage, w: Layer, hidden: Tensor, others: list[Tensor]
-    ) -> Tensor:
+    def _forward(self, tape: Tape, regime: Regime, stage: Stage, w: Layer, hidden: Tensor) -> tuple[Tensor, ...]:
         """SwinLayer.forward, which returns eager attention's weights as well."""
         windows = stage.windows
         shortcut = hidden
@@ -225,9 +217,7 @@ class SwinForImageClassification(ImageClassifier):
         hidden = w.output_norm(tape, hidden)
         hidden = self._mlp(tape, w, hidden)
         hidden = e.add(tape, e.dropout(tape, hidden, self.dropout), residual)
-        if not tape.replays:
-            others[:] = weights
-        return hidden
+        return (hidden, *weights)
 
     def _forward_before_5(self, tape: Tape, stage: Stage, w: Layer, hidden: Tensor) -> Tensor:
         """SwinLayer.forward of transformers 4.57."""

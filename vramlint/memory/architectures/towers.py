@@ -74,9 +74,11 @@ class Tower:
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(
-                tape, lambda y: self._forward(tape, regime, weights, y, mask, causal), x, positional=True
-            )
+
+            def forward(y: Tensor, mask: Tensor | None, causal: Tensor | None) -> Tensor:
+                return self._forward(tape, regime, weights, y, mask, causal)
+
+            return regime.layer(tape, forward, x, mask, causal)
 
         return tape.repeat(self.count, layer, hidden, stack=self.stack)
 

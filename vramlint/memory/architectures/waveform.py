@@ -92,7 +92,7 @@ class FeatureEncoder:
         def forward(x: Tensor) -> Tensor:
             x = layer.convolution(tape, x, layer.length(x.shape[2]))
             if layer.norm is not None and self.grouped:
-                x = group_norm(tape, x, layer.norm.weight, layer.norm.bias, x.shape[1])
+                x = group_norm(tape, x, layer.norm.parameters(), x.shape[1])
             elif layer.norm is not None:
                 x = e.transposed(tape, layer.norm(tape, e.transposed(tape, x)))
             return activation(tape, self.activation, x)

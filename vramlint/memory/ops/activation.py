@@ -14,8 +14,9 @@ OF_RESULT = frozenset({"relu", "tanh", "sigmoid"})
 
 def activation(tape: Tape, name: str, x: Tensor) -> Tensor:
     """ACT2FN[name](x)."""
-    if name in COMPOSED:
-        return COMPOSED[name](tape, x)
+    composed = COMPOSED.get(name)
+    if composed is not None:
+        return composed(tape, x)
     return e.unary_of_result(tape, name, x) if name in OF_RESULT else e.unary(tape, name, x)
 
 
@@ -43,7 +44,16 @@ def _quick_gelu(tape: Tape, x: Tensor) -> Tensor:
     return e.mul(tape, x, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", x)))
 
 
-COMPOSED: Mapping[str, Callable[[Tape, Tensor], Tensor]] = {"gelu_new": _gelu_new, "quick_gelu": _quick_gelu}
+def _squared_relu(tape: Tape, x: Tensor) -> Tensor:
+    """ReLUSquaredActivation; a square is a power to autograd and to autocast."""
+    return e.power(tape, e.unary_of_result(tape, "relu", x))
+
+
+COMPOSED: Mapping[str, Callable[[Tape, Tensor], Tensor]] = {
+    "gelu_new": _gelu_new,
+    "quick_gelu": _quick_gelu,
+    "relu2": _squared_relu,
+}
 """Written out in Python operators: every intermediate that a product needs is kept."""
 
 

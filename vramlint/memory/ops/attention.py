@@ -56,13 +56,33 @@ def heads_first(tape: Tape, x: Tensor) -> Tensor:
     return out
 
 
+def contiguous(tape: Tape, x: Tensor) -> Tensor:
+    """`x.contiguous()` of [B, heads, S, d]: a copy of a transposed view of several heads."""
+    if x.heads_first or x.shape[1] == 1:
+        return x
+    out = e.clone(tape, x)
+    out.heads_first = True
+    return out
+
+
 def repeat_heads(tape: Tape, x: Tensor, repeats: int) -> Tensor:
-    """repeat_kv: a copy of the key or value heads for every query head that shares them."""
+    """repeat_kv: a copy of the key or value heads for every query head that shares them; a single head is viewed."""
     if repeats == 1:
         return x
     batch, heads, length, size = x.shape
+    if heads == 1:
+        return expanded_head(tape, x, repeats)
     out = tape.apply("repeat_kv", (x,), (batch, heads * repeats, length, size), x.dtype, repeat_backward)
     out.heads_first = True
+    return out
+
+
+def expanded_head(tape: Tape, x: Tensor, heads: int) -> Tensor:
+    """A single key or value head viewed as `heads` of them; its gradient is the sum of theirs."""
+    batch, _, length, size = x.shape
+    out = x.as_shape((batch, heads, length, size))
+    if x.requires_grad and tape.grad_enabled:
+        out.node, out.slot = tape.view_node((x,), repeat_backward), 0
     return out
 
 
@@ -88,7 +108,7 @@ def repeat_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 def cached(tape: Tape, x: Tensor, dtype: str) -> Tensor:
     """`torch.cat([empty, x], dim=-2)` of an empty tensor of `dtype`: a copy in the wider dtype."""
     wide = dtype if DTYPE_BYTES[dtype] > DTYPE_BYTES[x.dtype] else x.dtype
-    out = tape.apply("cat", (x,), x.shape, wide, _cached_backward)
+    out = tape.apply("cat", (x,), x.shape, wide, _cached_backward, component="key/value cache")
     out.heads_first = True
     return out
 
@@ -108,11 +128,14 @@ def eager(
     *,
     softcap: bool = False,
     widens: bool = True,
+    narrows: bool = False,
+    masks_in_place: bool = False,
 ) -> Tensor:
     """eager_attention_forward of the llama family: softmax in float32 (models/llama/modeling_llama.py).
 
-    Without `widens` the softmax is taken in the scores' dtype (models/bert/modeling_bert.py). With `softcap` the
-    scores go through `cap * tanh(scores / cap)` (models/gemma2/modeling_gemma2.py).
+    Without `widens` the softmax is taken in the scores' dtype (models/bert/modeling_bert.py), and with `narrows` cast
+    to the values' (models/gpt2/modeling_gpt2.py). With `softcap` the scores go through `cap * tanh(scores / cap)`
+    (models/gemma2/modeling_gemma2.py). `masks_in_place` says that the mask is added with `+=`.
     """
     repeats = q.shape[1] // k.shape[1]
     k = repeat_heads(tape, k, repeats)
@@ -121,12 +144,14 @@ def eager(
     if softcap:
         weights = e.softcapped(tape, weights)
     if mask is not None:
-        weights = e.add(tape, weights, mask)
+        weights = e.add_in_place(tape, weights, mask) if masks_in_place else e.add(tape, weights, mask)
     weights = (
         tape.to(softmax(tape, weights, in_float32=True), q.dtype)
         if widens
         else softmax(tape, weights, in_float32=False)
     )
+    if narrows:
+        weights = tape.to(weights, v.dtype)
     weights = e.dropout(tape, weights, probability)
     tape.held.append(weights)  # every layer unpacks them into a name, asked for or not
     return weighted(tape, weights, v)

@@ -52,7 +52,7 @@ class NormedConvolution:
     def __call__(self, tape: Tape, x: Tensor, positions: int) -> Tensor:
         """The weight is made anew at every call."""
         inputs = (self.direction, self.length)
-        norms = tape.empty(self.length.shape, "float32", "weight_norm")
+        norms = (self.length.shape, "float32", "weight_norm")
         shape, dtype = self.direction.shape, self.direction.dtype
         weight = tape.apply("weight_norm", inputs, shape, dtype, _convolution_backward, save=inputs, results=(norms,))
         return convolve(tape, x, weight, self.bias, positions)
@@ -71,7 +71,7 @@ def convolve(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, positio
 def max_pool(tape: Tape, x: Tensor, positions: int) -> Tensor:
     """F.max_pool2d: keeps its input and the places that it took."""
     shape = (*x.shape[:2], positions)
-    places = tape.empty(shape, "int64", "max_pool indices")
+    places = (shape, "int64", "max_pool indices")
     return tape.apply("max_pool", (x,), shape, x.dtype, _convolution_backward, save=(x,), results=(places,))
 
 

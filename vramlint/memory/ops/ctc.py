@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.ops.softmax import log_softmax
+from vramlint.memory.ops.softmax import DEFERRED, log_softmax
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
 
 def ctc_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """The loss of logits [B, T, V] and labels [B, U]: float32 log-probabilities, and a lattice of U and its blanks."""
+    if tape.defers_loss:
+        return DEFERRED
     batch, length, _ = logits.shape
     mask = tape.empty(labels.shape, "bool", "labels mask")
     targets = tape.empty((labels.numel,), "int64", "masked_select")
     log_probabilities = log_softmax(tape, tape.to(logits, "float32"))
-    lattice = tape.empty((batch, length, 2 * labels.shape[1] + 1), "float32", "ctc alpha")
+    lattice = ((batch, length, 2 * labels.shape[1] + 1), "float32", "ctc alpha")
     save = (log_probabilities, targets)
     loss = tape.apply(
         "ctc_loss", (log_probabilities,), (batch,), "float32", _ctc_backward, save=save, results=(lattice,)

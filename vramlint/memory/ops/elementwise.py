@@ -59,18 +59,19 @@ def add(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def sub(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a - b`: `a` gets the gradient itself, `b` its negative, summed where `b` was broadcast."""
+    out = tape.apply("sub", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _sub_backward)
+    out.heads_first = a.heads_first
+    return out
+
+
 def mul(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     """`a * b`: each is kept when the other needs a gradient."""
     save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
     out = tape.apply("mul", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _mul_backward, save=save)
     out.heads_first = a.heads_first
     return out
-
-
-def divide(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`: both are kept. Backward of `b`: -grad * ((a / b) / b)."""
-    save = (a, b) if b.requires_grad else (b,)
-    return tape.apply("div", (a, b), broadcast(a.shape, b.shape), promoted(a, b), _divide_backward, save=save)
 
 
 def power(tape: Tape, x: Tensor) -> Tensor:
@@ -87,6 +88,31 @@ def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
+    """`x.clamp_(low, high)`: the derivative needs the values before, so they are copied first."""
+    out = x.as_shape(x.shape)
+    if tape.grad_enabled and x.requires_grad:
+        before = tape.empty(x.shape, x.dtype, "clone")
+        out.node, out.slot, out.requires_grad = tape.in_place((before,), (x,), _one_gradient), 0, True
+    return out
+
+
+def where(tape: Tape, condition: Tensor, a: Tensor) -> Tensor:
+    """`torch.where(condition, a, number)`: keeps the condition. Backward: one tensor of the result's shape."""
+    shape = broadcast(condition.shape, a.shape)
+    return tape.apply("where", (a,), shape, a.dtype, _one_gradient, save=(condition,))
+
+
+def clamp(tape: Tape, x: Tensor, bounds: Sequence[Tensor] = ()) -> Tensor:
+    """`torch.clamp(x, min, max)`: keeps its input and bounds that are tensors. Backward compares it with both."""
+    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(*bounds, x))
+
+
+def expanded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """`x.expand(shape)`. Backward: the sum over the copies."""
+    return x if x.shape == shape else _view(tape, x, shape, _pass)
+
+
 def softcapped(tape: Tape, x: Tensor) -> Tensor:
     """`cap * tanh(x / cap)` in three operators."""
     x = unary_of_result(tape, "tanh", linear_unary(tape, "div", x))
@@ -98,15 +124,9 @@ def mean_last(tape: Tape, x: Tensor) -> Tensor:
     return tape.apply("mean", (x,), (*x.shape[:-1], 1), x.dtype, _expand_backward)
 
 
-def mean(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """The mean of `x` over any dimensions, of `shape`. Backward divides the expanded gradient: one full tensor."""
-    return tape.apply("mean", (x,), shape, x.dtype, _expand_backward)
-
-
-def total(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """The sum of `x` over any dimensions, of `shape`; float32 under autocast. Backward expands: no memory."""
-    x = tape.upper(x)
-    return tape.apply("sum", (x,), shape, x.dtype, _transposed_backward)
+def mean_rows(tape: Tape, x: Tensor) -> Tensor:
+    """`x.mean(1)` of [B, S, H]. Backward divides the expanded gradient: one full tensor."""
+    return tape.apply("mean", (x,), (x.shape[0], x.shape[2]), x.dtype, _expand_backward)
 
 
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
@@ -117,9 +137,9 @@ def rsqrt(tape: Tape, x: Tensor) -> Tensor:
 
 def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
     """Training-mode dropout: nothing for p = 0, else the result and a bool mask (native_dropout)."""
-    if probability <= 0:
+    if probability <= 0 or not tape.training:
         return x
-    mask = tape.empty(x.shape, "bool", "dropout mask")
+    mask = (x.shape, "bool", "dropout mask")
     return tape.apply("dropout", (x,), x.shape, x.dtype, _one_gradient, results=(mask,))
 
 
@@ -179,15 +199,21 @@ def transposed(tape: Tape, x: Tensor) -> Tensor:
 
 def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
-    return _split(tape, x, [x.as_shape((*x.shape[:-1], size)) for size in sizes])
+    return _views(tape, x, [(*x.shape[:-1], size) for size in sizes])
 
 
 def split_first(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes)`, as `split_last`."""
-    return _split(tape, x, [x.as_shape((size, *x.shape[1:])) for size in sizes])
+    return _views(tape, x, [(size, *x.shape[1:]) for size in sizes])
 
 
-def _split(tape: Tape, x: Tensor, parts: list[Tensor]) -> tuple[Tensor, ...]:
+def split_heads_apart(tape: Tape, x: Tensor) -> tuple[Tensor, ...]:
+    """[B, heads, S, d] `.split(1, dim=1)`: views. Backward: one concatenation of all gradients."""
+    return _views(tape, x, [(x.shape[0], 1, *x.shape[2:])] * x.shape[1])
+
+
+def _views(tape: Tape, x: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+    parts = [x.as_shape(shape) for shape in shapes]
     if x.requires_grad and tape.grad_enabled:
         node = tape.view_node((x,), _split_backward)
         if node is not None:
@@ -220,6 +246,13 @@ def _pass_both(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (gradients[0] if node.needs(0) else None, gradients[0] if node.needs(1) else None)
 
 
+def _sub_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    return (gradient if node.needs(0) else None, like(tape, gradient, "neg") if node.needs(1) else None)
+
+
 def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     saved = node.unpack(tape)
     (gradient,) = gradients
@@ -231,21 +264,16 @@ def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (first, other)
 
 
-def _divide_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    saved = node.unpack(tape)
+def _clamp_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    *_, x = node.unpack(tape)
     (gradient,) = gradients
     if gradient is None:
-        return (None, None)
-    other = None
-    if node.needs(1):
-        quotient = like(tape, gradient, "div backward")
-        quotient = like(tape, gradient, "div backward")
-        negative = like(tape, gradient, "div backward")
-        other = like(tape, gradient, "div backward")
-        del quotient, negative
-    first = like(tape, gradient, "div backward") if node.needs(0) else None
-    del saved
-    return (first, other)
+        return (None,)
+    within = [tape.empty(x.shape, "bool", "clamp backward") for _ in ("min", "max")]
+    result = like(tape, gradient, "clamp backward")
+    within.clear()
+    del x
+    return (result,)
 
 
 def _power_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
@@ -264,15 +292,6 @@ def _expand_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (gradient,) = gradients
     edge = node.edges[0]
     return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "mean backward"),)
-
-
-def norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """The derivative of a 2-norm: grad * (x / norm).masked_fill_(norm == 0, 0)."""
-    (x, _) = node.unpack(tape)
-    unit = like(tape, x, "norm backward")
-    result = like(tape, x, "norm backward")
-    del unit, gradients
-    return (result,)
 
 
 def _rsqrt_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

@@ -14,6 +14,9 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
+KEEPS_INPUTS_UNTIL = (0, 43, 2)
+"""Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
+that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
 NF4_BLOCK = 64
 """Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
 
@@ -36,6 +39,12 @@ class Weights:
     adapter: LowRank | None = None
     quantized_compute_dtype: str | None = None
     """dtype of the dequantized product when the weight is quantized."""
+    source_dtype: str | None = None
+    """dtype that the weight had when it was quantized, and has again before it is cast to the compute dtype."""
+    keeps_input: bool = False
+    """The product's input lives as long as the graph."""
+    gptq: bool = False
+    """Quantized by GPTQ: scales need no unpacking, and PEFT adds an adapter's product in place."""
     plain: bool = False
     """Written as `x @ weight.T + bias`: autocast does not cache the cast of a view."""
 
@@ -60,23 +69,29 @@ def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
 
 
 def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -> Tensor:
-    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast."""
-    result = e.clone(tape, _base(tape, x, weights))
+    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast.
+
+    tuners/lora/gptq.py does not clone and adds in place.
+    """
+    result = _base(tape, x, weights)
+    if not weights.gptq:
+        result = e.clone(tape, result)
     if tape.autocast is None:
         dtype = result.dtype
         output = tape.to(_low_rank(tape, tape.to(x, adapter.a.dtype), adapter), dtype)
     else:
         output = _low_rank(tape, x, adapter)
-    return e.add(tape, result, output)
+    return e.add_in_place(tape, result, output) if weights.gptq else e.add(tape, result, output)
 
 
 def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
-    # one expression, as in peft: no name keeps what stands between the products
-    return e.linear_unary(
-        tape,
-        "mul",
-        matmul_weight(tape, matmul_weight(tape, e.dropout(tape, x, adapter.dropout), adapter.a, None), adapter.b, None),
-    )
+    # one expression in peft: a module's call holds its argument until it returns, no name holds what stands between
+    dropped = e.dropout(tape, x, adapter.dropout)
+    hidden = matmul_weight(tape, dropped, adapter.a, None)
+    del dropped
+    raised = matmul_weight(tape, hidden, adapter.b, None)
+    del hidden
+    return e.linear_unary(tape, "mul", raised)
 
 
 def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
@@ -122,6 +137,9 @@ def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     (gradient,) = gradients
     if gradient is None:
         return [None] * len(node.edges)
+    if gradient.heads_first and len(gradient.shape) == 3:
+        gradients[0] = None  # seen as two-dimensional, a gradient in another memory order is a copy
+        gradient = tape.empty(gradient.shape, gradient.dtype, "reshape")
     results: list[Tensor | None] = [None] * len(node.edges)
     biased = len(node.edges) > 2
     # AddmmBackward0 computes mat1 (the input) first, MmBackward0 mat2 (the weight)
@@ -164,20 +182,28 @@ def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     return results
 
 
-def _dequantized_sizes(weight: Parameter, dtype_bytes: int) -> tuple[int, int]:
-    """Scratch of a 4-bit product: absmax as float32 and the weight in the compute dtype."""
-    elements = prod(weight.shape)
-    return -(-elements // NF4_BLOCK) * 4, elements * dtype_bytes
+def _dequantize(tape: Tape, weights: Weights, dtype: str) -> list[Tensor]:
+    """The dense weight in the dtype that it had once, and its cast to `dtype`."""
+    elements = prod(weights.weight.shape)
+    dtypes = dict.fromkeys((weights.source_dtype or dtype, dtype))
+    return [tape.empty((elements,), name, "dequantize", "temporaries") for name in dtypes]
+
+
+def _absmax(tape: Tape, weights: Weights) -> Tensor | None:
+    """The float32 scales of a 4-bit weight; GPTQ's kernel reads them as they are."""
+    blocks = -(-prod(weights.weight.shape) // NF4_BLOCK)
+    return None if weights.gptq else tape.empty((blocks,), "float32", "absmax", "temporaries")
 
 
 def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> Tensor:
     """Bitsandbytes 0.50 Linear4bit.forward with MatMul4Bit: keeps only the packed weight."""
     dtype = x.dtype
     x = tape.to(x, compute_dtype)
-    weight = weights.weight
-    shape = (*x.shape[:-1], weight.shape[0])
-    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=weight)
-    tape.scratch(_dequantized_sizes(weight, 2 if compute_dtype != "float32" else 4), "dequantize")
+    shape = (*x.shape[:-1], weights.weight.shape[0])
+    context = (weights, tape.attach(x) if weights.keeps_input else None)
+    absmax, dense = _absmax(tape, weights), _dequantize(tape, weights, compute_dtype)
+    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=context)
+    del absmax, dense, context
     return tape.to(out, dtype)
 
 
@@ -186,9 +212,7 @@ def _quantized_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     edge = node.edges[0]
     if gradient is None or edge is None:
         return (None,)
-    weight: Parameter = node.context
-    absmax, dense = _dequantized_sizes(weight, 2 if gradient.dtype != "float32" else 4)
-    scratch = tape.empty((dense,), "uint8", "dequantize", "temporaries")
+    dense = _dequantize(tape, node.context[0], gradient.dtype)
     out = tape.empty(edge[2], gradient.dtype, "linear4bit backward")
-    del scratch, absmax
+    del dense
     return (out,)

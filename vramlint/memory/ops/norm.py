@@ -18,6 +18,14 @@ def rms_norm(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     return e.mul(tape, weight, tape.to(hidden, dtype))
 
 
+def rms_norm_scaled_wide(tape: Tape, x: Tensor, weight: Parameter, *, widens: bool) -> Tensor:
+    """The weight is applied before the cast back: Olmo2RMSNorm; HeliumRMSNorm `widens` the weight first."""
+    hidden = tape.to(x, "float32")
+    variance = e.mean_last(tape, e.power(tape, hidden))
+    hidden = e.mul(tape, hidden, e.rsqrt(tape, e.add_number(tape, variance)))
+    return tape.to(e.mul(tape, tape.to(weight, "float32") if widens else weight, hidden), x.dtype)
+
+
 def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     """GemmaRMSNorm: `(x_normed * (1 + weight.float())).type_as(x)` (models/gemma/modeling_gemma.py)."""
     hidden = tape.to(x, "float32")
@@ -27,43 +35,61 @@ def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     return tape.to(e.mul(tape, hidden, scale), x.dtype)
 
 
-def layer_norm(tape: Tape, x: Tensor, weight: Parameter | None, bias: Parameter | None) -> Tensor:
-    """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, mean and rstd."""
+def layer_norm(tape: Tape, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """nn.LayerNorm over the last dimension; float32 under autocast. Keeps its input, weights, mean and rstd.
+
+    Autocast casts 16-bit weights too, at every use.
+    """
+    scale = [tape.upper(parameter) for parameter in (bias, weight) if parameter is not None]
     wide = tape.upper(x)
     statistics = (*x.shape[:-1], 1)
-    mean = tape.empty(statistics, "float32", "layer_norm mean")
-    rstd = tape.empty(statistics, "float32", "layer_norm rstd")
-    inputs = (wide, *[parameter for parameter in (weight, bias) if parameter is not None])
-    return tape.apply(
-        "layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=(wide,), results=(mean, rstd)
-    )
+    results = ((statistics, "float32", "layer_norm mean"), (statistics, "float32", "layer_norm rstd"))
+    inputs = (wide, *reversed(scale))
+    return tape.apply("layer_norm", inputs, x.shape, wide.dtype, _layer_norm_backward, save=inputs, results=results)
 
 
-def group_norm(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter, groups: int) -> Tensor:
-    """nn.GroupNorm of [B, C, …]; float32 under autocast. Keeps its input, mean and rstd."""
+def layer_norm_in_float32(tape: Tape, x: Tensor) -> Tensor:
+    """OlmoLayerNorm: computed in float32, without weight and bias (models/olmo/modeling_olmo.py)."""
+    return tape.to(layer_norm(tape, tape.to(x, "float32"), None, None), x.dtype)
+
+
+def layer_norm_of_operators(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+    """CohereLayerNorm: float32 and without bias, written out in operators (models/cohere/modeling_cohere.py)."""
+    hidden = tape.to(x, "float32")
+    mean = e.mean_last(tape, hidden)
+    variance = e.mean_last(tape, e.power(tape, e.sub(tape, hidden, mean)))
+    hidden = e.mul(tape, e.sub(tape, hidden, mean), e.rsqrt(tape, e.add_number(tape, variance)))
+    hidden = e.mul(tape, tape.to(weight, "float32"), hidden)
+    return tape.to(hidden, x.dtype)
+
+
+def layer_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+    """NemotronLayerNorm1P: `weight + 1`; under autocast in its dtype (models/nemotron/modeling_nemotron.py)."""
+    scale: Tensor = e.add_number(tape, weight)
+    shift: Tensor = bias
+    if tape.autocast is not None:
+        x = tape.to(x, tape.autocast)
+        scale, shift = tape.to(scale, tape.autocast), tape.to(shift, tape.autocast)
+    with tape.autocasting(None):
+        return layer_norm(tape, x, scale, shift)
+
+
+def group_norm(tape: Tape, x: Tensor, parameters: Sequence[Tensor], groups: int) -> Tensor:
+    """nn.GroupNorm of [B, C, …] with weight and bias; float32 under autocast. Keeps its input, mean and rstd."""
     wide = tape.upper(x)
     statistics = (x.shape[0], groups)
-    mean = tape.empty(statistics, wide.dtype, "group_norm mean")
-    rstd = tape.empty(statistics, wide.dtype, "group_norm rstd")
-    return tape.apply(
-        "group_norm",
-        (wide, weight, bias),
-        x.shape,
-        wide.dtype,
-        _layer_norm_backward,
-        save=(wide,),
-        results=(mean, rstd),
-    )
+    results = ((statistics, wide.dtype, "group_norm mean"), (statistics, wide.dtype, "group_norm rstd"))
+    inputs = (wide, *parameters)
+    backward = _layer_norm_backward
+    return tape.apply("group_norm", inputs, x.shape, wide.dtype, backward, save=(wide,), results=results)
 
 
-def batch_norm(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+def batch_norm(tape: Tape, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """nn.BatchNorm2d of [B, C, …] in training; autocast lets it be. Keeps its input, mean and rstd."""
     shape = (x.shape[1],)
-    mean = tape.empty(shape, "float32", "batch_norm mean")
-    rstd = tape.empty(shape, "float32", "batch_norm rstd")
-    return tape.apply(
-        "batch_norm", (x, weight, bias), x.shape, x.dtype, _layer_norm_backward, save=(x,), results=(mean, rstd)
-    )
+    results = ((shape, "float32", "batch_norm mean"), (shape, "float32", "batch_norm rstd"))
+    inputs = (x, *parameters)
+    return tape.apply("batch_norm", inputs, x.shape, x.dtype, _layer_norm_backward, save=(x,), results=results)
 
 
 def _layer_norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

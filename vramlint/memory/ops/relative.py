@@ -13,6 +13,22 @@ CLASS_DISTANCES = 3
 """Rows at the end of a table: class token to patch, patch to class token, class token to itself."""
 
 
+def bias_mask(tape: Tape, bias: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """The additive mask of sdpa from a position bias [1, heads, T, S] (5.23 integrations/sdpa_attention.py).
+
+    A bias from a table lies in memory with its heads last: so does what is made of it, until it is copied.
+    """
+    if causal and mask is None:
+        mask = tape.empty((1, 1, *bias.shape[2:]), "bool", "causal mask")
+    strided = not bias.heads_first
+    if mask is not None:
+        bias = e.where(tape, mask, bias) if mask.dtype == "bool" else e.add(tape, bias, mask)
+    if strided:
+        bias = e.clone(tape, bias)
+    bias.heads_first = True
+    return bias
+
+
 def bias_table(tape: Tape, table: Parameter, shape: Shape) -> Tensor:
     """A view as [1, heads, T, S] of the bucket embeddings [T, S, heads]; the buckets are kept.
 

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (transformers 5.23 models/llama/modeling_llama.py)."""
+"""Rotary position embeddings (transformers 5.23 models/llama/modeling_llama.py and the variants named below)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,71 @@ from vramlint.memory.tensor import Tensor
 
 
 class Rotary(NamedTuple):
-    """cos and sin, [1, S, d] in the dtype of the hidden states, shared by all layers."""
+    """cos and sin, [1, S, d], shared by all layers."""
 
     cos: Tensor
     sin: Tensor
 
 
-def rotary(tape: Tape, hidden: Tensor, size: int) -> Rotary:
-    """The tables for hidden states [B, S, H] and rotated head size `size`."""
-    shape = (1, 1, hidden.shape[1], size)
-    return Rotary(tape.empty(shape, hidden.dtype, "rotary cos"), tape.empty(shape, hidden.dtype, "rotary sin"))
+def rotary(tape: Tape, hidden: Tensor, size: int, dtype: str | None = None) -> Rotary:
+    """The tables for hidden states [B, S, H] and rotated head size `size`, in their dtype or the one given."""
+    shape, dtype = (1, 1, hidden.shape[1], size), dtype or hidden.dtype
+    return Rotary(tape.empty(shape, dtype, "rotary cos"), tape.empty(shape, dtype, "rotary sin"))
 
 
 def rotate(tape: Tape, x: Tensor, position: Rotary) -> Tensor:
-    """`x * cos + rotate_half(x) * sin` for x [B, heads, S, d]."""
+    """`x * cos + rotate_half(x) * sin` for x [B, heads, S, d]. Halves and pairs of elements allocate the same."""
     return e.add(tape, e.mul(tape, x, position.cos), e.mul(tape, _rotate_half(tape, x), position.sin))
+
+
+def rotate_back_to(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+    """Float32 tables make float32 products, which are cast back (models/olmo/modeling_olmo.py)."""
+    q_embed = rotate(tape, q, position)
+    k_embed = rotate(tape, k, position)
+    return tape.to(q_embed, q.dtype), tape.to(k_embed, k.dtype)
+
+
+def rotate_widened(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+    """Queries and keys are float32 while they rotate (models/cohere/modeling_cohere.py)."""
+    dtype = q.dtype
+    q, k = tape.to(q, "float32"), tape.to(k, "float32")
+    q_embed = rotate(tape, q, position)
+    k_embed = rotate(tape, k, position)
+    return tape.to(q_embed, dtype), tape.to(k_embed, dtype)
+
+
+def rotate_widened_parts(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+    """Each factor is made float32 by itself (models/ernie4_5/modeling_ernie4_5.py)."""
+
+    def embed(x: Tensor) -> Tensor:
+        return e.add(
+            tape,
+            e.mul(tape, tape.to(x, "float32"), position.cos),
+            e.mul(tape, tape.to(_rotate_half(tape, x), "float32"), position.sin),
+        )
+
+    position = repeated(tape, position)
+    q_embed = embed(q)
+    k_embed = embed(k)
+    return tape.to(q_embed, q.dtype), tape.to(k_embed, k.dtype)
+
+
+def rotate_part(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+    """The rotated part is concatenated with the rest, which copies even when nothing rests (models/glm, nemotron)."""
+    rotated, size = position.cos.shape[-1], q.shape[-1]
+    q_rot, q_pass = e.slice_last(tape, q, rotated), e.slice_last(tape, q, size - rotated)
+    k_rot, k_pass = e.slice_last(tape, k, rotated), e.slice_last(tape, k, size - rotated)
+    q_embed = rotate(tape, q_rot, position)
+    k_embed = rotate(tape, k_rot, position)
+    q_embed = e.concatenate_last(tape, q_embed, q_pass)
+    k_embed = e.concatenate_last(tape, k_embed, k_pass)
+    return q_embed, k_embed
+
+
+def repeated(tape: Tape, position: Rotary) -> Rotary:
+    """Half of the tables, each element twice; every layer makes its own (`repeat_interleave(2, dim=-1)`)."""
+    cos, sin = (tape.empty(table.shape, table.dtype, "repeat_interleave") for table in position)
+    return Rotary(cos, sin)
 
 
 def _rotate_half(tape: Tape, x: Tensor) -> Tensor:
@@ -32,3 +82,16 @@ def _rotate_half(tape: Tape, x: Tensor) -> Tensor:
     first = e.slice_last(tape, x, half)
     second = e.slice_last(tape, x, half)
     return e.concatenate_last(tape, e.linear_unary(tape, "neg", second), first)
+
+
+def rotate_first(tape: Tape, x: Tensor, size: int) -> Tensor:
+    """Rope of litgpt on the first `size` features of x [B, heads, S, d] (litgpt 0.5 model.py, apply_rope).
+
+    cos and sin are buffers of another dtype, so the product is float32; the parts are concatenated again.
+    """
+    if size <= 0:
+        return x
+    table = Tensor((1, 1, x.shape[2], size), "float32", None)
+    first = e.slice_last(tape, x, size)
+    roped = tape.to(rotate(tape, first, Rotary(table, table)), x.dtype)
+    return e.concatenate_last(tape, roped, e.slice_last(tape, x, x.shape[3] - size))

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.softmax import softmax
-from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Gradients, Node, Tensor
+from vramlint.memory.tape import Result, Tape
+from vramlint.memory.tensor import Edge, Gradients, Node, Tensor
 
 FLASH_MAX_HEAD = 256
 """Largest head size of the flash kernels."""
@@ -30,8 +30,9 @@ def scaled_dot_product(
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
-    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer). `mask` is [B, 1, S, S];
-    every call turns a bool one into an additive bias.
+    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer), which is also what the efficient
+    one needs for bfloat16. `mask` broadcasts to [B, heads, S, S]; every call turns a bool one into an additive bias,
+    and one may need a gradient.
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
     size = q.shape[3]
@@ -39,10 +40,12 @@ def scaled_dot_product(
     if flash and low and mask is None and size <= FLASH_MAX_HEAD:
         return _flash(tape, q, k, v, probability)
     bias = mask
-    if mask is not None and mask.dtype != q.dtype:
-        learned = mask.requires_grad and tape.grad_enabled
-        bias = tape.to(mask, q.dtype) if learned else tape.empty(mask.shape, q.dtype, "attention bias")
-    if q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
+    if mask is not None and mask.requires_grad:
+        bias = tape.lower(mask)
+    elif mask is not None and mask.dtype != q.dtype:
+        bias = tape.empty(mask.shape, q.dtype, "attention bias")
+    supported = flash or q.dtype != "bfloat16"
+    if supported and q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
         return _math(tape, q, k, v, bias, probability)
@@ -50,23 +53,19 @@ def scaled_dot_product(
 
 def _aligned(tape: Tape, bias: Tensor) -> Tensor:
     """The additive mask with rows padded to 16 elements, which the kernel's loads need."""
-    batch, heads, rows, columns = bias.shape
-    padded = (batch, heads, rows, _aligned_row(columns))
-    if padded == bias.shape:
+    columns = bias.shape[3]
+    if columns % 16 == 0:
         return bias
-    if not bias.requires_grad:
-        return tape.empty(padded, bias.dtype, "pad")
-    whole = tape.apply("pad", (bias,), padded, bias.dtype, attention.repeat_backward)
-    return e.slice_last(tape, whole, columns)
+    padded = _pad_heads(tape, bias, _aligned_columns(columns))
+    return e.slice_last(tape, padded, columns) if bias.requires_grad else padded
 
 
-def _aligned_row(columns: int) -> int:
+def _aligned_columns(columns: int) -> int:
     return -(-columns // 16) * 16
 
 
-def _random_state(tape: Tape) -> tuple[Tensor, Tensor]:
-    """Philox seed and offset of a fused kernel."""
-    return tape.empty((2,), "int64", "rng state"), tape.empty((1,), "int64", "rng state")
+_RANDOM_STATE: tuple[Result, Result] = (((2,), "int64", "rng state"), ((1,), "int64", "rng state"))
+"""Philox seed and offset of a fused kernel."""
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> Tensor:
@@ -74,8 +73,7 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> T
     padded = -(-size // 8) * 8
     if padded != size:
         q, k, v = (_pad_heads(tape, tensor, padded) for tensor in (q, k, v))
-    statistics = tape.empty((batch, heads, length), "float32", "logsumexp")
-    results = (statistics, *_random_state(tape))
+    results = (((batch, heads, length), "float32", "logsumexp"), *_RANDOM_STATE)
     inputs = (q, k, v)
     out = tape.apply(
         "flash attention", inputs, q.shape, q.dtype, _flash_backward, save=inputs, results=results, save_output=True
@@ -120,14 +118,17 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 
 def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
     batch, heads, length, size = q.shape
-    statistics = tape.empty((batch, heads, -(-length // 32) * 32), "float32", "logsumexp")
-    results = (statistics, *_random_state(tape))
-    save = (q, k, v) if bias is None else (q, k, v, bias)
+    inputs = [q, k, v]
+    results = (((batch, heads, -(-length // 32) * 32), "float32", "logsumexp"), *_RANDOM_STATE)
+    if bias is not None and bias.requires_grad:
+        bias = e.expanded(tape, bias, (batch, heads, length, k.shape[2]))
+        inputs.append(bias)
+    save = [q, k, v] if bias is None else [q, k, v, bias]
     if q.dtype != "float32" and size > 128:
         tape.scratch((batch * length * heads * size * 4,), "efficient attention accumulator")
     return tape.apply(
         "efficient attention",
-        save if bias is not None and bias.requires_grad else (q, k, v),
+        inputs,
         q.shape,
         q.dtype,
         _efficient_backward,
@@ -152,15 +153,19 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         if size > 128:
             scratch += [tape.empty(accumulator, "float32", "efficient dk, dv accumulator", "temporaries") for _ in "kv"]
     results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges[:3]]
-    if len(node.edges) > 3:
-        # a bias gets its gradient for every head of the batch, in padded rows
-        columns = saved[1].shape[2]
-        shape = (batch, heads, length, _aligned_row(columns))
-        padded = tape.empty(shape, gradient.dtype, "efficient backward")
-        results.append(padded if shape[3] == columns else padded.as_shape((batch, heads, length, columns)))
+    for edge in node.edges[3:]:
+        results.append(_bias_gradient(tape, edge, gradient.dtype))
     scratch.clear()
     del saved, q
     return results
+
+
+def _bias_gradient(tape: Tape, edge: Edge | None, dtype: str) -> Tensor | None:
+    """A gradient for every row and head, cut from aligned rows."""
+    if edge is None:
+        return None
+    *rows, columns = edge[2]
+    return tape.empty((*rows, _aligned_columns(columns)), dtype, "efficient backward").as_shape(edge[2])
 
 
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
@@ -190,9 +195,5 @@ def _single_head(tape: Tape, x: Tensor, heads: int) -> Tensor:
     """Matmul's expansion of one head to `heads`: a copy for bmm unless the batch is 1."""
     if x.shape[1] == heads:
         return x
-    if x.shape[0] > 1:
-        return attention.broadcast_heads(tape, x, heads)
-    out = x.as_shape((1, heads, *x.shape[2:]))
-    if x.requires_grad and tape.grad_enabled:
-        out.node, out.slot = tape.view_node((x,), attention.repeat_backward), 0
-    return out
+    expand = attention.broadcast_heads if x.shape[0] > 1 else attention.expanded_head
+    return expand(tape, x, heads)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
+DEFERRED = Tensor((1,), "float32", None)
+"""In place of a loss that the trainer takes from the logits."""
+
 
 def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     """`softmax(x, dim=-1)`, or with `dtype=torch.float32`.
@@ -29,25 +32,24 @@ def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[
     return (result,)
 
 
-def log_softmax(tape: Tape, x: Tensor) -> Tensor:
-    """`log_softmax(x, dim=-1)`: keeps its result."""
-    component = "logits and loss"
-    return tape.apply(
-        "log_softmax", (x,), x.shape, x.dtype, _log_softmax_backward, save_output=True, component=component
-    )
-
-
 def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """`F.cross_entropy(logits [T, V], labels [T])`: log_softmax keeps its result, nll_loss the labels.
 
     Backward holds the log-probabilities and two gradients of that size at once. Under autocast only nll_loss is
     float32: 16-bit log-probabilities are kept besides their copy.
     """
-    log_probabilities = log_softmax(tape, logits)
-    wide = tape.upper(log_probabilities)
+    if tape.defers_loss:
+        return DEFERRED
+    wide = tape.upper(log_softmax(tape, logits))
     mark_logits(tape, wide)
     total = tape.empty((1,), wide.dtype, "nll_loss total_weight")
     return tape.apply("nll_loss", (wide,), (1,), wide.dtype, _nll_backward, save=(wide, labels, total))
+
+
+def log_softmax(tape: Tape, x: Tensor) -> Tensor:
+    """`log_softmax(x, dim=-1)`: keeps its result."""
+    backward = _log_softmax_backward
+    return tape.apply("log_softmax", (x,), x.shape, x.dtype, backward, save_output=True, component="logits and loss")
 
 
 def _nll_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
@@ -68,8 +70,26 @@ def _log_softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Seque
     return (result,)
 
 
+def mean_squared_error(tape: Tape, predicted: Tensor, wanted: Tensor) -> Tensor:
+    """`F.mse_loss`, float32 under autocast: keeps both. Stands for other losses of a few scores per sequence too."""
+    if tape.defers_loss:
+        return DEFERRED
+    wide = tape.upper(predicted)
+    return tape.apply("mse_loss", (wide,), (1,), wide.dtype, _mean_squared_backward, save=(wide, wanted))
+
+
+def _mean_squared_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    edge = node.edges[0]
+    result = None if edge is None else tape.empty(edge[2], edge[3], "mse_loss backward")
+    del saved
+    return (result,)
+
+
 def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     """ForCausalLMLoss (transformers 5.23 loss/loss_utils.py): float32 logits, labels shifted by padding."""
+    if tape.defers_loss:
+        return DEFERRED
     batch, length, vocabulary = logits.shape
     wide = tape.to(logits, "float32")
     mark_logits(tape, wide)
@@ -80,13 +100,22 @@ def causal_lm_loss(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
     return loss
 
 
+def causal_lm_loss_before_4_49(tape: Tape, logits: Tensor) -> Tensor:
+    """ForCausalLMLoss of transformers 4.46 to 4.48: float32 logits, and a copy of them without the last position."""
+    wide = tape.to(logits, "float32")
+    mark_logits(tape, wide)
+    return causal_lm_loss_before_4_46(tape, wide)
+
+
 def causal_lm_loss_before_4_46(tape: Tape, logits: Tensor) -> Tensor:
     """The loss inside each model's forward (transformers 4.45 models/llama/modeling_llama.py).
 
     `logits[..., :-1, :].contiguous()` copies all logits.
     """
+    if tape.defers_loss:
+        return DEFERRED
     batch, length, vocabulary = logits.shape
-    shifted = _shifted_copy(tape, logits)
+    shifted = shifted_copy(tape, logits)
     labels = tape.empty((batch, length - 1), "int64", "shifted labels")
     return cross_entropy(tape, shifted.as_shape((batch * (length - 1), vocabulary)), labels)
 
@@ -97,7 +126,8 @@ def mark_logits(tape: Tape, logits: Tensor) -> None:
         tape.recorder.labels[logits.storage.index].component = "logits and loss"
 
 
-def _shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
+def shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
+    """`logits[..., :-1, :].contiguous()`."""
     batch, length, vocabulary = logits.shape
     shape = (batch, length - 1, vocabulary)
     return tape.apply("contiguous", (logits,), shape, logits.dtype, _shifted_backward, component="logits and loss")

@@ -1,0 +1,156 @@
+"""FSDP unit by unit, and ZeRO-3's sub-groups. The expected bytes are counted from shapes by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.memory.runs import LLAMA, llama
+from vramlint.estimate import Estimate
+from vramlint.job import Adapter, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
+from vramlint.memory import simulate
+
+WORLD = 2
+HIDDEN, INTERMEDIATE, LAYERS = LLAMA["hidden_size"], LLAMA["intermediate_size"], LLAMA["num_hidden_layers"]
+VOCABULARY = LLAMA["vocab_size"] * HIDDEN
+ROOT = 2 * VOCABULARY + HIDDEN
+"""Parameters outside the layers: embedding, final norm, head."""
+LAYER = HIDDEN * (HIDDEN * 3 + INTERMEDIATE * 3) + 2 * HIDDEN
+"""Parameters of a layer with half as many key/value heads as query heads."""
+ALL = ROOT + LAYERS * LAYER
+DEEP = {"num_hidden_layers": 24, "vocab_size": 64}
+"""Peaks inside the layers' backward, not at the loss."""
+
+
+def sharded(config: Mapping[str, int] | None = None, **overrides: Any) -> Job:
+    return llama(
+        config,
+        **{
+            "precision": Precision("bfloat16"),
+            "parallelism": Parallelism(WORLD, "fsdp"),
+            "optimizer": Optimizer("adamw_torch"),
+            "batch": Batch(1, 64),
+            **overrides,
+        },
+    )
+
+
+def part(estimate: Estimate, name: str) -> int:
+    return next((amount.bytes for amount in estimate.components if amount.name == name), 0)
+
+
+def phase(estimate: Estimate, name: str) -> int:
+    return next(peak.allocated for peak in estimate.phases if peak.phase == name)
+
+
+def test_a_rank_holds_its_share_of_weights_gradients_and_states() -> None:
+    found = simulate(sharded(), reserved=False)
+
+    assert part(found, "weights") == pytest.approx(2 * ALL / WORLD, rel=0.001)
+    assert part(found, "optimizer states") == pytest.approx(4 * ALL / WORLD, rel=0.001)
+
+
+def test_the_optimizer_step_is_five_shares_of_a_model_in_16_bit() -> None:
+    """Weights, gradients, two states and the temporaries of a foreach step."""
+    found = simulate(sharded(), reserved=False)
+
+    assert phase(found, "optimizer") == pytest.approx(5 * 2 * ALL / WORLD, rel=0.02)
+
+
+def test_mixed_precision_widens_the_shares() -> None:
+    found = simulate(sharded(precision=Precision("bfloat16", "bfloat16")), reserved=False)
+
+    assert part(found, "weights") == pytest.approx(4 * ALL / WORLD, rel=0.001)
+    assert phase(found, "optimizer") == pytest.approx(5 * 4 * ALL / WORLD, rel=0.02)
+
+
+def test_without_synchronisation_gradients_stay_whole() -> None:
+    once = simulate(sharded(batch=Batch(1, 64, 1)), reserved=False)
+    twice = simulate(sharded(batch=Batch(1, 64, 2)), reserved=False)
+
+    # at the end of the second backward the last layer to be reduced holds the others' shares, all its own and the flat
+    # gradient of the first one
+    assert phase(twice, "backward") - phase(once, "backward") > 2 * (ALL - ROOT) / WORLD
+
+
+def test_offloaded_shares_leave_the_device() -> None:
+    found = simulate(sharded(parallelism=Parallelism(WORLD, "fsdp", fsdp_offload=True)), reserved=False)
+    on_device = simulate(sharded(), reserved=False)
+
+    assert part(found, "weights") == part(found, "optimizer states") == 0
+    assert found.host == 3 * 2 * ALL // WORLD
+    # the optimizer runs on the host; while a unit is gathered its share is on the device too
+    assert phase(found, "optimizer") < phase(on_device, "optimizer") - 4 * 2 * ALL / WORLD
+    assert found.allocated < on_device.allocated
+
+
+def test_gradients_of_every_batch_may_be_reduced() -> None:
+    apart, together = (
+        simulate(
+            sharded(batch=Batch(1, 64, 2), parallelism=Parallelism(WORLD, "fsdp", sync_each_batch=synchronised)),
+            reserved=False,
+        )
+        for synchronised in (True, False)
+    )
+    once = simulate(sharded(), reserved=False)
+
+    assert phase(once, "backward") < phase(apart, "backward") < phase(once, "backward") + 2 * ALL / WORLD
+    assert phase(apart, "backward") < phase(together, "backward")
+
+
+def test_backward_gathers_one_unit_in_advance() -> None:
+    """Under a reentrant checkpoint it does not, and the peak is a layer later, behind one more gradient's share."""
+    modes = ("nonreentrant", "reentrant")
+    plain, reentrant = (simulate(sharded(DEEP, checkpointing=Checkpointing(mode)), reserved=False) for mode in modes)
+
+    assert phase(plain, "backward") - phase(reentrant, "backward") == pytest.approx(
+        2 * LAYER - 2 * LAYER / WORLD, rel=0.05
+    )
+
+
+def test_frozen_units_under_a_reentrant_checkpoint_keep_inputs_until_backward_is_over() -> None:
+    length = 8192
+    shared, apart = (
+        simulate(
+            sharded(
+                DEEP,
+                adapter=Adapter(8, 0.0, ("q_proj",)),
+                batch=Batch(1, length),
+                checkpointing=Checkpointing("reentrant"),
+                parallelism=Parallelism(WORLD, "fsdp", fsdp_adapters_apart=apart),
+            ),
+            reserved=False,
+        )
+        for apart in (False, True)
+    )
+    hidden = 2 * length * HIDDEN
+    # where the base shares its flat parameters with the adapters, every layer leaves its share of a gradient instead
+    shares = DEEP["num_hidden_layers"] * 2 * LAYER / WORLD
+
+    assert phase(apart, "forward") <= phase(shared, "forward")
+    assert phase(apart, "backward") - phase(shared, "backward") > (DEEP["num_hidden_layers"] - 1) * hidden - shares
+
+
+def test_streams_and_the_constructor_reserve_more() -> None:
+    found = simulate(sharded())
+    shares = sharded(parallelism=Parallelism(1))
+
+    assert found.reserved - found.allocated > simulate(shares).reserved - simulate(shares).allocated
+
+
+def test_stage_3_steps_one_sub_group_after_the_other() -> None:
+    whole, pieces = (
+        simulate(
+            sharded(
+                precision=Precision("float32", "bfloat16"),
+                parallelism=Parallelism(WORLD, "deepspeed", Zero(3, reduce_bucket_size=1000, sub_group_size=size)),
+            ),
+            reserved=False,
+        )
+        for size in (ALL, 100_000)
+    )
+
+    # a 16-bit and a float32 gradient, and what a foreach step of one flat tensor holds
+    assert phase(whole, "optimizer") - phase(pieces, "optimizer") > 0.99 * (2 + 4 + 4) * (ALL // WORLD - 100_000)

@@ -1,0 +1,79 @@
+"""What is on the device while a model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tests.memory.runs import LLAMA, llama
+from vramlint.estimate import Estimate
+from vramlint.job import Adapter, Batch, Job, Model, Objective, Precision, Quantization
+from vramlint.memory import simulate
+
+LARGEST_LINEAR = LLAMA["hidden_size"] * LLAMA["intermediate_size"]
+VOCABULARY = LLAMA["vocab_size"] * LLAMA["hidden_size"]
+
+
+def loading(estimate: Estimate) -> int:
+    return next(peak.allocated for peak in estimate.phases if peak.phase == "loading")
+
+
+def qlora(**quantization: Any) -> Job:
+    return llama(
+        precision=Precision("bfloat16"),
+        adapter=Adapter(8, 0.0, ("q_proj",)),
+        quantization=Quantization("nf4", compute_dtype="bfloat16", **quantization),
+    )
+
+
+def resident(estimate: Estimate) -> int:
+    names = {"weights", "buffers", "quantization constants"}
+    return sum(part.bytes for part in estimate.components if part.name in names)
+
+
+def test_a_model_that_is_loaded_as_it_is_holds_no_more_than_itself():
+    estimate = simulate(llama(), reserved=False)
+
+    assert loading(estimate) == resident(estimate)
+    assert estimate.phases[0].phase == "loading"
+    assert estimate.peak_phase == "backward"
+
+
+def test_a_weight_is_there_in_both_forms_while_it_is_quantized():
+    tied = simulate(
+        replace(qlora(), model=Model("small", "llama", {**LLAMA, "tie_word_embeddings": True})), reserved=False
+    )
+    adapters_and_norms = 200_000
+
+    assert (
+        resident(tied) + 2 * LARGEST_LINEAR - adapters_and_norms < loading(tied) <= resident(tied) + 2 * LARGEST_LINEAR
+    )
+
+
+def test_what_comes_later_can_hide_it():
+    estimate = simulate(qlora(), reserved=False)
+
+    assert 2 * LARGEST_LINEAR < 2 * VOCABULARY  # the head, which is not quantized, is loaded last
+    assert loading(estimate) == resident(estimate)
+
+
+def test_widening_needs_room_for_a_narrow_copy_besides():
+    plain, prepared = (simulate(qlora(prepared_for_kbit=yes), reserved=False) for yes in (False, True))
+
+    assert loading(prepared) >= resident(prepared)
+    assert loading(prepared) > loading(plain) + 2 * VOCABULARY
+
+
+def test_loading_can_be_the_peak_and_the_components_say_so():
+    config = {**LLAMA, "num_hidden_layers": 1, "intermediate_size": 60_000, "vocab_size": 100}
+    job = replace(
+        qlora(),
+        model=Model("small", "llama", config),
+        batch=Batch(1, 8, generated_tokens=1),
+        objective=Objective(kind="inference"),
+        adapter=None,
+    )
+    estimate = simulate(job, reserved=False)
+
+    assert sum(part.bytes for part in estimate.components) == estimate.allocated
+    assert estimate.allocated == max(peak.allocated for peak in estimate.phases)

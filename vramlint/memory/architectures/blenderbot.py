@@ -1,0 +1,56 @@
+"""Blenderbot: positions without an offset (transformers 5.23 models/blenderbot, blenderbot_small)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from vramlint.memory.architectures.bart import Bart
+from vramlint.memory.architectures.family import Config
+from vramlint.memory.architectures.positions import Learned, Positions
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+
+
+class Blenderbot(Bart):
+    """BlenderbotForConditionalGeneration."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    defaults: ClassVar[Config] = {
+        "vocab_size": 8008,
+        "max_position_embeddings": 128,
+        "d_model": 2560,
+        "encoder_layers": 2,
+        "decoder_layers": 24,
+        "encoder_attention_heads": 32,
+        "decoder_attention_heads": 32,
+        "encoder_ffn_dim": 10240,
+        "decoder_ffn_dim": 10240,
+    }
+    pre_norm: ClassVar[bool] = True
+    positions: ClassVar[type[Positions]] = Learned
+    embedding_norm: ClassVar[bool] = False
+    calls_shared: ClassVar[bool] = True
+
+
+class BlenderbotSmall(Bart):
+    """BlenderbotSmallForConditionalGeneration: the decoder normalises its words before it adds positions."""
+
+    default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    defaults: ClassVar[Config] = {
+        "max_position_embeddings": 512,
+        "d_model": 512,
+        "encoder_layers": 8,
+        "decoder_layers": 8,
+        "encoder_ffn_dim": 2048,
+        "decoder_ffn_dim": 2048,
+    }
+    positions: ClassVar[type[Positions]] = Learned
+    scales_behind: ClassVar[bool] = True
+    calls_shared: ClassVar[bool] = True
+
+    def _positioned(self, tape: Tape, words: Tensor, positioned: Tensor) -> Tensor:
+        if self.decoder_embedding_norm is not None:
+            words = self.decoder_embedding_norm(tape, words)
+        return e.add(tape, words, positioned)

@@ -1,0 +1,58 @@
+"""One forward pass of the model as the training loop calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from vramlint.job import Batch, Checkpointing, Job
+from vramlint.memory.architectures.causal_lm import CausalLM
+from vramlint.memory.architectures.family import Network, Outputs
+from vramlint.memory.ops.smoothing import smoothed_loss
+from vramlint.memory.regime import Regime
+from vramlint.memory.sharding import engine_precision
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
+
+
+class Forward:
+    """`model(**batch)`: autocast and what Accelerate wraps around it."""
+
+    def __init__(self, job: Job, network: Network, tape: Tape) -> None:
+        self.network = network
+        self.tape = tape
+        self.regime = Regime.of(job)
+        self.autocast = engine_precision(job)[1]
+        self.widens_outputs = job.objective.loop == "trainer" and self.autocast is not None
+        """Accelerate converts 16-bit outputs to float32 (accelerate 1.15 utils/operations.py)."""
+
+        self.smooths = job.objective.label_smoothing > 0 and job.objective.loop == "trainer"
+
+    def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
+        """One micro batch on the device."""
+        inputs = self.network.inputs(batch)
+        return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
+        """The training forward of a micro batch, with its loss."""
+        if not self.smooths or "labels" not in batch:
+            return self._run(batch, self.regime)
+        self.tape.defers_loss = True
+        outputs = self._run(batch, self.regime)
+        self.tape.defers_loss = False
+        shifts = isinstance(self.network, CausalLM) and self.network.predicts_next
+        outputs.loss = smoothed_loss(self.tape, outputs.tensors[0], batch["labels"], shifts=shifts)
+        return outputs
+
+    def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:
+        """The same in evaluation: checkpointing, which switches the cache off, is for training only."""
+        return self._run(batch, replace(self.regime, use_cache=use_cache, checkpointing=Checkpointing()))
+
+    def _run(self, batch: Mapping[str, Tensor], regime: Regime) -> Outputs:
+        self.tape.enter_unit(0)
+        self.tape.layout.layers = 0
+        with self.tape.autocasting(self.autocast):
+            outputs = self.network.outputs(self.tape, regime, batch)
+        if self.widens_outputs:
+            outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
+        return outputs

@@ -1,0 +1,155 @@
+"""FSDP as torch runs it: flat parameters of units that are gathered, computed with and reduced one by one.
+
+Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the FullyShardedDataParallel that accelerate
+1.x and Lightning Fabric wrap) in the order in which the process allocates, which is what `memory_allocated` counts:
+
+- forward gathers a unit before it runs and frees it behind it; the root's parameters stay until its backward is over;
+- backward gathers a unit again, and the one before it in advance (BACKWARD_PRE). Under a reentrant checkpoint the
+  outputs of the first forward need no gradient, so the hooks that prefetch are not there;
+- a unit's gradient is one flat tensor, concatenated when its last parameter's has come, reduced to this rank's share
+  in the communication dtype and cast to the dtype of the share;
+- without synchronisation (`no_sync`) the flat gradients stay as they are;
+- a unit with frozen and trainable parameters is one flat parameter that trains: its gradient is of its full size;
+- a frozen unit that a reentrant checkpoint runs again registers its hook on the layer's input, and with the hook that
+  input and its gradient live until the whole backward is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vramlint.job import DTYPE_BYTES
+from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.tensor import Gradients, LayerId, Parameter, Storage, Tensor
+
+POST = "post-backward"
+"""The stream that reduces gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One module that FSDP wraps. Sizes are bytes; those of a layer are one layer's."""
+
+    gathered: int
+    """All its parameters as they are gathered."""
+    trained: int
+    """How many of them train."""
+    converted: int = 0
+    """What is made of this rank's share to be gathered: in the dtype of communication, or on the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """How a model is divided, and by how much."""
+
+    by_layer: Mapping[LayerId | None, Unit]
+    """The root under None."""
+    world: int
+    prefetches: bool
+    """Backward gathers the next unit in advance."""
+    retains_inputs: bool
+    """The inputs of frozen layers and their gradients outlive the layer's backward."""
+    separate: bool
+    """Every trainable module is a unit of its own (PEFT's wrap policy), not its layer."""
+    synchronises_every: int
+    """Backwards between two reductions."""
+    widens: bool
+    """Shares and their gradients are float32 under 16-bit computation."""
+    offloads: bool = False
+    """Reduced gradients go to the host."""
+
+
+class FullySharded:
+    """The units of one process while it runs."""
+
+    def __init__(self, units: Units, recorder: Recorder) -> None:
+        self.units = units
+        self.recorder = recorder
+        self.backward = False
+        self._alternates = False
+        """The unit that runs is a group of layers."""
+        self._root: Storage | None = None
+        self._layer: list[Storage] = []
+        self._arrived: dict[LayerId | None, list[tuple[Parameter, Tensor]]] = {}
+        self._unreduced: dict[LayerId | Parameter | None, Storage] = {}
+        self._backwards = 0
+
+    # ------------------------------------------------------------------ parameters
+
+    def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
+        """Gather the unit that runs now, one of `layers`, and in backward the one `before` it; free the others."""
+        self._layer.clear()
+        if self._root is None:
+            self._root = self._gather((None,))
+        if None in layers:
+            return
+        self._alternates = len(layers) > 1
+        wanted = (layers, before) if self.backward and self.units.prefetches and None not in before else (layers,)
+        gathered = [self._gather(names) for names in wanted]
+        self._layer = [storage for storage in gathered if storage is not None]
+
+    def _gather(self, layers: Sequence[LayerId | None]) -> Storage | None:
+        """The largest of `layers`."""
+        units = [self.units.by_layer[layer] for layer in layers if layer in self.units.by_layer]
+        unit = max(units, key=lambda unit: unit.gathered, default=None)
+        if unit is None or not unit.gathered:
+            return None
+        share = self._new(unit.converted, "share to gather", stream="pre-unshard") if unit.converted else None
+        full = self._new(unit.gathered, "all-gather", stream="unshard")
+        del share
+        return full
+
+    def _new(self, nbytes: int, operator: str, component: str = "gathered parameters", stream: str = "") -> Storage:
+        storage = Storage(self.recorder, nbytes, Label(operator, component, "uint8", (nbytes,)))
+        if stream:
+            self.recorder.streams[storage.index] = stream
+        return storage
+
+    # ------------------------------------------------------------------ gradients
+
+    def take(self, parameter: Parameter, gradients: Gradients) -> None:
+        """A parameter's gradient, handed over in `gradients`, is complete.
+
+        The last of its unit's makes them one tensor and reduces it.
+        """
+        arrived = [] if self.units.separate else self._arrived.setdefault(parameter.layer, [])
+        gradient = gradients.pop()
+        if gradient is not None and gradient.storage is not None:
+            self.recorder.labels[gradient.storage.index].component = "gradients"
+            arrived.append((parameter, gradient))
+        del gradient
+        if self.units.separate:
+            self._reduce(parameter, arrived)
+        elif len(arrived) == self.units.by_layer[parameter.layer].trained:
+            self._reduce(parameter.layer, self._arrived.pop(parameter.layer))
+
+    def _reduce(self, key: LayerId | Parameter | None, arrived: list[tuple[Parameter, Tensor]]) -> None:
+        owner, gradient = arrived[0]
+        width = DTYPE_BYTES[gradient.dtype]
+        del gradient
+        elements = owner.numel if isinstance(key, Parameter) else self.units.by_layer[key].gathered // width
+        flat = self._new(elements * width, "flat gradient", "gradients")
+        arrived.clear()
+        if key is None:
+            self._root = None
+        elif not isinstance(key, Parameter) and not self._alternates:
+            self._layer[:1] = []
+        flat = self._unreduced.pop(key, flat)
+        if (self._backwards + 1) % self.units.synchronises_every:
+            self._unreduced[key] = flat
+            return
+        share = -(-elements // self.units.world)
+        reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
+        if self.units.widens and width < 4:
+            reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients", POST))
+        if owner.grad is None and not self.units.offloads:
+            owner.grad = reduced  # else it is added to the one of the micro-batch before
+        del flat
+
+    def finish(self) -> None:
+        """The whole backward is over."""
+        self.backward = False
+        self._backwards += 1
+        self._root = None
+        self._layer.clear()

@@ -1,0 +1,67 @@
+"""Bringing the model to the device: what is there for a moment while it is loaded and prepared.
+
+A model that is loaded as it is never holds more than itself. Quantizing and widening do: one tensor at a time is there
+in both forms (transformers 5.23 core_model_loading.py; bitsandbytes 0.50 nn/modules.py, Params4bit._quantize; peft 0.21
+utils/other.py, prepare_model_for_kbit_training).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.job import DTYPE_BYTES, Job
+from vramlint.memory.holdings import Tensors, total
+from vramlint.memory.optimizer_step import by_layer
+from vramlint.memory.recorder import rounded
+from vramlint.memory.tensor import Parameter
+
+HALF = 2
+
+
+def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[Tensors]) -> int:
+    """Bytes at the highest point before the first step, given what is resident after it."""
+    present = total(resident)
+    if job.quantization is None:
+        return present
+    order = [(times, members) for times, members in by_layer(parameters)]
+    return max(present, _quantized(job, order, present), _widened(job, order, present))
+
+
+def _quantized(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], present: int) -> int:
+    """Each quantized weight arrives in the dtype that it is loaded in. Others come as they are stored, or narrower."""
+    width = DTYPE_BYTES[job.precision.weights]
+    alive = present - sum(_stored(p) * times for times, members in order for p in members)
+    highest = alive
+    for times, members in order:
+        layer = sum(_stored(p) for p in members)
+        alive += layer * (times - 1)
+        for parameter in members:
+            if parameter.stored_tensors != (parameter.nbytes,):
+                highest = max(highest, alive + rounded(parameter.numel * width) + _stored(parameter))
+            alive += _stored(parameter)
+    return highest
+
+
+def _widened(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], present: int) -> int:
+    """prepare_model_for_kbit_training widens what is left in 16 bits to float32, tensor by tensor."""
+    quantization = job.quantization
+    if quantization is None or not quantization.prepared_for_kbit or DTYPE_BYTES[job.precision.weights] != HALF:
+        return 0
+    wide = [
+        (times, p)
+        for times, members in order
+        for p in members
+        if not p.requires_grad and p.dtype == "float32" and p.stored_tensors == (p.nbytes,)
+    ]
+    alive = present - sum(rounded(p.numel * HALF) * times for times, p in wide)
+    highest = alive
+    for times, parameter in wide:
+        narrow = rounded(parameter.numel * HALF)
+        alive += narrow * (times - 1)
+        highest = max(highest, alive + rounded(parameter.nbytes))
+        alive += narrow
+    return highest
+
+
+def _stored(parameter: Parameter) -> int:
+    return sum(map(rounded, parameter.stored_tensors))

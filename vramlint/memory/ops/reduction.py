@@ -1,0 +1,81 @@
+"""Reductions over any dimensions, and vectors brought to unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
+
+
+def mean(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """The mean of `x`, of `shape`. Backward divides the expanded gradient: one full tensor."""
+    return tape.apply("mean", (x,), shape, x.dtype, _mean_backward)
+
+
+def _mean_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "mean backward"),)
+
+
+def total(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """The sum of `x`, of `shape`; float32 under autocast. Backward expands: no memory."""
+    x = tape.upper(x)
+    return tape.apply("sum", (x,), shape, x.dtype, _total_backward)
+
+
+def _total_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
+
+
+def unit_length(tape: Tape, x: Tensor) -> Tensor:
+    """`x / x.norm(p=2, dim=-1, keepdim=True)` of [B, H]."""
+    norm = tape.apply("norm", (x,), (x.shape[0], 1), x.dtype, _norm_backward, save=(x,), save_output=True)
+    return divide(tape, x, norm)
+
+
+def _norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """Grad * (x / norm).masked_fill_(norm == 0, 0)."""
+    (x, _) = node.unpack(tape)
+    unit = e.like(tape, x, "norm backward")
+    result = e.like(tape, x, "norm backward")
+    del unit, gradients
+    return (result,)
+
+
+def unit_length_of_operators(tape: Tape, x: Tensor) -> Tensor:
+    """`x / x.pow(2).sum(-1, keepdim=True).pow(0.5)` (transformers 5.23 models/clip, _get_vector_norm)."""
+    return divide(tape, x, _norm_of_operators(tape, x))
+
+
+def _norm_of_operators(tape: Tape, x: Tensor) -> Tensor:
+    square = e.power(tape, x)
+    summed = total(tape, square, (x.shape[0], 1))
+    return e.power(tape, summed)
+
+
+def divide(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
+    """`a / b`: both are kept. Backward of `b`: -grad * ((a / b) / b)."""
+    save = (a, b) if b.requires_grad else (b,)
+    return tape.apply("div", (a, b), e.broadcast(a.shape, b.shape), e.promoted(a, b), _divide_backward, save=save)
+
+
+def _divide_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None, None)
+    other = None
+    if node.needs(1):
+        quotient = e.like(tape, gradient, "div backward")
+        quotient = e.like(tape, gradient, "div backward")
+        negative = e.like(tape, gradient, "div backward")
+        other = e.like(tape, gradient, "div backward")
+        del quotient, negative
+    first = e.like(tape, gradient, "div backward") if node.needs(0) else None
+    del saved
+    return (first, other)

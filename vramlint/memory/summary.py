@@ -1,0 +1,173 @@
+"""From the log of a run to its estimate: peaks by phase, what is alive at the highest, what the allocator holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from vramlint.estimate import Amount, Estimate, Log, PhasePeak, Stretch
+from vramlint.job import Job
+from vramlint.memory import optimizers
+from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
+from vramlint.memory.holdings import Tensors, total, unrounded
+from vramlint.memory.kinds import KINDS, OTHER
+from vramlint.memory.loading import loading_peak
+from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
+from vramlint.memory.reserve import Playback, peak_reserved
+from vramlint.memory.sharding import Sharding
+from vramlint.memory.tensor import Parameter
+from vramlint.memory.timeline import Peak, Timeline, summed
+
+LOADING = "loading"
+STEP = ("forward", "backward", "optimizer")
+"""The phases of a training step."""
+PHASES = frozenset({*STEP, "evaluation", "prefill", "decode"})
+"""The phases of a run whose peaks are reported."""
+FEWER, MORE = 0.25, 0.5
+"""How much less and more activations llama's close relatives keep than llama itself, all dimensions equal: those with
+gated MLPs and llama's attention -0.20 to +0.45 in bfloat16, without and with autocast (OLMo 2 and GLM-4 with their
+additional norms the most, StableLM the least)."""
+GIB = 1 << 30
+LARGEST = 12
+"""How many of the largest tensors at the peak an estimate names."""
+
+
+def summarize(
+    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool, log: bool
+) -> Estimate:
+    """The estimate of a job whose run `recorder` has logged; without `reserved` the allocator is not played."""
+    trained = [p for p in parameters if p.requires_grad and job.objective.kind == "training"]
+    resident = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace_bytes(job))]
+    persistent = [*resident, *sharding.states]
+    timeline = Timeline(recorder.blocks, recorder.sizes, total(persistent), recorder.once)
+    peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
+    phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
+    alive = timeline.alive_at(peak)
+    components = _components(alive, persistent, recorder.labels)
+    loaded = loading_peak(job, parameters, sharding.persistent)
+    if loaded > peak.bytes:
+        phase, alive = LOADING, {}
+        components = _components(
+            {}, [*sharding.persistent, Tensors("temporaries", loaded - total(sharding.persistent))], ()
+        )
+    top = max(peak.bytes, loaded)
+    first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
+    held = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
+    slack = max(0, held - top)
+    reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
+    return Estimate(
+        method="simulated",
+        allocated=top,
+        reserved=top + slack,
+        outside=context_bytes(job) + communication_bytes(job),
+        peak_phase=phase,
+        phases=tuple(PhasePeak(name, size, size + slack) for name, size in reached),
+        first_step=tuple(_first_step(first, slack)),
+        components=components,
+        activations=_activations(alive, recorder.labels),
+        tensors=_largest(alive, recorder.labels),
+        parameters=unrounded(persistent, "weights"),
+        trainable_parameters=sum(p.numel * p.multiplicity for p in trained),
+        total_parameters=sum(p.numel * p.multiplicity for p in parameters),
+        gradients=sum(p.nbytes * p.multiplicity for p in trained),
+        optimizer_states=unrounded(persistent, "optimizer states", "master weights"),
+        saved_activations=_saved(timeline),
+        host=sharding.host,
+        notes=tuple(_notes(job, parameters)),
+        log=_log(persistent, recorder) if log else None,
+    )
+
+
+def widened(job: Job, estimate: Estimate) -> Estimate:
+    """The estimate of a llama that stands in for an architecture that is not known: its activations may differ."""
+    kept = sum(part.bytes for part in estimate.components if part.name == "activations")
+    kept = max(kept, estimate.saved_activations)
+    below, above = int(FEWER * kept), int(MORE * kept)
+    note = (
+        f"the architecture {job.model.model_type or 'of this model'} is not known: simulated as a llama of its "
+        f"dimensions, which may be {below / GIB:.2f} GiB too high or {above / GIB:.2f} GiB too low"
+    )
+    return replace(estimate, stand_in="llama", below=below, above=above, notes=(note, *estimate.notes))
+
+
+def _log(persistent: Sequence[Tensors], recorder: Recorder) -> Log:
+    """The steady state's step; what only the first step makes is there from the start."""
+    totals = _resident(persistent)
+    return Log(
+        resident=tuple(Amount(name, size) for name, size in totals.items() if size),
+        stretches=tuple(
+            Stretch(
+                block.phase,
+                block.repeat,
+                tuple((index, count) for index, count in block.events if index not in recorder.once),
+                tuple(block.layers),
+            )
+            for block in recorder.blocks
+            if block.phase != "end"
+        ),
+        sizes=tuple(map(rounded, recorder.sizes)),
+        names=tuple(label.describe() for label in recorder.labels),
+        components=tuple(label.component for label in recorder.labels),
+    )
+
+
+def _first_step(peaks: Mapping[str, Peak], slack: int) -> Iterator[PhasePeak]:
+    """The phases of the first step; where the steady state needs the step before it, that is the first."""
+    for phase in STEP:
+        peak = peaks.get(f"{BEFORE}{phase}") or peaks.get(phase)
+        if peak is None:
+            return
+        yield PhasePeak(phase, peak.bytes, peak.bytes + slack)
+
+
+def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
+    rule = optimizers.rule_for(job.optimizer)
+    paged = 0 if rule is None else sum(optimizers.managed_states(rule, p) * p.multiplicity for p in parameters)
+    if paged:
+        yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
+    if job.adapter is not None and job.adapter.dora:
+        yield "DoRA's dense weight norms are not followed: the peak is higher"
+    if job.quantization is not None and job.quantization.kind == "int8":
+        yield "8-bit products are followed as 4-bit ones are: outlier columns and int8 inputs are left out"
+
+
+def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:
+    """What is alive at the peak by component, largest first; the sum is the peak."""
+    totals = summed(alive, lambda index: labels[index].component)
+    for name, size in _resident(persistent).items():
+        totals[name] = totals.get(name, 0) + size
+    ordered = sorted(totals.items(), key=lambda item: -item[1])
+    return tuple(Amount(name, size) for name, size in ordered if size)
+
+
+def _activations(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:
+    kept = {index: size for index, size in alive.items() if labels[index].component == "activations"}
+    totals = summed(kept, lambda index: KINDS.get(labels[index].operator, OTHER))
+    return tuple(Amount(name, size) for name, size in totals.items() if size)
+
+
+def _resident(persistent: Sequence[Tensors]) -> dict[str, int]:
+    """Bytes of what stays, by component."""
+    totals: dict[str, int] = {}
+    for tensors in persistent:
+        totals[tensors.component] = totals.get(tensors.component, 0) + rounded(tensors.nbytes) * tensors.count
+    return totals
+
+
+def _largest(alive: Mapping[int, int], labels: Sequence[Label]) -> tuple[Amount, ...]:
+    totals = summed(alive, lambda index: labels[index].describe())
+    return tuple(Amount(name, size) for name, size in islice(totals.items(), LARGEST) if size > 0)
+
+
+def _saved(timeline: Timeline) -> int:
+    """Bytes that autograd keeps between the last forward and its backward."""
+    start = saved = 0
+    before = ""
+    for phase, alive in timeline.levels():
+        if phase == "forward" and before != "forward":
+            start = alive
+        elif phase == "backward" and before == "forward":
+            saved = alive - start
+        before = phase
+    return saved

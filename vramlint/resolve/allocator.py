@@ -1,0 +1,29 @@
+"""PYTORCH_CUDA_ALLOC_CONF as text: `expandable_segments:True,garbage_collection_threshold:0.8`."""
+
+from __future__ import annotations
+
+from vramlint.facts import FactValue
+from vramlint.job import Allocator
+
+
+def allocator_of(text: FactValue) -> Allocator:
+    """The settings in a text that follow torch's form; what it does not hold keeps its default.
+
+    torch 2.13 c10/core/AllocatorConfig.cpp: `name:value` separated by commas, blanks ignored.
+    """
+    if not isinstance(text, str):
+        return Allocator()
+    said = dict(part.replace(" ", "").partition(":")[::2] for part in text.split(",") if ":" in part)
+    return Allocator(
+        expandable_segments=said.get("expandable_segments", "").lower() == "true",
+        garbage_collection_threshold=_fraction(said.get("garbage_collection_threshold")),
+        memory_fraction=_fraction(said.get("per_process_memory_fraction")),
+    )
+
+
+def _fraction(text: str | None) -> float:
+    try:
+        number = float(text) if text else 0.0
+    except ValueError:
+        return 0.0
+    return number if 0 < number <= 1 else 0.0
