@@ -13,6 +13,7 @@ from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifi
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
+from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear, matmul_weight
 from vramlint.memory.ops.reduction import mean, total, unit_length
 from vramlint.memory.ops.softmax import softmax
@@ -115,6 +116,13 @@ class SiglipImageTower(ImageTower):
         self.post_norm = LayerNorm.of(build, "vision_model.post_layernorm", self.encoder.size)
         used = bool(config.get("vision_use_head", True))
         self.head = PoolingHead.of(build, config, "vision_model.head") if used else None
+
+    def embed(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
+        """Without a class token the patches stay a transposed view, and so are the hidden states of all layers."""
+        indices = Tensor((1, self.length), "int64", None)  # a buffer
+        hidden = self.patches(tape, regime, pixels)
+        hidden.heads_first = True
+        return e.add(tape, hidden, embedding(tape, indices, self.positions))
 
     def states(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """The last layer's normalised states."""

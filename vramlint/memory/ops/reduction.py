@@ -33,8 +33,9 @@ def _total_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 
 
 def unit_length(tape: Tape, x: Tensor) -> Tensor:
-    """`x / x.norm(p=2, dim=-1, keepdim=True)` of [B, H]."""
-    norm = tape.apply("norm", (x,), (x.shape[0], 1), x.dtype, _norm_backward, save=(x,), save_output=True)
+    """`x / x.norm(p=2, dim=-1, keepdim=True)` of [B, H]; under autocast the norm is float32 whatever x is."""
+    dtype = x.dtype if tape.autocast is None else "float32"
+    norm = tape.apply("norm", (x,), (x.shape[0], 1), dtype, _norm_backward, save=(x,), save_output=True)
     return divide(tape, x, norm)
 
 
