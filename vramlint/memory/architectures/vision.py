@@ -106,8 +106,8 @@ class ImageClassifier(Network):
 
 
 def drop_path(tape: Tape, x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth: `x.div(keep) * random` with one random number for each image."""
-    if probability <= 0:
+    """Stochastic depth in training: `x.div(keep) * random` with one random number for each image."""
+    if probability <= 0 or not tape.training:
         return x
     random = tape.empty((x.shape[0], *(1,) * (len(x.shape) - 1)), x.dtype, "drop path")
     return e.mul(tape, e.linear_unary(tape, "div", x), random)

@@ -159,7 +159,9 @@ class SpeechEncoder(Network):
         return e.dropout(tape, linear(tape, normed, self.projection), self.feature_dropout), normed
 
     def _spec_augment(self, tape: Tape, hidden: Tensor) -> Tensor:
-        """_mask_hidden_states: spans of positions are overwritten in place, then whole features."""
+        """_mask_hidden_states, in training: spans of positions are overwritten in place, then whole features."""
+        if not tape.training:
+            return hidden
         batch, length, size = hidden.shape
         if self.time_masks and self.mask_row is not None:
             mask = tape.empty((batch, length), "bool", "time mask")

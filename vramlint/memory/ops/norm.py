@@ -85,8 +85,8 @@ def group_norm(tape: Tape, x: Tensor, parameters: Sequence[Tensor], groups: int)
 
 
 def batch_norm(tape: Tape, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """nn.BatchNorm2d of [B, C, …] in training; autocast lets it be. Keeps its input, mean and rstd."""
-    shape = (x.shape[1],)
+    """nn.BatchNorm2d of [B, C, …]; autocast lets it be. Keeps its input and, in training, the batch's mean and rstd."""
+    shape = (x.shape[1] if tape.training else 0,)
     results = ((shape, "float32", "batch_norm mean"), (shape, "float32", "batch_norm rstd"))
     inputs = (x, *parameters)
     return tape.apply("batch_norm", inputs, x.shape, x.dtype, _layer_norm_backward, save=(x,), results=results)
