@@ -193,13 +193,15 @@ class Regime:
         tape.keep(out)
         return out
 
-    def layer(self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    def layer(
+        self, tape: Tape, forward: Callable[..., Tensor], *inputs: Tensor | None, arguments: object = None
+    ) -> Tensor:
         """Run one layer, checkpointed if the run checkpoints its layers.
 
         `inputs` are its positional arguments, which a reentrant checkpoint saves and differentiates; keyword
-        arguments belong to `forward`, and live as long as the graph.
+        arguments belong to `forward`, and live as long as the graph. `arguments` are those that it does not use.
         """
-        return self.segment(tape, lambda *tensors: (forward(*tensors),), inputs)[0]
+        return self.segment(tape, lambda *tensors, _=arguments: (forward(*tensors),), inputs)[0]
 
     def segment(self, tape: Tape, forward: Segment, inputs: Inputs) -> tuple[Tensor, ...]:
         """Run one layer that returns several tensors."""

@@ -199,4 +199,7 @@ def only_reference(holder: list[Tensor | None], position: int) -> bool:
     torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace).
     """
     tensor = holder[position]
-    return tensor is not None and not tensor.view and _probe(holder, position) <= _UNIQUE
+    if tensor is None or tensor.view:
+        return False
+    del tensor  # a name for it would count as well
+    return _probe(holder, position) <= _UNIQUE

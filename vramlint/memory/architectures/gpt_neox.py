@@ -70,13 +70,16 @@ class GPTNeoX(CausalLM):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """GPTNeoXModel.forward."""
+        order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         mask = regime.mask(tape, embedded, None)
         hidden = e.dropout(tape, embedded, self.hidden_dropout)
         position = rotary(tape, hidden, self.rotated)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x)
+            return regime.layer(
+                tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x, arguments=order
+            )
 
         hidden = tape.repeat(self.count, layer, hidden)
         return self.norm(tape, hidden)

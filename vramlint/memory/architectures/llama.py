@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
@@ -177,11 +178,8 @@ class Llama(CausalLM):
                 hidden = self.first_input(tape, hidden)
             position = positions[kind.attention] if kind.rotates else None
             mask = masks[kind.attention]
-
-            def forward(x: Tensor, _: object = arguments) -> Tensor:
-                return self._forward(tape, regime, weights, x, position, mask)
-
-            return regime.layer(tape, forward, hidden)
+            forward = partial(self._forward, tape, regime, weights, position=position, mask=mask)
+            return regime.layer(tape, forward, hidden, arguments=arguments)
 
         hidden = tape.repeat(self.kinds, layer, embedded)
         return self.normalise(tape, hidden, self.norm)

@@ -72,12 +72,15 @@ class Phi3(CausalLM):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """Phi3Model.forward."""
+        order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         mask = regime.mask(tape, embedded, self.window)
         position = rotary(tape, embedded, self.rotated)
 
         def layer(hidden: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda x: self._forward(tape, regime, weights, x, position, mask), hidden)
+            return regime.layer(
+                tape, lambda x: self._forward(tape, regime, weights, x, position, mask), hidden, arguments=order
+            )
 
         hidden = tape.repeat(self.count, layer, embedded)
         return rms_norm(tape, hidden, self.norm)

@@ -177,6 +177,7 @@ class Seq2Seq(Network):
         hidden = e.dropout(tape, hidden, self.dropout)
         hidden = e.add(tape, residual, hidden)
         hidden = self._behind(tape, w.attention_norm, hidden)
+        del residual
         hidden = self._feed_forward(tape, w, hidden)
         if self.pre_norm and hidden.dtype == "float16":
             hidden = e.clamp(tape, hidden)
@@ -204,6 +205,7 @@ class Seq2Seq(Network):
         hidden = e.dropout(tape, hidden, self.dropout)
         hidden = e.add(tape, residual, hidden)
         hidden = self._behind(tape, w.cross_norm, hidden)
+        del residual
         return self._feed_forward(tape, w, hidden)
 
     def _before(self, tape: Tape, norm: LayerNorm, hidden: Tensor) -> Tensor:
