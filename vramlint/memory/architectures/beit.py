@@ -11,7 +11,7 @@ from vramlint.memory.architectures.vit import Layer, ViTForImageClassification
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
-from vramlint.memory.ops.reduction import mean
+from vramlint.memory.ops.pooling import mean
 from vramlint.memory.ops.relative import CLASS_DISTANCES, resized_window_bias
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.regime import Regime

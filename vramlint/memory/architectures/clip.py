@@ -12,7 +12,7 @@ from vramlint.memory.architectures.towers import ImageTower, TextTower
 from vramlint.memory.architectures.vision import ImageClassifier
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear, matmul
-from vramlint.memory.ops.reduction import mean, unit_length_of_operators
+from vramlint.memory.ops.pooling import mean, unit_length_of_operators
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape

@@ -12,7 +12,7 @@ from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, drop_path
 from vramlint.memory.architectures.vit import OLD_NAMES, Layer, ViTForImageClassification
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.reduction import mean
+from vramlint.memory.ops.pooling import mean
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor

@@ -11,7 +11,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution, max_pool
 from vramlint.memory.ops.norm import batch_norm
-from vramlint.memory.ops.reduction import mean
+from vramlint.memory.ops.pooling import mean
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor

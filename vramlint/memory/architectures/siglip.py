@@ -15,7 +15,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear, matmul_weight
-from vramlint.memory.ops.reduction import mean, total, unit_length
+from vramlint.memory.ops.pooling import mean, total, unit_length
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape

@@ -12,7 +12,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.ctc import ctc_loss
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.masking import write_zeros
-from vramlint.memory.ops.reduction import mean, total
+from vramlint.memory.ops.pooling import mean, total
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits, softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape

@@ -11,7 +11,7 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.reduction import mean
+from vramlint.memory.ops.pooling import mean
 from vramlint.memory.ops.relative import window_bias
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.ops.windows import Windows

@@ -1,4 +1,4 @@
-"""Reductions over any dimensions, and vectors brought to unit length."""
+"""Means and sums over any dimensions, and vectors brought to unit length."""
 
 from __future__ import annotations
 
