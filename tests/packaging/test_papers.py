@@ -85,7 +85,7 @@ def test_adding_an_architecture(copy: Path) -> None:
     (folder / "__init__.py").write_text(registry, encoding="utf-8")
     traced = (ROOT / "bench/data/traced_llamas.jsonl").read_text(encoding="utf-8").splitlines()
     rows = copy / "arcee.jsonl"
-    rows.write_text("\n".join(line for line in traced if '"model_type": "arcee"' in line), encoding="utf-8")
+    rows.write_text("\n".join(line for line in traced if '"model_type":"arcee"' in line), encoding="utf-8")
     figures = json.loads(python(copy, "bench/accuracy.py", "--cases", str(rows), "--json"))
     assert (figures["n"], figures["states_exact"], figures["phase_right"]) == (4, 1, 1)
     assert figures["max_error"] < 1e-5

@@ -181,6 +181,7 @@ class Regime:
         k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
         if self.implementation == "eager":
             out = attention.eager(tape, q, k, v, mask, dropout, masks_in_place=masks_in_place)
+            tape.held.pop()  # the weights are forgotten where nobody asks for them
         else:
             if mask is not None:
                 q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))

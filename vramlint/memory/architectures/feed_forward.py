@@ -42,8 +42,12 @@ class GatedMlp:
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """`down(activation(gate(x)) * up(x))`."""
-        gated = e.mul(tape, activation(tape, self.activation, linear(tape, x, self.gate)), linear(tape, x, self.up))
-        return e.dropout(tape, linear(tape, gated, self.down), self.dropout)
+        down = linear(
+            tape,
+            e.mul(tape, activation(tape, self.activation, linear(tape, x, self.gate)), linear(tape, x, self.up)),
+            self.down,
+        )
+        return e.dropout(tape, down, self.dropout)
 
 
 @dataclass(slots=True)

@@ -44,8 +44,8 @@ class Gemma(Llama):
         embedded = super().embed(tape, tokens)
         return e.linear_unary(tape, "mul", embedded) if self.scales_inside else embedded
 
-    def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
-        """The same factor where the model's body applies it."""
+    def first_input(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """The same factor where the model's body applies it, which goes on naming what it was applied to."""
         return embedded if self.scales_inside else e.linear_unary(tape, "mul", embedded)
 
     def normalise(self, tape: Tape, x: Tensor, norm: Norm) -> Tensor:

@@ -109,17 +109,17 @@ class StableLm(Llama):
         if w.q_norms:
             q = _normalised_by_head(tape, q, w.q_norms)
             k = _normalised_by_head(tape, k, w.k_norms)
-        if position is not None:
-            q, k = self.rotate(tape, q, k, position)
+        assert position is not None  # noqa: S101  narrowing: all layers rotate
+        q_rot, q_pass = self._parts(tape, q)
+        k_rot, k_pass = self._parts(tape, k)
+        q_rot, k_rot = rotate(tape, q_rot, position), rotate(tape, k_rot, position)
+        q = e.concatenate_last(tape, q_rot, q_pass)
+        k = e.concatenate_last(tape, k_rot, k_pass)
         return linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
 
-    def rotate(self, tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
-        """The rotated part is concatenated with the rest."""
-        rest = self.head_size - self.rotated
-        q_rot, q_pass = e.slice_last(tape, q, self.rotated), e.slice_last(tape, q, rest)
-        k_rot, k_pass = e.slice_last(tape, k, self.rotated), e.slice_last(tape, k, rest)
-        q_rot, k_rot = rotate(tape, q_rot, position), rotate(tape, k_rot, position)
-        return e.concatenate_last(tape, q_rot, q_pass), e.concatenate_last(tape, k_rot, k_pass)
+    def _parts(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is rotated, and the rest."""
+        return e.slice_last(tape, x, self.rotated), e.slice_last(tape, x, self.head_size - self.rotated)
 
     def _attend(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if regime.transformers >= ATTENTION_INTERFACE_FROM:

@@ -29,10 +29,9 @@ def rms_norm_scaled_wide(tape: Tape, x: Tensor, weight: Parameter, *, widens: bo
 def rms_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     """GemmaRMSNorm: `(x_normed * (1 + weight.float())).type_as(x)` (models/gemma/modeling_gemma.py)."""
     hidden = tape.to(x, "float32")
-    variance = e.mean_last(tape, e.power(tape, hidden))
-    hidden = e.mul(tape, hidden, e.rsqrt(tape, e.add_number(tape, variance)))
-    scale = e.add_number(tape, tape.to(weight, "float32"))
-    return tape.to(e.mul(tape, hidden, scale), x.dtype)
+    hidden = e.mul(tape, hidden, e.rsqrt(tape, e.add_number(tape, e.mean_last(tape, e.power(tape, hidden)))))
+    hidden = e.mul(tape, hidden, e.add_number(tape, tape.to(weight, "float32")))
+    return tape.to(hidden, x.dtype)
 
 
 def layer_norm(tape: Tape, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
