@@ -43,6 +43,8 @@ class BartModel(Seq2Seq):
     embedding_norm: ClassVar[bool] = True
     scales_behind: ClassVar[bool] = False
     """Whether the stack scales what its embedding returns; otherwise the embedding does."""
+    norms_targets: ClassVar[bool] = False
+    """Whether the decoder takes its token embeddings unscaled and normalises them before it adds positions."""
     calls_shared: ClassVar[bool] = False
     """Whether, before transformers 5, both stacks call the module `shared` itself rather than one with its weight."""
     caches: ClassVar[bool] = False
@@ -85,6 +87,8 @@ class BartModel(Seq2Seq):
 
     def _encode(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         words = self._words(tape, regime, tokens, self.source_embedding, hooked=self.inputs_hooked)
+        if self.scales_behind:
+            words = e.linear_unary(tape, "mul", words)
         positioned = self.encoder_positions(tape, tokens, decodes=False)
         hidden = e.add(tape, words, positioned)
         if self.encoder_embedding_norm is not None:
@@ -97,27 +101,29 @@ class BartModel(Seq2Seq):
     def _decode(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
         hooked = self.inputs_hooked and self.targets_hooked
         words = self._words(tape, regime, tokens, self.target_embedding, hooked=hooked)
+        if self.scales_behind and not self.norms_targets:
+            words = e.linear_unary(tape, "mul", words)
         mask = regime.decoder_mask(tape, words)
         cross = self._padding_mask(tape, regime, words, encoded)
         positioned = self.decoder_positions(tape, tokens, decodes=True)
-        hidden = self._positioned(tape, words, positioned)
+        norm = self.decoder_embedding_norm
+        if norm is not None and self.norms_targets:
+            words = norm(tape, words)
+        hidden = e.add(tape, words, positioned)
+        if norm is not None and not self.norms_targets:
+            hidden = norm(tape, hidden)
         embedded = [e.dropout(tape, hidden, self.dropout)]
         del hidden
         return self.decode(tape, regime, embedded, mask, encoded, cross)
 
-    def _positioned(self, tape: Tape, words: Tensor, positioned: Tensor) -> Tensor:
-        """A target's token and position embeddings, normalised."""
-        hidden = e.add(tape, words, positioned)
-        return hidden if self.decoder_embedding_norm is None else self.decoder_embedding_norm(tape, hidden)
-
     def _words(self, tape: Tape, regime: Regime, tokens: Tensor, table: Parameter, *, hooked: bool) -> Tensor:
-        """Scaled token embeddings."""
+        """What the stack's embedding returns for `tokens`, which a hook can make require a gradient."""
         words = embedding(tape, tokens, table)
         if not self.scales_behind:
             words = e.linear_unary(tape, "mul", words)
         if regime.inputs_require_grad and hooked and not words.requires_grad:
             tape.capture(words, [])
-        return e.linear_unary(tape, "mul", words) if self.scales_behind else words
+        return words
 
     def _padding_mask(self, tape: Tape, regime: Regime, words: Tensor, source: Tensor) -> Tensor | None:
         """The mask over the keys `source`; before transformers 5 eager attention has one whatever it masks."""

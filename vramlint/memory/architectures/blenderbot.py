@@ -8,9 +8,6 @@ from typing import ClassVar
 from vramlint.memory.architectures.bart import Bart
 from vramlint.memory.architectures.family import Config
 from vramlint.memory.architectures.positions import Learned, Positions
-from vramlint.memory.ops import elementwise as e
-from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
 
 
 class Blenderbot(Bart):
@@ -35,7 +32,7 @@ class Blenderbot(Bart):
 
 
 class BlenderbotSmall(Bart):
-    """BlenderbotSmallForConditionalGeneration: the decoder normalises its words before it adds positions."""
+    """BlenderbotSmallForConditionalGeneration."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Config] = {
@@ -49,8 +46,4 @@ class BlenderbotSmall(Bart):
     positions: ClassVar[type[Positions]] = Learned
     scales_behind: ClassVar[bool] = True
     calls_shared: ClassVar[bool] = True
-
-    def _positioned(self, tape: Tape, words: Tensor, positioned: Tensor) -> Tensor:
-        if self.decoder_embedding_norm is not None:
-            words = self.decoder_embedding_norm(tape, words)
-        return e.add(tape, words, positioned)
+    norms_targets: ClassVar[bool] = True

@@ -17,7 +17,8 @@ from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder
 
 PROBABILITIES_RETURNED_UNTIL = (5, 0)
-"""Before this version of transformers layers of pre-norm encoders returned what eager attention gave them, always."""
+"""Before this version of transformers layers of pre-norm encoders returned what eager attention gave them, always, and
+decoder layers kept both attentions' under names of their own; since then the second one replaces the first."""
 
 
 @dataclass(slots=True)
@@ -202,6 +203,8 @@ class Seq2Seq(Network):
         residual = hidden
         hidden = self._before(tape, w.cross_norm, hidden)
         hidden = self.attend(tape, regime, w.cross, hidden, encoded, cross)
+        if regime.transformers >= PROBABILITIES_RETURNED_UNTIL:
+            del tape.held[:-1]
         hidden = e.dropout(tape, hidden, self.dropout)
         hidden = e.add(tape, residual, hidden)
         hidden = self._behind(tape, w.cross_norm, hidden)

@@ -32,12 +32,13 @@ class T5(T5Model):
     """T5ForConditionalGeneration."""
 
     tied_by_default: ClassVar[bool] = True
+    """What transformers 4's configuration class has."""
 
     def __init__(self, build: Builder, config: Config) -> None:
         super().__init__(build, config)
-        tied = bool(config.get("tie_word_embeddings", self.tied_by_default))
+        default = self.tied_by_default or build.transformers >= TIED_FROM
+        tied = bool(config.get("tie_word_embeddings", default))
         self.scaled = self.scales(build, config, tied=tied)
-        tied = tied or build.transformers >= TIED_FROM
         self.head = (
             build.tied(self.embedding) if tied else build.linear("lm_head", self.hidden, self.vocabulary, head=True)
         )

@@ -20,7 +20,8 @@ from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder
 
 TIED_FROM = (5, 0)
-"""Since then the head shares the embedding's weight whatever the config says."""
+"""Since then every configuration class ties the head to the embedding. A config.json that says it is not comes with a
+checkpoint of both weights, which stay two when they are loaded (transformers 5.23 modeling_utils.py, tie_weights)."""
 SHARED_INTERFACE_FROM = (5, 15)
 """Since then attention is one of the common functions, sdpa by default, and the decoder follows its own copy of
 use_cache; before, bias and mask were one tensor, added in place, and attention always eager."""
