@@ -14,6 +14,8 @@ from vramlint.memory.architectures import DECODERS, FAMILIES, find_family, find_
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every
 from vramlint.memory.weights import Builder, NotFollowedError
 
+TOWERS_LEFT_OUT = frozenset({"qwen3_5", "qwen3_5_moe"})
+"""Models whose checkpoints have a vision tower, which AutoModelForCausalLM does not load."""
 DECODER_ROWS = [row for row in all_models() if row.model_type in FAMILIES["causal-lm"] and row.parameter_count]
 
 
@@ -27,7 +29,7 @@ def built(config: dict[str, object], model_type: str, task: str = "causal-lm") -
     return [parameter.name for parameter in builder.inventory.parameters]
 
 
-@pytest.mark.parametrize("model_type", sorted({row.model_type for row in DECODER_ROWS}))
+@pytest.mark.parametrize("model_type", sorted({row.model_type for row in DECODER_ROWS} - TOWERS_LEFT_OUT))
 def test_decoders_have_the_catalog_s_parameters(model_type):
     for row in DECODER_ROWS:
         if row.model_type != model_type:

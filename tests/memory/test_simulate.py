@@ -155,7 +155,10 @@ def traced_job(model_type: str, **parts: Any) -> Job:
 @pytest.mark.parametrize(
     ("model_type", "parts", "variant"),
     [
-        ("mixtral", {"adapter": Adapter(8, 0.0, "all-linear"), "libraries": Libraries()}, "adapter on fused experts"),
+        ("mixtral", {"adapter": Adapter(8, 0.1, "all-linear"), "libraries": Libraries()}, "dropout or DoRA"),
+        ("mixtral", {"adapter": Adapter(8, 0.0, ("w1",)), "libraries": Libraries()}, "on w1 without the rest"),
+        ("mixtral", {"adapter": Adapter(8, 0.0, r".*\.w[123]"), "libraries": Libraries()}, "pattern"),
+        ("mixtral", {"adapter": Adapter(8, 0.0), "libraries": Libraries()}, "without target_modules"),
     ],
 )
 def test_variants_that_are_not_followed_are_named(model_type, parts, variant):

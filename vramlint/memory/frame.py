@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple, Protocol
+from weakref import ReferenceType, ref
 
 from vramlint.job import Checkpointing
 from vramlint.memory.tensor import Node, Shape, Tensor
@@ -114,12 +115,13 @@ class Frame:
     """
 
     __slots__ = (
+        "__weakref__",
         "_inputs",
         "_offloaded",
         "_outer",
+        "_owners",
         "_slots",
         "autocast",
-        "count",
         "recomputed",
         "segment",
         "selection",
@@ -135,21 +137,32 @@ class Frame:
     ) -> None:
         self.segment = segment
         self._outer = outer
-        self._slots = () if outer is None else outer.reserve(inputs)
+        self._slots = () if outer is None else outer.reserve(self, inputs)
         kept, offloaded = (inputs, ()) if not checkpointing.offload else ((), inputs)
         self._inputs = kept if outer is None else ()
         self._offloaded = [Like.of(tensor) for tensor in offloaded] if outer is None else []
         self.autocast = autocast
-        self.count = 0
+        self._owners: list[ReferenceType[Node | Frame]] = []
+        """Who saved each tensor; what nobody differentiates any more is not kept when it is recomputed."""
         self.recomputed: list[Tensor | None] = []
         self.selection = Selection() if checkpointing.selective else None
 
-    def reserve(self, inputs: Inputs) -> Sequence[int | None]:
+    @property
+    def count(self) -> int:
+        """How many tensors the layer saves."""
+        return len(self._owners)
+
+    def take(self, node: Node, count: int) -> None:
+        """Note that `node` saves the next `count` tensors."""
+        node.frame, node.start, node.count = self, self.count, count
+        self._owners += [ref(node)] * count
+
+    def reserve(self, inner: Frame, inputs: Inputs) -> Sequence[int | None]:
         """Places for the inputs of a checkpoint within this one."""
         slots: list[int | None] = []
         for tensor in inputs:
             slots.append(None if tensor is None else self.count)
-            self.count += tensor is not None
+            self._owners += [ref(inner)] * (tensor is not None)
         return slots
 
     def unpack(self, tape: Recomputer, node: Node) -> Sequence[Tensor]:
@@ -182,6 +195,8 @@ class Frame:
         Raises:
             StopRecomputation: that was the last one.
         """
-        self.recomputed.extend(tensors)
+        for tensor in tensors:
+            owner = self._owners[len(self.recomputed)]()
+            self.recomputed.append(None if owner is None else tensor)
         if len(self.recomputed) >= self.count:
             raise StopRecomputation

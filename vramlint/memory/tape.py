@@ -161,8 +161,7 @@ class Tape:
         if self.frame is None:
             node.saved = tuple(save)
         else:
-            node.frame, node.start, node.count = self.frame, self.frame.count, len(save) + later
-            self.frame.count += node.count
+            self.frame.take(node, len(save) + later)
         return node
 
     def _save_results(self, node: Node | None, results: Sequence[Tensor]) -> None:
@@ -352,6 +351,16 @@ class Tape:
         """The layers that backward comes to next; of repeated ones the same again."""
         repeats = self._unit_repeats[unit] > 1 or len(self._unit_layers[unit]) > 1
         return self._unit_layers[unit if repeats else max(0, unit - 1)]
+
+    @contextmanager
+    def within(self, unit: int) -> Iterator[None]:
+        """Record what happens as often as `unit` is repeated, but outside of its layer: nothing is gathered."""
+        before = self.unit
+        self.go_on_in(unit)
+        try:
+            yield
+        finally:
+            self.go_on_in(before)
 
     def go_on_in(self, unit: int) -> None:
         """Record events of `unit` from here on, without gathering its parameters."""

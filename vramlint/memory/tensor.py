@@ -124,7 +124,19 @@ Edge = tuple["Node | Parameter", int, Shape, str]
 class Node:
     """One executed operator that needs a gradient."""
 
-    __slots__ = ("backward", "context", "count", "edges", "frame", "outputs", "saved", "sequence", "start", "unit")
+    __slots__ = (
+        "__weakref__",
+        "backward",
+        "context",
+        "count",
+        "edges",
+        "frame",
+        "outputs",
+        "saved",
+        "sequence",
+        "start",
+        "unit",
+    )
 
     def __init__(
         self, sequence: int, unit: int, edges: tuple[Edge | None, ...], backward: Callable[..., Sequence[Tensor | None]]

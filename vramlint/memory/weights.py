@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory.ops.linear import KEEPS_INPUTS_UNTIL, NF4_BLOCK, LowRank, Weights
+from vramlint.memory.ops.merged import Target
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
@@ -59,6 +60,11 @@ class Builder:
         self._layout = Layout.of(job)
         self._layer: LayerId | None = None
         self._stretch: LayerId | None = None
+        self.fused_ranks: Mapping[str, int] = {}
+        """Ranks of the adapters on parameters that were modules before transformers fused them."""
+        self.fused_names: frozenset[str] = frozenset()
+        """Names of such modules: no target any more."""
+        self.implementation = job.attention.implementation
         self.transformers = job.libraries.transformers
         self.torch = job.libraries.torch
         self.bitsandbytes = job.libraries.bitsandbytes
@@ -87,34 +93,34 @@ class Builder:
         """Whether the run freezes the parameter `name` itself, adapters aside."""
         return any(pattern.search(name) for pattern in self._frozen)
 
-    def parameter(self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False) -> Parameter:
-        """A plain weight called `name` (without an adapter or quantization), `wide` for float32 whatever was loaded."""
+    def parameter(
+        self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False, fixed: bool = False
+    ) -> Parameter:
+        """A plain weight called `name` (without an adapter or quantization), `wide` for float32 whatever was loaded.
+
+        `fixed` ones are parameters that the model never trains.
+        """
         name = self._renamed(name)
         dtype = "float32" if wide or self._widened(name) else self._dtype
-        trainable = self.adapter is None and not self.freezes(name)
+        trainable = not fixed and self.adapter is None and not self.freezes(name)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not _saved(self.adapter, name):
             return original
         copy = Parameter(f"{name} (modules_to_save)", shape, dtype, trainable=True, multiplicity=self.multiplicity)
         return self._add(copy, decay)
 
-    def fused_experts(self, name: str, shape: Shape, modules: Sequence[str]) -> Parameter:
-        """A weight [experts, out, in] that was `modules` before transformers fused them.
+    def target(self, name: str, shape: Shape, *, wide: bool = False) -> Target:
+        """A weight [experts, out, in] or [out, in] of no linear layer, with the adapter that its modules had."""
+        weight = self.parameter(name, shape, wide=wide)
+        found = [rank for target, rank in self.fused_ranks.items() if name.endswith(f".{target}")]
+        if self.adapter is None or not found:
+            return Target(weight)
+        rank = found[0] * (shape[0] if len(shape) == 3 else 1)
+        return Target(weight, self._factors(self.adapter, name, (rank, rank), shape[-1], shape[-2]))
 
-        Raises:
-            NotFollowedError: an adapter sits on it (peft 0.21 tuners/lora/layer.py, ParamWrapper).
-        """
-        parent = name.rpartition(".")[0]
-        if self.adapter is not None and any(
-            _targets(self.adapter, self.default_targets, module, head=False)
-            for module in (name, *[f"{parent}.0.{module}" for module in modules])
-        ):
-            raise NotFollowedError("an adapter on fused experts")
-        return self.parameter(name, shape)
-
-    def norm(self, name: str, size: int) -> Parameter:
-        """A normalisation weight or bias."""
-        return self.parameter(name, (size,), decay=False)
+    def norm(self, name: str, size: int, *, kept: bool = False) -> Parameter:
+        """A normalisation weight or bias; `kept` ones are in the model's _keep_in_fp32_modules."""
+        return self.parameter(name, (size,), decay=False, wide=kept and self._keeps_wide)
 
     def linear(
         self,
@@ -126,24 +132,23 @@ class Builder:
         head: bool = False,
         tied_to: Parameter | None = None,
         kept: bool = False,
+        wide: bool = False,
     ) -> Weights:
         """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight.
 
         `kept` modules are in the model's _keep_in_fp32_modules: not quantized, and float32 in a float16 model.
+        `wide` ones are made in float32, unless quantized.
         """
         name = self._renamed(name)
         quantized = self.quantization is not None and not (head or kept)
         if kept:
-            wide = self._dtype == "float16" or (
-                self.quantization is not None and self.transformers < KEPT_BESIDE_BFLOAT16_UNTIL
-            )
-            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=self._keeps_wide)
         elif tied_to is not None:
             weight = tied_to
         elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
         else:
-            weight = self.parameter(f"{name}.weight", (n_out, n_in))
+            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
         adapter = self._adapter(name, n_in, n_out, head=head)
         if not quantized or self.quantization is None:
@@ -192,6 +197,12 @@ class Builder:
             return False
         return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
 
+    @property
+    def _keeps_wide(self) -> bool:
+        """Whether modules in _keep_in_fp32_modules are float32."""
+        older = self.transformers < KEPT_BESIDE_BFLOAT16_UNTIL
+        return self._dtype == "float16" or (self.quantization is not None and older)
+
     def _renamed(self, name: str) -> str:
         for theirs, own in self.renames.items():
             name = name.replace(theirs, own)
@@ -226,7 +237,9 @@ class Builder:
 
     def reaches(self, name: str, *, head: bool = False) -> bool:
         """Whether an adapter sits on the module `name`."""
-        return self.adapter is not None and _targets(self.adapter, self.default_targets, name, head=head)
+        if self.adapter is None or name.rpartition(".")[2] in self.fused_names:
+            return False
+        return targets(self.adapter, self.default_targets, name, head=head)
 
     def low_rank(self, name: str, n_in: int, n_out: int, *, count: int = 1) -> LowRank:
         """An adapter; `count` of them side by side share one A.
@@ -234,14 +247,17 @@ class Builder:
         Raises:
             ValueError: the run has none.
         """
-        adapter = self.adapter
-        if adapter is None:
+        if self.adapter is None:
             raise ValueError(f"no adapter on {name}")
+        return self._factors(self.adapter, name, (count * self.adapter.r, self.adapter.r), n_in, n_out)
+
+    def _factors(self, adapter: Adapter, name: str, ranks: tuple[int, int], n_in: int, n_out: int) -> LowRank:
+        """Both factors: `ranks` are the rows of A and the columns of B."""
         widen = (adapter.autocast_adapter_dtype and not self._converted) or self._dtype == "float32"
         dtype = "float32" if widen else self._dtype
         pair = [
             self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
-            for part, shape in (("lora_A.weight", (count * adapter.r, n_in)), ("lora_B.weight", (n_out, adapter.r)))
+            for part, shape in (("lora_A.weight", (ranks[0], n_in)), ("lora_B.weight", (n_out, ranks[1])))
         ]
         return LowRank(pair[0], pair[1], adapter.dropout)
 
@@ -271,7 +287,7 @@ def _saved(adapter: Adapter, name: str) -> bool:
     return any(f".{wanted}." in path for wanted in adapter.modules_to_save)
 
 
-def _targets(adapter: Adapter, defaults: Sequence[str], name: str, *, head: bool) -> bool:
+def targets(adapter: Adapter, defaults: Sequence[str], name: str, *, head: bool) -> bool:
     """Whether PEFT puts an adapter on the module `name` (peft 0.21 tuners/tuners_utils.py)."""
     wanted = adapter.target_modules
     if wanted == "all-linear":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "causal-lm": {
+            "Yi": "llama:Llama",
             "aquila": "llama:Llama",
             "baichuan": "remote:Baichuan",
             "bloom": "bloom:Bloom",
@@ -25,7 +26,11 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "cohere2": "cohere:Cohere2",
             "cwm": "ministral:Cwm",
             "deepseek": "remote:DeepSeek",
+            "deepseek_v2": "deepseek:DeepseekV2",
+            "deepseek_v3": "deepseek:DeepseekV3",
+            "dots1": "dots1:Dots1",
             "ernie4_5": "ernie4_5:Ernie45",
+            "ernie4_5_moe": "ernie4_5_moe:Ernie45Moe",
             "exaone": "remote:Exaone",
             "exaone4": "exaone4:Exaone4",
             "falcon": "falcon:Falcon",
@@ -35,11 +40,15 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "gemma3_text": "gemma3:Gemma3",
             "glm": "glm:Glm",
             "glm4": "glm:Glm4",
+            "glm4_moe": "glm4_moe:Glm4Moe",
             "gpt2": "gpt2:GPT2",
             "gpt_neox": "gpt_neox:GPTNeoX",
+            "gpt_oss": "gpt_oss:GptOss",
             "granite": "granite:Granite",
+            "granitemoe": "granite_moe:GraniteMoe",
             "helium": "helium:Helium",
             "hunyuan_v1_dense": "hunyuan:HunYuanDense",
+            "hunyuan_v1_moe": "hunyuan_moe:HunYuanMoE",
             "internlm": "remote:InternLM",
             "internlm2": "remote:InternLM2",
             "internlm3": "llama:Llama",
@@ -49,6 +58,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "llama": "llama:Llama",
             "mimo": "llama:Llama",
             "minicpm": "remote:MiniCPM",
+            "minimax_m2": "minimax_m2:MiniMaxM2",
             "ministral": "ministral:Ministral",
             "ministral3": "ministral:Ministral3",
             "mistral": "llama:Llama",
@@ -57,21 +67,28 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "olmo": "olmo:Olmo",
             "olmo2": "olmo2:Olmo2",
             "olmo3": "olmo2:Olmo3",
+            "olmoe": "olmoe:Olmoe",
             "opt": "opt:OPT",
             "orion": "remote:Orion",
             "phi": "phi:Phi",
             "phi3": "phi3:Phi3",
+            "phimoe": "phimoe:PhiMoe",
             "qwen": "remote:Qwen",
             "qwen2": "llama:Llama",
+            "qwen2_moe": "qwen_moe:Qwen2Moe",
             "qwen3": "llama:Llama",
-            "qwen3_moe": "mixtral:Qwen3Moe",
+            "qwen3_moe": "qwen_moe:Qwen3Moe",
+            "qwen3_5": "qwen3_next:Qwen35",
+            "qwen3_5_moe": "qwen3_next:Qwen35Moe",
+            "qwen3_5_moe_text": "qwen3_next:Qwen35Moe",
+            "qwen3_5_text": "qwen3_next:Qwen35",
+            "qwen3_next": "qwen3_next:Qwen3Next",
             "seed_oss": "seed_oss:SeedOss",
             "smollm3": "smollm3:SmolLM3",
             "stablelm": "stablelm:StableLm",
             "starcoder2": "starcoder2:Starcoder2",
             "vaultgemma": "vaultgemma:VaultGemma",
             "xverse": "llama:Llama",
-            "Yi": "llama:Llama",
         },
         "masked-lm": {
             "bert": "bert:BertForMaskedLM",
@@ -136,16 +153,17 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Task to `model_type` to `module:Class` of this package."""
 CLASSIFIERS = (
-    "bloom exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_neox helium llama ministral ministral3 mistral mixtral "
-    "nemotron phi phi3 qwen2 qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2"
+    "bloom deepseek_v3 exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_neox gpt_oss helium llama ministral ministral3 "
+    "mistral mixtral nemotron phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3 stablelm starcoder2"
 )
 """Decoders that classify sequences and tokens (transformers 5.23 models/auto/modeling_auto.py)."""
 DECODERS: Mapping[str, str] = MappingProxyType(
     {
-        "seq-cls": f"{CLASSIFIERS} gemma3_text hunyuan_v1_dense olmo olmo2 olmo3 opt",
+        "seq-cls": f"{CLASSIFIERS} deepseek_v2 gemma3_text hunyuan_v1_dense hunyuan_v1_moe olmo olmo2 olmo3 opt phimoe "
+        "qwen3_5_text",
         "token-cls": CLASSIFIERS,
-        "qa": "bloom exaone4 falcon gpt2 gpt_neox llama ministral ministral3 mistral mixtral nemotron opt qwen2 qwen3 "
-        "qwen3_moe seed_oss smollm3",
+        "qa": "bloom exaone4 falcon gpt2 gpt_neox llama ministral ministral3 mistral mixtral nemotron opt qwen2 "
+        "qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3",
     }
 )
 """Task to the causal language models, by `model_type`, that take its head."""

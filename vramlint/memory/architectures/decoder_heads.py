@@ -15,8 +15,8 @@ from vramlint.memory.architectures.bert import label_count
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, Network, Outputs, probability
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.experts import take_rows
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.ops.softmax import cross_entropy, mean_squared_error
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -29,7 +29,7 @@ DROP_AS_HIDDEN = frozenset({"bloom", "falcon", "stablelm"})
 """Models that drop before it with `hidden_dropout` unless there is a `classifier_dropout`."""
 LOSS_IN_FLOAT32 = frozenset({"gpt_neox"})
 """Those of OWN_CLASSIFIERS that take the shared loss, which widens the logits."""
-PLAIN_BODIES = frozenset({"mistral", "ministral3", "mixtral"})
+PLAIN_BODIES = frozenset({"mistral", "ministral3", "mixtral", "qwen2_moe"})
 """Llamas whose body is called `model` even if they answer questions."""
 
 

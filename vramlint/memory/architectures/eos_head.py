@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from vramlint.memory.architectures.bert import label_count
 from vramlint.memory.architectures.family import Config, probability
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.experts import take_rows
 from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder

@@ -12,7 +12,7 @@ from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, num
 from vramlint.memory.architectures.gemma3 import Gemma3
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.experts import take_rows
+from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape

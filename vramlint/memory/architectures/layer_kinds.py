@@ -12,6 +12,8 @@ TABLES_BY_KIND_FROM = (5, 0)
 """Since then models with frequencies for each kind of layer have rotary tables for their own kinds, before for both."""
 FULL = "full_attention"
 SLIDING = "sliding_attention"
+LINEAR = "linear_attention"
+"""Keeps a state in place of keys and values."""
 
 
 class Kind(NamedTuple):
@@ -22,7 +24,7 @@ class Kind(NamedTuple):
     rotates: bool = True
     """Whether it rotates queries and keys by their positions."""
     sparse: bool = False
-    """Whether its MLP is a choice of experts where only some layers have them."""
+    """Whether its MLP is a choice of experts."""
 
 
 def attention_types(config: Config, count: int, slides: Callable[[int], bool]) -> tuple[str, ...]:
@@ -49,14 +51,16 @@ def every(period: int) -> Callable[[int], bool]:
 
 
 def alike(kinds: Sequence[Kind]) -> Sequence[Kind]:
-    """Kinds of layers whose windows do not show: all attend as the first does.
+    """Kinds of layers whose windows do not show: all that attend to keys do so as the first.
 
     The first layer of any other kind keeps its own, and with it what is made for that kind and lives as long.
     """
-    seen: set[str] = set()
+    seen = {LINEAR}
     merged = []
+    first = next((kind.attention for kind in kinds if kind.attention != LINEAR), FULL)
     for kind in kinds:
-        merged.append(kind._replace(attention=kinds[0].attention) if kind.attention in seen else kind)
+        alone = kind.attention == LINEAR or kind.attention not in seen
+        merged.append(kind if alone else kind._replace(attention=first))
         seen.add(kind.attention)
     return merged
 

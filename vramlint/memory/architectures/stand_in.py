@@ -6,16 +6,16 @@ The keys are those that transformers' own models use for the same thing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, number, ratio
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp, PlainMlp
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, attention_types
 from vramlint.memory.architectures.llama import Layer, Llama
-from vramlint.memory.architectures.mixtral import Mixtral
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.architectures.mixture import Block, JoinedBlock, Mixture
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_part
+from vramlint.memory.ops.routing import SoftmaxRouter
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
@@ -63,35 +63,22 @@ def resembles_llama(config: Config) -> bool:
     return complete and not any(text.get(key) for key in FOREIGN.split())
 
 
-@dataclass(slots=True)
-class Shared:
-    """Experts, and one that every token goes to as well."""
-
-    chosen: FeedForward
-    shared: FeedForward
-
-    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
-        """The sum of both."""
-        out = self.chosen(tape, x)
-        return e.add(tape, out, self.shared(tape, x))
-
-
-class StandIn(Mixtral):
+class StandIn(Mixture):
     """…ForCausalLM of a model type that nobody wrote down."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    module: ClassVar[str] = "mlp"
-    parts: ClassVar[tuple[str, str, str]] = ("gate_proj", "up_proj", "down_proj")
-    lowers_scores: ClassVar[bool] = True
+    counts: ClassVar[tuple[str, ...]] = EXPERTS
+    converts_targets: ClassVar[bool] = False
+    balances: ClassVar[bool] = False
 
     def __init__(self, build: Builder, config: Config) -> None:
         text = text_part(config)
         heads = number(text, "num_attention_heads")
         size = number(text, "head_dim", default=number(text, "hidden_size") // heads)
         self.rotated = int(size * ratio(text, *ROTATED, default=1.0))
-        self.experts = number(text, *EXPERTS, default=0)
         self.normed = any(text.get(key) for key in QUERY_KEY_NORMS)
-        super().__init__(build, text)
+        experts, chosen = number(text, *EXPERTS, default=0), number(text, *CHOSEN, default=2)
+        super().__init__(build, {**text, EXPERTS[0]: experts, "num_experts_per_tok": chosen})
 
     def _kinds(self, config: Config) -> Sequence[Kind]:
         if not config.get("use_sliding_window", True):
@@ -101,17 +88,17 @@ class StandIn(Mixtral):
             types: Sequence[str] = attention_types(config, self.count, lambda _: False)
         else:
             types = (FULL if self.window is None else SLIDING,) * self.count
-        return [Kind(attention, sparse=self._is_sparse(config, index)) for index, attention in enumerate(types)]
+        return [Kind(attention, sparse=self.is_sparse(config, index)) for index, attention in enumerate(types)]
 
-    def _is_sparse(self, config: Config, index: int) -> bool:
-        """Whether layer `index` has experts (deepseek_v3's, qwen3_moe's and glm4_moe's keys)."""
+    def is_sparse(self, config: Config, position: int) -> bool:
+        """Whether the layer of that number has experts (deepseek_v3's, qwen3_moe's and glm4_moe's keys)."""
         stated, dense = config.get("mlp_layer_types"), config.get("mlp_only_layers")
-        if isinstance(stated, Sequence) and not isinstance(stated, str) and index < len(stated):
-            return bool(stated[index] == "sparse")
-        if isinstance(dense, Sequence) and not isinstance(dense, str) and index in dense:
+        if isinstance(stated, Sequence) and not isinstance(stated, str) and position < len(stated):
+            return bool(stated[position] == "sparse")
+        if isinstance(dense, Sequence) and not isinstance(dense, str) and position in dense:
             return False
         step = number(config, "decoder_sparse_step", default=1)
-        return self.experts > 0 and index >= number(config, *DENSE_BEFORE, default=0) and not (index + 1) % step
+        return self.experts > 0 and position >= number(config, *DENSE_BEFORE, default=0) and not (position + 1) % step
 
     def _rotary_buffers(self, build: Builder, config: Config) -> None:
         build.buffer(4 * self.rotated // 2)
@@ -132,21 +119,22 @@ class StandIn(Mixtral):
         )
 
     def _mlp(self, build: Builder, config: Config, name: str) -> FeedForward:
-        position = int(name.split(".")[-2])
+        if self.kinds[int(name.split(".")[-2])].sparse:
+            return self.block(build, config, name)
         bias = any(config.get(key) for key in MLP_BIASES)
-        if not self.kinds[position].sparse:
-            return self._dense(build, name, self.intermediate, bias=bias)
-        chosen = super()._mlp(
-            build,
-            {**config, "num_experts": self.experts, "num_experts_per_tok": number(config, *CHOSEN, default=2)},
-            name,
-        )
+        return self._dense(build, name, self.intermediate, bias=bias)
+
+    def block(self, build: Builder, config: Config, name: str) -> FeedForward:
+        """Experts as Mixtral's, with one that every token goes to as well if the config has a size for it."""
+        normalises = bool(config.get("norm_topk_prob", True))
+        router = SoftmaxRouter(self.gate(build, name), self.chosen, normalises, "logits" if self.fused else "input")
+        experts = self.build_experts(build, name, self.expert_width(config))
         width = number(config, "shared_expert_intermediate_size", default=0)
-        width = width or number(config, *SHARED, default=0) * self._expert_width(config)
+        width = width or number(config, *SHARED, default=0) * self.expert_width(config)
         if not width:
-            return chosen
+            return Block(router, experts, self.record)
         shared = GatedMlp.of(build, f"{name}.shared_experts", self.hidden, width, self.activation, bias=False)
-        return Shared(chosen, shared)
+        return JoinedBlock(router, experts, shared, self.record)
 
     def _dense(self, build: Builder, name: str, inner: int, *, bias: bool) -> FeedForward:
         if self.activation in WITHOUT_GATE:
@@ -157,11 +145,9 @@ class StandIn(Mixtral):
             )
         return GatedMlp.of(build, name, self.hidden, inner, self.activation, bias=bias)
 
-    def _expert_width(self, config: Config) -> int:
+    def expert_width(self, config: Config) -> int:
+        """Width of an expert, under one of three names."""
         return number(config, "moe_intermediate_size", "expert_intermediate_size", "intermediate_size")
-
-    def _normalises(self, config: Config) -> bool:
-        return bool(config.get("norm_topk_prob", True))
 
     def positions(self, tape: Tape, embedded: Tensor) -> Mapping[str, Rotary]:
         """Rotary tables of what rotates of every head."""

@@ -17,8 +17,8 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.embedding import embedding
-from vramlint.memory.ops.experts import take_rows
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape

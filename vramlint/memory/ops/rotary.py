@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.latent import split_parts
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Tensor
+from vramlint.memory.tensor import Gradients, Node, Tensor
 
 
 class Rotary(NamedTuple):
@@ -75,6 +77,43 @@ def repeated(tape: Tape, position: Rotary) -> Rotary:
     """Half of the tables, each element twice; every layer makes its own (`repeat_interleave(2, dim=-1)`)."""
     cos, sin = (tape.empty(table.shape, table.dtype, "repeat_interleave") for table in position)
     return Rotary(cos, sin)
+
+
+def rotate_pairs(tape: Tape, x: Tensor, position: Rotary) -> Tensor:
+    """Elements of even and odd number by half of the tables, put behind each other (models/deepseek_v3)."""
+    half = x.shape[-1] // 2
+    cos, sin = (table.as_shape((*table.shape[:-1], half)) for table in position)
+    even, odd = e.slice_last(tape, x, half), e.slice_last(tape, x, half)
+    return e.concatenate_last(
+        tape,
+        e.sub(tape, e.mul(tape, even, cos), e.mul(tape, odd, sin)),
+        e.add(tape, e.mul(tape, odd, cos), e.mul(tape, even, sin)),
+    )
+
+
+def rotate_halves(tape: Tape, x: Tensor, position: Rotary) -> Tensor:
+    """Both halves by half of the tables, put behind each other (models/gpt_oss)."""
+    half = x.shape[-1] // 2
+    first, second = split_parts(tape, x, (half, half))
+    left = e.sub(tape, e.mul(tape, first, position.cos), e.mul(tape, second, position.sin))
+    right = e.add(tape, e.mul(tape, second, position.cos), e.mul(tape, first, position.sin))
+    return e.concatenate_last(tape, left, right)
+
+
+def unpaired(tape: Tape, x: Tensor) -> Tensor:
+    """Elements of even number, then those of odd number: `view(…, d // 2, 2).transpose(4, 3).reshape(…)`, a copy."""
+    out = tape.apply("reshape", (x,), x.shape, x.dtype, _unpaired_backward)
+    out.heads_first = True
+    return out
+
+
+def _unpaired_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    out = tape.empty(gradient.shape, gradient.dtype, "reshape")
+    out.heads_first = True
+    return (out,)
 
 
 def _rotate_half(tape: Tape, x: Tensor) -> Tensor:

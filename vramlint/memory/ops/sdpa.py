@@ -35,9 +35,9 @@ def scaled_dot_product(
     and one may need a gradient.
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
-    size = q.shape[3]
+    size, value = q.shape[3], v.shape[3]
     low = q.dtype != "float32"
-    if flash and low and mask is None and size <= FLASH_MAX_HEAD:
+    if flash and low and mask is None and size <= FLASH_MAX_HEAD and value == size:
         return _flash(tape, q, k, v, probability)
     bias = mask
     if mask is not None and mask.requires_grad:
@@ -45,7 +45,8 @@ def scaled_dot_product(
     elif mask is not None and mask.dtype != q.dtype:
         bias = tape.empty(mask.shape, q.dtype, "attention bias")
     supported = flash or q.dtype != "bfloat16"
-    if supported and q.shape[1] == k.shape[1] and size % (8 if low else 4) == 0:
+    alignment = 8 if low else 4
+    if supported and q.shape[1] == k.shape[1] and size % alignment == 0 and value % alignment == 0:
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
         return _math(tape, q, k, v, bias, probability)
@@ -117,7 +118,8 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
 
 
 def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, probability: float) -> Tensor:
-    batch, heads, length, size = q.shape
+    batch, heads, length, _ = q.shape
+    size = v.shape[3]
     inputs = [q, k, v]
     results = (((batch, heads, -(-length // 32) * 32), "float32", "logsumexp"), *_RANDOM_STATE)
     if bias is not None and bias.requires_grad:
@@ -129,7 +131,7 @@ def _efficient(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None,
     return tape.apply(
         "efficient attention",
         inputs,
-        q.shape,
+        (batch, heads, length, size),
         q.dtype,
         _efficient_backward,
         save=save,
@@ -143,20 +145,20 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     (gradient,) = gradients
     if gradient is None:
         return [None] * len(node.edges)
-    q = saved[0]
+    q, _, v = saved[:3]
     batch, heads, length, size = q.shape
     scratch = [tape.empty((batch, heads, length), "float32", "efficient delta", "temporaries")]
     if q.dtype != "float32":
-        rows, columns = -(-length // 64) * 64, -(-size // 64) * 64
-        accumulator = (batch * heads, rows, columns)
-        scratch.append(tape.empty(accumulator, "float32", "efficient dq accumulator", "temporaries"))
-        if size > 128:
-            scratch += [tape.empty(accumulator, "float32", "efficient dk, dv accumulator", "temporaries") for _ in "kv"]
+        widths = (size, size, v.shape[3]) if max(size, v.shape[3]) > 128 else (size,)
+        rows = -(-length // 64) * 64
+        for name, width in zip(("dq", "dk", "dv"), widths, strict=False):
+            accumulator = (batch * heads, rows, -(-width // 64) * 64)
+            scratch.append(tape.empty(accumulator, "float32", f"efficient {name} accumulator", "temporaries"))
     results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges[:3]]
     for edge in node.edges[3:]:
         results.append(_bias_gradient(tape, edge, gradient.dtype))
     scratch.clear()
-    del saved, q
+    del saved, q, v, _
     return results
 
 

@@ -1,0 +1,79 @@
+"""Experts of GPT-OSS: transposed weights with biases, gate and up in alternating columns, clamped (models/gpt_oss)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.linear import matmul
+from vramlint.memory.ops.selection import add_rows, row, take_rows
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+
+
+def clamped_gate(tape: Tape, x: Tensor) -> Tensor:
+    """GptOssExperts._apply_gate: `(up + 1) * gate * sigmoid(alpha * gate)`."""
+    half = x.shape[-1] // 2
+    gate, up = e.slice_last(tape, x, half), e.slice_last(tape, x, half)
+    gate = _clamp_above(tape, gate)
+    up = e.clamp(tape, up)
+    glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
+    return e.mul(tape, e.add_number(tape, up), glu)
+
+
+def _clamp_above(tape: Tape, x: Tensor) -> Tensor:
+    """`x.clamp(max=limit)`: keeps its input. Backward compares it with one bound."""
+    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_above_backward, save=(x,))
+
+
+def _clamp_above_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    within = tape.empty(x.shape, "bool", "clamp backward")
+    result = e.like(tape, gradient, "clamp backward")
+    del x, within
+    return (result,)
+
+
+@dataclass(slots=True)
+class SlicedExperts:
+    """GptOssExperts.forward in training, a loop over slices of the weights (transformers 4.57)."""
+
+    gate_up: Parameter
+    gate_up_bias: Parameter
+    down: Parameter
+    down_bias: Parameter
+
+    def __call__(self, tape: Tape, x: Tensor, scores: Tensor, indices: Tensor) -> Tensor:
+        """`scores` are [T, experts] here. One expert's tensors keep their names until the next one's take them."""
+        tokens, hidden = x.shape
+        experts, chosen = self.gate_up.shape[0], indices.shape[1]
+        share = -(-indices.numel // experts)
+        final = tape.empty((tokens, hidden), x.dtype, "zeros")
+        mask = tape.empty((tokens, chosen, experts + 1), "int64", "one_hot")
+        for _ in range(experts):
+            rows = tape.empty((share, 2), "int64", "where")
+            state = take_rows(tape, x, rows, (share, hidden))
+            gate_up = _affine(tape, state, self.gate_up, self.gate_up_bias)
+            half = gate_up.shape[-1] // 2
+            gate, up = e.slice_last(tape, gate_up, half), e.slice_last(tape, gate_up, half)
+            gate = _clamp_above(tape, gate)
+            up = e.clamp(tape, up)
+            glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
+            gated = e.mul(tape, e.add_number(tape, up), glu)
+            out = _affine(tape, gated, self.down, self.down_bias)
+            column = e.part(tape, scores, (tokens, 1))
+            weighted = e.mul(tape, out, take_rows(tape, column, rows, (share, 1)))
+            del column
+            final = add_rows(tape, final, tape.to(weighted, x.dtype), rows)
+        del mask
+        return final
+
+
+def _affine(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+    """`x @ weight[expert] + bias[expert]`."""
+    product = matmul(tape, x, row(tape, weight), (x.shape[0], weight.shape[2]))
+    return e.add(tape, product, row(tape, bias))
