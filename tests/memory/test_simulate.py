@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,9 @@ from vramlint.memory.architectures import find_family
 TRACED = sorted((Path(__file__).parents[2] / "bench" / "data").glob("traced_*.jsonl"))
 ROWS = [json.loads(line) for path in TRACED for line in path.read_text(encoding="utf-8").splitlines()]
 SIMULATED = [row for row in ROWS if find_family(row["config"]["model_type"], row["task"]) is not None]
+PLAYED = [row for row in SIMULATED if crc32(row["id"].encode()) % 9 == 0]
+"""A sample for the allocator, which takes most of the time; another row leaves it as it is."""
+SEGMENT = 20 << 20
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -39,11 +43,11 @@ def test_traced_steps(row):
     assert estimate.saved_activations == pytest.approx(steady["saved_activations"], rel=tolerance)
 
 
-@pytest.mark.parametrize("row", SIMULATED[::9], ids=lambda row: row["id"])
+@pytest.mark.parametrize("row", PLAYED, ids=lambda row: row["id"])
 def test_reserved_memory_of_traced_steps(row):
     estimate = simulate(job_of(row))
 
-    assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.06)
+    assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.06, abs=2 * SEGMENT)
     assert estimate.reserved >= estimate.allocated
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
 from vramlint.memory.frame import Inputs, Segment
+from vramlint.memory.kernels import FLASH_MAX_HEAD, Kernels
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
 GQA_IN_SDPA = (4, 48)
 """Since then transformers lets sdpa share key/value heads instead of copying them (integrations/sdpa_attention.py)."""
-FLASH_CAPABILITY = (8, 0)
-"""The flash kernels of torch need this compute capability (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
 ENCODER_MASKS_FROM = (5, 0)
 """Since then encoders build masks as decoders do; before it sdpa got an additive mask, eager attention always one."""
 INPUTS_REQUIRE_GRAD_FROM = (5, 0)
@@ -36,7 +35,7 @@ class Regime:
     attention_mask: bool
     padding_free: bool
     """Positions tell where the sequences of a row begin; sdpa needs a mask for it (masking_utils.py)."""
-    flash_kernels: bool
+    kernels: Kernels
     checkpointing: Checkpointing
     use_cache: bool
     transformers: tuple[int, ...]
@@ -49,14 +48,13 @@ class Regime:
 
     @classmethod
     def of(cls, job: Job) -> Regime:
-        """The regime of a job. Without a GPU, kernels are chosen as on compute capability 8.0 and newer."""
-        capability = job.gpu.compute_capability if job.gpu else None
+        """The regime of a job."""
         return cls(
             implementation=job.attention.implementation,
             padding=job.batch.padding and not job.batch.padding_free,
             attention_mask=job.batch.attention_mask and not job.batch.padding_free,
             padding_free=job.batch.padding_free,
-            flash_kernels=capability is None or capability >= FLASH_CAPABILITY,
+            kernels=Kernels.of(job),
             checkpointing=job.checkpointing,
             use_cache=job.attention.use_cache and job.checkpointing.mode == "none",
             transformers=job.libraries.transformers,
@@ -148,14 +146,13 @@ class Regime:
         if self.implementation == "eager":
             out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)
         else:
-            shared = mask is None and q.shape[3] <= sdpa.FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
+            shared = mask is None and q.shape[3] <= FLASH_MAX_HEAD and self.transformers >= GQA_IN_SDPA
             if not shared and not shares_heads and self.implementation == "sdpa":
                 repeats = q.shape[1] // k.shape[1]
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
-            flash = self.flash_kernels or self.implementation != "sdpa"
             if self.implementation != "sdpa" and tape.autocast is None:
                 q, k, v = (tape.to(x, self.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
-            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=flash)
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, self.kernels)
         return attention.merge_heads(tape, out)
 
     def attend_unshared(
@@ -185,7 +182,7 @@ class Regime:
         else:
             if mask is not None:
                 q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))
-            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, flash=self.flash_kernels)
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, self.kernels)
         return attention.merge_heads(tape, out)
 
     def cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:

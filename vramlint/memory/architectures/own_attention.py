@@ -37,8 +37,7 @@ class OwnAttention(Mixture):
             return attention.merge_heads(tape, _eager(tape, q, k, v, mask, self.attention_dropout))
         if mask is not None:
             q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))
-        flash = regime.flash_kernels or regime.implementation != "sdpa"
-        out = sdpa.scaled_dot_product(tape, q, k, v, mask, self.attention_dropout, flash=flash)
+        out = sdpa.scaled_dot_product(tape, q, k, v, mask, self.attention_dropout, regime.kernels)
         return attention.merge_heads(tape, out)
 
 

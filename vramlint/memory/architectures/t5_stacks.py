@@ -281,7 +281,7 @@ class T5Model(Network):
     ) -> Tensor:
         if regime.implementation == "sdpa":
             bias = bias_mask(tape, bias, mask, causal=causal)
-            out = sdpa.scaled_dot_product(tape, q, k, v, bias, self.dropout, flash=regime.flash_kernels)
+            out = sdpa.scaled_dot_product(tape, q, k, v, bias, self.dropout, regime.kernels)
             return attention.merge_heads(tape, out)
         if regime.transformers < SHARED_INTERFACE_FROM:
             scores = attention.scores(tape, q, k)

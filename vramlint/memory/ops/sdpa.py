@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vramlint.memory.kernels import Kernels
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.tape import Result, Tape
 from vramlint.memory.tensor import Edge, Gradients, Node, Tensor
-
-FLASH_MAX_HEAD = 256
-"""Largest head size of the flash kernels."""
 
 
 def scaled_dot_product(
@@ -25,28 +23,25 @@ def scaled_dot_product(
     v: Tensor,
     mask: Tensor | None,
     probability: float,
-    *,
-    flash: bool,
+    kernels: Kernels,
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
-    `flash` says whether the GPU has flash kernels (compute capability 8.0 and newer), which is also what the efficient
-    one needs for bfloat16. `mask` broadcasts to [B, heads, S, S]; every call turns a bool one into an additive bias,
+    `mask` broadcasts to [B, heads, S, S]; every call turns a bool one into an additive bias,
     and one may need a gradient.
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
     size, value = q.shape[3], v.shape[3]
-    low = q.dtype != "float32"
-    if flash and low and mask is None and size <= FLASH_MAX_HEAD and value == size:
+    differentiates = tape.grad_enabled and any(x.requires_grad for x in (q, k, v))
+    drops = probability > 0
+    if mask is None and kernels.flash(q.dtype, size, value, differentiates=differentiates, drops=drops):
         return _flash(tape, q, k, v, probability)
     bias = mask
     if mask is not None and mask.requires_grad:
         bias = tape.lower(mask)
     elif mask is not None and mask.dtype != q.dtype:
         bias = tape.empty(mask.shape, q.dtype, "attention bias")
-    supported = flash or q.dtype != "bfloat16"
-    alignment = 8 if low else 4
-    if supported and q.shape[1] == k.shape[1] and size % alignment == 0 and value % alignment == 0:
+    if kernels.efficient(q.dtype, size, value, shares_heads=q.shape[1] != k.shape[1]):
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
         return _math(tape, q, k, v, bias, probability)
