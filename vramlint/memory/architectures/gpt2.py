@@ -91,16 +91,18 @@ class GPT2(CausalLM):
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         residual = hidden
         hidden = w.ln_1(tape, hidden)
-        hidden = self._attention(tape, regime, w, hidden, mask)
-        hidden = e.add(tape, hidden, residual)
+        attended = self._attention(tape, regime, w, hidden, mask)
+        hidden = e.add(tape, attended, residual)
         residual = hidden
         hidden = w.ln_2(tape, hidden)
-        hidden = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.c_fc)), w.mlp_proj)
-        hidden = e.dropout(tape, hidden, self.residual_dropout)
-        return e.add(tape, residual, hidden)
+        fed = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.c_fc)), w.mlp_proj)
+        fed = e.dropout(tape, fed, self.residual_dropout)
+        hidden = e.add(tape, residual, fed)
+        return hidden
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)
         q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
         out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False, narrows=True)
-        return e.dropout(tape, linear(tape, out, w.attn_proj), self.residual_dropout)
+        out = linear(tape, out, w.attn_proj)
+        return e.dropout(tape, out, self.residual_dropout)

@@ -93,6 +93,12 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
         return (None, None, None)
     q, k = saved[0], saved[1]
     batch, heads, length, size = q.shape
+    results: list[Tensor | None] = []
+    for position, edge in enumerate(node.edges):
+        result = tape.empty(edge[2], gradient.dtype, "flash backward") if edge else None
+        if result is not None:
+            result.heads_first = saved[position].heads_first
+        results.append(result)
     rows, columns = -(-length // 128) * 128, -(-size // 32) * 32
     scratch = [
         tape.empty((batch, heads, rows), "float32", "flash softmax_d", "temporaries"),
@@ -101,12 +107,6 @@ def _flash_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
     if k.shape[1] != heads:
         expanded = (batch, k.shape[2], heads, size)
         scratch += [tape.empty(expanded, q.dtype, "flash expanded dk, dv", "temporaries") for _ in range(2)]
-    results: list[Tensor | None] = []
-    for position, edge in enumerate(node.edges):
-        result = tape.empty(edge[2], gradient.dtype, "flash backward") if edge else None
-        if result is not None:
-            result.heads_first = saved[position].heads_first
-        results.append(result)
     scratch.clear()
     del saved, q, k
     return results
@@ -142,6 +142,9 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         return [None] * len(node.edges)
     q, _, v = saved[:3]
     batch, heads, length, size = q.shape
+    results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges[:3]]
+    for edge in node.edges[3:]:
+        results.append(_bias_gradient(tape, edge, gradient.dtype))
     scratch = [tape.empty((batch, heads, length), "float32", "efficient delta", "temporaries")]
     if q.dtype != "float32":
         widths = (size, size, v.shape[3]) if max(size, v.shape[3]) > 128 else (size,)
@@ -149,9 +152,6 @@ def _efficient_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         for name, width in zip(("dq", "dk", "dv"), widths, strict=False):
             accumulator = (batch * heads, rows, -(-width // 64) * 64)
             scratch.append(tape.empty(accumulator, "float32", f"efficient {name} accumulator", "temporaries"))
-    results = [tape.empty(edge[2], gradient.dtype, "efficient backward") if edge else None for edge in node.edges[:3]]
-    for edge in node.edges[3:]:
-        results.append(_bias_gradient(tape, edge, gradient.dtype))
     scratch.clear()
     del saved, q, v, _
     return results
