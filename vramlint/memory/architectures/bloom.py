@@ -75,16 +75,16 @@ class Bloom(CausalLM):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """BloomModel.forward."""
-        hidden = self.embedding_norm(tape, embedded)
+        entering = [self.embedding_norm(tape, embedded)]  # handed over: no name here keeps it through the layers
         batch, length = embedded.shape[:2]
-        alibi = tape.empty((batch * self.heads, 1, length), hidden.dtype, "alibi")
+        alibi = tape.empty((batch * self.heads, 1, length), entering[0].dtype, "alibi")
         shared = Shared(alibi, replace(regime, implementation="eager").mask(tape, embedded, None))
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, weights, y, shared), x)
 
-        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = tape.repeat(self.count, layer, entering.pop())
         hidden = self.norm(tape, hidden)
         shared.probabilities = None
         return hidden
@@ -95,12 +95,16 @@ class Bloom(CausalLM):
         attended, probabilities = self._attention(tape, w, normed, residual, shared)
         normed = w.post_norm(tape, attended)
         residual = normed if self.residual_after_norm else attended
-        fed = bloom_gelu(tape, linear(tape, normed, w.up))
-        fed = linear(tape, fed, w.down)
-        output = e.add(tape, residual, e.dropout(tape, fed, self.hidden_dropout))
+        output = self._mlp(tape, w, normed, residual)
         if not tape.replays:
             shared.probabilities = probabilities
         return output
+
+    def _mlp(self, tape: Tape, w: Layer, hidden: Tensor, residual: Tensor) -> Tensor:
+        hidden = bloom_gelu(tape, linear(tape, hidden, w.up))
+        output = linear(tape, hidden, w.down)
+        output = e.dropout(tape, output, self.hidden_dropout)
+        return e.add(tape, residual, output)
 
     def _attention(
         self, tape: Tape, w: Layer, hidden: Tensor, residual: Tensor, shared: Shared

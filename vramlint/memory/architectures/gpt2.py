@@ -77,15 +77,14 @@ class GPT2(CausalLM):
         """GPT2Model.forward."""
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         positioned = embedding(tape, order, self.position_embedding)
-        hidden = e.add(tape, embedded, positioned)
+        entering = [e.add(tape, embedded, positioned)]  # handed over: no name here keeps it through the layers
         mask = regime.mask(tape, embedded, None)
-        hidden = e.dropout(tape, hidden, self.embedding_dropout)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
-        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = tape.repeat(self.count, layer, e.dropout(tape, entering.pop(), self.embedding_dropout))
         return self.ln_f(tape, hidden)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -97,8 +96,7 @@ class GPT2(CausalLM):
         hidden = w.ln_2(tape, hidden)
         fed = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.c_fc)), w.mlp_proj)
         fed = e.dropout(tape, fed, self.residual_dropout)
-        hidden = e.add(tape, residual, fed)
-        return hidden
+        return e.add(tape, residual, fed)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)

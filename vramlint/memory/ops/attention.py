@@ -167,8 +167,21 @@ def scores(tape: Tape, q: Tensor, k: Tensor) -> Tensor:
 
 
 def weighted(tape: Tape, weights: Tensor, v: Tensor) -> Tensor:
-    """`weights @ v` for [B, heads, S, S] probabilities."""
+    """`weights @ v` for [B, heads, S, S] probabilities: a bmm, whose result is viewed as four-dimensional."""
     weights, v = tape.lower(weights), tape.lower(v)
-    out = matmul(tape, weights, heads_first(tape, v), (*weights.shape[:-1], v.shape[3]))
+    product = matmul(tape, weights, heads_first(tape, v), (*weights.shape[:-1], v.shape[3]))
+    out = product.as_shape(product.shape)
     out.heads_first = True
+    if product.requires_grad and tape.grad_enabled:
+        out.node, out.slot = tape.view_node((product,), _product_backward), 0
     return out
+
+
+def _product_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """The gradient as bmm's, [B·heads, S, d]: a copy where it lies positions first, but of a batch of one."""
+    (gradient,) = gradients
+    if gradient is None or gradient.heads_first or gradient.shape[0] == 1:
+        return (gradient,)
+    out = tape.empty(gradient.shape, gradient.dtype, "reshape")
+    out.heads_first = True
+    return (out,)
