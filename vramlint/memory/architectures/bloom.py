@@ -46,6 +46,7 @@ class Bloom(CausalLM):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"bloom": ("query_key_value",)}
     widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 48)
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size", "n_embed")

@@ -12,9 +12,9 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
-    causal_lm_loss_before_4_46,
     causal_lm_loss_before_4_49,
     mark_logits,
+    own_loss,
     shifted_copy,
 )
 from vramlint.memory.regime import Regime
@@ -23,7 +23,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 SHARED_LOSS = (4, 46)
-"""Since then all causal models of transformers share one loss function (loss/loss_utils.py)."""
+"""Since then most causal models of transformers share one loss function (loss/loss_utils.py), which widens logits."""
 SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
 FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked, "cut": fused_loss.cut}
@@ -36,7 +36,11 @@ class CausalLM(Network):
     """A decoder with a language-model head."""
 
     widens_logits: ClassVar[bool]
-    """Whether the model's own loss, before transformers 4.46, made the logits float32."""
+    """Whether the model's own loss made the logits float32."""
+    own_loss_until: tuple[int, ...] = SHARED_LOSS
+    """Before this version of transformers the model's forward took the loss itself."""
+    widens_logits_until: ClassVar[tuple[int, ...]] = ()
+    """Before this version of transformers its forward widened the logits for the shared loss, too."""
     predicts_next: ClassVar[bool] = True
     """Whether labels are the tokens themselves, shifted by one."""
     embedding: Parameter
@@ -98,23 +102,26 @@ class CausalLM(Network):
             return Outputs(fused(tape, hidden, self.head), [], tape.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
-        if self.widens_logits and regime.transformers < SHARED_LOSS:
+        shared = regime.transformers >= self.own_loss_until
+        if self.widens_logits and (not shared or regime.transformers < self.widens_logits_until):
             logits = tape.to(logits, "float32")
             mark_logits(tape, logits)
         if regime.loss == IN_PLACE:
-            return Outputs(_loss_in_place(tape, regime, logits), [logits], tape.taken_cache())
-        if regime.transformers >= SHIFTED_LABELS:
-            return Outputs(causal_lm_loss(tape, logits, batch["labels"]), [logits], tape.taken_cache())
-        if regime.transformers >= SHARED_LOSS:
-            return Outputs(causal_lm_loss_before_4_49(tape, logits), [logits], tape.taken_cache())
-        return Outputs(causal_lm_loss_before_4_46(tape, logits), [logits], tape.taken_cache())
+            loss = _loss_in_place(tape, logits, shared=shared, copies=regime.transformers < SHIFTED_LABELS)
+        elif not shared:
+            loss = own_loss(tape, logits)
+        elif regime.transformers < SHIFTED_LABELS:
+            loss = causal_lm_loss_before_4_49(tape, logits)
+        else:
+            loss = causal_lm_loss(tape, logits, batch["labels"])
+        return Outputs(loss, [logits], tape.taken_cache())
 
 
-def _loss_in_place(tape: Tape, regime: Regime, logits: Tensor) -> Tensor:
-    """The loss function of transformers around the kernel: before the labels were shifted, the logits were copied."""
+def _loss_in_place(tape: Tape, logits: Tensor, *, shared: bool, copies: bool) -> Tensor:
+    """The loss around the kernel: before the labels were shifted, the logits were copied."""
     batch, length, vocabulary = logits.shape
-    if regime.transformers < SHIFTED_LABELS:
-        wide = tape.to(logits, "float32") if regime.transformers >= SHARED_LOSS else logits
+    if copies:
+        wide = tape.to(logits, "float32") if shared else logits
         logits = shifted_copy(tape, wide)
         del wide
         length -= 1

@@ -39,6 +39,7 @@ class Falcon(CausalLM):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"falcon": ("query_key_value",)}
     widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 48)
 
     def __init__(self, build: Builder, config: Config) -> None:
         if config.get("alibi"):

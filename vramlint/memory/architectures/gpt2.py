@@ -40,6 +40,7 @@ class GPT2(CausalLM):
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt2": ("c_attn",)}
 
     widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 48)
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "n_embd", "hidden_size", default=768)

@@ -36,6 +36,7 @@ class GPTNeoX(CausalLM):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt_neox": ("query_key_value",)}
     widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 49)
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size")

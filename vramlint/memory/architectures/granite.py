@@ -17,6 +17,7 @@ class Granite(Llama):
     """GraniteForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    own_loss_until: tuple[int, ...] = (4, 48)
 
     def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
         """Token embeddings times a constant."""

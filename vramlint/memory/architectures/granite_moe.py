@@ -25,6 +25,7 @@ class GraniteMoe(Mixture, Granite):
     module: ClassVar[str] = "block_sparse_moe"
     fused_module: ClassVar[str] = "block_sparse_moe"
     converts_targets: ClassVar[bool] = False
+    widens_logits_until: ClassVar[tuple[int, ...]] = (5, 0)
     returns_logits: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, object]] = {
         "hidden_size": 4096,

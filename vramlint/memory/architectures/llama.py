@@ -36,6 +36,8 @@ SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"
 """Models without a window unless `use_sliding_window` says so."""
 ROTARY_TABLES_UNTIL = (4, 41)
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+OWN_LOSS_UNTIL = {"mistral": (4, 48)}
+"""Before this version of transformers a model took the loss itself, where that is another than for most."""
 MOST_LAYERS = 10_000
 """A config with more is not meant: kinds are listed layer by layer."""
 
@@ -89,6 +91,7 @@ class Llama(CausalLM):
         self.activation = str(config.get(self.activation_key) or "silu")
         self.attention_dropout = probability(config, "attention_dropout")
         self.model_type = str(config.get("model_type", "llama"))
+        self.own_loss_until = OWN_LOSS_UNTIL.get(self.model_type, self.own_loss_until)
         self.window = number(config, "sliding_window", default=0) or None
         self.kinds: Sequence[Kind] = self._kinds(config)
         self.attentions = frozenset(kind.attention for kind in self.kinds)

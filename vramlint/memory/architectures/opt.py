@@ -41,6 +41,7 @@ class OPT(CausalLM):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"opt": ("q_proj", "v_proj")}
     widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 48)
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size")

@@ -38,6 +38,8 @@ class StableLm(Llama):
     """StableLmForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"stablelm": ("q_proj", "v_proj")}
+    widens_logits: ClassVar[bool] = False
+    own_loss_until: tuple[int, ...] = (4, 48)
     defaults: ClassVar[Mapping[str, object]] = {"num_attention_heads": 32, "num_key_value_heads": 32}
 
     def __init__(self, build: Builder, config: Config) -> None:

@@ -20,6 +20,7 @@ class Starcoder2(Llama):
     """Starcoder2ForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    own_loss_until: tuple[int, ...] = (4, 47)
     defaults: ClassVar[Mapping[str, object]] = {
         "num_attention_heads": 24,
         "num_key_value_heads": 2,

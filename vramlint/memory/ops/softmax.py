@@ -104,10 +104,10 @@ def causal_lm_loss_before_4_49(tape: Tape, logits: Tensor) -> Tensor:
     """ForCausalLMLoss of transformers 4.46 to 4.48: float32 logits, and a copy of them without the last position."""
     wide = tape.to(logits, "float32")
     mark_logits(tape, wide)
-    return causal_lm_loss_before_4_46(tape, wide)
+    return own_loss(tape, wide)
 
 
-def causal_lm_loss_before_4_46(tape: Tape, logits: Tensor) -> Tensor:
+def own_loss(tape: Tape, logits: Tensor) -> Tensor:
     """The loss inside each model's forward (transformers 4.45 models/llama/modeling_llama.py).
 
     `logits[..., :-1, :].contiguous()` copies all logits.
