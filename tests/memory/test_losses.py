@@ -17,11 +17,10 @@ LOGITS = TOKENS * VOCABULARY
 
 
 def job(model_type: str, transformers: tuple[int, ...]) -> Job:
-    base = llama(layers=1, vocabulary=VOCABULARY)
-    config = {**base.model.config, "model_type": model_type}
+    base = llama({"num_hidden_layers": 1, "vocab_size": VOCABULARY, "tie_word_embeddings": False})
     return replace(
         base,
-        model=Model("test", model_type, config),
+        model=Model("test", model_type, base.model.config),
         precision=Precision("bfloat16"),
         batch=Batch(1, TOKENS),
         libraries=Libraries(transformers=transformers),
