@@ -51,38 +51,6 @@ def test_reserved_memory_of_traced_steps(row):
     assert estimate.reserved >= estimate.allocated
 
 
-@quick
-@given(jobs())
-def test_components_sum_to_the_peak(job: Job):
-    estimate = simulate(job, reserved=False)
-
-    assert sum(part.bytes for part in estimate.components) == estimate.allocated
-    assert all(part.bytes > 0 for part in estimate.components)
-    assert estimate.allocated == max(phase.allocated for phase in estimate.phases)
-
-
-@quick
-@given(jobs())
-def test_more_work_never_needs_less(job: Job):
-    base = simulate(job, reserved=False).allocated
-    longer = replace(job, batch=replace(job.batch, sequence_length=job.batch.sequence_length * 2))
-    wider = replace(job, batch=replace(job.batch, micro_batch_size=job.batch.micro_batch_size + 1))
-    layers = "n_layer" if job.model.model_type == "gpt2" else "num_hidden_layers"
-    deeper = replace(job, model=replace(job.model, config={**job.model.config, layers: 9}))
-
-    for bigger in (longer, wider, deeper):
-        assert simulate(bigger, reserved=False).allocated >= base
-
-
-@quick
-@given(jobs())
-def test_checkpointing_never_keeps_more(job: Job):
-    kept = simulate(replace(job, checkpointing=Checkpointing("none")), reserved=False).saved_activations
-
-    for mode in ("reentrant", "nonreentrant"):
-        assert simulate(replace(job, checkpointing=Checkpointing(mode)), reserved=False).saved_activations <= kept
-
-
 @pytest.mark.parametrize("mode", ["none", "reentrant", "nonreentrant"])
 @pytest.mark.parametrize("precision", [Precision("bfloat16"), Precision("float32", "bfloat16")])
 def test_repeated_layers_equal_layers_traced_one_by_one(mode, precision, monkeypatch):
