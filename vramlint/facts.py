@@ -125,6 +125,7 @@ NAMES = MappingProxyType(
         "lora_target_modules": "names, `all-linear` or a regular expression",
         "lora_modules_to_save": "modules trained in full beside the adapters",
         "use_dora": "DoRA",
+        "merges_adapter": "the adapter is merged into the weights after training",
         "label_smoothing": "label smoothing factor",
         "fused_loss": "Liger or another loss that never materialises the logits",
         "loop": "trainer, accelerate, plain (autocast around the call) or script (outputs stay bound)",

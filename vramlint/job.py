@@ -132,6 +132,8 @@ class Adapter:
     """lora, or another of PEFT's methods by the name of its config."""
     virtual_tokens: int = 0
     """Of prompt and prefix tuning."""
+    merged: bool = False
+    """`merge_and_unload` follows the training."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_longer_sequences_never_need_less(job: Job):
 @given(st.one_of(jobs(), traced_jobs()))
 def test_more_layers_never_need_less(job: Job):
     config = {key: value for key, value in job.model.config.items() if key not in LAYER_BY_LAYER}
-    counts = {key: config[key] for key in LAYERS if isinstance(config.get(key), int)}
+    counts = {key: count for key in LAYERS if isinstance(count := config.get(key), int)}
     base, deeper = (
         replace(job, model=replace(job.model, config={**config, **{key: n + more for key, n in counts.items()}}))
         for more in (0, 4)

@@ -13,13 +13,14 @@ from vramlint.memory.device import communication_bytes, context_bytes, workspace
 from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
+from vramlint.memory.merging import merging_peak
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Playback, peak_reserved
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
 
-LOADING = "loading"
+LOADING, MERGING = "loading", "merging"
 STEP = ("forward", "backward", "optimizer")
 """The phases of a training step."""
 PHASES = frozenset({*STEP, "evaluation", "prefill", "decode"})
@@ -46,16 +47,17 @@ def summarize(
     alive = timeline.alive_at(peak)
     components = _components(alive, persistent, recorder.labels)
     loaded = loading_peak(job, parameters, sharding.persistent)
-    if loaded > peak.bytes:
-        phase, alive = LOADING, {}
-        components = _components(
-            {}, [*sharding.persistent, Tensors("temporaries", loaded - total(sharding.persistent))], ()
-        )
-    top = max(peak.bytes, loaded)
+    merged = merging_peak(job, parameters, persistent)
+    top = max(peak.bytes, loaded, merged)
+    for name, size, held in ((LOADING, loaded, sharding.persistent), (MERGING, merged, persistent)):
+        if peak.bytes < size == top:
+            phase, alive = name, {}
+            components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
     first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
-    held = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
-    slack = max(0, held - top)
+    taken = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
+    slack = max(0, taken - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
+    reached += [(MERGING, merged)] if merged else []
     return Estimate(
         method="simulated",
         allocated=top,

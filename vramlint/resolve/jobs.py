@@ -161,6 +161,7 @@ def _adapter(board: Board) -> Adapter | None:
         dora=board.value("use_dora") is True,
         autocast_adapter_dtype=cast is None or cast.value is True,
         method="lora" if has_lora(board) else str(method),
+        merged=board.value("merges_adapter") is True,
     )
 
 

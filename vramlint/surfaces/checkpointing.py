@@ -76,7 +76,8 @@ def _reentrant(call: Call) -> Drawn:
 
 
 def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
-    """Liger kernels that are patched in, and `torch.compile` around the model."""
+    """Liger kernels that are patched in, `torch.compile` around the model, and adapters merged after training."""
+    trained: set[str] = set()
     for call in calls:
         name = last(call.callee)
         if name.startswith("apply_liger_kernel"):
@@ -85,3 +86,7 @@ def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
             yield conditional(stated("fused_loss", on, call.place, name), call.conditions)
         elif call.callee == "torch.compile" and call.args:
             yield conditional(stated("torch_compile", True, call.place, "torch.compile"), call.conditions)
+        elif call.callee == ".train":
+            trained.add(call.place.path)
+        elif call.callee == ".merge_and_unload" and call.place.path in trained:
+            yield conditional(stated("merges_adapter", True, call.place, call.callee[1:]), call.conditions)
