@@ -7,6 +7,17 @@ from vramlint.job import Job
 CUBLAS_HANDLES = 2
 """The forward and the backward thread have a cuBLAS handle, and a workspace, each (torch 2.13
 aten/src/ATen/cuda/CublasHandlePool.cpp)."""
+LAZY_LOADING_FROM = (2, 0)
+"""Since then torch loads kernels when they are first called, with CUDA 11.7 and newer (pytorch pull request 86509);
+before, a context held all of them."""
+EAGER_CONTEXTS: tuple[tuple[tuple[int, int], int], ...] = (
+    ((8, 0), 1644 << 20),
+    ((7, 5), 1035 << 20),
+    ((7, 0), 1343 << 20),
+    ((0, 0), 721 * 10**6),
+)
+"""Compute capability from which on, and bytes of a context with all kernels: RTX 3090 and 2080 Ti (pytorch issue 49877),
+V100 with CUDA 11.2 (transformers docs, perf_train_gpu_one), GTX 1080 (pytorch issue 55277)."""
 COMMUNICATOR_BYTES = 544 * 10**6
 """Buffers of one NCCL communicator: 544 MB per rank on two A100 (NVIDIA/nccl issue 964)."""
 
@@ -17,8 +28,13 @@ def workspace_bytes(job: Job) -> int:
 
 
 def context_bytes(job: Job) -> int:
-    """The CUDA context."""
-    return job.gpu.context_bytes if job.gpu else 0
+    """The CUDA context: the card's, or that of a torch which loads every kernel at the start."""
+    if job.gpu is None:
+        return 0
+    capability = job.gpu.compute_capability
+    if job.libraries.torch >= LAZY_LOADING_FROM or capability is None:
+        return job.gpu.context_bytes
+    return next(size for since, size in EAGER_CONTEXTS if capability >= since)
 
 
 def communication_bytes(job: Job) -> int:

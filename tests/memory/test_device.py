@@ -1,0 +1,38 @@
+"""Device memory outside torch's allocator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.memory.runs import llama
+from vramlint.catalog.gpus import find_gpu
+from vramlint.job import Gpu, Job, Libraries, Parallelism
+from vramlint.memory.device import COMMUNICATOR_BYTES, communication_bytes, context_bytes, workspace_bytes
+
+MIB = 1 << 20
+
+
+def on(gpu: str, *torch: int) -> Job:
+    card = find_gpu(gpu)
+    assert isinstance(card, Gpu)
+    return replace(llama(), gpu=card, libraries=Libraries(torch=torch))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "low", "high"), [("rtx3090", 1500, 1700), ("t4", 1000, 1100), ("v100-16gb", 1300, 1400)]
+)
+def test_an_old_torch_loads_every_kernel(gpu, low, high):
+    assert low * MIB < context_bytes(on(gpu, 1, 12)) < high * MIB
+    assert context_bytes(on(gpu, 2, 4)) < 500 * MIB
+
+
+def test_without_a_card_nothing_is_counted():
+    assert context_bytes(llama()) == workspace_bytes(llama()) == communication_bytes(llama()) == 0
+
+
+def test_one_communicator_for_several_processes():
+    job = on("rtx3090", 2, 4)
+    assert communication_bytes(job) == 0
+    assert communication_bytes(replace(job, parallelism=Parallelism(2, "ddp"))) == COMMUNICATOR_BYTES
