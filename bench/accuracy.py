@@ -1,9 +1,10 @@
-"""How right the simulated peak is: against steps traced byte by byte from the real model code.
+"""How right the simulated peak is: against steps traced byte by byte from the real model code, and measured on GPUs.
 
     python bench/accuracy.py [--cases FILE.jsonl …] [--no-reserved] [--json] [--worst N]
 
 Every row of the file carries its own model config, so models that vramlint has never seen count too. Figures are
-fractions. Rows of architectures that the simulator does not know are only counted (`not_simulated`).
+fractions. Rows of architectures that the simulator does not know are only counted (`not_simulated`). Rows that
+bench/gpu measured, by default those in bench/gpu/measured, have a table of their own (`measured`).
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.cases import job_of  # noqa: E402  the repository is not installed when benches run from a checkout
+from bench import measured  # noqa: E402  the repository is not installed when benches run from a checkout
+from bench.cases import job_of  # noqa: E402
+from bench.gpu import record  # noqa: E402
 from vramlint.estimate import Estimate  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
 
 DEFAULT_CASES = sorted((ROOT / "bench" / "data").glob("traced_*.jsonl"))
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def spread(prefix: str, errors: Sequence[float]) -> dict[str, float]:
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cases", type=Path, nargs="+", default=DEFAULT_CASES, help="files of rows of traced steps")
+    parser.add_argument("--cases", type=Path, nargs="+", help="files of rows, traced or measured")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--reserved",
@@ -115,12 +119,8 @@ def main() -> int:
     )
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
     arguments = parser.parse_args()
-    rows = [
-        json.loads(line)
-        for path in arguments.cases
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    ]
+    rows, on_gpus = read_rows(arguments.cases or [*DEFAULT_CASES, *record.measured_files()])
+    compared = [measured.compare(row, reserved=arguments.reserved) for row in on_gpus]
     known: list[Outcome] = []
     unknown: defaultdict[str, int] = defaultdict(int)
     for outcome in outcomes(rows, reserved=arguments.reserved):
@@ -132,13 +132,26 @@ def main() -> int:
     report: dict[str, Any] = figures(known) if known else {"n": 0}
     report["families"] = {name: figures(group) for name, group in by_family.items()}
     report["not_simulated"] = dict(sorted(unknown.items()))
+    report["measured"] = measured.report_of(compared)
     if arguments.json:
         print(json.dumps(report))
     else:
-        _print(report)
+        if known:
+            _print(report)
+        measured.show(report["measured"])
         for outcome in sorted(known, key=lambda o: -abs(o.error))[: arguments.worst]:
             print(f"{outcome.error:+.4%}  {outcome.id}")
+        done = [one for one in compared if one.errors]
+        for one in sorted(done, key=lambda one: -abs(one.errors["requested"]))[: arguments.worst]:
+            print(f"{one.errors['requested']:+.4%}  {one.id} on {one.gpu}")
     return 0
+
+
+def read_rows(paths: Sequence[Path]) -> tuple[list[Row], list[Row]]:
+    """Traced rows, and those of GPUs, of which the last of an id counts."""
+    rows = [row for path in paths for row in record.rows_of(path)]
+    on_gpus = record.latest(row for row in rows if measured.is_measured(row))
+    return [row for row in rows if not measured.is_measured(row)], list(on_gpus.values())
 
 
 COLUMNS = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")

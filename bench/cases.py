@@ -1,17 +1,21 @@
 """Rows of traced steps as jobs.
 
-A row has `case` (what was run), `config` (the model's config.json), `versions`, `task` and `result`.
+A row has `case` (what was run), `config` (the model's config.json), `versions`, `task` and `result`; one that was
+measured on a GPU has `gpu` too.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from vramlint.catalog.gpus import find_gpu
 from vramlint.job import (
     Adapter,
     Attention,
     Batch,
     Checkpointing,
+    Evaluation,
+    Gpu,
     Job,
     Libraries,
     Model,
@@ -21,6 +25,11 @@ from vramlint.job import (
     Quantization,
 )
 
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+REAL_TRAINER = "transformers"
+"""The loop of rows for which transformers.Trainer itself ran."""
+FUSED_HEAD = "fused_linear_cross_entropy"
+"""Liger's kernel of the head and the loss."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -31,7 +40,7 @@ def job_of(row: dict[str, Any]) -> Job:
     return Job(
         model=Model(case["model"], config.get("model_type", ""), config, task=row["task"]),
         precision=Precision(DTYPES[case.get("param_dtype", "fp32")], DTYPES.get(autocast), autocast == "fp16"),
-        optimizer=_optimizer(case.get("optimizer", "adamw_torch_fused")),
+        optimizer=_optimizer(case),
         batch=Batch(
             case["batch"],
             case["seq"],
@@ -50,17 +59,39 @@ def job_of(row: dict[str, Any]) -> Job:
         adapter=_adapter(case.get("peft")),
         quantization=_quantization(case),
         objective=Objective(
-            loop=case.get("loop", "trainer"),
+            loss="fused" if FUSED_HEAD in case.get("liger", ()) else "causal-lm",
+            loop="trainer" if case.get("loop") == REAL_TRAINER else case.get("loop", "trainer"),
             max_grad_norm=case.get("max_grad_norm", 1.0),
             label_smoothing=case.get("label_smoothing", 0.0),
         ),
-        libraries=Libraries(**{name: _version(row, name) for name in ("torch", "transformers", "peft", "accelerate")}),
+        libraries=Libraries(**{name: _version(row, name) for name in LIBRARIES if name in row["versions"]}),
+        gpu=_gpu(row),
+        evaluation=_evaluation(case.get("eval")),
         frozen_parameters=tuple(case.get("freeze", ())),
     )
 
 
-def _optimizer(name: str) -> Optimizer:
-    return Optimizer("sgd", momentum=0.9) if name == "sgd_momentum" else Optimizer(name)
+def _optimizer(case: dict[str, Any]) -> Optimizer:
+    name = case.get("optimizer", "adamw_torch_fused")
+    if name == "sgd_momentum":
+        return Optimizer("sgd", momentum=0.9)
+    return Optimizer(name, wide_embeddings=case.get("loop") == REAL_TRAINER)
+
+
+def _gpu(row: dict[str, Any]) -> Gpu | None:
+    found = find_gpu(row["gpu"]["name"]) if "gpu" in row else None
+    return found if isinstance(found, Gpu) else None
+
+
+def _evaluation(evaluated: dict[str, Any] | None) -> Evaluation | None:
+    if not evaluated:
+        return None
+    return Evaluation(
+        evaluated.get("batch", 8),
+        keeps_logits=evaluated.get("logits", False),
+        accumulation_batches=evaluated.get("accumulation_batches"),
+        samples=evaluated.get("samples"),
+    )
 
 
 def _version(row: dict[str, Any], library: str) -> tuple[int, ...]:
