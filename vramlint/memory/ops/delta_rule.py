@@ -31,6 +31,7 @@ def delta_rule(
     """
     dtype, (batch, heads, length, width) = query.dtype, value.shape
     size = query.shape[3]
+    by_channel = key.shape[1] == heads  # as the convolution left them, sequence last, until something copies them
     query, key, value, decay, beta = _prepared(tape, query, key, value, decay, beta)
     whole = query.heads_first
     v_beta = e.mul(tape, value, _column(tape, beta))
@@ -56,7 +57,7 @@ def delta_rule(
     query = e.mul(tape, query, _column(tape, e.unary_of_result(tape, "exp", total)))
     key = e.mul(tape, key, _column(tape, _remaining(tape, total)))
     passes = e.unary_of_result(tape, "exp", e.part(tape, total, chunks[:3]))
-    whole = whole or batch == 1
+    whole = whole or by_channel or batch == 1
     for taken, following in pairs_of((*steps, steps[-1])):
         rows = (taken * batch, heads, CHUNK, width)
         read = matmul(tape, _chunk(tape, reads, taken), state, rows)
