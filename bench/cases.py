@@ -101,18 +101,33 @@ def _version(row: dict[str, Any], library: str) -> tuple[int, ...]:
 def _adapter(peft: dict[str, Any] | None) -> Adapter | None:
     if not peft:
         return None
-    targets = peft.get("targets")
+    tokens = peft.get("trainable_token_indices")
     return Adapter(
         r=peft.get("r", 8),
         dropout=peft.get("dropout", 0.0),
-        target_modules=tuple(targets) if isinstance(targets, list) else targets,
+        target_modules=_names(peft.get("targets")),
         modules_to_save=tuple(peft.get("modules_to_save") or ()),
         dora=peft.get("dora", False),
+        bias=peft.get("bias", "none"),
+        lora_bias=peft.get("lora_bias", False),
+        rank_pattern=peft.get("rank_pattern", {}),
+        layers_to_transform=tuple(peft.get("layers_to_transform", ())),
+        exclude_modules=_names(peft.get("exclude_modules")),
+        target_parameters=tuple(peft.get("target_parameters", ())),
+        trained_tokens={"embed_tokens": tokens} if tokens else {},
+        autocast_adapter_dtype=peft.get("autocast_adapter_dtype", True),
     )
 
 
+def _names(value: list[str] | str | None) -> tuple[str, ...] | str | None:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _quantization(case: dict[str, Any]) -> Quantization | None:
-    if case.get("quant") != "nf4":
+    kind = case.get("quant")
+    if kind is None:
         return None
     compute = DTYPES[case.get("bnb_compute_dtype", "bf16")]
-    return Quantization("nf4", case.get("double_quant", True), compute, prepared_for_kbit=True)
+    prepared = case["peft"].get("prepare_kbit", True)
+    nested = kind != "int8" and case.get("double_quant", True)
+    return Quantization(kind, nested, compute, prepared_for_kbit=prepared, source_dtype=compute)

@@ -21,7 +21,8 @@ from vramlint.engine.template import FORMS
 from vramlint.job import Optimizer
 from vramlint.memory.architectures import DECODERS, FAMILIES
 from vramlint.memory.optimizers import rule_for
-from vramlint.memory.simulate import SIMULATED_ADAPTERS, SIMULATED_LOSSES, SIMULATED_QUANTIZATIONS
+from vramlint.memory.quantization import SIMULATED as SIMULATED_QUANTIZATIONS
+from vramlint.memory.simulate import SIMULATED_ADAPTERS, SIMULATED_LOSSES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "rules"

@@ -126,6 +126,19 @@ class Adapter:
     """Module names (suffix match), a regular expression, `all-linear`, or None for PEFT's table."""
     modules_to_save: tuple[str, ...] = ()
     dora: bool = False
+    bias: str = "none"
+    """Which biases of the base train: none, all, or those under an adapter (lora_only)."""
+    lora_bias: bool = False
+    """The second factor has a bias."""
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    """Ranks of modules whose names end in a pattern."""
+    layers_to_transform: tuple[int, ...] = ()
+    """Numbers of the layers that get adapters; none: all."""
+    exclude_modules: tuple[str, ...] | str | None = None
+    target_parameters: tuple[str, ...] = ()
+    """Parameters (suffix match) that an adapter is added to, whatever their module is."""
+    trained_tokens: Mapping[str, int] = field(default_factory=dict)
+    """How many rows of an embedding train (`trainable_token_indices`), by the embedding's name."""
     autocast_adapter_dtype: bool = True
     """PEFT keeps the adapters of a 16-bit base in float32."""
     method: str = "lora"

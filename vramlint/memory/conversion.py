@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.job import Adapter
-from vramlint.memory.weights import Builder, NotFollowedError, targets
+from vramlint.memory.adapters import targets
+from vramlint.memory.weights import Builder, NotFollowedError
 
 PATHS = ("mlp", "mlp.experts")
 """Where such modules were in a layer."""

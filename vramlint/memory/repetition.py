@@ -11,7 +11,7 @@ import re
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from vramlint.job import Job
+from vramlint.job import Adapter, Job
 
 SINGLE_LAYERS = 4
 """Of a run of so many equal groups each is traced by itself."""
@@ -45,8 +45,7 @@ class Layout:
     @classmethod
     def of(cls, job: Job) -> Layout:
         """The layout of a job: patterns that name single layers make every layer a kind of its own."""
-        patterns = [*job.frozen_parameters, job.adapter.target_modules if job.adapter else None]
-        single = any(isinstance(pattern, str) and re.search(r"\d", pattern) for pattern in patterns)
+        single = any(re.search(r"\d", pattern) for pattern in job.frozen_parameters) or _single(job.adapter)
         every = job.checkpointing.every_n_layers if job.checkpointing.mode != "none" else 1
         return cls(max(1, every), single=single)
 
@@ -63,6 +62,20 @@ class Layout:
     def checkpoints(self, layer: int) -> bool:
         """Whether a layer, counted over all stacks, is recomputed in backward."""
         return layer % self.checkpoint_every == 0
+
+
+def _single(adapter: Adapter | None) -> bool:
+    """Whether an adapter tells layers apart."""
+    if adapter is None:
+        return False
+    wanted = (adapter.target_modules, adapter.exclude_modules)
+    patterns = [*adapter.rank_pattern, *(pattern for pattern in wanted if isinstance(pattern, str))]
+    names = [name for listed in (*wanted, adapter.target_parameters) if isinstance(listed, tuple) for name in listed]
+    return bool(
+        adapter.layers_to_transform
+        or any(re.search(r"\d", pattern) for pattern in patterns)
+        or any(re.search(r"(^|\.)\d+\.", name) for name in names)
+    )
 
 
 def stretches(kinds: Sequence[Hashable]) -> list[Stretch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vramlint.estimate import Estimate
 from vramlint.job import Job
-from vramlint.memory import generation, optimizers
+from vramlint.memory import generation, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import FUSED_LOSSES, IN_PLACE, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -18,7 +18,6 @@ from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, NotFollowedError
 
-SIMULATED_QUANTIZATIONS = frozenset({"nf4", "fp4", "int8", "gptq"})
 SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, *FUSED_LOSSES})
 SIMULATED_ADAPTERS = frozenset({"lora"})
 
@@ -75,7 +74,7 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return f"training by {job.objective.loss} is not simulated"
     if job.adapter is not None and job.adapter.method not in SIMULATED_ADAPTERS:
         return f"the {job.adapter.method} adapter is not simulated"
-    if job.quantization is not None and job.quantization.kind not in SIMULATED_QUANTIZATIONS:
+    if job.quantization is not None and job.quantization.kind not in quantization.SIMULATED:
         return f"the {job.quantization.kind} quantization is not simulated"
     if optimizers.rule_for(job.optimizer) is None:
         return f"the optimizer {job.optimizer.name} is not simulated"

@@ -128,10 +128,8 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
     paged = 0 if rule is None else sum(optimizers.managed_states(rule, p) * p.multiplicity for p in parameters)
     if paged:
         yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
-    if job.adapter is not None and job.adapter.dora:
-        yield "DoRA's dense weight norms are not followed: the peak is higher"
     if job.quantization is not None and job.quantization.kind == "int8":
-        yield "8-bit products are followed as 4-bit ones are: outlier columns and int8 inputs are left out"
+        yield "columns of inputs with outliers, which 8-bit products multiply in 16 bits, are left out"
 
 
 def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:

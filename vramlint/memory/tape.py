@@ -170,6 +170,13 @@ class Tape:
         elif node is not None and node.frame is None:
             node.saved = (*node.saved, *results)
 
+    def abandon(self, *tensors: Tensor) -> None:
+        """Say that nobody differentiates the operators that made `tensors`: parameters don't wait for them."""
+        for tensor in tensors:
+            for edge in tensor.node.edges if tensor.node is not None else ():
+                if edge is not None and isinstance(edge[0], Parameter):
+                    edge[0].pending -= 1
+
     @property
     def replays(self) -> bool:
         """Whether a checkpointed layer runs again for what it saves."""

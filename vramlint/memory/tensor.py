@@ -79,10 +79,17 @@ class Tensor:
         return out
 
 
+class Rows(Protocol):
+    """An adapter on the rows of an embedding."""
+
+    def looked_up(self, tape: Any, indices: Tensor, weight: Parameter) -> Tensor:  # noqa: ANN401  as of Recomputed
+        """The embeddings of `indices`."""
+
+
 class Parameter(Tensor):
     """A leaf: a weight, its gradient, and how many like it the model has (layers repeat)."""
 
-    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "stored_tensors", "stretch")
+    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "rows", "stored_tensors", "stretch")
 
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
         super().__init__(shape, dtype, None)
@@ -92,6 +99,8 @@ class Parameter(Tensor):
         self.grad: Tensor | None = None
         self.embedding = False
         """The token embedding's weight."""
+        self.rows: Rows | None = None
+        """An adapter on its rows, where it is an embedding's."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
         self.layer: LayerId | None = None

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
-from vramlint.memory.ops.linear import KEEPS_INPUTS_UNTIL, NF4_BLOCK, LowRank, Weights
-from vramlint.memory.ops.merged import Target
+from vramlint.memory import adapters
+from vramlint.memory.ops.linear import Adapter as Wrapper
+from vramlint.memory.ops.linear import Weights
+from vramlint.memory.ops.low_rank import REUSES_RESULT_FROM, Dora, LowRank
+from vramlint.memory.ops.merged import MergedLinear, Target
+from vramlint.memory.ops.rows import LowRankRows, TrainedRows
+from vramlint.memory.quantization import NESTED_MAP_BYTES, packed_of, stored_tensors
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
-NESTED_BLOCK = 256
-"""absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
-TASK_HEADS = {"seq-cls": ("classifier", "score"), "token-cls": ("classifier", "score"), "qa": ("qa_outputs",)}
-"""Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
-FOUR_BITS = frozenset({"nf4", "fp4"})
 NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
 """Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
 KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
 """Before this version of transformers bitsandbytes models kept such modules in float32 beside bfloat16 ones, too."""
-NF4_CODE_BYTES = 64
-NF4_OFFSET_BYTES = 4
-NESTED_MAP_BYTES = 1024
-"""The 256-entry float32 map of the second level, one for the whole model."""
 
 
 class NotFollowedError(ValueError):
@@ -51,7 +47,7 @@ class Builder:
     """Makes parameters for one job."""
 
     def __init__(self, job: Job, default_targets: tuple[str, ...]) -> None:
-        self.adapter: Adapter | None = _with_head(job.adapter, job.model.task)
+        self.adapter: Adapter | None = adapters.with_head(job.adapter, job.model.task)
         self.quantization: Quantization | None = job.quantization
         self.inventory = Inventory()
         self.default_targets = default_targets
@@ -67,7 +63,7 @@ class Builder:
         self.implementation = job.attention.implementation
         self.transformers = job.libraries.transformers
         self.torch = job.libraries.torch
-        self.bitsandbytes = job.libraries.bitsandbytes
+        self._libraries = job.libraries
         self.checkpointed = job.checkpointing.mode != "none"
         self.reentrant = job.checkpointing.mode == "reentrant"
         self._dtype = engine_precision(job)[0]
@@ -80,6 +76,8 @@ class Builder:
         self._unmasked_length = _unmasked_length(job)
         self.renames: Mapping[str, str] = {}
         """Parts of names that a model with another's structure has for the other's."""
+        self._originals: dict[Parameter, Parameter] = {}
+        """The frozen originals of parameters that train as copies."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
@@ -100,23 +98,70 @@ class Builder:
 
         `fixed` ones are parameters that the model never trains.
         """
+        parameter = self._parameter(name, shape, decay=decay, wide=wide, fixed=fixed)
+        if self.adapter is not None and parameter not in self._originals:
+            parameter.rows = self._rows(self.adapter, parameter)
+        return parameter
+
+    def _parameter(
+        self, name: str, shape: Shape, *, decay: bool = True, wide: bool = False, fixed: bool = False
+    ) -> Parameter:
         name = self._renamed(name)
         dtype = "float32" if wide or self._widened(name) else self._dtype
-        trainable = not fixed and self.adapter is None and not self.freezes(name)
+        trainable = not fixed and self._trains(name) and not self.freezes(name)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
-        if self.adapter is None or not _saved(self.adapter, name):
+        if self.adapter is None or not adapters.saves(self.adapter, name):
             return original
-        copy = Parameter(f"{name} (modules_to_save)", shape, dtype, trainable=True, multiplicity=self.multiplicity)
+        return self._copy(original, name, decay=decay)
+
+    def _trains(self, name: str) -> bool:
+        """Whether a parameter of the base trains as far as adapters let it."""
+        return self.adapter is None or adapters.trains_bias(self.adapter, self.default_targets, name)
+
+    def _copy(self, original: Parameter, name: str, *, decay: bool) -> Parameter:
+        """What ModulesToSaveWrapper trains instead of `original`."""
+        title, shape, dtype = f"{name} (modules_to_save)", original.shape, original.dtype
+        copy = Parameter(title, shape, dtype, trainable=True, multiplicity=self.multiplicity)
+        self._originals[copy] = original
         return self._add(copy, decay)
+
+    def _rows(self, adapter: Adapter, weight: Parameter) -> LowRankRows | TrainedRows | None:
+        """The adapter on an embedding, which is what a targeted matrix without a linear layer is."""
+        module, _, last = weight.name.rpartition(".")
+        if last != "weight" or len(weight.shape) != 2:
+            return None
+        count = adapters.trained_rows(adapter, module)
+        if count:
+            width = weight.shape[1]
+            self.inventory.buffers.append((self._adapter_width * count * width, 1))
+            return TrainedRows(self.trained(f"{module}.trainable_tokens_delta", (count, width)))
+        wanted = adapter.target_modules != "all-linear" and self.reaches(module)
+        if not wanted or adapter.method != "lora":
+            return None
+        if adapter.dora:
+            raise NotFollowedError("DoRA on an embedding")
+        rank = adapters.rank_of(adapter, module)
+        return LowRankRows(
+            self.trained(f"{module}.lora_embedding_A", (rank, weight.shape[0])),
+            self.trained(f"{module}.lora_embedding_B", (weight.shape[1], rank)),
+        )
 
     def target(self, name: str, shape: Shape, *, wide: bool = False) -> Target:
         """A weight [experts, out, in] or [out, in] of no linear layer, with the adapter that its modules had."""
         weight = self.parameter(name, shape, wide=wide)
-        found = [rank for target, rank in self.fused_ranks.items() if name.endswith(f".{target}")]
-        if self.adapter is None or not found:
+        rank = self._parameter_rank(name)
+        if self.adapter is None or not rank:
             return Target(weight)
-        rank = found[0] * (shape[0] if len(shape) == 3 else 1)
-        return Target(weight, self._factors(self.adapter, name, (rank, rank), shape[-1], shape[-2]))
+        rank *= shape[0] if len(shape) == 3 else 1
+        return Target(weight, self._factors(name, (rank, rank), shape[-1], shape[-2]))
+
+    def _parameter_rank(self, name: str) -> int:
+        """The rank of the adapter on a parameter that is wanted by itself; 0 without one."""
+        found = [rank for target, rank in self.fused_ranks.items() if name.endswith(f".{target}")]
+        if found or self.adapter is None:
+            return sum(found[:1])
+        reached = adapters.reaches_parameter(self.adapter, name)
+        return adapters.rank_of(self.adapter, name) if reached else 0
 
     def norm(self, name: str, size: int, *, kept: bool = False) -> Parameter:
         """A normalisation weight or bias; `kept` ones are in the model's _keep_in_fp32_modules."""
@@ -142,26 +187,25 @@ class Builder:
         name = self._renamed(name)
         quantized = self.quantization is not None and not (head or kept)
         if kept:
-            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=self._keeps_wide)
+            weight = self._parameter(f"{name}.weight", (n_out, n_in), wide=self._keeps_wide)
         elif tied_to is not None:
-            weight = tied_to
+            weight = self._tied(f"{name}.weight", tied_to)
         elif quantized:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
         else:
-            weight = self.parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+            weight = self._parameter(f"{name}.weight", (n_out, n_in), wide=wide)
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
-        adapter = self._adapter(name, n_in, n_out, head=head)
         if not quantized or self.quantization is None:
-            return Weights(weight, offset, adapter)
-        return Weights(
-            weight,
-            offset,
-            adapter,
-            self.quantization.compute_dtype,
-            source_dtype=self.quantization.source_dtype or self._dtype,
-            keeps_input=self.quantization.kind in FOUR_BITS and self.bitsandbytes < KEEPS_INPUTS_UNTIL,
-            gptq=self.quantization.kind == "gptq",
-        )
+            return Weights(weight, offset, self._wrapper(name, weight, head=head))
+        packed = packed_of(self.quantization, self._dtype, self._libraries)
+        return Weights(weight, offset, self._wrapper(name, weight, head=head), packed)
+
+    def _tied(self, name: str, weight: Parameter) -> Parameter:
+        """The embedding's weight in an output head: a trained copy of one is no copy of the other."""
+        original = self._originals.get(weight, weight)
+        if self.adapter is None or not adapters.saves(self.adapter, name):
+            return original
+        return self._copy(original, name, decay=True)
 
     def tied(self, weight: Parameter) -> Weights:
         """An output head that shares the embedding's weight."""
@@ -219,27 +263,31 @@ class Builder:
         quantization = self.quantization
         assert quantization is not None  # noqa: S101  narrowing: the caller has checked it
         weight = Parameter(name, shape, self._dtype, trainable=False, multiplicity=self.multiplicity)
-        elements = shape[0] * shape[1]
-        if quantization.kind == "int8":
-            weight.stored_tensors = (elements, 4 * shape[0])
-        elif quantization.kind == "gptq":
-            weight.stored_tensors = _gptq_tensors(shape, quantization.group_size, quantization.bits)
-        else:
-            blocks = -(-elements // NF4_BLOCK)
-            constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
-            if quantization.double_quantization:
-                constants = (blocks, 4 * -(-blocks // NESTED_BLOCK), NF4_CODE_BYTES, NF4_OFFSET_BYTES)
-            weight.stored_tensors = (-(-elements // 2), *constants)
+        weight.stored_tensors = stored_tensors(quantization, shape)
         return self._add(weight, decay=True)
 
-    def _adapter(self, name: str, n_in: int, n_out: int, *, head: bool) -> LowRank | None:
-        return self.low_rank(name, n_in, n_out) if self.reaches(name, head=head) else None
+    def _wrapper(self, name: str, weight: Parameter, *, head: bool) -> Wrapper | None:
+        """The adapter on a linear layer."""
+        adapter = self.adapter
+        outputs, inputs = weight.shape
+        if isinstance(weight.rows, TrainedRows):
+            return weight.rows
+        if adapter is not None and adapters.reaches_parameter(adapter, f"{name}.weight"):
+            rank = adapters.rank_of(adapter, f"{name}.weight")
+            return MergedLinear(Target(weight, self._factors(f"{name}.weight", (rank, rank), inputs, outputs)))
+        if adapter is None or not self.reaches(name, head=head):
+            return None
+        low_rank = self.low_rank(name, inputs, outputs)
+        if not adapter.dora:
+            return low_rank
+        magnitude = self.trained(f"{name}.lora_magnitude_vector.weight", (outputs,))
+        return Dora(low_rank, magnitude, self._libraries.peft >= REUSES_RESULT_FROM)
 
     def reaches(self, name: str, *, head: bool = False) -> bool:
         """Whether an adapter sits on the module `name`."""
         if self.adapter is None or name.rpartition(".")[2] in self.fused_names:
             return False
-        return targets(self.adapter, self.default_targets, name, head=head)
+        return adapters.targets(self.adapter, self.default_targets, name, head=head)
 
     def low_rank(self, name: str, n_in: int, n_out: int, *, count: int = 1) -> LowRank:
         """An adapter; `count` of them side by side share one A.
@@ -249,53 +297,32 @@ class Builder:
         """
         if self.adapter is None:
             raise ValueError(f"no adapter on {name}")
-        return self._factors(self.adapter, name, (count * self.adapter.r, self.adapter.r), n_in, n_out)
+        rank = adapters.rank_of(self.adapter, name)
+        return self._factors(name, (count * rank, rank), n_in, n_out)
 
-    def _factors(self, adapter: Adapter, name: str, ranks: tuple[int, int], n_in: int, n_out: int) -> LowRank:
+    def trained(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
+        """A parameter of an adapter."""
+        dtype = "float32" if self._adapter_width == DTYPE_BYTES["float32"] else self._dtype
+        return self._add(Parameter(name, shape, dtype, trainable=True, multiplicity=self.multiplicity), decay)
+
+    @property
+    def _adapter_width(self) -> int:
+        """Bytes of an element of an adapter's parameters; over a quantized base they are as they were made."""
+        widens = self.adapter is not None and self.adapter.autocast_adapter_dtype
+        wide = (widens or self.quantization is not None) and not self._converted
+        return DTYPE_BYTES["float32"] if wide else self.width
+
+    def _factors(self, name: str, ranks: tuple[int, int], n_in: int, n_out: int) -> LowRank:
         """Both factors: `ranks` are the rows of A and the columns of B."""
-        widen = (adapter.autocast_adapter_dtype and not self._converted) or self._dtype == "float32"
-        dtype = "float32" if widen else self._dtype
-        pair = [
-            self._add(Parameter(f"{name}.{part}", shape, dtype, trainable=True, multiplicity=self.multiplicity), True)
-            for part, shape in (("lora_A.weight", (ranks[0], n_in)), ("lora_B.weight", (n_out, ranks[1])))
-        ]
-        return LowRank(pair[0], pair[1], adapter.dropout)
-
-
-def _gptq_tensors(shape: Shape, group_size: int, bits: int) -> tuple[int, ...]:
-    """Bytes of qweight, qzeros, scales and g_idx (auto_gptq 0.7 nn_modules/qlinear/qlinear_tritonv2.py)."""
-    outputs, inputs = shape
-    groups = 1 if group_size < 0 else -(-inputs // group_size)
-    return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
+        adapter = self.adapter
+        assert adapter is not None  # noqa: S101  narrowing: the callers have checked it
+        first = self.trained(f"{name}.lora_A.weight", (ranks[0], n_in))
+        second = self.trained(f"{name}.lora_B.weight", (n_out, ranks[1]))
+        offset = self.trained(f"{name}.lora_B.bias", (n_out,), decay=False) if adapter.lora_bias else None
+        return LowRank(first, second, adapter.dropout, offset)
 
 
 def _unmasked_length(job: Job) -> int:
     """The longest sequence that sdpa gets without a mask; 0 where each layer has one, or none has."""
     masked = job.batch.padding and job.batch.attention_mask
     return 0 if masked or job.attention.implementation != "sdpa" else job.batch.sequence_length
-
-
-def _with_head(adapter: Adapter | None, task: str) -> Adapter | None:
-    """The adapter with the new head of the task among the modules that train as a whole."""
-    heads = TASK_HEADS.get(task, ())
-    return replace(adapter, modules_to_save=(*adapter.modules_to_save, *heads)) if adapter and heads else adapter
-
-
-def _saved(adapter: Adapter, name: str) -> bool:
-    """Whether the parameter `name` is in a module that PEFT trains as a whole copy beside the frozen original."""
-    path = f".{name.rpartition('.')[0]}."
-    return any(f".{wanted}." in path for wanted in adapter.modules_to_save)
-
-
-def targets(adapter: Adapter, defaults: Sequence[str], name: str, *, head: bool) -> bool:
-    """Whether PEFT puts an adapter on the module `name` (peft 0.21 tuners/tuners_utils.py)."""
-    wanted = adapter.target_modules
-    if wanted == "all-linear":
-        return not head
-    if isinstance(wanted, str):
-        try:
-            return re.fullmatch(wanted, name) is not None
-        except re.error:
-            return False
-    names = defaults if wanted is None else wanted
-    return any(name == target or name.endswith(f".{target}") for target in names)

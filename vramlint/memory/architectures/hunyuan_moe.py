@@ -35,7 +35,7 @@ class HunYuanMoE(Mixture, HunYuanDense):
     def block(self, build: Builder, config: Config, name: str) -> FeedForward:
         """HunYuanMoEV1Moe. The router's weight is kept in float32, and tokens are made so for it."""
         gate = build.linear(f"{name}.gate.wg", self.hidden, self.experts, wide=True)
-        wide = gate.quantized_compute_dtype is None
+        wide = gate.packed is None
         router = SoftmaxRouter(gate, self.chosen, True, "logits" if self.fused else "input", widens_input=wide)
         width = number(config, "intermediate_size")
         experts = self.build_experts(build, name, width)

@@ -74,6 +74,11 @@ def mul(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def divided(tape: Tape, x: Tensor, divisor: Tensor) -> Tensor:
+    """`x / divisor`, which is a constant to autograd and kept."""
+    return tape.apply("div", (x,), broadcast(x.shape, divisor.shape), x.dtype, _one_gradient, save=(divisor,))
+
+
 def power(tape: Tape, x: Tensor) -> Tensor:
     """`x.pow(n)`; float32 under autocast. Backward: grad * (n * x.pow(n - 1)), three tensors at once."""
     x = tape.upper(x)
@@ -197,6 +202,11 @@ def transposed(tape: Tape, x: Tensor) -> Tensor:
     return _view(tape, x, (batch, second, first), _transposed_backward)
 
 
+def transposed_matrix(tape: Tape, x: Tensor) -> Tensor:
+    """`x.T`: a view."""
+    return _view(tape, x, (x.shape[1], x.shape[0]), _transposed_backward)
+
+
 def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
     return _views(tape, x, [(*x.shape[:-1], size) for size in sizes])
@@ -236,6 +246,11 @@ def _one_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
     result = None if gradient is None else like(tape, gradient, "backward")
     del saved
     return (result,)
+
+
+def no_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """Of an operator that nobody differentiates."""
+    return (None,)
 
 
 def _pass(tape: Tape, node: Node, gradients: Gradients) -> Results:

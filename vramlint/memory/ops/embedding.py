@@ -15,6 +15,11 @@ SORT_BUFFERS = 5
 
 def embedding(tape: Tape, indices: Tensor, weight: Parameter) -> Tensor:
     """`F.embedding(indices, weight)`: keeps the indices. Backward: a dense gradient of the whole table."""
+    return look_up(tape, indices, weight) if weight.rows is None else weight.rows.looked_up(tape, indices, weight)
+
+
+def look_up(tape: Tape, indices: Tensor, weight: Tensor) -> Tensor:
+    """The look-up itself."""
     shape = (*indices.shape, weight.shape[1])
     return tape.apply("embedding", (weight,), shape, weight.dtype, _embedding_backward, save=(indices,))
 

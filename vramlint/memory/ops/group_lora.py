@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import LowRank, Weights, linear, matmul_weight
+from vramlint.memory.ops.linear import Weights, linear, matmul_weight
+from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 

@@ -1,6 +1,6 @@
 """Matrix products: plain, quantized, with adapters.
 
-`Weights` is what an architecture passes around for one linear layer; LoRA and quantization are wrappers of
+`Weights` is what an architecture passes around for one linear layer; adapters and quantization are wrappers of
 it, so every architecture has them.
 """
 
@@ -8,26 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from typing import Protocol
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
-KEEPS_INPUTS_UNTIL = (0, 43, 2)
-"""Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
-that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
-NF4_BLOCK = 64
-"""Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How PEFT's LoRA layer for a kind of base adds its product to the base's output.
+
+    It has one class for each kind (peft 0.21 tuners/lora/{layer,bnb,gptq,awq,hqq,eetq,aqlm}.py).
+    """
+
+    clones: bool = False
+    """The base's output is copied first."""
+    casts_always: bool = True
+    """The input is cast to the adapter's dtype, and the result back, under autocast too."""
+    narrows: str = "result"
+    """What is cast back to the output's dtype: the result, the scaled product, or the unscaled one."""
+    in_place: bool = False
 
 
-@dataclass(slots=True)
-class LowRank:
-    """A LoRA adapter of one linear layer: A is [r, in], B is [out, r]."""
+class Adapter(Protocol):
+    """What PEFT wraps around a linear layer."""
 
-    a: Parameter
-    b: Parameter
-    dropout: float
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """The wrapped layer's forward; `base` is the layer's own."""
+
+
+class Packed(Protocol):
+    """How a quantized weight is multiplied."""
+
+    @property
+    def joining(self) -> Joining:
+        """How a LoRA layer around it adds up."""
+
+    def product(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """The layer's forward."""
+
+    def dense(self, tape: Tape, weight: Parameter) -> Tensor:
+        """The dequantized weight [out, in]."""
 
 
 @dataclass(slots=True)
@@ -36,15 +58,9 @@ class Weights:
 
     weight: Parameter
     bias: Parameter | None = None
-    adapter: LowRank | None = None
-    quantized_compute_dtype: str | None = None
-    """dtype of the dequantized product when the weight is quantized."""
-    source_dtype: str | None = None
-    """dtype that the weight had when it was quantized, and has again before it is cast to the compute dtype."""
-    keeps_input: bool = False
-    """The product's input lives as long as the graph."""
-    gptq: bool = False
-    """Quantized by GPTQ: scales need no unpacking, and PEFT adds an adapter's product in place."""
+    adapter: Adapter | None = None
+    packed: Packed | None = None
+    """The form in which the weight is quantized."""
     plain: bool = False
     """Written as `x @ weight.T + bias`: autocast does not cache the cast of a view."""
 
@@ -53,54 +69,28 @@ class Weights:
         """Width of the output."""
         return self.weight.shape[0]
 
+    @property
+    def joining(self) -> Joining:
+        """How a LoRA layer around it adds up."""
+        return PLAIN if self.packed is None else self.packed.joining
+
+
+PLAIN = Joining()
+
 
 def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
-    """`module(x)` for nn.Linear, Conv1D, bitsandbytes' Linear4bit, each with or without LoRA around it."""
-    if weights.adapter is None:
-        return _base(tape, x, weights)
-    if weights.quantized_compute_dtype is not None:
-        return _quantized_lora(tape, x, weights, weights.adapter)
-    result = _base(tape, x, weights)
-    dtype = result.dtype
-    adapter = weights.adapter
-    # x itself lives on: the module call holds its arguments
-    result = e.add(tape, result, _low_rank(tape, tape.to(x, adapter.a.dtype), adapter))
-    return tape.to(result, dtype)
+    """`module(x)` for nn.Linear, Conv1D or a quantized layer, each with or without an adapter around it."""
+    return base(tape, x, weights) if weights.adapter is None else weights.adapter(tape, x, weights)
 
 
-def _quantized_lora(tape: Tape, x: Tensor, weights: Weights, adapter: LowRank) -> Tensor:
-    """Peft 0.21 tuners/lora/bnb.py Linear4bit.forward: clones the result, converts only without autocast.
-
-    tuners/lora/gptq.py does not clone and adds in place.
-    """
-    result = _base(tape, x, weights)
-    if not weights.gptq:
-        result = e.clone(tape, result)
-    if tape.autocast is None:
-        dtype = result.dtype
-        output = tape.to(_low_rank(tape, tape.to(x, adapter.a.dtype), adapter), dtype)
-    else:
-        output = _low_rank(tape, x, adapter)
-    return e.add_in_place(tape, result, output) if weights.gptq else e.add(tape, result, output)
-
-
-def _low_rank(tape: Tape, x: Tensor, adapter: LowRank) -> Tensor:
-    # one expression in peft: a module's call holds its argument until it returns, no name holds what stands between
-    dropped = e.dropout(tape, x, adapter.dropout)
-    hidden = matmul_weight(tape, dropped, adapter.a, None)
-    del dropped
-    raised = matmul_weight(tape, hidden, adapter.b, None)
-    del hidden
-    return e.linear_unary(tape, "mul", raised)
-
-
-def _base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
-    if weights.quantized_compute_dtype is None and weights.plain:
+def base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+    """The layer without its adapter."""
+    if weights.packed is not None:
+        return weights.packed.product(tape, x, weights)
+    if weights.plain:
         out = _plain(tape, x, weights.weight)
         return out if weights.bias is None else e.add(tape, out, weights.bias)
-    if weights.quantized_compute_dtype is None:
-        return matmul_weight(tape, x, weights.weight, weights.bias)
-    return _quantized(tape, x, weights, weights.quantized_compute_dtype)
+    return matmul_weight(tape, x, weights.weight, weights.bias)
 
 
 def matmul_weight(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *, copies: bool = False) -> Tensor:
@@ -180,39 +170,3 @@ def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
             results[position] = out
     del saved
     return results
-
-
-def _dequantize(tape: Tape, weights: Weights, dtype: str) -> list[Tensor]:
-    """The dense weight in the dtype that it had once, and its cast to `dtype`."""
-    elements = prod(weights.weight.shape)
-    dtypes = dict.fromkeys((weights.source_dtype or dtype, dtype))
-    return [tape.empty((elements,), name, "dequantize", "temporaries") for name in dtypes]
-
-
-def _absmax(tape: Tape, weights: Weights) -> Tensor | None:
-    """The float32 scales of a 4-bit weight; GPTQ's kernel reads them as they are."""
-    blocks = -(-prod(weights.weight.shape) // NF4_BLOCK)
-    return None if weights.gptq else tape.empty((blocks,), "float32", "absmax", "temporaries")
-
-
-def _quantized(tape: Tape, x: Tensor, weights: Weights, compute_dtype: str) -> Tensor:
-    """Bitsandbytes 0.50 Linear4bit.forward with MatMul4Bit: keeps only the packed weight."""
-    dtype = x.dtype
-    x = tape.to(x, compute_dtype)
-    shape = (*x.shape[:-1], weights.weight.shape[0])
-    context = (weights, tape.attach(x) if weights.keeps_input else None)
-    absmax, dense = _absmax(tape, weights), _dequantize(tape, weights, compute_dtype)
-    out = tape.apply("linear4bit", (x,), shape, x.dtype, _quantized_backward, context=context)
-    del absmax, dense, context
-    return tape.to(out, dtype)
-
-
-def _quantized_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    (gradient,) = gradients
-    edge = node.edges[0]
-    if gradient is None or edge is None:
-        return (None,)
-    dense = _dequantize(tape, node.context[0], gradient.dtype)
-    out = tape.empty(edge[2], gradient.dtype, "linear4bit backward")
-    del dense
-    return (out,)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import LowRank, matmul
+from vramlint.memory.ops.linear import Weights, matmul, matmul_weight
+from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -43,6 +44,17 @@ class Target:
             return e.add(tape, self.weight, factors[0])
         inputs, shape = (self.weight, *factors), self.weight.shape
         return tape.apply("baddbmm", inputs, shape, self.weight.dtype, _baddbmm_backward, save=factors)
+
+
+@dataclass(slots=True)
+class MergedLinear:
+    """An adapter that is added to a linear layer's weight."""
+
+    target: Target
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """The layer with the merged weight, made anew at every call."""
+        return matmul_weight(tape, x, self.target.merged(tape, self.target.factors(tape)), weights.bias)
 
 
 def _baddbmm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

@@ -1,0 +1,72 @@
+"""Products of 8-bit weights: bitsandbytes' LLM.int8(), without outlier columns, of which only run time knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.memory.ops.linear import Joining, Weights
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+
+QUANTIZES_ROWS_FROM = (0, 45)
+"""Since then only rows of the input are quantized, and the weight lies in one order (autograd/_functions.py)."""
+LINEAR_8BIT = Joining(casts_always=False, narrows="update")
+"""Peft 0.21 tuners/lora/bnb.py, Linear8bitLt.forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class EightBit:
+    """An int8 weight with a float32 scale for each row, multiplied with inputs that are quantized in each product."""
+
+    by_columns_too: bool = False
+    """Before 0.45: the input is quantized by columns as well, and both forms are reordered for the kernel."""
+    joining: Joining = LINEAR_8BIT
+
+    def product(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """MatMul8bitLt.forward: the input lives as long as the graph, as an attribute of its context."""
+        rows, width = x.numel // x.shape[-1], x.shape[-1]
+        shape = (*x.shape[:-1], weights.out_features)
+        kept = [x]
+        quantized = self._quantized(tape, x, rows, width)
+        if self.by_columns_too:
+            kept.append(quantized[1])
+        sums = tape.empty((rows, weights.out_features), "int32", "int8 product", "temporaries")
+        narrow = tape.empty(sums.shape, "float16", "dequantize", "temporaries")
+        context = (weights.weight, x.dtype, [tape.attach(tensor) for tensor in kept] if x.requires_grad else ())
+        if x.dtype == "float16":
+            del narrow  # the kernel's own output is the result
+        out = tape.apply("linear8bit", (x,), shape, x.dtype, _backward, context=context)
+        del quantized, sums, context
+        return out
+
+    def _quantized(self, tape: Tape, x: Tensor, rows: int, width: int) -> list[Tensor]:
+        """int8_vectorwise_quant: the kernel takes float16, and outliers are looked for in the whole input."""
+        half = x if x.dtype == "float16" else tape.empty((rows, width), "float16", "to", "temporaries")
+        scales = tape.empty((rows,), "float32", "scales", "temporaries")
+        quantized = tape.empty((rows, width), "int8", "quantize", "temporaries")
+        magnitudes = tape.empty((rows, width), "float16", "abs", "temporaries")
+        outliers = tape.empty((rows, width), "bool", "outliers", "temporaries")
+        del half, magnitudes, outliers
+        return [quantized, scales]
+
+    def dense(self, tape: Tape, weight: Parameter) -> Tensor:
+        """int8_vectorwise_dequant: `weight * scales * constant`, in float32."""
+        scaled = tape.empty(weight.shape, "float32", "dequantize", "temporaries")
+        dense = tape.empty(weight.shape, "float32", "dequantize", "temporaries")
+        del scaled
+        return dense
+
+
+def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """The weight is dequantized to the input's dtype."""
+    (gradient,) = gradients
+    edge = node.edges[0]
+    if gradient is None or edge is None:
+        return (None,)
+    weight, dtype, _ = node.context
+    dense = tape.empty(weight.shape, dtype, "dequantize", "temporaries")
+    gradient = gradient if gradient.dtype == dtype else tape.empty(gradient.shape, dtype, "to")
+    out = tape.empty(edge[2], dtype, "linear8bit backward")
+    del dense
+    return (out,)

@@ -1,0 +1,71 @@
+"""How quantized weights are stored, and which of their products runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from vramlint.job import Libraries, Quantization
+from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM, EightBit
+from vramlint.memory.ops.four_bit import KEEPS_INPUTS_UNTIL, NF4_BLOCK, FourBit
+from vramlint.memory.ops.linear import Joining, Packed
+from vramlint.memory.tensor import Shape
+
+NESTED_BLOCK = 256
+"""absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
+NF4_CODE_BYTES = 64
+NF4_OFFSET_BYTES = 4
+NESTED_MAP_BYTES = 1024
+"""The 256-entry float32 map of the second level, one for the whole model."""
+GPTQ_JOINS_AS_LINEAR_FROM = (0, 16)
+"""Since this version of PEFT the LoRA layer over GPTQ adds up as that over nn.Linear (tuners/lora/gptq.py)."""
+GPTQ_IN_PLACE = Joining(casts_always=False, narrows="unscaled", in_place=True)
+
+
+def _bitsandbytes_4bit(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """Packed weight, absmax and code; absmax in 8 bits with scales and an offset of its own where it is nested."""
+    elements = shape[0] * shape[1]
+    blocks = -(-elements // NF4_BLOCK)
+    constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
+    if quantization.double_quantization:
+        constants = (blocks, 4 * -(-blocks // NESTED_BLOCK), NF4_CODE_BYTES, NF4_OFFSET_BYTES)
+    return (-(-elements // 2), *constants)
+
+
+def _bitsandbytes_8bit(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """CB and SCB."""
+    return (shape[0] * shape[1], 4 * shape[0])
+
+
+def _gptq(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """Bytes of qweight, qzeros, scales and g_idx (auto_gptq 0.7 nn_modules/qlinear/qlinear_tritonv2.py)."""
+    outputs, inputs = shape
+    bits, group_size = quantization.bits, quantization.group_size
+    groups = 1 if group_size < 0 else -(-inputs // group_size)
+    return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
+
+
+_STORAGE: Mapping[str, Callable[[Quantization, Shape], tuple[int, ...]]] = {
+    "nf4": _bitsandbytes_4bit,
+    "fp4": _bitsandbytes_4bit,
+    "int8": _bitsandbytes_8bit,
+    "gptq": _gptq,
+}
+SIMULATED = frozenset(_STORAGE)
+"""Kinds of quantization whose products are followed."""
+
+
+def stored_tensors(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """Bytes of each tensor that stores a weight [out, in]."""
+    return _STORAGE[quantization.kind](quantization, shape)
+
+
+def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> Packed:
+    """The product of a quantized weight in a model whose other weights were loaded as `dtype`."""
+    source = quantization.source_dtype or dtype
+    if quantization.kind == "int8":
+        return EightBit(by_columns_too=libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
+    if quantization.kind == "gptq":
+        joining = Joining() if libraries.peft >= GPTQ_JOINS_AS_LINEAR_FROM else GPTQ_IN_PLACE
+        return FourBit(quantization.compute_dtype, source, scaled_apart=False, joining=joining)
+    keeps = libraries.bitsandbytes < KEEPS_INPUTS_UNTIL
+    return FourBit(quantization.compute_dtype, source, keeps_input=keeps)
