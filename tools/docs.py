@@ -19,7 +19,7 @@ from vramlint.engine.predicates import PREDICATES
 from vramlint.engine.rule import Example, Rule
 from vramlint.engine.template import FORMS
 from vramlint.job import Optimizer
-from vramlint.memory.architectures import DECODERS, FAMILIES
+from vramlint.memory.architectures import DECODERS, ENCODER_TASKS, ENCODERS, FAMILIES
 from vramlint.memory.optimizers import rule_for
 from vramlint.memory.quantization import SIMULATED as SIMULATED_QUANTIZATIONS
 from vramlint.memory.simulate import SIMULATED_ADAPTERS, SIMULATED_LOSSES
@@ -73,7 +73,8 @@ def simulated() -> str:
     """The page of what the memory model simulates."""
     lines = [SIMULATED_INTRODUCTION.strip(), "", "## Model types by task", "", "| task | `model_type` |", "|---|---|"]
     for task in dict.fromkeys((*FAMILIES, *DECODERS)):
-        names = sorted({*FAMILIES.get(task, {}), *DECODERS.get(task, "").split()})
+        encoders = ENCODERS if task in ENCODER_TASKS else ()
+        names = sorted({*FAMILIES.get(task, {}), *DECODERS.get(task, "").split(), *encoders})
         lines.append(f"| {task} | {', '.join(names)} |")
     followed = [row.name for row in all_optimizers() if rule_for(Optimizer(row.name)) is not None]
     bounded = [row.name for row in all_optimizers() if rule_for(Optimizer(row.name)) is None]

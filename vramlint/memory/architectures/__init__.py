@@ -91,14 +91,25 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xverse": "llama:Llama",
         },
         "masked-lm": {
+            "albert": "albert:AlbertForMaskedLM",
             "bert": "bert:BertForMaskedLM",
+            "camembert": "bert:BertForMaskedLM",
+            "deberta-v2": "deberta_heads:DebertaV2ForMaskedLM",
+            "distilbert": "distilbert:DistilBertForMaskedLM",
+            "electra": "electra:ElectraForMaskedLM",
+            "ernie": "ernie:ErnieForMaskedLM",
             "roberta": "bert:BertForMaskedLM",
             "xlm-roberta": "bert:BertForMaskedLM",
         },
         "seq-cls": {
+            "albert": "albert:AlbertForSequenceClassification",
             "bart": "bart:BartForSequenceClassification",
             "bert": "bert:BertForSequenceClassification",
+            "camembert": "bert:RobertaForSequenceClassification",
+            "deberta-v2": "deberta_heads:DebertaV2ForSequenceClassification",
             "distilbert": "distilbert:DistilBertForSequenceClassification",
+            "electra": "electra:ElectraForSequenceClassification",
+            "ernie": "ernie:ErnieForSequenceClassification",
             "mbart": "mbart:MBartForSequenceClassification",
             "mt5": "t5:MT5ForSequenceClassification",
             "plbart": "mbart:PLBartForSequenceClassification",
@@ -167,6 +178,22 @@ DECODERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Task to the causal language models, by `model_type`, that take its head."""
+ENCODERS: Mapping[str, str] = MappingProxyType(
+    {
+        "albert": "albert:Albert",
+        "bert": "bert:Bert",
+        "camembert": "bert:Bert",
+        "deberta-v2": "deberta_v2:DebertaV2",
+        "distilbert": "distilbert:DistilBert",
+        "electra": "electra:Electra",
+        "ernie": "ernie:Ernie",
+        "roberta": "bert:Bert",
+        "xlm-roberta": "bert:Bert",
+    }
+)
+"""Encoders below heads that stand above any of them."""
+ENCODER_TASKS = ("token-cls", "qa")
+"""Tasks of these heads."""
 
 
 def find_family(model_type: str, task: str) -> type[Network] | None:
@@ -174,6 +201,10 @@ def find_family(model_type: str, task: str) -> type[Network] | None:
     name = FAMILIES.get(task, {}).get(model_type)
     if name is not None:
         return _imported(name)
+    if model_type in ENCODERS and task in ENCODER_TASKS:
+        from vramlint.memory.architectures.encoder_heads import with_encoder_head
+
+        return with_encoder_head(_imported(ENCODERS[model_type]), task)
     if model_type not in DECODERS.get(task, "").split():
         return None
     from vramlint.memory.architectures.decoder_heads import with_head

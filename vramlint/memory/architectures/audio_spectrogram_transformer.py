@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, number
+from vramlint.memory.architectures.family import Config, LayerNorm, label_count, number
 from vramlint.memory.architectures.vision import Patches, pair
 from vramlint.memory.architectures.vit import ViTForImageClassification
 from vramlint.memory.ops import elementwise as e

@@ -1,80 +1,93 @@
-"""BERT and RoBERTa: encoders with a language-model or a classification head (transformers 5.23 models/bert)."""
+"""BERT, RoBERTa, ELECTRA and ERNIE, which differ in their embeddings and names (transformers 5.23 models/bert, …)."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.family import Config, LayerNorm, Network, Outputs, number, probability
+from vramlint.memory.architectures.encoder import ROBERTA_LANGUAGE_HEAD, Encoder, Layer, add_and_norm, embedded
+from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
+from vramlint.memory.architectures.masked_lm import MaskedLM
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
-from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.softmax import cross_entropy, mark_logits
-from vramlint.memory.regime import Regime
+from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.softmax import cross_entropy
+from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Shape, Tensor
-from vramlint.memory.weights import Builder
+from vramlint.memory.tensor import Shape, Tensor
+from vramlint.memory.weights import Builder, NotFollowedError
 
 GATHERED_TYPES_FROM = (5, 0)
 """Since then default token types are gathered from a buffer by position; before they were a view of it."""
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
 """Models whose positions are counted from the padding mask of every sequence."""
+PREFIXES: Mapping[str, str] = MappingProxyType(
+    {"albert": "albert", "electra": "electra", "ernie": "ernie", **dict.fromkeys(OFFSET_POSITIONS, "roberta")}
+)
+"""What a model calls its body, unless `bert`."""
+EAGER_UNTIL: Mapping[str, tuple[int, ...]] = MappingProxyType({"electra": (5, 0), "ernie": (5, 0)})
+"""Before this version of transformers these models had eager attention only."""
+ABSOLUTE_ALONE_FROM = (5, 0)
+"""Since then no other positions than absolute ones are known."""
 
 
-@dataclass(slots=True)
-class Layer:
-    """Weights of one encoder layer."""
-
-    q: Weights
-    k: Weights
-    v: Weights
-    o: Weights
-    attention_norm: LayerNorm
-    up: Weights
-    down: Weights
-    output_norm: LayerNorm
-
-
-class Bert(Network):
-    """BertModel or RobertaModel below a head."""
+class Bert(Encoder):
+    """BertModel, or one of those that copied from it, below a head."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        ("bert", "roberta", "xlm-roberta"), ("query", "value")
+        ("bert", "electra", "roberta", "xlm-roberta"), ("query", "value")
     )
-    pools: ClassVar[bool] = False
-    """Whether the body ends in BertPooler."""
-    embedding: Parameter
 
     def __init__(self, build: Builder, config: Config) -> None:
-        self.offset_positions = config.get("model_type") in OFFSET_POSITIONS
+        self.model_type = str(config.get("model_type"))
+        self.prefix = PREFIXES.get(self.model_type, "bert")
+        self.offset_positions = self.model_type in OFFSET_POSITIONS
         self.hidden = number(config, "hidden_size")
+        self.width = self.hidden
         self.heads = number(config, "num_attention_heads")
         self.inner = number(config, "intermediate_size")
-        self.count = number(config, "num_hidden_layers")
+        self.count = number(config, "num_hidden_layers", default=12)
         self.vocabulary = number(config, "vocab_size")
         self.activation = str(config.get("hidden_act", "gelu"))
         self.dropout = probability(config, "hidden_dropout_prob", default=0.1)
         self.attention_dropout = probability(config, "attention_probs_dropout_prob", default=0.1)
         self.classifier_dropout = probability(config, "classifier_dropout", default=self.dropout)
-        positions = number(config, "max_position_embeddings", default=512)
-        types = number(config, "type_vocab_size", default=2)
-        name = "roberta" if self.offset_positions else "bert"
-        build.buffer(8 * positions)
-        build.buffer(8 * positions)
-        table = f"{name}.embeddings"
-        self.embedding = build.parameter(f"{table}.word_embeddings.weight", (self.vocabulary, self.hidden))
-        self.position_table = build.parameter(f"{table}.position_embeddings.weight", (positions, self.hidden))
-        self.type_table = build.parameter(f"{table}.token_type_embeddings.weight", (types, self.hidden))
-        self.embedding_norm = LayerNorm.of(build, f"{table}.LayerNorm", self.hidden)
-        self.layers = [self._layer(build, f"{name}.encoder.layer.{position}") for position in build.layers(self.count)]
-        pooler = f"{name}.pooler.dense"
+        if self.offset_positions:
+            self.language_head = ROBERTA_LANGUAGE_HEAD
+        if config.get("position_embedding_type", "absolute") != "absolute" and build.transformers < ABSOLUTE_ALONE_FROM:
+            raise NotFollowedError(f"{config['position_embedding_type']} as position_embedding_type")
+        self._sizes(config)
+        self._tables(build, config)
+        self._stack(build)
+        pooler = self._pooler_name()
         self.pooler = build.linear(pooler, self.hidden, self.hidden, bias=True) if self.pools else None
         self._head(build, config)
+
+    def _sizes(self, config: Config) -> None:
+        """What differs from BERT before weights are made."""
+
+    def _tables(self, build: Builder, config: Config) -> None:
+        positions = number(config, "max_position_embeddings", default=512)
+        types = number(config, "type_vocab_size", default=2)
+        build.buffer(8 * positions)
+        build.buffer(8 * positions)
+        table = f"{self.prefix}.embeddings"
+        self.embedding = build.parameter(f"{table}.word_embeddings.weight", (self.vocabulary, self.width))
+        self.position_table = build.parameter(f"{table}.position_embeddings.weight", (positions, self.width))
+        self.type_table = build.parameter(f"{table}.token_type_embeddings.weight", (types, self.width))
+        self.embedding_norm = LayerNorm.of(build, f"{table}.LayerNorm", self.width)
+
+    def _stack(self, build: Builder) -> None:
+        name = f"{self.prefix}.encoder.layer"
+        self.layers = [self._layer(build, f"{name}.{position}") for position in build.layers(self.count)]
+
+    def _pooler_name(self) -> str:
+        return f"{self.prefix}.pooler.dense"
 
     def _layer(self, build: Builder, name: str) -> Layer:
         size, attn = self.hidden, f"{name}.attention"
@@ -89,15 +102,20 @@ class Bert(Network):
             output_norm=LayerNorm.of(build, f"{name}.output.LayerNorm", size),
         )
 
-    @abstractmethod
-    def _head(self, build: Builder, config: Config) -> None:
-        """Build what stands above the body."""
-
-    def last_hidden_state(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+    def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """BertModel.forward."""
-        hidden = self._embed(tape, regime, tokens)
-        mask = regime.bidirectional_mask(tape, hidden)
+        if regime.transformers < EAGER_UNTIL.get(self.model_type, ()):
+            regime = replace(regime, implementation="eager")
+        hidden = self._embed(tape, regime, batch["input_ids"])
+        like = hidden
+        if (
+            regime.transformers < ENCODER_MASKS_FROM and regime.implementation == "eager"
+        ):  # masks in the dtype of weights
+            like = Tensor(hidden.shape, self.embedding.dtype, None)
+        mask = regime.bidirectional_mask(tape, like)
+        return self._run(tape, regime, hidden, mask)
 
+    def _run(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
@@ -111,58 +129,32 @@ class Bert(Network):
         types = tokens
         if regime.transformers >= GATHERED_TYPES_FROM:
             types = tape.empty((rows, length), "int64", "token type ids").as_shape((batch, length))
-        words = embedding(tape, tokens, self.embedding)
-        if regime.inputs_require_grad and not words.requires_grad:
-            tape.capture(words, [])
+        words = embedded(tape, regime, embedding(tape, tokens, self.embedding))
         typed = embedding(tape, types, self.type_table)
         hidden = e.add(tape, words, typed)
         positioned = embedding(tape, order.as_shape((rows, length)), self.position_table)
         hidden = e.add(tape, hidden, positioned)
+        hidden = self._added(tape, hidden, tokens)
         hidden = self.embedding_norm(tape, hidden)
         return e.dropout(tape, hidden, self.dropout)
 
+    def _added(self, tape: Tape, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """What is added besides words, types and positions."""
+        return hidden
+
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         attended = self._attention(tape, regime, w, hidden, mask)
-        attended = self._output(tape, attended, hidden, w.o, w.attention_norm)
+        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
         fed = activation(tape, self.activation, linear(tape, attended, w.up))
-        return self._output(tape, fed, attended, w.down, w.output_norm)
+        return add_and_norm(tape, fed, attended, w.down, w.output_norm, self.dropout)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
         return regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False)
 
-    def _output(self, tape: Tape, x: Tensor, residual: Tensor, dense: Weights, norm: LayerNorm) -> Tensor:
-        hidden = linear(tape, x, dense)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        return norm(tape, e.add(tape, hidden, residual))
 
-
-class BertForMaskedLM(Bert):
-    """BertForMaskedLM and RobertaForMaskedLM: every position gets logits."""
-
-    def _head(self, build: Builder, config: Config) -> None:
-        name = "lm_head" if self.offset_positions else "cls.predictions.transform"
-        self.transform = build.linear(f"{name}.dense", self.hidden, self.hidden, bias=True)
-        norm = "layer_norm" if self.offset_positions else "LayerNorm"
-        self.transform_norm = LayerNorm.of(build, f"{name}.{norm}", self.hidden)
-        tied = self.embedding if config.get("tie_word_embeddings", True) else None
-        decoder = "lm_head.decoder" if self.offset_positions else "cls.predictions.decoder"
-        self.decoder = build.linear(decoder, self.hidden, self.vocabulary, bias=True, head=True, tied_to=tied)
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The loss is taken in the dtype of the logits."""
-        hidden = self.last_hidden_state(tape, regime, batch["input_ids"])
-        logits = self._logits(tape, hidden)
-        flat = logits.as_shape((logits.numel // self.vocabulary, self.vocabulary))
-        return Outputs(cross_entropy(tape, flat, batch["labels"]), [logits])
-
-    def _logits(self, tape: Tape, x: Tensor) -> Tensor:
-        hidden = linear(tape, x, self.transform)
-        hidden = activation(tape, self.activation, hidden)
-        hidden = self.transform_norm(tape, hidden)
-        logits = linear(tape, hidden, self.decoder)
-        mark_logits(tape, logits)
-        return logits
+class BertForMaskedLM(MaskedLM, Bert):
+    """BertForMaskedLM and RobertaForMaskedLM."""
 
 
 class BertForSequenceClassification(Bert):
@@ -180,7 +172,7 @@ class BertForSequenceClassification(Bert):
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The first token's state through the head."""
-        hidden = self.last_hidden_state(tape, regime, batch["input_ids"])
+        hidden = self.last_hidden_state(tape, regime, batch)
         logits = self._classify(tape, hidden)
         return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits])
 
@@ -195,6 +187,7 @@ class RobertaForSequenceClassification(BertForSequenceClassification):
     """RobertaForSequenceClassification: the pooler is a part of the head."""
 
     pools: ClassVar[bool] = False
+    pooler_activation: ClassVar[str] = "tanh"
 
     def _head(self, build: Builder, config: Config) -> None:
         self.labels_count = label_count(config)
@@ -205,12 +198,6 @@ class RobertaForSequenceClassification(BertForSequenceClassification):
         x = e.part(tape, hidden, (hidden.shape[0], self.hidden))
         x = e.dropout(tape, x, self.classifier_dropout)
         x = linear(tape, x, self.dense)
-        x = e.unary_of_result(tape, "tanh", x)
+        x = activation(tape, self.pooler_activation, x)
         x = e.dropout(tape, x, self.classifier_dropout)
         return linear(tape, x, self.classifier)
-
-
-def label_count(config: Config) -> int:
-    """Number of classes: `num_labels`, the length of `id2label`, or 2 (configuration_utils.py)."""
-    names = config.get("id2label")
-    return number(config, "num_labels", default=len(names) if isinstance(names, Mapping) else 2)

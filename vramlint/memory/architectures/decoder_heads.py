@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
 from vramlint.memory.architectures.causal_lm import CausalLM
-from vramlint.memory.architectures.family import Config, Network, Outputs, probability
+from vramlint.memory.architectures.family import Config, Network, Outputs, label_count, probability
+from vramlint.memory.architectures.span_head import PLACES, span_inputs, span_outputs
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.selection import take_rows
@@ -110,24 +110,18 @@ class QuestionAnswering(CausalLM):
         self, build: Builder, config: Config, name: str, width: int, vocabulary: int, *, ties: bool, bias: bool = False
     ) -> Weights:
         """A head for the start and the end of the answer."""
-        return build.linear("qa_outputs", width, 2, bias=True, head=True)
+        return build.linear("qa_outputs", width, PLACES, bias=True, head=True)
 
     def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
         """Tokens, mask, and the places where the answers start and end."""
-        plain = {name: tensor for name, tensor in super().inputs(batch).items() if name != "labels"}
-        place = ((batch.micro_batch_size,), "int64")
-        return {**plain, "start_positions": place, "end_positions": place}
+        return span_inputs(super().inputs(batch), batch)
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The mean of two cross entropies over the positions."""
         hidden = self.last_hidden_state(tape, regime, batch)
-        logits = linear(tape, hidden, self.head)
-        places = logits.shape[:2]
-        start, end = (e.clone(tape, part.as_shape(places)) for part in e.split_last(tape, logits, (1, 1)))
-        first = tape.empty((places[0],), "int64", "clamp")
-        second = tape.empty((places[0],), "int64", "clamp")
-        total = e.add(tape, cross_entropy(tape, start, first), cross_entropy(tape, end, second))
-        return Outputs(e.linear_unary(tape, "div", total), [start, end], tape.taken_cache())
+        outputs = span_outputs(tape, linear(tape, hidden, self.head))
+        outputs.cache = tape.taken_cache()
+        return outputs
 
 
 HEADS: Mapping[str, type[Network]] = MappingProxyType(

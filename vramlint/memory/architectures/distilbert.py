@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import Layer, label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, Network, Outputs, number, probability
+from vramlint.memory.architectures.encoder import Encoder, Layer, embedded
+from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
+from vramlint.memory.architectures.masked_lm import MaskedLM
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
@@ -16,38 +17,37 @@ from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Parameter, Shape, Tensor
+from vramlint.memory.tensor import Shape, Tensor
 from vramlint.memory.weights import Builder
 
 
-class DistilBertForSequenceClassification(Network):
-    """DistilBertForSequenceClassification."""
-
-    embedding: Parameter
+class DistilBert(Encoder):
+    """DistilBertModel below a head."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    language_head = ("vocab_transform", "vocab_layer_norm", "vocab_projector")
 
     def __init__(self, build: Builder, config: Config) -> None:
-        self.hidden = number(config, "dim", "hidden_size", default=768)
+        self.hidden = self.width = number(config, "dim", "hidden_size", default=768)
         self.heads = number(config, "n_heads", "num_attention_heads", default=12)
         self.inner = number(config, "hidden_dim", default=4 * self.hidden)
         self.count = number(config, "n_layers", "num_hidden_layers", default=6)
         self.activation = str(config.get("activation", "gelu"))
         self.dropout = probability(config, "dropout", default=0.1)
         self.attention_dropout = probability(config, "attention_dropout", default=0.1)
-        self.head_dropout = probability(config, "seq_classif_dropout", default=0.2)
+        self.classifier_dropout = self.dropout
+        self.answer_dropout = probability(config, "qa_dropout", default=0.1)
         positions = number(config, "max_position_embeddings", default=512)
-        vocabulary = number(config, "vocab_size")
+        self.vocabulary = number(config, "vocab_size")
         build.buffer(8 * positions)
         table = "distilbert.embeddings"
-        self.embedding = build.parameter(f"{table}.word_embeddings.weight", (vocabulary, self.hidden))
+        self.embedding = build.parameter(f"{table}.word_embeddings.weight", (self.vocabulary, self.hidden))
         self.position_table = build.parameter(f"{table}.position_embeddings.weight", (positions, self.hidden))
         self.embedding_norm = LayerNorm.of(build, f"{table}.LayerNorm", self.hidden)
         self.layers = [
             self._layer(build, f"distilbert.transformer.layer.{position}") for position in build.layers(self.count)
         ]
-        self.pre_classifier = build.linear("pre_classifier", self.hidden, self.hidden, bias=True)
-        self.classifier = build.linear("classifier", self.hidden, label_count(config), bias=True, head=True)
+        self._head(build, config)
 
     def _layer(self, build: Builder, name: str) -> Layer:
         size, attn = self.hidden, f"{name}.attention"
@@ -62,23 +62,9 @@ class DistilBertForSequenceClassification(Network):
             output_norm=LayerNorm.of(build, f"{name}.output_layer_norm", size),
         )
 
-    def labels(self, batch: Batch) -> Shape:
-        """One for every sequence."""
-        return (batch.micro_batch_size,)
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The first token's state through two linear layers."""
-        hidden = self.last_hidden_state(tape, regime, batch["input_ids"])
-        pooled = e.part(tape, hidden, (hidden.shape[0], self.hidden))
-        pooled = linear(tape, pooled, self.pre_classifier)
-        pooled = e.unary_of_result(tape, "relu", pooled)
-        pooled = e.dropout(tape, pooled, self.head_dropout)
-        logits = linear(tape, pooled, self.classifier)
-        return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits])
-
-    def last_hidden_state(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+    def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """DistilBertModel.forward."""
-        hidden = self._embed(tape, regime, tokens)
+        hidden = self._embed(tape, regime, batch["input_ids"])
         mask = regime.bidirectional_mask(tape, hidden)
 
         def layer(x: Tensor, index: int) -> Tensor:
@@ -88,9 +74,7 @@ class DistilBertForSequenceClassification(Network):
         return tape.repeat(self.count, layer, hidden)
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
-        words = embedding(tape, tokens, self.embedding)
-        if regime.inputs_require_grad and not words.requires_grad:
-            tape.capture(words, [])
+        words = embedded(tape, regime, embedding(tape, tokens, self.embedding))
         positioned = embedding(tape, tokens.as_shape((1, tokens.shape[1])), self.position_table)
         hidden = e.add(tape, words, positioned)
         hidden = self.embedding_norm(tape, hidden)
@@ -111,3 +95,30 @@ class DistilBertForSequenceClassification(Network):
         x = activation(tape, self.activation, x)
         x = linear(tape, x, w.down)
         return e.dropout(tape, x, self.dropout)
+
+
+class DistilBertForMaskedLM(MaskedLM, DistilBert):
+    """DistilBertForMaskedLM."""
+
+
+class DistilBertForSequenceClassification(DistilBert):
+    """DistilBertForSequenceClassification."""
+
+    def _head(self, build: Builder, config: Config) -> None:
+        self.head_dropout = probability(config, "seq_classif_dropout", default=0.2)
+        self.pre_classifier = build.linear("pre_classifier", self.hidden, self.hidden, bias=True)
+        self.classifier = build.linear("classifier", self.hidden, label_count(config), bias=True, head=True)
+
+    def labels(self, batch: Batch) -> Shape:
+        """One for every sequence."""
+        return (batch.micro_batch_size,)
+
+    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
+        """The first token's state through two linear layers."""
+        hidden = self.last_hidden_state(tape, regime, batch)
+        pooled = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        pooled = linear(tape, pooled, self.pre_classifier)
+        pooled = e.unary_of_result(tape, "relu", pooled)
+        pooled = e.dropout(tape, pooled, self.head_dropout)
+        logits = linear(tape, pooled, self.classifier)
+        return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits])

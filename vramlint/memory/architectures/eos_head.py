@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, probability
+from vramlint.memory.architectures.family import Config, label_count, probability
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.selection import take_rows

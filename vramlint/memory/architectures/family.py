@@ -91,6 +91,12 @@ def numbers(config: Config, key: str, default: Sequence[int]) -> Sequence[int]:
     raise KeyError(key)
 
 
+def label_count(config: Config) -> int:
+    """Number of classes: `num_labels`, the length of `id2label`, or 2 (configuration_utils.py)."""
+    names = config.get("id2label")
+    return number(config, "num_labels", default=len(names) if isinstance(names, Mapping) else 2)
+
+
 def ratio(config: Config, *keys: str, default: float) -> float:
     """The first of `keys`, or of the same keys under `rope_parameters`, that the config gives as a number."""
     nested = config.get("rope_parameters")

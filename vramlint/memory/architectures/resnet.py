@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, LayerNorm, number, numbers
+from vramlint.memory.architectures.family import Config, LayerNorm, label_count, number, numbers
 from vramlint.memory.architectures.vision import ImageClassifier, pair
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation

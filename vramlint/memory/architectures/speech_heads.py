@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, Outputs, number
+from vramlint.memory.architectures.family import Config, Outputs, label_count, number
 from vramlint.memory.architectures.wav2vec2 import STATES_ALWAYS_FROM, SpeechEncoder
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.ctc import ctc_loss

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, Network, Outputs, number
+from vramlint.memory.architectures.family import Config, Network, Outputs, label_count, number
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.linear import linear

@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.bert import label_count
-from vramlint.memory.architectures.family import Config, Outputs, number
+from vramlint.memory.architectures.family import Config, Outputs, label_count, number
 from vramlint.memory.architectures.seq2seq import Attention, Seq2Seq
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e

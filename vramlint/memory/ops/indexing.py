@@ -56,4 +56,6 @@ def _repeat_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
         return (None,)
     if gradient.shape == edge[2]:
         return (gradient,)
-    return (tape.empty(edge[2], gradient.dtype, "repeat backward"),)
+    out = tape.empty(edge[2], gradient.dtype, "repeat backward")
+    out.heads_first = gradient.heads_first
+    return (out,)

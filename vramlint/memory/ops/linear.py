@@ -156,7 +156,25 @@ def matmul(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tape.apply("matmul", (a, b), shape, a.dtype, _matmul_backward, save=save)
 
 
+def bmm(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`torch.bmm(a, b)`: as `matmul`, but its gradients are views of nothing."""
+    b = tape.lower(b)
+    a = tape.lower(a)
+    save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
+    out = tape.apply("bmm", (a, b), shape, a.dtype, _bmm_backward, save=save)
+    out.heads_first = True
+    return out
+
+
 def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    results = _bmm_backward(tape, node, gradients)
+    for result in results:
+        if result is not None:
+            result.view = True
+    return results
+
+
+def _bmm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients
     if gradient is None:
@@ -165,8 +183,7 @@ def _matmul_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     for position in (1, 0):
         edge = node.edges[position]
         if edge is not None:
-            out = tape.empty(edge[2], gradient.dtype, "matmul backward")
-            out.view = out.heads_first = True
-            results[position] = out
+            results[position] = out = tape.empty(edge[2], gradient.dtype, "matmul backward")
+            out.heads_first = True
     del saved
     return results

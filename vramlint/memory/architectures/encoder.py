@@ -1,0 +1,80 @@
+"""What all encoders share: a body below a head, and layers that normalise behind their residuals."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vramlint.memory.architectures.family import Config, LayerNorm, Network
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.weights import Builder
+
+BERT_LANGUAGE_HEAD = (
+    "cls.predictions.transform.dense",
+    "cls.predictions.transform.LayerNorm",
+    "cls.predictions.decoder",
+)
+ROBERTA_LANGUAGE_HEAD = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one encoder layer."""
+
+    q: Weights
+    k: Weights
+    v: Weights
+    o: Weights
+    attention_norm: LayerNorm
+    up: Weights
+    down: Weights
+    output_norm: LayerNorm
+
+
+class Encoder(Network):
+    """A body that turns tokens into states."""
+
+    pools: ClassVar[bool] = False
+    """Whether the body has its pooler."""
+    language_head: Sequence[str] = BERT_LANGUAGE_HEAD
+    """Names of the head over words: its own layer, its norm, and the decoder."""
+    language_activation: str = ""
+    """Its activation, if not that of the layers."""
+    embedding: Parameter
+    vocabulary: int
+    hidden: int
+    width: int
+    """Features of an embedding."""
+    activation: str
+    classifier_dropout: float
+    """Before the classifier of sequences or tokens."""
+    answer_dropout: float = 0.0
+    """Before the head that marks answers."""
+
+    @abstractmethod
+    def _head(self, build: Builder, config: Config) -> None:
+        """Build what stands above the body."""
+
+    @abstractmethod
+    def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
+        """The states [B, S, H] of all tokens."""
+
+
+def add_and_norm(tape: Tape, x: Tensor, residual: Tensor, dense: Weights, norm: LayerNorm, dropout: float) -> Tensor:
+    """BertSelfOutput and BertOutput: `LayerNorm(dropout(dense(x)) + residual)`."""
+    hidden = linear(tape, x, dense)
+    hidden = e.dropout(tape, hidden, dropout)
+    return norm(tape, e.add(tape, hidden, residual))
+
+
+def embedded(tape: Tape, regime: Regime, words: Tensor) -> Tensor:
+    """The output of the token embedding; checkpointing may make it require a gradient."""
+    if regime.inputs_require_grad and not words.requires_grad:
+        tape.capture(words, [])
+    return words
