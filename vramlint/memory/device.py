@@ -16,8 +16,8 @@ EAGER_CONTEXTS: tuple[tuple[tuple[int, int], int], ...] = (
     ((7, 0), 1343 << 20),
     ((0, 0), 721 * 10**6),
 )
-"""Compute capability from which on, and bytes of a context with all kernels: RTX 3090 and 2080 Ti (pytorch issue 49877),
-V100 with CUDA 11.2 (transformers docs, perf_train_gpu_one), GTX 1080 (pytorch issue 55277)."""
+"""Compute capability from which on, and bytes of a context with all kernels: RTX 3090 and 2080 Ti (pytorch issue
+49877), V100 with CUDA 11.2 (transformers docs, perf_train_gpu_one), GTX 1080 (pytorch issue 55277)."""
 COMMUNICATOR_BYTES = 544 * 10**6
 """Buffers of one NCCL communicator: 544 MB per rank on two A100 (NVIDIA/nccl issue 964)."""
 
