@@ -95,6 +95,12 @@ class Engine:
         return out
 
     def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
+        """Put a gradient where its node or parameter waits for it, added to what is there.
+
+        A weight's first gradient waits as a view of the transposed product, so the second is added out of place.
+        Autocast makes a copy of it, which torch on a CPU adds in place; the traced steps do not, and the higher
+        figure is taken.
+        """
         buffer = self.buffers.get(target)
         if buffer is None:
             count = target.outputs if isinstance(target, Node) else 1
@@ -103,7 +109,7 @@ class Engine:
                 heappush(self.heap, (-target.sequence, target))
         if buffer[slot] is None:
             buffer[slot] = gradient
-        elif not only_reference(buffer, slot):
+        elif isinstance(target, Parameter) or not only_reference(buffer, slot):
             buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
         if isinstance(target, Parameter):
             target.pending -= 1
