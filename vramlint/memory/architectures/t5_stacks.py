@@ -187,6 +187,7 @@ class T5Model(Network):
             return found[0]
 
         hidden = tape.repeat(stack.count, layer, e.dropout(tape, words, self.dropout), stack=int(stack.decodes))
+        biases.clear()
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)
 
