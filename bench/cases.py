@@ -11,6 +11,7 @@ from typing import Any
 from vramlint.catalog.gpus import find_gpu
 from vramlint.job import (
     Adapter,
+    Argument,
     Attention,
     Batch,
     Checkpointing,
@@ -72,10 +73,20 @@ def job_of(row: dict[str, Any]) -> Job:
 
 
 def _optimizer(case: dict[str, Any]) -> Optimizer:
+    """A row's `optim_args` and `targets` are the Trainer's optim_args and optim_target_modules."""
     name = case.get("optimizer", "adamw_torch_fused")
+    pairs = (pair.split("=") for pair in case.get("optim_args", "").split(",") if pair)
+    arguments: dict[str, Argument] = dict(pairs)
     if name == "sgd_momentum":
-        return Optimizer("sgd", momentum=0.9)
-    return Optimizer(name, wide_embeddings=case.get("loop") == REAL_TRAINER)
+        name, arguments = "sgd", {"momentum": 0.9}
+    targets = case.get("targets")
+    return Optimizer(
+        name,
+        arguments,
+        weight_decay=case.get("weight_decay", 0.0),
+        wide_embeddings=case.get("wide_embeddings", case.get("loop") == REAL_TRAINER),
+        target_modules=tuple(targets) if isinstance(targets, list) else targets,
+    )
 
 
 def _gpu(row: dict[str, Any]) -> Gpu | None:

@@ -11,18 +11,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vramlint import facts
-from vramlint.catalog.optimizers import all_optimizers
 from vramlint.engine.expression import FUNCTIONS, MAX_LENGTH
 from vramlint.engine.loader import builtin_directory, load_rule
 from vramlint.engine.names import NAMES
 from vramlint.engine.predicates import PREDICATES
 from vramlint.engine.rule import Example, Rule
 from vramlint.engine.template import FORMS
-from vramlint.job import Optimizer
 from vramlint.memory.architectures import DECODERS, ENCODER_TASKS, ENCODERS, FAMILIES
-from vramlint.memory.optimizers import rule_for
 from vramlint.memory.quantization import SIMULATED as SIMULATED_QUANTIZATIONS
 from vramlint.memory.simulate import SIMULATED_ADAPTERS, SIMULATED_LOSSES
+from vramlint.memory.updates import REFUSED, UPDATES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "rules"
@@ -76,10 +74,8 @@ def simulated() -> str:
         encoders = ENCODERS if task in ENCODER_TASKS else ()
         names = sorted({*FAMILIES.get(task, {}), *DECODERS.get(task, "").split(), *encoders})
         lines.append(f"| {task} | {', '.join(names)} |")
-    followed = [row.name for row in all_optimizers() if rule_for(Optimizer(row.name)) is not None]
-    bounded = [row.name for row in all_optimizers() if rule_for(Optimizer(row.name)) is None]
-    lines += ["", "## Optimizers", "", ", ".join(followed) + "."]
-    lines += ["", f"Only bounded: {', '.join(bounded)}."] if bounded else []
+    lines += ["", "## Optimizers", "", ", ".join(UPDATES) + ".", "", "Only bounded:", ""]
+    lines += [f"- {name}: {reason}" for name, reason in REFUSED.items()]
     lines += ["", "## Adapters and quantized bases", ""]
     lines += [
         f"Adapters: {', '.join(sorted(SIMULATED_ADAPTERS))}. Bases: {', '.join(sorted(SIMULATED_QUANTIZATIONS))}."

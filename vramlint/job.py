@@ -23,6 +23,8 @@ DTYPE_BYTES: Mapping[str, int] = {
 }
 """Bytes per element, by torch's name of the dtype."""
 
+Argument = str | int | float | bool | None
+"""A constructor's argument."""
 ConfigValue = str | int | float | bool | None | tuple["ConfigValue", ...] | Mapping[str, "ConfigValue"]
 
 
@@ -63,12 +65,12 @@ class Optimizer:
     """The optimizer, by its catalog name (`adamw_torch_fused`, `paged_adamw_8bit`, …)."""
 
     name: str = "adamw_torch_fused"
-    momentum: float = 0.0
-    """For SGD: whether a momentum buffer exists."""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """Further arguments of its constructor, or `optim_args` (momentum, amsgrad, foreach, rank, …); what is not given
+    has the library's, or the Trainer's, default."""
+    weight_decay: float = 0.0
     wide_embeddings: bool = False
     """The Trainer gives embeddings 32-bit states where a bitsandbytes optimizer quantizes the others."""
-    rank: int | None = None
-    """Of low-rank optimizers (GaLore, APOLLO); None: the library's default."""
     target_modules: tuple[str, ...] | str | None = None
     """What a low-rank optimizer projects: the Trainer's `optim_target_modules`."""
 

@@ -123,7 +123,14 @@ class Engine:
         if self.tape.sharded is not None:
             self.tape.sharded.take(parameter, gradients)
             return
+        hooks = self.tape.hooks
+        if hooks is not None:
+            hooks.arriving(parameter)
         (gradient,) = gradients
         if parameter.grad is None and gradient is not None and not self.tape.consumes_gradients:
             parameter.grad = gradient
             self.tape.became_gradient(gradient)
+        del gradient
+        gradients.clear()
+        if hooks is not None:
+            hooks.arrived(parameter)

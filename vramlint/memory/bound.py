@@ -44,7 +44,7 @@ def bounded(job: Job, why: str) -> Estimate:
     notes = [f"{why}: the figure is a lower bound from the model states, without activations"]
     if not count:
         notes.append("the number of parameters is unknown, so even the bound is empty")
-    if training and optimizers.rule_for(job.optimizer) is None:
+    if training and optimizers.update_of(job) is None:
         notes.append(f"the states of the optimizer {job.optimizer.name} are not counted")
     return Estimate(
         method="bounded",

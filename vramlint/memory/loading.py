@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
-from vramlint.memory.optimizer_step import by_layer
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
+from vramlint.memory.updates.memory import by_layer
 
 HALF = 2
 

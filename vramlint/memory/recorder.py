@@ -53,13 +53,15 @@ class Block:
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "once", "sizes", "streams")
+    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "later", "once", "sizes", "streams")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.labels: list[Label] = []
         self.once: set[int] = set()
         """Indices that only the first step of a run allocates: the optimizer's states."""
+        self.later: set[int] = set()
+        """Indices that the first step of a run does not allocate yet."""
         self.streams: dict[int, str] = {}
         """CUDA streams by index; what is not named was allocated on the current stream."""
         self.blocks: list[Block] = []

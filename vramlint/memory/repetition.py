@@ -45,7 +45,9 @@ class Layout:
     @classmethod
     def of(cls, job: Job) -> Layout:
         """The layout of a job: patterns that name single layers make every layer a kind of its own."""
-        single = any(re.search(r"\d", pattern) for pattern in job.frozen_parameters) or _single(job.adapter)
+        projected = job.optimizer.target_modules
+        patterns = [*job.frozen_parameters, *(projected if isinstance(projected, tuple) else [projected or ""])]
+        single = any(re.search(r"\d", pattern) for pattern in patterns) or _single(job.adapter)
         every = job.checkpointing.every_n_layers if job.checkpointing.mode != "none" else 1
         return cls(max(1, every), single=single)
 

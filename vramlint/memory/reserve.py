@@ -44,6 +44,8 @@ class Playback(NamedTuple):
     sizes: Sequence[int]
     once: frozenset[int]
     """Indices that only the first playing allocates."""
+    later: frozenset[int]
+    """Indices that the first playing does not allocate."""
     times: int
     """How often the log is played until the steady state shows."""
     roles: Mapping[int, int]
@@ -62,7 +64,16 @@ class Playback(NamedTuple):
         blocks = [block for block in recorder.blocks if block.events]
         resident = [tensors for tensors in resident if tensors.nbytes]
         times = 1 if any(block.phase.startswith(BEFORE) for block in blocks) else 2
-        whole = cls(resident, blocks, recorder.sizes, frozenset(recorder.once), times, {}, _allocator(job))
+        whole = cls(
+            resident,
+            blocks,
+            recorder.sizes,
+            frozenset(recorder.once),
+            frozenset(recorder.later),
+            times,
+            {},
+            _allocator(job),
+        )
         by_stream: defaultdict[str, set[int]] = defaultdict(set)
         for index, stream in recorder.streams.items():
             by_stream[stream].add(index)
@@ -186,7 +197,7 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
                     pieces, free = handed[carried[position]], FREE_OLDEST
             elif count < 0 and not ends and index in roles:
                 pieces = alive[roles[index]]
-            if not (later and index in playback.once):
+            if index not in (playback.once if later else playback.later):
                 operations += _operations(playback.sizes[index], count, pieces, free)
         return operations
 
@@ -198,7 +209,7 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
         return [first, *[middle] * (times - 2), last]
 
     played = repetitions(later=False)
-    changes = any(index in playback.once for index, _ in block.events)
+    changes = any(index in playback.once or index in playback.later for index, _ in block.events)
     return _Track(played, repetitions(later=True) if changes else played)
 
 

@@ -40,6 +40,8 @@ class Sharding:
     """Reduced gradients, alive from the first backward to the end of the optimizer step."""
     optimizer: tuple[Tensors, ...] = ()
     """Alive inside the optimizer step."""
+    hooked: bool = False
+    """The optimizer updates the parameters in backward."""
     consumes_gradients: bool = False
     """A parameter's gradient is reduced and freed as soon as it is complete."""
     gathered: dict[LayerId | None, int] = field(default_factory=dict)
@@ -63,13 +65,15 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
     if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
         return _fsdp(job, parameters, fixed)
     persistent, states = _weights(parameters, fixed), _states(job, parameters)
-    rule = optimizers.rule_for(job.optimizer)
-    if rule is not None and not rule.lazy:
+    update = optimizers.update_of(job)
+    host = sum(update.hosted(p) * p.multiplicity for p in parameters if p.requires_grad) if update is not None else 0
+    if update is not None and not update.lazy:
         persistent, states = (*persistent, *states), ()
     if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
         buckets = tuple(Tensors.of("DDP buckets", p, p.nbytes) for p in parameters if p.requires_grad)
-        return Sharding((*persistent, *buckets), states, whole=True)
-    return Sharding(persistent, states, whole=True, consumes_gradients=rule is not None and rule.grads_fused)
+        return Sharding((*persistent, *buckets), states, whole=True, host=host)
+    hooked = update is not None and update.in_backward
+    return Sharding(persistent, states, whole=True, hooked=hooked, host=host)
 
 
 def engine_precision(job: Job) -> tuple[str, str | None]:
@@ -98,40 +102,37 @@ def _weights(parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> tup
 
 
 def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
-    rule = optimizers.rule_for(job.optimizer)
-    if rule is None:
+    update = optimizers.update_of(job)
+    if update is None:
         return ()
     trainable = [p for p in parameters if p.requires_grad]
-    wide = job.optimizer.wide_embeddings
-    states = [
-        Tensors.of("optimizer states", p, size)
-        for p in trainable
-        for size in optimizers.states(rule, p, wide_embeddings=wide)
-    ]
-    return (*states, *(Tensors("optimizer states", size) for size in optimizers.shared_states(rule, trainable)))
+    states = [Tensors.of("optimizer states", p, size) for p in trainable for size in update.states(p)]
+    return (*states, *(Tensors("optimizer states", size) for size in update.shared(trainable)))
 
 
 def _elements(parameters: Sequence[Parameter]) -> int:
     return sum(p.numel * p.multiplicity for p in parameters)
 
 
+def _flat(elements: int) -> Parameter:
+    """One flat float32 partition."""
+    return Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
+
+
 def _flat_states(job: Job, elements: int) -> list[int]:
-    """Bytes of the optimizer's states over one flat float32 partition."""
-    rule = optimizers.rule_for(job.optimizer)
-    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
-    return [] if rule is None or not elements else optimizers.states(rule, flat)
+    """Bytes of the optimizer's states over one flat partition."""
+    update = optimizers.update_of(job)
+    return [] if update is None or not elements else update.states(_flat(elements))
 
 
 def _host_states(job: Job, elements: int) -> int:
-    rule = optimizers.rule_for(job.optimizer)
-    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
-    return 0 if rule is None else optimizers.host_states(rule, flat)
+    update = optimizers.update_of(job)
+    return 0 if update is None else update.hosted(_flat(elements))
 
 
 def _flat_temporaries(job: Job, elements: int) -> int:
-    rule = optimizers.rule_for(job.optimizer)
-    flat = Parameter("flat partition", (elements,), "float32", trainable=True, multiplicity=1)
-    return 0 if rule is None else sum(size * count for size, count in optimizers.temporaries(rule, [[flat]]))
+    update = optimizers.update_of(job)
+    return 0 if update is None else optimizers.held(update, [_flat(elements)])
 
 
 def _zero(job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
@@ -247,10 +248,10 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     mixed = job.precision.autocast
     offloads = job.parallelism.fsdp_offload
     separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
-    rule = optimizers.rule_for(job.optimizer)
+    update = optimizers.update_of(job)
     weights: list[Tensors] = []
     states: list[Tensors] = []
-    temporaries = 0
+    shares: list[Parameter] = []
     gathered: dict[LayerId | None, int] = {}
     converted: dict[LayerId | None, int] = {}
     trained: dict[LayerId | None, int] = {}
@@ -272,9 +273,10 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
             continue
         trained[p.layer] = trained.get(p.layer, 0) + 1
         local = Parameter(p.name, (share,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
-        if rule is not None:
-            states += [Tensors.of("optimizer states", p, size) for size in optimizers.states(rule, local)]
-            temporaries += sum(size * count for size, count in optimizers.temporaries(rule, [[local]]))
+        local.stretch = p.stretch
+        shares.append(local)
+        if update is not None:
+            states += [Tensors.of("optimizer states", p, size) for size in update.states(local)]
     units = Units(
         {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
         world,
@@ -290,7 +292,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         constants = [tensors for tensors in weights if tensors.component != "weights"]
         host = unrounded((*weights, *states), "weights", "optimizer states")
         return Sharding((*fixed, *constants), (), units=units, wrapped=wrapped, host=host)
-    step = (Tensors("temporaries", temporaries),) if rule is not None and rule.step_temp_scope == "group" else ()
+    step = (Tensors("temporaries", optimizers.held(update, shares)),) if update is not None else ()
     return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=wrapped)
 
 

@@ -76,6 +76,4 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return f"the {job.adapter.method} adapter is not simulated"
     if job.quantization is not None and job.quantization.kind not in quantization.SIMULATED:
         return f"the {job.quantization.kind} quantization is not simulated"
-    if optimizers.rule_for(job.optimizer) is None:
-        return f"the optimizer {job.optimizer.name} is not simulated"
-    return ""
+    return optimizers.refused(job)

@@ -16,15 +16,15 @@ from vramlint.memory.evaluation import evaluate
 from vramlint.memory.forward import Forward
 from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.holdings import Tensors
-from vramlint.memory.optimizer_step import OptimizerStep, by_layer
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
+from vramlint.memory.updates.backward import GradientHooks
+from vramlint.memory.updates.clipping import clip_by_norm, unscale
+from vramlint.memory.updates.memory import Memory, by_layer
 from vramlint.memory.weights import Inventory
-
-SCALAR = 4
 
 
 class Step:
@@ -47,10 +47,11 @@ class Step:
         self.reduced: list[tuple[int, int]] = []
         """Reduced gradients of this rank, until the optimizer has used them."""
         self.trainable = [parameter for parameter in inventory.parameters if parameter.requires_grad]
-        self.groups = [
-            [p for p in self.trainable if id(p) not in inventory.no_decay],
-            [p for p in self.trainable if id(p) in inventory.no_decay],
-        ]
+        self.update = optimizers.update_of(job)
+        self.groups = self.update.groups(self.trainable, inventory.no_decay) if self.update else ()
+        self.memory = self._memory()
+        if self.update is not None and sharding.hooked:
+            self.tape.hooks = GradientHooks(self.update, self._memory(repeats=False))
 
     def run(self) -> None:
         """Record the whole step.
@@ -59,7 +60,9 @@ class Step:
         zero_grad, so its steady state needs the step before.
         """
         if self.job.objective.loop == "script":
+            self._is_first(first=True, later=False)
             self._script(BEFORE)
+            self._is_first(first=False, later=True)
             self._script("")
         else:
             self._trainer()
@@ -100,6 +103,15 @@ class Step:
 
     # ------------------------------------------------------------------ pieces
 
+    def _memory(self, *, first: bool = True, later: bool = True, repeats: bool = True) -> Memory:
+        return Memory(self.recorder, self.job.optimizer.name, first=first, later=later, repeats=repeats)
+
+    def _is_first(self, *, first: bool, later: bool) -> None:
+        """What is recorded from here on may be the first step, a later one, or stand for both."""
+        self.memory = self._memory(first=first, later=later)
+        if self.tape.hooks is not None:
+            self.tape.hooks.memory = self._memory(first=first, later=later, repeats=False)
+
     def _backward(self, loss: Tensor, phase: str) -> None:
         self.recorder.phase(phase)
         buffers = self._hold(self.sharding.backward)
@@ -111,26 +123,27 @@ class Step:
             loss = self.tape.to(loss, loss.dtype)
         Engine(self.tape).run(loss, self.tape.empty((1,), "float32", "ones"))
         self.recorder.component = "activations"
+        if self.tape.hooks is not None:
+            self.tape.hooks.memory.first = False
         loss.node = None
         self._release(buffers)
 
     def _optimize(self, phase: str) -> None:
-        recorder = self.recorder
+        recorder, memory = self.recorder, self.memory
         recorder.phase(phase)
-        if self.job.objective.max_grad_norm:
-            count = sum(parameter.multiplicity for parameter in self.trainable)
-            label = Label("gradient norms", "temporaries", "float32", ())
-            recorder.free(recorder.allocate_many(SCALAR, count + 2, label), count + 2)
-        rule = optimizers.rule_for(self.job.optimizer)
-        if self.sharding.whole and rule is not None and not rule.grads_fused:
-            wide = self.job.optimizer.wide_embeddings
-            OptimizerStep(recorder, rule, wide_embeddings=wide, first=not recorder.once).run(self.groups)
+        unscaled = unscale(memory) if self.job.precision.grad_scaler else None
+        clips = self.job.objective.max_grad_norm and not self.sharding.hooked
+        norm = clip_by_norm(memory, self.trainable) if clips else None
+        if self.sharding.whole and self.update is not None:
+            if not self.sharding.hooked:
+                self.update.run(memory, self.groups)
         else:
-            for tensors in () if recorder.once else self.sharding.states:
+            for tensors in self.sharding.states if memory.first else ():
                 label = Label("optimizer state", tensors.component, "uint8", (tensors.nbytes,))
                 for _ in range(tensors.count):
                     recorder.allocate_once(tensors.nbytes, label)
             self._release(self._hold(self.sharding.optimizer))
+        del norm, unscaled
         self._release(self.reduced)
         self.reduced = []
 

@@ -53,7 +53,7 @@ def summarize(
         if peak.bytes < size == top:
             phase, alive = name, {}
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
-    first = Timeline(recorder.blocks, recorder.sizes, total(resident)).peaks()
+    first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
     taken = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
     slack = max(0, taken - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
@@ -72,7 +72,7 @@ def summarize(
         parameters=unrounded(persistent, "weights"),
         trainable_parameters=sum(p.numel * p.multiplicity for p in trained),
         total_parameters=sum(p.numel * p.multiplicity for p in parameters),
-        gradients=sum(p.nbytes * p.multiplicity for p in trained),
+        gradients=0 if sharding.hooked else sum(p.nbytes * p.multiplicity for p in trained),
         optimizer_states=unrounded(persistent, "optimizer states", "master weights"),
         saved_activations=_saved(timeline),
         host=sharding.host,
@@ -124,8 +124,10 @@ def _first_step(peaks: Mapping[str, Peak], slack: int) -> Iterator[PhasePeak]:
 
 
 def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
-    rule = optimizers.rule_for(job.optimizer)
-    paged = 0 if rule is None else sum(optimizers.managed_states(rule, p) * p.multiplicity for p in parameters)
+    update = optimizers.update_of(job) if job.objective.kind == "training" else None
+    paged = sum(update.managed(p) * p.multiplicity for p in parameters if p.requires_grad) if update else 0
+    if update is not None and update.note:
+        yield update.note
     if paged:
         yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
     if job.quantization is not None and job.quantization.kind == "int8":

@@ -16,6 +16,7 @@ from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
+from vramlint.memory.updates.backward import GradientHooks
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
 """The derivative of an operator: what it allocates, in which order."""
@@ -58,6 +59,8 @@ class Tape:
         """Bytes of full parameters that each layer kind gathers while it runs."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
+        self.hooks: GradientHooks | None = None
+        """An optimizer that updates parameters in backward."""
         self._gathered: Storage | None = None
         self.sharded: FullySharded | None = None
         """FSDP's units, where it runs."""
@@ -329,6 +332,8 @@ class Tape:
     def backward_ends(self) -> None:
         """The outermost backward is over."""
         self.drop(self._retained)
+        if self.hooks is not None:
+            self.hooks.finish()
         if self.sharded is not None:
             self.sharded.finish()
 

@@ -89,7 +89,18 @@ class Rows(Protocol):
 class Parameter(Tensor):
     """A leaf: a weight, its gradient, and how many like it the model has (layers repeat)."""
 
-    __slots__ = ("embedding", "grad", "layer", "multiplicity", "name", "pending", "rows", "stored_tensors", "stretch")
+    __slots__ = (
+        "embedding",
+        "grad",
+        "layer",
+        "linear",
+        "multiplicity",
+        "name",
+        "pending",
+        "rows",
+        "stored_tensors",
+        "stretch",
+    )
 
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
         super().__init__(shape, dtype, None)
@@ -101,6 +112,8 @@ class Parameter(Tensor):
         """The token embedding's weight."""
         self.rows: Rows | None = None
         """An adapter on its rows, where it is an embedding's."""
+        self.linear = False
+        """The weight of an nn.Linear."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
         self.layer: LayerId | None = None

@@ -178,11 +178,12 @@ class Builder:
         tied_to: Parameter | None = None,
         kept: bool = False,
         wide: bool = False,
+        transposed: bool = False,
     ) -> Weights:
         """A linear layer. The output head is neither quantized nor reached by `all-linear`; it may share a weight.
 
         `kept` modules are in the model's _keep_in_fp32_modules: not quantized, and float32 in a float16 model.
-        `wide` ones are made in float32, unless quantized.
+        `wide` ones are made in float32, unless quantized. A `transposed` one is transformers' Conv1D.
         """
         name = self._renamed(name)
         quantized = self.quantization is not None and not (head or kept)
@@ -194,6 +195,7 @@ class Builder:
             weight = self._quantized(f"{name}.weight", (n_out, n_in))
         else:
             weight = self._parameter(f"{name}.weight", (n_out, n_in), wide=wide)
+        weight.linear = weight.linear or (tied_to is None and not transposed)
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
         if not quantized or self.quantization is None:
             return Weights(weight, offset, self._wrapper(name, weight, head=head))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from vramlint.job import (
     Adapter,
+    Argument,
     Attention,
     Batch,
     Checkpointing,
@@ -103,12 +104,20 @@ def _evaluation(board: Board) -> Evaluation | None:
 
 
 def _optimizer(board: Board) -> Optimizer:
-    targets = board.value("optimizer_target_modules")
+    targets, decay = board.value("optimizer_target_modules"), board.value("weight_decay")
     return Optimizer(
         str(board.value("optimizer") or Optimizer().name),
+        _arguments(board.value("optimizer_arguments")),
+        weight_decay=float(decay) if isinstance(decay, int | float) else 0.0,
         wide_embeddings=board.value("loop") == "trainer",
         target_modules=targets if isinstance(targets, str | tuple) else None,
     )
+
+
+def _arguments(written: object) -> dict[str, Argument]:
+    """`momentum=0.9, nesterov=True` as a mapping (transformers 5.23 trainer_optimizer.py, _parse_optim_args)."""
+    pairs = (pair.partition("=") for pair in str(written or "").replace(" ", "").split(","))
+    return {name: value for name, _, value in pairs if name}
 
 
 def _precision(board: Board) -> Precision:

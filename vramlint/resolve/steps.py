@@ -100,6 +100,8 @@ SPANNING = frozenset(
         "offload_optimizer",
         "offload_parameters",
         "optimizer",
+        "optimizer_arguments",
+        "weight_decay",
         "activation_checkpointing",
         "checkpointing_reentrant",
         "attention_implementation",

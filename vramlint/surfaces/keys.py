@@ -49,6 +49,8 @@ _TRAINING_ARGUMENTS = (
     ("activation_checkpointing_kwargs.offload", "checkpointing_offload", "flag"),
     ("eval_accumulation_steps", "eval_accumulation_steps", "count"),
     ("predict_with_generate", "evaluation_generates", "flag"),
+    ("optim_args", "optimizer_arguments", "text"),
+    ("weight_decay", "weight_decay", "number"),
     ("optim_target_modules", "optimizer_target_modules", "names"),
     ("label_smoothing_factor", "label_smoothing", "number"),
     ("max_grad_norm", "max_grad_norm", "number"),

@@ -55,7 +55,7 @@ def loop_facts(calls: Sequence[Call], names: Iterable[str]) -> Draft:
     if accelerator is not None:
         _accelerate(draft, accelerator)
     _precision(draft, accelerator, autocast)
-    for drawn in (*_batches(calls), made_by_hand(calls), _clipping(calls)):
+    for drawn in (*_batches(calls), *made_by_hand(calls), _clipping(calls)):
         draft.put(drawn)
     _engine(draft, calls)
     if "gradient_accumulation_steps" not in draft.facts and not any("accum" in name.lower() for name in names):

@@ -30,6 +30,22 @@ _PACKAGES = (
 _SHORT: Mapping[str, str] = MappingProxyType({"bitsandbytes": "bnb"})
 """Packages that the catalog calls otherwise."""
 
+MEMORY_ARGUMENTS = (
+    "momentum",
+    "nesterov",
+    "amsgrad",
+    "centered",
+    "foreach",
+    "beta1",
+    "decoupled_weight_decay",
+    "ns_steps",
+    "block_size",
+    "minimal_size",
+    "kahan_sum",
+    "triton",
+)
+"""Constructor arguments that decide what a step holds."""
+
 
 def is_optimizer(call: Call) -> bool:
     """Whether a call makes an optimizer."""
@@ -59,10 +75,48 @@ def optimizer_fact(value: Value) -> Fact | None:
     return united(found) if any(found) else None
 
 
-def made_by_hand(calls: Iterable[Call]) -> Fact | None:
+def made_by_hand(calls: Iterable[Call]) -> list[Fact | None]:
     """The optimizer of a hand-written loop: the one that the program makes; unknown if it makes different ones."""
-    facts = [_canonical(call) for call in calls if is_optimizer(call)]
-    return united(facts) if facts else None
+    made = [call for call in calls if is_optimizer(call)]
+    return [united([_canonical(call) for call in made]), *settings_of(made)] if made else []
+
+
+def calls_of(value: Value) -> list[Call]:
+    """The calls that may make an optimizer object, or that of the pair of a Trainer's `optimizers=`."""
+    found: list[Call] = []
+    for option in options(value):
+        match option.value:
+            case Items(values=(first, *_)):
+                found += calls_of(first)
+            case Call() as call if is_optimizer(call):
+                found.append(call)
+    return found
+
+
+def settings_of(calls: Iterable[Call]) -> list[Fact | None]:
+    """What optimizers made by hand are given besides parameters: `weight_decay`, and everything that decides memory."""
+    found = list(calls)
+    drawn = [_written(call) for call in found]
+    decay = [_decay(call) for call in found]
+    return [united(facts) if any(facts) else None for facts in (drawn, decay)]
+
+
+def _written(call: Call) -> Fact | None:
+    pairs = []
+    for name in MEMORY_ARGUMENTS:
+        match call.argument(name):
+            case Scalar(value=bool() | int() | float() | str() as value):
+                pairs.append(f"{name}={value}")
+            case Unknown() | Alternatives():
+                return unknown("optimizer_arguments", f"{name} is decided at run time", name, call.place)
+    return stated("optimizer_arguments", ",".join(pairs), call.place, last(call.callee)) if pairs else None
+
+
+def _decay(call: Call) -> Fact | None:
+    match call.argument("weight_decay"):
+        case Scalar(value=int() | float() as value) if not isinstance(value, bool):
+            return stated("weight_decay", value, call.place, "weight_decay")
+    return None
 
 
 def _canonical(call: Call) -> Fact:

@@ -25,7 +25,7 @@ from vramlint.surfaces.lineage import last, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
-from vramlint.surfaces.optimizers import optimizer_fact
+from vramlint.surfaces.optimizers import calls_of, optimizer_fact, settings_of
 from vramlint.surfaces.trainers import (
     argument_facts,
     arguments_of,
@@ -101,7 +101,8 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     calls, draft, settings = program.calls, Draft(), _settings(program)
     by_hand = trainer.argument("optimizers")
     if by_hand is not None:
-        draft.put(optimizer_fact(by_hand))
+        for drawn in (optimizer_fact(by_hand), *settings_of(calls_of(by_hand))):
+            draft.put(drawn)
     given = arguments_of(trainer, calls)
     if given:
         draft.join(Draft.merged([_given(item) for item in given]))

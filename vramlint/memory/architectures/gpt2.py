@@ -67,11 +67,11 @@ class GPT2(CausalLM):
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(
             ln_1=LayerNorm.of(build, f"{name}.ln_1", self.hidden),
-            c_attn=build.linear(f"{name}.attn.c_attn", self.hidden, 3 * self.hidden, bias=True),
-            attn_proj=build.linear(f"{name}.attn.c_proj", self.hidden, self.hidden, bias=True),
+            c_attn=build.linear(f"{name}.attn.c_attn", self.hidden, 3 * self.hidden, bias=True, transposed=True),
+            attn_proj=build.linear(f"{name}.attn.c_proj", self.hidden, self.hidden, bias=True, transposed=True),
             ln_2=LayerNorm.of(build, f"{name}.ln_2", self.hidden),
-            c_fc=build.linear(f"{name}.mlp.c_fc", self.hidden, inner, bias=True),
-            mlp_proj=build.linear(f"{name}.mlp.c_proj", inner, self.hidden, bias=True),
+            c_fc=build.linear(f"{name}.mlp.c_fc", self.hidden, inner, bias=True, transposed=True),
+            mlp_proj=build.linear(f"{name}.mlp.c_proj", inner, self.hidden, bias=True, transposed=True),
         )
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
