@@ -64,6 +64,10 @@ class Regime:
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
 
+    def without_sdpa(self) -> Regime:
+        """The regime in a model that has no sdpa: transformers falls back to eager attention."""
+        return replace(self, implementation="eager") if self.implementation == "sdpa" else self
+
     def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
         """The causal mask [B, 1, S, S] of a decoder, None where the kernel's own causality will do.
 
