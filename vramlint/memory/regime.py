@@ -96,7 +96,8 @@ class Regime:
         """
         batch, length = like.shape[0], like.shape[1]
         if self.implementation == "eager" and not self.attention_mask:
-            return tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+            whole = tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+            return whole.as_shape((1, 1, length, length))  # layers leave the last column out
         if self.implementation == "eager" or (self.implementation == "sdpa" and self.padding and self.attention_mask):
             return tape.empty((batch, 1, length, length), like.dtype, "attention mask")
         return None
