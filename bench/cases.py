@@ -25,6 +25,7 @@ from vramlint.job import (
     Precision,
     Quantization,
 )
+from vramlint.memory.ops.fused_head import FUSED_FROM
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 REAL_TRAINER = "transformers"
@@ -60,16 +61,31 @@ def job_of(row: dict[str, Any]) -> Job:
         adapter=_adapter(case.get("peft")),
         quantization=_quantization(case),
         objective=Objective(
-            loss="fused" if FUSED_HEAD in case.get("liger", ()) else "causal-lm",
+            loss=_loss(case),
+            sft="trl" in case,
             loop="trainer" if case.get("loop") == REAL_TRAINER else case.get("loop", "trainer"),
             max_grad_norm=case.get("max_grad_norm", 1.0),
             label_smoothing=case.get("label_smoothing", 0.0),
         ),
-        libraries=Libraries(**{name: _version(row, name) for name in LIBRARIES if name in row["versions"]}),
+        libraries=_libraries(row),
         gpu=_gpu(row),
         evaluation=_evaluation(case.get("eval")),
         frozen_parameters=tuple(case.get("freeze", ())),
     )
+
+
+def _loss(case: dict[str, Any]) -> str:
+    """`trl` of a case is the release whose SFTTrainer takes the loss, and its `loss_type`."""
+    trainer = case.get("trl", {})
+    if trainer and (trainer.get("loss_type") == "chunked_nll" or _numbers(trainer["version"]) >= FUSED_FROM):
+        return "chunked"
+    return "fused" if FUSED_HEAD in case.get("liger", ()) else "causal-lm"
+
+
+def _libraries(row: dict[str, Any]) -> Libraries:
+    versions = {name: _numbers(row["versions"][name]) for name in LIBRARIES if name in row["versions"]}
+    trainer = row["case"].get("trl")
+    return Libraries(**versions) if not trainer else Libraries(**versions, trl=_numbers(trainer["version"]))
 
 
 def _optimizer(case: dict[str, Any]) -> Optimizer:
@@ -105,8 +121,8 @@ def _evaluation(evaluated: dict[str, Any] | None) -> Evaluation | None:
     )
 
 
-def _version(row: dict[str, Any], library: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in row["versions"][library].split(".")[:3])
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3])
 
 
 def _adapter(peft: dict[str, Any] | None) -> Adapter | None:

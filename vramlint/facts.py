@@ -129,6 +129,7 @@ NAMES = MappingProxyType(
         "use_dora": "DoRA",
         "merges_adapter": "the adapter is merged into the weights after training",
         "label_smoothing": "label smoothing factor",
+        "loss_type": "what a trainer of TRL minimises: nll, dft, chunked_nll, …",
         "fused_loss": "Liger or another loss that never materialises the logits",
         "loop": "trainer, accelerate, plain (autocast around the call) or script (outputs stay bound)",
         "torch_compile": "torch.compile",

@@ -216,15 +216,17 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (Liger: logits never materialised); chunked (TRL's head by tiles); cut (Cut Cross Entropy);
-    in-place (kernels that write the gradient over the logits); or the name of an objective whose step is another one:
-    dpo, orpo, grpo, …"""
+    """causal-lm; fused (Liger: logits never materialised); chunked (the head of TRL's SFTTrainer); cut (Cut Cross
+    Entropy); in-place (kernels that write the gradient over the logits); or the name of an objective whose step is
+    another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""
     max_grad_norm: float = 1.0
     reference_model: bool = False
     label_smoothing: float = 0.0
+    sft: bool = False
+    """TRL's SFTTrainer runs the step: it measures token accuracy and entropy besides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.memory.runs import llama
-from vramlint.job import Batch, Job, Libraries, Model, Precision
+from vramlint.estimate import Estimate
+from vramlint.job import Batch, Job, Libraries, Model, Objective, Precision
 from vramlint.memory import simulate
 
 VOCABULARY = 64_000
@@ -51,3 +52,50 @@ def test_the_labels_are_shifted_instead_of_the_logits_from_4_49_on():
     after = simulate(job("llama", (4, 49, 0)), reserved=False).allocated
 
     assert before > after
+
+
+AUTOCAST = Precision("float32", "bfloat16")
+
+
+def sft(
+    trl: tuple[int, ...], loss: str = "causal-lm", micro_batch_size: int = 4, precision: Precision = AUTOCAST
+) -> Estimate:
+    base = job("llama", (5, 23, 0))
+    return simulate(
+        replace(
+            base,
+            precision=precision,
+            batch=Batch(micro_batch_size, TOKENS // micro_batch_size),
+            objective=Objective(sft=True, loss=loss),
+            libraries=Libraries(trl=trl),
+        ),
+        reserved=False,
+    )
+
+
+def forward(estimate: Estimate) -> int:
+    return next(phase.allocated for phase in estimate.phases if phase.phase == "forward")
+
+
+def test_each_figure_that_trl_takes_of_the_logits_needs_room_for_it():
+    shifted = 4 * VOCABULARY * (TOKENS - 4)
+    before, accuracy, twice, view = (forward(sft(release)) for release in ((0, 14), (0, 19), (1, 4), (1, 6)))
+
+    assert before < accuracy < view < twice
+    assert twice - accuracy == pytest.approx(shifted, rel=0.02)
+
+
+def test_a_view_of_one_sequence_without_its_last_position_is_no_copy():
+    assert forward(sft((1, 6), micro_batch_size=1)) < forward(sft((1, 6), micro_batch_size=4))
+
+
+@pytest.mark.parametrize("release", [(1, 7, 1), (1, 13, 0), (1, 16, 0)])
+def test_the_head_of_trl_holds_no_logits_of_the_batch(release):
+    assert sft(release, "chunked").saved_activations < sft(release).saved_activations - 3.5 * LOGITS
+
+
+def test_a_chunk_that_widens_the_whole_weight_needs_more_than_one_that_widens_its_logits():
+    halves = Precision("bfloat16")
+    widens, narrow = (sft((1, minor, 0), "chunked", precision=halves) for minor in (12, 13))
+
+    assert widens.allocated > narrow.allocated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.resolve.making import LLAMA, run, script, unknown, written
-from vramlint.facts import Origin
+from vramlint.facts import Fact, Origin
 from vramlint.job import Checkpointing
 from vramlint.values import Table
 
@@ -97,3 +97,24 @@ def test_unknown_optimizer_is_assumed_to_be_the_default() -> None:
     assert found is not None
     assert (found.value, found.origin) == ("adamw_torch_fused", Origin.ASSUMED)
     assert "argument of main" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("trl", "facts", "loss"),
+    [
+        ("0.24.0", (), "causal-lm"),
+        ("1.6.0", (), "causal-lm"),
+        ("1.7.1", (), "chunked"),
+        ("1.7.1", (written("loss_type", "nll"),), "causal-lm"),
+        ("1.6.0", (written("loss_type", "chunked_nll"),), "chunked"),
+        ("0.24.0", (written("loss_type", "dft"),), "dft"),
+        ("1.7.1", (written("fused_loss", True),), "fused"),
+        ("1.15.0", (written("loss_type", "dft"),), "chunked"),
+        ("1.16.0", (written("fused_loss", True),), "chunked"),
+    ],
+)
+def test_the_loss_of_the_sft_trainer_by_release(trl: str, facts: tuple[Fact, ...], loss: str) -> None:
+    found = run(script(LLAMA, *facts, tables=SFT), trl=trl)
+
+    assert {job.objective.loss for job in found.jobs} == {loss}
+    assert all(job.objective.sft for job in found.jobs)

@@ -9,6 +9,7 @@ from vramlint.job import Batch, Checkpointing, Job
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.ops.smoothing import smoothed_loss
+from vramlint.memory.ops.token_metrics import token_metrics
 from vramlint.memory.regime import Regime
 from vramlint.memory.sharding import engine_precision
 from vramlint.memory.tape import Tape
@@ -26,6 +27,9 @@ class Forward:
         self.widens_outputs = job.objective.loop == "trainer" and self.autocast is not None
         """Accelerate converts 16-bit outputs to float32 (accelerate 1.15 utils/operations.py)."""
 
+        self.measures = job.objective.sft and job.objective.loop == "trainer"
+        """TRL's SFTTrainer measures token accuracy and entropy of the logits it gets."""
+        self.trl = job.libraries.trl
         self.smooths = job.objective.label_smoothing > 0 and job.objective.loop == "trainer"
 
     def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -34,7 +38,13 @@ class Forward:
         return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
-        """The training forward of a micro batch, with its loss."""
+        """The training forward of a micro batch, with its loss and what the trainer measures."""
+        outputs = self._with_loss(batch)
+        if self.measures and outputs.tensors:
+            token_metrics(self.tape, outputs.tensors[0], self.trl)
+        return outputs
+
+    def _with_loss(self, batch: Mapping[str, Tensor]) -> Outputs:
         if not self.smooths or "labels" not in batch:
             return self._run(batch, self.regime)
         self.tape.defers_loss = True

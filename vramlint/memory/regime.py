@@ -43,6 +43,8 @@ class Regime:
     """What flash attention casts float32 queries to where autocast is off (integrations/flash_attention.py)."""
     loss: str = "causal-lm"
     """Objective.loss of the job."""
+    trl: tuple[int, ...] = ()
+    """Version of TRL, whose SFTTrainer has losses of its own."""
     inputs_require_grad: bool = False
     """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
 
@@ -60,13 +62,10 @@ class Regime:
             transformers=job.libraries.transformers,
             flash_dtype="float16" if job.precision.weights == "float16" else "bfloat16",
             loss=job.objective.loss,
+            trl=job.libraries.trl,
             inputs_require_grad=job.checkpointing.mode != "none"
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
-
-    def without_sdpa(self) -> Regime:
-        """The regime in a model that has no sdpa: transformers falls back to eager attention."""
-        return replace(self, implementation="eager") if self.implementation == "sdpa" else self
 
     def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
         """The causal mask [B, 1, S, S] of a decoder, None where the kernel's own causality will do.
@@ -96,8 +95,7 @@ class Regime:
         """
         batch, length = like.shape[0], like.shape[1]
         if self.implementation == "eager" and not self.attention_mask:
-            whole = tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
-            return whole.as_shape((1, 1, length, length))  # layers leave the last column out
+            return tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
         if self.implementation == "eager" or (self.implementation == "sdpa" and self.padding and self.attention_mask):
             return tape.empty((batch, 1, length, length), like.dtype, "attention mask")
         return None

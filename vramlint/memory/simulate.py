@@ -6,7 +6,7 @@ from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
-from vramlint.memory.architectures.causal_lm import FUSED_LOSSES, IN_PLACE, CausalLM
+from vramlint.memory.architectures.causal_lm import CHUNKED, FUSED_LOSSES, IN_PLACE, CausalLM
 from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
@@ -18,7 +18,7 @@ from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, NotFollowedError
 
-SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, *FUSED_LOSSES})
+SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, CHUNKED, *FUSED_LOSSES})
 SIMULATED_ADAPTERS = frozenset({"lora"})
 
 

@@ -51,6 +51,9 @@ _ONE_MODEL_ONE_BATCH = ("", "sft", "pretrain")
 """Objectives whose step is one forward and backward of a language model over one batch. Others (dpo, grpo, …) pair
 answers, keep further models or generate; they go by their own name."""
 
+_SFT_LOSSES: Mapping[str, str] = MappingProxyType({"nll": "causal-lm", "chunked_nll": "chunked"})
+"""`loss_type` of TRL's SFTTrainer and Objective.loss; others go by their own name."""
+
 _WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
 
@@ -232,16 +235,22 @@ def _objective(board: Board) -> Objective:
         max_grad_norm=float(clip) if isinstance(clip, int | float) else 0.0,
         reference_model=_has_reference(board, objective),
         label_smoothing=float(smoothing) if isinstance(smoothing, int | float) else 0.0,
+        sft=objective == "sft" and bool(board.setting.trl),
     )
 
 
 def _loss(board: Board, objective: str) -> str:
     if objective not in _ONE_MODEL_ONE_BATCH and objective not in _TASKS:
         return objective
-    if board.value("fused_loss") is True:
-        return "fused"
     trainer = board.setting.trl
     logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
+    if logits is not None and logits.value == "tiled":
+        return "chunked"
+    if board.value("fused_loss") is True:
+        return "fused"
+    chosen = board.value("loss_type") if objective == "sft" else None
+    if isinstance(chosen, str):
+        return _SFT_LOSSES.get(chosen, chosen)
     return str(logits.value) if logits and logits.value in ("chunked", "fused") else "causal-lm"
 
 

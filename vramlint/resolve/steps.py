@@ -106,6 +106,7 @@ SPANNING = frozenset(
         "checkpointing_reentrant",
         "attention_implementation",
         "fused_loss",
+        "loss_type",
         "packing",
         "micro_batch_size",
         "eval_micro_batch_size",

@@ -68,6 +68,7 @@ _TRL = (
     ("max_prompt_length", "prompt_length", "bound"),
     ("max_completion_length", "completion_length", "bound"),
     ("num_generations", "generations", "count"),
+    ("loss_type", "loss_type", "text"),
     ("use_liger", "fused_loss", "flag"),
     ("use_liger_loss", "fused_loss", "flag"),
 )

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, Outputs
 from vramlint.memory.ops import fused_loss
+from vramlint.memory.ops.checkpointed_head import checkpointed_head
 from vramlint.memory.ops.embedding import embedding
+from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
@@ -26,8 +28,10 @@ SHARED_LOSS = (4, 46)
 """Since then most causal models of transformers share one loss function (loss/loss_utils.py), which widens logits."""
 SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
-FUSED_LOSSES = {"fused": fused_loss.liger, "chunked": fused_loss.chunked, "cut": fused_loss.cut}
+FUSED_LOSSES = {"fused": fused_loss.liger, "cut": fused_loss.cut}
 """Losses that take the head's weight instead of logits, by Objective.loss."""
+CHUNKED = "chunked"
+"""The head of TRL's SFTTrainer, by Objective.loss."""
 IN_PLACE = "in-place"
 """The loss whose kernel takes the logits and overwrites them, by Objective.loss."""
 
@@ -41,8 +45,6 @@ class CausalLM(Network):
     """Before this version of transformers the model's forward took the loss itself."""
     widens_logits_until: ClassVar[tuple[int, ...]] = ()
     """Before this version of transformers its forward widened the logits for the shared loss, too."""
-    narrows_logits: ClassVar[bool] = False
-    """Whether it gave the widened logits the states' dtype again before it returned them."""
     predicts_next: ClassVar[bool] = True
     """Whether labels are the tokens themselves, shifted by one."""
     embedding: Parameter
@@ -85,7 +87,11 @@ class CausalLM(Network):
 
     def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
         """From the head's input to logits [B, S, V]."""
-        return linear(tape, hidden, self.head)
+        return self.finish(tape, linear(tape, hidden, self.head))
+
+    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
+        """What the model makes of the product with its head."""
+        return logits
 
     def next_logits(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor], *, whole: bool) -> Tensor:
         """Logits [B, 1, V] behind a prompt, or with `whole` those of all its positions in float32."""
@@ -102,11 +108,15 @@ class CausalLM(Network):
         fused = FUSED_LOSSES.get(regime.loss)
         if fused is not None:
             return Outputs(fused(tape, hidden, self.head), [], tape.taken_cache())
+        if regime.loss == CHUNKED and regime.trl >= FUSED_FROM:
+            return Outputs(fused_head(tape, hidden, self.head), [], tape.taken_cache())
+        if regime.loss == CHUNKED:
+            loss = checkpointed_head(tape, hidden, self.head, self.finish, regime.trl)
+            return Outputs(loss, [], tape.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
         shared = regime.transformers >= self.own_loss_until
-        widens = self.widens_logits and (not shared or regime.transformers < self.widens_logits_until)
-        if widens:
+        if self.widens_logits and (not shared or regime.transformers < self.widens_logits_until):
             logits = tape.to(logits, "float32")
             mark_logits(tape, logits)
         if regime.loss == IN_PLACE:
@@ -117,8 +127,6 @@ class CausalLM(Network):
             loss = causal_lm_loss_before_4_49(tape, logits)
         else:
             loss = causal_lm_loss(tape, logits, batch["labels"])
-        if widens and self.narrows_logits:
-            logits = tape.to(logits, hidden.dtype)
         return Outputs(loss, [logits], tape.taken_cache())
 
 

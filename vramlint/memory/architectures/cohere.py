@@ -68,9 +68,8 @@ class Cohere(Llama):
         fed = self.feed_forward(tape, w, hidden)
         return e.add(tape, e.add(tape, residual, attended), fed)
 
-    def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
+    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits times a constant."""
-        logits = super().logits(tape, hidden)
         return e.linear_unary(tape, "mul", logits)
 
 

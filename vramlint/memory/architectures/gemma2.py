@@ -91,7 +91,6 @@ class Gemma2(Gemma):
     def _attend(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return regime.attend(tape, q, k, v, mask, self.attention_dropout, softcap=self.caps_scores)
 
-    def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
+    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits under a soft cap."""
-        logits = super().logits(tape, hidden)
         return e.softcapped(tape, logits) if self.caps_logits else logits

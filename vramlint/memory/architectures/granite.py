@@ -35,6 +35,6 @@ class Granite(Llama):
         hidden = self.feed_forward(tape, w, hidden)
         return e.add(tape, residual, e.linear_unary(tape, "mul", hidden))
 
-    def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
+    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits divided by a constant."""
-        return e.linear_unary(tape, "div", super().logits(tape, hidden))
+        return e.linear_unary(tape, "div", logits)

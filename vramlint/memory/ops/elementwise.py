@@ -93,15 +93,6 @@ def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def scale_in_place(tape: Tape, x: Tensor) -> Tensor:
-    """`x *= number` and `x /= number`: the result lives in the memory of `x`."""
-    out = x.as_shape(x.shape)
-    out.heads_first = x.heads_first
-    if tape.grad_enabled and x.requires_grad:
-        out.node, out.slot = tape.in_place((), (x,), _one_gradient), 0
-    return out
-
-
 def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
     """`x.clamp_(low, high)`: the derivative needs the values before, so they are copied first."""
     out = x.as_shape(x.shape)
@@ -141,6 +132,16 @@ def mean_last(tape: Tape, x: Tensor) -> Tensor:
 def mean_rows(tape: Tape, x: Tensor) -> Tensor:
     """`x.mean(1)` of [B, S, H]. Backward divides the expanded gradient: one full tensor."""
     return tape.apply("mean", (x,), (x.shape[0], x.shape[2]), x.dtype, _expand_backward)
+
+
+def sum_last(tape: Tape, x: Tensor) -> Tensor:
+    """`x.sum(-1)`. Backward: a view."""
+    return tape.apply("sum", (x,), x.shape[:-1], x.dtype, _expanded_view)
+
+
+def sum_all(tape: Tape, x: Tensor) -> Tensor:
+    """`x.sum()`. Backward: a view."""
+    return tape.apply("sum", (x,), (1,), x.dtype, _expanded_view)
 
 
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
@@ -316,6 +317,12 @@ def _expand_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (gradient,) = gradients
     edge = node.edges[0]
     return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "mean backward"),)
+
+
+def _expanded_view(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None if gradient is None or edge is None else gradient.as_shape(edge[2]),)
 
 
 def _rsqrt_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

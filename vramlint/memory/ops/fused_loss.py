@@ -1,8 +1,7 @@
 """Losses in kernels of their own.
 
-Liger's fused linear cross entropy, Cut Cross Entropy and TRL's chunked head never hold the whole logits. Kernels that
-take the loss of given logits (Unsloth's, flash-attn's with `inplace_backward`) hold no copy of them and write the
-gradient over them.
+Liger's fused linear cross entropy and Cut Cross Entropy never hold the whole logits. Kernels that take the loss of
+given logits (Unsloth's, flash-attn's with `inplace_backward`) hold no copy of them and write the gradient over them.
 """
 
 from __future__ import annotations
@@ -12,10 +11,6 @@ from collections.abc import Sequence
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
-
-TRL_TILE_TOKENS = 4096
-"""Tokens of one tile of TRL's chunked head (trl 1.16 kernels/chunked_logprob.py)."""
-TRL_TILE_VOCABULARY = 4096
 
 
 def liger(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
@@ -43,33 +38,6 @@ def _liger_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
         return (None, None)
     results: list[Tensor | None] = [saved[0] if node.needs(0) else None, saved[1] if node.needs(1) else None]
     return results
-
-
-def chunked(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
-    """TRL's head that keeps one log-sum-exp per token and recomputes tiles of logits in backward."""
-    hidden, weight = tape.lower(hidden), tape.lower(head.weight)
-    tokens = hidden.numel // hidden.shape[-1]
-    statistics = tape.empty((tokens,), "float32", "logsumexp", "logits and loss")
-    tape.scratch((_tile_bytes(tokens, weight.shape[0]),), "logits tile")
-    save = (hidden, weight, statistics)
-    return tape.apply("chunked loss", (hidden, weight), (1,), "float32", _chunked_backward, save=save)
-
-
-def _tile_bytes(tokens: int, vocabulary: int) -> int:
-    return 4 * min(tokens, TRL_TILE_TOKENS) * min(vocabulary, TRL_TILE_VOCABULARY)
-
-
-def _chunked_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    """float32 accumulators for both gradients; the engine casts them to the inputs' dtype."""
-    hidden, weight, _ = node.unpack(tape)
-    (gradient,) = gradients
-    if gradient is None:
-        return (None, None)
-    tile = _tile_bytes(hidden.numel // hidden.shape[-1], weight.shape[0])
-    first = tape.empty(hidden.shape, "float32", "chunked grad_hidden") if node.needs(0) else None
-    second = tape.empty(weight.shape, "float32", "chunked grad_weight", "gradients") if node.needs(1) else None
-    tape.scratch((tile,), "logits tile")
-    return (first, second)
 
 
 def cut(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:

@@ -88,7 +88,7 @@ def base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     if weights.packed is not None:
         return weights.packed.product(tape, x, weights)
     if weights.plain:
-        out = _plain(tape, x, weights.weight)
+        out = product(tape, x, weights.weight)
         return out if weights.bias is None else e.add(tape, out, weights.bias)
     return matmul_weight(tape, x, weights.weight, weights.bias)
 
@@ -113,9 +113,10 @@ def matmul_weight(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *,
     return tape.apply("linear", inputs, (*x.shape[:-1], weight.shape[0]), x.dtype, _linear_backward, save=save)
 
 
-def _plain(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
+def product(tape: Tape, x: Tensor, weight: Tensor) -> Tensor:
     """`x @ weight.T`."""
-    matrix = weight if tape.autocast is None else tape.to(weight, tape.autocast)
+    # the cast is that of the transposed view, so the weight's gradient is a view of the cast's
+    matrix = weight if tape.autocast is None else tape.to(e.viewed(tape, weight, weight.shape), tape.autocast)
     x = tape.lower(x)
     save = [tensor for tensor, other in ((x, matrix), (matrix, x)) if other.requires_grad]
     shape = (*x.shape[:-1], weight.shape[0])

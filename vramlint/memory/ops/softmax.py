@@ -23,12 +23,6 @@ def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     return tape.apply("softmax", (x,), x.shape, x.dtype, _softmax_backward, save_output=True)
 
 
-def softmax_as(tape: Tape, x: Tensor, dtype: str) -> Tensor:
-    """`softmax(x, dim=-1, dtype=dtype)`: a float16 input becomes float32 inside the kernel, any other before it."""
-    widens = x.dtype == "float16" and dtype == "float32"
-    return softmax(tape, x if widens else tape.to(x, dtype), in_float32=dtype == "float32")
-
-
 def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients
@@ -48,14 +42,29 @@ def cross_entropy(tape: Tape, logits: Tensor, labels: Tensor) -> Tensor:
         return DEFERRED
     wide = tape.upper(log_softmax(tape, logits))
     mark_logits(tape, wide)
-    total = tape.empty((1,), wide.dtype, "nll_loss total_weight")
-    return tape.apply("nll_loss", (wide,), (1,), wide.dtype, _nll_backward, save=(wide, labels, total))
+    return nll_loss(tape, wide, labels)
+
+
+def nll_loss(tape: Tape, likelihoods: Tensor, labels: Tensor) -> Tensor:
+    """`F.nll_loss`: keeps both."""
+    dtype = likelihoods.dtype
+    total = tape.empty((1,), dtype, "nll_loss total_weight")
+    return tape.apply("nll_loss", (likelihoods,), (1,), dtype, _nll_backward, save=(likelihoods, labels, total))
 
 
 def log_softmax(tape: Tape, x: Tensor) -> Tensor:
     """`log_softmax(x, dim=-1)`: keeps its result."""
     backward = _log_softmax_backward
     return tape.apply("log_softmax", (x,), x.shape, x.dtype, backward, save_output=True, component="logits and loss")
+
+
+def log_softmax_in_float32(tape: Tape, x: Tensor) -> Tensor:
+    """`log_softmax(x, dim=-1)` of float32, or under autocast: bfloat16 is copied first, float16 widened inside."""
+    if tape.autocast is None and x.dtype != "float32":
+        return log_softmax(tape, x)
+    x = x if x.dtype == "float16" else tape.to(x, "float32")
+    backward = _log_softmax_backward
+    return tape.apply("log_softmax", (x,), x.shape, "float32", backward, save_output=True, component="logits and loss")
 
 
 def _nll_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
