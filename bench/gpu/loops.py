@@ -17,6 +17,9 @@ from bench.gpu.table import Row
 
 STEPS = 3
 """In the second the optimizer's states exist, in the third the allocator has seen a whole steady step."""
+LOSS_SCALE = 1024.0
+"""Where a GradScaler begins: from its own 65536 gradients of untrained weights overflow, and a first step that is
+skipped makes no optimizer states."""
 MIXED = {None: "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -25,7 +28,11 @@ class Accelerated:
 
     def __init__(self, case: dict[str, Any], model: Any, optimizer: Any, device: str) -> None:
         accelerate = import_module("accelerate")
-        self.accelerator = accelerate.Accelerator(mixed_precision=MIXED[case.get("autocast")], cpu=device == "cpu")
+        self.accelerator = accelerate.Accelerator(
+            mixed_precision=MIXED[case.get("autocast")],
+            cpu=device == "cpu",
+            kwargs_handlers=[accelerate.utils.GradScalerKwargs(init_scale=LOSS_SCALE)],
+        )
         self.model = self.accelerator.prepare_model(model)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
 
@@ -54,7 +61,7 @@ class Plain:
         self.device = device
         self.autocast = case.get("autocast")
         self.model, self.optimizer = model, optimizer
-        self.scaler = self.torch.amp.GradScaler(device, enabled=self.autocast == "fp16")
+        self.scaler = self.torch.amp.GradScaler(device, init_scale=LOSS_SCALE, enabled=self.autocast == "fp16")
 
     def forward(self, batch: Mapping[str, Any]) -> Any:
         """`model(**batch)`, under autocast where the case has it."""
@@ -79,7 +86,7 @@ class Plain:
 
 
 def run_loop(row: Row, model: Any, config: Any, meter: Meter, device: str) -> dict[str, Any]:
-    """Run the steps; the bytes of gradients and states that the first one leaves."""
+    """Run the steps; the bytes of gradients and states that the last one leaves."""
     case = row["case"]
     build.checkpointed(case, model)
     model.train()
@@ -111,7 +118,7 @@ def run_loop(row: Row, model: Any, config: Any, meter: Meter, device: str) -> di
         meter.begin("optimizer", step)
         loop.step()
         meter.begin("between steps", step)
-        if step == 0:
+        if step == STEPS - 1:
             held = held_bytes(model, loop.optimizer)
         if not script:
             loop.optimizer.zero_grad()

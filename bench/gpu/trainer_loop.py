@@ -15,7 +15,7 @@ from bench.gpu.table import Row
 
 
 def run_trainer(row: Row, model: Any, config: Any, meter: Meter, device: str) -> dict[str, Any]:
-    """Train for a few steps and evaluate where the case says so; the bytes that the first step leaves."""
+    """Train for a few steps and evaluate where the case says so; the bytes that the last step leaves."""
     case = row["case"]
     transformers = import_module("transformers")
     torch = import_module("torch")
@@ -110,8 +110,7 @@ def _marks(base: Any, trainer: Any, meter: Meter) -> Any:
 
         def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             meter.begin("between steps", step)
-            if step == 0:
-                self.held = held_bytes(kwargs["model"], trainer.optimizer)
+            self.held = held_bytes(kwargs["model"], trainer.optimizer)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             nonlocal step

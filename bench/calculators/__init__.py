@@ -1,0 +1,1 @@
+"""Other memory calculators: one adapter each, which runs where its calculator is installed."""
