@@ -2,12 +2,12 @@
 
     python bench/peers.py [--cases N] [--only NAME …] [--environments DIR] [--json]
 
-The truth is the peak of allocated memory of traced steps (bench/data) of ordinary runs of models at their real depth,
-which vramlint itself is tested on; N of them are taken, by a hash of their ids, so nobody chose them. Each calculator is installed from PyPI, in the version that its
-adapter in bench/calculators was written for, into an environment that is thrown away afterwards (kept with
-`--environments`), and answers in a process of its own. What it adds for CUDA context, fragmentation or safety is left
-out where it says so. A run that it has no words for, or refuses, is not expressible, and vramlint's error is also
-given on the runs that it took.
+The truth is the peak of allocated memory of traced steps (bench/data), which vramlint itself is tested on: ordinary
+runs of models at their real depth, of which N are taken by a hash of their ids, so nobody chose them. Each calculator
+is installed from PyPI, in the version that its adapter in bench/calculators was written for, into an environment that
+is thrown away afterwards (kept with `--environments`), and answers in a process of its own. What it adds for CUDA
+context, fragmentation or safety is left out where it says so. A run that it has no words for, or refuses, is not
+expressible, and vramlint's error is also given on the runs that it took.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ from vramlint.memory import simulate  # noqa: E402
 
 OURS = "vramlint"
 PLAIN = frozenset(
-    "model batch seq target_seq task param_dtype autocast attn mask checkpointing optimizer accum max_grad_norm use_cache "
-    "loop peft quant double_quant bnb_compute_dtype freeze".split()
+    {
+        *("model", "task", "batch", "seq", "target_seq", "accum", "mask", "attn", "use_cache"),
+        *("param_dtype", "autocast", "checkpointing", "optimizer", "max_grad_norm", "loop"),
+        *("peft", "freeze", "quant", "double_quant", "bnb_compute_dtype"),
+    }
 )
 """Words of a case that make an ordinary run; rows with others (offloaded checkpoints, losses) are not taken."""
 TORCH = ("torch==2.13.0", "transformers==5.23.0")
@@ -223,7 +226,7 @@ def show(report: Mapping[str, Mapping[str, Any]], count: int) -> None:
         if found["n"]:
             names = ("median_error", "mean_error", "max_error", "worst_under", "within_10_percent")
             cells += [f"{found[key]:.1%}" for key in names]
-            cells += [f"{found['vramlint_max_error'] or 0:.3%}", f"{found['seconds'] * 1000:.1f}"]
+            cells += [f"{found['vramlint_max_error'] or 0:.3%}", f"{found['seconds'] * 1000:.2f}"]
         print(f"{label:<24}" + "".join(f"{cell:>15}" for cell in cells))
     for name, found in report.items():
         for reason, times in {**found.get("reasons", {}), **found.get("failures", {})}.items():
