@@ -17,6 +17,8 @@ from vramlint.memory.architectures.qwen_moe import SharedMoe
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.delta_net import DeltaNet, JoinedInput, SeparateInput, Sizes
+from vramlint.memory.ops.delta_rule import delta_rule
+from vramlint.memory.ops.delta_rule_loops import looped_delta_rule
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm_unit_offset
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_part
@@ -25,8 +27,10 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
-FOLLOWED_FROM = (5, 0)
-"""Before this version of transformers the delta rule was written in other operators."""
+SOLVED_FROM = (5, 17)
+"""Since this version of transformers the delta rule solves a triangular system, which it did row by row before."""
+FUNCTIONS_FROM = (5, 15)
+"""Since this version the convolution is a function of its weight."""
 
 
 @dataclass(slots=True)
@@ -56,8 +60,6 @@ class DeltaLayers(Llama):
     """Whether every sequence has rotary tables of its own."""
 
     def __init__(self, build: Builder, config: Config) -> None:
-        if build.transformers < FOLLOWED_FROM:
-            raise NotFollowedError("linear attention before transformers 5")
         config = {**self.defaults, **config}
         self.rotated = int(number(config, "head_dim") * ratio(config, "partial_rotary_factor", default=0.25))
         self.padding: Tensor | None = None
@@ -119,6 +121,8 @@ class DeltaLayers(Llama):
             ),
             norm=build.norm(f"{name}.norm.weight", sizes.value_size),
             out=build.linear(f"{name}.out_proj", width, self.hidden),
+            rule=delta_rule if build.transformers >= SOLVED_FROM else looped_delta_rule,
+            as_module=build.transformers < FUNCTIONS_FROM,
         )
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
-from vramlint.memory.ops.delta_rule import delta_rule
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 Results = Sequence["Tensor | None"]
+
+
+class Rule(Protocol):
+    """The delta rule."""
+
+    def __call__(
+        self, tape: Tape, query: Tensor, key: Tensor, value: Tensor, decay: Tensor, beta: Tensor, *, keeps: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The result [B, heads, S, d], and the last state if it `keeps` it."""
 
 
 class Sizes(NamedTuple):
@@ -105,10 +113,13 @@ class DeltaNet:
     project: JoinedInput | SeparateInput
     norm: Parameter
     out: Weights
+    rule: Rule
+    as_module: bool
+    """The convolution is called as a module, and a single sequence is not masked: before transformers 5.15."""
 
     def __call__(self, tape: Tape, x: Tensor, mask: Tensor | None, *, caches: bool) -> Tensor:
         """[B, S, H] to [B, S, H]; `mask` hides padding. Names live until the end."""
-        if mask is not None:
+        if mask is not None and (x.shape[0] > 1 or not self.as_module):
             x = _masked(tape, x, mask)
         batch, length, _ = x.shape
         heads, size = self.sizes.value_heads, self.sizes.value_size
@@ -116,7 +127,7 @@ class DeltaNet:
         if caches:
             tape.keep(tape.empty((batch, mixed.shape[2], self.convolution.shape[2]), mixed.dtype, "convolution state"))
         mixed = self._convolved(tape, mixed)
-        if caches:
+        if caches and not self.as_module:
             mixed = e.slice_last(tape, mixed, mixed.shape[2])
         query, key, value = e.split_last(tape, mixed, self.sizes.widths)
         held = held[:2]
@@ -126,7 +137,7 @@ class DeltaNet:
         beta = e.unary_of_result(tape, "sigmoid", b)
         g = self._decay(tape, a)
         by_head = [e.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
-        core, state = delta_rule(tape, query, key, value, by_head[0], by_head[1], keeps=caches)
+        core, state = self.rule(tape, query, key, value, by_head[0], by_head[1], keeps=caches)
         if state is not None:
             tape.keep(e.clone(tape, state))  # with the graph that made it
         core = attention.merge_heads(tape, core).as_shape((batch * length * heads, size))
@@ -139,8 +150,11 @@ class DeltaNet:
     def _convolved(self, tape: Tape, mixed: Tensor) -> Tensor:
         """causal_conv1d_fn: as many columns before the sequence as the kernel reaches back, cut off after it."""
         batch, length, channels = mixed.shape
-        weight: Tensor = e.viewed(tape, self.convolution, self.convolution.shape)
-        wide = tape.to(mixed, weight.dtype)
+        weight: Tensor = self.convolution
+        wide = mixed
+        if not self.as_module:
+            weight = e.viewed(tape, weight, weight.shape)
+            wide = tape.to(mixed, weight.dtype)
         weight = tape.lower(weight)
         lowered = tape.lower(wide)
         shape = (batch, length + self.convolution.shape[2] - 1, channels)
@@ -148,7 +162,8 @@ class DeltaNet:
         out = tape.apply("convolution", inputs, shape, lowered.dtype, _convolution_backward, save=inputs)
         del wide, lowered, weight, inputs
         out = e.part(tape, out, (batch, length, channels))
-        return tape.to(activation(tape, self.activation, out), mixed.dtype)
+        out = activation(tape, self.activation, out)
+        return out if self.as_module else tape.to(out, mixed.dtype)
 
     def _decay(self, tape: Tape, a: Tensor) -> Tensor:
         """`-A_log.float().exp() * softplus(a.float() + dt_bias)`."""

@@ -11,14 +11,22 @@ from collections.abc import Sequence
 from itertools import pairwise as pairs_of
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.chunks import (
+    CHUNK,
+    column,
+    cumulated,
+    cut_backward,
+    filled,
+    interleaved,
+    normalised,
+    pad_to,
+    steps,
+)
 from vramlint.memory.ops.indexing import masked_fill
 from vramlint.memory.ops.linear import matmul
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
 
-CHUNK = 64
-MOST_STEPS = 64
-"""Of a longer sequence a step takes several chunks: all is counted, but what passes is there for several at once."""
 Results = Sequence["Tensor | None"]
 
 
@@ -34,37 +42,37 @@ def delta_rule(
     by_channel = key.shape[1] == heads  # as the convolution left them, sequence last, until something copies them
     query, key, value, decay, beta = _prepared(tape, query, key, value, decay, beta)
     whole = query.heads_first
-    v_beta = e.mul(tape, value, _column(tape, beta))
-    k_beta = e.mul(tape, key, _column(tape, beta))
+    v_beta = e.mul(tape, value, column(tape, beta))
+    k_beta = e.mul(tape, key, column(tape, beta))
     padded, count = value.shape[2], value.shape[2] // CHUNK
     chunks, square = (batch, heads, count, CHUNK), (batch, heads, count, CHUNK, CHUNK)
     query, key = [e.viewed(tape, x, (*chunks, size)) for x in (query, key)]
     k_beta, v_beta = _chunked(tape, k_beta, (*chunks, size)), _chunked(tape, v_beta, (*chunks, width))
     tape.scratch((CHUNK * CHUNK,), "ones")
     mask = tape.empty((CHUNK, CHUNK), "bool", "triu")
-    total = _cumulated(tape, e.viewed(tape, decay, chunks))
-    pairwise = e.sub(tape, _column(tape, total), e.viewed(tape, total, (batch, heads, count, 1, CHUNK)))
+    total = cumulated(tape, e.viewed(tape, decay, chunks))
+    pairwise = e.sub(tape, column(tape, total), e.viewed(tape, total, (batch, heads, count, 1, CHUNK)))
     pairwise = masked_fill(tape, pairwise, mask)
     pairwise = e.unary_of_result(tape, "exp", pairwise)
     system = e.mul(tape, _product(tape, k_beta, key, square, whole=whole), pairwise)
     within = e.mul(tape, _product(tape, query, key, square, whole=whole), pairwise)
-    decayed = e.mul(tape, k_beta, _column(tape, e.unary_of_result(tape, "exp", total)))
+    decayed = e.mul(tape, k_beta, column(tape, e.unary_of_result(tape, "exp", total)))
     news = _solved(tape, system, v_beta)
     reads = _solved(tape, system, decayed)
-    steps = _steps(count)
-    state = tape.empty((steps[0] * batch, heads, size, width), "float32", "zeros")
+    taken_by_step = steps(count)
+    state = tape.empty((taken_by_step[0] * batch, heads, size, width), "float32", "zeros")
     out = tape.empty(news.shape, "float32", "zeros_like")
-    query = e.mul(tape, query, _column(tape, e.unary_of_result(tape, "exp", total)))
-    key = e.mul(tape, key, _column(tape, _remaining(tape, total)))
+    query = e.mul(tape, query, column(tape, e.unary_of_result(tape, "exp", total)))
+    key = e.mul(tape, key, column(tape, _remaining(tape, total)))
     passes = e.unary_of_result(tape, "exp", e.part(tape, total, chunks[:3]))
     whole = whole or by_channel or batch == 1
-    for taken, following in pairs_of((*steps, steps[-1])):
+    for taken, following in pairs_of((*taken_by_step, taken_by_step[-1])):
         rows = (taken * batch, heads, CHUNK, width)
         read = matmul(tape, _chunk(tape, reads, taken), state, rows)
         new = e.sub(tape, _chunk(tape, news, taken), read)
         del read
         across = matmul(tape, _chunk(tape, query, taken, whole=whole), state, rows)
-        out = _filled(tape, out, e.add(tape, across, matmul(tape, _chunk(tape, within, taken), new, rows)))
+        out = filled(tape, out, e.add(tape, across, matmul(tape, _chunk(tape, within, taken), new, rows)))
         kept = e.mul(tape, state, e.part(tape, passes, (following * batch, heads, 1, 1)))
         state = e.add(tape, kept, matmul(tape, _chunk(tape, key, taken, whole=whole), new, kept.shape))
         del kept
@@ -78,15 +86,15 @@ def _prepared(tape: Tape, query: Tensor, key: Tensor, value: Tensor, decay: Tens
     """All of them in float32 and padded to whole chunks; queries and keys are normalised, one for every value."""
     batch, heads, length, _ = value.shape
     if key.shape[1] != heads:
-        query = _interleaved(tape, query, heads)
-        key = _interleaved(tape, key, heads)
+        query = interleaved(tape, query, heads)
+        key = interleaved(tape, key, heads)
     query, key, value, beta = [_widened(tape, x) for x in (query, key, value, beta)]
-    query = _normalised(tape, query)
-    key = _normalised(tape, key)
+    query = normalised(tape, query)
+    key = normalised(tape, key)
     query = e.linear_unary(tape, "mul", query)
     padded = -(-length // CHUNK) * CHUNK
-    query, key, value = [_padded(tape, x, (batch, heads, padded, x.shape[3])) for x in (query, key, value)]
-    beta, decay = [_padded(tape, x, (batch, heads, padded)) for x in (beta, decay)]
+    query, key, value = [pad_to(tape, x, (batch, heads, padded, x.shape[3])) for x in (query, key, value)]
+    beta, decay = [pad_to(tape, x, (batch, heads, padded)) for x in (beta, decay)]
     return query, key, value, decay, beta
 
 
@@ -100,18 +108,6 @@ def _cut(tape: Tape, out: Tensor, length: int, dtype: str) -> Tensor:
     return result
 
 
-def _interleaved(tape: Tape, x: Tensor, heads: int) -> Tensor:
-    """`x.repeat_interleave(…, dim=2)`: a copy. Backward: a sum."""
-    batch, _, length, size = x.shape
-    return tape.apply("repeat_interleave", (x,), (batch, heads, length, size), x.dtype, _sum_backward)
-
-
-def _sum_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (gradient,) = gradients
-    edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "sum"),)
-
-
 def _widened(tape: Tape, x: Tensor) -> Tensor:
     """`x.to(torch.float32, memory_format=torch.contiguous_format)`: a copy only of another dtype."""
     out = tape.to(x, "float32")
@@ -120,75 +116,17 @@ def _widened(tape: Tape, x: Tensor) -> Tensor:
     return out
 
 
-def _normalised(tape: Tape, x: Tensor) -> Tensor:
-    """l2norm."""
-    squares = e.mul(tape, x, x)
-    total = tape.apply("sum", (squares,), (*x.shape[:-1], 1), x.dtype, _spread_backward)
-    del squares
-    shifted = e.add_number(tape, total)
-    del total
-    inverse = e.rsqrt(tape, shifted)
-    del shifted
-    return e.mul(tape, x, inverse)
-
-
-def _spread_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """A view."""
-    (gradient,) = gradients
-    edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
-
-
-def _padded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """`F.pad(x, …)`: a copy, even where nothing is added."""
-    out = tape.apply("pad", (x,), shape, x.dtype, _cut_backward)
-    out.heads_first = x.heads_first or shape != x.shape
-    return out
-
-
-def _cut_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (gradient,) = gradients
-    edge = node.edges[0]
-    if gradient is None or edge is None:
-        return (None,)
-    out = tape.empty(edge[2], gradient.dtype, "pad backward")
-    out.heads_first = True
-    return (out,)
-
-
 def _remaining(tape: Tape, total: Tensor) -> Tensor:
     """`(total[..., -1:] - total).exp()`."""
     return e.unary_of_result(tape, "exp", e.sub(tape, e.part(tape, total, (*total.shape[:3], 1)), total))
-
-
-def _column(tape: Tape, x: Tensor) -> Tensor:
-    """`x.unsqueeze(-1)`."""
-    return e.viewed(tape, x, (*x.shape, 1))
 
 
 def _chunked(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """A view by chunks, the gradient of which solve_triangular has left column by column."""
     out = e.viewed(tape, x, shape)
     if out.node is not None and out.node is not x.node:
-        out.node.backward = _cut_backward
+        out.node.backward = cut_backward
     return out
-
-
-def _cumulated(tape: Tape, x: Tensor) -> Tensor:
-    """`x.cumsum(-1)`."""
-    return tape.apply("cumsum", (x,), x.shape, x.dtype, _cumulated_backward)
-
-
-def _cumulated_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """`gradient.flip(-1).cumsum(-1).flip(-1)`."""
-    (gradient,) = gradients
-    if gradient is None:
-        return (None,)
-    flipped = e.like(tape, gradient, "flip")
-    summed = e.like(tape, gradient, "cumsum")
-    out = e.like(tape, gradient, "flip")
-    del summed, flipped
-    return (out,)
 
 
 def _solved(tape: Tape, system: Tensor, x: Tensor) -> Tensor:
@@ -213,13 +151,6 @@ def _solved_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (left, right if node.needs(1) else None)
 
 
-def _steps(count: int) -> list[int]:
-    """How many chunks each step takes, the first the fewest."""
-    steps = min(count, MOST_STEPS)
-    taken, rest = divmod(count, steps)
-    return [taken] * (steps - rest) + [taken + 1] * rest
-
-
 def _chunk(tape: Tape, x: Tensor, taken: int, *, whole: bool = True) -> Tensor:
     """`x[:, :, i]`, which a product copies unless it can see batch and heads as one dimension."""
     out = e.part(tape, x, (taken * x.shape[0], x.shape[1], *x.shape[3:]))
@@ -229,24 +160,3 @@ def _chunk(tape: Tape, x: Tensor, taken: int, *, whole: bool = True) -> Tensor:
 def _product(tape: Tape, a: Tensor, b: Tensor, shape: Shape, *, whole: bool) -> Tensor:
     """`a @ b.transpose(-1, -2)`, which copies both unless it can see batch, heads and chunks as one dimension."""
     return matmul(tape, a, b, shape) if whole else matmul(tape, e.clone(tape, a), e.clone(tape, b), shape)
-
-
-def _filled(tape: Tape, whole: Tensor, x: Tensor) -> Tensor:
-    """`whole[:, :, i] = x`."""
-    out = whole.as_shape(whole.shape)
-    if tape.grad_enabled and (whole.requires_grad or x.requires_grad):
-        out.node, out.slot, out.requires_grad = tape.view_node((whole, x), _filled_backward), 0, True
-    return out
-
-
-def _filled_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """CopySlices: a copy of the gradient, asked for or not, in which the chunk is zeroed, and a copy of the chunk."""
-    (gradient,) = gradients
-    edge = node.edges[1]
-    if gradient is None or edge is None:
-        return (None, None)
-    rest = e.like(tape, gradient, "copy_slices")
-    part = tape.empty(edge[2], gradient.dtype, "copy_slices")
-    if node.needs(0):
-        tape.scratch((part.nbytes,), "zeros_like")
-    return (rest, part)
