@@ -32,6 +32,10 @@ REAL_TRAINER = "transformers"
 """The loop of rows for which transformers.Trainer itself ran."""
 FUSED_HEAD = "fused_linear_cross_entropy"
 """Liger's kernel of the head and the loss."""
+METHODS = {"prompt": "prompttuning", "prefix": "prefixtuning", "ptuning": "promptencoder"}
+"""Short names of adapters that are not in their config's name."""
+RANKS = {"vera": 256, "miss": 64, "oft": 0, "adalora": 12}
+"""Ranks by default, where it is not 8."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -128,9 +132,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _adapter(peft: dict[str, Any] | None) -> Adapter | None:
     if not peft:
         return None
-    tokens = peft.get("trainable_token_indices")
+    tokens = peft.get("trainable_token_indices") or len(peft.get("token_indices", ()))
+    method = METHODS.get(peft.get("kind", "lora"), peft.get("kind", "lora"))
     return Adapter(
-        r=peft.get("r", 8),
+        r=peft.get("r", peft.get("init_r", RANKS.get(method, 8))),
+        method=method,
+        virtual_tokens=peft.get("num_virtual_tokens", 0),
+        options={key: tuple(value) if isinstance(value, list) else value for key, value in peft.items()}
+        if method != "lora"
+        else {},
         dropout=peft.get("dropout", 0.0),
         target_modules=_names(peft.get("targets")),
         modules_to_save=tuple(peft.get("modules_to_save") or ()),

@@ -18,8 +18,9 @@ from vramlint.engine.predicates import PREDICATES
 from vramlint.engine.rule import Example, Rule
 from vramlint.engine.template import FORMS
 from vramlint.memory.architectures import DECODERS, ENCODER_TASKS, ENCODERS, FAMILIES
+from vramlint.memory.methods import SIMULATED as SIMULATED_ADAPTERS
 from vramlint.memory.quantization import SIMULATED as SIMULATED_QUANTIZATIONS
-from vramlint.memory.simulate import SIMULATED_ADAPTERS, SIMULATED_LOSSES
+from vramlint.memory.simulate import SIMULATED_LOSSES
 from vramlint.memory.updates import REFUSED, UPDATES
 
 ROOT = Path(__file__).resolve().parent.parent

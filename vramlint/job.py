@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 DTYPE_BYTES: Mapping[str, int] = {
     "float64": 8,
+    "complex64": 8,
     "int64": 8,
     "float32": 4,
     "int32": 4,
@@ -147,6 +148,8 @@ class Adapter:
     """lora, or another of PEFT's methods by the name of its config."""
     virtual_tokens: int = 0
     """Of prompt and prefix tuning."""
+    options: Mapping[str, ConfigValue] = field(default_factory=dict)
+    """What a method other than LoRA is given besides, by PEFT's names."""
     merged: bool = False
     """`merge_and_unload` follows the training."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 
 from vramlint.job import Adapter
 
@@ -18,14 +19,91 @@ LAYER_NUMBER = re.compile(r".*?\.[^.]*\.(\d+)\.")
 """Where the number of a layer is in a module's name (peft 0.21 tuners/tuners_utils.py)."""
 
 
+_DOWN = (("k_proj", "v_proj", "down_proj"), ("down_proj",))
+_QUERIES = (("q_proj", "v_proj", "down_proj"), ("down_proj",))
+_FUSED = (("query_key_value", "dense_4h_to_h"), ("dense_4h_to_h",))
+_ENCODER = (("key", "value", "output.dense"), ("output.dense",))
+IA3_MODULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys(("llama", "mistral"), _DOWN),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "qwen2", "qwen3"), _QUERIES),
+    **dict.fromkeys(("bert", "roberta"), _ENCODER),
+    **dict.fromkeys(("falcon", "gpt_neox"), _FUSED),
+    "bloom": (("query_key_value", "mlp.dense_4h_to_h"), ("mlp.dense_4h_to_h",)),
+    "mixtral": (("k_proj", "v_proj", "w2"), ("w2",)),
+    "phi": (("q_proj", "v_proj", "fc2"), ("fc2",)),
+    "opt": (("q_proj", "k_proj", "fc2"), ("fc2",)),
+    "bart": (("q_proj", "v_proj", "fc2"), ("fc2",)),
+    "gpt2": (("c_attn", "mlp.c_proj"), ("mlp.c_proj",)),
+    "t5": (("k", "v", "wo"), ("wo",)),
+    "mt5": (("k", "v", "wi_1"), ()),
+}
+"""Targets of IA³ by model type, and those whose inputs it scales (peft 0.21 utils/constants.py)."""
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+DEFAULT_TARGETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "ia3": {model_type: names for model_type, (names, _) in IA3_MODULES.items()},
+    "adalora": {
+        "t5": ("q", "k", "v", "o", "wi", "wo"),
+        "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
+        **dict.fromkeys(("bart", "opt"), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
+        "roberta": ("query", "key", "value", "dense"),
+    },
+    "fourierft": {"gpt2": ("mlp.c_proj",)},
+    "lntuning": {
+        **dict.fromkeys(("llama", "mistral", "gemma", "qwen2", "qwen3"), (*_NORMS, "norm")),
+        "gemma2": (*_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm", "norm"),
+        **dict.fromkeys(("bloom", "falcon"), (*_NORMS, "ln_f")),
+        "phi": ("input_layernorm", "final_layernorm"),
+        "gpt2": ("ln_1", "ln_2", "ln_f"),
+        **dict.fromkeys(("t5", "mt5"), ("layer_norm", "final_layer_norm")),
+        "bart": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+    },
+}
+"""Targets by method and model type where they are not LoRA's (peft 0.21 utils/constants.py)."""
+ONLY_THEIR_OWN = frozenset({"ia3", "lntuning"})
+"""Methods that refuse a model type which is not in their table."""
+
+
+def default_targets(adapter: Adapter | None, model_type: str, lora: tuple[str, ...]) -> tuple[str, ...]:
+    """Targets where the config names none; `lora` are LoRA's."""
+    method = adapter.method if adapter is not None else ""
+    return DEFAULT_TARGETS.get(method, {}).get(model_type, () if method in ONLY_THEIR_OWN else lora)
+
+
+def scales_inputs(adapter: Adapter, model_type: str, name: str) -> bool:
+    """Whether IA³ takes the module `name` for a feed-forward layer."""
+    given = adapter.options.get("feedforward_modules")
+    if given is None:
+        given = IA3_MODULES.get(model_type, ((), ()))[1] if adapter.target_modules is None else ()
+    return _names(given if isinstance(given, str | tuple) else (), name)
+
+
+def factored(size: int, factor: int) -> tuple[int, int]:
+    """Two numbers whose product is `size`: near `factor` and the rest, or for -1 both near the square root.
+
+    The first is the smaller one (peft 0.21 tuners/lokr/layer.py, factorization).
+    """
+    if factor > 0 and size % factor == 0:
+        return factor, size // factor
+    limit = size if factor == -1 else factor
+    small = max(n for n in range(1, isqrt(size) + 1) if size % n == 0 and n <= max(1, limit))
+    return small, size // small
+
+
 def with_head(adapter: Adapter | None, task: str) -> Adapter | None:
     """The adapter with the new head of the task among the modules that train as a whole."""
     heads = TASK_HEADS.get(task, ())
     return replace(adapter, modules_to_save=(*adapter.modules_to_save, *heads)) if adapter and heads else adapter
 
 
+def copies(adapter: Adapter, defaults: Sequence[str], name: str) -> bool:
+    """Whether PEFT trains a copy of the parameter `name` beside the frozen original."""
+    if adapter.method == "lntuning" and targets(adapter, defaults, name.rpartition(".")[0], head=False):
+        return True
+    return saves(adapter, name)
+
+
 def saves(adapter: Adapter, name: str) -> bool:
-    """Whether the parameter `name` is in a module that PEFT trains as a whole copy beside the frozen original."""
+    """Whether the parameter `name` is in a module that PEFT trains as a whole."""
     path = f".{name.rpartition('.')[0]}."
     return any(f".{wanted}." in path for wanted in adapter.modules_to_save)
 
@@ -69,7 +147,7 @@ def rank_of(adapter: Adapter, name: str) -> int:
     return adapter.r
 
 
-def _names(wanted: Sequence[str] | str | None, name: str) -> bool:
+def _names(wanted: Sequence[object] | str | None, name: str) -> bool:
     """A pattern for the whole name, or ends of names."""
     if isinstance(wanted, str):
         try:

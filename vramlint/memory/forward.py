@@ -8,6 +8,7 @@ from dataclasses import replace
 from vramlint.job import Batch, Checkpointing, Job
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
+from vramlint.memory.ops import singular
 from vramlint.memory.ops.smoothing import smoothed_loss
 from vramlint.memory.ops.token_metrics import token_metrics
 from vramlint.memory.regime import Regime
@@ -63,6 +64,8 @@ class Forward:
         self.tape.layout.layers = 0
         with self.tape.autocasting(self.autocast):
             outputs = self.network.outputs(self.tape, regime, batch)
+            if self.network.penalised:
+                outputs.loss = singular.penalised(self.tape, outputs.loss, self.network.penalised)
         if self.widens_outputs:
             outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
         return outputs

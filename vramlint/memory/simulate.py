@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vramlint.estimate import Estimate
 from vramlint.job import Job
-from vramlint.memory import generation, optimizers, quantization
+from vramlint.memory import generation, methods, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import CHUNKED, FUSED_LOSSES, IN_PLACE, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -19,7 +19,6 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, NotFollowedError
 
 SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, CHUNKED, *FUSED_LOSSES})
-SIMULATED_ADAPTERS = frozenset({"lora"})
 
 
 def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
@@ -44,7 +43,9 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
         return bounded(job, f"config.json gives no usable {error}")
     if network.embedding is not None:
         network.embedding.embedding = True
+    builder.finish()
     inventory = builder.inventory
+    network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()
     if job.objective.kind == "training":
@@ -72,7 +73,7 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return "" if issubclass(family, CausalLM) else f"inference of {job.model.model_type} is not simulated"
     if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
         return f"training by {job.objective.loss} is not simulated"
-    if job.adapter is not None and job.adapter.method not in SIMULATED_ADAPTERS:
+    if job.adapter is not None and job.adapter.method not in methods.SIMULATED:
         return f"the {job.adapter.method} adapter is not simulated"
     if job.quantization is not None and job.quantization.kind not in quantization.SIMULATED:
         return f"the {job.quantization.kind} quantization is not simulated"

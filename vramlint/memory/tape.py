@@ -374,6 +374,11 @@ class Tape:
         finally:
             self.go_on_in(before)
 
+    def unit_of(self, layer: LayerId | None) -> int:
+        """The latest unit that a layer ran in."""
+        units = range(len(self._unit_layers) - 1, -1, -1)
+        return next((unit for unit in units if layer in self._unit_layers[unit]), 0)
+
     def go_on_in(self, unit: int) -> None:
         """Record events of `unit` from here on, without gathering its parameters."""
         self.unit = unit

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory import adapters
+from vramlint.memory.methods import METHODS
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.linear import Weights
-from vramlint.memory.ops.low_rank import REUSES_RESULT_FROM, Dora, LowRank
+from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.ops.merged import MergedLinear, Target
 from vramlint.memory.ops.rows import LowRankRows, TrainedRows
 from vramlint.memory.quantization import NESTED_MAP_BYTES, packed_of, stored_tensors
@@ -29,7 +30,7 @@ KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
 
 
 class NotFollowedError(ValueError):
-    """The architecture is known, but not this variant of it; the message names the variant."""
+    """The model or the adapter is known, but not this variant of it; the message names the variant."""
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class Inventory:
     parameters: list[Parameter] = field(default_factory=list)
     buffers: list[tuple[int, int]] = field(default_factory=list)
     """(bytes, count) of buffers and quantization constants that are no parameters."""
+    penalised: list[Parameter] = field(default_factory=list)
+    """Those of which the loss has a term of their own (AdaLoRA's orthogonality)."""
     no_decay: set[int] = field(default_factory=set)
     """ids of parameters in the weight-decay-free group of the Trainer (norms and biases)."""
 
@@ -50,7 +53,11 @@ class Builder:
         self.adapter: Adapter | None = adapters.with_head(job.adapter, job.model.task)
         self.quantization: Quantization | None = job.quantization
         self.inventory = Inventory()
-        self.default_targets = default_targets
+        self.model_type = job.model.model_type
+        self.default_targets = adapters.default_targets(self.adapter, self.model_type, default_targets)
+        self._shared: tuple[int, int, int] = (0, 0, 0)
+        """Rank, inputs and outputs of the factors that all layers share."""
+        self.peft = job.libraries.peft
         self.multiplicity = 1
         """How many layers the parameters made now stand for."""
         self._layout = Layout.of(job)
@@ -110,13 +117,15 @@ class Builder:
         dtype = "float32" if wide or self._widened(name) else self._dtype
         trainable = not fixed and self._trains(name) and not self.freezes(name)
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
-        if self.adapter is None or not adapters.saves(self.adapter, name):
+        if self.adapter is None or not adapters.copies(self.adapter, self.default_targets, name):
             return original
         return self._copy(original, name, decay=decay)
 
     def _trains(self, name: str) -> bool:
         """Whether a parameter of the base trains as far as adapters let it."""
-        return self.adapter is None or adapters.trains_bias(self.adapter, self.default_targets, name)
+        if self.adapter is None:
+            return True
+        return self.adapter.method in METHODS and adapters.trains_bias(self.adapter, self.default_targets, name)
 
     def _copy(self, original: Parameter, name: str, *, decay: bool) -> Parameter:
         """What ModulesToSaveWrapper trains instead of `original`."""
@@ -205,7 +214,7 @@ class Builder:
     def _tied(self, name: str, weight: Parameter) -> Parameter:
         """The embedding's weight in an output head: a trained copy of one is no copy of the other."""
         original = self._originals.get(weight, weight)
-        if self.adapter is None or not adapters.saves(self.adapter, name):
+        if self.adapter is None or not adapters.copies(self.adapter, self.default_targets, name):
             return original
         return self._copy(original, name, decay=True)
 
@@ -279,15 +288,27 @@ class Builder:
             return MergedLinear(Target(weight, self._factors(f"{name}.weight", (rank, rank), inputs, outputs)))
         if adapter is None or not self.reaches(name, head=head):
             return None
-        low_rank = self.low_rank(name, inputs, outputs)
-        if not adapter.dora:
-            return low_rank
-        magnitude = self.trained(f"{name}.lora_magnitude_vector.weight", (outputs,))
-        return Dora(low_rank, magnitude, self._libraries.peft >= REUSES_RESULT_FROM)
+        if adapter.method != "lora" and self.quantization is not None:
+            raise NotFollowedError(f"the {adapter.method} adapter on a quantized base")
+        return METHODS[adapter.method](self, adapter, name, inputs, outputs)
+
+    def not_followed(self, variant: str) -> NotFollowedError:
+        """The refusal of a variant of an adapter."""
+        return NotFollowedError(variant)
+
+    def share_factors(self, rank: int, inputs: int, outputs: int) -> None:
+        """Factors [rank, inputs] and [outputs, rank] of which every layer takes a part: buffers as large as any."""
+        _, *widths = self._shared
+        self._shared = (rank, max(inputs, widths[0]), max(outputs, widths[1]))
+
+    def finish(self) -> None:
+        """Count what only the whole model tells."""
+        rank, *widths = self._shared
+        self.inventory.buffers += [(self._adapter_width * rank * width, 1) for width in widths if width]
 
     def reaches(self, name: str, *, head: bool = False) -> bool:
         """Whether an adapter sits on the module `name`."""
-        if self.adapter is None or name.rpartition(".")[2] in self.fused_names:
+        if self.adapter is None or self.adapter.method not in METHODS or name.rpartition(".")[2] in self.fused_names:
             return False
         return adapters.targets(self.adapter, self.default_targets, name, head=head)
 

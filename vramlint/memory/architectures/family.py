@@ -33,6 +33,8 @@ class Network(ABC):
     """LoRA targets by `model_type` when none are given (peft 0.21 utils/constants.py)."""
     embedding: Parameter | None = None
     """The token embedding."""
+    penalised: Sequence[Parameter] = ()
+    """Parameters of which the loss has a term of their own (AdaLoRA's orthogonality)."""
 
     @abstractmethod
     def __init__(self, build: Builder, config: Config) -> None:

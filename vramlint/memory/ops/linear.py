@@ -93,10 +93,12 @@ def base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     return matmul_weight(tape, x, weights.weight, weights.bias)
 
 
-def matmul_weight(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *, copies: bool = False) -> Tensor:
+def matmul_weight(
+    tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *, copies: bool = False, columns: bool = False
+) -> Tensor:
     """`F.linear(x, weight, bias)`: keeps x when the weight needs a gradient and the weight when x does.
 
-    `copies`: x is a transposed view, which a flat product needs in one piece.
+    `copies`: x is a transposed view, which a flat product needs in one piece. `columns`: the weight is [in, out].
     """
     # autocast's casts are arguments of one C++ call, which GCC evaluates from the last to the first
     offset = None if bias is None else tape.lower(bias)
@@ -110,7 +112,8 @@ def matmul_weight(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *,
     if x.requires_grad:
         save.append(matrix)
     inputs = (x, matrix) if offset is None else (x, matrix, offset)
-    return tape.apply("linear", inputs, (*x.shape[:-1], weight.shape[0]), x.dtype, _linear_backward, save=save)
+    shape = (*x.shape[:-1], weight.shape[1 if columns else 0])
+    return tape.apply("linear", inputs, shape, x.dtype, _linear_backward, save=save)
 
 
 def product(tape: Tape, x: Tensor, weight: Tensor) -> Tensor:

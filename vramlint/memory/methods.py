@@ -1,0 +1,126 @@
+"""PEFT's methods by the names of their configs: what each puts around a linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from vramlint.job import Adapter
+from vramlint.memory import adapters
+from vramlint.memory.ops.dense_delta import DenseDelta, Hadamard, Kronecker, Spectrum
+from vramlint.memory.ops.linear import Adapter as Wrapper
+from vramlint.memory.ops.low_rank import REUSES_RESULT_FROM, Dora
+from vramlint.memory.ops.rotated import Rotated
+from vramlint.memory.ops.shards import Shards
+from vramlint.memory.ops.singular import Singular
+from vramlint.memory.ops.vectors import Scaled, SharedFactors
+
+if TYPE_CHECKING:
+    from vramlint.memory.weights import Builder
+
+Method = Callable[["Builder", Adapter, str, int, int], Wrapper]
+"""From the name of a layer, its inputs and its outputs to what is wrapped around it."""
+FREQUENCIES, OFT_BLOCK = 1000, 32
+"""Defaults of FourierFTConfig.n_frequency and OFTConfig.oft_block_size (peft 0.21)."""
+
+
+def _lora(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    low_rank = build.low_rank(name, inputs, outputs)
+    if not adapter.dora:
+        return low_rank
+    magnitude = build.trained(f"{name}.lora_magnitude_vector.weight", (outputs,))
+    return Dora(low_rank, magnitude, build.peft >= REUSES_RESULT_FROM)
+
+
+def _adalora(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    rank = adapter.r
+    first = build.trained(f"{name}.lora_A", (rank, inputs))
+    second = build.trained(f"{name}.lora_B", (outputs, rank))
+    values = build.trained(f"{name}.lora_E", (rank, 1))
+    build.inventory.penalised += [first, second]
+    return Singular(first, second, values, build.trained(f"{name}.ranknum", (1,)), adapter.dropout)
+
+
+def _ia3(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    scales_input = adapters.scales_inputs(adapter, build.model_type, name)
+    shape = (1, inputs) if scales_input else (outputs, 1)
+    return Scaled(build.trained(f"{name}.ia3_l", shape), scales_input)
+
+
+def _vera(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    rank = adapter.r
+    build.share_factors(rank, inputs, outputs)
+    outer = build.trained(f"{name}.vera_lambda_b", (outputs,))
+    return SharedFactors(build.trained(f"{name}.vera_lambda_d", (rank,)), outer, adapter.dropout)
+
+
+def _loha(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    rank = adapters.rank_of(adapter, name)
+    first, second = (
+        (
+            build.trained(f"{name}.hada_w{number}_a", (outputs, rank)),
+            build.trained(f"{name}.hada_w{number}_b", (rank, inputs)),
+        )
+        for number in (1, 2)
+    )
+    return DenseDelta(Hadamard((*first, *second)))
+
+
+def _lokr(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    """Which of both matrices is whole: peft 0.21 tuners/lokr/layer.py, update_layer."""
+    rank, factor = adapters.rank_of(adapter, name), _option(adapter, "decompose_factor", -1)
+    (in_small, in_large), (out_small, out_large) = (adapters.factored(size, factor) for size in (inputs, outputs))
+    both = adapter.options.get("decompose_both") is True
+    first = both and rank < max(out_small, in_small) / 2
+    second = rank < max(out_large, in_large) / 2
+    parts = []
+    for number, apart, rows, columns in ((1, first, out_small, in_small), (2, second, out_large, in_large)):
+        shapes = {"_a": (rows, rank), "_b": (rank, columns)} if apart else {"": (rows, columns)}
+        parts.append(tuple([build.trained(f"{name}.lokr_w{number}{end}", shape) for end, shape in shapes.items()]))
+    return DenseDelta(Kronecker(*parts))
+
+
+def _fourier(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    count = _option(adapter, "n_frequency", FREQUENCIES)
+    return DenseDelta(Spectrum(build.trained(f"{name}.fourierft_spectrum", (count,))))
+
+
+def _miss(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    rank = adapters.rank_of(adapter, name)
+    if inputs % rank or adapter.options.get("init_weights", True) is not True:
+        raise build.not_followed(f"the form of MiSS on {name}")
+    return Shards(build.trained(f"{name}.miss_block", (rank, outputs)), adapter.dropout)
+
+
+def _oft(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    blocks = adapter.r
+    size = inputs // blocks if blocks else _option(adapter, "oft_block_size", OFT_BLOCK)
+    if inputs % size or any(adapter.options.get(key) for key in ("coft", "block_share", "module_dropout")):
+        raise build.not_followed(f"the form of OFT on {name}")
+    elements = size * (size - 1) // 2
+    for _ in ("rows", "columns"):
+        build.buffer(8 * elements)
+    return Rotated(build.trained(f"{name}.oft_R.weight", (inputs // size, elements)), size)
+
+
+METHODS: Mapping[str, Method] = {
+    "lora": _lora,
+    "adalora": _adalora,
+    "ia3": _ia3,
+    "vera": _vera,
+    "loha": _loha,
+    "lokr": _lokr,
+    "fourierft": _fourier,
+    "miss": _miss,
+    "oft": _oft,
+}
+"""Methods that wrap linear layers."""
+WITHOUT_LAYERS = frozenset({"trainabletokens", "lntuning"})
+"""Methods that train embeddings or norms only."""
+SIMULATED = frozenset(METHODS) | WITHOUT_LAYERS
+"""Methods whose step is followed."""
+
+
+def _option(adapter: Adapter, name: str, default: int) -> int:
+    value = adapter.options.get(name)
+    return value if isinstance(value, int) else default

@@ -1,0 +1,39 @@
+"""MiSS: the inputs' shards are summed before one matrix (peft 0.21 tuners/miss/layer.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.linear import Weights, base, matmul_weight
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+
+
+@dataclass(slots=True)
+class Shards:
+    """The block is [r, out]."""
+
+    block: Parameter
+    dropout: float
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """`result + torch.sum(dropout(x).reshape(…, in / r, r), dim=-2) @ block`, of a width that r divides."""
+        dtype = x.dtype
+        result = base(tape, x, weights)
+        wide = tape.to(x, self.block.dtype)
+        result = e.add(tape, result, self._update(tape, e.dropout(tape, wide, self.dropout)))
+        return tape.to(result, dtype)
+
+    def _update(self, tape: Tape, x: Tensor) -> Tensor:
+        x = tape.upper(x)
+        shape = (*x.shape[:-1], self.block.shape[0])
+        summed = tape.apply("sum", (x,), shape, x.dtype, _backward)
+        return matmul_weight(tape, summed, self.block, None, columns=True)
+
+
+def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """The expanded gradient, which is a copy once it is seen as an input."""
+    (gradient,), edge = gradients, node.edges[0]
+    return (None if gradient is None or edge is None else tape.empty(edge[2], gradient.dtype, "sum backward"),)
