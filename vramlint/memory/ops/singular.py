@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, base, product, matmul_weight
+from vramlint.memory.ops.linear import Weights, base, matmul_weight, product
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
