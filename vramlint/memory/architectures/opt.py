@@ -90,13 +90,12 @@ class OPT(CausalLM):
         positioned = embedding(tape, tape.empty(order.shape, "int64", "offset positions"), self.position_embedding)
         if self.project_in is not None:
             embedded = linear(tape, embedded, self.project_in)
-        hidden = e.add(tape, embedded, positioned)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
+            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x, arguments=order)
 
-        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = tape.repeat(self.count, layer, e.add(tape, embedded, positioned))
         if self.norm is not None:
             hidden = self.norm(tape, hidden)
         return hidden if self.project_out is None else linear(tape, hidden, self.project_out)
@@ -106,7 +105,8 @@ class OPT(CausalLM):
         residual = hidden
         if self.before:
             hidden = w.attention_norm(tape, hidden)
-        hidden = e.dropout(tape, self._attention(tape, regime, w, hidden, mask), self.dropout)
+        hidden = self._attention(tape, regime, w, hidden, mask)
+        hidden = e.dropout(tape, hidden, self.dropout)
         hidden = e.add(tape, residual, hidden)
         if not self.before:
             hidden = w.attention_norm(tape, hidden)
@@ -115,8 +115,8 @@ class OPT(CausalLM):
         if self.before:
             hidden = w.final_norm(tape, hidden)
         hidden = linear(tape, activation(tape, self.activation, linear(tape, hidden, w.up)), w.down)
-        hidden = e.add(tape, residual, e.dropout(tape, hidden, self.dropout))
-        hidden = hidden.as_shape(shape)
+        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = e.add(tape, residual, hidden).as_shape(shape)
         return hidden if self.before else w.final_norm(tape, hidden)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
