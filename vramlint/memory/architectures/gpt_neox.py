@@ -73,8 +73,8 @@ class GPTNeoX(CausalLM):
         """GPTNeoXModel.forward."""
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         mask = regime.mask(tape, embedded, None)
-        hidden = e.dropout(tape, embedded, self.hidden_dropout)
-        position = rotary(tape, hidden, self.rotated)
+        entering = [e.dropout(tape, embedded, self.hidden_dropout)]  # handed over: no name here keeps it
+        position = rotary(tape, entering[0], self.rotated)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
@@ -82,7 +82,7 @@ class GPTNeoX(CausalLM):
                 tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x, arguments=order
             )
 
-        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = tape.repeat(self.count, layer, entering.pop())
         return self.norm(tape, hidden)
 
     def _forward(

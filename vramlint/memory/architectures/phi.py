@@ -78,12 +78,15 @@ class Phi(CausalLM):
             norm=LayerNorm.of(build, f"{name}.input_layernorm", self.hidden),
         )
 
+    def entered(self, tape: Tape, embedded: Tensor) -> Tensor:
+        """The embeddings behind their dropout, which takes their name."""
+        return e.dropout(tape, embedded, self.embedding_dropout)
+
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """PhiModel.forward."""
         order = tape.empty((1, embedded.shape[1]), "int64", "position ids")
         mask = regime.mask(tape, embedded, None)
-        hidden = e.dropout(tape, embedded, self.embedding_dropout)
-        position = rotary(tape, hidden, self.rotated)
+        position = rotary(tape, embedded, self.rotated)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
@@ -91,7 +94,7 @@ class Phi(CausalLM):
                 tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x, arguments=order
             )
 
-        hidden = tape.repeat(self.count, layer, hidden)
+        hidden = tape.repeat(self.count, layer, embedded)
         return self.norm(tape, hidden)
 
     def _forward(
