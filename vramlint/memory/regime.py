@@ -67,6 +67,10 @@ class Regime:
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
 
+    def without_sdpa(self) -> Regime:
+        """The regime in a model that has no sdpa: transformers falls back to eager attention."""
+        return replace(self, implementation="eager") if self.implementation == "sdpa" else self
+
     def mask(self, tape: Tape, like: Tensor, window: int | None, *, always: bool = False) -> Tensor | None:
         """The causal mask [B, 1, S, S] of a decoder, None where the kernel's own causality will do.
 
@@ -95,7 +99,8 @@ class Regime:
         """
         batch, length = like.shape[0], like.shape[1]
         if self.implementation == "eager" and not self.attention_mask:
-            return tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+            whole = tape.empty((1, 1, length, length + 1), like.dtype, "attention mask")
+            return whole.as_shape((1, 1, length, length))  # layers leave the last column out
         if self.implementation == "eager" or (self.implementation == "sdpa" and self.padding and self.attention_mask):
             return tape.empty((batch, 1, length, length), like.dtype, "attention mask")
         return None

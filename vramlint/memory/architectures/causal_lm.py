@@ -45,6 +45,8 @@ class CausalLM(Network):
     """Before this version of transformers the model's forward took the loss itself."""
     widens_logits_until: ClassVar[tuple[int, ...]] = ()
     """Before this version of transformers its forward widened the logits for the shared loss, too."""
+    narrows_logits: ClassVar[bool] = False
+    """Whether it gave the widened logits the states' dtype again before it returned them."""
     predicts_next: ClassVar[bool] = True
     """Whether labels are the tokens themselves, shifted by one."""
     embedding: Parameter
@@ -116,7 +118,8 @@ class CausalLM(Network):
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
         shared = regime.transformers >= self.own_loss_until
-        if self.widens_logits and (not shared or regime.transformers < self.widens_logits_until):
+        widens = self.widens_logits and (not shared or regime.transformers < self.widens_logits_until)
+        if widens:
             logits = tape.to(logits, "float32")
             mark_logits(tape, logits)
         if regime.loss == IN_PLACE:
@@ -127,6 +130,8 @@ class CausalLM(Network):
             loss = causal_lm_loss_before_4_49(tape, logits)
         else:
             loss = causal_lm_loss(tape, logits, batch["labels"])
+        if widens and self.narrows_logits:
+            logits = tape.to(logits, hidden.dtype)
         return Outputs(loss, [logits], tape.taken_cache())
 
 

@@ -8,18 +8,20 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.architectures.weight_outputs import Blocks
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
+from vramlint.memory.ops.softmax import softmax_as
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
-ALWAYS_MASKED_FROM = (5, 0)
-"""Since then the model asks for a mask that is never skipped."""
+SHARED_MASKS_FROM = (5, 0)
+"""Since then the model asks for a mask as others do, but one that is never skipped."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,15 @@ class Layer:
     second_norm: LayerNorm | None
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all layers use."""
+
+    mask: Tensor | None
+    position: Rotary
+    alibi: Tensor | None
+
+
 class Falcon(CausalLM):
     """FalconForCausalLM."""
 
@@ -42,8 +53,9 @@ class Falcon(CausalLM):
     own_loss_until: tuple[int, ...] = (4, 48)
 
     def __init__(self, build: Builder, config: Config) -> None:
-        if config.get("alibi"):
-            raise NotFollowedError("alibi in Falcon")
+        self.alibi = bool(config.get("alibi", False))
+        if self.alibi and build.implementation not in ("eager", "sdpa"):
+            raise NotFollowedError("flash attention with alibi")
         self.hidden = number(config, "hidden_size", "n_embed")
         self.heads = number(config, "num_attention_heads", "n_head")
         self.head_size = self.hidden // self.heads
@@ -88,38 +100,70 @@ class Falcon(CausalLM):
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """FalconModel.forward."""
-        mask = regime.mask(tape, embedded, None, always=regime.transformers >= ALWAYS_MASKED_FROM)
-        position = rotary(tape, embedded, self.head_size)
+        batch, length = embedded.shape[:2]
+        order = tape.empty((1, length), "int64", "position ids")
+        alibi = tape.empty((batch * self.heads, 1, length), embedded.dtype, "alibi") if self.alibi else None
+        shared = Shared(self._mask(tape, regime, embedded), rotary(tape, embedded, self.head_size), alibi)
+        blocks = Blocks(order)
 
-        def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x)
+        def block(index: int, hidden: Tensor) -> tuple[Tensor, ...]:
+            return self._forward(tape, regime, self.layers[index], hidden, shared)
 
-        hidden = tape.repeat(self.count, layer, embedded)
+        hidden = blocks(tape, regime, self.count, block, [embedded])
         return self.norm(tape, hidden)
 
-    def _forward(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
-    ) -> Tensor:
+    def _mask(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor | None:
+        """The causal mask, with alibi in one tensor for every head."""
+        batch, length = embedded.shape[:2]
+        if self.alibi:
+            return tape.empty((batch, self.heads, length, length), embedded.dtype, "attention mask")
+        if regime.transformers < SHARED_MASKS_FROM:
+            return regime.unshared_mask(tape, embedded)
+        return regime.mask(tape, embedded, None, always=True)
+
+    def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, shared: Shared) -> tuple[Tensor, ...]:
         residual = hidden
         normed = w.norm(tape, hidden)
         before_mlp = w.second_norm(tape, hidden) if self.parallel and w.second_norm is not None else normed
-        attended = self._attention(tape, regime, w, normed, position, mask)
+        attended, *weights = self._attention(tape, regime, w, normed, shared)
         if not self.parallel and w.second_norm is not None:
             residual = e.add(tape, residual, e.dropout(tape, attended, self.attention_dropout))
             before_mlp = w.second_norm(tape, residual)
         fed = linear(tape, activation(tape, self.activation, linear(tape, before_mlp, w.up)), w.down)
         if self.parallel:
             fed = e.add_in_place(tape, fed, attended)
-        return e.add(tape, residual, e.dropout(tape, fed, self.hidden_dropout))
+        return e.add(tape, residual, e.dropout(tape, fed, self.hidden_dropout)), *weights
 
-    def _attention(
-        self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
-    ) -> Tensor:
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, shared: Shared) -> tuple[Tensor, ...]:
+        """The output, and the probabilities of eager attention."""
         fused_qkv = linear(tape, hidden, w.qkv)
         q, k, v = self._split_heads(tape, fused_qkv)
-        q, k = rotate(tape, q, position), rotate(tape, k, position)
-        return linear(tape, regime.attend(tape, q, k, v, mask, shares_heads=True), w.dense)
+        if not self.alibi:
+            q, k = rotate(tape, q, shared.position), rotate(tape, k, shared.position)
+        if regime.implementation == "eager":
+            if regime.use_cache:
+                k, v = regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)
+            out, weights = self._eager(tape, q, k, v, shared, hidden.dtype)
+            return linear(tape, attention.merge_heads(tape, out), w.dense), weights
+        if shared.mask is not None and regime.transformers < SHARED_MASKS_FROM and regime.implementation == "sdpa":
+            q, k, v = (attention.contiguous(tape, x) for x in (q, k, v))
+        dropout = self.attention_dropout if self.alibi else 0.0
+        return (linear(tape, regime.attend(tape, q, k, v, shared.mask, dropout, shares_heads=True), w.dense),)
+
+    def _eager(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor, shared: Shared, dtype: str) -> tuple[Tensor, Tensor]:
+        """Softmax in the dtype of the layer's states; dropout with alibi only."""
+        scores = attention.scores(tape, q, k)
+        if shared.alibi is None or shared.mask is None:
+            scores = e.scale_in_place(tape, scores)
+            masked = scores if shared.mask is None else e.add(tape, scores, shared.mask)
+            weights = softmax_as(tape, masked, dtype)
+            return attention.weighted(tape, weights, v), weights
+        wide = tape.to(scores, "float32")
+        alibi = shared.alibi.as_shape((q.shape[0], self.heads, 1, k.shape[2]))
+        logits = e.scale_in_place(tape, e.add(tape, wide, alibi))
+        weights = softmax_as(tape, e.add(tape, logits, shared.mask), dtype)
+        weights = e.dropout(tape, weights, self.attention_dropout)
+        return attention.weighted(tape, weights, v), weights
 
     def _split_heads(self, tape: Tape, fused_qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The grouped layout is copied, keys and values once for every query head; the other layouts are viewed."""

@@ -16,7 +16,7 @@ from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder
+from vramlint.memory.weights import Builder, NotFollowedError
 
 CAUSAL_BUFFERS_UNTIL = (5, 0)
 """Before this version of transformers every layer registered a bool causal mask [1, 1, positions, positions]."""
@@ -38,31 +38,44 @@ class GPT2(CausalLM):
     """GPT2LMHeadModel."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"gpt2": ("c_attn",)}
-
     widens_logits: ClassVar[bool] = False
     own_loss_until: tuple[int, ...] = (4, 48)
+    default_activation: ClassVar[str] = "gelu_new"
+    widens_softmax: ClassVar[bool] = False
+    """Whether eager attention takes its softmax in float32."""
 
     def __init__(self, build: Builder, config: Config) -> None:
+        if config.get("add_cross_attention"):
+            raise NotFollowedError("cross-attention in a decoder")
+        if config.get("reorder_and_upcast_attn") and build.implementation == "eager":
+            raise NotFollowedError("reorder_and_upcast_attn")
         self.hidden = number(config, "n_embd", "hidden_size", default=768)
         self.heads = number(config, "n_head", "num_attention_heads", default=12)
         self.count = number(config, "n_layer", "num_hidden_layers", default=12)
         self.attention_dropout = probability(config, "attn_pdrop", default=0.1)
         self.residual_dropout = probability(config, "resid_pdrop", default=0.1)
         self.embedding_dropout = probability(config, "embd_pdrop", default=0.1)
-        self.activation = str(config.get("activation_function", "gelu_new"))
+        self.activation = str(config.get("activation_function", self.default_activation))
         limit = number(config, "n_positions", "max_position_embeddings", default=1024)
         vocabulary = number(config, "vocab_size", default=50257)
         inner = number(config, "n_inner", default=4 * self.hidden)
         self.embedding = build.parameter("transformer.wte.weight", (vocabulary, self.hidden))
         self.position_embedding = build.parameter("transformer.wpe.weight", (limit, self.hidden))
+        self._buffers(build, limit)
         self.layers = []
         for position in build.layers(self.count):
-            if build.transformers < CAUSAL_BUFFERS_UNTIL:
-                build.buffer(limit * limit)
-                build.buffer(4)
+            self._layer_buffers(build, limit)
             self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
         self.ln_f = LayerNorm.of(build, "transformer.ln_f", self.hidden)
         self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=True)
+
+    def _buffers(self, build: Builder, positions: int) -> None:
+        """None of the whole model's."""
+
+    def _layer_buffers(self, build: Builder, positions: int) -> None:
+        if build.transformers < CAUSAL_BUFFERS_UNTIL:
+            build.buffer(positions * positions)
+            build.buffer(4)
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(
@@ -100,8 +113,14 @@ class GPT2(CausalLM):
         return e.add(tape, residual, fed)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        parts = e.split_last(tape, linear(tape, hidden, w.c_attn), (self.hidden,) * 3)
-        q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
-        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False, narrows=True)
+        q, k, v = self._split(tape, linear(tape, hidden, w.c_attn))
+        wide = self.widens_softmax
+        out = regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=wide, narrows=not wide)
         out = linear(tape, out, w.attn_proj)
         return e.dropout(tape, out, self.residual_dropout)
+
+    def _split(self, tape: Tape, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values by head."""
+        parts = e.split_last(tape, fused, (self.hidden,) * 3)
+        q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
+        return q, k, v

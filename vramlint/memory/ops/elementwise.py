@@ -93,6 +93,15 @@ def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def scale_in_place(tape: Tape, x: Tensor) -> Tensor:
+    """`x *= number` and `x /= number`: the result lives in the memory of `x`."""
+    out = x.as_shape(x.shape)
+    out.heads_first = x.heads_first
+    if tape.grad_enabled and x.requires_grad:
+        out.node, out.slot = tape.in_place((), (x,), _one_gradient), 0
+    return out
+
+
 def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
     """`x.clamp_(low, high)`: the derivative needs the values before, so they are copied first."""
     out = x.as_shape(x.shape)

@@ -23,6 +23,12 @@ def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     return tape.apply("softmax", (x,), x.shape, x.dtype, _softmax_backward, save_output=True)
 
 
+def softmax_as(tape: Tape, x: Tensor, dtype: str) -> Tensor:
+    """`softmax(x, dim=-1, dtype=dtype)`: a float16 input becomes float32 inside the kernel, any other before it."""
+    widens = x.dtype == "float16" and dtype == "float32"
+    return softmax(tape, x if widens else tape.to(x, dtype), in_float32=dtype == "float32")
+
+
 def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
     (gradient,) = gradients
