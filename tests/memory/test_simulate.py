@@ -237,3 +237,21 @@ def test_kinds_of_activations_sum_to_the_component(job: Job):
 
     assert sum(kind.bytes for kind in estimate.activations) == parts.get("activations", 0)
     assert all(kind.bytes > 0 for kind in estimate.activations)
+
+
+@pytest.mark.parametrize(("version", "trained"), [((4, 57, 6), False), ((5, 23, 0), True)])
+def test_reentrant_checkpoints_of_frozen_embeddings_hide_their_layers(version, trained):
+    """Before transformers 5 nothing makes the embeddings' output need a gradient."""
+    job = llama(
+        checkpointing=Checkpointing("reentrant"),
+        libraries=Libraries(transformers=version),
+        frozen_parameters=("embed_tokens",),
+    )
+    estimate = simulate(job, reserved=False)
+
+    head, norm = 2000 * 256, 256
+    assert (estimate.trainable_parameters > head + norm) is trained
+    assert any("get no gradient" in note for note in estimate.notes) is not trained
+    if not trained:
+        assert estimate.trainable_parameters == head + norm
+        assert estimate.optimizer_states < estimate.parameters

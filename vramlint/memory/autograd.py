@@ -120,6 +120,7 @@ class Engine:
     def _accumulate(self, parameter: Parameter) -> None:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
         gradients = self.buffers.pop(parameter)
+        parameter.reached = True
         if self.tape.sharded is not None:
             self.tape.sharded.take(parameter, gradients)
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, methods, optimizers, quantization
@@ -12,11 +14,11 @@ from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.repetition import Layout
-from vramlint.memory.sharding import sharding_of
+from vramlint.memory.sharding import Sharding, sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder, Inventory, NotFollowedError
 
 SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, CHUNKED, *FUSED_LOSSES})
 
@@ -34,13 +36,31 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     refused = _refusal(job, family)
     if family is None or refused:
         return bounded(job, refused)
-    builder = Builder(job, family.default_targets.get(job.model.model_type, ()))
     try:
-        network = family(builder, {"model_type": job.model.model_type, **job.model.config})
+        inventory, sharding, recorder = _run(job, family)
+        idle = _idle(job, inventory)
+        if idle:
+            inventory, sharding, recorder = _run(job, family, idle)
     except NotFollowedError as error:
         return bounded(job, f"{error} is not simulated")
     except (KeyError, ValueError, ZeroDivisionError) as error:
         return bounded(job, f"config.json gives no usable {error}")
+    estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
+    if idle:
+        note = f"{len(idle)} of the parameters that could train get no gradient, as reentrant checkpoints hide them"
+        estimate = replace(estimate, notes=(*estimate.notes, note))
+    return widened(job, estimate) if stand_in is not None else estimate
+
+
+def _run(job: Job, family: type[Network], idle: frozenset[str] = frozenset()) -> tuple[Inventory, Sharding, Recorder]:
+    """Build the model and record the run; `idle` parameters are known to get no gradient.
+
+    Raises:
+        NotFollowedError: the model has a variant that is not simulated.
+        KeyError, ValueError, ZeroDivisionError: its config has no usable dimensions.
+    """
+    builder = Builder(job, family.default_targets.get(job.model.model_type, ()), idle)
+    network = family(builder, {"model_type": job.model.model_type, **job.model.config})
     if network.embedding is not None:
         network.embedding.embedding = True
     builder.finish()
@@ -53,8 +73,20 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     else:
         _infer(job, network, recorder)
     recorder.close()
-    estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
-    return widened(job, estimate) if stand_in is not None else estimate
+    return inventory, sharding, recorder
+
+
+def _idle(job: Job, inventory: Inventory) -> frozenset[str]:
+    """Names of parameters that could train but got no gradient: the optimizer makes no states for them.
+
+    A reentrant checkpoint gives gradients to nothing inside it unless one of its inputs needs one (torch 2.13
+    torch/utils/checkpoint.py). Shards are made before anybody knows.
+    """
+    if job.objective.kind != "training" or job.parallelism.strategy in {"deepspeed", "fsdp"}:
+        return frozenset()
+    if job.checkpointing.mode != "reentrant":
+        return frozenset()
+    return frozenset([p.name for p in inventory.parameters if p.requires_grad and not p.reached])
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:

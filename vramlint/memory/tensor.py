@@ -97,6 +97,7 @@ class Parameter(Tensor):
         "multiplicity",
         "name",
         "pending",
+        "reached",
         "rows",
         "stored_tensors",
         "stretch",
@@ -108,6 +109,8 @@ class Parameter(Tensor):
         self.requires_grad = trainable
         self.multiplicity = multiplicity
         self.grad: Tensor | None = None
+        self.reached = False
+        """Whether a gradient ever came."""
         self.embedding = False
         """The token embedding's weight."""
         self.rows: Rows | None = None

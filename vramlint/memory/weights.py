@@ -49,7 +49,7 @@ class Inventory:
 class Builder:
     """Makes parameters for one job."""
 
-    def __init__(self, job: Job, default_targets: tuple[str, ...]) -> None:
+    def __init__(self, job: Job, default_targets: tuple[str, ...], idle: frozenset[str] = frozenset()) -> None:
         self.adapter: Adapter | None = adapters.with_head(job.adapter, job.model.task)
         self.quantization: Quantization | None = job.quantization
         self.inventory = Inventory()
@@ -86,6 +86,8 @@ class Builder:
         self._originals: dict[Parameter, Parameter] = {}
         """The frozen originals of parameters that train as copies."""
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
+        self._idle = idle
+        """Names of parameters that could train and get no gradient."""
         if self.quantization is not None and self.quantization.double_quantization:
             self.inventory.buffers.append((NESTED_MAP_BYTES, 1))
 
@@ -115,7 +117,7 @@ class Builder:
     ) -> Parameter:
         name = self._renamed(name)
         dtype = "float32" if wide or self._widened(name) else self._dtype
-        trainable = not fixed and self._trains(name) and not self.freezes(name)
+        trainable = not fixed and self._trains(name) and not self.freezes(name) and name not in self._idle
         original = self._add(Parameter(name, shape, dtype, trainable=trainable, multiplicity=self.multiplicity), decay)
         if self.adapter is None or not adapters.copies(self.adapter, self.default_targets, name):
             return original

@@ -18,6 +18,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
+NAMED_HEAD_FROM = (5, 14)
+"""Since then the head is called as in other models."""
+
 
 @dataclass(slots=True)
 class Layer:
@@ -57,7 +60,8 @@ class GPTNeoX(CausalLM):
             self._layer(build, intermediate, f"gpt_neox.layers.{position}") for position in build.layers(self.count)
         ]
         self.norm = LayerNorm.of(build, "gpt_neox.final_layer_norm", self.hidden)
-        self.head = self.build_head(build, config, "embed_out", self.hidden, vocabulary, ties=False)
+        head = "lm_head" if build.transformers >= NAMED_HEAD_FROM else "embed_out"
+        self.head = self.build_head(build, config, head, self.hidden, vocabulary, ties=False)
 
     def _layer(self, build: Builder, intermediate: int, name: str) -> Layer:
         return Layer(
