@@ -146,7 +146,7 @@ class Regime:
         """Attention of [B, heads, S, d] queries over keys and values, merged to [B, S, heads·d].
 
         `softcap` says whether the scores are capped, which sdpa leaves out and flash attention does inside;
-        `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not;
+        `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not, without enable_gqa;
         `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
         if self.use_cache:
@@ -160,7 +160,7 @@ class Regime:
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             if self.implementation != "sdpa" and tape.autocast is None:
                 q, k, v = (tape.to(x, self.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
-            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, self.kernels)
+            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, self.kernels, enable_gqa=not shares_heads)
         return attention.merge_heads(tape, out)
 
     def attend_unshared(

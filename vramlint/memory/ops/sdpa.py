@@ -24,24 +24,28 @@ def scaled_dot_product(
     mask: Tensor | None,
     probability: float,
     kernels: Kernels,
+    *,
+    enable_gqa: bool = True,
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
-    `mask` broadcasts to [B, heads, S, S]; every call turns a bool one into an additive bias,
-    and one may need a gradient.
+    Without `enable_gqa` no fused kernel takes fewer key/value heads than query heads. `mask` broadcasts to
+    [B, heads, S, S]; every call turns a bool one into an additive bias, and one may need a gradient.
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
     size, value = q.shape[3], v.shape[3]
     differentiates = tape.grad_enabled and any(x.requires_grad for x in (q, k, v))
     drops = probability > 0
-    if mask is None and kernels.flash(q.dtype, size, value, differentiates=differentiates, drops=drops):
+    shares_heads = q.shape[1] != k.shape[1]
+    fused = enable_gqa or not shares_heads
+    if fused and mask is None and kernels.flash(q.dtype, size, value, differentiates=differentiates, drops=drops):
         return _flash(tape, q, k, v, probability)
     bias = mask
     if mask is not None and mask.requires_grad:
         bias = tape.lower(mask)
     elif mask is not None and mask.dtype != q.dtype:
         bias = tape.empty(mask.shape, q.dtype, "attention bias")
-    if kernels.efficient(q.dtype, size, value, shares_heads=q.shape[1] != k.shape[1]):
+    if fused and kernels.efficient(q.dtype, size, value, shares_heads=shares_heads):
         return _efficient(tape, q, k, v, None if bias is None else _aligned(tape, bias), probability)
     with tape.autocasting(None):
         return _math(tape, q, k, v, bias, probability)
