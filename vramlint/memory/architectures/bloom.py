@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.architectures.weight_outputs import Blocks
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import bloom_gelu
@@ -32,13 +33,12 @@ class Layer:
     down: Weights
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Shared:
-    """What all blocks use, and the last block's probabilities, which its output tuple refers to."""
+    """What all blocks use."""
 
     alibi: Tensor
     mask: Tensor | None
-    probabilities: Tensor | None = None
 
 
 class Bloom(CausalLM):
@@ -81,25 +81,21 @@ class Bloom(CausalLM):
         alibi = tape.empty((batch * self.heads, 1, length), entering[0].dtype, "alibi")
         shared = Shared(alibi, replace(regime, implementation="eager").mask(tape, embedded, None))
 
-        def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, weights, y, shared), x)
+        blocks = Blocks()
 
-        hidden = tape.repeat(self.count, layer, entering.pop())
-        hidden = self.norm(tape, hidden)
-        shared.probabilities = None
-        return hidden
+        def block(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            return self._forward(tape, self.layers[index], hidden, shared)
 
-    def _forward(self, tape: Tape, w: Layer, hidden: Tensor, shared: Shared) -> Tensor:
+        hidden = blocks(tape, regime, self.count, block, entering)
+        return self.norm(tape, hidden)
+
+    def _forward(self, tape: Tape, w: Layer, hidden: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
         normed = w.input_norm(tape, hidden)
         residual = normed if self.residual_after_norm else hidden
         attended, probabilities = self._attention(tape, w, normed, residual, shared)
         normed = w.post_norm(tape, attended)
         residual = normed if self.residual_after_norm else attended
-        output = self._mlp(tape, w, normed, residual)
-        if not tape.replays:
-            shared.probabilities = probabilities
-        return output
+        return self._mlp(tape, w, normed, residual), probabilities
 
     def _mlp(self, tape: Tape, w: Layer, hidden: Tensor, residual: Tensor) -> Tensor:
         hidden = bloom_gelu(tape, linear(tape, hidden, w.up))
