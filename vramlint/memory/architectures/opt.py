@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
@@ -18,6 +18,8 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
+SHARED_MASKS_FROM = (5, 0)
+"""Before this version of transformers the model built its mask itself."""
 POSITION_OFFSET = 2
 """Rows of the position table before the first position."""
 
@@ -85,7 +87,9 @@ class OPT(CausalLM):
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """OPTDecoder.forward."""
         order = tape.empty(embedded.shape[:2], "int64", "position ids")
-        mask = regime.mask(tape, embedded, None)
+        own = regime.transformers < SHARED_MASKS_FROM
+        arguments = (order, tape.empty((embedded.shape[1],), "int64", "cache position") if own else None)
+        mask = self._mask(tape, regime, embedded)
         # the table is looked up at position + offset, a tensor of its own
         positioned = embedding(tape, tape.empty(order.shape, "int64", "offset positions"), self.position_embedding)
         if self.project_in is not None:
@@ -93,12 +97,19 @@ class OPT(CausalLM):
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x, arguments=order)
+            return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x, arguments=arguments)
 
         hidden = tape.repeat(self.count, layer, e.add(tape, embedded, positioned))
         if self.norm is not None:
             hidden = self.norm(tape, hidden)
         return hidden if self.project_out is None else linear(tape, hidden, self.project_out)
+
+    def _mask(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor | None:
+        """Before masks were shared, the model made one of ones where it got none."""
+        if regime.transformers >= SHARED_MASKS_FROM:
+            return regime.mask(tape, embedded, None)
+        padded = regime.padding and regime.attention_mask
+        return replace(regime, padding=padded, attention_mask=True).unshared_mask(tape, embedded)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         shape = hidden.shape
