@@ -73,7 +73,9 @@ class RAdam(NAdam):
             scaled = memory.like(corrected)
             if memory.later:
                 with memory.in_later():
-                    adaptive = memory.like(memory.like(parameter))
+                    root = memory.like(parameter)
+                    adaptive = memory.like(memory.like(root))  # a reciprocal, multiplied
+                    del root
                     product = memory.like(scaled, adaptive)
                     del adaptive
                     rectified = memory.like(product)

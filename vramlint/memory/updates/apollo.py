@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.updates.factored import WIDE
 from vramlint.memory.updates.galore import project, projection_bytes
 from vramlint.memory.updates.low_rank import LowRank, Projection
@@ -21,15 +21,13 @@ class Apollo(LowRank):
         self.random = settings.text("proj", "random") != "svd"
         self.by_channel = settings.text("scale_type", "channel") == "channel"
 
-    def states(self, parameter: Parameter) -> list[int]:
-        """The projection, exp_avg and exp_avg_sq, and the norm that limits the growth of a target's next update."""
-        if not self.projects(parameter):
-            return [parameter.nbytes] * 2
-        projection = self.projection(parameter)
-        moment = Tensor(projection.shape, parameter.dtype, None).nbytes
-        return [*self._kept(parameter, projection), moment, moment, DTYPE_BYTES[parameter.dtype]]
+    def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
+        """exp_avg and exp_avg_sq; of a target also the norm that limits the growth of its next update."""
+        moment = Tensor(shape, parameter.dtype, None).nbytes
+        return [moment, moment, *([DTYPE_BYTES[parameter.dtype]] if self.projects(parameter) else [])]
 
-    def _kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+    def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+        """In the gradient's dtype."""
         if not self.random:
             return projection_bytes(parameter.shape, parameter.dtype, projection)
         return [Tensor(_random_shape(parameter, projection), parameter.dtype, None).nbytes]
@@ -42,8 +40,7 @@ class Apollo(LowRank):
             target = self.projects(parameter)
             if target:
                 gradient = self._project(memory, parameter, self.projection(parameter))
-            if memory.first:
-                self.make_one(memory, parameter)
+            self.make_one(memory, parameter)
             low = gradient or parameter
             denominator = memory.like(low)
             update = memory.like(low, denominator)
@@ -63,11 +60,15 @@ class Apollo(LowRank):
         if not self.random:
             return project(memory, parameter, projection)
         matrix = memory.to(parameter, WIDE)
-        drawn = memory.like(memory.empty(_random_shape(parameter, projection), WIDE))
-        if parameter.dtype != WIDE:
-            narrow = memory.like(drawn, dtype=parameter.dtype)
-            del narrow
-        del matrix, drawn
+        shape = _random_shape(parameter, projection)
+        drawn: Tensor | None = memory.empty(shape, WIDE)
+        if parameter.dtype == WIDE:
+            scaled = memory.renewed(shape, WIDE)
+        else:
+            scaled = memory.empty(shape, WIDE)
+            drawn = None
+            drawn = memory.renewed(shape, parameter.dtype)
+        del matrix, drawn, scaled
         return memory.empty(projection.shape, parameter.dtype)
 
     def _factor(self, memory: Memory, parameter: Parameter) -> Tensor:

@@ -80,8 +80,7 @@ class OneState(Update):
     def step(self, memory: Memory, group: Group) -> None:
         """Each parameter's states before its update, which alone with float32 states needs the weights' norm."""
         for parameter in memory.each(group.parameters):
-            if memory.first:
-                self.make_one(memory, parameter)
+            self.make_one(memory, parameter)
             if self.norms and not self.narrow(parameter):
                 weights_norm(memory, parameter)
 

@@ -41,8 +41,7 @@ class Adafactor(Update):
         for parameter in memory.each_of(group.parameters for group in groups):
             gradient = None
             gradient = memory.to(parameter, WIDE)
-            if memory.first:
-                self.make_one(memory, parameter)
+            self.make_one(memory, parameter)
             weights = None
             weights = memory.to(parameter, WIDE)
             mean_square(memory)

@@ -37,13 +37,13 @@ class GaLoreAdamW(LowRank):
 
     caveat: ClassVar[str] = NOTE
 
-    def states(self, parameter: Parameter) -> list[int]:
-        """The projection of a target, then exp_avg and exp_avg_sq."""
-        if not self.projects(parameter):
-            return [parameter.nbytes] * 2
-        projection = self.projection(parameter)
-        moment = Tensor(projection.shape, parameter.dtype, None).nbytes
-        return [*projection_bytes(parameter.shape, parameter.dtype, projection), moment, moment]
+    def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
+        """exp_avg and exp_avg_sq."""
+        return [Tensor(shape, parameter.dtype, None).nbytes] * 2
+
+    def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+        """In the gradient's dtype."""
+        return projection_bytes(parameter.shape, parameter.dtype, projection)
 
     def run(self, memory: Memory, groups: Sequence[Group]) -> None:
         """adamw.py."""
@@ -53,8 +53,7 @@ class GaLoreAdamW(LowRank):
             target = self.projects(parameter)
             if target:
                 gradient = project(memory, parameter, self.projection(parameter))
-            if memory.first:
-                self.make_one(memory, parameter)
+            self.make_one(memory, parameter)
             low = gradient or parameter
             denominator = memory.like(low)
             update = memory.like(low, denominator)
@@ -73,13 +72,13 @@ class GaLoreAdafactor(LowRank):
         super().__init__(settings)
         self.dense = Adafactor(settings)
 
-    def states(self, parameter: Parameter) -> list[int]:
-        """The projection of a target, and what Adafactor keeps for the projected gradient."""
-        if not self.projects(parameter):
-            return self.dense.states(parameter)
-        projection = self.projection(parameter)
-        low = Parameter("", projection.shape, WIDE, trainable=True, multiplicity=1)
-        return [*projection_bytes(parameter.shape, WIDE, projection), *self.dense.states(low)]
+    def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
+        """What Adafactor keeps."""
+        return self.dense.states(_shaped(parameter, shape))
+
+    def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+        """Of a gradient in float32."""
+        return projection_bytes(parameter.shape, WIDE, projection)
 
     def run(self, memory: Memory, groups: Sequence[Group]) -> None:
         """adafactor.py."""
@@ -90,8 +89,7 @@ class GaLoreAdafactor(LowRank):
             target = self.projects(parameter)
             if target:
                 gradient = project(memory, gradient, self.projection(parameter))
-            if memory.first:
-                self.make_one(memory, parameter)
+            self.make_one(memory, parameter)
             weights = None
             weights = memory.to(parameter, WIDE)
             mean_square(memory)
@@ -116,20 +114,22 @@ class GaLoreAdamW8bit(LowRank):
         self.kernel.bits, self.kernel.wide_embeddings = 8, False
         self.kernel.norms = settings.libraries.bitsandbytes >= SHIFTED_FROM
 
-    def states(self, parameter: Parameter) -> list[int]:
-        """The projection of a target, and the kernels' states; one optimizer for each parameter has maps of its own."""
-        if not self.projects(parameter):
-            return self.kernel.states(parameter)
-        projection = self.projection(parameter)
-        return [
-            *projection_bytes(parameter.shape, parameter.dtype, projection),
-            *self.kernel.states(_low(parameter, projection)),
-        ]
+    def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
+        """The kernels' states; one optimizer for each parameter has maps of its own."""
+        seen = _shaped(parameter, shape)
+        maps = self.kernel.shared([seen]) if self.settings.layerwise else []
+        return [*maps, *self.kernel.states(seen)]
+
+    def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+        """In the gradient's dtype."""
+        return projection_bytes(parameter.shape, parameter.dtype, projection)
 
     def shared(self, parameters: Sequence[Parameter]) -> list[int]:
         """The maps of 8-bit values."""
-        low = (_low(p, self.projection(p)) if self.projects(p) else p for p in parameters)
-        return self.kernel.shared(list(low))
+        if self.settings.layerwise:
+            return []
+        shapes = (self.projection(p).shape if self.projects(p) else p.shape for p in parameters)
+        return self.kernel.shared([_shaped(p, shape) for p, shape in zip(parameters, shapes, strict=True)])
 
     def run(self, memory: Memory, groups: Sequence[Group]) -> None:
         """adamw8bit.py. A target's gradient is replaced by the projected one, until gradients are set to None."""
@@ -138,8 +138,7 @@ class GaLoreAdamW8bit(LowRank):
                 memory.state(size)
         for parameter in memory.each_of(group.parameters for group in groups):
             if not self.projects(parameter):
-                if memory.first:
-                    self.make_one(memory, parameter)
+                self.make_one(memory, parameter)
                 self._norm(memory, parameter, parameter)
                 continue
             gradient = project(memory, parameter, self.projection(parameter))
@@ -148,9 +147,8 @@ class GaLoreAdamW8bit(LowRank):
             del saved  # in its place the original weight goes, which is as large
             parameter.grad = gradient
             del gradient
-            if memory.first:
-                self.make_one(memory, parameter)
-            self._norm(memory, _low(parameter, self.projection(parameter)), swapped)
+            self.make_one(memory, parameter)
+            self._norm(memory, _shaped(parameter, swapped.shape), swapped)
             restored = back(memory, parameter, swapped)
             del swapped, restored
 
@@ -160,8 +158,9 @@ class GaLoreAdamW8bit(LowRank):
             bitsandbytes.weights_norm(memory, weights)
 
 
-def _low(parameter: Parameter, projection: Projection) -> Parameter:
-    return Parameter("", projection.shape, parameter.dtype, trainable=True, multiplicity=1)
+def _shaped(parameter: Parameter, shape: Shape) -> Parameter:
+    """What an optimizer sees whose gradient has been projected to a shape."""
+    return Parameter("", shape, parameter.dtype, trainable=True, multiplicity=1)
 
 
 def projection_bytes(shape: Shape, dtype: str, projection: Projection) -> list[int]:
@@ -191,19 +190,27 @@ def _decompose(memory: Memory, gradient: Tensor, projection: Projection) -> None
     """
     outputs, inputs = gradient.shape
     rank, side, smaller = projection.rank, projection.side, min(gradient.shape)
+    wide = gradient.dtype == WIDE
     matrix = memory.to(gradient, WIDE)
-    u, s, v = (memory.empty(shape, WIDE) for shape in ((outputs, smaller), (smaller,), (smaller, inputs)))
+
+    def vectors(kind: str, shape: Shape) -> Tensor | None:
+        """U or V^T, of which float32 projections are views."""
+        return memory.renewed(shape, WIDE) if wide and side in (kind, "full") else memory.empty(shape, WIDE)
+
+    u = vectors("left", (outputs, smaller))
+    s = memory.empty((smaller,), WIDE)
+    v = vectors("right", (smaller, inputs))
     copy = memory.like(matrix)
     del copy
     if side != "full":
         scales = memory.empty((rank, rank), WIDE)
         product = memory.empty((outputs, rank) if side == "right" else (rank, inputs), WIDE)
         del scales, product
-    if gradient.dtype != WIDE:
+    if not wide:
         narrow = [
-            memory.empty(shape, gradient.dtype)
-            for part, shape in (("left", (outputs, rank)), ("right", (rank, inputs)))
-            if side in (part, "full")
+            memory.renewed(shape, gradient.dtype)
+            for kind, shape in (("left", (outputs, rank)), ("right", (rank, inputs)))
+            if side in (kind, "full")
         ]
         del narrow
     del u, s, v, matrix

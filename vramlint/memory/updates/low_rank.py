@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import ClassVar, NamedTuple
 
 from vramlint.memory.tensor import Parameter, Shape
+from vramlint.memory.updates.memory import Memory
 from vramlint.memory.updates.update import Group, Settings, Update
 
 RANK = 128
@@ -46,6 +47,27 @@ class LowRank(Update):
         if not parameter.linear or self.all_linear:
             return parameter.linear
         return _matches(self.targets, parameter.name.rpartition(".")[0])
+
+    def states(self, parameter: Parameter) -> list[int]:
+        """What a target's projection keeps, then its moments; or the moments alone."""
+        if not self.projects(parameter):
+            return self.moments(parameter, parameter.shape)
+        projection = self.projection(parameter)
+        return [*self.kept(parameter, projection), *self.moments(parameter, projection.shape)]
+
+    def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
+        """Bytes of the states of a parameter whose gradient, or projected gradient, has a shape."""
+        raise NotImplementedError
+
+    def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
+        """Bytes of a target's projection."""
+        raise NotImplementedError
+
+    def make_one(self, memory: Memory, parameter: Parameter) -> None:
+        """The projection is made where the gradient is projected; the moments here."""
+        shape = self.projection(parameter).shape if self.projects(parameter) else parameter.shape
+        for size in self.moments(parameter, shape) if memory.first else ():
+            memory.state(size)
 
     def projection(self, parameter: Parameter) -> Projection:
         """How a target is projected (galore_torch 1.0 galore_projector.py, apollo_torch 1.0.3 random_projector.py)."""

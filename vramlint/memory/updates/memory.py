@@ -113,6 +113,15 @@ class Memory:
         if self.first:
             self.recorder.allocate_once(nbytes, Label("optimizer state", "optimizer states", "uint8", (nbytes,)))
 
+    def renewed(self, shape: Shape, dtype: str) -> Tensor | None:
+        """A tensor of the state that every step makes anew: the first keeps it, later ones let go of one as large."""
+        if self.first:
+            self.state(Tensor(shape, dtype, None).nbytes)
+        if not self.later:
+            return None
+        with self.in_later():
+            return self.empty(shape, dtype)
+
     # ------------------------------------------------------------------ courses
 
     def each(self, parameters: Sequence[Parameter]) -> Iterator[Parameter]:

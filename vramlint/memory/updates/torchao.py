@@ -19,20 +19,22 @@ BLOCKS = {"4": 128, "8": 256, "fp8": 256}
 MAPS = {"4": 16, "8": 256, "fp8": 0}
 """Values of a state's map."""
 HALF = "4"
+HELD = {"4": ("float32", "int64"), "8": ("float32",), "fp8": ()}
+"""What the compiled step holds of each state, in full size, beside new scales: moments that have been scaled, and codes
+before two of them become a byte. Read in the code that torch 2.13's inductor generates for compute capability 8.0 and
+9.0; fp8 as for 9.0, since devices before 8.9 cannot convert it inside a kernel."""
 
 
 class LowBitAdamW(Update):
-    """AdamW4bit, AdamW8bit and AdamWFp8.
-
-    The compiled step computes in float32: what its kernels hold beside the states is taken to be both moments of one
-    parameter, and its weights unless they are float32. That is an upper estimate: it is the compiler's choice.
-    """
+    """AdamW4bit, AdamW8bit and AdamWFp8."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.kind = settings.text("bits", "8")
         self.block = int(settings.number("block_size", BLOCKS[self.kind]))
-        self.note = "torchao compiles its step: what that holds beside the states is an upper estimate"
+        self.note = (
+            "torchao compiles its step: what that holds is what torch 2.13 makes of it, which other versions may not"
+        )
         self.count = STATES + settings.flag("amsgrad", default=False)
 
     def quantizes(self, parameter: Parameter) -> bool:
@@ -50,11 +52,16 @@ class LowBitAdamW(Update):
     def step(self, memory: Memory, group: Group) -> None:
         """Each parameter's states, then its update."""
         for parameter in memory.each(group.parameters):
-            if memory.first:
-                self.make_one(memory, parameter)
-            moments = [memory.like(parameter, dtype="float32") for _ in range(STATES)]
-            weights = None if parameter.dtype == "float32" else memory.like(parameter, dtype="float32")
-            del moments, weights
+            self.make_one(memory, parameter)
+            if self.quantizes(parameter):
+                self._compiled(memory, parameter)
+
+    def _compiled(self, memory: Memory, parameter: Parameter) -> None:
+        """Everything is allocated at the start."""
+        blocks = (parameter.numel // self.block,)
+        held = [memory.empty(blocks, "float32") for _ in range(STATES)]
+        held += [memory.like(parameter, dtype=dtype) for dtype in HELD[self.kind] for _ in range(STATES)]
+        held.clear()
 
 
 class CpuOffload(Update):

@@ -123,8 +123,8 @@ class Update:
                 self.make_one(memory, parameter)
 
     def make_one(self, memory: Memory, parameter: Parameter) -> None:
-        """Make the states of one parameter in the first step."""
-        for size in self.states(parameter):
+        """Make the states of one parameter, if the step may be the first."""
+        for size in self.states(parameter) if memory.first else ():
             memory.state(size)
 
     def decays(self, group: Group) -> bool:
