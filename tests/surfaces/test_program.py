@@ -554,6 +554,41 @@ def test_optimizers_given_to_the_trainer() -> None:
     assert says(found, "optimizer") == "adamw_torch_fused"
 
 
+def test_what_an_optimizer_made_by_hand_is_given() -> None:
+    found = sheet("""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, foreach=False)
+        for batch in loader:
+            model(**batch).loss.backward()
+            optimizer.step()
+    """)
+    assert says(found, "optimizer") == "sgd"
+    assert says(found, "optimizer_arguments") == "momentum=0.9,foreach=False"
+    assert says(found, "weight_decay") == 0.01
+
+
+def test_optim_args_and_target_modules_of_training_arguments() -> None:
+    found = sheet("""
+        from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        args = TrainingArguments(
+            output_dir="out",
+            optim="galore_adamw",
+            optim_args="rank=64, update_proj_gap=100",
+            optim_target_modules=["attn", "mlp"],
+            weight_decay=0.1,
+        )
+        Trainer(model=model, args=args).train()
+    """)
+    assert says(found, "optimizer_arguments") == "rank=64, update_proj_gap=100"
+    assert says(found, "optimizer_target_modules") == ("attn", "mlp")
+    assert says(found, "weight_decay") == 0.1
+
+
 def test_bare_assignments_are_settings_for_another_script() -> None:
     found = sheet("batch_size = 64\nblock_size = 256\ngradient_accumulation_steps = 1\n")
     assert says(found, "run_kind") == "library"
