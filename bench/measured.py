@@ -65,32 +65,35 @@ def compare(row: Row, *, reserved: bool = True) -> Measured:
         gpu,
         outcome,
         errors_of(row, estimate, reserved=reserved),
-        phase_right=estimate.peak_phase == highest(row)[0],
+        phase_right=estimate.peak_phase == highest(row, "requested")[0],
         states_exact=states == counted,
         verdict_right=right,
     )
 
 
 def errors_of(row: Row, estimate: Estimate, *, reserved: bool) -> dict[str, float]:
-    """The errors of a measured row by name: run, first step, phases (`forward`, `forward reserved`, …), context."""
+    """The errors of a measured row by name: run, first step, phases (`forward`, `forward reserved`, …), context.
+
+    First step and phases are compared by what was requested.
+    """
     result = row["result"]
     steady = result["steady_step"]
     phases = {phase.phase: phase for phase in estimate.phases}
     first = max(phase.allocated for phase in estimate.first_step)
     pairs: dict[str, tuple[int, int | None]] = {
-        "allocated": (estimate.allocated, highest(row)[1]["allocated"]),
-        "requested": (estimate.allocated, highest(row)[1]["requested"]),
-        "first step": (first, result["first_step"]["peak"]),
+        "allocated": (estimate.allocated, highest(row, "allocated")[1]),
+        "requested": (estimate.allocated, highest(row, "requested")[1]),
+        "first step": (first, result["first_step"]["peak_requested"]),
         "saved activations": (estimate.saved_activations, steady["saved_activations"]),
         "context": (estimate.outside, (result.get("context") or {}).get("bytes")),
     }
     for name in _phases(row):
         if name in phases:
-            pairs[name] = (phases[name].allocated, counters(row, name)["allocated"])
+            pairs[name] = (phases[name].allocated, counters(row, name)["requested"])
             if reserved:
                 pairs[f"{name} reserved"] = (phases[name].reserved, counters(row, name)["reserved"])
     if reserved:
-        pairs["reserved"] = (estimate.reserved, max(counters(row, name)["reserved"] for name in _phases(row)))
+        pairs["reserved"] = (estimate.reserved, highest(row, "reserved")[1])
     return {name: (ours - theirs) / theirs for name, (ours, theirs) in pairs.items() if theirs}
 
 
@@ -104,9 +107,9 @@ def counters(row: Row, phase: str) -> Mapping[str, int]:
     return {"allocated": steady[f"{phase}_peak"], **{name: steady[name][phase] for name in ("requested", "reserved")}}
 
 
-def highest(row: Row) -> tuple[str, Mapping[str, int]]:
-    """The phase with the highest peak of what the prediction covers, and its counters."""
-    return max(((name, counters(row, name)) for name in _phases(row)), key=lambda found: found[1]["allocated"])
+def highest(row: Row, counter: str) -> tuple[str, int]:
+    """The phase with the highest peak of a counter among those that are predicted, and that peak."""
+    return max(((name, counters(row, name)[counter]) for name in _phases(row)), key=lambda found: found[1])
 
 
 def _phases(row: Row) -> tuple[str, ...]:

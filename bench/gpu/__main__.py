@@ -102,13 +102,12 @@ def line_of(row: Row) -> str:
     head = f"{row['id']:<30}{row['outcome']:<15}"
     if row["outcome"] != DONE:
         return head + str(row.get("error", ""))[:100]
-    found = highest(row)[1]
     estimate = simulate(job_of(row))
     cells = [
         f"{name} {measured / GIB:7.2f} GiB, predicted {predicted / GIB:7.2f} ({(predicted - measured) / measured:+.2%})"
         for name, measured, predicted in (
-            ("allocated", found["allocated"], estimate.allocated),
-            ("reserved", found["reserved"], estimate.reserved),
+            ("allocated", highest(row, "allocated")[1], estimate.allocated),
+            ("reserved", highest(row, "reserved")[1], estimate.reserved),
         )
     ]
     return head + "   ".join(cells) + f"   {row['result']['seconds']:.0f} s"
