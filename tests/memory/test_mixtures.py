@@ -80,6 +80,19 @@ def test_models_that_peft_does_not_convert_keep_fused_experts_frozen():
     )
 
 
+@pytest.mark.parametrize("libraries", [Libraries(), BEFORE_FUSION], ids=["together", "one by one"])
+def test_experts_of_gpt_oss_get_adapters_by_their_parameters_names(libraries):
+    rank, experts, width = 8, 4, LLAMA["intermediate_size"]
+    plain = mixture("gpt_oss", adapter=Adapter(rank, 0.0, ("q_proj",)), config={"head_dim": 32}, libraries=libraries)
+    names = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+    reached = replace(plain, adapter=replace(plain.adapter, target_parameters=names))
+
+    added = simulate(reached).trainable_parameters - simulate(plain).trainable_parameters
+
+    assert added == LLAMA["num_hidden_layers"] * rank * experts * (HIDDEN + 2 * width + width + HIDDEN)
+    assert simulate(reached).saved_activations > simulate(plain).saved_activations + experts * width * HIDDEN
+
+
 @pytest.mark.parametrize("libraries", [Libraries(), BEFORE_FUSION], ids=["fused", "modules"])
 def test_router_logits_are_kept_for_a_loss(libraries):
     plain = simulate(mixture("mixtral", libraries=libraries))

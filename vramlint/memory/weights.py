@@ -157,14 +157,18 @@ class Builder:
             self.trained(f"{module}.lora_embedding_B", (weight.shape[1], rank)),
         )
 
-    def target(self, name: str, shape: Shape, *, wide: bool = False) -> Target:
-        """A weight [experts, out, in] or [out, in] of no linear layer, with the adapter that its modules had."""
+    def target(self, name: str, shape: Shape, *, wide: bool = False, transposed: bool = False) -> Target:
+        """A weight [experts, out, in] or [out, in] of no linear layer, with the adapter that its modules had.
+
+        `transposed` ones are [experts, in, out].
+        """
         weight = self.parameter(name, shape, wide=wide)
         rank = self._parameter_rank(name)
         if self.adapter is None or not rank:
             return Target(weight)
         rank *= shape[0] if len(shape) == 3 else 1
-        return Target(weight, self._factors(name, (rank, rank), shape[-1], shape[-2]))
+        n_out, n_in = reversed(shape[-2:]) if transposed else shape[-2:]
+        return Target(weight, self._factors(name, (rank, rank), n_in, n_out))
 
     def _parameter_rank(self, name: str) -> int:
         """The rank of the adapter on a parameter that is wanted by itself; 0 without one."""

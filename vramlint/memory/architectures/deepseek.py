@@ -54,6 +54,7 @@ class GroupedMixture(Mixture):
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     balances: ClassVar[bool] = False
+    names_logits: ClassVar[bool] = False
     wide_bias: ClassVar[bool] = True
     """Whether the bias of the choice is kept in float32 before transformers 5 too."""
 

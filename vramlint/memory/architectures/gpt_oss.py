@@ -15,7 +15,6 @@ from vramlint.memory.architectures.mixture import Block, Mixture
 from vramlint.memory.ops.clamped_experts import SlicedExperts, clamped_gate
 from vramlint.memory.ops.experts import Experts, FusedExperts
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.norm import rms_norm_scaled_wide
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_halves
 from vramlint.memory.ops.routing import ChosenLogitsRouter
@@ -81,13 +80,14 @@ class GptOss(Mixture):
 
     def build_experts(self, build: Builder, name: str, width: int) -> Experts:
         """Two transposed weights and their biases, in either version."""
-        gate_up = build.parameter(f"{name}.experts.gate_up_proj", (self.experts, self.hidden, 2 * width))
+        columns = (self.experts, self.hidden, 2 * width)
+        gate_up = build.target(f"{name}.experts.gate_up_proj", columns, transposed=self.fused)
         gate_up_bias = build.parameter(f"{name}.experts.gate_up_proj_bias", (self.experts, 2 * width))
-        down = build.parameter(f"{name}.experts.down_proj", (self.experts, width, self.hidden))
+        down = build.target(f"{name}.experts.down_proj", (self.experts, width, self.hidden), transposed=self.fused)
         down_bias = build.parameter(f"{name}.experts.down_proj_bias", (self.experts, self.hidden))
         if not self.fused:
             return SlicedExperts(gate_up, gate_up_bias, down, down_bias)
-        return FusedExperts(Target(gate_up), Target(down), clamped_gate, gate_up_bias, down_bias, transposed=True)
+        return FusedExperts(gate_up, down, clamped_gate, gate_up_bias, down_bias, transposed=True)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """GptOssModel.forward: sdpa knows no sinks."""

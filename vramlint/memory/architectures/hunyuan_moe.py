@@ -26,6 +26,7 @@ class HunYuanMoE(Mixture, HunYuanDense):
     }
     adds_shared: ClassVar[bool] = True
     balances: ClassVar[bool] = False
+    names_logits: ClassVar[bool] = False
 
     def __init__(self, build: Builder, config: Config) -> None:
         config = {**self.defaults, **config}

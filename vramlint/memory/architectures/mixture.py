@@ -91,6 +91,8 @@ class Mixture(Llama):
     """Whether MLPs, but no fused experts, have biases if `mlp_bias` says so."""
     balances: ClassVar[bool] = True
     """Whether `output_router_logits` adds a loss that balances the experts."""
+    names_logits: ClassVar[bool] = True
+    """Whether, before the experts were fused, a layer had its router's logits named until it returned."""
     returns_logits: ClassVar[bool] = False
     """Whether, before the experts were fused, layers returned their router's logits; others' were picked up."""
 
@@ -136,6 +138,8 @@ class Mixture(Llama):
 
     def record(self, tape: Tape, logits: Tensor) -> None:
         """Keep a router's logits where the model returns them; a layer that runs again is not asked."""
+        if self.names_logits and not self.fused:
+            tape.held.append(logits)
         if self.recording:
             tape.keep(logits)
             self.recorded.append(Kept(logits, tape.unit))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import matmul
+from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.selection import add_rows, row, take_rows
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
@@ -42,29 +43,41 @@ def _clamp_above_backward(tape: Tape, node: Node, gradients: Gradients) -> Seque
 class SlicedExperts:
     """GptOssExperts.forward in training, a loop over slices of the weights (transformers 4.57)."""
 
-    gate_up: Parameter
+    gate_up: Target
     gate_up_bias: Parameter
-    down: Parameter
+    down: Target
     down_bias: Parameter
 
     def __call__(self, tape: Tape, x: Tensor, scores: Tensor, indices: Tensor) -> Tensor:
-        """`scores` are [T, experts] here. One expert's tensors keep their names until the next one's take them."""
+        """`scores` are [T, experts] here. One expert's tensors keep their names until the next one's take them.
+
+        Adapters' wrappers around the module, the one of `down` outside, merge when the weight is first looked up.
+        """
+        factors = self.down.factors(tape), self.gate_up.factors(tape)
+        return self._forward(tape, x, scores, indices, factors)
+
+    def _forward(
+        self, tape: Tape, x: Tensor, scores: Tensor, indices: Tensor, factors: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
         tokens, hidden = x.shape
-        experts, chosen = self.gate_up.shape[0], indices.shape[1]
+        experts, chosen = self.gate_up.weight.shape[0], indices.shape[1]
+        matrix = down = None
         share = -(-indices.numel // experts)
         final = tape.empty((tokens, hidden), x.dtype, "zeros")
         mask = tape.empty((tokens, chosen, experts + 1), "int64", "one_hot")
         for _ in range(experts):
             rows = tape.empty((share, 2), "int64", "where")
             state = take_rows(tape, x, rows, (share, hidden))
-            gate_up = _affine(tape, state, self.gate_up, self.gate_up_bias)
+            matrix = matrix or self.gate_up.merged(tape, factors[1])
+            gate_up = _affine(tape, state, matrix, self.gate_up_bias)
             half = gate_up.shape[-1] // 2
             gate, up = e.slice_last(tape, gate_up, half), e.slice_last(tape, gate_up, half)
             gate = _clamp_above(tape, gate)
             up = e.clamp(tape, up)
             glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
             gated = e.mul(tape, e.add_number(tape, up), glu)
-            out = _affine(tape, gated, self.down, self.down_bias)
+            down = down or self.down.merged(tape, factors[0])
+            out = _affine(tape, gated, down, self.down_bias)
             column = e.part(tape, scores, (tokens, 1))
             weighted = e.mul(tape, out, take_rows(tape, column, rows, (share, 1)))
             del column
@@ -73,7 +86,7 @@ class SlicedExperts:
         return final
 
 
-def _affine(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:
+def _affine(tape: Tape, x: Tensor, weight: Tensor, bias: Parameter) -> Tensor:
     """`x @ weight[expert] + bias[expert]`."""
     product = matmul(tape, x, row(tape, weight), (x.shape[0], weight.shape[2]))
     return e.add(tape, product, row(tape, bias))
