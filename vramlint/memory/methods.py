@@ -24,6 +24,10 @@ FREQUENCIES, OFT_BLOCK = 1000, 32
 """Defaults of FourierFTConfig.n_frequency and OFTConfig.oft_block_size (peft 0.21)."""
 
 
+BLOCKWISE_OFT_FROM = (0, 16)
+"""Since then OFT turns the input; before, it turned the weight."""
+
+
 def _lora(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
     low_rank = build.low_rank(name, inputs, outputs)
     if not adapter.dora:
@@ -93,6 +97,8 @@ def _miss(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int
 
 
 def _oft(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    if build.peft < BLOCKWISE_OFT_FROM:
+        raise build.not_followed("OFT before peft 0.16")
     blocks = adapter.r
     size = inputs // blocks if blocks else _option(adapter, "oft_block_size", OFT_BLOCK)
     if inputs % size or any(adapter.options.get(key) for key in ("coft", "block_share", "module_dropout")):
@@ -112,6 +118,7 @@ METHODS: Mapping[str, Method] = {
     "lokr": _lokr,
     "fourierft": _fourier,
     "miss": _miss,
+    "bone": _miss,
     "oft": _oft,
 }
 """Methods that wrap linear layers."""

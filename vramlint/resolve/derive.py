@@ -9,6 +9,7 @@ from vramlint.catalog.optimizers import find_optimizer
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
+from vramlint.resolve.network import stored_number
 from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
@@ -32,7 +33,8 @@ def quantization_bits(board: Board) -> Fact | None:
         return None
     network = board.network
     if network and network.quantization:
-        bits = 8 if network.quantization in ("int8", "fp8") else 4
+        said = stored_number(network, "bits", "w_bit", "nbits")
+        bits = said or (8 if network.quantization in ("int8", "fp8") else 4)
         return derived("quantization_bits", bits, f"the checkpoint is quantized ({network.source})")
     return derived("quantization_bits", 16, "no quantization is asked for")
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from vramlint.job import (
-    Adapter,
     Argument,
     Attention,
     Batch,
@@ -20,9 +19,9 @@ from vramlint.job import (
     Optimizer,
     Parallelism,
     Precision,
-    Quantization,
     Zero,
 )
+from vramlint.resolve.adapters import adapter_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
@@ -83,8 +82,8 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
             use_cache=board.value("use_cache") is True,
         ),
         checkpointing=_checkpointing(board),
-        adapter=_adapter(board),
-        quantization=_quantization(board),
+        adapter=adapter_of(board),
+        quantization=quantization_of(board),
         parallelism=_parallelism(board),
         objective=_objective(board),
         libraries=board.setting.libraries,
@@ -154,38 +153,6 @@ def _checkpointing(board: Board) -> Checkpointing:
         "reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant",
         every_n_layers=board.integer("checkpointing_every_n_layers") or 1,
         offload=board.value("checkpointing_offload") is True,
-    )
-
-
-def _adapter(board: Board) -> Adapter | None:
-    method = board.value("tuning")
-    if method in (None, "full"):
-        return None
-    dropout = board.value("lora_dropout")
-    targets = board.value("lora_target_modules")
-    saved = board.value("lora_modules_to_save")
-    cast = library_default(board, "", "peft", "get_peft_model.autocast_adapter_dtype")
-    return Adapter(
-        r=board.integer("lora_r") or Adapter().r,
-        dropout=float(dropout) if isinstance(dropout, int | float) else 0.0,
-        target_modules=targets if isinstance(targets, str | tuple) else None,
-        modules_to_save=(saved,) if isinstance(saved, str) else saved if isinstance(saved, tuple) else (),
-        dora=board.value("use_dora") is True,
-        autocast_adapter_dtype=cast is None or cast.value is True,
-        method="lora" if has_lora(board) else str(method),
-        merged=board.value("merges_adapter") is True,
-    )
-
-
-def _quantization(board: Board) -> Quantization | None:
-    if board.value("quantization_bits") not in (4, 8):
-        return None
-    return Quantization(
-        kind=str(board.value("quantization_type") or "nf4"),
-        double_quantization=board.value("double_quantization") is True,
-        compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
-        prepared_for_kbit=board.value("prepared_for_kbit") is True,
-        bits=8 if board.value("quantization_bits") == 8 else 4,
     )
 
 

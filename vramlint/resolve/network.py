@@ -102,6 +102,13 @@ def network_of(table: Table, source: str) -> Network:
     )
 
 
+def stored_number(network: Network | None, *keys: str) -> int | None:
+    """The first of `keys` that a quantized checkpoint's config gives as a number."""
+    stored = network.config.get("quantization_config") if network else None
+    values = [stored.get(key) for key in keys] if isinstance(stored, Mapping) else []
+    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
 def _quantization(config: Mapping[str, ConfigValue]) -> str:
     if config.get("load_in_4bit"):
         return str(config.get("bnb_4bit_quant_type") or "fp4")

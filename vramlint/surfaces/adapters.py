@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, Origin
@@ -24,9 +25,36 @@ from vramlint.surfaces.draft import (
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, last
 from vramlint.text import Place
-from vramlint.values import Call, Items, Name, Unknown, Value
+from vramlint.values import Call, Items, Keyword, Name, Scalar, Unknown, Value
 
 _CONFIG = re.compile(r"^(\w+)Config$")
+_OWN_KEYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "adalora": {"r": "init_r"},
+        "vera": {"lora_dropout": "vera_dropout"},
+        "miss": {"lora_dropout": "miss_dropout"},
+        "oft": {"lora_dropout": ""},
+        "boft": {"r": "", "lora_dropout": ""},
+    }
+)
+"""Keys that stand in a method's config for one of LoRA's (peft 0.21 tuners/*/config.py); empty: it has none."""
+_OPTIONS = (
+    "feedforward_modules",
+    "oft_block_size",
+    "coft",
+    "block_share",
+    "module_dropout",
+    "use_cayley_neumann",
+    "n_frequency",
+    "decompose_both",
+    "decompose_factor",
+    "init_weights",
+    "prefix_projection",
+    "encoder_hidden_size",
+    "encoder_reparameterization_type",
+    "rank_dropout",
+)
+"""Keys of other methods' configs that decide what is made."""
 _PREPARERS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 
 
@@ -40,6 +68,8 @@ class Adapter(NamedTuple):
     condition: str = ""
     reason: str = ""
     """Why the method is not known."""
+    cast: Keyword | None = None
+    """`autocast_adapter_dtype` of the call that attaches it."""
 
 
 FULL = Adapter("full")
@@ -53,15 +83,17 @@ def adapters_of(lineage: Lineage) -> tuple[Adapter, ...]:
             config = wrapper.argument("peft_config", 1)
             if config is None:
                 return (Adapter("lora", Arguments.of(wrapper), wrapper.place, lineage.condition),)
-            return tuple(_at(item, wrapper.place) for item in _of_config(config, lineage.condition))
+            return tuple(_at(item, wrapper) for item in _of_config(config, lineage.condition))
         if name == "from_pretrained" and "Peft" in wrapper.callee:
             return (_loaded(wrapper, lineage.condition),)
     return ()
 
 
-def _at(adapter: Adapter, place: Place) -> Adapter:
-    """The adapter as attached by the call at `place`."""
-    return adapter._replace(place=place) if adapter.method not in {"", "full"} else adapter
+def _at(adapter: Adapter, call: Call) -> Adapter:
+    """The adapter as attached by `call`."""
+    if adapter.method in {"", "full"}:
+        return adapter
+    return adapter._replace(place=call.place, cast=Arguments.of(call).find("autocast_adapter_dtype"))
 
 
 def adapters_in(config: Value | None) -> tuple[Adapter, ...]:
@@ -144,22 +176,51 @@ def _with_bits(adapter: Adapter, bits: Fact | None) -> Iterable[tuple[str, str]]
 
 def adapter_facts(adapters: Sequence[Adapter]) -> Iterable[Drawn]:
     """Rank, targets and the rest, united over the possibilities that have an adapter."""
-    read = [dict(_read(item.arguments)) for item in adapters if item.arguments is not None]
-    for row in rows("lora").values():
-        found = [facts.get(row.fact) for facts in read]
+    read = [dict(_read(item)) for item in adapters if item.arguments is not None]
+    for name in dict.fromkeys((*(row.fact for row in rows("lora").values()), "adapter_cast", "adapter_options")):
+        found = [facts.get(name) for facts in read]
         if any(found):
             yield united(found)
 
 
-def _read(arguments: Arguments) -> Iterable[tuple[str, Fact]]:
+def _read(adapter: Adapter) -> Iterable[tuple[str, Fact]]:
+    arguments = adapter.arguments
+    if arguments is None:
+        return
+    own = _OWN_KEYS.get(adapter.method, {})
     for row in rows("lora").values():
-        keyword = arguments.find(row.key)
+        key = own.get(row.key, row.key)
+        keyword = arguments.find(key) if key else None
         if keyword is None:
             continue
         value = _sorted(keyword.value) if row.converter == "names" else keyword.value
-        drawn = draw(row.fact, value, CONVERTERS[row.converter], row.key, keyword.name_place)
+        drawn = draw(row.fact, value, CONVERTERS[row.converter], key, keyword.name_place)
         if isinstance(drawn, Fact):
             yield row.fact, drawn
+    if adapter.cast is not None:
+        drawn = draw("adapter_cast", adapter.cast.value, CONVERTERS["flag"], adapter.cast.name, adapter.cast.name_place)
+        if isinstance(drawn, Fact):
+            yield "adapter_cast", drawn
+    found = [(key, arguments.find(key)) for key in _OPTIONS]
+    written = [(key, keyword) for key, keyword in found if keyword is not None]
+    if written:
+        yield "adapter_options", _options(written)
+
+
+def _options(written: Sequence[tuple[str, Keyword]]) -> Fact:
+    """All options of an adapter as one fact; unknown if one of them is."""
+    said: list[str] = []
+    for key, keyword in written:
+        value = keyword.value
+        names = CONVERTERS["names"](value)
+        if isinstance(value, Scalar):
+            said.append(f"{key}={value.value}")
+        elif isinstance(names, tuple):
+            said.append(f"{key}={','.join(names)}")
+        else:
+            return unknown("adapter_options", "computed at run time", key, keyword.name_place)
+    place = written[0][1].value.place or written[0][1].name_place
+    return Fact("adapter_options", (Candidate(tuple(said), place),), Origin.WRITTEN, written[0][0], "code")
 
 
 def _sorted(value: Value) -> Value:

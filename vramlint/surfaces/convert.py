@@ -154,6 +154,40 @@ def names(value: Value) -> Converted:
     return Outcome.OPAQUE
 
 
+def numbers(value: Value) -> Converted:
+    """One whole number or several, as text."""
+    values = value.values if isinstance(value, Items) else (value,)
+    found = [count(item) for item in values]
+    if found == [Outcome.ABSENT]:
+        return Outcome.ABSENT
+    known = tuple([str(number) for number in found if isinstance(number, int)])
+    return known if len(known) == len(found) else Outcome.OPAQUE
+
+
+def pairs(value: Value) -> Converted:
+    """A mapping to whole numbers, as `key=number`."""
+    if isinstance(value, Scalar) and value.value is None:
+        return Outcome.ABSENT
+    if not isinstance(value, Table):
+        return Outcome.OPAQUE
+    found = [(entry.key, count(entry.value)) for entry in value]
+    if not all(isinstance(number, int) for _, number in found):
+        return Outcome.OPAQUE
+    return tuple([f"{key}={number}" for key, number in found]) or Outcome.ABSENT
+
+
+def tokens(value: Value) -> Converted:
+    """Token ids of the embedding, or of several modules, as `module=count`."""
+    match value:
+        case Scalar(value=None):
+            return Outcome.ABSENT
+        case Items(values=values):
+            return (f"embed_tokens={len(values)}",) if values else Outcome.ABSENT
+        case Table(entries=entries) if all(isinstance(entry.value, Items) for entry in entries):
+            return tuple([f"{e.key}={len(e.value.values)}" for e in entries if isinstance(e.value, Items)])
+    return Outcome.OPAQUE
+
+
 def name(value: Value) -> Converted:
     """An `optim=` name: a string or a member of transformers' `OptimizerNames`."""
     match value:
@@ -259,6 +293,9 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "text": text,
         "dtype": dtype,
         "names": names,
+        "numbers": numbers,
+        "pairs": pairs,
+        "tokens": tokens,
         "name": name,
         "flash": flash,
         "four-bit": four_bit,

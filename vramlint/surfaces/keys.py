@@ -120,7 +120,17 @@ _LORA = (
     ("target_modules", "lora_target_modules", "names"),
     ("modules_to_save", "lora_modules_to_save", "names"),
     ("use_dora", "use_dora", "flag"),
+    ("bias", "adapter_bias", "text"),
+    ("lora_bias", "lora_bias", "flag"),
+    ("rank_pattern", "lora_rank_pattern", "pairs"),
+    ("layers_to_transform", "lora_layers", "numbers"),
+    ("exclude_modules", "lora_exclude_modules", "names"),
+    ("target_parameters", "lora_target_parameters", "names"),
+    ("trainable_token_indices", "trained_tokens", "tokens"),
+    ("token_indices", "trained_tokens", "tokens"),
+    ("num_virtual_tokens", "virtual_tokens", "count"),
 )
+"""Of LoraConfig; configs of other methods share most of them."""
 
 _ACCELERATE = (("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),)
 

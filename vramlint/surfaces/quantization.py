@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -22,27 +23,36 @@ from vramlint.surfaces.draft import (
 )
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import last
-from vramlint.values import Call, Keyword, Name, Table, Unknown, Value
+from vramlint.values import Call, Keyword, Name, Scalar, Table, Unknown, Value
 
-_OTHERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+_OTHERS: Mapping[str, tuple[str, str, int]] = MappingProxyType(
     {
-        "GPTQConfig": ("gptq", "bits"),
-        "AwqConfig": ("awq", "bits"),
-        "HqqConfig": ("hqq", "nbits"),
-        "AqlmConfig": ("aqlm", ""),
-        "QuantoConfig": ("quanto", ""),
-        "EetqConfig": ("eetq", ""),
-        "TorchAoConfig": ("torchao", ""),
-        "Mxfp4Config": ("mxfp4", ""),
-        "FineGrainedFP8Config": ("fp8", ""),
-        "FbgemmFp8Config": ("fp8", ""),
-        "HiggsConfig": ("higgs", "bits"),
-        "VptqConfig": ("vptq", ""),
+        "GPTQConfig": ("gptq", "bits", 4),
+        "AwqConfig": ("awq", "bits", 4),
+        "HqqConfig": ("hqq", "nbits", 4),
+        "AqlmConfig": ("aqlm", "", 2),
+        "QuantoConfig": ("quanto", "weights", 8),
+        "EetqConfig": ("eetq", "", 8),
+        "TorchAoConfig": ("torchao", "quant_type", 4),
+        "Mxfp4Config": ("mxfp4", "", 4),
+        "FineGrainedFP8Config": ("fp8", "", 8),
+        "FbgemmFp8Config": ("fp8", "", 8),
+        "HiggsConfig": ("higgs", "bits", 4),
+        "VptqConfig": ("vptq", "", 2),
     }
 )
-"""Other quantization configs of transformers 5.23.0 (utils/quantization_config.py): method, key of the bits."""
+"""Other quantization configs of transformers 5.23.0 (utils/quantization_config.py): method, key of the bits, and the
+bits where it says none."""
+_BITS = re.compile(r"int(\d+)|float(\d+)", re.IGNORECASE)
+"""The bits in the name of a dtype or of one of torchao's configs."""
 
-NAMES = ("quantization_bits", "quantization_type", "double_quantization", "quantization_compute_dtype")
+NAMES = (
+    "quantization_bits",
+    "quantization_type",
+    "double_quantization",
+    "quantization_compute_dtype",
+    "quantization_group_size",
+)
 
 
 def quantization_facts(arguments: Arguments) -> Iterable[Drawn]:
@@ -105,13 +115,21 @@ def _bitsandbytes(arguments: Arguments) -> tuple[Fact, ...]:
     return tuple(fact for fact in facts if fact is not None)
 
 
-def _other(call: Call, method: str, key: str) -> tuple[Fact, ...]:
+def _other(call: Call, method: str, key: str, otherwise: int) -> tuple[Fact, ...]:
     facts = [stated("quantization_type", method, call.place, last(call.callee))]
-    bits = call.argument(key, 0) if key else None
-    drawn = draw("quantization_bits", bits, CONVERTERS["count"], key, call.place) if bits is not None else None
-    if isinstance(drawn, Fact):
-        facts.append(drawn)
-    return tuple(facts)
+    given = call.argument(key, 0) if key else None
+    group = call.argument("group_size") or (given.argument("group_size", 0) if isinstance(given, Call) else None)
+    if group is not None:
+        drawn = draw("quantization_group_size", group, CONVERTERS["count"], "group_size", call.place)
+        facts += [drawn] if isinstance(drawn, Fact) else []
+    if given is None:
+        return (*facts, stated("quantization_bits", otherwise, call.place, last(call.callee)))
+    named = last(given.callee) if isinstance(given, Call) else given.value if isinstance(given, Scalar) else None
+    found = _BITS.search(named) if isinstance(named, str) else None
+    if found is not None:
+        return (*facts, stated("quantization_bits", int(found[1] or found[2]), call.place, key))
+    drawn = draw("quantization_bits", given, CONVERTERS["count"], key, call.place)
+    return (*facts, drawn) if isinstance(drawn, Fact) else tuple(facts)
 
 
 def _bits(arguments: Arguments) -> Fact | None:

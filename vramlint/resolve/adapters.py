@@ -1,0 +1,96 @@
+"""Adapters and quantized bases of a settled world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vramlint.job import Adapter, ConfigValue, Quantization
+from vramlint.resolve.board import Board
+from vramlint.resolve.defaults import has_lora, library_default
+from vramlint.resolve.network import stored_number
+
+_RANKS: Mapping[str, int] = MappingProxyType({"adalora": 12, "vera": 256, "miss": 64, "bone": 64, "oft": 0})
+"""Ranks of other methods by default, where it is not 8 (peft 0.21 tuners/*/config.py)."""
+UNQUANTIZED = 16
+_LISTS = frozenset({"feedforward_modules"})
+"""Options that are lists of names."""
+
+
+def adapter_of(board: Board) -> Adapter | None:
+    """What is trained instead of the base; None if the base is."""
+    tuning = board.value("tuning")
+    if tuning in (None, "full"):
+        return None
+    method = "lora" if has_lora(board) else str(tuning)
+    dropout, bias = board.value("lora_dropout"), board.value("adapter_bias")
+    targets, excluded = board.value("lora_target_modules"), board.value("lora_exclude_modules")
+    return Adapter(
+        r=_rank(board, method),
+        dropout=float(dropout) if isinstance(dropout, int | float) else 0.0,
+        target_modules=targets if isinstance(targets, str | tuple) else None,
+        modules_to_save=_words(board, "lora_modules_to_save"),
+        dora=board.value("use_dora") is True,
+        bias=bias if isinstance(bias, str) else "none",
+        lora_bias=board.value("lora_bias") is True,
+        rank_pattern=_pairs(board, "lora_rank_pattern"),
+        layers_to_transform=tuple([int(word) for word in _words(board, "lora_layers")]),
+        exclude_modules=excluded if isinstance(excluded, str | tuple) else None,
+        target_parameters=_words(board, "lora_target_parameters"),
+        trained_tokens=_pairs(board, "trained_tokens"),
+        autocast_adapter_dtype=_casts(board),
+        method=method,
+        virtual_tokens=board.integer("virtual_tokens") or 0,
+        options=dict(_option(word) for word in _words(board, "adapter_options")),
+    )
+
+
+def _rank(board: Board, method: str) -> int:
+    rank = board.integer("lora_r")
+    return _RANKS.get(method, Adapter().r) if rank is None else rank
+
+
+def _casts(board: Board) -> bool:
+    given = board.value("adapter_cast")
+    if isinstance(given, bool):
+        return given
+    cast = library_default(board, "", "peft", "get_peft_model.autocast_adapter_dtype")
+    return cast is None or cast.value is True
+
+
+def _words(board: Board, name: str) -> tuple[str, ...]:
+    value = board.value(name)
+    return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+
+
+def _pairs(board: Board, name: str) -> Mapping[str, int]:
+    """What a fact says as `key=number`."""
+    split = [word.rpartition("=") for word in _words(board, name)]
+    return {key: int(number) for key, _, number in split if number.isdecimal()}
+
+
+def _option(word: str) -> tuple[str, ConfigValue]:
+    """One `key=value` of a config, its value as the config had it."""
+    key, _, text = word.partition("=")
+    if key in _LISTS:
+        return key, tuple(text.split(","))
+    if text in ("True", "False", "None"):
+        return key, {"True": True, "False": False, "None": None}[text]
+    return key, int(text) if text.lstrip("-").isdecimal() else text
+
+
+def quantization_of(board: Board) -> Quantization | None:
+    """The quantized base; None if it is none."""
+    bits = board.integer("quantization_bits")
+    if bits is None or bits >= UNQUANTIZED:
+        return None
+    group = board.integer("quantization_group_size")
+    group = stored_number(board.network, "group_size", "q_group_size") if group is None else group
+    return Quantization(
+        kind=str(board.value("quantization_type") or "nf4"),
+        double_quantization=board.value("double_quantization") is True,
+        compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
+        prepared_for_kbit=board.value("prepared_for_kbit") is True,
+        group_size=Quantization().group_size if group is None else group,
+        bits=bits,
+    )
