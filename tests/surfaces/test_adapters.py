@@ -24,8 +24,9 @@ def tuned(config: str, attach: str = "get_peft_model(model, config)", quantizati
 
 def test_what_a_lora_config_says_besides_its_rank() -> None:
     found = tuned("""LoraConfig(
-            r=16, bias="lora_only", lora_bias=True, rank_pattern={"q_proj": 64, "k_proj": 4}, layers_to_transform=[0, 1],
-            exclude_modules=["lm_head"], target_parameters=["experts.down_proj"], trainable_token_indices=[5, 6, 7],
+            r=16, bias="lora_only", lora_bias=True, rank_pattern={"q_proj": 64, "k_proj": 4},
+            layers_to_transform=[0, 1], exclude_modules=["lm_head"], target_parameters=["experts.down_proj"],
+            trainable_token_indices=[5, 6, 7],
         )""")
     expected = {
         "tuning": "lora",

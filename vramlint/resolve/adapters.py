@@ -40,6 +40,7 @@ def adapter_of(board: Board) -> Adapter | None:
         trained_tokens=_pairs(board, "trained_tokens"),
         autocast_adapter_dtype=_casts(board),
         method=method,
+        merged=board.value("merges_adapter") is True,
         virtual_tokens=board.integer("virtual_tokens") or 0,
         options=dict(_option(word) for word in _words(board, "adapter_options")),
     )
