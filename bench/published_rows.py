@@ -184,7 +184,7 @@ def _adapter(row: Row, framework: Framework) -> Adapter | None:
         dropout=float(dropout[1]) if dropout else framework.dropout,
         target_modules=_named(_targets(text), framework),
         dora=text.startswith("DoRA"),
-        autocast_adapter_dtype=framework.adapter_in_float32,
+        from_peft=framework.adapter_in_float32,
     )
     return replace(adapter, modules_to_save=("wte", "lm_head")) if "trainable wte" in text else adapter
 

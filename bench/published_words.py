@@ -92,7 +92,7 @@ class Framework(NamedTuple):
     model_type: str = ""
     """The framework's own model class."""
     adapter_in_float32: bool = True
-    """Adapters on 16-bit weights are float32."""
+    """Adapters are PEFT's, which are float32 on 16-bit and quantized weights."""
     loss: str = "causal-lm"
     adapters_apart: bool = True
     """FSDP wraps adapters by themselves."""

@@ -144,6 +144,8 @@ class Adapter:
     """How many rows of an embedding train (`trainable_token_indices`), by the embedding's name."""
     autocast_adapter_dtype: bool = True
     """PEFT keeps the adapters of a 16-bit base in float32."""
+    from_peft: bool = True
+    """PEFT makes the adapters, over a quantized base in float32; those of other libraries take the weights' dtype."""
     method: str = "lora"
     """lora, or another of PEFT's methods by the name of its config."""
     virtual_tokens: int = 0

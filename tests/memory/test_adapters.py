@@ -181,3 +181,12 @@ def test_before_0_45_eight_bit_products_kept_columns_quantized_too() -> None:
 
     columns = ROWS * (6 * WIDTH + INNER)  # of each of the seven products
     assert before.saved_activations - after.saved_activations == pytest.approx(LAYERS * columns, rel=0.1)
+
+
+@pytest.mark.parametrize(("from_peft", "width"), [(True, 4), (False, 2)])
+def test_adapters_over_a_quantized_base_are_float32_if_peft_makes_them(from_peft, width):
+    adapter = Adapter(8, 0.0, ("q_proj",), autocast_adapter_dtype=False, from_peft=from_peft)
+    quantized = Quantization("nf4", False, "bfloat16", prepared_for_kbit=False)
+    estimate = simulate(llama(precision=BF16, adapter=adapter, quantization=quantized), reserved=False)
+
+    assert estimate.gradients == estimate.trainable_parameters * width

@@ -337,8 +337,10 @@ class Builder:
     @property
     def _adapter_width(self) -> int:
         """Bytes of an element of an adapter's parameters; over a quantized base they are as they were made."""
-        widens = self.adapter is not None and self.adapter.autocast_adapter_dtype
-        wide = (widens or self.quantization is not None) and not self._converted
+        adapter = self.adapter
+        if adapter is None or not adapter.from_peft or self._converted:
+            return self.width
+        wide = adapter.autocast_adapter_dtype or self.quantization is not None
         return DTYPE_BYTES["float32"] if wide else self.width
 
     def _factors(self, name: str, ranks: tuple[int, int], n_in: int, n_out: int) -> LowRank:
