@@ -20,6 +20,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
+NUMBERED_UNTIL = (5, 0)
+"""Before this version of transformers blocks got the numbers of the positions, for a cache."""
+
 
 @dataclass(slots=True)
 class Layer:
@@ -80,8 +83,8 @@ class Bloom(CausalLM):
         batch, length = embedded.shape[:2]
         alibi = tape.empty((batch * self.heads, 1, length), entering[0].dtype, "alibi")
         shared = Shared(alibi, replace(regime, implementation="eager").mask(tape, embedded, None))
-
-        blocks = Blocks()
+        numbered = regime.transformers < NUMBERED_UNTIL
+        blocks = Blocks(tape.empty((length,), "int64", "cache position") if numbered else None)
 
         def block(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
             return self._forward(tape, self.layers[index], hidden, shared)
