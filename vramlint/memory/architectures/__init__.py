@@ -73,6 +73,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "olmo2": "olmo2:Olmo2",
             "olmo3": "olmo2:Olmo3",
             "olmoe": "olmoe:Olmoe",
+            "openai-gpt": "openai_gpt:OpenAIGPT",
             "opt": "opt:OPT",
             "orion": "remote:Orion",
             "phi": "phi:Phi",
@@ -93,6 +94,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "stablelm": "stablelm:StableLm",
             "starcoder2": "starcoder2:Starcoder2",
             "vaultgemma": "vaultgemma:VaultGemma",
+            "xglm": "xglm:XGLM",
             "xverse": "llama:Llama",
         },
         "masked-lm": {
@@ -169,17 +171,18 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Task to `model_type` to `module:Class` of this package."""
 CLASSIFIERS = (
-    "bloom deepseek_v3 exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_neox gpt_oss helium llama ministral ministral3 "
-    "mistral mixtral nemotron phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3 stablelm starcoder2"
+    "bloom deepseek_v3 exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss helium llama "
+    "ministral ministral3 mistral mixtral mpt nemotron phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss "
+    "smollm3 stablelm starcoder2"
 )
 """Decoders that classify sequences and tokens (transformers 5.23 models/auto/modeling_auto.py)."""
 DECODERS: Mapping[str, str] = MappingProxyType(
     {
-        "seq-cls": f"{CLASSIFIERS} deepseek_v2 gemma3_text hunyuan_v1_dense hunyuan_v1_moe olmo olmo2 olmo3 opt phimoe "
-        "qwen3_5_text",
+        "seq-cls": f"{CLASSIFIERS} deepseek_v2 gemma3_text gptj hunyuan_v1_dense hunyuan_v1_moe olmo olmo2 olmo3 "
+        "openai-gpt opt phimoe qwen3_5_text",
         "token-cls": CLASSIFIERS,
-        "qa": "bloom exaone4 falcon gpt2 gpt_neox llama ministral ministral3 mistral mixtral nemotron opt qwen2 "
-        "qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3",
+        "qa": "bloom exaone4 falcon gpt2 gpt_neo gpt_neox gptj llama ministral ministral3 mistral mixtral mpt nemotron "
+        "opt qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3",
     }
 )
 """Task to the causal language models, by `model_type`, that take its head."""

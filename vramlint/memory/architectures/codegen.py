@@ -40,7 +40,7 @@ class CodeGen(GPTJ):
 
     def _position(self, tape: Tape, length: int, dtype: str) -> tuple[Rotary, object]:
         """Float32 tables: what they rotate becomes float32."""
-        half = tape.empty((1, length, 1, self.rotated), "float32", "index")
+        half = tape.empty((1, length, 1, self.rotated), "float32", "rotary sincos")
         return Rotary(half, half), None
 
     def _cached(self, tape: Tape, regime: Regime, k: Tensor, v: Tensor, dtype: str) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Shape, Tensor
 from vramlint.memory.weights import Builder
 
-OWN_CLASSIFIERS = frozenset({"bloom", "falcon", "gpt2", "gpt_neox"})
+OWN_CLASSIFIERS = frozenset({"bloom", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "mpt"})
 """Models whose head for tokens is called `classifier`."""
 DROP_AS_HIDDEN = frozenset({"bloom", "falcon", "stablelm"})
 """Models that drop before it with `hidden_dropout` unless there is a `classifier_dropout`."""

@@ -16,7 +16,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
-OWN_ATTENTION_UNTIL = (4, 53)
+OWN_ATTENTION_UNTIL = (4, 54)
 """Before this version of transformers the model had attention classes of its own."""
 CHECKPOINTED_FROM = (5, 0)
 """Between OWN_ATTENTION_UNTIL and this version blocks were not recomputed, although the model took the setting."""
@@ -31,7 +31,7 @@ class GPTBigCode(GPT2):
 
     def __init__(self, build: Builder, config: Config) -> None:
         if build.transformers < OWN_ATTENTION_UNTIL:
-            raise NotFollowedError("gpt_bigcode of transformers before 4.53")
+            raise NotFollowedError("gpt_bigcode of transformers before 4.54")
         self.multi_query = bool(config.get("multi_query", True))
         super().__init__(build, config)
 

@@ -137,9 +137,9 @@ class GPTJ(CausalLM):
 
     def _position(self, tape: Tape, length: int, dtype: str) -> tuple[Rotary, object]:
         """Half of the tables, and what the layer made on the way and names until it returns."""
-        table = tape.empty((1, self.positions, self.rotated), "float32", "repeat")
-        ids = tape.empty((1, length, self.rotated), "int64", "repeat")
-        sincos = tape.to(tape.empty((1, length, self.rotated), "float32", "gather"), dtype)
+        table = tape.empty((1, self.positions, self.rotated), "float32", "rotary table")
+        ids = tape.empty((1, length, self.rotated), "int64", "rotary ids")
+        sincos = tape.to(tape.empty((1, length, self.rotated), "float32", "rotary sincos"), dtype)
         half = sincos.as_shape((1, length, 1, self.rotated))
         return Rotary(half, half), (table, ids)
 

@@ -12,6 +12,8 @@ from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
+UNASKED_FROM = (4, 54)
+"""Before this version of transformers probabilities were returned to those who asked."""
 Block = Callable[[int, Tensor], tuple[Tensor, ...]]
 """A block by its number: from states to states and, where the kernel yields them, probabilities."""
 
@@ -30,7 +32,8 @@ class Blocks:
 
         def layer(x: Tensor, index: int) -> Tensor:
             def forward(*tensors: Tensor, _: object = self.arguments) -> tuple[Tensor, ...]:
-                return block(index, *tensors)
+                outputs = block(index, *tensors)
+                return outputs if regime.transformers >= UNASKED_FROM else outputs[:1]
 
             self.outputs = regime.segment(tape, forward, (x,))
             return self.outputs[0]

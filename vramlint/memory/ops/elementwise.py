@@ -111,15 +111,20 @@ def clamp_in_place(tape: Tape, x: Tensor) -> Tensor:
     return out
 
 
-def where(tape: Tape, condition: Tensor, a: Tensor) -> Tensor:
+def where(tape: Tape, condition: Tensor, a: Tensor, operator: str = "where") -> Tensor:
     """`torch.where(condition, a, number)`: keeps the condition. Backward: one tensor of the result's shape."""
     shape = broadcast(condition.shape, a.shape)
-    return tape.apply("where", (a,), shape, a.dtype, _one_gradient, save=(condition,))
+    return tape.apply(operator, (a,), shape, a.dtype, _one_gradient, save=(condition,))
 
 
 def clamp(tape: Tape, x: Tensor, bounds: Sequence[Tensor] = ()) -> Tensor:
     """`torch.clamp(x, min, max)`: keeps its input and bounds that are tensors. Backward compares it with both."""
     return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(*bounds, x))
+
+
+def at_least(tape: Tape, x: Tensor) -> Tensor:
+    """`torch.max(x, number)` of a scalar tensor: keeps its input."""
+    return tape.apply("maximum", (x,), x.shape, x.dtype, _at_least_backward, save=(x,))
 
 
 def expanded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
@@ -296,6 +301,20 @@ def _mul_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     first = like(tape, gradient, "mul backward") if node.needs(0) else None
     del saved
     return (first, other)
+
+
+def _at_least_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """`where(x == number, grad / 2, grad).masked_fill_(x < number, 0)`, whose parts live to the end of the line."""
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    equal = tape.empty(x.shape, "bool", "maximum backward")
+    half = like(tape, gradient, "maximum backward")
+    result = like(tape, gradient, "maximum backward")
+    less = tape.empty(x.shape, "bool", "maximum backward")
+    del equal, half, less, x
+    return (result,)
 
 
 def _clamp_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

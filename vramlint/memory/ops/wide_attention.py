@@ -21,7 +21,7 @@ def attend(
     weights = attention.scores(tape, q, k)
     if window:
         buffer = Tensor((1, 1, *weights.shape[2:]), "bool", None)
-        weights = e.where(tape, buffer, weights)
+        weights = e.where(tape, buffer, weights, "masked scores")
     else:
         weights = e.linear_unary(tape, "div", weights)
     if mask is not None:
