@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from vramlint.catalog.models import all_models
-from vramlint.job import Batch, Checkpointing, Job, Libraries, Model, Precision
+from vramlint.job import Attention, Batch, Checkpointing, Job, Libraries, Model, Precision
 from vramlint.memory import simulate
 from vramlint.memory.architectures import ENCODER_TASKS, ENCODERS, FAMILIES, find_family
 
@@ -17,6 +18,7 @@ ROWS = [
     for row in all_models()
     if row.model_type in FAMILIES["masked-lm"] and row.architecture.endswith("ForMaskedLM") and row.parameter_count
 ]
+WITHOUT_CHECKPOINTING = ("albert", "mpnet")
 SHAPE = {
     "hidden_size": 64,
     "num_attention_heads": 4,
@@ -25,8 +27,10 @@ SHAPE = {
     "num_hidden_layers": 9,
 }
 DISENTANGLED = {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_buckets": 32, "share_att_key": True}
+UNCOMPILED = {"reference_compile": False}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "albert": {"embedding_size": 16},
+    "deberta": DISENTANGLED,
     "deberta-v2": {**DISENTANGLED, "conv_kernel_size": 3},
     "distilbert": {"n_layers": 9, "dim": 64, "hidden_dim": 128, "n_heads": 4},
     "electra": {"embedding_size": 16},
@@ -55,9 +59,18 @@ def test_every_encoder_has_every_head(model_type, task):
 
 
 @pytest.mark.parametrize("model_type", ENCODERS)
+def test_older_eager_attention_keeps_no_less(model_type):
+    eager = job(model_type, "qa", UNCOMPILED, attention=Attention("eager"))
+    older = replace(eager, libraries=Libraries(transformers=(4, 57, 6)))
+
+    assert simulate(older, reserved=False).method == "simulated"
+    assert simulate(older, reserved=False).allocated >= 0.99 * simulate(eager, reserved=False).allocated
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
 @pytest.mark.parametrize("mode", ["none", "nonreentrant", "reentrant"])
 def test_repeated_layers_equal_layers_traced_one_by_one(model_type, mode, monkeypatch):
-    if model_type == "albert" and mode != "none":
+    if model_type in WITHOUT_CHECKPOINTING and mode != "none":
         return
     precision = Precision("float32", "bfloat16")
     deep = job(model_type, "token-cls", checkpointing=Checkpointing(mode), precision=precision)
@@ -68,6 +81,13 @@ def test_repeated_layers_equal_layers_traced_one_by_one(model_type, mode, monkey
 
     assert repeated.method == "simulated"
     assert (repeated.phases, repeated.saved_activations) == (single.phases, single.saved_activations)
+
+
+def test_modernbert_mostly_looks_around_itself():
+    longer = job("modernbert", "token-cls", {"local_attention": 64})
+    shorter = job("modernbert", "token-cls", {"local_attention": 256})
+
+    assert simulate(longer, reserved=False).saved_activations > simulate(shorter, reserved=False).saved_activations
 
 
 def test_albert_shares_its_layers():
@@ -82,6 +102,10 @@ def test_albert_shares_its_layers():
     ("model_type", "config", "mode", "reason"),
     [
         ("albert", {}, "nonreentrant", "checkpointing of ALBERT"),
+        ("mpnet", {}, "nonreentrant", "checkpointing of MPNet"),
+        ("modernbert", {}, "none", "compiles its MLPs"),
+        ("modernbert", {"sparse_prediction": True, **UNCOMPILED}, "none", "masked tokens only"),
+        ("deberta", {"talking_head": True}, "none", "talking_head"),
         ("bert", {"position_embedding_type": "relative_key"}, "none", "relative_key"),
         ("deberta-v2", {"norm_rel_ebd": "layer_norm"}, "reentrant", "normed relative positions"),
     ],

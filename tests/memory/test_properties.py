@@ -28,7 +28,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers", "decod
 """Keys of config.json that count layers of the same kind."""
 LAYER_BY_LAYER = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types")
 """Keys of config.json that say something of each layer."""
-WITHOUT_CHECKPOINTING = frozenset({"albert", "convnext", "resnet"})
+WITHOUT_CHECKPOINTING = frozenset({"albert", "convnext", "mpnet", "resnet"})
 """Architectures of which transformers refuses to checkpoint layers."""
 WITHOUT_REENTRANT = frozenset({"deberta-v2"})
 """Architectures whose layers share a tensor with a history, which torch refuses to differentiate again."""

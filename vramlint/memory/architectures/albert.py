@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from vramlint.memory.architectures.bert import Bert, BertForSequenceClassification
+from vramlint.memory.architectures.bert import Bert, BertForSequenceClassification, is_written_out
 from vramlint.memory.architectures.encoder import Layer, add_and_norm
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
@@ -74,10 +74,19 @@ class Albert(Bert):
         return tape.repeat(self.kinds, layers, linear(tape, hidden, self.projection))
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        attended = self._attention(tape, regime, w, hidden, mask)
-        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
+        attended = self._attended(tape, regime, w, hidden, mask)
         fed = linear(tape, activation(tape, self.activation, linear(tape, attended, w.up)), w.down)
         return w.output_norm(tape, e.add(tape, fed, attended))
+
+    def _attended(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        context, probabilities = (
+            self._written_out(tape, w, hidden, mask)
+            if is_written_out(regime)
+            else (self._attention(tape, regime, w, hidden, mask), None)
+        )
+        attended = add_and_norm(tape, context, hidden, w.o, w.attention_norm, self.dropout)
+        del probabilities
+        return attended
 
 
 class AlbertForMaskedLM(MaskedLM, Albert):

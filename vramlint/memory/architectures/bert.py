@@ -16,6 +16,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.named_scores import masked_scores, weighted_by
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
@@ -27,11 +28,13 @@ GATHERED_TYPES_FROM = (5, 0)
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
 """Models whose positions are counted from the padding mask of every sequence."""
 PREFIXES: Mapping[str, str] = MappingProxyType(
-    {"albert": "albert", "electra": "electra", "ernie": "ernie", **dict.fromkeys(OFFSET_POSITIONS, "roberta")}
+    {**{name: name for name in ("albert", "electra", "ernie", "mpnet")}, **dict.fromkeys(OFFSET_POSITIONS, "roberta")}
 )
 """What a model calls its body, unless `bert`."""
 EAGER_UNTIL: Mapping[str, tuple[int, ...]] = MappingProxyType({"electra": (5, 0), "ernie": (5, 0)})
 """Before this version of transformers these models had eager attention only."""
+SHARED_EAGER_FROM = (5, 0)
+"""Since then eager attention is a function; before it was written out in the module."""
 ABSOLUTE_ALONE_FROM = (5, 0)
 """Since then no other positions than absolute ones are known."""
 
@@ -116,11 +119,28 @@ class Bert(Encoder):
         return self._run(tape, regime, hidden, mask)
 
     def _run(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        if is_written_out(regime):
+            return self._run_returning(tape, regime, hidden, mask)
+
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
         return tape.repeat(self.count, layer, hidden)
+
+    def _run_returning(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Layers return their probabilities too, and the loop has a name for what the last of them returned."""
+        returned: list[Tensor] = []
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            weights = self.layers[index]
+            x, probabilities = regime.segment(tape, lambda y: self._forward_returning(tape, weights, y, mask), (x,))
+            returned[:] = [probabilities]
+            return x
+
+        hidden = tape.repeat(self.count, layer, hidden)
+        returned.clear()
+        return hidden
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         batch, length = tokens.shape
@@ -145,12 +165,25 @@ class Bert(Encoder):
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         attended = self._attention(tape, regime, w, hidden, mask)
         attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
+        return self._fed(tape, w, attended)
+
+    def _forward_returning(self, tape: Tape, w: Layer, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """The layer of transformers 4.57, with eager attention."""
+        attended, probabilities = self._written_out(tape, w, hidden, mask)
+        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
+        return self._fed(tape, w, attended), probabilities
+
+    def _fed(self, tape: Tape, w: Layer, attended: Tensor) -> Tensor:
         fed = activation(tape, self.activation, linear(tape, attended, w.up))
         return add_and_norm(tape, fed, attended, w.down, w.output_norm, self.dropout)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
         return regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False)
+
+    def _written_out(self, tape: Tape, w: Layer, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
+        return weighted_by(tape, masked_scores(tape, q, k, mask), v, self.attention_dropout)
 
 
 class BertForMaskedLM(MaskedLM, Bert):
@@ -201,3 +234,8 @@ class RobertaForSequenceClassification(BertForSequenceClassification):
         x = activation(tape, self.pooler_activation, x)
         x = e.dropout(tape, x, self.classifier_dropout)
         return linear(tape, x, self.classifier)
+
+
+def is_written_out(regime: Regime) -> bool:
+    """Whether eager attention is code of the model's own."""
+    return regime.implementation == "eager" and regime.transformers < SHARED_EAGER_FROM

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vramlint.job import Batch
+from vramlint.memory.architectures.deberta import Deberta
 from vramlint.memory.architectures.deberta_v2 import DebertaV2
 from vramlint.memory.architectures.encoder import Encoder
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
@@ -64,8 +65,12 @@ class DebertaV2ForSequenceClassification(ContextClassifier, DebertaV2):
     """DebertaV2ForSequenceClassification."""
 
 
-class DebertaV2ForMaskedLM(MaskedLM, DebertaV2):
-    """DebertaV2ForMaskedLM, with the legacy head or the one that uses the embeddings as they are."""
+class DebertaForSequenceClassification(ContextClassifier, Deberta):
+    """DebertaForSequenceClassification."""
+
+
+class WordPredictor(MaskedLM):
+    """…ForMaskedLM, with the legacy head or the one that uses the embeddings as they are."""
 
     def _head(self, build: Builder, config: Config) -> None:
         if config.get("legacy", True):
@@ -76,3 +81,11 @@ class DebertaV2ForMaskedLM(MaskedLM, DebertaV2):
         self.transform_norm = LayerNorm.of(build, f"{name}.LayerNorm", self.hidden)
         bias = build.parameter(f"{name}.bias", (self.vocabulary,), decay=False)
         self.decoder = Weights(self.embedding, bias, plain=True)
+
+
+class DebertaV2ForMaskedLM(WordPredictor, DebertaV2):
+    """DebertaV2ForMaskedLM."""
+
+
+class DebertaForMaskedLM(WordPredictor, Deberta):
+    """DebertaForMaskedLM."""

@@ -1,7 +1,4 @@
-"""DeBERTa v2 and v3: attention over contents and relative positions apart (transformers 5.23 models/deberta_v2).
-
-It has one attention of its own, whatever implementation a run asks for.
-"""
+"""DeBERTa v2 and v3: positions may share the weights of contents (transformers 5.23 models/deberta_v2)."""
 
 from __future__ import annotations
 
@@ -9,83 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.memory.architectures.encoder import Encoder, Layer, add_and_norm, embedded
-from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
+from vramlint.memory.architectures.deberta_body import DebertaBody, DisentangledLayer, Distances, masked
+from vramlint.memory.architectures.family import Config, LayerNorm, number
 from vramlint.memory.ops import attention, disentangled
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
-from vramlint.memory.ops.embedding import embedding
-from vramlint.memory.ops.indexing import masked_fill, masked_fill_in_place
+from vramlint.memory.ops.indexing import masked_fill_in_place
 from vramlint.memory.ops.linear import Weights, bmm, linear
-from vramlint.memory.ops.softmax import softmax
-from vramlint.memory.regime import Regime
-from vramlint.memory.tape import Kept, Tape
-from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
 
 @dataclass(slots=True)
-class DisentangledLayer(Layer):
+class SplitLayer(DisentangledLayer):
     """Weights of one layer; those for positions may be the contents' own."""
 
+    q: Weights
+    k: Weights
+    v: Weights
     position_k: Weights
     position_q: Weights
 
 
-@dataclass(slots=True)
-class Distances:
-    """What all layers know of relative positions: the distances [1, 1, S, S] and a table of their embeddings."""
-
-    relative: Tensor
-    table: Tensor
-
-
-class DebertaV2(Encoder):
+class DebertaV2(DebertaBody[SplitLayer]):
     """DebertaV2Model below a head."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"deberta-v2": ("query_proj", "value_proj")}
 
-    def __init__(self, build: Builder, config: Config) -> None:
-        self.hidden = number(config, "hidden_size", default=1536)
-        self.heads = number(config, "num_attention_heads", default=24)
-        self.inner = number(config, "intermediate_size", default=6144)
-        self.count = number(config, "num_hidden_layers", default=24)
-        self.vocabulary = number(config, "vocab_size", default=128100)
-        self.width = number(config, "embedding_size", default=self.hidden)
-        self.head_size = number(config, "attention_head_size", default=self.hidden // self.heads)
-        self.activation = str(config.get("hidden_act", "gelu"))
-        self.dropout = probability(config, "hidden_dropout_prob", default=0.1)
-        self.attention_dropout = probability(config, "attention_probs_dropout_prob", default=0.1)
-        self.classifier_dropout = self.dropout
-        self.biased_input = bool(config.get("position_biased_input", True))
-        self.relative = bool(config.get("relative_attention", False))
-        self.shares_keys = bool(config.get("share_att_key", False))
-        self.kinds = position_kinds(config) if self.relative else ()
-        self._embeddings(build, config)
-        kinds = layer_kinds(config, self.count)
-        self.kinds_of_layers = kinds
-        self.layers = [self._layer(build, f"deberta.encoder.layer.{position}") for position in build.layers(kinds)]
-        self._distances(build, config)
-        self.convolution = ConvolutionLayer.of(build, config, self.hidden, self.dropout)
-        self._head(build, config)
+    def _kinds_of_layers(self, config: Config) -> Sequence[bool]:
+        """Whether a convolution stands behind each layer."""
+        convolved = number(config, "conv_kernel_size", default=0) > 0
+        return [convolved and position == 0 for position in range(self.count)]
 
-    def _embeddings(self, build: Builder, config: Config) -> None:
-        positions = number(config, "max_position_embeddings", default=512)
-        types = number(config, "type_vocab_size", default=0)
-        table = "deberta.embeddings"
-        build.buffer(8 * positions)
-        self.embedding = build.parameter(f"{table}.word_embeddings.weight", (self.vocabulary, self.width))
-        self.position_table = self._table(build, f"{table}.position_embeddings", positions if self.biased_input else 0)
-        self.type_table = self._table(build, f"{table}.token_type_embeddings", types)
-        narrow = self.width != self.hidden
-        self.projection = build.linear(f"{table}.embed_proj", self.width, self.hidden) if narrow else None
-        self.embedding_norm = LayerNorm.of(build, f"{table}.LayerNorm", self.hidden)
-
-    def _table(self, build: Builder, name: str, rows: int) -> Parameter | None:
-        return build.parameter(f"{name}.weight", (rows, self.width)) if rows else None
-
-    def _layer(self, build: Builder, name: str) -> DisentangledLayer:
+    def _layer(self, build: Builder, name: str) -> SplitLayer:
         size, attn, width = self.hidden, f"{name}.attention", self.heads * self.head_size
         q = build.linear(f"{attn}.self.query_proj", size, width, bias=True)
         k = build.linear(f"{attn}.self.key_proj", size, width, bias=True)
@@ -96,7 +51,7 @@ class DebertaV2(Encoder):
             position_k = build.linear(f"{attn}.self.pos_key_proj", size, width, bias=True)
         if own and "p2c" in self.kinds:
             position_q = build.linear(f"{attn}.self.pos_query_proj", size, width, bias=True)
-        return DisentangledLayer(
+        return SplitLayer(
             q=q,
             k=k,
             v=v,
@@ -110,90 +65,22 @@ class DebertaV2(Encoder):
         )
 
     def _distances(self, build: Builder, config: Config) -> None:
-        """The table of relative positions, and its norm."""
-        farthest = number(config, "max_relative_positions", default=-1)
-        if farthest < 1:
-            farthest = number(config, "max_position_embeddings", default=512)
-        buckets = number(config, "position_buckets", default=-1)
-        self.buckets = buckets > 0
-        rows = 2 * (buckets if self.buckets else farthest)
-        name = "deberta.encoder"
-        self.distance_table = (
-            build.parameter(f"{name}.rel_embeddings.weight", (rows, self.hidden)) if self.relative else None
-        )
+        super()._distances(build, config)
+        name = "deberta.encoder.LayerNorm"
         normed = "layer_norm" in str(config.get("norm_rel_ebd", "none")).lower()
-        self.distance_norm = LayerNorm.of(build, f"{name}.LayerNorm", self.hidden) if normed else None
+        self.distance_norm = LayerNorm.of(build, name, self.hidden) if normed else None
         if self.distance_norm is not None and self.relative and build.reentrant:
             raise NotFollowedError("reentrant checkpointing of normed relative positions, which torch refuses,")
+        self.convolution = ConvolutionLayer.of(build, config, self.hidden, self.dropout)
 
-    # ------------------------------------------------------------------ forward
+    def _normed_table(self, tape: Tape, table: Tensor) -> Tensor:
+        return table if self.distance_norm is None else self.distance_norm(tape, table)
 
-    def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
-        """DebertaV2Model.forward; it collects the states of all layers, asked for or not."""
-        tokens = batch["input_ids"]
-        mask = batch.get("attention_mask")
-        if mask is None:
-            mask = tape.empty(tokens.shape, "float32", "attention mask")
-        types = tape.empty(tokens.shape, "int64", "token type ids")
-        start = self._embed(tape, regime, tokens, types, mask)
-        pairs = tape.empty((tokens.shape[0], 1, tokens.shape[1], tokens.shape[1]), mask.dtype, "attention mask")
-        distances = self._all_distances(tape, tokens.shape[1])
-        states = [Kept(start, tape.unit)]
-
-        def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.layers[index]
-
-            x = regime.layer(tape, lambda *y: self._forward(tape, weights, y, distances), x, pairs)
-            if index == 0 and self.convolution is not None:
-                x = self.convolution(tape, start, x, mask)
-            states.append(Kept(x, tape.unit))
-            return x
-
-        hidden = tape.repeat(self.kinds_of_layers, layer, start)
-        tape.drop(states)
-        del types
-        return hidden
-
-    def _embed(self, tape: Tape, regime: Regime, tokens: Tensor, types: Tensor, mask: Tensor) -> Tensor:
-        words = embedded(tape, regime, embedding(tape, tokens, self.embedding))
-        hidden = words
-        if self.position_table is None:
-            positioned = e.like(tape, words.as_shape(words.shape), "zeros_like")
-        else:
-            positioned = embedding(tape, tokens.as_shape((1, tokens.shape[1])), self.position_table)
-            hidden = e.add(tape, hidden, positioned)
-        if self.type_table is not None:
-            hidden = e.add(tape, hidden, embedding(tape, types, self.type_table))
-        if self.projection is not None:
-            hidden = linear(tape, hidden, self.projection)
-        hidden = self.embedding_norm(tape, hidden)
-        hidden = masked(tape, hidden, mask)
-        hidden = e.dropout(tape, hidden, self.dropout)
-        del positioned
-        return hidden
-
-    def _all_distances(self, tape: Tape, length: int) -> Distances | None:
-        """get_rel_pos and get_rel_embedding."""
-        if self.distance_table is None:
-            return None
-        relative = disentangled.relative_positions(tape, length, buckets=self.buckets)
-        table: Tensor = self.distance_table
-        if self.distance_norm is not None:
-            table = self.distance_norm(tape, table)
-        return Distances(relative.as_shape((1, 1, length, length)), table)
-
-    def _forward(
-        self, tape: Tape, w: DisentangledLayer, inputs: tuple[Tensor, Tensor], distances: Distances | None
-    ) -> Tensor:
-        """The states and which pairs of tokens count are positional arguments, the distances are none."""
-        hidden, pairs = inputs
-        attended = self._attention(tape, w, hidden, pairs, distances)
-        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
-        fed = activation(tape, self.activation, linear(tape, attended, w.up))
-        return add_and_norm(tape, fed, attended, w.down, w.output_norm, self.dropout)
+    def _behind_first(self, tape: Tape, start: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+        return hidden if self.convolution is None else self.convolution(tape, start, hidden, mask)
 
     def _attention(
-        self, tape: Tape, w: DisentangledLayer, hidden: Tensor, pairs: Tensor, distances: Distances | None
+        self, tape: Tape, w: SplitLayer, hidden: Tensor, pairs: Tensor, distances: Distances | None
     ) -> Tensor:
         """DisentangledSelfAttention.forward; what has a name there lives until the end."""
         q, k, v = (disentangled.heads_apart(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
@@ -203,17 +90,15 @@ class DebertaV2(Encoder):
             table = e.dropout(tape, distances.table, self.dropout)
             bias = self._bias(tape, w, (q, k), table, distances.relative)
             scores = e.add_number(tape, scores) if bias is None else e.add(tape, scores, bias)
-        shown = tape.empty(pairs.shape, "bool", "attention mask")
-        scores = masked_fill(tape, scores, tape.empty(pairs.shape, "bool", "attention mask"))
-        weights = softmax(tape, scores, in_float32=False)
-        weights = e.dropout(tape, weights, self.attention_dropout)
+        scores, shown = self._masked(tape, scores, pairs)
+        weights = self._probabilities(tape, scores)
         context = bmm(tape, weights, v, q.shape)
         context = attention.merge_heads(tape, context)
         del shown, bias, table
         return context
 
     def _bias(
-        self, tape: Tape, w: DisentangledLayer, states: tuple[Tensor, Tensor], table: Tensor, relative: Tensor
+        self, tape: Tape, w: SplitLayer, states: tuple[Tensor, Tensor], table: Tensor, relative: Tensor
     ) -> Tensor | None:
         """disentangled_attention_bias: by content to position, then by position to content."""
         q, k = states
@@ -234,7 +119,7 @@ class DebertaV2(Encoder):
         return bias
 
     def _position_heads(
-        self, tape: Tape, w: DisentangledLayer, table: Tensor, batch: int
+        self, tape: Tape, w: SplitLayer, table: Tensor, batch: int
     ) -> tuple[Tensor | None, Tensor | None]:
         """Queries and keys of positions: both are made where the contents' weights are used, asked for or not."""
 
@@ -288,23 +173,3 @@ class ConvolutionLayer:
         out = activation(tape, self.activation, e.dropout(tape, out, self.dropout))
         summed = e.add(tape, residual, out)
         return masked(tape, self.norm(tape, summed), mask)
-
-
-def masked(tape: Tape, x: Tensor, mask: Tensor) -> Tensor:
-    """`x * mask.unsqueeze(2).to(x.dtype)`: a copy of the mask is kept."""
-    weights = mask if mask.dtype == x.dtype else tape.empty(mask.shape, x.dtype, "mask")
-    return e.mul(tape, x, weights.as_shape((*mask.shape, 1)))
-
-
-def position_kinds(config: Config) -> Sequence[str]:
-    """`pos_att_type`, a list or a string with bars between its items."""
-    kinds = config.get("pos_att_type")
-    if isinstance(kinds, str):
-        return [kind.strip() for kind in kinds.lower().split("|")]
-    return [str(kind) for kind in kinds] if isinstance(kinds, Sequence) else []
-
-
-def layer_kinds(config: Config, count: int) -> Sequence[bool]:
-    """Whether a convolution stands behind each layer."""
-    convolved = number(config, "conv_kernel_size", default=0) > 0
-    return [convolved and position == 0 for position in range(count)]

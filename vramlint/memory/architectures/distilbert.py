@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.job import Batch
+from vramlint.memory.architectures.bert import is_written_out
 from vramlint.memory.architectures.encoder import Encoder, Layer, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
@@ -14,6 +15,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.named_scores import filled_scores, weighted_by
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -65,7 +67,9 @@ class DistilBert(Encoder):
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """DistilBertModel.forward."""
         hidden = self._embed(tape, regime, batch["input_ids"])
-        mask = regime.bidirectional_mask(tape, hidden)
+        mask = None
+        if not is_written_out(regime):
+            mask = regime.bidirectional_mask(tape, hidden)
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
@@ -88,7 +92,13 @@ class DistilBert(Encoder):
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (attention.split_heads(tape, linear(tape, hidden, part), self.heads) for part in (w.q, w.k, w.v))
-        return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+        if not is_written_out(regime):
+            return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout, widens=False), w.o)
+        scores = filled_scores(tape, q, k)
+        context, weights = weighted_by(tape, scores, v, self.attention_dropout)
+        out = linear(tape, context, w.o)
+        del scores, weights
+        return out
 
     def _feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         x = linear(tape, x, w.up)

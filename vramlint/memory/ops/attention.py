@@ -94,6 +94,14 @@ def broadcast_heads(tape: Tape, x: Tensor, heads: int) -> Tensor:
     return out
 
 
+def expanded_batch(tape: Tape, x: Tensor, batch: int) -> Tensor:
+    """[1, heads, …] expanded to `batch` sequences and brought into one piece: a copy, its backward a sum."""
+    shape = (batch, *x.shape[1:])
+    out = tape.apply("expand", (x,), shape, x.dtype, repeat_backward)
+    out.heads_first = True
+    return out
+
+
 def repeat_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     """The gradient summed over the copies, or cut back to the unpadded size: one tensor."""
     (gradient,) = gradients

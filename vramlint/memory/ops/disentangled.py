@@ -5,12 +5,12 @@ Tensors are [B, heads, S, d]; the model sees the first two dimensions as one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.indexing import gather, repeat_first
-from vramlint.memory.ops.linear import bmm
+from vramlint.memory.ops.linear import bmm, matmul
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
@@ -45,28 +45,67 @@ def position_heads(tape: Tape, x: Tensor, heads: int, batch: int) -> Tensor:
     return out
 
 
+def scale_in_place(tape: Tape, x: Tensor) -> Tensor:
+    """`x /= number` of a view. Backward copies the gradient of what it views and of the view itself (CopySlices)."""
+    out = x.as_shape(x.shape)
+    if tape.grad_enabled and x.requires_grad:
+        out.node, out.slot = tape.view_node((x,), _scaled_backward), 0
+    return out
+
+
+def _scaled_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """torch/csrc/autograd/functions/tensor.cpp, CopySlices."""
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    whole, part = e.like(tape, gradient, "clone"), e.like(tape, gradient, "clone")
+    quotient = e.like(tape, gradient, "div backward")
+    del part, quotient
+    return (whole,)
+
+
 def content_scores(tape: Tape, q: Tensor, k: Tensor) -> Tensor:
     """`bmm(q, k.transpose(-1, -2) / scale)`."""
     shape = (*q.shape[:-1], k.shape[-2])
     return bmm(tape, q, e.linear_unary(tape, "div", transposed(tape, k)), shape)
 
 
-def content_to_position(tape: Tape, q: Tensor, positions: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
+Products = Callable[[Tape, Tensor, Tensor], Tensor]
+"""Contents [B, heads, S, d] with positions [B or 1, heads, P, d]: products [B, heads, S, P]."""
+
+
+def repeated_products(tape: Tape, x: Tensor, positions: Tensor) -> Tensor:
+    """Of positions that were repeated for every sequence: `torch.bmm(x, positions.transpose(-1, -2))`."""
+    return bmm(tape, x, transposed(tape, positions), (*x.shape[:-1], positions.shape[-2]))
+
+
+def broadcast_products(tape: Tape, x: Tensor, positions: Tensor) -> Tensor:
+    """Of the same positions for all sequences: `torch.matmul`, which copies them for each."""
+    positions, x = tape.lower(positions), tape.lower(x)
+    x = attention.heads_first(tape, x)
+    if x.shape[0] > 1:
+        positions = attention.expanded_batch(tape, positions, x.shape[0])
+    out = matmul(tape, x, transposed(tape, positions), (*x.shape[:-1], positions.shape[-2]))
+    out.heads_first = True
+    return out
+
+
+def content_to_position(
+    tape: Tape, q: Tensor, positions: Tensor, relative: Tensor, products: Products = repeated_products
+) -> tuple[Tensor, Tensor]:
     """The products of queries with all positions, of which each key takes its own; and which it takes."""
-    products = _products(tape, q, positions)
+    made = products(tape, q, positions)
     indices = relative_indices(tape, relative, negated=False)
-    return gather(tape, products, indices, (*q.shape[:-1], relative.shape[-1])), indices
+    return gather(tape, made, indices, (*q.shape[:-1], relative.shape[-1])), indices
 
 
-def position_to_content(tape: Tape, k: Tensor, positions: Tensor, relative: Tensor) -> tuple[Tensor, Tensor]:
+def position_to_content(
+    tape: Tape, k: Tensor, positions: Tensor, relative: Tensor, products: Products = repeated_products
+) -> tuple[Tensor, Tensor]:
     """The products of keys with all positions, of which each query takes its own; and which it takes."""
     indices = relative_indices(tape, relative, negated=True)
-    products = _products(tape, k, positions)
-    return transposed(tape, gather(tape, products, indices, (*k.shape[:-1], k.shape[-2]))), indices
-
-
-def _products(tape: Tape, x: Tensor, positions: Tensor) -> Tensor:
-    return bmm(tape, x, transposed(tape, positions), (*x.shape[:-1], positions.shape[-2]))
+    made = products(tape, k, positions)
+    return transposed(tape, gather(tape, made, indices, (*k.shape[:-1], k.shape[-2]))), indices
 
 
 def relative_indices(tape: Tape, relative: Tensor, *, negated: bool) -> Tensor:

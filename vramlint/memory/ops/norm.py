@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.pooling import divide
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -60,6 +61,18 @@ def layer_norm_of_operators(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     hidden = e.mul(tape, e.sub(tape, hidden, mean), e.rsqrt(tape, e.add_number(tape, variance)))
     hidden = e.mul(tape, tape.to(weight, "float32"), hidden)
     return tape.to(hidden, x.dtype)
+
+
+def layer_norm_of_quotients(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """DebertaLayerNorm: normalised in float32 by a division, scaled in its own dtype (models/deberta)."""
+    hidden = tape.to(x, "float32")
+    mean = e.mean_last(tape, hidden)
+    variance = e.mean_last(tape, e.power(tape, e.sub(tape, hidden, mean)))
+    deviation = e.unary_of_result(tape, "sqrt", e.add_number(tape, variance))
+    hidden = divide(tape, e.sub(tape, hidden, mean), deviation)
+    del deviation
+    hidden = tape.to(hidden, x.dtype)
+    return e.add(tape, e.mul(tape, weight, hidden), bias)
 
 
 def layer_norm_unit_offset(tape: Tape, x: Tensor, weight: Parameter, bias: Parameter) -> Tensor:

@@ -32,6 +32,26 @@ def _total_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
     return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
 
 
+def masked_mean(tape: Tape, x: Tensor, mask: Tensor) -> Tensor:
+    """`(x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)` of [B, S, H], the mask [B, S] of no float dtype."""
+    batch, length, size = x.shape
+    shown = mask.as_shape((batch, length, 1))
+    masked = tape.apply("mul", (x, shown), x.shape, x.dtype, _masked_backward, save=(shown,))
+    summed = total(tape, masked, (batch, size))
+    del masked
+    counts = tape.empty((batch, 1), "int64", "sum")
+    return tape.apply("div", (summed, counts), summed.shape, summed.dtype, _divide_backward, save=(counts,))
+
+
+def _masked_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    saved = node.unpack(tape)
+    (gradient,) = gradients
+    edge = node.edges[0]
+    first = None if gradient is None or edge is None else tape.empty(edge[2], gradient.dtype, "mul backward")
+    del saved
+    return (first, None)
+
+
 def unit_length(tape: Tape, x: Tensor) -> Tensor:
     """`x / x.norm(p=2, dim=-1, keepdim=True)` of [B, H]; under autocast the norm is float32 whatever x is."""
     dtype = x.dtype if tape.autocast is None else "float32"

@@ -73,6 +73,18 @@ def rotate_part(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Ten
     return q_embed, k_embed
 
 
+def rotate_in_float32(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+    """Widened anew for each of both products, the sums cast back (models/modernbert/modeling_modernbert.py)."""
+
+    def embed(x: Tensor) -> Tensor:
+        straight = e.mul(tape, tape.to(x, "float32"), position.cos)
+        return e.add(tape, straight, e.mul(tape, _rotate_half(tape, tape.to(x, "float32")), position.sin))
+
+    q_embed = embed(q)
+    k_embed = embed(k)
+    return tape.to(q_embed, q.dtype), tape.to(k_embed, k.dtype)
+
+
 def repeated(tape: Tape, position: Rotary) -> Rotary:
     """Half of the tables, each element twice; every layer makes its own (`repeat_interleave(2, dim=-1)`)."""
     cos, sin = (tape.empty(table.shape, table.dtype, "repeat_interleave") for table in position)
