@@ -15,7 +15,7 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
-from vramlint.memory.ops.linear import linear
+from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.named_scores import masked_scores, weighted_by
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
@@ -104,6 +104,15 @@ class Bert(Encoder):
             down=build.linear(f"{name}.output.dense", self.inner, size, bias=True),
             output_norm=LayerNorm.of(build, f"{name}.output.LayerNorm", size),
         )
+
+    def _idle(self, build: Builder) -> None:
+        name = self._pooler_name()
+        weight = build.parameter(f"{name}.weight", (self.hidden, self.hidden), fixed=True)
+        self.idle_pooler = Weights(weight, build.parameter(f"{name}.bias", (self.hidden,), decay=False, fixed=True))
+
+    def _pool_idly(self, tape: Tape, hidden: Tensor) -> None:
+        first = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        e.unary_of_result(tape, "tanh", linear(tape, first, self.idle_pooler))
 
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """BertModel.forward."""

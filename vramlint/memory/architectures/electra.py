@@ -29,6 +29,12 @@ class Electra(Bert):
         name = f"{self.prefix}.embeddings_project"
         self.projection = None if wide else build.linear(name, self.width, self.hidden, bias=True)
 
+    def _idle(self, build: Builder) -> None:
+        """It has no pooler."""
+
+    def _pool_idly(self, tape: Tape, hidden: Tensor) -> None:
+        """It has no pooler."""
+
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         hidden = super()._embed(tape, regime, tokens)
         return hidden if self.projection is None else linear(tape, hidden, self.projection)

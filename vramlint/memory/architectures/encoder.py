@@ -65,6 +65,12 @@ class Encoder(Network):
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """The states [B, S, H] of all tokens."""
 
+    def _idle(self, build: Builder) -> None:
+        """Build what the model without a head has, although nothing is trained through it."""
+
+    def _pool_idly(self, tape: Tape, hidden: Tensor) -> None:
+        """Run that."""
+
 
 def add_and_norm(tape: Tape, x: Tensor, residual: Tensor, dense: Weights, norm: LayerNorm, dropout: float) -> Tensor:
     """BertSelfOutput and BertOutput: `LayerNorm(dropout(dense(x)) + residual)`."""

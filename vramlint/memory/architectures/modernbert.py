@@ -113,26 +113,39 @@ class ModernBert(Encoder):
 
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """ModernBertModel.forward."""
-        words = embedded(tape, regime, embedding(tape, batch["input_ids"], self.embedding))
-        hidden = e.dropout(tape, self.embedding_norm(tape, words), self.embedding_dropout)
+        tokens = batch["input_ids"]
+        if not self.shares_attention:
+            around = self._older_masks(tape, tokens)
+            return self.final_norm(tape, self._run(tape, regime, self._embed(tape, regime, tokens), around))
+        hidden = self._embed(tape, regime, tokens)  # the arguments of its masks keep the embeddings
         around = self._around(tape, regime, hidden)
+        return self.final_norm(tape, self._run(tape, regime, hidden, around))
 
+    def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
+        words = embedded(tape, regime, embedding(tape, tokens, self.embedding))
+        return e.dropout(tape, self.embedding_norm(tape, words), self.embedding_dropout)
+
+    def _run(self, tape: Tape, regime: Regime, hidden: Tensor, around: Mapping[str, Around]) -> Tensor:
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             own = around[self.traced[index].attention]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, own), x)
 
-        return self.final_norm(tape, tape.repeat(self.kinds, layer, hidden))
+        inputs = [hidden]
+        del hidden
+        return tape.repeat(self.kinds, layer, inputs.pop())
+
+    def _older_masks(self, tape: Tape, tokens: Tensor) -> Mapping[str, Around]:
+        batch, length = tokens.shape
+        shape = (batch, 1, length, length)
+        return {
+            kind: Around(tape.empty(shape, self.embedding.dtype, "attention mask"), None) for kind in (FULL, SLIDING)
+        }
 
     def _around(self, tape: Tape, regime: Regime, hidden: Tensor) -> Mapping[str, Around]:
-        if not self.shares_attention:
-            like = Tensor((hidden.shape[0], 1, hidden.shape[1], hidden.shape[1]), self.embedding.dtype, None)
-            return {kind: Around(e.like(tape, like, "attention mask"), None) for kind in (FULL, SLIDING)}
         masks = {FULL: regime.bidirectional_mask(tape, hidden), SLIDING: self._window_mask(tape, regime, hidden)}
-        size = self.hidden // self.heads
-        return {
-            kind: Around(masks[kind], rotary(tape, hidden, size)) for kind in {kind.attention for kind in self.kinds}
-        }
+        present, size = {kind.attention for kind in self.kinds}, self.hidden // self.heads
+        return {kind: Around(masks[kind], rotary(tape, hidden, size)) for kind in present}
 
     def _window_mask(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor | None:
         """create_bidirectional_sliding_window_mask: none where the window holds all tokens."""

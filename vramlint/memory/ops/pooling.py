@@ -52,6 +52,37 @@ def _masked_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     return (first, None)
 
 
+def expanded_mean(tape: Tape, x: Tensor) -> Tensor:
+    """The mean of [B, S, H] by a mask that is expanded to all of it and kept (sentence_transformers' Pooling)."""
+    batch, _, size = x.shape
+    mask = tape.empty(x.shape, x.dtype, "expanded mask")
+    masked = e.mul(tape, x, mask)
+    summed = total(tape, masked, (batch, size))
+    del masked
+    counts = total(tape, mask, (batch, size))
+    counts = tape.empty((batch, size), counts.dtype, "clamp")
+    return divide(tape, summed, counts)
+
+
+def normalized(tape: Tape, x: Tensor) -> Tensor:
+    """`F.normalize(x, p=2, dim=1)` of [B, H]: by a norm that is clamped from below, outside of autocast."""
+    norm = tape.apply("norm", (x,), (x.shape[0], 1), x.dtype, _norm_backward, save=(x,), save_output=True)
+    norm = tape.apply("clamp_min", (norm,), norm.shape, norm.dtype, _clamp_min_backward, save=(norm,))
+    return divide(tape, x, norm)
+
+
+def _clamp_min_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """`where(x >= min, grad, 0)`."""
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    within = tape.empty(x.shape, "bool", "clamp backward")
+    result = e.like(tape, gradient, "clamp backward")
+    del within, x
+    return (result,)
+
+
 def unit_length(tape: Tape, x: Tensor) -> Tensor:
     """`x / x.norm(p=2, dim=-1, keepdim=True)` of [B, H]; under autocast the norm is float32 whatever x is."""
     dtype = x.dtype if tape.autocast is None else "float32"
@@ -80,7 +111,7 @@ def _norm_of_operators(tape: Tape, x: Tensor) -> Tensor:
 
 
 def divide(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`: both are kept. Backward of `b`: -grad * ((a / b) / b)."""
+    """`a / b`: both are kept. Backward of `b`: -grad * ((a / b) / b), one C++ expression."""
     save = (a, b) if b.requires_grad else (b,)
     return tape.apply("div", (a, b), e.broadcast(a.shape, b.shape), e.promoted(a, b), _divide_backward, save=save)
 
@@ -92,11 +123,9 @@ def _divide_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
         return (None, None)
     other = None
     if node.needs(1):
-        quotient = e.like(tape, gradient, "div backward")
-        quotient = e.like(tape, gradient, "div backward")
-        negative = e.like(tape, gradient, "div backward")
+        parts = [e.like(tape, gradient, "div backward") for _ in ("quotient", "quotient", "negative")]
         other = e.like(tape, gradient, "div backward")
-        del quotient, negative
+        parts.clear()
     first = e.like(tape, gradient, "div backward") if node.needs(0) else None
     del saved
     return (first, other)
