@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli
+if sys.version_info >= (3, 11):  # nothing of vramlint's own is needed on a GPU machine
+    import tomllib
+else:
+    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent
 CASES = HERE / "cases.toml"
@@ -23,8 +27,8 @@ def read_cases(cases: Path = CASES, models: Path = MODELS) -> list[Row]:
     Raises:
         KeyError: a case names a model that the table of models lacks.
     """
-    table = tomli.loads(cases.read_text(encoding="utf-8"))
-    known = tomli.loads(models.read_text(encoding="utf-8"))
+    table = tomllib.loads(cases.read_text(encoding="utf-8"))
+    known = tomllib.loads(models.read_text(encoding="utf-8"))
     return [_row(name, {**table["defaults"], **case}, known) for name, case in table["cases"].items()]
 
 
