@@ -153,6 +153,7 @@ def _adapter(peft: dict[str, Any] | None) -> Adapter | None:
         target_parameters=tuple(peft.get("target_parameters", ())),
         trained_tokens={"embed_tokens": tokens} if tokens else {},
         autocast_adapter_dtype=peft.get("autocast_adapter_dtype", True),
+        dtype="bfloat16" if peft.get("trl") == "0.26" else None,
     )
 
 
@@ -165,6 +166,13 @@ def _quantization(case: dict[str, Any]) -> Quantization | None:
     if kind is None:
         return None
     compute = DTYPES[case.get("bnb_compute_dtype", "bf16")]
-    prepared = case["peft"].get("prepare_kbit", True)
-    nested = kind != "int8" and case.get("double_quant", True)
-    return Quantization(kind, nested, compute, prepared_for_kbit=prepared, source_dtype=compute)
+    trl = case["peft"].get("trl")
+    return Quantization(
+        kind,
+        kind != "int8" and case.get("double_quant", True),
+        compute,
+        prepared_for_kbit=case["peft"].get("prepare_kbit", trl != "0.26"),
+        narrowed_embeddings=trl in ("0.23", "0.25"),
+        only_norms=trl == "0.25",
+        source_dtype=compute,
+    )

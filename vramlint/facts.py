@@ -135,6 +135,7 @@ NAMES = MappingProxyType(
         "lora_exclude_modules": "modules that get no adapter: names or a regular expression",
         "lora_target_parameters": "parameters that get an adapter by their own names",
         "trained_tokens": "rows of embeddings that train, as `module=count`",
+        "adapter_by_trainer": "the trainer attaches the adapter itself (`peft_config`)",
         "adapter_cast": "adapters of a 16-bit base are kept in float32",
         "virtual_tokens": "tokens that prompt or prefix tuning adds to every sequence",
         "adapter_options": "what else an adapter's config says about its size, as `key=value`",

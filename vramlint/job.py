@@ -146,6 +146,8 @@ class Adapter:
     """PEFT keeps the adapters of a 16-bit base in float32."""
     from_peft: bool = True
     """PEFT makes the adapters, over a quantized base in float32; those of other libraries take the weights' dtype."""
+    dtype: str | None = None
+    """What a trainer makes of everything that trains, DoRA's magnitudes aside; None: nothing else."""
     method: str = "lora"
     """lora, or another of PEFT's methods by the name of its config."""
     virtual_tokens: int = 0
@@ -168,6 +170,8 @@ class Quantization:
     """prepare_model_for_kbit_training upcast the remaining 16-bit parameters to float32."""
     narrowed_embeddings: bool = False
     """TRL's peft_module_casting_to_bf16 then made the embeddings and the head bfloat16 again."""
+    only_norms: bool = False
+    """That preparation upcast norms alone, as TRL's own of version 0.25 did."""
     source_dtype: str | None = None
     """dtype in which the weights were quantized; None: that of the other weights."""
     group_size: int = 128

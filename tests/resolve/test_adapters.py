@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.resolve.making import LLAMA, run, script, written
 from vramlint.facts import Fact
 from vramlint.job import Job
+from vramlint.values import Table
 
 KNOWN = (written("micro_batch_size", 1), written("sequence_length", 512), written("load_dtype", "bfloat16"))
 
@@ -76,3 +79,43 @@ def test_a_quantization_of_three_bits_is_one() -> None:
 
     assert base is not None
     assert (base.kind, base.bits, base.group_size) == ("gptq", 3, 64)
+
+
+def trl(version: str, config: str = "SFTConfig", *facts: Fact) -> Job:
+    base = (
+        written("tuning", "qlora"),
+        written("quantization_bits", 4),
+        written("quantization_type", "nf4"),
+        written("bf16", True),
+    )
+    sheet = script(LLAMA, *KNOWN, *base, *facts, tables=((config, Table(())),))
+    (found,) = run(sheet, None, trl=version).jobs
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "prepared", "narrowed", "norms", "adapters"),
+    [
+        ("0.24.0", True, True, False, None),
+        ("0.25.0", True, False, True, None),
+        ("0.26.0", False, False, False, "bfloat16"),
+        ("1.16.0", False, False, False, "bfloat16"),
+    ],
+)
+def test_what_trl_makes_of_a_quantized_model(
+    version: str, prepared: bool, narrowed: bool, norms: bool, adapters: str | None
+) -> None:
+    job = trl(version, "SFTConfig", written("adapter_by_trainer", True))
+
+    assert job.quantization is not None
+    assert job.adapter is not None
+    base = job.quantization
+    assert (base.prepared_for_kbit, base.narrowed_embeddings, base.only_norms) == (prepared, narrowed, norms)
+    assert job.adapter.dtype == adapters
+
+
+def test_trl_left_models_alone_that_had_their_adapter() -> None:
+    base = trl("0.24.0").quantization
+
+    assert base is not None
+    assert not base.prepared_for_kbit

@@ -32,7 +32,7 @@ def _lora(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int
     low_rank = build.low_rank(name, inputs, outputs)
     if not adapter.dora:
         return low_rank
-    magnitude = build.trained(f"{name}.lora_magnitude_vector.weight", (outputs,))
+    magnitude = build.trained(f"{name}.lora_magnitude_vector.weight", (outputs,), kept=True)
     return Dora(low_rank, magnitude, build.peft >= REUSES_RESULT_FROM)
 
 

@@ -131,7 +131,8 @@ class Builder:
 
     def _copy(self, original: Parameter, name: str, *, decay: bool) -> Parameter:
         """What ModulesToSaveWrapper trains instead of `original`."""
-        title, shape, dtype = f"{name} (modules_to_save)", original.shape, original.dtype
+        title, shape = f"{name} (modules_to_save)", original.shape
+        dtype = (self.adapter.dtype if self.adapter is not None else None) or original.dtype
         copy = Parameter(title, shape, dtype, trainable=True, multiplicity=self.multiplicity)
         self._originals[copy] = original
         return self._add(copy, decay)
@@ -256,6 +257,8 @@ class Builder:
         quantization = self.quantization
         if quantization is None or not quantization.prepared_for_kbit:
             return False
+        if quantization.only_norms:
+            return "norm" in name.lower()
         return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
 
     @property
@@ -329,9 +332,11 @@ class Builder:
         rank = adapters.rank_of(self.adapter, name)
         return self._factors(name, (count * rank, rank), n_in, n_out)
 
-    def trained(self, name: str, shape: Shape, *, decay: bool = True) -> Parameter:
-        """A parameter of an adapter."""
+    def trained(self, name: str, shape: Shape, *, decay: bool = True, kept: bool = False) -> Parameter:
+        """A parameter of an adapter; what a trainer casts everything to, `kept` ones are not."""
         dtype = "float32" if self._adapter_width == DTYPE_BYTES["float32"] else self._dtype
+        if self.adapter is not None and self.adapter.dtype is not None and not kept:
+            dtype = self.adapter.dtype
         return self._add(Parameter(name, shape, dtype, trainable=True, multiplicity=self.multiplicity), decay)
 
     @property

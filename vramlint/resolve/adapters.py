@@ -9,10 +9,11 @@ from vramlint.job import Adapter, ConfigValue, Quantization
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.network import stored_number
+from vramlint.resolve.preparation import Preparation, preparation
 
 _RANKS: Mapping[str, int] = MappingProxyType({"adalora": 12, "vera": 256, "miss": 64, "bone": 64, "oft": 0})
 """Ranks of other methods by default, where it is not 8 (peft 0.21 tuners/*/config.py)."""
-UNQUANTIZED = 16
+FOUR, UNQUANTIZED = 4, 16
 _LISTS = frozenset({"feedforward_modules"})
 """Options that are lists of names."""
 
@@ -39,6 +40,7 @@ def adapter_of(board: Board) -> Adapter | None:
         target_parameters=_words(board, "lora_target_parameters"),
         trained_tokens=_pairs(board, "trained_tokens"),
         autocast_adapter_dtype=_casts(board),
+        dtype=None if preparation(board) is not Preparation.NARROWS else "bfloat16",
         method=method,
         merged=board.value("merges_adapter") is True,
         virtual_tokens=board.integer("virtual_tokens") or 0,
@@ -85,13 +87,17 @@ def quantization_of(board: Board) -> Quantization | None:
     bits = board.integer("quantization_bits")
     if bits is None or bits >= UNQUANTIZED:
         return None
+    trl = preparation(board)
     group = board.integer("quantization_group_size")
     group = stored_number(board.network, "group_size", "q_group_size") if group is None else group
     return Quantization(
         kind=str(board.value("quantization_type") or "nf4"),
         double_quantization=board.value("double_quantization") is True,
         compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
-        prepared_for_kbit=board.value("prepared_for_kbit") is True,
+        prepared_for_kbit=board.value("prepared_for_kbit") is True
+        or trl in (Preparation.WIDENS, Preparation.WIDENS_NORMS),
+        narrowed_embeddings=trl is Preparation.WIDENS and bits == FOUR and board.value("bf16") is True,
+        only_norms=trl is Preparation.WIDENS_NORMS and board.value("prepared_for_kbit") is not True,
         group_size=Quantization().group_size if group is None else group,
         bits=bits,
     )

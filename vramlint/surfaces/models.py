@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
 from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
-from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, unknown
+from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, stated, unknown
 from vramlint.surfaces.inactive import inactive_adapter
 from vramlint.surfaces.lineage import Lineage, last, model_class
 from vramlint.surfaces.loading import (
@@ -58,7 +58,11 @@ def read_model(
     else:
         draft.put(unknown("model", "no call loads a model that can be followed"))
     chain = tuple(wrapper for way in ways for wrapper in way.wrappers)
-    found = tuple(adapter for way in ways for adapter in adapters_of(way)) or tuple(adapters) or attached(calls)
+    wrapped = tuple(adapter for way in ways for adapter in adapters_of(way))
+    given = next((adapter for adapter in adapters if adapter.method not in {"", "full"}), None)
+    if given is not None and not wrapped:
+        draft.put(stated("adapter_by_trainer", True, given.place, "peft_config"))
+    found = wrapped or tuple(adapters) or attached(calls)
     _tuning(draft, calls, ways, found, settings)
     checkpointing_facts(draft, calls, chain)
     draft.take(switch_facts(calls))
