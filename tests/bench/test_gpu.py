@@ -18,6 +18,7 @@ from bench.gpu import record
 from bench.gpu.dry import check
 from bench.gpu.meter import Counters, Meter, Span
 from bench.gpu.optimizers import OPTIMIZERS
+from bench.gpu.process import fork_server, interpreter, run_case
 from bench.gpu.steps import figures_of_steps
 from bench.gpu.table import MODELS, read_cases
 from vramlint.memory import simulate
@@ -122,7 +123,8 @@ def test_recorded_cases_need_no_run(tmp_path: Path):
 
 
 def options(path: Path, **changed: float) -> argparse.Namespace:
-    return argparse.Namespace(**{"out": path, "limit_seconds": 1e9, "case_seconds": 60.0, "again": False, **changed})
+    usual = {"out": path, "limit_seconds": 1e9, "case_seconds": 60.0, "again": False, "new_interpreters": True}
+    return argparse.Namespace(**{**usual, **changed})
 
 
 def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -130,7 +132,7 @@ def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: p
     outcomes = iter([record.DONE, record.OUT_OF_MEMORY, record.DONE])
     started: list[str] = []
 
-    def run_case(row, device, seconds, gpu):
+    def run_case(row, device, seconds, gpu, *, start):
         started.append(row["id"])
         return {**row, "outcome": next(outcomes), "gpu": {"name": gpu}, "result": {}}
 
@@ -152,17 +154,42 @@ def test_no_case_begins_that_would_end_after_the_limit(tmp_path: Path):
 
 def test_a_case_cut_off_by_the_limit_is_left_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "rows.jsonl"
-    monkeypatch.setattr(runner, "run_case", lambda row, *rest: {**row, "outcome": record.TIMEOUT, "gpu": {"name": GPU}})
+    late = {"outcome": record.TIMEOUT, "gpu": {"name": GPU}}
+    monkeypatch.setattr(runner, "run_case", lambda row, *rest, start: {**row, **late})
 
     assert list(runner.run(read_cases(), options(path, limit_seconds=30.0), GPU)) == []
     assert not path.exists()
 
 
 def test_a_process_that_dies_is_an_error_with_its_last_words():
-    row = runner.run_case({**case(), "task": "no-such-task"}, "cpu", 60.0, GPU)
+    for start in (interpreter, fork_server()):
+        row = run_case({**case(), "task": "no-such-task"}, "cpu", 60.0, GPU, start=start)
 
-    assert row["outcome"] == record.ERROR
-    assert row["error"]
+        assert row["outcome"] == record.ERROR
+        assert row["error"]
+
+
+def test_a_process_that_takes_too_long_is_ended():
+    for start in (interpreter, fork_server()):
+        row = run_case(case(), "cpu", 0.01, GPU, start=start)
+
+        assert row["outcome"] == record.TIMEOUT
+        assert row["gpu"] == {"name": GPU}
+
+
+def test_where_forks_cannot_use_the_gpu_interpreters_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    starts: list[Any] = []
+
+    def run_case(row, device, seconds, gpu, *, start):
+        starts.append(start)
+        failed = {"outcome": record.ERROR, "error": "RuntimeError: Cannot re-initialize CUDA in forked subprocess."}
+        return {**row, "gpu": {"name": gpu}, **({"outcome": record.DONE} if start is interpreter else failed)}
+
+    monkeypatch.setattr(runner, "run_case", run_case)
+    ran = list(runner.run(read_cases()[:2], options(tmp_path / "rows.jsonl", new_interpreters=False), GPU))
+
+    assert [row["outcome"] for row in ran] == [record.DONE, record.DONE]
+    assert [start is interpreter for start in starts] == [False, True, True]
 
 
 def test_the_file_is_named_for_the_gpu():
@@ -293,7 +320,7 @@ def test_a_real_step_on_the_cpu(changed):
     config = {name: tiny.get(name, value) for name, value in row["config"].items()}
     small = {**row["case"], "batch": 2, "seq": 8, "param_dtype": "fp32", **changed}
 
-    ran = runner.run_case({**row, "config": config, "case": small}, "cpu", 120.0, "")
+    ran = run_case({**row, "config": config, "case": small}, "cpu", 120.0, "", start=fork_server())
 
     assert ran["outcome"] == "ran", ran.get("error")
     estimate = simulate(job_of(ran))
