@@ -25,13 +25,12 @@ from vramlint.job import (
     Precision,
     Quantization,
 )
+from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD
 from vramlint.memory.ops.fused_head import FUSED_FROM
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 REAL_TRAINER = "transformers"
 """The loop of rows for which transformers.Trainer itself ran."""
-FUSED_HEAD = "fused_linear_cross_entropy"
-"""Liger's kernel of the head and the loss."""
 METHODS = {"prompt": "prompttuning", "prefix": "prefixtuning", "ptuning": "promptencoder"}
 """Short names of adapters that are not in their config's name."""
 RANKS = {"vera": 256, "miss": 64, "oft": 0, "adalora": 12}
@@ -74,6 +73,7 @@ def job_of(row: dict[str, Any]) -> Job:
         libraries=_libraries(row),
         gpu=_gpu(row),
         evaluation=_evaluation(case.get("eval")),
+        kernels=tuple(case.get("liger") or ()),
         frozen_parameters=tuple(case.get("freeze", ())),
     )
 
@@ -83,7 +83,8 @@ def _loss(case: dict[str, Any]) -> str:
     trainer = case.get("trl", {})
     if trainer and (trainer.get("loss_type") == "chunked_nll" or _numbers(trainer["version"]) >= FUSED_FROM):
         return "chunked"
-    return "fused" if FUSED_HEAD in case.get("liger", ()) else "causal-lm"
+    kernels = case.get("liger") or ()
+    return "fused" if FUSED_HEAD in kernels else "liger-cross-entropy" if CROSS_ENTROPY in kernels else "causal-lm"
 
 
 def _libraries(row: dict[str, Any]) -> Libraries:

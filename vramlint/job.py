@@ -226,7 +226,7 @@ class Objective:
     """training or inference."""
     loss: str = "causal-lm"
     """causal-lm; fused (Liger: logits never materialised); chunked (the head of TRL's SFTTrainer); cut (Cut Cross
-    Entropy); in-place (kernels that write the gradient over the logits); or the name of an objective whose step is
+    Entropy); liger-cross-entropy (Liger's kernel over given logits); in-place (kernels that write the gradient over the logits); or the name of an objective whose step is
     another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
@@ -313,5 +313,7 @@ class Job:
     gpu: Gpu | None = None
     evaluation: Evaluation | None = None
     allocator: Allocator = field(default_factory=Allocator)
+    kernels: tuple[str, ...] = ()
+    """Liger's kernels in place of the model's own operators, by the names of its options (catalog/liger.py)."""
     frozen_parameters: tuple[str, ...] = ()
     """Regular expressions of parameters with requires_grad = False."""

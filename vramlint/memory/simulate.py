@@ -8,8 +8,9 @@ from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, methods, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
-from vramlint.memory.architectures.causal_lm import CHUNKED, FUSED_LOSSES, IN_PLACE, CausalLM
+from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
+from vramlint.memory.architectures.liger_kernels import patched
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.recorder import Recorder
@@ -20,7 +21,7 @@ from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, Inventory, NotFollowedError
 
-SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, CHUNKED, *FUSED_LOSSES})
+SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, *WITHOUT_LOGITS})
 
 
 def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
@@ -37,6 +38,7 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     if family is None or refused:
         return bounded(job, refused)
     try:
+        family = patched(family, job.model.model_type, job.kernels)
         inventory, sharding, recorder = _run(job, family)
         idle = _idle(job, inventory)
         if idle:

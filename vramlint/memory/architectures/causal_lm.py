@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, Outputs
+from vramlint.memory.kernels import AMPERE
 from vramlint.memory.ops import fused_loss
 from vramlint.memory.ops.checkpointed_head import checkpointed_head
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
+from vramlint.memory.ops.liger import cross_entropy as liger_cross_entropy
+from vramlint.memory.ops.liger_head import liger_head
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
@@ -28,10 +31,12 @@ SHARED_LOSS = (4, 46)
 """Since then most causal models of transformers share one loss function (loss/loss_utils.py), which widens logits."""
 SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
-FUSED_LOSSES = {"fused": fused_loss.liger, "cut": fused_loss.cut}
-"""Losses that take the head's weight instead of logits, by Objective.loss."""
+FUSED, CUT, LIGER = "fused", "cut", "liger-cross-entropy"
+"""Liger's head, Cut Cross Entropy and Liger's loss of given logits, by Objective.loss."""
 CHUNKED = "chunked"
 """The head of TRL's SFTTrainer, by Objective.loss."""
+WITHOUT_LOGITS = frozenset({FUSED, CUT, CHUNKED})
+"""Losses that take the head's weight instead of logits."""
 IN_PLACE = "in-place"
 """The loss whose kernel takes the logits and overwrites them, by Objective.loss."""
 
@@ -107,14 +112,8 @@ class CausalLM(Network):
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """…ForCausalLM.forward."""
         hidden = self.last_hidden_state(tape, regime, batch)
-        fused = FUSED_LOSSES.get(regime.loss)
-        if fused is not None:
-            return Outputs(fused(tape, hidden, self.head), [], tape.taken_cache())
-        if regime.loss == CHUNKED and regime.trl >= FUSED_FROM:
-            return Outputs(fused_head(tape, hidden, self.head), [], tape.taken_cache())
-        if regime.loss == CHUNKED:
-            loss = checkpointed_head(tape, hidden, self.head, self.finish, regime.trl)
-            return Outputs(loss, [], tape.taken_cache())
+        if regime.loss in WITHOUT_LOGITS:
+            return Outputs(self._loss_without_logits(tape, regime, hidden), [], tape.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
         shared = regime.transformers >= self.own_loss_until
@@ -124,6 +123,8 @@ class CausalLM(Network):
             mark_logits(tape, logits)
         if regime.loss == IN_PLACE:
             loss = _loss_in_place(tape, logits, shared=shared, copies=regime.transformers < SHIFTED_LABELS)
+        elif regime.loss == LIGER:
+            loss = _loss_by_liger(tape, logits, copies=regime.transformers < SHIFTED_LABELS)
         elif not shared:
             loss = own_loss(tape, logits)
         elif regime.transformers < SHIFTED_LABELS:
@@ -133,6 +134,24 @@ class CausalLM(Network):
         if widens and self.narrows_logits:
             logits = tape.to(logits, hidden.dtype)
         return Outputs(loss, [logits], tape.taken_cache())
+
+    def _loss_without_logits(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
+        if regime.loss == FUSED:
+            return liger_head(tape, hidden, self.head, accumulates=regime.kernels.capability >= AMPERE)
+        if regime.loss == CUT:
+            return fused_loss.cut(tape, hidden, self.head)
+        if regime.trl >= FUSED_FROM:
+            return fused_head(tape, hidden, self.head)
+        return checkpointed_head(tape, hidden, self.head, self.finish, regime.trl)
+
+
+def _loss_by_liger(tape: Tape, logits: Tensor, *, copies: bool) -> Tensor:
+    """ForCausalLMLoss with Liger's cross entropy; before the labels were shifted, the wide logits were copied."""
+    batch, length, vocabulary = logits.shape
+    wide = tape.to(logits, "float32")
+    if copies:
+        wide, length = shifted_copy(tape, wide), length - 1
+    return liger_cross_entropy(tape, wide.as_shape((batch * length, vocabulary)))
 
 
 def _loss_in_place(tape: Tape, logits: Tensor, *, shared: bool, copies: bool) -> Tensor:

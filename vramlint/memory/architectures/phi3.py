@@ -83,18 +83,18 @@ class Phi3(CausalLM):
             )
 
         hidden = tape.repeat(self.count, layer, embedded)
-        return rms_norm(tape, hidden, self.norm)
+        return self.normalise(tape, hidden, self.norm)
 
     def _forward(
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
     ) -> Tensor:
         residual = hidden
-        hidden = rms_norm(tape, hidden, w.input_norm)
+        hidden = self.normalise(tape, hidden, w.input_norm)
         hidden = self._attention(tape, regime, w, hidden, position, mask)
         hidden = e.add(tape, residual, hidden)
         residual = hidden
-        hidden = rms_norm(tape, hidden, w.post_norm)
-        hidden = self._mlp(tape, w, hidden)
+        hidden = self.normalise(tape, hidden, w.post_norm)
+        hidden = self.feed_forward(tape, w, hidden)
         return e.add(tape, residual, hidden)
 
     def _attention(
@@ -105,8 +105,16 @@ class Phi3(CausalLM):
         q = attention.split_heads(tape, e.slice_last(tape, qkv, queries), self.heads)
         k = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
         v = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
-        q, k = self._rotate(tape, q, position), self._rotate(tape, k, position)
+        q, k = self.rotate(tape, q, k, position)
         return linear(tape, regime.attend(tape, q, k, v, mask), w.o)
+
+    def rotate(self, tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
+        """apply_rotary_pos_emb."""
+        return self._rotate(tape, q, position), self._rotate(tape, k, position)
+
+    def normalise(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
+        """Phi3RMSNorm."""
+        return rms_norm(tape, x, norm)
 
     def _rotate(self, tape: Tape, x: Tensor, position: Rotary) -> Tensor:
         """The rotated part is concatenated with the rest, which copies even when nothing rests."""
@@ -114,7 +122,8 @@ class Phi3(CausalLM):
         rest = e.slice_last(tape, x, self.head_size - self.rotated)
         return e.concatenate_last(tape, rotate(tape, rotated, position), rest)
 
-    def _mlp(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
+    def feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
+        """Phi3MLP."""
         up = linear(tape, x, w.gate_up)
         gate, up = e.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
         up = e.mul(tape, up, e.unary(tape, "silu", gate))

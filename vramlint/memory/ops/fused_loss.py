@@ -1,7 +1,6 @@
 """Losses in kernels of their own.
 
-Liger's fused linear cross entropy and Cut Cross Entropy never hold the whole logits. Kernels that take the loss of
-given logits (Unsloth's, flash-attn's with `inplace_backward`) hold no copy of them and write the gradient over them.
+Cut Cross Entropy never holds the whole logits. Kernels that take the loss of given logits (Unsloth's, flash-attn's with `inplace_backward`) hold no copy of them and write the gradient over them.
 """
 
 from __future__ import annotations
@@ -11,33 +10,6 @@ from collections.abc import Sequence
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
-
-
-def liger(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
-    """LigerFusedLinearCrossEntropy over hidden [B, S, H] (liger_kernel 0.8.5 ops/fused_linear_cross_entropy.py).
-
-    Both gradients are computed in the forward pass, chunk by chunk, and kept for the backward.
-    """
-    hidden, weight = tape.lower(hidden), tape.lower(head.weight)
-    tokens, vocabulary, width = hidden.numel // hidden.shape[-1], weight.shape[0], weight.shape[1]
-    chunks = -(-vocabulary // width)
-    chunk = 1 << (-(-tokens // chunks) - 1).bit_length()
-    gradients = [tape.empty(hidden.shape, hidden.dtype, "liger grad_input", "logits and loss")]
-    if weight.requires_grad:
-        gradients.append(tape.empty(weight.shape, weight.dtype, "liger grad_weight", "logits and loss"))
-    logits = tape.empty((min(chunk, tokens), vocabulary), hidden.dtype, "liger logits chunk", "logits and loss")
-    product = tape.empty(weight.shape, weight.dtype, "liger chunk grad_weight") if weight.requires_grad else None
-    del logits, product
-    return tape.apply("liger loss", (hidden, weight), (1,), "float32", _liger_backward, save=gradients)
-
-
-def _liger_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    saved = node.unpack(tape)
-    (gradient,) = gradients
-    if gradient is None:
-        return (None, None)
-    results: list[Tensor | None] = [saved[0] if node.needs(0) else None, saved[1] if node.needs(1) else None]
-    return results
 
 
 def cut(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
