@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vramlint.catalog.gpus import find_gpu
+from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD
 from vramlint.job import (
     Adapter,
     Argument,
@@ -25,7 +26,6 @@ from vramlint.job import (
     Precision,
     Quantization,
 )
-from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD
 from vramlint.memory.ops.fused_head import FUSED_FROM
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")

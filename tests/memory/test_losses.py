@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.memory.runs import llama
+from vramlint.catalog.gpus import find_gpu
+from vramlint.catalog.liger import FUSED_HEAD, RMS_NORM, ROPE, SWIGLU, kernels_of
 from vramlint.estimate import Estimate
-from vramlint.job import Batch, Job, Libraries, Model, Objective, Precision
+from vramlint.job import Batch, Gpu, Job, Libraries, Model, Objective, Precision
 from vramlint.memory import simulate
+from vramlint.memory.ops.liger_head import chunk_tokens
 
 VOCABULARY = 64_000
 TOKENS = 1024
@@ -99,3 +102,57 @@ def test_a_chunk_that_widens_the_whole_weight_needs_more_than_one_that_widens_it
     widens, narrow = (sft((1, minor, 0), "chunked", precision=halves) for minor in (12, 13))
 
     assert widens.allocated > narrow.allocated
+
+
+def with_liger(model_type: str = "llama", **parts: object) -> Estimate:
+    base = replace(job(model_type, (5, 23, 0)), **parts)
+    kernels = kernels_of(model_type, {})
+    fused = replace(base.objective, loss="fused" if FUSED_HEAD in kernels else base.objective.loss)
+    return simulate(replace(base, kernels=kernels, objective=fused), reserved=False)
+
+
+@pytest.mark.parametrize("kernel", [ROPE, RMS_NORM, SWIGLU])
+def test_each_of_ligers_kernels_keeps_less(kernel):
+    base = job("llama", (5, 23, 0))
+    patched = simulate(replace(base, kernels=(kernel,)), reserved=False)
+
+    assert patched.saved_activations < simulate(base, reserved=False).saved_activations
+
+
+def test_a_gated_product_keeps_its_inputs_alone():
+    base = job("llama", (5, 23, 0))
+    width = base.model.config["intermediate_size"]
+    plain, patched = (
+        simulate(replace(base, kernels=kernels), reserved=False).saved_activations for kernels in ((), (SWIGLU,))
+    )
+
+    assert plain - patched == 2 * TOKENS * width
+
+
+def test_ligers_experts_are_named_as_not_simulated():
+    estimate = with_liger("mixtral")
+
+    assert estimate.method == "bounded"
+    assert "mixture of experts" in estimate.notes[0]
+
+
+def test_liger_leaves_a_model_alone_that_it_does_not_know():
+    assert kernels_of("opt", {}) == ()
+    assert kernels_of("granite", {}) == ("rope", "rms_norm", "swiglu", "cross_entropy")
+    assert kernels_of("llama", {"rope": False, "geglu": True}) == ("rms_norm", "swiglu", FUSED_HEAD)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocabulary", "width", "chunk"), [(4096, 32000, 4096, 512), (1024, 151936, 1024, 8), (16, 100, 64, 8)]
+)
+def test_tokens_of_a_chunk_of_ligers_head(tokens, vocabulary, width, chunk):
+    assert chunk_tokens(tokens, vocabulary, width) == chunk
+
+
+def test_old_cards_add_a_chunks_product_to_the_gradient_by_themselves():
+    def allocated(card: str) -> int:
+        gpu = find_gpu(card)
+        assert isinstance(gpu, Gpu)
+        return with_liger(gpu=gpu, precision=Precision("float16")).allocated
+
+    assert allocated("t4") > allocated("a100-80gb")

@@ -61,3 +61,20 @@ PATCHES: Mapping[str, LigerPatch] = MappingProxyType(
     }
 )
 """By `model_type`: causal language models, the others aside."""
+
+
+def kernels_of(model_type: str, options: Mapping[str, bool]) -> tuple[str, ...]:
+    """The kernels that are in place of a model's own operators, given the options that say otherwise than the default.
+
+    Nothing where Liger does not know the model, and of its two losses only the one that is asked for.
+    """
+    patch = PATCHES.get(model_type)
+    if patch is None:
+        return ()
+    return tuple([name for name in KERNELS if options.get(name, name in patch.kernels) and _exists(patch, name)])
+
+
+def _exists(patch: LigerPatch, name: str) -> bool:
+    """Whether the model's function has the option: those for other MLPs are passed over."""
+    of_mlps = {SWIGLU, GEGLU, "relu_squared"}
+    return name not in of_mlps or name in patch.kernels

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.catalog.liger import FUSED_HEAD, kernels_of
 from vramlint.facts import FactValue
 from vramlint.job import Adapter, Attention, Checkpointing, Evaluation, Gpu, Job, Quantization, Zero
 
@@ -41,21 +42,8 @@ FOREACH_ADAM = ("adamw_torch", "adam_torch")
 ADAM = (*FOREACH_ADAM, "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
 """Catalog names of Adam variants with two full-precision states on the GPU."""
 
-LIGER_FAMILIES = (
-    "llama",
-    "mistral",
-    "mixtral",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "qwen2",
-    "qwen3",
-    "phi3",
-    "olmo2",
-    "granite",
-)
-"""`model_type`s whose loss liger-kernel 0.6 can fuse (liger_kernel/transformers/monkey_patch.py)."""
-
+LIGER_MIXTURES = frozenset({"deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "mixtral", "qwen3_moe", "qwen3_next"})
+"""Models whose experts Liger computes in a kernel that is not simulated."""
 LORA_RANK = 16
 
 STAGE3 = 3
@@ -91,8 +79,14 @@ def _can_move_logits(job: Job, _gpu: Gpu) -> bool:
 
 
 def _can_fuse_loss(job: Job, _gpu: Gpu) -> bool:
-    suits = job.objective.loss == "causal-lm" and job.model.model_type in LIGER_FAMILIES
+    fuses = FUSED_HEAD in kernels_of(job.model.model_type, {}) and job.model.model_type not in LIGER_MIXTURES
+    suits = fuses and job.objective.loss == "causal-lm" and not job.kernels
     return suits and job.objective.loop == "trainer" and job.libraries.transformers >= (4, 45)
+
+
+def _with_liger(job: Job) -> Job:
+    kernels = kernels_of(job.model.model_type, {})
+    return replace(job, objective=replace(job.objective, loss="fused"), kernels=kernels)
 
 
 def _can_use_bf16(job: Job, gpu: Gpu) -> bool:
@@ -216,7 +210,7 @@ MOVES: tuple[Move, ...] = (
     Move(
         # liger-kernel computes the loss in chunks of the sequence: https://arxiv.org/abs/2410.10989, section 3.2
         "fused-loss", 1, True, "Liger's fused loss", "no cost; needs the package liger-kernel",
-        _can_fuse_loss, lambda job: replace(job, objective=replace(job.objective, loss="fused")),
+        _can_fuse_loss, _with_liger,
         _always({"fused_loss": True}),
     ),
     Move(

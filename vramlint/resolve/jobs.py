@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD, kernels_of
 from vramlint.job import (
     Argument,
     Attention,
@@ -50,8 +51,20 @@ _ONE_MODEL_ONE_BATCH = ("", "sft", "pretrain")
 """Objectives whose step is one forward and backward of a language model over one batch. Others (dpo, grpo, …) pair
 answers, keep further models or generate; they go by their own name."""
 
-_SFT_LOSSES: Mapping[str, str] = MappingProxyType({"nll": "causal-lm", "chunked_nll": "chunked"})
+_SFT_LOSSES: Mapping[str, str] = MappingProxyType({"chunked_nll": "chunked"})
 """`loss_type` of TRL's SFTTrainer and Objective.loss; others go by their own name."""
+
+_LIGER_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "rope": "liger_rope",
+        "rms_norm": "liger_rms_norm",
+        "swiglu": "liger_swiglu",
+        "geglu": "liger_geglu",
+        CROSS_ENTROPY: "liger_cross_entropy",
+        FUSED_HEAD: "liger_fused_head",
+    }
+)
+"""Liger's options and the facts that say them."""
 
 _WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
@@ -89,6 +102,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         libraries=board.setting.libraries,
         gpu=gpu,
         evaluation=_evaluation(board),
+        kernels=_kernels(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )
 
@@ -213,12 +227,31 @@ def _loss(board: Board, objective: str) -> str:
     logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
     if logits is not None and logits.value == "tiled":
         return "chunked"
-    if board.value("fused_loss") is True:
-        return "fused"
+    kernels = _kernels(board)
     chosen = board.value("loss_type") if objective == "sft" else None
-    if isinstance(chosen, str):
+    if chosen not in (None, "nll") and isinstance(chosen, str):
         return _SFT_LOSSES.get(chosen, chosen)
+    if FUSED_HEAD in kernels or CROSS_ENTROPY in kernels:
+        return "fused" if FUSED_HEAD in kernels else "liger-cross-entropy"
+    if chosen == "nll" or _has_liger(board):
+        return "causal-lm"
     return str(logits.value) if logits and logits.value in ("chunked", "fused") else "causal-lm"
+
+
+def _has_liger(board: Board) -> bool:
+    return board.value("fused_loss") is True or board.value("liger") is True
+
+
+def _kernels(board: Board) -> tuple[str, ...]:
+    """Liger's kernels of the run's model; TRL's own head leaves Liger's aside."""
+    if not _has_liger(board) or board.network is None:
+        return ()
+    options = {option: value for option, fact in _LIGER_OPTIONS.items() if isinstance(value := board.value(fact), bool)}
+    trainer = board.setting.trl
+    logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
+    if logits is not None and logits.value == "tiled":
+        options[FUSED_HEAD] = False
+    return kernels_of(board.network.model_type, options)
 
 
 def _has_reference(board: Board, objective: str) -> bool:

@@ -13,6 +13,15 @@ from vramlint.values import Call, Scalar, Table
 
 _ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
 _FACT = "activation_checkpointing"
+_LIGER_OPTIONS = (
+    ("rope", "liger_rope"),
+    ("rms_norm", "liger_rms_norm"),
+    ("swiglu", "liger_swiglu"),
+    ("geglu", "liger_geglu"),
+    ("cross_entropy", "liger_cross_entropy"),
+    ("fused_linear_cross_entropy", "liger_fused_head"),
+)
+"""Options of `apply_liger_kernel_to_…` and their facts."""
 
 
 def checkpointing_facts(draft: Draft, calls: Sequence[Call], chain: Sequence[Call]) -> None:
@@ -75,15 +84,25 @@ def _reentrant(call: Call) -> Drawn:
     return draw("checkpointing_reentrant", entry.value, CONVERTERS["flag"], "use_reentrant", entry.key_place)
 
 
+def _liger(call: Call, name: str) -> Iterable[Drawn]:
+    """Kernels that a call patches in, by its options."""
+    yield conditional(stated("liger", True, call.place, name), call.conditions)
+    fused = call.argument("fused_linear_cross_entropy")
+    on = not (isinstance(fused, Scalar) and fused.value is False)
+    yield conditional(stated("fused_loss", on, call.place, name), call.conditions)
+    for option, fact in _LIGER_OPTIONS:
+        given = call.argument(option)
+        if given is not None:
+            yield draw(fact, given, CONVERTERS["flag"], option, call.place)
+
+
 def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
     """Liger kernels that are patched in, `torch.compile` around the model, and adapters merged after training."""
     trained: set[str] = set()
     for call in calls:
         name = last(call.callee)
         if name.startswith("apply_liger_kernel"):
-            fused = call.argument("fused_linear_cross_entropy")
-            on = not (isinstance(fused, Scalar) and fused.value is False)
-            yield conditional(stated("fused_loss", on, call.place, name), call.conditions)
+            yield from _liger(call, name)
         elif call.callee == "torch.compile" and call.args:
             yield conditional(stated("torch_compile", True, call.place, "torch.compile"), call.conditions)
         elif call.callee == ".train":

@@ -1,6 +1,7 @@
 """Losses in kernels of their own.
 
-Cut Cross Entropy never holds the whole logits. Kernels that take the loss of given logits (Unsloth's, flash-attn's with `inplace_backward`) hold no copy of them and write the gradient over them.
+Cut Cross Entropy never holds the whole logits. Kernels that take the loss of given logits (Unsloth's, flash-attn's with
+`inplace_backward`) hold no copy of them and write the gradient over them.
 """
 
 from __future__ import annotations

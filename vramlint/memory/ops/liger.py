@@ -1,4 +1,4 @@
-"""Liger's kernels in place of a layer's operators (liger_kernel 0.8.5 ops/{rms_norm,swiglu,geglu,rope,cross_entropy}.py).
+"""Liger's kernels in place of a layer's operators (liger_kernel 0.8.5 ops/{rms_norm,swiglu,geglu,rope,…}.py).
 
 Each is one autograd.Function: it keeps its inputs, and its backward writes over what it keeps or what it gets.
 """
@@ -87,13 +87,11 @@ def rotate(tape: Tape, q: Tensor, k: Tensor, position: Rotary, *, copies: bool =
 
 def _rotate_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     saved = node.unpack(tape)
-    results: list[Tensor | None] = []
     for slot, gradient in enumerate(gradients):
         if gradient is not None and gradient.heads_first:
-            gradients[slot] = gradient = _new(tape, gradient)
-        results.append(None if gradient is None else gradient.as_shape(gradient.shape))
+            gradients[slot] = _new(tape, gradient)
     del saved
-    return results
+    return [None if gradient is None else gradient.as_shape(gradient.shape) for gradient in gradients]
 
 
 def cross_entropy(tape: Tape, logits: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ def liger_head(tape: Tape, hidden: Tensor, head: Weights, *, accumulates: bool) 
     weight = head.weight
     tokens, vocabulary, width = hidden.numel // hidden.shape[-1], weight.shape[0], weight.shape[1]
     rows = hidden.as_shape((tokens, width))
+    padded = tape.empty((hidden.shape[0], hidden.shape[1] + 1), "int64", "pad")
     labels = tape.empty((tokens,), "int64", "shifted labels")
     gradients = [tape.empty((tokens, width), hidden.dtype, "liger grad_input", LOSS)]
     if weight.requires_grad:
@@ -38,7 +39,7 @@ def liger_head(tape: Tape, hidden: Tensor, head: Weights, *, accumulates: bool) 
         for start in range(0, tokens, size):
             part = Tensor((min(size, tokens - start), width), hidden.dtype, None)
             _chunk(tape, part, head, buffer, accumulates=accumulates)
-    del buffer, mask, losses, labels
+    del buffer, mask, losses, labels, padded
     return tape.apply("liger loss", (rows, weight), (1,), "float32", _kept, save=gradients)
 
 
