@@ -225,9 +225,9 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (Liger's head: logits never materialised); chunked (the head of TRL's SFTTrainer); cut (Cut Cross
-    Entropy); liger-cross-entropy (Liger's kernel over given logits); in-place (others that write the gradient over the
-    logits); or the name of an objective whose step is another one: dpo, orpo, grpo, …"""
+    """causal-lm; fused (Liger's head: logits never materialised); chunked (the head of TRL's SFTTrainer); cut (Cut
+    Cross Entropy); liger-cross-entropy (Liger's kernel over given logits); in-place (others that write the gradient
+    over the logits); or the name of an objective whose step is another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""

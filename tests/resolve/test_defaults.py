@@ -118,3 +118,26 @@ def test_the_loss_of_the_sft_trainer_by_release(trl: str, facts: tuple[Fact, ...
 
     assert {job.objective.loss for job in found.jobs} == {loss}
     assert all(job.objective.sft for job in found.jobs)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kernels", "loss"),
+    [
+        ((written("fused_loss", True),), ("rope", "rms_norm", "swiglu", "fused_linear_cross_entropy"), "fused"),
+        (
+            (written("fused_loss", True), written("liger_fused_head", False), written("liger_rope", False)),
+            ("rms_norm", "swiglu"),
+            "causal-lm",
+        ),
+        (
+            (written("liger", True), written("liger_fused_head", False), written("liger_cross_entropy", True)),
+            ("rope", "rms_norm", "swiglu", "cross_entropy"),
+            "liger-cross-entropy",
+        ),
+        ((written("fused_loss", False),), (), "causal-lm"),
+    ],
+)
+def test_ligers_kernels_and_their_options(facts: tuple[Fact, ...], kernels: tuple[str, ...], loss: str) -> None:
+    (job,) = {(job.kernels, job.objective.loss) for job in run(script(LLAMA, *facts)).jobs}
+
+    assert job == (kernels, loss)
