@@ -9,7 +9,7 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
-from vramlint.job import Adapter, Checkpointing, Job, Libraries, Model, Precision, Quantization
+from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, Precision, Quantization
 from vramlint.memory import simulate
 from vramlint.memory.adapters import factored, rank_of, targets
 
@@ -126,6 +126,24 @@ def test_what_methods_train_in_a_layer(adapter: Adapter, trained: int) -> None:
     assert estimate.trainable_parameters == LAYERS * trained
 
 
+@pytest.mark.parametrize(
+    ("adapter", "trained"),
+    [
+        (Adapter(method="prompttuning", virtual_tokens=20), 20 * WIDTH),
+        (
+            Adapter(method="promptencoder", virtual_tokens=20, options={"encoder_hidden_size": 64}),
+            20 * WIDTH + 2 * 64 * WIDTH + 64 * 64 + 2 * 64 + WIDTH,
+        ),
+    ],
+)
+def test_virtual_tokens_make_every_sequence_longer(adapter: Adapter, trained: int) -> None:
+    prompt, longer = run(adapter), run(Adapter(method="ia3"), batch=Batch(2, 148))
+
+    assert prompt.trainable_parameters == trained
+    assert prompt.saved_activations == pytest.approx(longer.saved_activations, rel=0.25)
+    assert prompt.saved_activations > run(adapter, batch=Batch(2, 127)).saved_activations
+
+
 def test_vera_shares_two_frozen_factors() -> None:
     names = ("q_proj", "down_proj")
     estimate = run(Adapter(16, method="vera", target_modules=names))
@@ -144,6 +162,12 @@ def test_sizes_of_kronecker_factors(size: int, factor: int, parts: tuple[int, in
     ("adapter", "why"),
     [
         (Adapter(method="boft"), "the boft adapter"),
+        (Adapter(method="prefixtuning", virtual_tokens=20), "the prefixtuning adapter"),
+        (Adapter(method="prompttuning"), "a prompt whose length is not known"),
+        (
+            Adapter(method="promptencoder", virtual_tokens=1, options={"encoder_reparameterization_type": "LSTM"}),
+            "p-tuning with an LSTM",
+        ),
         (Adapter(7, method="miss", target_modules=("q_proj",)), "the form of MiSS"),
         (Adapter(0, method="oft", target_modules=("q_proj",), options={"coft": True}), "the form of OFT"),
         (Adapter(8, 0.0, ("embed_tokens",), dora=True), "DoRA on an embedding"),

@@ -62,10 +62,15 @@ class Forward:
     def _run(self, batch: Mapping[str, Tensor], regime: Regime) -> Outputs:
         self.tape.enter_unit(0)
         self.tape.layout.layers = 0
+        prompt = self.network.prompt if isinstance(self.network, CausalLM) else None
         with self.tape.autocasting(self.autocast):
+            if prompt is not None:
+                batch = prompt.extended(self.tape, batch)
             outputs = self.network.outputs(self.tape, regime, batch)
             if self.network.penalised:
                 outputs.loss = singular.penalised(self.tape, outputs.loss, self.network.penalised)
+        if prompt is not None:
+            prompt.held.clear()
         if self.widens_outputs:
             outputs.tensors = [self.tape.to(tensor, "float32") for tensor in outputs.tensors]
         return outputs

@@ -10,6 +10,7 @@ from vramlint.memory import adapters
 from vramlint.memory.ops.dense_delta import DenseDelta, Hadamard, Kronecker, Spectrum
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.low_rank import REUSES_RESULT_FROM, Dora
+from vramlint.memory.ops.prompts import Prompt
 from vramlint.memory.ops.rotated import Rotated
 from vramlint.memory.ops.shards import Shards
 from vramlint.memory.ops.singular import Singular
@@ -122,10 +123,38 @@ METHODS: Mapping[str, Method] = {
     "oft": _oft,
 }
 """Methods that wrap linear layers."""
+WITH_PROMPTS = frozenset({"prompttuning", "promptencoder"})
+"""Methods that put virtual tokens before the text."""
 WITHOUT_LAYERS = frozenset({"trainabletokens", "lntuning"})
 """Methods that train embeddings or norms only."""
-SIMULATED = frozenset(METHODS) | WITHOUT_LAYERS
+SIMULATED = frozenset(METHODS) | WITHOUT_LAYERS | WITH_PROMPTS
 """Methods whose step is followed."""
+
+
+def prompt_of(build: Builder, width: int) -> Prompt | None:
+    """The virtual tokens of a model of `width`; their encoder is float32 whatever the model is.
+
+    Raises:
+        NotFollowedError: the encoder is an LSTM.
+    """
+    adapter = build.adapter
+    if adapter is None or adapter.method not in WITH_PROMPTS:
+        return None
+    if not adapter.virtual_tokens:
+        raise build.not_followed("a prompt whose length is not known")
+    name = "prompt_encoder.default"
+    table = build.wide(f"{name}.embedding.weight", (adapter.virtual_tokens, width))
+    if adapter.method == "prompttuning":
+        return Prompt(table)
+    if adapter.options.get("encoder_reparameterization_type", "MLP") != "MLP":
+        raise build.not_followed("p-tuning with an LSTM")
+    inner = _option(adapter, "encoder_hidden_size", width)
+    sizes = ((inner, width), (inner, inner), (width, inner))
+    layers = [
+        (build.wide(f"{name}.mlp_head.{2 * n}.weight", size), build.wide(f"{name}.mlp_head.{2 * n}.bias", size[:1]))
+        for n, size in enumerate(sizes)
+    ]
+    return Prompt(table, layers)
 
 
 def _option(adapter: Adapter, name: str, default: int) -> int:

@@ -65,6 +65,8 @@ def _run(job: Job, family: type[Network], idle: frozenset[str] = frozenset()) ->
     network = family(builder, {"model_type": job.model.model_type, **job.model.config})
     if network.embedding is not None:
         network.embedding.embedding = True
+    if isinstance(network, CausalLM):
+        network.prompt = methods.prompt_of(builder, network.embedding.shape[1])
     builder.finish()
     inventory = builder.inventory
     network.penalised = inventory.penalised
@@ -109,6 +111,8 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return f"training by {job.objective.loss} is not simulated"
     if job.adapter is not None and job.adapter.method not in methods.SIMULATED:
         return f"the {job.adapter.method} adapter is not simulated"
+    if job.adapter is not None and job.adapter.method in methods.WITH_PROMPTS and job.model.task != "causal-lm":
+        return f"{job.adapter.method} of another model than a causal language model is not simulated"
     if job.quantization is not None and job.quantization.kind not in quantization.SIMULATED:
         return f"the {job.quantization.kind} quantization is not simulated"
     return optimizers.refused(job)

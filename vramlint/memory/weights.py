@@ -339,6 +339,11 @@ class Builder:
             dtype = self.adapter.dtype
         return self._add(Parameter(name, shape, dtype, trainable=True, multiplicity=self.multiplicity), decay)
 
+    def wide(self, name: str, shape: Shape) -> Parameter:
+        """A parameter of an encoder of prompts."""
+        parameter = Parameter(name, shape, "float32", trainable=True, multiplicity=1)
+        return self._add(parameter, decay=not name.endswith(".bias"))
+
     @property
     def _adapter_width(self) -> int:
         """Bytes of an element of an adapter's parameters; over a quantized base they are as they were made."""

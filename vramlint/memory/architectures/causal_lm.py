@@ -15,6 +15,7 @@ from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
 from vramlint.memory.ops.liger import cross_entropy as liger_cross_entropy
 from vramlint.memory.ops.liger_head import liger_head
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.prompts import Prompt
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
     causal_lm_loss_before_4_49,
@@ -56,6 +57,8 @@ class CausalLM(Network):
     """Whether labels are the tokens themselves, shifted by one."""
     embedding: Parameter
     head: Weights
+    prompt: Prompt | None = None
+    """Virtual tokens that train instead of the model."""
 
     def build_head(
         self,
@@ -89,6 +92,8 @@ class CausalLM(Network):
         embedded = self.embed(tape, batch["input_ids"])
         if regime.inputs_require_grad and not embedded.requires_grad:
             tape.capture(embedded, [])
+        if self.prompt is not None:
+            embedded = self.prompt(tape, embedded)
         embedded = self.entered(tape, embedded)
         return self.hidden_states(tape, regime, embedded)
 
