@@ -137,11 +137,10 @@ def test_what_methods_train_in_a_layer(adapter: Adapter, trained: int) -> None:
     ],
 )
 def test_virtual_tokens_make_every_sequence_longer(adapter: Adapter, trained: int) -> None:
-    prompt, longer = run(adapter), run(Adapter(method="ia3"), batch=Batch(2, 148))
+    prompt, longer = run(adapter), run(replace(adapter, virtual_tokens=1), batch=Batch(2, 147))
 
     assert prompt.trainable_parameters == trained
-    assert prompt.saved_activations == pytest.approx(longer.saved_activations, rel=0.25)
-    assert prompt.saved_activations > run(adapter, batch=Batch(2, 127)).saved_activations
+    assert prompt.saved_activations == pytest.approx(longer.saved_activations, rel=1e-2)
 
 
 def test_vera_shares_two_frozen_factors() -> None:
