@@ -102,6 +102,33 @@ def test_router_logits_are_kept_for_a_loss(libraries):
     assert balanced.total_parameters == plain.total_parameters
 
 
+@pytest.mark.parametrize(
+    ("model_type", "width"),
+    [
+        ("mixtral", LLAMA["intermediate_size"]),
+        ("deepseek_v3", WIDTHS["moe_intermediate_size"]),
+        ("gpt_oss", LLAMA["intermediate_size"]),
+    ],
+)
+def test_batched_experts_copy_the_weights_of_every_pair(model_type, width):
+    config = {"n_group": 1, "first_k_dense_replace": 0, "head_dim": 32, "num_hidden_layers": 2}
+    grouped, eager, batched = (
+        simulate(mixture(model_type, config={**config, "experts_implementation": form}))
+        for form in ("grouped_mm", "eager", "batched_mm")
+    )
+
+    assert grouped.parameters == eager.parameters == batched.parameters
+    pairs, layers = 2 * 64 * 2, 2
+    copies = layers * pairs * 3 * width * HIDDEN * 2
+    assert batched.saved_activations - grouped.saved_activations == pytest.approx(copies, rel=0.05)
+
+
+def test_kernels_of_experts_that_are_not_followed_are_named():
+    unknown = simulate(mixture("mixtral", config={"experts_implementation": "sonicmoe"}))
+
+    assert "the experts implementation sonicmoe" in unknown.notes[0]
+
+
 def test_a_loss_that_a_model_never_adds_costs_nothing():
     asked = mixture("glm4_moe", config={"output_router_logits": True}, libraries=BEFORE_FUSION)
 

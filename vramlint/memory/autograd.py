@@ -14,6 +14,9 @@ from math import prod
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Tensor, only_reference
 
+SLICES = frozenset({"slice backward", "index backward"})
+"""Operators whose derivative is zero outside a part of what they took it from."""
+
 
 class Engine:
     """One backward pass."""
@@ -99,7 +102,7 @@ class Engine:
 
         A weight's first gradient waits as a view of the transposed product, so the second is added out of place.
         Autocast makes a copy of it, which torch on a CPU adds in place; the traced steps do not, and the higher
-        figure is taken.
+        figure is taken. Gradients of slices, which are zeros elsewhere, are added in place.
         """
         buffer = self.buffers.get(target)
         if buffer is None:
@@ -109,13 +112,19 @@ class Engine:
                 heappush(self.heap, (-target.sequence, target))
         if buffer[slot] is None:
             buffer[slot] = gradient
-        elif isinstance(target, Parameter) or not only_reference(buffer, slot):
+        elif self._waits_whole(target, buffer[slot]) or not only_reference(buffer, slot):
             buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
         if isinstance(target, Parameter):
             target.pending -= 1
             if target.pending == 0:
                 del gradient
                 self._accumulate(target)
+
+    def _waits_whole(self, target: Node | Parameter, gradient: Tensor | None) -> bool:
+        """Whether what waits is a parameter's gradient, and not that of one of its slices."""
+        if not isinstance(target, Parameter) or gradient is None or gradient.storage is None:
+            return False
+        return self.tape.recorder.labels[gradient.storage.index].operator not in SLICES
 
     def _accumulate(self, parameter: Parameter) -> None:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""

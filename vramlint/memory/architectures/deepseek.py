@@ -37,7 +37,7 @@ class AddedBlock:
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """Map [B, S, H] to [B, S, H]."""
-        flat = x.as_shape((x.numel // x.shape[-1], x.shape[-1]))
+        flat = e.viewed(tape, x, (x.numel // x.shape[-1], x.shape[-1]))
         logits: Tensor | None
         logits, scores, indices = self.router(tape, flat)
         self.record(tape, logits)
@@ -138,7 +138,8 @@ class LatentAttention(GroupedMixture):
     ) -> Tensor:
         assert isinstance(w, Layer) and w.k_norm is not None and position is not None  # noqa: S101  narrowing
         q_pass, q_rot = self._queries(tape, w, hidden)
-        parts = e.split_last(tape, linear(tape, hidden, w.k), (self.rank, self.rotated))
+        compressed = linear(tape, hidden, w.k)
+        parts = e.split_last(tape, compressed, (self.rank, self.rotated))
         latents, k_rot = parts[0], _single_head(tape, parts[1])
         del parts
         if self.fused:
@@ -159,7 +160,9 @@ class LatentAttention(GroupedMixture):
             k_wide = latent.expanded(tape, k_rot, self.heads)
             q = e.concatenate_last(tape, q_pass, q_rot)
             k = e.concatenate_last(tape, k_pass, k_wide)
-        return linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
+        out = linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
+        del compressed
+        return out
 
     def _queries(self, tape: Tape, w: Layer, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The plain and the rotated part of queries."""

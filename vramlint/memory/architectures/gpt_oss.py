@@ -13,7 +13,7 @@ from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, Kind, atten
 from vramlint.memory.architectures.llama import Norm
 from vramlint.memory.architectures.mixture import Block, Mixture
 from vramlint.memory.ops.clamped_experts import SlicedExperts, clamped_gate
-from vramlint.memory.ops.experts import Experts, FusedExperts
+from vramlint.memory.ops.experts import Experts
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm_scaled_wide
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_halves
@@ -87,7 +87,7 @@ class GptOss(Mixture):
         down_bias = build.parameter(f"{name}.experts.down_proj_bias", (self.experts, self.hidden))
         if not self.fused:
             return SlicedExperts(gate_up, gate_up_bias, down, down_bias)
-        return FusedExperts(gate_up, down, clamped_gate, gate_up_bias, down_bias, transposed=True)
+        return self.fused_form(gate_up, down, clamped_gate, gate_up_bias, down_bias, transposed=True)
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """GptOssModel.forward: sdpa knows no sinks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Outputs, number
@@ -14,6 +15,7 @@ from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.conversion import convert_targets
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.balancing import balancing_loss, balancing_loss_at_once
+from vramlint.memory.ops.expert_forms import BatchedExperts, EagerExperts
 from vramlint.memory.ops.expert_loops import LoopedExperts
 from vramlint.memory.ops.experts import Experts, FusedExperts, gated
 from vramlint.memory.ops.jitter import jittered
@@ -27,6 +29,10 @@ from vramlint.memory.weights import Builder, NotFollowedError
 
 FUSED_FROM = (5, 0)
 """Since then the experts of a layer are two tensors; before it every expert was a module of linear layers."""
+FORMS: Mapping[str, type[FusedExperts]] = MappingProxyType(
+    {"grouped_mm": FusedExperts, "eager": EagerExperts, "batched_mm": BatchedExperts}
+)
+"""What computes fused experts, by `experts_implementation`."""
 Record = Callable[[Tape, Tensor], None]
 """Takes a router's logits."""
 
@@ -103,10 +109,8 @@ class Mixture(Llama):
         config = {**self.defaults, **config}
         self.experts = number(config, *self.counts)
         self.chosen = number(config, "num_experts_per_tok")
-        implementation = config.get("experts_implementation", "grouped_mm")
         self.fused = build.transformers >= FUSED_FROM
-        if self.fused and implementation != "grouped_mm":
-            raise NotFollowedError(f"the experts implementation {implementation}")
+        self.fused_form = self._form(config)
         if self.fused and self.converts_targets:
             gate, up, down = self.parts
             convert_targets(build, {"gate.weight": ("gate",), "gate_up_proj": (gate, up), "down_proj": (down,)})
@@ -121,6 +125,12 @@ class Mixture(Llama):
         """The last hidden state, which the model's outputs refer to."""
         self.biases = self.has_biases and bool(config.get("mlp_bias", False))
         super().__init__(build, {**config, "mlp_bias": self.biases})
+
+    def _form(self, config: Config) -> type[FusedExperts]:
+        implementation = str(config.get("experts_implementation") or "grouped_mm")
+        if self.fused and implementation not in FORMS:
+            raise NotFollowedError(f"the experts implementation {implementation}")
+        return FORMS.get(implementation, FusedExperts)
 
     def is_sparse(self, config: Config, position: int) -> bool:
         """Whether the layer of that number has experts."""
@@ -180,7 +190,7 @@ class Mixture(Llama):
     def build_experts(self, build: Builder, name: str, width: int) -> Experts:
         """Build `name.experts`: two tensors, or a module for each."""
         if self.fused:
-            return FusedExperts(
+            return self.fused_form(
                 build.target(f"{name}.experts.gate_up_proj", (self.experts, 2 * width, self.hidden)),
                 build.target(f"{name}.experts.down_proj", (self.experts, self.hidden, width)),
                 gated(self.activation),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.selection import spread_sum
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
 
@@ -29,25 +30,13 @@ def _sum_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 def normalised(tape: Tape, x: Tensor) -> Tensor:
     """l2norm. Autocast asks for a float32 sum."""
     squares = e.mul(tape, x, x)
-    total = summed(tape, squares, (*x.shape[:-1], 1))
+    total = spread_sum(tape, squares, (*x.shape[:-1], 1))
     del squares
     shifted = e.add_number(tape, total)
     del total
     inverse = e.rsqrt(tape, shifted)
     del shifted
     return e.mul(tape, x, inverse)
-
-
-def summed(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """`x.sum(…)`; float32 under autocast. Backward: an expanded view."""
-    return tape.apply("sum", (x,), shape, x.dtype if tape.autocast is None else "float32", _spread_backward)
-
-
-def _spread_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """A view."""
-    (gradient,) = gradients
-    edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
 
 
 def pad_to(tape: Tape, x: Tensor, shape: Shape) -> Tensor:

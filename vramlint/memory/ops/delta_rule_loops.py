@@ -9,9 +9,10 @@ from __future__ import annotations
 from itertools import pairwise as pairs_of
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.chunks import CHUNK, column, cumulated, filled, interleaved, normalised, pad_to, steps, summed
+from vramlint.memory.ops.chunks import CHUNK, column, cumulated, filled, interleaved, normalised, pad_to, steps
 from vramlint.memory.ops.indexing import masked_fill, masked_fill_in_place
 from vramlint.memory.ops.linear import matmul
+from vramlint.memory.ops.selection import spread_sum
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -135,7 +136,7 @@ def _inverted(tape: Tape, k_beta: Tensor, key: Tensor, pairwise: Tensor, mask: T
     for at in range(1, CHUNK):
         row = e.clone(tape, e.part(tape, e.part(tape, out, (*front, CHUNK)), (*front, at)))
         above = e.clone(tape, e.part(tape, e.part(tape, out, (*front, at, CHUNK)), (*front, at, at)))
-        total = summed(tape, e.mul(tape, column(tape, row), above), (*front, at))
+        total = spread_sum(tape, e.mul(tape, column(tape, row), above), (*front, at))
         out = filled(tape, out, e.add(tape, row, total))
         del total
     return e.add(tape, out, tape.empty((CHUNK, CHUNK), out.dtype, "eye")), row, above

@@ -20,7 +20,7 @@ from vramlint.memory.ops.selection import (
     put_rows,
     row,
     split_rows,
-    sum_over,
+    spread_sum,
     take_rows,
 )
 from vramlint.memory.tape import Tape
@@ -99,20 +99,20 @@ class SortedExperts:
     def __call__(self, tape: Tape, x: Tensor, scores: Tensor, indices: Tensor) -> Tensor:
         """The weighted sum is taken in the dtype of the weights."""
         tokens, hidden = x.shape
-        chosen, share = indices.shape[1], _share(indices, len(self.experts))
-        pairs = tokens * chosen
+        pairs = indices.numel
+        share, rest = divmod(pairs, len(self.experts))
         counts = tape.empty((tokens, len(self.experts)), "int64", "new_zeros")
         order = tape.empty((pairs,), "int64", "argsort")
         selected = take_rows(tape, x, tape.empty((pairs,), "int64", "floor_divide"), (pairs, hidden))
         outputs = []
-        for expert in self.experts:
-            part = e.part(tape, selected, (share, hidden))
+        for at, expert in enumerate(self.experts):
+            part = e.part(tape, selected, (share + (at < rest), hidden))
             out = expert(tape, part)
             outputs.append(out)
         together = joined(tape, outputs, (pairs, hidden))
         placed = put_rows(tape, tape.empty((pairs, hidden), together.dtype, "empty_like"), together, order)
         factor, of_view = scores.as_shape((pairs, 1)), placed.dtype == scores.dtype
-        final = sum_over(
+        final = spread_sum(
             tape, multiply_in_place(tape, tape.to(placed, scores.dtype), factor, of_view=of_view), (tokens, hidden)
         )
         del counts

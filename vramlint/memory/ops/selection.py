@@ -35,6 +35,11 @@ def sum_over(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     return tape.apply("sum", (x,), shape, dtype, _expanded_backward)
 
 
+def spread_sum(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
+    """`x.sum(…)`; float32 under autocast. Backward: an expanded view."""
+    return tape.apply("sum", (x,), shape, x.dtype if tape.autocast is None else "float32", _spread_backward)
+
+
 def divide_in_place(tape: Tape, x: Tensor, divisor: Tensor) -> Tensor:
     """`x /= divisor`: both are kept, `x` as a copy of what it was."""
     out = x.as_shape(x.shape)
@@ -127,6 +132,13 @@ def _expanded_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (gradient,) = gradients
     edge = node.edges[0]
     return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "expand"),)
+
+
+def _spread_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """A view."""
+    (gradient,) = gradients
+    edge = node.edges[0]
+    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
 
 
 def _divide_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:

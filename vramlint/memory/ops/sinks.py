@@ -35,10 +35,9 @@ def eager_with_sinks(
     with tape.autocasting(None):
         probabilities = softmax(tape, combined, in_float32=False)
     chosen = e.slice_last(tape, probabilities, k.shape[2])
-    weights = e.dropout(tape, chosen, probability)
-    if narrows:
-        weights = tape.to(weights, v.dtype)
+    dropped = e.dropout(tape, chosen, probability)
+    weights = tape.to(dropped, v.dtype) if narrows else dropped
     tape.held.append(weights)
     out = attention.weighted(tape, weights, v)
-    del combined, chosen
+    del combined, chosen, dropped
     return attention.merge_heads(tape, out)
