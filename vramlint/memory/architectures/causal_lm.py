@@ -94,8 +94,9 @@ class CausalLM(Network):
             tape.capture(embedded, [])
         if self.prompt is not None:
             embedded = self.prompt(tape, embedded)
-        embedded = self.entered(tape, embedded)
-        return self.hidden_states(tape, regime, embedded)
+        entering = [self.entered(tape, embedded)]
+        del embedded
+        return self.hidden_states(tape, regime, entering.pop())  # handed over: the body may let go of it
 
     def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
         """From the head's input to logits [B, S, V]."""

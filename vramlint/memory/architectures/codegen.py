@@ -10,6 +10,7 @@ from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary
+from vramlint.memory.ops.wide_attention import Scoring
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -17,12 +18,17 @@ from vramlint.memory.weights import Builder
 
 DEVICES = 4
 """`mp_num`: heads lie in so many groups, each with its queries, values and keys side by side."""
+MASKED_IN_PLACE_UNTIL = (5, 0)
+"""Before this version of transformers the mask was added to the scores in place."""
 
 
 class CodeGen(GPTJ):
     """CodeGenForCausalLM."""
 
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"codegen": ("qkv_proj",)}
+
+    def _scoring(self, build: Builder) -> Scoring:
+        return Scoring(masked_first=True, in_place=build.transformers < MASKED_IN_PLACE_UNTIL)
 
     def _projections(self, build: Builder, name: str) -> tuple[Weights, ...]:
         return (build.linear(f"{name}.qkv_proj", self.hidden, 3 * self.hidden),)

@@ -14,7 +14,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.wide_attention import attend
+from vramlint.memory.ops.wide_attention import Scoring, attend
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -22,6 +22,7 @@ from vramlint.memory.weights import Builder
 
 OWN_MASKS_UNTIL = (5, 0)
 """Before this version of transformers the model built its mask itself, and every layer had a scalar buffer too."""
+WINDOWED = Scoring(windowed=True)
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class GPTNeo(CausalLM):
         if regime.use_cache:
             k, v = regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)
         if regime.implementation == "eager":
-            out, weights = attend(tape, q, k, v, mask, self.attention_dropout, window=True)
+            out, weights = attend(tape, q, k, v, mask, self.attention_dropout, WINDOWED)
             out = attention.merge_heads(tape, out)
         else:
             out = weights = replace(regime, use_cache=False).attend(tape, q, k, v, None, self.attention_dropout)

@@ -14,7 +14,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, repeated, rotate
-from vramlint.memory.ops.wide_attention import attend
+from vramlint.memory.ops.wide_attention import Scoring, attend
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -52,6 +52,7 @@ class GPTJ(CausalLM):
         if config.get("rotary_dim", 64) is None:
             raise NotFollowedError("a rotary_dim of None")
         self.rotated = number(config, "rotary_dim", default=64)
+        self.scoring = self._scoring(build)
         self.attention_dropout = probability(config, "attn_pdrop")
         self.residual_dropout = probability(config, "resid_pdrop")
         self.embedding_dropout = probability(config, "embd_pdrop")
@@ -66,6 +67,9 @@ class GPTJ(CausalLM):
             self.layers.append(self._layer(build, inner, f"transformer.h.{position}"))
         self.norm = LayerNorm.of(build, "transformer.ln_f", self.hidden)
         self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False, bias=True)
+
+    def _scoring(self, build: Builder) -> Scoring:
+        return Scoring()
 
     def _layer(self, build: Builder, inner: int, name: str) -> Layer:
         return Layer(
@@ -121,7 +125,7 @@ class GPTJ(CausalLM):
         if regime.use_cache:
             k, v = self._cached(tape, regime, k, v, hidden.dtype)
         if regime.implementation == "eager":
-            out, weights = attend(tape, q, k, v, mask, self.attention_dropout)
+            out, weights = attend(tape, q, k, v, mask, self.attention_dropout, self.scoring)
             out = attention.merge_heads(tape, out)
         else:
             out = weights = replace(regime, use_cache=False).attend(tape, q, k, v, None, self.attention_dropout)
