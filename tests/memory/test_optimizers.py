@@ -12,8 +12,12 @@ from vramlint.estimate import Estimate
 from vramlint.job import Argument, Batch, Job, Libraries, Model, Optimizer, Precision
 from vramlint.memory import simulate
 from vramlint.memory.optimizers import held
+from vramlint.memory.recorder import Recorder
 from vramlint.memory.tensor import Parameter
+from vramlint.memory.timeline import Timeline
 from vramlint.memory.updates import REFUSED, UPDATES, update_for
+from vramlint.memory.updates.clipping import clip_by_norm
+from vramlint.memory.updates.memory import Memory
 from vramlint.memory.updates.update import Update
 
 MATRIX = 10_000
@@ -167,6 +171,17 @@ def test_muon_orthogonalizes_in_16_bit() -> None:
 
     assert held(update("torch_muon"), [matrix]) == 4 * 256 * 1024 + 2 * (2 * 256 * 1024) + 2 * (2 * 256 * 256)
     assert update("torch_muon").states(vector(1024)) == []
+
+
+def test_clipping_takes_partial_norms_of_every_gradient() -> None:
+    """As many of each as the largest tensor has chunks of 65536 elements."""
+    recorder = Recorder()
+    recorder.begin("clip")
+    clip_by_norm(Memory(recorder, ""), [weight(650_000), *[vector(1000)] * 99])
+    recorder.close()
+
+    peak = Timeline(recorder.blocks, recorder.sizes, 0).peaks()["clip"].bytes
+    assert peak == 100 * 512 + -(-4 * 100 * 10 // 512) * 512
 
 
 # ---------------------------------------------------------------------- low rank

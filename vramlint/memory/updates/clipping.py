@@ -6,23 +6,58 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.tensor import Parameter
-from vramlint.memory.updates.memory import Memory, by_dtype
+from vramlint.memory.updates.memory import Copies, Memory, by_dtype
+
+CHUNK = 65536
+"""Elements whose norm one block of the kernel takes (torch 2.13 native/cuda/MultiTensorApply.cuh, kChunkSize)."""
 
 
-def clip_by_norm(memory: Memory, parameters: Sequence[Parameter]) -> object:
-    """`clip_grad_norm_`: all gradients' norms, stacked, and the coefficient. Returns the norm, which loops keep."""
+def clip_by_norm(memory: Memory, parameters: Sequence[Parameter], *, whole: bool = True) -> object:
+    """`clip_grad_norm_`: all gradients' norms, stacked, and the coefficient. Returns the norm, which loops keep.
+
+    Without `whole`, where gradients are sharded, the kernel's partial norms are left out.
+    """
     if not parameters:
         return None
     dtype = max((parameter.dtype for parameter in parameters), key=DTYPE_BYTES.__getitem__)
     count = sum(parameter.multiplicity for parameter in parameters)
-    norms = [memory.list_of(members, lambda _: ()) for members in by_dtype(parameters)]
+    if whole:
+        norms = [_norms(memory, members) for members in by_dtype(parameters)]
+    else:
+        norms = [memory.list_of(parameters, lambda _: ())]
     stacked = memory.empty((count,), dtype)
     total = memory.scalar(dtype)
     del stacked, norms
+    _coefficient(memory, dtype)
+    return total
+
+
+def clip_one(memory: Memory, parameter: Parameter) -> None:
+    """`clip_grad_norm_` of one parameter alone."""
+    partial = memory.empty((-(-parameter.numel // CHUNK),), "float32")
+    norm = memory.scalar(parameter.dtype)
+    del partial
+    stacked = memory.scalar(parameter.dtype)
+    total = memory.scalar(parameter.dtype)
+    del norm, stacked
+    _coefficient(memory, parameter.dtype)
+    del total
+
+
+def _coefficient(memory: Memory, dtype: str) -> None:
     coefficient = memory.scalar(dtype)
     clamped = memory.like(coefficient)
     del coefficient, clamped
-    return total
+
+
+def _norms(memory: Memory, members: Sequence[Parameter]) -> Copies:
+    """`_foreach_norm`: as many partial norms of every gradient as the largest has (native/cuda/ForeachReduceOp.cu)."""
+    count = sum(parameter.multiplicity for parameter in members)
+    chunks = max(-(-parameter.numel // CHUNK) for parameter in members)
+    partial = memory.empty((count * chunks,), "float32")
+    norms = memory.list_of(members, lambda _: ())
+    del partial
+    return norms
 
 
 def unscale(memory: Memory) -> object:
@@ -30,14 +65,3 @@ def unscale(memory: Memory) -> object:
     found = memory.scalar()
     inverse = memory.scalar()
     return found, inverse
-
-
-def clip_one(memory: Memory, dtype: str) -> None:
-    """`clip_grad_norm_` of one parameter alone."""
-    norm = memory.scalar(dtype)
-    stacked = memory.scalar(dtype)
-    total = memory.scalar(dtype)
-    del norm, stacked
-    coefficient = memory.scalar(dtype)
-    clamped = memory.like(coefficient)
-    del total, coefficient, clamped

@@ -33,7 +33,7 @@ class Adafactor(Update):
     def states(self, parameter: Parameter) -> list[int]:
         """exp_avg if asked for, row and column sums of a matrix or all of a vector, and the root mean square."""
         moment = [4 * parameter.numel] if self.first_moment else []
-        return [*moment, *_sums(parameter.shape), 4]
+        return [*moment, *factored_bytes(parameter.shape), 4]
 
     def run(self, memory: Memory, groups: Sequence[Group]) -> None:
         """Adafactor.step."""
@@ -53,7 +53,8 @@ class Adafactor(Update):
         del gradient, weights, update
 
 
-def _sums(shape: Shape) -> list[int]:
+def factored_bytes(shape: Shape) -> list[int]:
+    """Bytes of a matrix's row and column sums in float32, of all values of a vector."""
     if len(shape) < 2:
         return [4 * Tensor(shape, WIDE, None).numel]
     return [4 * Tensor(part(shape), WIDE, None).numel for part in (rows, columns)]
@@ -107,7 +108,7 @@ class TorchAdafactor(Native):
     def states(self, parameter: Parameter) -> list[int]:
         """row_var and col_var of a matrix, the variance of a vector."""
         width = DTYPE_BYTES[parameter.dtype]
-        return [size * width // 4 for size in _sums(parameter.shape)]
+        return [size * width // 4 for size in factored_bytes(parameter.shape)]
 
     def one_by_one(self, memory: Memory, group: Group) -> None:
         """_single_tensor_adafactor."""

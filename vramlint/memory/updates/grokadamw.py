@@ -29,7 +29,7 @@ class GrokAdamW(Update):
             averages = (memory.like(parameter), memory.like(parameter))
             slow = memory.like(parameter)
             if self.clips:
-                clip_one(memory, parameter.dtype)
+                clip_one(memory, parameter)
             gradient = memory.like(memory.like(parameter))
             root = memory.like(parameter)
             del root

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.updates.factored import WIDE, clip, columns, mean_square, rows, second_moment, square
+from vramlint.memory.updates.factored import WIDE, clip, factored_bytes, mean_square, second_moment, square
 from vramlint.memory.updates.memory import Memory
 from vramlint.memory.updates.update import Update
 
@@ -42,10 +42,7 @@ class AdaLomo(Lomo):
 
     def states(self, parameter: Parameter) -> list[int]:
         """exp_avg_sq_row and exp_avg_sq_col of a matrix, exp_avg_sq of a vector, in float32."""
-        shape = parameter.shape
-        if len(shape) < 2:
-            return [4 * parameter.numel]
-        return [4 * Tensor(part(shape), WIDE, None).numel for part in (rows, columns)]
+        return factored_bytes(parameter.shape)
 
     def update(self, memory: Memory, parameter: Parameter) -> None:
         """fuse_update's `func` for one parameter."""
