@@ -35,6 +35,14 @@ METHODS = {"prompt": "prompttuning", "prefix": "prefixtuning", "ptuning": "promp
 """Short names of adapters that are not in their config's name."""
 RANKS = {"vera": 256, "miss": 64, "oft": 0, "adalora": 12}
 """Ranks by default, where it is not 8."""
+OTHERS = {
+    "hqq4": ("hqq", 4, 64),
+    "hqq8": ("hqq", 8, 64),
+    "quanto8": ("quanto", 8, 128),
+    "torchao8": ("torchao", 8, 128),
+    "awq": ("awq", 4, 128),
+}
+"""Quantizations beside those of bitsandbytes: kind, bits, group size."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -168,6 +176,9 @@ def _quantization(case: dict[str, Any]) -> Quantization | None:
         return None
     compute = DTYPES[case.get("bnb_compute_dtype", "bf16")]
     trl = case["peft"].get("trl")
+    if kind in OTHERS:
+        name, bits, group = OTHERS[kind]
+        return Quantization(name, bits=bits, group_size=group)
     return Quantization(
         kind,
         kind != "int8" and case.get("double_quant", True),

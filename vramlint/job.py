@@ -163,7 +163,7 @@ class Quantization:
     """A quantized frozen base."""
 
     kind: str = "nf4"
-    """nf4, fp4, int8, gptq."""
+    """nf4, fp4, int8, gptq, awq, hqq, quanto, torchao."""
     double_quantization: bool = False
     compute_dtype: str = "float32"
     prepared_for_kbit: bool = False
@@ -175,9 +175,9 @@ class Quantization:
     source_dtype: str | None = None
     """dtype in which the weights were quantized; None: that of the other weights."""
     group_size: int = 128
-    """Of GPTQ: rows that share a scale; -1: all of them."""
+    """Elements that share a scale, of GPTQ, AWQ and HQQ; -1: a whole row."""
     bits: int = 4
-    """Of a GPTQ weight."""
+    """Of a weight that bitsandbytes did not quantize."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from vramlint.estimate import Estimate
 from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, Precision, Quantization
 from vramlint.memory import simulate
 from vramlint.memory.adapters import factored, rank_of, targets
+from vramlint.memory.quantization import stored_tensors
 
 WIDTH, INNER, LAYERS, ROWS = 256, 704, 6, 2 * 128
 BF16 = Precision("bfloat16")
@@ -213,3 +214,64 @@ def test_adapters_over_a_quantized_base_are_float32_if_peft_makes_them(from_peft
     estimate = simulate(llama(precision=BF16, adapter=adapter, quantization=quantized), reserved=False)
 
     assert estimate.gradients == estimate.trainable_parameters * width
+
+
+OTHERS = {
+    "hqq": (Quantization("hqq", bits=4, group_size=64), 0.5 + 4 / 64),
+    "quanto": (Quantization("quanto", bits=8), 1 + 2 / WIDTH),
+    "torchao": (Quantization("torchao", bits=8), 1 + 2 / WIDTH),
+    "awq": (Quantization("awq", bits=4, group_size=64), 0.5 + 0.5 / 64 + 2 / 64),
+}
+
+
+def quantized(base: Quantization | None, **overrides: Any) -> Estimate:
+    adapter = Adapter(8, 0.0, ("q_proj",))
+    precision = Precision("float16" if base is not None and base.kind == "awq" else "bfloat16")
+    return run(adapter, precision=precision, quantization=base, **overrides)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_bytes_of_quantized_weights(kind: str) -> None:
+    base, width = OTHERS[kind]
+
+    assert sum(stored_tensors(base, (INNER, WIDTH))) == width * INNER * WIDTH
+    assert quantized(base).parameters < quantized(None).parameters
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_products_of_quantized_weights_keep(kind: str) -> None:
+    base, _ = OTHERS[kind]
+    plain, packed = quantized(None), quantized(base)
+
+    # torchao's casts and every plain weight are there once more or not at all; the others keep inputs instead
+    casts = 2 * LAYERS * (2 * WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * INNER)
+    first = 2 * (WIDTH * WIDTH + 2 * WIDTH * WIDTH // 2)  # nothing before the first adapter needs a gradient
+    kept = packed.saved_activations - plain.saved_activations
+    if kind == "torchao":
+        assert kept == pytest.approx(casts - first, rel=0.1)
+    else:
+        assert 0 < kept < 2 * LAYERS * ROWS * (3 * WIDTH + INNER)
+
+
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [
+        (Quantization("quanto", bits=4), "the 4-bit quanto quantization"),
+        (Quantization("torchao", bits=4), "the 4-bit torchao quantization"),
+        (Quantization("eetq", bits=8), "the 8-bit eetq quantization"),
+    ],
+)
+def test_quantizations_that_are_not_followed(base: Quantization, why: str) -> None:
+    estimate = quantized(base)
+
+    assert estimate.method == "bounded"
+    assert why in estimate.why
+
+
+def test_preparation_widens_norms_over_bitsandbytes_only() -> None:
+    four, hqq = (
+        quantized(Quantization(kind, compute_dtype="bfloat16", prepared_for_kbit=True)) for kind in ("nf4", "hqq")
+    )
+
+    tables = 2 * LLAMA["vocab_size"] * WIDTH
+    assert four.parameters - hqq.parameters > tables

@@ -25,7 +25,7 @@ def bounded(job: Job, why: str) -> Estimate:
     weights = Parameter("all weights", (count,), job.precision.weights, trainable=training, multiplicity=1)
     weights.layer = (0, 0)  # in its layers, which a sharded model gathers one by one, there is nearly all of a model
     if job.quantization is not None:
-        weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, 0.5)),)
+        weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, job.quantization.bits / 8)),)
     sharding = sharding_of(job, [weights] if count else [], ())
     amounts = [
         Amount(tensors.component, tensors.nbytes * tensors.count)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
+from vramlint.memory.quantization import PACKED_CHECKPOINTS
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.memory import by_layer
@@ -22,6 +23,8 @@ def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[T
     """Bytes at the highest point before the first step, given what is resident after it."""
     present = total(resident)
     if job.quantization is None:
+        return present
+    if job.quantization.kind in PACKED_CHECKPOINTS:
         return present
     order = [(times, members) for times, members in by_layer(parameters)]
     return max(present, _quantized(job, order, present), _widened(job, order, present))

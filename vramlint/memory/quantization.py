@@ -8,6 +8,7 @@ from vramlint.job import Libraries, Quantization
 from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM, EightBit
 from vramlint.memory.ops.four_bit import KEEPS_INPUTS_UNTIL, NF4_BLOCK, FourBit
 from vramlint.memory.ops.linear import Joining, Packed
+from vramlint.memory.ops.unpacked import Affine, CastRows, Groups, ScaledRows
 from vramlint.memory.tensor import Shape
 
 NESTED_BLOCK = 256
@@ -44,14 +45,51 @@ def _gptq(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
     return (outputs * inputs * bits // 8, groups * outputs * bits // 8, 2 * groups * outputs, 4 * inputs)
 
 
+def _hqq(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """W_q, and scale and zero of each group in 16 bits (hqq 0.2 core/quantize.py)."""
+    elements = shape[0] * shape[1]
+    groups = elements // max(1, quantization.group_size)
+    return (elements * quantization.bits // 8, 2 * groups, 2 * groups)
+
+
+def _rows(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """int8 and a 16-bit scale for every row."""
+    return (shape[0] * shape[1], 2 * shape[0])
+
+
+def _awq(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """Bytes of qweight, qzeros and scales (autoawq 0.2.9 modules/linear/gemm.py)."""
+    elements = shape[0] * shape[1]
+    group = shape[1] if quantization.group_size < 0 else quantization.group_size
+    return (elements // 2, elements // group // 2, 2 * elements // group)
+
+
 _STORAGE: Mapping[str, Callable[[Quantization, Shape], tuple[int, ...]]] = {
     "nf4": _bitsandbytes_4bit,
     "fp4": _bitsandbytes_4bit,
     "int8": _bitsandbytes_8bit,
     "gptq": _gptq,
+    "hqq": _hqq,
+    "quanto": _rows,
+    "torchao": _rows,
+    "awq": _awq,
 }
+_BITS: Mapping[str, tuple[int, ...]] = {"hqq": (4, 8), "quanto": (8,), "torchao": (8,), "awq": (4,)}
+"""Bits of which the products are followed: Quanto's 4-bit kernels are others, and torchao's have no derivative."""
 SIMULATED = frozenset(_STORAGE)
 """Kinds of quantization whose products are followed."""
+
+
+def is_simulated(quantization: Quantization) -> bool:
+    """Whether the products of this quantization are followed."""
+    kind, bits = quantization.kind, quantization.bits
+    return kind in SIMULATED and bits in _BITS.get(kind, (bits,))
+
+
+LEFT_NARROW = frozenset({"gptq", "hqq", "torchao"})
+"""Kinds over which prepare_model_for_kbit_training widens nothing (peft 0.21 utils/other.py)."""
+PACKED_CHECKPOINTS = frozenset({"gptq", "awq"})
+"""Kinds whose weights are read as they are stored."""
 
 
 def stored_tensors(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
@@ -64,6 +102,14 @@ def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> P
     source = quantization.source_dtype or dtype
     if quantization.kind == "int8":
         return EightBit(by_columns_too=libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
+    others: Mapping[str, Packed] = {
+        "hqq": Affine(source, quantization.bits),
+        "quanto": ScaledRows(source),
+        "torchao": CastRows(),
+        "awq": Groups(),
+    }
+    if quantization.kind in others:
+        return others[quantization.kind]
     if quantization.kind == "gptq":
         joining = Joining() if libraries.peft >= GPTQ_JOINS_AS_LINEAR_FROM else GPTQ_IN_PLACE
         return FourBit(quantization.compute_dtype, source, scaled_apart=False, joining=joining)

@@ -113,6 +113,6 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return f"the {job.adapter.method} adapter is not simulated"
     if job.adapter is not None and job.adapter.method in methods.WITH_PROMPTS and job.model.task != "causal-lm":
         return f"{job.adapter.method} of another model than a causal language model is not simulated"
-    if job.quantization is not None and job.quantization.kind not in quantization.SIMULATED:
-        return f"the {job.quantization.kind} quantization is not simulated"
+    if job.quantization is not None and not quantization.is_simulated(job.quantization):
+        return f"the {job.quantization.bits}-bit {job.quantization.kind} quantization is not simulated"
     return optimizers.refused(job)

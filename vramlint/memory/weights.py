@@ -18,7 +18,7 @@ from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.ops.merged import MergedLinear, Target
 from vramlint.memory.ops.rows import LowRankRows, TrainedRows
-from vramlint.memory.quantization import NESTED_MAP_BYTES, packed_of, stored_tensors
+from vramlint.memory.quantization import LEFT_NARROW, NESTED_MAP_BYTES, packed_of, stored_tensors
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
@@ -255,7 +255,7 @@ class Builder:
     def _widened(self, name: str) -> bool:
         """Whether the unquantized parameter `name` is float32 beside quantized ones."""
         quantization = self.quantization
-        if quantization is None or not quantization.prepared_for_kbit:
+        if quantization is None or not quantization.prepared_for_kbit or quantization.kind in LEFT_NARROW:
             return False
         if quantization.only_norms:
             return "norm" in name.lower()
