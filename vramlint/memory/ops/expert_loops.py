@@ -139,12 +139,12 @@ class ParallelExperts:
         out = _parallel(tape, inputs, self.gate_up)
         half = out.shape[-1] // 2
         halves = e.split_last(tape, out, (half, half))
-        out = e.mul(tape, activation(tape, self.activation, halves[0]), halves[1])
-        out = _parallel(tape, out, self.down)
+        gated = e.mul(tape, activation(tape, self.activation, halves[0]), halves[1])
+        out = _parallel(tape, gated, self.down)
         out = e.mul(tape, out, weights)
         zeros = tape.empty((tokens, hidden), out.dtype, "zeros")
         final = new_rows(tape, out, rows, (tokens, hidden))
-        del zeros, order
+        del zeros, order, gated
         return final
 
 
