@@ -115,6 +115,8 @@ NAMES = MappingProxyType(
         "checkpointing_offload": "what checkpointing keeps lies in host memory",
         "attention_implementation": "eager, sdpa, flash_attention_2, …",
         "use_cache": "key/value cache in the forward pass",
+        "experts_implementation": "what computes fused experts: eager, batched_mm, grouped_mm, …",
+        "router_logits": "the model returns its routers' logits, and adds the loss that balances experts",
         "max_grad_norm": "gradient clipping bound, 0 for none",
         "quantization_bits": "bits of a quantized weight, 16 for none",
         "quantization_type": "nf4, fp4, int8, gptq, awq, …",

@@ -157,6 +157,18 @@ def test_the_model_may_be_named_to_the_trainer() -> None:
     assert says(found, "sequence_length") == 1024
 
 
+def test_how_experts_are_computed_and_balanced() -> None:
+    found = sheet("""
+        from transformers import AutoModelForCausalLM, Trainer
+
+        model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-30B-A3B", experts_implementation="eager")
+        model.config.output_router_logits = True
+        Trainer(model=model).train()
+    """)
+    assert says(found, "experts_implementation") == "eager"
+    assert says(found, "router_logits") is True
+
+
 def test_casts_after_loading_decide_the_dtype() -> None:
     found = sheet("""
         from transformers import AutoModelForCausalLM, Trainer

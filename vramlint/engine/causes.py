@@ -73,6 +73,8 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
         "label_smoothing": lambda job: job.objective.label_smoothing,
         "attention_implementation": lambda job: job.attention.implementation,
         "use_cache": lambda job: job.attention.use_cache,
+        "experts_implementation": lambda job: job.model.config.get("experts_implementation"),
+        "router_logits": lambda job: job.model.config.get("output_router_logits"),
         "max_grad_norm": lambda job: job.objective.max_grad_norm,
         "objective": lambda job: job.objective.loss,
         "fused_loss": lambda job: job.objective.loss,

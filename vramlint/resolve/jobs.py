@@ -12,6 +12,7 @@ from vramlint.job import (
     Attention,
     Batch,
     Checkpointing,
+    ConfigValue,
     Evaluation,
     Gpu,
     Job,
@@ -73,6 +74,11 @@ _LOOPS: Mapping[str, str] = MappingProxyType({"trainer": "trainer", "accelerate"
 """Fact `loop` and the loop of the memory model; anything else is a hand-written script. A loop with Accelerate
 keeps `outputs` bound as a script does."""
 
+_CONFIG_KEYS: Mapping[str, str] = MappingProxyType(
+    {"experts_implementation": "experts_implementation", "router_logits": "output_router_logits"}
+)
+"""Facts of the model's configuration, and their keys in it."""
+
 
 def job_of(board: Board, gpu: Gpu | None) -> Job | None:
     """The job of one settled world; None while the network is not known."""
@@ -83,7 +89,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         model=Model(
             name=str(board.value("model") or network.source),
             model_type=network.model_type,
-            config=network.config,
+            config={**network.config, **_written_config(board)},
             parameter_count=network.parameter_count,
             task=_TASKS.get(str(board.value("objective")), "causal-lm"),
         ),
@@ -105,6 +111,12 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         kernels=_kernels(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )
+
+
+def _written_config(board: Board) -> dict[str, ConfigValue]:
+    """Keys of config.json that the run sets itself."""
+    written = {key: board.value(fact) for fact, key in _CONFIG_KEYS.items()}
+    return {key: value for key, value in written.items() if isinstance(value, str | bool)}
 
 
 def _evaluation(board: Board) -> Evaluation | None:

@@ -113,6 +113,8 @@ SPANNING = frozenset(
         "activation_checkpointing",
         "checkpointing_reentrant",
         "attention_implementation",
+        "experts_implementation",
+        "router_logits",
         "fused_loss",
         "loss_type",
         "packing",

@@ -107,6 +107,8 @@ _FROM_PRETRAINED = (
     ("device_map", "device_map", "device-map"),
     ("trust_remote_code", "trust_remote_code", "flag"),
     ("use_cache", "use_cache", "flag"),
+    ("experts_implementation", "experts_implementation", "text"),
+    ("output_router_logits", "router_logits", "flag"),
     ("load_in_4bit", "quantization_bits", "four-bit"),
     ("load_in_8bit", "quantization_bits", "eight-bit"),
 )

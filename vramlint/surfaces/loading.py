@@ -63,6 +63,18 @@ _MODEL_TYPES: Mapping[str, str] = MappingProxyType(
 )
 """Config classes whose model_type isn't simply their name in small letters (transformers 5.23.0, models/*)."""
 
+_CONFIG_KEYS = (
+    ("use_cache", "use_cache", "flag"),
+    ("_attn_implementation", "attention_implementation", "text"),
+    ("attn_implementation", "attention_implementation", "text"),
+    ("_experts_implementation", "experts_implementation", "text"),
+    ("experts_implementation", "experts_implementation", "text"),
+    ("output_router_logits", "router_logits", "flag"),
+)
+"""Keys of a configuration object, or attributes that are assigned to it, that say something of training."""
+_ARGUMENTS_ONLY = frozenset({"attn_implementation", "experts_implementation"})
+"""Those that only its constructor knows."""
+
 
 def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
     """Facts of the call that loads the model and of the casts that it goes through."""
@@ -178,11 +190,10 @@ def _keywords(arguments: Arguments) -> Iterable[Drawn]:
         if keyword is None or row.fact in _LATER or row.fact == "model":
             continue
         yield draw_keyword(row, keyword)
-    for name in ("config.use_cache", "config._attn_implementation"):
-        keyword = arguments.find(name)
+    for key, fact, convert in _CONFIG_KEYS:
+        keyword = arguments.find(f"config.{key}") if key not in _ARGUMENTS_ONLY else None
         if keyword is not None:
-            fact, convert = ("use_cache", "flag") if name.endswith("cache") else ("attention_implementation", "text")
-            yield draw(fact, keyword.value, CONVERTERS[convert], name, keyword.name_place)
+            yield draw(fact, keyword.value, CONVERTERS[convert], f"config.{key}", keyword.name_place)
 
 
 def _config(root: Call) -> Call | None:
@@ -195,11 +206,7 @@ def _config(root: Call) -> Call | None:
 
 def _config_facts(config: Call) -> Iterable[Drawn]:
     arguments = Arguments.of(config)
-    for key, fact, convert in (
-        ("use_cache", "use_cache", "flag"),
-        ("_attn_implementation", "attention_implementation", "text"),
-        ("attn_implementation", "attention_implementation", "text"),
-    ):
+    for key, fact, convert in _CONFIG_KEYS:
         keyword = arguments.find(key)
         if keyword is not None:
             yield draw(fact, keyword.value, CONVERTERS[convert], key, keyword.name_place)
