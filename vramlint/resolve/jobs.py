@@ -44,6 +44,7 @@ _TASKS: Mapping[str, str] = MappingProxyType(
         "speech-seq2seq": "speech-seq2seq",
         "image-cls": "image-cls",
         "embedding": "embedding",
+        "embedding-triplets": "embedding-triplets",
     }
 )
 """Objective and the head that it trains; every other objective trains a causal language model."""

@@ -16,6 +16,9 @@ _LOADERS = ("from_pretrained", "from_config", "from_quantized", "load_model")
 _MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Model)$")
 _NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
+_SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder")
+_NAMES = ("model_name_or_path", "model_name")
+"""What the classes of sentence_transformers call the model that they load."""
 
 
 def last(callee: str, count: int = 1) -> str:
@@ -35,6 +38,8 @@ def model_class(call: Call) -> str:
     `transformers.GPT2LMHeadModel` → itself.
     """
     parts = call.callee.split(".")
+    if parts[0] == "sentence_transformers" and parts[-1] in _SENTENCE_MODELS:
+        return parts[-1] if call.args or any(call.argument(name) is not None for name in _NAMES) else ""
     if parts[0] in _OTHER_PACKAGES or not parts[0]:
         return ""
     if parts[-1] in _LOADERS and len(parts) > 1:

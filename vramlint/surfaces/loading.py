@@ -38,6 +38,8 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ForQuestionAnswering", "qa"),
         (r"ForMultipleChoice", "multiple-choice"),
         (r"ForImageClassification", "image-cls"),
+        (r"^CrossEncoder$", "seq-cls"),
+        (r"^SentenceTransformer$", "embedding"),
     )
 )
 """Class names of transformers to what a plain Trainer optimises with them."""
@@ -84,6 +86,9 @@ def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
         return
     arguments = Arguments.of(root)
     yield from _keywords(arguments)
+    passed_on = arguments.value("model_kwargs")
+    if isinstance(passed_on, Table):
+        yield from mapping_facts(passed_on)
     family = model_type_of_class(model_class(root))
     if family:
         yield stated("model_type", family, root.place, model_class(root))
@@ -114,6 +119,7 @@ def model_fact(lineage: Lineage) -> Fact | None:
     if not isinstance(root, Call):
         return None
     name = root.argument("pretrained_model_name_or_path", 0) or root.argument("model_name")
+    name = name or root.argument("model_name_or_path")
     config = _config(root)
     if config is not None and not _is_loader(root):
         name = config.argument("pretrained_model_name_or_path", 0) if _is_loader(config) else None

@@ -26,6 +26,7 @@ from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
 from vramlint.surfaces.optimizers import calls_of, optimizer_fact, settings_of
+from vramlint.surfaces.sentences import embeds, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
     arguments_of,
@@ -124,7 +125,10 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
         until=training_place(trainer, calls),
     )
     objective = objective_of_trainer(trainer) or common_objective(ways)
-    if objective:
+    if embeds(ways):
+        draft.put(objective_of_loss(trainer))
+        draft.take(length_of(ways))
+    elif objective:
         draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
     _lengths(draft, calls, settings, objective)
     constants = {entry.key: entry.value for entry in program.constants}

@@ -154,8 +154,8 @@ def argument_facts(call: Call) -> Draft:
 
 
 def written(call: Call) -> Table:
-    """The keywords as written; without places of keys where the file's own subclass may define the key."""
-    own_keys = bool(call.bases) or call.from_command_line
+    """The keywords as written; without places of keys where a subclass elsewhere may define the key."""
+    own_keys = bool(call.bases) or call.from_command_line or package(call.callee) == "sentence_transformers"
     entries = (Entry(item.name, None if own_keys else item.name_place, item.value) for item in call.keywords)
     return Table(tuple(entries), call.place)
 
