@@ -83,6 +83,14 @@ def test_repeated_layers_equal_layers_traced_one_by_one(model_type, mode, monkey
     assert (repeated.phases, repeated.saved_activations) == (single.phases, single.saved_activations)
 
 
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_a_triplet_takes_one_run_more_than_a_pair(model_type):
+    pair, triplet = (simulate(job(model_type, task, UNCOMPILED), reserved=False) for task in ENCODER_TASKS[2:])
+
+    assert triplet.saved_activations == pytest.approx(1.5 * pair.saved_activations, rel=0.01)
+    assert triplet.gradients == pair.gradients
+
+
 def test_modernbert_mostly_looks_around_itself():
     longer = job("modernbert", "token-cls", {"local_attention": 64})
     shorter = job("modernbert", "token-cls", {"local_attention": 256})

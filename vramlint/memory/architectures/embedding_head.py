@@ -2,7 +2,8 @@
 
 The loss is MultipleNegativesRankingLoss: the model runs once for every text of a sample, and each anchor has to find
 its own partner among those of the batch. Every run has an autocast of its own, the loss has none. Other losses of as
-many texts differ from it by some tensors of one vector for every sample.
+many texts differ from it by some tensors of one vector for every sample. The states are averaged, which is the default
+for a model without modules of its own; taking the first state keeps two tensors of all states less for every text.
 """
 
 from __future__ import annotations
