@@ -42,8 +42,8 @@ class Model:
     parameter_count: int | None = None
     """Exact number of parameters, tied tensors once, where the catalog has it."""
     task: str = "causal-lm"
-    """causal-lm, masked-lm, seq-cls, token-cls, qa, seq2seq-lm, embedding, embedding-triplets, image-cls,
-    speech-seq2seq."""
+    """causal-lm, masked-lm, seq-cls, token-cls, qa, seq2seq-lm, embedding, embedding-pairs,
+    embedding-triplets, image-cls, speech-seq2seq."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ WITHOUT_CHECKPOINTING = frozenset({"albert", "convnext", "mpnet", "resnet"})
 """Architectures of which transformers refuses to checkpoint layers."""
 WITHOUT_REENTRANT = frozenset({"deberta-v2"})
 """Architectures whose layers share a tensor with a history, which torch refuses to differentiate again."""
-TEXT = frozenset({"causal-lm", "masked-lm", "seq-cls", "token-cls", "qa", "seq2seq-lm"})
+TEXT = frozenset({"causal-lm", "embedding-pairs", "masked-lm", "seq-cls", "token-cls", "qa", "seq2seq-lm"})
 
 
 def _traced() -> dict[tuple[str, str], dict[str, Any]]:

@@ -35,10 +35,10 @@ def test_the_model_and_its_bound_are_read():
 @pytest.mark.parametrize(
     ("loss", "objectives"),
     [
-        ("None", {"embedding"}),
-        ("losses.CosineSimilarityLoss(model)", {"embedding"}),
+        ("None", {"embedding-pairs"}),
+        ("losses.CosineSimilarityLoss(model)", {"embedding-pairs"}),
         ("losses.TripletLoss(model=model)", {"embedding-triplets"}),
-        ("losses.MultipleNegativesRankingLoss(model)", {"embedding", "embedding-triplets"}),
+        ("losses.MultipleNegativesRankingLoss(model)", {"embedding-pairs", "embedding-triplets"}),
         ("losses.CachedGISTEmbedLoss(model, guide)", {"CachedGISTEmbedLoss"}),
         ("pick_loss()", set()),
         ("chosen[0]", set()),

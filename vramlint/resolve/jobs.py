@@ -44,6 +44,7 @@ _TASKS: Mapping[str, str] = MappingProxyType(
         "speech-seq2seq": "speech-seq2seq",
         "image-cls": "image-cls",
         "embedding": "embedding",
+        "embedding-pairs": "embedding-pairs",
         "embedding-triplets": "embedding-triplets",
     }
 )

@@ -39,7 +39,7 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ForMultipleChoice", "multiple-choice"),
         (r"ForImageClassification", "image-cls"),
         (r"^CrossEncoder$", "seq-cls"),
-        (r"^SentenceTransformer$", "embedding"),
+        (r"^SentenceTransformer$", "embedding-pairs"),
     )
 )
 """Class names of transformers to what a plain Trainer optimises with them."""

@@ -14,7 +14,7 @@ from vramlint.surfaces.lineage import Lineage, last, package
 from vramlint.text import Place
 from vramlint.values import Call, Unknown, Value
 
-PAIRS, TRIPLETS = "embedding", "embedding-triplets"
+PAIRS, TRIPLETS = "embedding-pairs", "embedding-triplets"
 EMBEDDER = "SentenceTransformer"
 _TEXTS = {
     **dict.fromkeys(("AnglELoss", "CoSENTLoss", "ContrastiveLoss", "CosineSimilarityLoss"), (PAIRS,)),
