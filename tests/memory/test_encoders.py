@@ -85,9 +85,8 @@ def test_repeated_layers_equal_layers_traced_one_by_one(model_type, mode, monkey
 
 @pytest.mark.parametrize("model_type", ENCODERS)
 def test_every_text_of_a_sample_takes_a_run(model_type):
-    one, pair, triplet = (simulate(job(model_type, task, UNCOMPILED), reserved=False) for task in ENCODER_TASKS[2:])
+    pair, triplet = (simulate(job(model_type, task, UNCOMPILED), reserved=False) for task in ENCODER_TASKS[2:])
 
-    assert one.saved_activations < 0.51 * pair.saved_activations
     assert triplet.saved_activations == pytest.approx(1.5 * pair.saved_activations, rel=0.01)
     assert triplet.gradients == pair.gradients
 

@@ -215,7 +215,7 @@ ENCODERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Encoders below heads that stand above any of them."""
-ENCODER_TASKS = ("token-cls", "qa", "embedding", "embedding-pairs", "embedding-triplets")
+ENCODER_TASKS = ("token-cls", "qa", "embedding-pairs", "embedding-triplets")
 """Tasks of these heads."""
 
 

@@ -16,7 +16,7 @@ from vramlint.memory.architectures.encoder import Encoder
 from vramlint.memory.architectures.family import Config, Outputs
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import matmul
-from vramlint.memory.ops.pooling import expanded_mean, mean, normalized
+from vramlint.memory.ops.pooling import expanded_mean, normalized
 from vramlint.memory.ops.selection import joined
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.regime import Regime
@@ -26,23 +26,6 @@ from vramlint.memory.weights import Builder
 
 PARTS = ("input_ids", "attention_mask")
 """What is known of each text."""
-
-
-class PlainEmbedding(Encoder):
-    """AutoModel whose states are averaged to a loss: what any use of them needs at least."""
-
-    def _head(self, build: Builder, config: Config) -> None:
-        self._idle(build)
-
-    def inputs(self, batch: Batch) -> Mapping[str, tuple[Shape, str]]:
-        """Tokens and mask."""
-        return {name: tensor for name, tensor in super().inputs(batch).items() if name != "labels"}
-
-    def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
-        """The states of all tokens, and their mean."""
-        hidden = self.last_hidden_state(tape, regime, batch)
-        self._pool_idly(tape, hidden)
-        return Outputs(mean(tape, hidden, (1,)), [hidden])
 
 
 class PairEmbedding(Encoder):

@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.embedding_head import PairEmbedding, PlainEmbedding, TripletEmbedding
+from vramlint.memory.architectures.embedding_head import PairEmbedding, TripletEmbedding
 from vramlint.memory.architectures.encoder import Encoder
 from vramlint.memory.architectures.family import Config, Network, Outputs, label_count
 from vramlint.memory.architectures.span_head import PLACES, span_inputs, span_outputs
@@ -57,7 +57,6 @@ HEADS: Mapping[str, type[Network]] = MappingProxyType(
     {
         "token-cls": TokenClassification,  # type: ignore[type-abstract]  # they are mixed in
         "qa": QuestionAnswering,  # type: ignore[type-abstract]
-        "embedding": PlainEmbedding,  # type: ignore[type-abstract]
         "embedding-pairs": PairEmbedding,  # type: ignore[type-abstract]
         "embedding-triplets": TripletEmbedding,  # type: ignore[type-abstract]
     }
