@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,14 @@ def test_foreach_is_the_default_since_torch_2() -> None:
     assert held(older, [weight(20_000)] * 3) == 3 * 40_448
 
 
+@pytest.mark.parametrize(("torch", "lists"), [((2, 0, 1), 2), ((2, 1, 0), 1)])
+def test_torch_2_0_made_a_list_more(torch: tuple[int, ...], lists: int) -> None:
+    older = update_for(Optimizer("adamw_torch"), Libraries(torch=torch))
+
+    assert older is not None
+    assert held(older, [weight(20_000)] * 3) == lists * 3 * 40_448
+
+
 @pytest.mark.parametrize(
     ("name", "plain", "decayed"),
     [("sgd", 0, 1), ("adamw_torch", 1, 1), ("rmsprop", 1, 2), ("torch_nadam", 1, 2)],
@@ -238,6 +247,21 @@ def test_states_come_with_the_first_step() -> None:
     steady = {phase.phase: phase.allocated for phase in estimate.phases}
 
     assert steady["backward"] - first["backward"] == pytest.approx(estimate.optimizer_states, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_repeated_layers_are_as_many_single_ones(name: str) -> None:
+    """A pattern with a number makes every layer a kind of its own."""
+    job = llama(
+        {"num_hidden_layers": 9},
+        optimizer=Optimizer(name, target_modules=("mlp", "attn")),
+        precision=Precision("bfloat16"),
+        batch=Batch(1, 8),
+    )
+    together, apart = simulate(job), simulate(replace(job, frozen_parameters=("layer 9",)))
+
+    assert [phase.allocated for phase in together.phases] == [phase.allocated for phase in apart.phases]
+    assert [phase.allocated for phase in together.first_step] == [phase.allocated for phase in apart.first_step]
 
 
 def test_what_is_only_estimated_is_said() -> None:

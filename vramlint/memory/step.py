@@ -60,9 +60,9 @@ class Step:
         zero_grad, so its steady state needs the step before.
         """
         if self.job.objective.loop == "script":
-            self._is_first(first=True, later=False)
+            self._stands_for(first=True, later=False)
             self._script(BEFORE)
-            self._is_first(first=False, later=True)
+            self._stands_for(first=False, later=True)
             self._script("")
         else:
             self._trainer()
@@ -106,7 +106,7 @@ class Step:
     def _memory(self, *, first: bool = True, later: bool = True, repeats: bool = True) -> Memory:
         return Memory(self.recorder, self.job.optimizer.name, first=first, later=later, repeats=repeats)
 
-    def _is_first(self, *, first: bool, later: bool) -> None:
+    def _stands_for(self, *, first: bool, later: bool) -> None:
         """What is recorded from here on may be the first step, a later one, or stand for both."""
         self.memory = self._memory(first=first, later=later)
         if self.tape.hooks is not None:

@@ -10,6 +10,9 @@ from vramlint.memory.updates.update import Group, Settings
 COUNTER = 4
 """Bytes of a fused step's counter, a device tensor per parameter."""
 
+IN_PLACE_FROM = (2, 1)
+"""Since this version of torch eps is added to the roots in place, before it made another list (pull request 104898)."""
+
 
 class AdamW(Native):
     """AdamW, and Adam: its weight decay copies the gradients, but lets go of the copies before the roots are taken."""
@@ -33,10 +36,12 @@ class AdamW(Native):
 
     def together(self, memory: Memory, group: Group) -> None:
         """_multi_tensor_adam."""
-        roots = None
+        roots = denominators = None
         for members in by_dtype(group.parameters):
             roots = memory.copies(members)
-        del roots
+            if self.settings.libraries.torch < IN_PLACE_FROM:
+                denominators = memory.copies(members)
+        del roots, denominators
 
     def one_by_one(self, memory: Memory, group: Group) -> None:
         """_single_tensor_adam."""

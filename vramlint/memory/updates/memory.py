@@ -141,20 +141,9 @@ class Memory:
             self.recorder.repeat(times)
 
     @contextmanager
-    def in_first(self) -> Iterator[None]:
-        """What is allocated here only the first step allocates. To be entered only if the step may be the first."""
-        with self._marking(self.recorder.once):
-            yield
-
-    @contextmanager
     def in_later(self) -> Iterator[None]:
         """What is allocated here only later steps allocate. To be entered only if the step may be a later one."""
-        with self._marking(self.recorder.later if self.first else None):
-            yield
-
-    @contextmanager
-    def _marking(self, marked: set[int] | None) -> Iterator[None]:
-        before, self._marked = self._marked, marked
+        before, self._marked = self._marked, self.recorder.later if self.first else None
         try:
             yield
         finally:
