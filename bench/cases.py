@@ -28,7 +28,7 @@ from vramlint.job import (
 )
 from vramlint.memory.ops.fused_head import FUSED_FROM
 
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "liger_kernel")
 REAL_TRAINER = "transformers"
 """The loop of rows for which transformers.Trainer itself ran."""
 METHODS = {"prompt": "prompttuning", "prefix": "prefixtuning", "ptuning": "promptencoder"}

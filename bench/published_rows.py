@@ -72,6 +72,7 @@ def job_of(row: Row) -> Job:
         ),
         libraries=libraries_of(row),
         gpu=gpu_of(row),
+        kernels=meaning(words.KERNELS, row.get("extra", ""), ()),
     )
 
 

@@ -137,6 +137,8 @@ LOSSES: Words[str] = (
     (r"logits\.mean\(\)", "logits-mean"),
 )
 """What `extra` says of the loss, where it is not the library's own."""
+KERNELS: Words[tuple[str, ...]] = ((r"fused RMSNorm/RoPE", ("rope", "rms_norm")),)
+"""Kernels of others, which hold and overwrite what Liger's do."""
 GENERATIONS: Words[tuple[int, int]] = (
     (r"litgpt generate defaults", (6, 50)),
     (r"prompt is the short default", (6, 0)),
@@ -170,13 +172,76 @@ RELEASES: Sequence[tuple[str, dict[str, tuple[int, ...]]]] = (
     ("2023-06", {"torch": (2, 0, 1), "transformers": (4, 30, 2), "peft": (0, 4, 0), "bitsandbytes": (0, 39, 1)}),
     ("2023-10", {"torch": (2, 1, 0), "transformers": (4, 34, 1), "peft": (0, 5, 0), "bitsandbytes": (0, 41, 1)}),
     ("2024-02", {"torch": (2, 2, 0), "transformers": (4, 38, 1), "peft": (0, 9, 0), "bitsandbytes": (0, 42, 0)}),
-    ("2024-06", {"torch": (2, 3, 1), "transformers": (4, 41, 2), "peft": (0, 11, 1), "bitsandbytes": (0, 43, 1)}),
-    ("2024-09", {"torch": (2, 4, 1), "transformers": (4, 45, 2), "peft": (0, 13, 2), "bitsandbytes": (0, 44, 1)}),
-    ("2025-01", {"torch": (2, 5, 1), "transformers": (4, 48, 1), "peft": (0, 14, 0), "bitsandbytes": (0, 45, 0)}),
-    ("2025-05", {"torch": (2, 7, 0), "transformers": (4, 51, 3), "peft": (0, 15, 2), "bitsandbytes": (0, 45, 5)}),
-    ("2025-09", {"torch": (2, 8, 0), "transformers": (4, 56, 2), "peft": (0, 17, 1), "bitsandbytes": (0, 47, 0)}),
-    ("2026-01", {"torch": (2, 9, 1), "transformers": (4, 57, 3), "peft": (0, 18, 1), "bitsandbytes": (0, 49, 0)}),
-    ("2026-05", {"torch": (2, 11, 0), "transformers": (5, 10, 0), "peft": (0, 20, 0), "bitsandbytes": (0, 50, 0)}),
+    (
+        "2024-06",
+        {
+            "torch": (2, 3, 1),
+            "transformers": (4, 41, 2),
+            "peft": (0, 11, 1),
+            "bitsandbytes": (0, 43, 1),
+            "liger_kernel": (0, 1, 0),
+        },
+    ),
+    (
+        "2024-09",
+        {
+            "torch": (2, 4, 1),
+            "transformers": (4, 45, 2),
+            "peft": (0, 13, 2),
+            "bitsandbytes": (0, 44, 1),
+            "liger_kernel": (0, 3, 1),
+        },
+    ),
+    (
+        "2025-01",
+        {
+            "torch": (2, 5, 1),
+            "transformers": (4, 48, 1),
+            "peft": (0, 14, 0),
+            "bitsandbytes": (0, 45, 0),
+            "liger_kernel": (0, 5, 2),
+        },
+    ),
+    (
+        "2025-05",
+        {
+            "torch": (2, 7, 0),
+            "transformers": (4, 51, 3),
+            "peft": (0, 15, 2),
+            "bitsandbytes": (0, 45, 5),
+            "liger_kernel": (0, 5, 10),
+        },
+    ),
+    (
+        "2025-09",
+        {
+            "torch": (2, 8, 0),
+            "transformers": (4, 56, 2),
+            "peft": (0, 17, 1),
+            "bitsandbytes": (0, 47, 0),
+            "liger_kernel": (0, 6, 2),
+        },
+    ),
+    (
+        "2026-01",
+        {
+            "torch": (2, 9, 1),
+            "transformers": (4, 57, 3),
+            "peft": (0, 18, 1),
+            "bitsandbytes": (0, 49, 0),
+            "liger_kernel": (0, 6, 4),
+        },
+    ),
+    (
+        "2026-05",
+        {
+            "torch": (2, 11, 0),
+            "transformers": (5, 10, 0),
+            "peft": (0, 20, 0),
+            "bitsandbytes": (0, 50, 0),
+            "liger_kernel": (0, 7, 0),
+        },
+    ),
 )
 """Releases of the time, for rows that name no versions: the last line whose month is not after the row's."""
 

@@ -276,6 +276,7 @@ class Libraries:
     accelerate: tuple[int, ...] = (1, 15, 0)
     bitsandbytes: tuple[int, ...] = (0, 50, 2)
     deepspeed: tuple[int, ...] = (0, 19, 8)
+    liger_kernel: tuple[int, ...] = (0, 8, 5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,3 +154,16 @@ def test_old_cards_add_a_chunks_product_to_the_gradient_by_themselves():
         return with_liger(replace(job("llama", (5, 23, 0)), gpu=gpu, precision=Precision("float16"))).allocated
 
     assert allocated("t4") > allocated("a100-80gb")
+
+
+def test_heads_of_older_releases_of_liger_hold_more():
+    def forward_of(*release: int) -> int:
+        base = job("llama", (5, 23, 0))
+        return forward(with_liger(replace(base, libraries=Libraries(liger_kernel=release))))
+
+    buffered, product, added, scaled, widened = (
+        forward_of(*release) for release in ((0, 8, 5), (0, 7, 0), (0, 5, 10), (0, 5, 2), (0, 4, 2))
+    )
+
+    assert buffered < added < scaled < widened
+    assert added < product

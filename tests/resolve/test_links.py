@@ -161,6 +161,14 @@ def test_versions(name: str, text: str, version: tuple[int, ...], source: str) -
     assert found["torch"].source.startswith("newest known")
 
 
+def test_a_library_whose_name_has_a_hyphen() -> None:
+    context = files({"requirements.txt": "liger-kernel==0.5.10\ntrl\n"})
+    found = {version.library: version for version in find_versions("train.py", context, {})}
+
+    assert found["liger_kernel"].version == (0, 5, 10)
+    assert found["liger_kernel"].source == "requirements.txt:1"
+
+
 def test_nearest_requirements_win() -> None:
     context = files({"requirements.txt": "transformers==4.36.2\n", "a/requirements.txt": "transformers==4.46.3\n"})
     assert find_versions("a/train.py", context, {})[1].version == (4, 46, 3)

@@ -649,3 +649,42 @@ def test_a_loop_over_a_model_made_elsewhere_says_no_precision() -> None:
     assert says(found, "micro_batch_size") == 12
     assert says(found, "sequence_length") == 1024
     assert found.get("bf16") is None
+
+
+def test_ligers_kernels_and_their_options() -> None:
+    found = sheet("""
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
+        from transformers import AutoModelForCausalLM, Trainer
+
+        apply_liger_kernel_to_llama(rope=False, cross_entropy=True, fused_linear_cross_entropy=False)
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        Trainer(model=model).train()
+    """)
+    assert says(found, "liger") is True
+    assert says(found, "fused_loss") is False
+    assert says(found, "liger_rope") is False
+    assert says(found, "liger_cross_entropy") is True
+    assert says(found, "liger_fused_head") is False
+
+
+def test_the_trainers_config_of_liger() -> None:
+    found = sheet("""
+        from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        config = {"rms_norm": False, "fused_linear_cross_entropy": False}
+        args = TrainingArguments(output_dir="out", use_liger_kernel=True, liger_kernel_config=config)
+        Trainer(model=model, args=args).train()
+    """)
+    assert says(found, "fused_loss") is True
+    assert says(found, "liger_rms_norm") is False
+    assert says(found, "liger_fused_head") is False
+
+
+def test_the_loss_of_the_sft_trainer() -> None:
+    found = sheet("""
+        from trl import SFTConfig, SFTTrainer
+
+        SFTTrainer("gpt2", args=SFTConfig(output_dir="out", loss_type="chunked_nll")).train()
+    """)
+    assert says(found, "loss_type") == "chunked_nll"

@@ -45,6 +45,8 @@ class Regime:
     """Objective.loss of the job."""
     trl: tuple[int, ...] = ()
     """Version of TRL, whose SFTTrainer has losses of its own."""
+    liger: tuple[int, ...] = ()
+    """Version of liger-kernel."""
     inputs_require_grad: bool = False
     """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
 
@@ -63,6 +65,7 @@ class Regime:
             flash_dtype="float16" if job.precision.weights == "float16" else "bfloat16",
             loss=job.objective.loss,
             trl=job.libraries.trl,
+            liger=job.libraries.liger_kernel,
             inputs_require_grad=job.checkpointing.mode != "none"
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )

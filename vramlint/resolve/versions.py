@@ -13,7 +13,7 @@ from vramlint.resolve.releases import newest, newest_allowed, pinned, release_of
 from vramlint.resolve.run import Version
 from vramlint.text import Document
 
-LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed")
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed", "liger_kernel")
 
 NEWEST = "newest known"
 
@@ -122,11 +122,12 @@ def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
                 continue
             seen.add(name)
             document = context.load(name if folder == "." else f"{folder.rstrip('/')}/{name}")
-            if document and any(library in document.text for library in LIBRARIES):
+            if document and re.search(_ANY, document.text):
                 yield from _read(name, document)
 
 
-_ANY = "|".join(LIBRARIES)
+_ANY = "|".join(library.replace("_", "[-_]") for library in LIBRARIES)
+"""Their names as files write them: an underscore may be a hyphen."""
 _LOCKED = rf'(?m)^name = "({_ANY})"\s*\nversion = "([^"]+)"'
 _PIPFILE_LOCKED = rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"'
 _SPECIFIER = r"((?:\s*,?\s*(?:===|==|~=|!=|<=|>=|<|>|=)\s*v?[\w.*+!]+)*)"
@@ -155,4 +156,4 @@ def _read(name: str, document: Document) -> Iterator[Requirement]:
             specifier = match[2].strip()
             if pattern is _TABLE_KEY and not re.search(r"\d", specifier):
                 specifier = ""
-            yield Requirement(match[1], specifier, document.path, line)
+            yield Requirement(match[1].replace("-", "_"), specifier, document.path, line)

@@ -143,7 +143,7 @@ class CausalLM(Network):
 
     def _loss_without_logits(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
         if regime.loss == FUSED:
-            return liger_head(tape, hidden, self.head, accumulates=regime.kernels.capability >= AMPERE)
+            return liger_head(tape, hidden, self.head, regime.liger, accumulates=regime.kernels.capability >= AMPERE)
         if regime.loss == CUT:
             return fused_loss.cut(tape, hidden, self.head)
         if regime.trl >= FUSED_FROM:
