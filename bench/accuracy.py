@@ -49,6 +49,8 @@ class Outcome:
     """Parameter, gradient and optimizer-state bytes are equal."""
     reserved_error: float | None = None
     """Of the steady-state peak of reserved memory, where it was asked for."""
+    blocks_error: float | None = None
+    """Of the steady-state peak of what torch counts as allocated, blocks, where reserved memory was asked for."""
 
 
 def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outcome | str]:
@@ -74,6 +76,7 @@ def outcome(row: dict[str, Any], family: str, estimate: Estimate, *, reserved: b
         phase_right=estimate.peak_phase == steady["peak_phase"],
         states_exact=states == traced,
         reserved_error=_error(estimate.reserved, steady["peak_reserved"]) if reserved else None,
+        blocks_error=_error(estimate.blocks, steady["peak_allocator_blocks"]) if reserved else None,
     )
 
 
@@ -92,7 +95,9 @@ def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
         "saved_median_error": statistics.median(abs(outcome.saved_error) for outcome in found),
     }
     held = [outcome.reserved_error for outcome in found if outcome.reserved_error is not None]
-    return named | (spread("reserved_", held) if held else {})
+    blocks = [outcome.blocks_error for outcome in found if outcome.blocks_error is not None]
+    named |= spread("reserved_", held) if held else {}
+    return named | (spread("blocks_", blocks) if blocks else {})
 
 
 def spread(prefix: str, errors: Sequence[float]) -> dict[str, float]:

@@ -81,7 +81,7 @@ def errors_of(row: Row, estimate: Estimate, *, reserved: bool) -> dict[str, floa
     phases = {phase.phase: phase for phase in estimate.phases}
     first = max(phase.allocated for phase in estimate.first_step)
     pairs: dict[str, tuple[int, int | None]] = {
-        "allocated": (estimate.allocated, highest(row, "allocated")[1]),
+        "allocated": (estimate.blocks or estimate.allocated, highest(row, "allocated")[1]),
         "requested": (estimate.allocated, highest(row, "requested")[1]),
         "first step": (first, result["first_step"]["peak_requested"]),
         "saved activations": (estimate.saved_activations, steady["saved_activations"]),

@@ -69,7 +69,7 @@ def outcome_of(row: Row) -> Outcome:
         job = job_of(row)
         if row["metric"] == "verdict":
             return Outcome(*known, verdict=_verdict(job), happened=str(row["verdict"]))
-        estimate = simulate(job, reserved=row["metric"] not in {"allocated", "active"})
+        estimate = simulate(job)
         _followed(job, estimate)
         return Outcome(*known, error=_error(row, _on_card(estimate, job)), tolerance=tolerance)
     except Skip as reason:
@@ -126,7 +126,7 @@ def _figure(row: Row, estimate: Estimate) -> int:
     if metric in {"allocated", "active"}:
         if FIRST in row.get("seq_note", ""):
             return max(peak.allocated for peak in estimate.first_step)
-        return estimate.allocated
+        return max(estimate.allocated, estimate.blocks)
     return estimate.reserved + (_outside(row, estimate) if metric == "nvidia-smi" else 0)
 
 

@@ -54,7 +54,7 @@ class Estimate:
     """simulated: every tensor of the step was followed. bounded: the architecture is not known to the
     simulator; `allocated` is a lower bound from the parameter count."""
     allocated: int
-    """Peak of torch.cuda.memory_allocated: tensors rounded to the allocator's blocks."""
+    """Peak of the tensors, each rounded to 512 bytes."""
     reserved: int
     """Peak of torch.cuda.memory_reserved: the caching allocator's segments."""
     outside: int
@@ -90,13 +90,24 @@ class Estimate:
     """The architecture that was simulated in place of one that is not known; empty where it is the model's own."""
     below: int = 0
     """Bytes by which the step may need less than `allocated`, where something stands in for something unknown."""
+    blocks: int = 0
+    """Peak of torch.cuda.memory_allocated as torch counts it: with the rest of a large block that no other tensor
+    gets. 0 where the allocator was not played."""
+    least: int = 0
+    """Bytes that torch's allocator surely needs on the card, where the segments that it cannot give back are what the
+    run fails of; 0 elsewhere."""
     above: int = 0
     """Bytes by which it may need more."""
 
     @property
+    def fragmentation(self) -> int:
+        """Bytes that the step needs beyond its tensors: rests of blocks, or segments that cannot be given back."""
+        return max(0, self.blocks - self.allocated, self.least - self.allocated)
+
+    @property
     def device(self) -> int:
-        """Device memory with which the step runs: allocated and outside."""
-        return self.allocated + self.outside
+        """Device memory with which the step runs: tensors, fragmentation and outside."""
+        return self.allocated + self.fragmentation + self.outside
 
     @property
     def device_low(self) -> int:

@@ -6,7 +6,7 @@ smallest free block that is large enough is taken and split; neighbours that are
 `expandable_segments` each pool is one segment that grows at its end. Memory goes back to the driver only where a
 garbage collection is asked for.
 
-A step makes tens of thousands of requests, so the two methods that serve them call nothing of their own.
+A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ _AGE_MASK = (1 << _AGE_BITS) - 1
 """A free block's key is its size with its age below: the smallest that fits comes first, of equals the oldest."""
 
 
+class OutOfMemory(Exception):  # noqa: N818  torch's name
+    """A request that the card cannot serve."""
+
+
 class Piece:
     """A block of a segment, linked with its neighbours."""
 
-    __slots__ = ("key", "left", "right", "size", "small")
+    __slots__ = ("key", "left", "right", "size", "small", "taken")
 
     def __init__(self, size: int, small: bool, left: Piece | None, right: Piece | None) -> None:
         self.size = size
@@ -39,6 +43,7 @@ class Piece:
         self.left = left
         self.right = right
         self.key = 0  # its place in the free list; none while it is in use
+        self.taken = 0  # of its bytes, what the request asked for
 
 
 class CachingAllocator:
@@ -48,6 +53,9 @@ class CachingAllocator:
         self.reserved = 0
         self.peak = 0
         """The highest that `reserved` was."""
+        self.blocks = self.tensors = 0
+        """Bytes of the blocks in use, as torch counts allocated memory, and of the tensors in them."""
+        self.peak_blocks = self.peak_tensors = 0
         self.collect_above = collect_above
         """Reserved bytes from which on segments that lie free are given back before a new one is taken; 0: never."""
         self._small: list[int] = []
@@ -77,7 +85,17 @@ class CachingAllocator:
             remainder.key = key = rest << _AGE_BITS | self._age
             self._free[key] = remainder
             insort(keys, key)
+        self._take(piece, size)
         return piece
+
+    def _take(self, piece: Piece, size: int) -> None:
+        piece.taken = size
+        self.tensors += size
+        self.blocks += piece.size
+        if self.tensors > self.peak_tensors:  # noqa: PLR1730  a call of max takes longer
+            self.peak_tensors = self.tensors
+        if self.blocks > self.peak_blocks:  # noqa: PLR1730
+            self.peak_blocks = self.blocks
 
     def _new_segment(self, size: int, small: bool) -> Piece:
         if self.collect_above and self.reserved > self.collect_above:
@@ -86,6 +104,13 @@ class CachingAllocator:
         self.reserved += segment
         self.peak = max(self.peak, self.reserved)
         return Piece(segment, small, None, None)
+
+    def give_back(self) -> None:
+        """Return all segments that lie free as a whole to the driver, as torch does before it gives up."""
+        for keys in (self._small, self._large):
+            for key in [key for key in keys if not (self._free[key].left or self._free[key].right)]:
+                keys.remove(key)
+                self.reserved -= self._free.pop(key).size
 
     def _collect(self) -> None:
         """Give back the segments of the large pool that lie free as a whole, the longest free first, until enough."""
@@ -98,6 +123,8 @@ class CachingAllocator:
 
     def release(self, piece: Piece) -> None:
         """Give a block back to the free list, joined with free neighbours."""
+        self.tensors -= piece.taken
+        self.blocks -= piece.size
         keys = self._small if piece.small else self._large
         left, right = piece.left, piece.right
         if left is not None and left.key:
@@ -116,6 +143,21 @@ class CachingAllocator:
         piece.key = key = piece.size << _AGE_BITS | self._age
         self._free[key] = piece
         insort(keys, key)
+
+
+class LimitedAllocator(CachingAllocator):
+    """The same on a card with `room` bytes."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def _new_segment(self, size: int, small: bool) -> Piece:
+        if self.reserved + _segment(size) > self.room:
+            self.give_back()
+        if self.reserved + _segment(size) > self.room:
+            raise OutOfMemory
+        return super()._new_segment(size, small)
 
 
 class ExpandableAllocator(CachingAllocator):
@@ -148,6 +190,7 @@ class ExpandableAllocator(CachingAllocator):
                 right.left = remainder
             piece.size = size
             self._put(remainder, keys)
+        self._take(piece, size)
         return piece
 
     def _grown(self, size: int, small: bool) -> Piece:

@@ -80,6 +80,11 @@ class Playback(NamedTuple):
         others = [whole.only(indices.__contains__)._replace(resident=()) for indices in by_stream.values()]
         return whole.only(lambda index: index not in recorder.streams)._replace(before=before, others=others)
 
+    @property
+    def depth(self) -> int:
+        """Repetitions of the block that repeats most often."""
+        return max((block.repeat for block in self.blocks), default=1)
+
     def only(self, wanted: Callable[[int], bool]) -> Playback:
         """The same with the events of `wanted` indices only."""
         blocks = [
@@ -118,23 +123,45 @@ def _allocator(job: Job) -> Callable[[], CachingAllocator]:
     return partial(CachingAllocator, bound)
 
 
-def peak_reserved(playback: Playback) -> int:
-    """Peak of reserved memory in the steady state, bytes: segments that a stream left empty serve no other one."""
-    return _peak_of_stream(playback) + sum(map(_peak_of_stream, playback.others))
+class Held(NamedTuple):
+    """What the allocator holds at its peak, bytes."""
+
+    reserved: int
+    """Segments."""
+    unsplit: int
+    """What blocks in use have beyond their tensors: the rest of a large block that is too small to be split off."""
 
 
-def _peak_of_stream(playback: Playback) -> int:
-    repeats = max((block.repeat for block in playback.blocks), default=1)
+def peak_held(playback: Playback) -> Held:
+    """The peak over the run: segments that a stream left empty serve no other one."""
+    own = _peak_of_stream(playback)
+    return own._replace(reserved=own.reserved + sum(_peak_of_stream(other).reserved for other in playback.others))
+
+
+def _peak_of_stream(playback: Playback) -> Held:
+    repeats = playback.depth
     shallow, deep = DEPTHS
     if repeats <= deep or playback.allocator().collect_above:
-        return _play(playback, repeats)
+        return _held(play(playback, repeats))
     large = playback.of_large()
-    first, second = _play(large, shallow), _play(large, deep)
-    return second + (second - first) * (repeats - deep) // (deep - shallow) + playback.peak_of_small()
+    first, second = _held(play(large, shallow)), _held(play(large, deep))
+    reserved, unsplit = (
+        after + (after - before) * (repeats - deep) // (deep - shallow)
+        for before, after in zip(first, second, strict=True)
+    )
+    return Held(reserved + playback.peak_of_small(), max(0, unsplit))
 
 
-def _play(playback: Playback, depth: int) -> int:
-    """Play with every repetition cut to at most `depth`."""
+def _held(allocator: CachingAllocator) -> Held:
+    return Held(allocator.peak, allocator.peak_blocks - allocator.peak_tensors)
+
+
+def play(playback: Playback, depth: int) -> CachingAllocator:
+    """Play with every repetition cut to at most `depth`.
+
+    Raises:
+        OutOfMemory: the allocator is a limited one, and does not serve all requests.
+    """
     allocator = playback.allocator()
     _settle(allocator, playback.resident, depth)
     for sizes in playback.before:
@@ -145,7 +172,7 @@ def _play(playback: Playback, depth: int) -> int:
     for step in range(playback.times):
         for track in tracks:
             _run(allocator, track.first if step == 0 else track.later)
-    return allocator.peak
+    return allocator
 
 
 def _settle(allocator: CachingAllocator, resident: Iterable[Tensors], depth: int) -> None:

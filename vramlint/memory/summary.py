@@ -14,8 +14,9 @@ from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
+from vramlint.memory.pressure import least_room
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
-from vramlint.memory.reserve import Playback, peak_reserved
+from vramlint.memory.reserve import Held, Playback, peak_held
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
@@ -54,15 +55,23 @@ def summarize(
             phase, alive = name, {}
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
     first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
-    taken = peak_reserved(Playback.of(job, resident, recorder, sharding.wrapped)) if reserved else 0
-    slack = max(0, taken - top)
+    outside = context_bytes(job) + communication_bytes(job)
+    taken, least = Held(0, 0), 0
+    if reserved:
+        playback = Playback.of(job, resident, recorder, sharding.wrapped)
+        taken = peak_held(playback)
+        room = job.gpu.usable_bytes - outside if job.gpu else 0
+        least = least_room(playback, room, taken.reserved) if top <= room < taken.reserved else 0
+    slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     reached += [(MERGING, merged)] if merged else []
     return Estimate(
         method="simulated",
         allocated=top,
         reserved=top + slack,
-        outside=context_bytes(job) + communication_bytes(job),
+        blocks=top + min(taken.unsplit, slack),
+        least=least,
+        outside=outside,
         peak_phase=phase,
         phases=tuple(PhasePeak(name, size, size + slack) for name, size in reached),
         first_step=tuple(_first_step(first, slack)),
@@ -76,7 +85,7 @@ def summarize(
         optimizer_states=unrounded(persistent, "optimizer states", "master weights"),
         saved_activations=_saved(timeline),
         host=sharding.host,
-        notes=tuple(_notes(job, parameters)),
+        notes=(*_notes(job, parameters), *_shortage(least)),
         log=_log(persistent, recorder) if log else None,
     )
 
@@ -132,6 +141,14 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
         yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
     if job.quantization is not None and job.quantization.kind == "int8":
         yield "columns of inputs with outliers, which 8-bit products multiply in 16 bits, are left out"
+
+
+def _shortage(least: int) -> Iterator[str]:
+    if least:
+        yield (
+            f"the tensors would fit, but not the segments that they break up: torch's allocator needs "
+            f"{least / GIB:.2f} GiB (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True avoids that)"
+        )
 
 
 def _components(alive: Mapping[int, int], persistent: Sequence[Tensors], labels: Sequence[Label]) -> tuple[Amount, ...]:

@@ -21,6 +21,7 @@ def parts(estimate: Estimate) -> list[Amount]:
     rows = [amount for amount in components if amount.bytes >= _SMALL]
     rest = sum(amount.bytes for amount in components if amount.bytes < _SMALL)
     rows += [Amount("small parts", rest)] if rest > _NOTHING else []
+    rows += [Amount("fragmentation", estimate.fragmentation)] if estimate.fragmentation > _NOTHING else []
     rows += [Amount("outside torch", estimate.outside)] if estimate.outside > 0 else []
     return rows
 

@@ -103,6 +103,7 @@ def estimate(item: Estimate) -> Json:
         "device_high_bytes": item.device_high,
         "allocated_bytes": item.allocated,
         "reserved_bytes": item.reserved,
+        "fragmentation_bytes": item.fragmentation,
         "outside_bytes": item.outside,
         "host_bytes": item.host,
         "parameters_bytes": item.parameters,
