@@ -28,7 +28,7 @@ QUERY_KEY_NORMS = frozenset({"qwen3", "qwen3_moe"})
 """Models that normalise every head's queries and keys."""
 QKV_BIASES = frozenset({"qwen2", "qwen2_moe", "mimo"})
 """Models with biases on queries, keys and values unless their config says otherwise."""
-WINDOWED_AS_A_WHOLE = frozenset({"ministral3", "mistral", "mixtral", "qwen3_moe", "starcoder2"})
+WINDOWED_AS_A_WHOLE = frozenset({"ministral3", "mistral", "mixtral", "phimoe", "qwen3_moe", "starcoder2"})
 """Models whose layers all slide if there is a window, and that then build no other mask."""
 WINDOWED_LATE = frozenset({"qwen2", "qwen2_moe", "qwen3", "mimo"})
 """Models whose layers slide from number `max_window_layers` on if there is a window."""

@@ -131,7 +131,11 @@ def _gathered_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 def _expanded_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     (gradient,) = gradients
     edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (tape.empty(edge[2], gradient.dtype, "expand"),)
+    if gradient is None or edge is None:
+        return (None,)
+    _, _, shape, dtype = edge
+    # a cast to the dtype before autocast copies the view anyhow
+    return (gradient.as_shape(shape) if dtype != gradient.dtype else tape.empty(shape, gradient.dtype, "expand"),)
 
 
 def _spread_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
