@@ -20,22 +20,6 @@ def test_everything_known_gives_one_job() -> None:
     assert (found.unresolved, found.open_facts) == ((), ())
 
 
-def test_the_optimizer_gets_its_arguments() -> None:
-    found = run(
-        script(
-            LLAMA,
-            *KNOWN,
-            written("optimizer", "galore_adamw"),
-            written("optimizer_arguments", "rank=64, proj_type=right"),
-            written("optimizer_target_modules", ("mlp",)),
-            written("weight_decay", 0.1),
-        )
-    )
-    (job,) = found.jobs
-    assert job.optimizer.arguments == {"rank": "64", "proj_type": "right"}
-    assert (job.optimizer.target_modules, job.optimizer.weight_decay) == (("mlp",), 0.1)
-
-
 def test_alternatives_give_both() -> None:
     found = run(script(LLAMA, written("bf16", True, False), *KNOWN))
     assert {job.precision.autocast for job in found.jobs} == {"bfloat16", None}

@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD, kernels_of
 from vramlint.job import (
-    Argument,
     Attention,
     Batch,
     Checkpointing,
@@ -27,6 +26,7 @@ from vramlint.resolve.adapters import adapter_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
+from vramlint.resolve.optim_args import optimizer_arguments
 
 GENERATED_TOKENS = 20
 """What generate() adds unless a config says otherwise (transformers 5.23 generation/utils.py, max_length 20)."""
@@ -135,19 +135,14 @@ def _evaluation(board: Board) -> Evaluation | None:
 
 def _optimizer(board: Board) -> Optimizer:
     targets, decay = board.value("optimizer_target_modules"), board.value("weight_decay")
+    name = str(board.value("optimizer") or Optimizer().name)
     return Optimizer(
-        str(board.value("optimizer") or Optimizer().name),
-        _arguments(board.value("optimizer_arguments")),
+        name,
+        optimizer_arguments(board, name),
         weight_decay=float(decay) if isinstance(decay, int | float) else 0.0,
         wide_embeddings=board.value("loop") == "trainer",
         target_modules=targets if isinstance(targets, str | tuple) else None,
     )
-
-
-def _arguments(written: object) -> dict[str, Argument]:
-    """`momentum=0.9, nesterov=True` as a mapping (transformers 5.23 trainer_optimizer.py, _parse_optim_args)."""
-    pairs = (pair.partition("=") for pair in str(written or "").replace(" ", "").split(","))
-    return {name: value for name, _, value in pairs if name}
 
 
 def _precision(board: Board) -> Precision:
