@@ -86,6 +86,7 @@ NAMES = MappingProxyType(
         "vocabulary_size": "tokens in the vocabulary of such a model",
         "dropout": "dropout probability of such a model",
         "tuning": "full, lora, qlora, other adapters by their PEFT name, frozen",
+        "frozen_parameters": "regular expressions of parameters that the program freezes by hand",
         "load_dtype": "dtype in which the weights are loaded: float32, bfloat16, float16, auto",
         "precision": "fp32, bf16-mixed, fp16-mixed, bf16-pure, fp16-pure",
         "bf16": "bf16 autocast flag",

@@ -139,6 +139,10 @@ class Call:
     bindings: tuple[Keyword, ...] = ()
     """Attributes assigned to the result later on (`args.fp16 = True`, `model.config.use_cache = False` as
     `config.use_cache`), in order; they override keywords."""
+    owner: Value | None = None
+    """Whose attribute the receiver is, where it is one: `model` of `model.bert.pooler.requires_grad_(False)`."""
+    path: str = ""
+    """Which attribute: `bert.pooler`."""
 
     def argument(self, name: str, position: int | None = None) -> Value | None:
         """The value for parameter `name`: later attribute assignment, keyword, or positional argument."""

@@ -119,3 +119,10 @@ def test_trl_left_models_alone_that_had_their_adapter() -> None:
 
     assert base is not None
     assert not base.prepared_for_kbit
+
+
+def test_parameters_frozen_by_hand_reach_the_job_unless_an_adapter_freezes_them_all() -> None:
+    frozen = written("frozen_parameters", ("^model\\.",))
+
+    assert job(written("tuning", "full"), frozen).frozen_parameters == ("^model\\.",)
+    assert job(written("tuning", "lora"), frozen).frozen_parameters == ()

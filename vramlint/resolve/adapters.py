@@ -48,6 +48,11 @@ def adapter_of(board: Board) -> Adapter | None:
     )
 
 
+def frozen_of(board: Board) -> tuple[str, ...]:
+    """Patterns of the parameters that the program freezes itself; adapters freeze the base whatever it does."""
+    return _words(board, "frozen_parameters") if board.value("tuning") == "full" else ()
+
+
 def _rank(board: Board, method: str) -> int:
     rank = board.integer("lora_r")
     return _RANKS.get(method, Adapter().r) if rank is None else rank

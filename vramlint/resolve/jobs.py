@@ -22,7 +22,7 @@ from vramlint.job import (
     Precision,
     Zero,
 )
-from vramlint.resolve.adapters import adapter_of, quantization_of
+from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
@@ -111,6 +111,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         gpu=gpu,
         evaluation=_evaluation(board),
         kernels=_kernels(board),
+        frozen_parameters=frozen_of(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )
 

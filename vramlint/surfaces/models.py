@@ -8,8 +8,9 @@ from dataclasses import replace
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
 from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, stated, unknown
+from vramlint.surfaces.freezing import freezes, frozen_parameters
 from vramlint.surfaces.inactive import inactive_adapter
-from vramlint.surfaces.lineage import Lineage, last, model_class
+from vramlint.surfaces.lineage import Lineage, model_class
 from vramlint.surfaces.loading import (
     cast_of,
     inline_config,
@@ -140,6 +141,7 @@ def _tuning(
     settings: Mapping[str, Value],
 ) -> None:
     bits = draft.facts.get("quantization_bits")
+    frozen = frozen_parameters(calls, ways) if any(freezes(call) for call in calls) else ()
     if adapters:
         bare = [way for way in ways if not adapters_of(way)]
         mixed = [*adapters]
@@ -150,17 +152,15 @@ def _tuning(
     elif not followed(ways):
         reasons = (way.root.reason for way in ways if isinstance(way.root, Unknown))
         draft.put(unknown("tuning", next(reasons, "the model cannot be followed")))
-    elif any(_freezes(call) for call in calls):
+    elif frozen is None:
         draft.put(unknown("tuning", FROZEN_BY_HAND))
     else:
+        if frozen:
+            place = next(call.place for call in calls if freezes(call))
+            draft.put(stated("frozen_parameters", frozen, place, "requires_grad"))
         draft.put(tuning_fact((), bits))
     if draft.facts["tuning"].value == "full":
         inactive_adapter(draft, settings)
-
-
-def _freezes(call: Call) -> bool:
-    value = call.argument("requires_grad", 0) if last(call.callee) == "requires_grad_" else None
-    return isinstance(value, Scalar) and value.value is False
 
 
 def loading_keywords(trainer: Call) -> Table | None:

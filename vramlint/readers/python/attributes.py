@@ -19,6 +19,9 @@ from vramlint.readers.python.probes import attribute_probe, library_default
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
 
+PARAMETER = ".parameter"
+"""What a loop over the parameters of a module yields: an object whose receiver is the module."""
+
 
 def get_attribute(machine: Machine, item: Object, name: str, site: Site) -> Object:
     """`item.name`; an `Attribute` when only run time knows it."""
@@ -88,9 +91,12 @@ def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) ->
 
 def set_attribute(machine: Machine, item: Object, name: str, value: Object, place: Place) -> None:
     """`item.name = value`."""
-    if name == "requires_grad" and not (isinstance(value, Scalar) and value.value is True):
+    trains = isinstance(value, Scalar) and value.value is True
+    module = item.receiver if isinstance(item, LibraryObject) and item.callee == PARAMETER else None
+    if name == "requires_grad" and (module is not None or not trains):
         # the same as the method, by which the parameters of a model are frozen elsewhere
-        machine.emit(LibraryObject(".requires_grad_", (Scalar(False, place),), (), place))
+        known = module if isinstance(value, Scalar) else None
+        machine.emit(LibraryObject(".requires_grad_", (Scalar(trains, place),), (), place, receiver=known))
     match item:
         case Instance():
             machine.journal.put(item.state, name, value)

@@ -89,6 +89,7 @@ class Freezer:
         return Table(tuple(entries), item.place)
 
     def _library(self, item: LibraryObject) -> Value:
+        owner, path = owner_of(item.receiver)
         return Call(
             callee=item.callee,
             args=tuple(self.value(argument) for argument in item.args),
@@ -100,6 +101,8 @@ class Freezer:
             open_keywords=item.open,
             from_command_line=item.from_command_line,
             bindings=tuple(self._bindings(item)),
+            owner=None if owner is None else self.value(owner),
+            path=path,
         )
 
     def _bindings(self, item: LibraryObject) -> list[Keyword]:
@@ -118,6 +121,15 @@ class Freezer:
             else:
                 options.append(Option(frozen, condition))
         return Alternatives(tuple(options), _first_place(options))
+
+
+def owner_of(receiver: Object | None) -> tuple[LibraryObject | None, str]:
+    """The library object of which `receiver` is an attribute, and the dotted path to it."""
+    names: list[str] = []
+    while isinstance(receiver, Attribute):
+        names.append(receiver.name)
+        receiver = receiver.receiver
+    return (receiver, ".".join(reversed(names))) if names and isinstance(receiver, LibraryObject) else (None, "")
 
 
 def condition_text(tests: Tests) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import libcst as cst
 
+from vramlint.readers.python.attributes import PARAMETER
 from vramlint.readers.python.choices import among, narrow
 from vramlint.readers.python.machine import Flow, Machine
-from vramlint.readers.python.objects import Object, Scope, Sequence
+from vramlint.readers.python.objects import LibraryObject, Object, Scope, Sequence
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide
+from vramlint.text import Place
 from vramlint.values import Unknown
 
 MAX_NAMED = 4
@@ -21,7 +23,7 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     elements = source.elements if isinstance(source, Sequence) else None
     if elements == ():
         return _else(machine, node.orelse, scope)
-    value: Object = Unknown("element of a loop", machine.place(node.iter))
+    value: Object = _element(source, machine.place(node.iter))
     if elements is not None and len(elements) <= MAX_NAMED:
         value = among(elements, machine.text(node.target), machine.new_scope(None, "loop").serial)
     mark = machine.journal.mark()
@@ -31,6 +33,15 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     if elements is None or len(elements) != 1:
         machine.journal.blur(machine.journal.changed_since(mark))
     return flow if flow is Flow.RETURN and elements is not None else _else(machine, node.orelse, scope)
+
+
+def _element(source: Object, place: Place) -> Object:
+    """What a loop yields whose elements are not known; of a module's parameters it is known whose they are."""
+    unknown = Unknown("element of a loop", place)
+    if not isinstance(source, LibraryObject) or source.callee not in (".parameters", ".named_parameters"):
+        return unknown
+    parameter = LibraryObject(PARAMETER, (), (), place, receiver=source.receiver)
+    return parameter if source.callee == ".parameters" else Sequence.of((unknown, parameter), place)
 
 
 def run_while(machine: Machine, node: cst.While, scope: Scope) -> Flow:
