@@ -176,13 +176,30 @@ def test_parameters_frozen_by_hand_leave_open_what_is_trained() -> None:
         model = AutoModelForCausalLM.from_pretrained({LLAMA}, dtype="bfloat16")
         tokenizer = AutoTokenizer.from_pretrained({LLAMA}, model_max_length=512)
         for parameter in model.base_model.parameters():
-            parameter.requires_grad = False
+            if chosen(parameter):
+                parameter.requires_grad = False
         Trainer(model=model, args=TrainingArguments("out", per_device_train_batch_size=1)).train()
     """
     report = check(source, Hardware("rtx3090"))
     assert values(report, "tuning") == {"lora", "full"}
     assert [finding.code for finding in report.findings] == ["VRAM102"]
     assert report.jobs[0].unresolved == ("tuning",)
+
+
+def test_a_frozen_body_keeps_no_activations() -> None:
+    source = f"""
+        from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+        model = AutoModelForCausalLM.from_pretrained({LLAMA}, dtype="bfloat16")
+        tokenizer = AutoTokenizer.from_pretrained({LLAMA}, model_max_length=512)
+        for parameter in model.base_model.parameters():
+            parameter.requires_grad = False
+        Trainer(model=model, args=TrainingArguments("out", per_device_train_batch_size=1)).train()
+    """
+    report = check(source, Hardware("rtx3090"))
+    (job,) = report.jobs
+    assert values(report, "tuning") == {"full"}
+    assert not report.findings
+    assert not job.unresolved
 
 
 def test_functions_that_gather_the_linear_layers() -> None:

@@ -89,9 +89,9 @@ def _scope(call: Call, places: set[object]) -> str | None:
         return "^"
     if call.path == "base_model":
         return _BODY
-    inner = call.path.removeprefix("base_model.")
-    body = "" if inner == call.path else r"\w+\."  # bert, model, transformer: as the class names its body
-    return rf"^{body}{re.escape(inner)}\."
+    module = call.path.removeprefix("base_model.")
+    body = "" if module == call.path else r"\w+\."  # bert, model, transformer: as the class names its body
+    return rf"^{body}{re.escape(module)}\."
 
 
 def _is(value: Value | None, places: set[object]) -> bool:
