@@ -35,6 +35,8 @@ EAGER_UNTIL: Mapping[str, tuple[int, ...]] = MappingProxyType({"electra": (5, 0)
 """Before this version of transformers these models had eager attention only."""
 SHARED_EAGER_FROM = (5, 0)
 """Since then eager attention is a function; before it was written out in the module."""
+RETURNED_FROM = (4, 54)
+"""Since then its probabilities are returned by every layer, asked for or not."""
 ABSOLUTE_ALONE_FROM = (5, 0)
 """Since then no other positions than absolute ones are known."""
 
@@ -138,13 +140,18 @@ class Bert(Encoder):
         return tape.repeat(self.count, layer, hidden)
 
     def _run_returning(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Layers return their probabilities too, and the loop has a name for what the last of them returned."""
+        """Layers may return their probabilities too, and the loop has a name for what the last of them returned."""
         returned: list[Tensor] = []
+        returns = regime.transformers >= RETURNED_FROM
 
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
-            x, probabilities = regime.segment(tape, lambda y: self._forward_returning(tape, weights, y, mask), (x,))
-            returned[:] = [probabilities]
+
+            def forward(y: Tensor) -> tuple[Tensor, ...]:
+                return self._forward_written_out(tape, weights, y, mask, returns=returns)
+
+            x, *rest = regime.segment(tape, forward, (x,))
+            returned[:] = rest
             return x
 
         hidden = tape.repeat(self.count, layer, hidden)
@@ -176,11 +183,14 @@ class Bert(Encoder):
         attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
         return self._fed(tape, w, attended)
 
-    def _forward_returning(self, tape: Tape, w: Layer, hidden: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        """The layer of transformers 4.57, with eager attention."""
-        attended, probabilities = self._written_out(tape, w, hidden, mask)
+    def _forward_written_out(
+        self, tape: Tape, w: Layer, hidden: Tensor, mask: Tensor | None, *, returns: bool
+    ) -> tuple[Tensor, ...]:
+        attended, *probabilities = self._written_out(tape, w, hidden, mask)
+        if not returns:
+            probabilities.clear()
         attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
-        return self._fed(tape, w, attended), probabilities
+        return (self._fed(tape, w, attended), *probabilities)
 
     def _fed(self, tape: Tape, w: Layer, attended: Tensor) -> Tensor:
         fed = activation(tape, self.activation, linear(tape, attended, w.up))

@@ -22,7 +22,7 @@ from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Kept, Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder
+from vramlint.memory.weights import Builder, NotFollowedError
 
 
 @dataclass(slots=True)
@@ -36,6 +36,10 @@ class DisentangledLayer:
     output_norm: LayerNorm
 
 
+KEYWORDS_FROM = (4, 53)
+"""Since then a checkpoint gets the table of distances by keyword, so that it is not differentiated layer by layer."""
+REWRITTEN_IN = (4, 47)
+"""Before it, softmax and dropout were functions of the models' own."""
 L = TypeVar("L", bound=DisentangledLayer)
 
 
@@ -53,6 +57,8 @@ class DebertaBody(Encoder, Generic[L]):
     norm: ClassVar[type[LayerNorm]] = LayerNorm
 
     def __init__(self, build: Builder, config: Config) -> None:
+        if build.transformers < REWRITTEN_IN:
+            raise NotFollowedError("DeBERTa before transformers 4.47")
         self.hidden = number(config, "hidden_size", default=1536)
         self.heads = number(config, "num_attention_heads", default=24)
         self.inner = number(config, "intermediate_size", default=6144)
@@ -128,9 +134,7 @@ class DebertaBody(Encoder, Generic[L]):
         states = [Kept(start, tape.unit)]
 
         def layer(x: Tensor, index: int) -> Tensor:
-            weights = self.layers[index]
-
-            x = regime.layer(tape, lambda *y: self._forward(tape, weights, y, distances), x, pairs)
+            x = self._checkpointed(tape, regime, self.layers[index], (x, pairs), distances)
             if index == 0:
                 x = self._behind_first(tape, start, x, mask)
             states.append(Kept(x, tape.unit))
@@ -140,6 +144,17 @@ class DebertaBody(Encoder, Generic[L]):
         tape.drop(states)
         del types
         return hidden
+
+    def _checkpointed(
+        self, tape: Tape, regime: Regime, w: L, inputs: tuple[Tensor, Tensor], distances: Distances | None
+    ) -> Tensor:
+        if distances is None or regime.transformers >= KEYWORDS_FROM:
+            return regime.layer(tape, lambda *y: self._forward(tape, w, y, distances), *inputs)
+
+        def forward(x: Tensor, pairs: Tensor, relative: Tensor, table: Tensor) -> Tensor:
+            return self._forward(tape, w, (x, pairs), Distances(relative, table))
+
+        return regime.layer(tape, forward, *inputs, distances.relative, distances.table)
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         words = embedded(tape, regime, embedding(tape, tokens, self.embedding))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vramlint.memory.architectures.deberta_body import DebertaBody, DisentangledLayer, Distances, masked
+from vramlint.memory.architectures.deberta_body import KEYWORDS_FROM, DebertaBody, DisentangledLayer, Distances, masked
 from vramlint.memory.architectures.family import Config, LayerNorm, number
 from vramlint.memory.ops import attention, disentangled
 from vramlint.memory.ops import elementwise as e
@@ -69,7 +69,8 @@ class DebertaV2(DebertaBody[SplitLayer]):
         name = "deberta.encoder.LayerNorm"
         normed = "layer_norm" in str(config.get("norm_rel_ebd", "none")).lower()
         self.distance_norm = LayerNorm.of(build, name, self.hidden) if normed else None
-        if self.distance_norm is not None and self.relative and build.reentrant:
+        again = build.reentrant and build.transformers >= KEYWORDS_FROM
+        if self.distance_norm is not None and self.relative and again:
             raise NotFollowedError("reentrant checkpointing of normed relative positions, which torch refuses,")
         self.convolution = ConvolutionLayer.of(build, config, self.hidden, self.dropout)
 
