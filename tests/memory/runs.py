@@ -44,6 +44,12 @@ PRECISIONS = [
     Precision("float32", "bfloat16"),
     Precision("float32", "float16", True),
 ]
+OPTIMIZERS = [
+    *("adamw_torch", "adamw_torch_fused", "adamw_torch_forloop", "sgd", "torch_nadam", "adafactor", "torch_muon"),
+    *("adamw_bnb_8bit", "ademamix_8bit", "adamw_torch_4bit", "schedule_free_radam", "galore_adamw", "apollo_adamw"),
+    *("galore_adamw_8bit", "apollo_adamw_layerwise", "lomo", "adalomo", "grokadamw"),
+]
+"""One of each kind of course."""
 
 
 @st.composite
@@ -57,7 +63,9 @@ def jobs(draw: st.DrawFn) -> Job:
         Model("small", family, {**config, "tie_word_embeddings": draw(st.booleans())}),
         precision=precision,
         optimizer=Optimizer(
-            draw(st.sampled_from(["adamw_torch", "adamw_torch_fused", "sgd", "adafactor", "adamw_bnb_8bit"]))
+            draw(st.sampled_from(OPTIMIZERS)),
+            weight_decay=draw(st.sampled_from([0.0, 0.1])),
+            target_modules=("attn", "mlp"),
         ),
         batch=Batch(
             draw(st.integers(1, 4)),

@@ -281,3 +281,15 @@ def test_refused_optimizers_are_bounded_with_the_reason(name: str) -> None:
 def test_unknown_optimizers_are_not_followed() -> None:
     assert update_for(Optimizer("my_optimizer")) is None
     assert step_of("my_optimizer").why.startswith("the optimizer my_optimizer is not simulated")
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_per_parameter"), [("adamw_torch", 8), ("sgd", 0), ("adafactor", 0), ("lomo", 0)]
+)
+def test_a_bound_counts_states_that_no_shape_decides(name: str, bytes_per_parameter: int) -> None:
+    unknown = Job(Model("x", "unheard-of", {}, parameter_count=1000), optimizer=Optimizer(name))
+    estimate = simulate(unknown)
+
+    assert estimate.method == "bounded"
+    assert estimate.optimizer_states == 1000 * bytes_per_parameter
+    assert estimate.gradients == (0 if name == "lomo" else 4000)

@@ -27,11 +27,14 @@ def bounded(job: Job, why: str) -> Estimate:
     if job.quantization is not None:
         weights.stored_tensors = (int(count * QUANTIZED_BYTES.get(job.quantization.kind, job.quantization.bits / 8)),)
     sharding = sharding_of(job, [weights] if count else [], ())
+    update = optimizers.update_of(job)
+    counted = update is not None and update.dense
     amounts = [
         Amount(tensors.component, tensors.nbytes * tensors.count)
         for tensors in (*sharding.persistent, *sharding.states)
+        if counted or tensors.component != "optimizer states"
     ]
-    if training and not sharding.consumes_gradients:
+    if training and not (sharding.consumes_gradients or sharding.hooked):
         amounts.append(Amount("gradients", count * width))
     amounts += [_amount(tensors) for tensors in sharding.gradients]
     if job.objective.reference_model:
@@ -44,7 +47,7 @@ def bounded(job: Job, why: str) -> Estimate:
     notes = [f"{why}: the figure is a lower bound from the model states, without activations"]
     if not count:
         notes.append("the number of parameters is unknown, so even the bound is empty")
-    if training and optimizers.update_of(job) is None:
+    if training and not counted:
         notes.append(f"the states of the optimizer {job.optimizer.name} are not counted")
     return Estimate(
         method="bounded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.tensor import Parameter, Shape
@@ -20,6 +21,8 @@ BY_ROW = (
 
 class AdamMini(Update):
     """Every parameter is a group of its own, in the model's order."""
+
+    dense: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

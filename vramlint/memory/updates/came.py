@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.tensor import Parameter
@@ -13,6 +14,8 @@ from vramlint.memory.updates.update import Group, Update
 
 class Came(Update):
     """Float32 states whatever the weights are."""
+
+    dense: ClassVar[bool] = False
 
     def states(self, parameter: Parameter) -> list[int]:
         """exp_avg, row and column sums of a matrix's squares and instability or all of a vector's, and the RMS."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.tensor import Parameter, Shape, Tensor
@@ -25,6 +26,8 @@ def columns(shape: Shape) -> Shape:
 
 class Adafactor(Update):
     """transformers.Adafactor: float32 throughout, one parameter after the other."""
+
+    dense: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -100,6 +103,8 @@ def clip(memory: Memory) -> None:
 
 class TorchAdafactor(Native):
     """torch.optim.Adafactor, in the parameters' dtype; foreach, which takes a copy of everything, only if asked for."""
+
+    dense: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -70,11 +70,11 @@ class GaLoreAdafactor(LowRank):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.dense = Adafactor(settings)
+        self.inner = Adafactor(settings)
 
     def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
         """What Adafactor keeps."""
-        return self.dense.states(_shaped(parameter, shape))
+        return self.inner.states(_shaped(parameter, shape))
 
     def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
         """Of a gradient in float32."""

@@ -38,6 +38,8 @@ class Lomo(Update):
 class AdaLomo(Lomo):
     """Adafactor's sums, made with the optimizer."""
 
+    dense: ClassVar[bool] = False
+
     lazy = False
 
     def states(self, parameter: Parameter) -> list[int]:

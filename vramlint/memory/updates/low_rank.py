@@ -27,6 +27,7 @@ class Projection(NamedTuple):
 class LowRank(Update):
     """Matrices that are targets are projected; everything else is updated densely."""
 
+    dense: ClassVar[bool] = False
     caveat: ClassVar[str] = ""
     """The note of every such optimizer."""
 

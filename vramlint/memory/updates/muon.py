@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.updates.memory import Memory
 from vramlint.memory.updates.update import Group, Settings, Update
@@ -13,6 +15,8 @@ ITERATIONS = 5
 
 class Muon(Update):
     """Muon takes matrices only: other parameters are somebody else's."""
+
+    dense: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -68,6 +68,8 @@ class Update:
     """Whether parameters are updated, and their gradients freed, in backward."""
     delayed: ClassVar[bool] = False
     """Whether such an update waits for the next parameter's gradient."""
+    dense: ClassVar[bool] = True
+    """Whether the number of elements alone decides the size of the states, not the shapes of the parameters."""
     note: str = ""
     """What the reader of an estimate must know."""
 
