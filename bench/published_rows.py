@@ -176,6 +176,8 @@ def _adapter(row: Row, framework: Framework) -> Adapter | None:
     text = row.get("peft")
     if not text:
         return None
+    if row.get("adapter", {}).get("peft_type") in words.METHODS:
+        return _of_config(row["adapter"])
     if not re.match(r"(LoRA|DoRA) r=\d+", text):
         raise Skip(f"the adapter {text.split(',')[0]} is not simulated or not described")
     rank = re.search(r"r=(\d+)", text)
@@ -188,6 +190,20 @@ def _adapter(row: Row, framework: Framework) -> Adapter | None:
         from_peft=framework.adapter_in_float32,
     )
     return replace(adapter, modules_to_save=("wte", "lm_head")) if "trainable wte" in text else adapter
+
+
+def _of_config(config: Mapping[str, Any]) -> Adapter:
+    """The adapter of an adapter_config.json of another method than LoRA."""
+    method = words.METHODS[config["peft_type"]]
+    targets, rank = config.get("target_modules"), config.get("init_r" if method == "adalora" else "r")
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    return Adapter(
+        r=Adapter().r if rank is None else rank,
+        target_modules=tuple(targets) if isinstance(targets, list) else targets,
+        method=method,
+        virtual_tokens=config.get("num_virtual_tokens") or 0,
+        options={key: value for key, value in options.items() if isinstance(value, int | str | tuple)},
+    )
 
 
 def _targets(text: str) -> tuple[str, ...] | str:

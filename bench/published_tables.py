@@ -109,6 +109,7 @@ def _peft(config: Path, note: str) -> Words:
         "seq_len": int(said.get("max_seq", 0)) or None,
         "attention": "SDPA",
         "peft": f"LoRA r={adapter['r']} targets={listed}" if kind == "LORA" and adapter.get("r") else kind,
+        "adapter": adapter,
     }
 
 

@@ -6,7 +6,7 @@ Each table is a sequence of (regular expression, meaning); the first that is fou
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 Meaning = TypeVar("Meaning")
@@ -252,3 +252,19 @@ def meaning(words: Words[Meaning], text: str, default: Any = None) -> Any:  # no
         if re.search(pattern, text, re.IGNORECASE):
             return value
     return default
+
+
+METHODS: Mapping[str, str] = {
+    "ADALORA": "adalora",
+    "FOURIERFT": "fourierft",
+    "IA3": "ia3",
+    "LN_TUNING": "lntuning",
+    "LOHA": "loha",
+    "LOKR": "lokr",
+    "MISS": "miss",
+    "OFT": "oft",
+    "PROMPT_TUNING": "prompttuning",
+    "P_TUNING": "promptencoder",
+    "VERA": "vera",
+}
+"""PEFT's types of adapters, LoRA aside, by the names of their configs."""

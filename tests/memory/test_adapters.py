@@ -111,6 +111,7 @@ def test_trained_tokens_are_copied_into_the_table_for_the_look_up() -> None:
         (Adapter(16, method="vera", target_modules=("q_proj",)), 16 + WIDTH),
         (Adapter(4, method="loha", target_modules=("q_proj",)), 2 * 4 * 2 * WIDTH),
         (Adapter(8, method="miss", target_modules=("q_proj",)), 8 * WIDTH),
+        (Adapter(8, method="miss", target_modules=("q_proj",), options={"init_weights": "mini", "mini_r": 64}), 8 * 64),
         (Adapter(0, method="oft", target_modules=("q_proj",), options={"oft_block_size": 32}), 8 * 496),
         (Adapter(8, method="fourierft", target_modules=("q_proj",), options={"n_frequency": 100}), 100),
         (Adapter(12, method="adalora", target_modules=("q_proj",)), 12 * (2 * WIDTH + 1) + 1),

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Method = Callable[["Builder", Adapter, str, int, int], Wrapper]
 """From the name of a layer, its inputs and its outputs to what is wrapped around it."""
-FREQUENCIES, OFT_BLOCK = 1000, 32
-"""Defaults of FourierFTConfig.n_frequency and OFTConfig.oft_block_size (peft 0.21)."""
+FREQUENCIES, OFT_BLOCK, MISS_COLUMNS = 1000, 32, 1
+"""Defaults of FourierFTConfig.n_frequency, OFTConfig.oft_block_size and MissConfig.mini_r (peft 0.21)."""
 
 
 BLOCKWISE_OFT_FROM = (0, 16)
@@ -92,9 +92,11 @@ def _fourier(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: 
 
 def _miss(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
     rank = adapters.rank_of(adapter, name)
-    if inputs % rank or adapter.options.get("init_weights", True) is not True:
+    form = adapter.options.get("init_weights", True)
+    columns = _option(adapter, "mini_r", MISS_COLUMNS) if form == "mini" else outputs
+    if inputs % rank or form not in (True, False, "mini"):
         raise build.not_followed(f"the form of MiSS on {name}")
-    return Shards(build.trained(f"{name}.miss_block", (rank, outputs)), adapter.dropout)
+    return Shards(build.trained(f"{name}.miss_block", (rank, columns)), adapter.dropout, repeats=columns != outputs)
 
 
 def _oft(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:

@@ -49,6 +49,7 @@ _OPTIONS = (
     "decompose_both",
     "decompose_factor",
     "init_weights",
+    "mini_r",
     "prefix_projection",
     "encoder_hidden_size",
     "encoder_reparameterization_type",
