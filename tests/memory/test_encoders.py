@@ -91,6 +91,16 @@ def test_every_text_of_a_sample_takes_a_run(model_type):
     assert triplet.gradients == pair.gradients
 
 
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_a_softmax_of_its_own_keeps_no_mask(model_type):
+    newer = job(model_type, "qa", libraries=Libraries(transformers=(4, 47, 0)))
+    older = replace(newer, libraries=Libraries(transformers=(4, 46, 3)))
+    masks = 9 * 2 * 64 * 64
+
+    kept = simulate(newer, reserved=False).saved_activations - simulate(older, reserved=False).saved_activations
+    assert kept == pytest.approx(masks, rel=0.1)
+
+
 def test_modernbert_mostly_looks_around_itself():
     longer = job("modernbert", "token-cls", {"local_attention": 64})
     shorter = job("modernbert", "token-cls", {"local_attention": 256})

@@ -77,11 +77,14 @@ class Deberta(DebertaBody[FusedLayer]):
         scores = attention.scores(tape, q, k)
         bias = table = None
         if distances is not None:
-            table = e.dropout(tape, distances.table, self.dropout)
+            table = self.drop(tape, distances.table, self.dropout)
             bias = self._bias(tape, w, (q, k), table, distances.relative)
-        scores = e.add_number(tape, scores) if bias is None else e.add(tape, scores, bias)
+        if bias is not None:
+            scores = e.add(tape, scores, bias)
+        elif self.rewritten or distances is not None:
+            scores = e.add_number(tape, scores)
         scores, shown = self._masked(tape, scores, pairs)
-        weights = self._probabilities(tape, scores)
+        weights = self._probabilities(tape, scores, pairs)
         context = attention.merge_heads(tape, attention.weighted(tape, weights, v))
         del qkv, shown, bias, table
         return context

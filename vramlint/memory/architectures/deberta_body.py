@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-from vramlint.memory.architectures.encoder import Encoder, add_and_norm, embedded
+from vramlint.memory.architectures.encoder import Drop, Encoder, add_and_norm, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.ops import disentangled
 from vramlint.memory.ops import elementwise as e
@@ -19,10 +19,11 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.indexing import masked_fill
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import softmax
+from vramlint.memory.ops.stable import masked_softmax, stable_dropout
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Kept, Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)
@@ -57,8 +58,8 @@ class DebertaBody(Encoder, Generic[L]):
     norm: ClassVar[type[LayerNorm]] = LayerNorm
 
     def __init__(self, build: Builder, config: Config) -> None:
-        if build.transformers < REWRITTEN_IN:
-            raise NotFollowedError("DeBERTa before transformers 4.47")
+        self.rewritten = build.transformers >= REWRITTEN_IN
+        self.drop: Drop = e.dropout if self.rewritten else stable_dropout
         self.hidden = number(config, "hidden_size", default=1536)
         self.heads = number(config, "num_attention_heads", default=24)
         self.inner = number(config, "intermediate_size", default=6144)
@@ -170,7 +171,7 @@ class DebertaBody(Encoder, Generic[L]):
             hidden = linear(tape, hidden, self.projection)
         hidden = self.embedding_norm(tape, hidden)
         hidden = masked(tape, hidden, mask)
-        hidden = e.dropout(tape, hidden, self.dropout)
+        hidden = self.drop(tape, hidden, self.dropout)
         del positioned
         return hidden
 
@@ -193,19 +194,21 @@ class DebertaBody(Encoder, Generic[L]):
         """The states and which pairs of tokens count are positional arguments, the distances are none."""
         hidden, pairs = inputs
         attended = self._attention(tape, w, hidden, pairs, distances)
-        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout)
+        attended = add_and_norm(tape, attended, hidden, w.o, w.attention_norm, self.dropout, self.drop)
         fed = activation(tape, self.activation, linear(tape, attended, w.up))
-        return add_and_norm(tape, fed, attended, w.down, w.output_norm, self.dropout)
+        return add_and_norm(tape, fed, attended, w.down, w.output_norm, self.dropout, self.drop)
 
     def _masked(self, tape: Tape, scores: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The scores where pairs of tokens count, and the mask of a name of its own."""
+        if not self.rewritten:
+            return scores, pairs
         shown = tape.empty(pairs.shape, "bool", "attention mask")
         hidden = tape.empty(pairs.shape, "bool", "attention mask")
         return masked_fill(tape, scores, hidden), shown
 
-    def _probabilities(self, tape: Tape, scores: Tensor) -> Tensor:
-        weights = softmax(tape, scores, in_float32=False)
-        return e.dropout(tape, weights, self.attention_dropout)
+    def _probabilities(self, tape: Tape, scores: Tensor, pairs: Tensor) -> Tensor:
+        weights = softmax(tape, scores, in_float32=False) if self.rewritten else masked_softmax(tape, scores, pairs)
+        return self.drop(tape, weights, self.attention_dropout)
 
 
 def masked(tape: Tape, x: Tensor, mask: Tensor) -> Tensor:

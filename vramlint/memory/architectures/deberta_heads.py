@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from vramlint.job import Batch
 from vramlint.memory.architectures.deberta import Deberta
 from vramlint.memory.architectures.deberta_v2 import DebertaV2
-from vramlint.memory.architectures.encoder import Encoder
+from vramlint.memory.architectures.encoder import Drop, Encoder
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
 from vramlint.memory.ops import elementwise as e
@@ -23,6 +23,8 @@ from vramlint.memory.weights import Builder
 
 class ContextClassifier(Encoder):
     """…ForSequenceClassification: a pooler of its own below the classifier."""
+
+    drop: Drop
 
     def _head(self, build: Builder, config: Config) -> None:
         self.classes = label_count(config)
@@ -43,9 +45,9 @@ class ContextClassifier(Encoder):
         """The first token's state through the pooler."""
         hidden = self.last_hidden_state(tape, regime, batch)
         first = e.part(tape, hidden, (hidden.shape[0], self.hidden))
-        pooled = linear(tape, e.dropout(tape, first, self.pooler_dropout), self.pooler)
+        pooled = linear(tape, self.drop(tape, first, self.pooler_dropout), self.pooler)
         pooled = activation(tape, self.pooler_activation, pooled)
-        pooled = e.dropout(tape, pooled, self.classifier_dropout)
+        pooled = self.drop(tape, pooled, self.classifier_dropout)
         logits = linear(tape, pooled, self.classifier)
         return Outputs(self._loss(tape, logits, batch["labels"]), [logits])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.deberta_body import KEYWORDS_FROM, DebertaBody, DisentangledLayer, Distances, masked
+from vramlint.memory.architectures.encoder import Drop
 from vramlint.memory.architectures.family import Config, LayerNorm, number
 from vramlint.memory.ops import attention, disentangled
 from vramlint.memory.ops import elementwise as e
@@ -72,7 +73,7 @@ class DebertaV2(DebertaBody[SplitLayer]):
         again = build.reentrant and build.transformers >= KEYWORDS_FROM
         if self.distance_norm is not None and self.relative and again:
             raise NotFollowedError("reentrant checkpointing of normed relative positions, which torch refuses,")
-        self.convolution = ConvolutionLayer.of(build, config, self.hidden, self.dropout)
+        self.convolution = ConvolutionLayer.of(build, config, self.hidden, self.dropout, self.drop)
 
     def _normed_table(self, tape: Tape, table: Tensor) -> Tensor:
         return table if self.distance_norm is None else self.distance_norm(tape, table)
@@ -88,11 +89,11 @@ class DebertaV2(DebertaBody[SplitLayer]):
         scores = disentangled.content_scores(tape, q, k)
         bias = table = None
         if distances is not None:
-            table = e.dropout(tape, distances.table, self.dropout)
+            table = self.drop(tape, distances.table, self.dropout)
             bias = self._bias(tape, w, (q, k), table, distances.relative)
             scores = e.add_number(tape, scores) if bias is None else e.add(tape, scores, bias)
         scores, shown = self._masked(tape, scores, pairs)
-        weights = self._probabilities(tape, scores)
+        weights = self._probabilities(tape, scores, pairs)
         context = bmm(tape, weights, v, q.shape)
         context = attention.merge_heads(tape, context)
         del shown, bias, table
@@ -147,9 +148,10 @@ class ConvolutionLayer:
     norm: LayerNorm
     activation: str
     dropout: float
+    drop: Drop
 
     @classmethod
-    def of(cls, build: Builder, config: Config, hidden: int, dropout: float) -> ConvolutionLayer | None:
+    def of(cls, build: Builder, config: Config, hidden: int, dropout: float, drop: Drop) -> ConvolutionLayer | None:
         """The layer, where the config has one."""
         kernel = number(config, "conv_kernel_size", default=0)
         if kernel <= 0:
@@ -160,6 +162,7 @@ class ConvolutionLayer:
             LayerNorm.of(build, f"{name}.LayerNorm", hidden),
             str(config.get("conv_act", "tanh")),
             dropout,
+            drop,
         )
 
     def __call__(self, tape: Tape, hidden: Tensor, residual: Tensor, mask: Tensor) -> Tensor:
@@ -171,6 +174,6 @@ class ConvolutionLayer:
         hidden_rows = tape.empty(mask.shape, "bool", "mask")
         del inverse
         out = masked_fill_in_place(tape, out, hidden_rows)
-        out = activation(tape, self.activation, e.dropout(tape, out, self.dropout))
+        out = activation(tape, self.activation, self.drop(tape, out, self.dropout))
         summed = e.add(tape, residual, out)
         return masked(tape, self.norm(tape, summed), mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,10 +72,16 @@ class Encoder(Network):
         """Run that."""
 
 
-def add_and_norm(tape: Tape, x: Tensor, residual: Tensor, dense: Weights, norm: LayerNorm, dropout: float) -> Tensor:
+Drop = Callable[[Tape, Tensor, float], Tensor]
+"""Dropout of some kind."""
+
+
+def add_and_norm(
+    tape: Tape, x: Tensor, residual: Tensor, dense: Weights, norm: LayerNorm, dropout: float, drop: Drop = e.dropout
+) -> Tensor:
     """BertSelfOutput and BertOutput: `LayerNorm(dropout(dense(x)) + residual)`."""
     hidden = linear(tape, x, dense)
-    hidden = e.dropout(tape, hidden, dropout)
+    hidden = drop(tape, hidden, dropout)
     return norm(tape, e.add(tape, hidden, residual))
 
 
