@@ -116,7 +116,15 @@ class Falcon(CausalLM):
         """The causal mask, with alibi in one tensor for every head."""
         batch, length = embedded.shape[:2]
         if self.alibi:
-            return tape.empty((batch, self.heads, length, length), embedded.dtype, "attention mask")
+            mask = tape.empty((batch, self.heads, length, length), embedded.dtype, "attention mask")
+            own = regime.transformers < SHARED_MASKS_FROM
+            if own and regime.implementation == "sdpa" and regime.attention_mask:
+                # AttentionMaskConverter._unmask_unattended: rows of padding are compared, then multiplied
+                tape.scratch((mask.numel,), "unattended rows")
+                rows = tape.empty((batch, self.heads, length, 1), "bool", "unattended rows")
+                mask = e.like(tape, mask, "attention mask")
+                del rows
+            return mask
         if regime.transformers < SHARED_MASKS_FROM:
             return regime.unshared_mask(tape, embedded)
         return regime.mask(tape, embedded, None, always=True)
