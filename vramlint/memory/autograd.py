@@ -14,6 +14,9 @@ from math import prod
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Tensor, only_reference
 
+SLICES = frozenset({"slice backward", "index backward"})
+"""Operators whose derivative is zero outside a part of what they took it from."""
+
 
 class Engine:
     """One backward pass."""
@@ -97,8 +100,9 @@ class Engine:
     def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
         """Put a gradient where its node or parameter waits for it, added to what is there.
 
-        A weight's first gradient waits as a view of the transposed product, so the second is added out of place; a
-        copy of it, as autocast makes, is added to in place.
+        A weight's first gradient waits as a view of the transposed product, so the second is added out of place.
+        Autocast makes a copy of it, which torch on a CPU adds in place; the traced steps do not, and the higher
+        figure is taken. Gradients of slices, which are zeros elsewhere, are added in place.
         """
         buffer = self.buffers.get(target)
         if buffer is None:
@@ -108,22 +112,19 @@ class Engine:
                 heappush(self.heap, (-target.sequence, target))
         if buffer[slot] is None:
             buffer[slot] = gradient
-        elif not only_reference(buffer, slot):
-            added = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
-            # of layers that share their weights one stands for all: each of its repetitions makes a sum of its own
-            added.view = isinstance(target, Parameter) and target.layer is None and self.repeats
-            buffer[slot] = added
-            del added
+        elif self._waits_whole(target, buffer[slot]) or not only_reference(buffer, slot):
+            buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
         if isinstance(target, Parameter):
             target.pending -= 1
             if target.pending == 0:
                 del gradient
                 self._accumulate(target)
 
-    @property
-    def repeats(self) -> bool:
-        """Whether the layer whose nodes run stands for several."""
-        return self.tape.recorder.current_repeat > 1
+    def _waits_whole(self, target: Node | Parameter, gradient: Tensor | None) -> bool:
+        """Whether what waits is a parameter's gradient, and not that of one of its slices."""
+        if not isinstance(target, Parameter) or gradient is None or gradient.storage is None:
+            return False
+        return self.tape.recorder.labels[gradient.storage.index].operator not in SLICES
 
     def _accumulate(self, parameter: Parameter) -> None:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
