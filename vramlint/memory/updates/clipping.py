@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.tensor import Parameter
-from vramlint.memory.updates.memory import Copies, Memory, by_dtype
+from vramlint.memory.updates.memory import Many, Memory, by_dtype
 
 CHUNK = 65536
 """Elements whose norm one block of the kernel takes (torch 2.13 native/cuda/MultiTensorApply.cuh, kChunkSize)."""
@@ -21,10 +21,7 @@ def clip_by_norm(memory: Memory, parameters: Sequence[Parameter], *, whole: bool
         return None
     dtype = max((parameter.dtype for parameter in parameters), key=DTYPE_BYTES.__getitem__)
     count = sum(parameter.multiplicity for parameter in parameters)
-    if whole:
-        norms = [_norms(memory, members) for members in by_dtype(parameters)]
-    else:
-        norms = [memory.list_of(parameters, lambda _: ())]
+    norms = [_norms(memory, members) for members in by_dtype(parameters)] if whole else [memory.scalars(count, dtype)]
     stacked = memory.empty((count,), dtype)
     total = memory.scalar(dtype)
     del stacked, norms
@@ -50,12 +47,12 @@ def _coefficient(memory: Memory, dtype: str) -> None:
     del coefficient, clamped
 
 
-def _norms(memory: Memory, members: Sequence[Parameter]) -> Copies:
+def _norms(memory: Memory, members: Sequence[Parameter]) -> Many:
     """`_foreach_norm`: as many partial norms of every gradient as the largest has (native/cuda/ForeachReduceOp.cu)."""
     count = sum(parameter.multiplicity for parameter in members)
     chunks = max(-(-parameter.numel // CHUNK) for parameter in members)
     partial = memory.empty((count * chunks,), "float32")
-    norms = memory.list_of(members, lambda _: ())
+    norms = memory.scalars(count, members[0].dtype)
     del partial
     return norms
 

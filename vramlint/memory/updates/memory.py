@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
+from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Parameter, Shape, Storage, Tensor
 
@@ -46,6 +47,19 @@ class Copies:
             while tensors:
                 tensors.pop()
         self._repeat(1)
+
+
+class Many:
+    """Equal tensors that come at once and go at once."""
+
+    __slots__ = ("_count", "_index", "_recorder")
+
+    def __init__(self, recorder: Recorder, nbytes: int, count: int, label: Label) -> None:
+        self._recorder, self._count = recorder, count
+        self._index = recorder.allocate_many(nbytes, count, label)
+
+    def __del__(self) -> None:
+        self._recorder.free(self._index, self._count)
 
 
 class Memory:
@@ -107,6 +121,10 @@ class Memory:
             parts.append((times, [self.empty(shape_of(p.shape), dtype or p.dtype) for p in members]))
         self._repeat(1)
         return Copies(self._repeat, parts)
+
+    def scalars(self, count: int, dtype: str) -> Many:
+        """`count` tensors of one element, as norms are."""
+        return Many(self.recorder, DTYPE_BYTES[dtype], count, Label(self._name, "temporaries", dtype, ()))
 
     def state(self, nbytes: int) -> None:
         """A tensor of the optimizer's state, which the first step makes and which stays."""
