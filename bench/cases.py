@@ -26,6 +26,7 @@ from vramlint.job import (
     Precision,
     Quantization,
 )
+from vramlint.memory.ops.dynamic_loss import DYNAMIC
 from vramlint.memory.ops.fused_head import FUSED_FROM
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "liger_kernel")
@@ -91,6 +92,8 @@ def _loss(case: dict[str, Any]) -> str:
     trainer = case.get("trl", {})
     if trainer and (trainer.get("loss_type") == "chunked_nll" or _numbers(trainer["version"]) >= FUSED_FROM):
         return "chunked"
+    if trainer.get("loss_type") == DYNAMIC:
+        return DYNAMIC
     kernels = case.get("liger") or ()
     return "fused" if FUSED_HEAD in kernels else "liger-cross-entropy" if CROSS_ENTROPY in kernels else "causal-lm"
 

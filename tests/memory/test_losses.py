@@ -167,3 +167,26 @@ def test_heads_of_older_releases_of_liger_hold_more():
 
     assert buffered < added < scaled < widened
     assert added < product
+
+
+def test_dynamic_fine_tuning_keeps_the_logits_and_what_it_makes_of_them():
+    plain, dynamic = sft((0, 24, 0)), sft((0, 24, 0), "dft")
+
+    assert dynamic.method == "simulated"
+    assert dynamic.saved_activations == pytest.approx(plain.saved_activations, rel=0.02)
+
+
+def test_dynamic_fine_tuning_with_ligers_head_is_named_as_not_simulated():
+    base = replace(job("llama", (5, 23, 0)), objective=Objective(loss="dft"), kernels=(FUSED_HEAD,))
+
+    assert "dft with Liger's head" in simulate(base, reserved=False).notes[0]
+
+
+def test_label_smoothing_beside_trls_head_runs_the_model_twice():
+    base = job("llama", (5, 23, 0))
+    smoothed = replace(base, objective=Objective(loss="chunked", sft=True, label_smoothing=0.1))
+    log = simulate(smoothed, reserved=False, log=True).log
+
+    assert log is not None
+    assert any(name.startswith("log_softmax") for name in log.names)
+    assert any(name.startswith("head statistics") for name in log.names)

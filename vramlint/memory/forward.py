@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vramlint.job import Batch, Checkpointing, Job
-from vramlint.memory.architectures.causal_lm import CausalLM
+from vramlint.memory.architectures.causal_lm import CHUNKED, CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.ops import singular
+from vramlint.memory.ops.dynamic_loss import DYNAMIC, dynamic_loss
+from vramlint.memory.ops.fused_head import FUSED_FROM
 from vramlint.memory.ops.smoothing import smoothed_loss
 from vramlint.memory.ops.token_metrics import token_metrics
 from vramlint.memory.regime import Regime
@@ -46,13 +48,24 @@ class Forward:
         return outputs
 
     def _with_loss(self, batch: Mapping[str, Tensor]) -> Outputs:
-        if not self.smooths or "labels" not in batch:
+        dynamic = self.regime.loss == DYNAMIC
+        if "labels" not in batch or not (self.smooths or dynamic):
             return self._run(batch, self.regime)
         self.tape.defers_loss = True
-        outputs = self._run(batch, self.regime)
+        outputs = self._run(batch, replace(self.regime, loss="causal-lm"))
         self.tape.defers_loss = False
+        logits = outputs.tensors[0]
+        if dynamic:
+            outputs.loss = dynamic_loss(self.tape, logits)
+            return outputs
         shifts = isinstance(self.network, CausalLM) and self.network.predicts_next
-        outputs.loss = smoothed_loss(self.tape, outputs.tensors[0], batch["labels"], shifts=shifts)
+        outputs.loss = smoothed_loss(self.tape, logits, batch["labels"], shifts=shifts)
+        if self.regime.loss == CHUNKED and self.trl >= FUSED_FROM:
+            # the figures that the trainer takes need TRL's head, so the model runs once more
+            del logits
+            outputs.tensors.clear()
+            with self.tape.grad_mode(enabled=False):
+                self._run(batch, self.regime)
         return outputs
 
     def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, methods, optimizers, quantization
@@ -13,6 +14,7 @@ from vramlint.memory.architectures.family import Network
 from vramlint.memory.architectures.liger_kernels import patched
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
+from vramlint.memory.ops.dynamic_loss import DYNAMIC
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding, sharding_of
@@ -21,7 +23,7 @@ from vramlint.memory.summary import summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, Inventory, NotFollowedError
 
-SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, *WITHOUT_LOGITS})
+SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, *WITHOUT_LOGITS})
 
 
 def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
@@ -109,6 +111,8 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return "" if issubclass(family, CausalLM) else f"inference of {job.model.model_type} is not simulated"
     if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
         return f"training by {job.objective.loss} is not simulated"
+    if job.objective.loss == DYNAMIC and FUSED_HEAD in job.kernels:
+        return "training by dft with Liger's head is not simulated"
     if job.adapter is not None and job.adapter.method not in methods.SIMULATED:
         return f"the {job.adapter.method} adapter is not simulated"
     if job.adapter is not None and job.adapter.method in methods.WITH_PROMPTS and job.model.task != "causal-lm":
