@@ -21,7 +21,7 @@ LOSS = "logits and loss"
 
 def dynamic_loss(tape: Tape, logits: Tensor) -> Tensor:
     """The loss of logits [B, S, V]."""
-    batch, length, vocabulary = logits.shape
+    batch, length = logits.shape[:2]
     padded = tape.empty((batch, length + 1), "int64", "pad")
     labels = tape.empty((batch, length), "int64", "shifted labels")
     mask = tape.empty((batch, length), "bool", "label mask")
