@@ -62,6 +62,7 @@ def job_of(row: dict[str, Any]) -> Job:
             target_length=case.get("target_seq"),
             padding=case.get("mask", "ones") == "pad",
             attention_mask=case.get("mask", "ones") != "none",
+            padding_free=case.get("padding_free", False),
         ),
         attention=Attention(case.get("attn", "sdpa"), case.get("use_cache", False)),
         checkpointing=Checkpointing(

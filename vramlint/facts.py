@@ -108,6 +108,7 @@ NAMES = MappingProxyType(
         "completion_length": "generated or answer tokens per sequence (bound)",
         "generations": "completions sampled per prompt",
         "packing": "rows are filled to the sequence length",
+        "packing_strategy": "how rows are filled: bfd, bfd_split, ffd, wrapped",
         "padding_free": "the sequences of a batch lie end to end in one row",
         "padding": "whether batches contain padding",
         "activation_checkpointing": "activations recomputed in backward",

@@ -190,3 +190,12 @@ def test_label_smoothing_beside_trls_head_runs_the_model_twice():
     assert log is not None
     assert any(name.startswith("log_softmax") for name in log.names)
     assert any(name.startswith("head statistics") for name in log.names)
+
+
+def test_logits_of_one_sequence_without_the_last_position_are_a_view():
+    def forward_of(micro_batch_size: int) -> int:
+        base = job("llama", (4, 48, 3))
+        batch = Batch(micro_batch_size, TOKENS // micro_batch_size)
+        return forward(simulate(replace(base, batch=batch), reserved=False))
+
+    assert forward_of(2) - forward_of(1) == pytest.approx(4 * LOGITS, rel=0.01)

@@ -141,3 +141,20 @@ def test_ligers_kernels_and_their_options(facts: tuple[Fact, ...], kernels: tupl
     (job,) = {(job.kernels, job.objective.loss) for job in run(script(LLAMA, *facts)).jobs}
 
     assert job == (kernels, loss)
+
+
+@pytest.mark.parametrize(
+    ("trl", "facts", "padding_free"),
+    [
+        ("0.18.2", (), False),
+        ("0.19.1", (), True),
+        ("1.16.0", (), True),
+        ("1.16.0", (written("packing_strategy", "wrapped"),), False),
+        ("1.16.0", (written("packing_strategy", "bfd_split"),), True),
+    ],
+)
+def test_packed_rows_lie_end_to_end(trl: str, facts: tuple[Fact, ...], padding_free: bool) -> None:
+    found = run(script(LLAMA, written("packing", True), *facts, tables=SFT), trl=trl)
+
+    assert {job.batch.padding_free for job in found.jobs} == {padding_free}
+    assert all(job.batch.packing for job in found.jobs)

@@ -14,6 +14,8 @@ from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
 """The release from which TRL loads a model given as a string by itself (trainer/utils.py, create_model_from_path)."""
+WHOLE_SEQUENCES = frozenset({"ffd", "bfd", "bfd_split"})
+"""Strategies of packing that keep track of where sequences begin."""
 
 
 def model_type(board: Board) -> Fact | None:
@@ -331,6 +333,17 @@ def packing(board: Board) -> Fact | None:
     if found is None and board.value("objective") == "sft":
         return derived("packing", False, "the trainer does not pack")
     return found
+
+
+def padding_free(board: Board) -> Fact | None:
+    """TRL lays packed rows end to end, except where its strategy cuts sequences anywhere (trainer/sft_trainer.py)."""
+    if not board.is_missing("padding_free") or board.value("packing") is not True or not board.setting.trl:
+        return None
+    default = library_default(board, "", "trl", f"{board.setting.trl}.packing_strategy")
+    strategy = board.value("packing_strategy") or (default.value if default else None)
+    if strategy not in WHOLE_SEQUENCES:
+        return None
+    return derived("padding_free", True, f"packing by {strategy} is free of padding", board.facts.get("packing"))
 
 
 def lora_target_modules(board: Board) -> Fact | None:

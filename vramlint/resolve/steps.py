@@ -62,6 +62,7 @@ STEPS: tuple[Step, ...] = (
     Step("torch_compile", (), _when_missing("torch_compile")),
     Step("max_grad_norm", (), derive.max_grad_norm),
     Step("packing", ("objective",), derive.packing),
+    Step("padding_free", ("packing",), derive.padding_free),
     Step("micro_batch_size", (), derive.micro_batch_size),
     Step("micro_batch_size", (), assume.micro_batch_size),
     Step("eval_micro_batch_size", (), _when_missing("eval_micro_batch_size")),

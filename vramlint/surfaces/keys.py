@@ -70,6 +70,7 @@ _TRL = (
     ("max_length", "sequence_length", "bound"),
     ("max_seq_length", "sequence_length", "bound"),
     ("packing", "packing", "flag"),
+    ("packing_strategy", "packing_strategy", "text"),
     ("padding_free", "padding_free", "flag"),
     ("max_prompt_length", "prompt_length", "bound"),
     ("max_completion_length", "completion_length", "bound"),

@@ -148,9 +148,14 @@ def mark_logits(tape: Tape, logits: Tensor) -> None:
 
 
 def shifted_copy(tape: Tape, logits: Tensor) -> Tensor:
-    """`logits[..., :-1, :].contiguous()`."""
+    """`logits[..., :-1, :].contiguous()`: of a single sequence a view."""
     batch, length, vocabulary = logits.shape
     shape = (batch, length - 1, vocabulary)
+    if batch == 1:
+        view = logits.as_shape(shape)
+        if logits.requires_grad and tape.grad_enabled:
+            view.node, view.slot = tape.view_node((logits,), _shifted_backward), 0
+        return view
     return tape.apply("contiguous", (logits,), shape, logits.dtype, _shifted_backward, component="logits and loss")
 
 

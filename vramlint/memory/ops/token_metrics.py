@@ -24,7 +24,7 @@ def token_metrics(tape: Tape, logits: Tensor, trl: tuple[int, ...]) -> None:
         return
     shifted = (batch, length - 1, vocabulary)
     if trl >= SHIFTED_VIEW_FROM:
-        flat = _copy(tape, logits, shifted) if batch > 1 else None
+        flat = _copy(tape, logits, shifted)
         _entropies(tape, logits, min(ENTROPY_CHUNK, batch * (length - 1)))
         del flat
         tape.scratch((8 * batch * (length - 1),), "argmax")
@@ -40,6 +40,9 @@ def token_metrics(tape: Tape, logits: Tensor, trl: tuple[int, ...]) -> None:
 
 
 def _copy(tape: Tape, logits: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The logits without the last position, in one piece: of a single sequence a view."""
+    if logits.shape[0] == 1:
+        return logits.as_shape(shape)
     copy = tape.empty(shape, logits.dtype, "contiguous")
     mark_logits(tape, copy)
     return copy
