@@ -63,3 +63,50 @@ def test_other_arguments_of_a_package_of_its_own_are_not_checked():
     tables = dict(sheet(SCRIPT.replace("LOSS", "None")).tables)
 
     assert all(entry.key_place is None for entry in tables["training-arguments"])
+
+
+FIT = """\
+from torch.utils.data import DataLoader
+from sentence_transformers import SentenceTransformer, losses, models
+
+word = models.Transformer("bert-base-uncased", max_seq_length=96)
+model = MODEL
+loader = DataLoader(examples, shuffle=True, batch_size=24)
+model.fit(train_objectives=[(loader, losses.CosineSimilarityLoss(model))], epochs=1, use_amp=True)
+"""
+
+
+def test_fit_makes_a_trainer():
+    source = FIT.replace("MODEL", "SentenceTransformer('all-MiniLM-L6-v2')")
+
+    assert values(source, "run_kind") == {"training"}
+    assert values(source, "model") == {"all-MiniLM-L6-v2"}
+    assert values(source, "objective") == {"embedding-pairs"}
+    assert values(source, "micro_batch_size") == {24}
+    assert values(source, "fp16") == {True}
+
+
+def test_a_model_of_modules_is_its_transformer():
+    source = FIT.replace("MODEL", "SentenceTransformer(modules=[word, models.Pooling(768)])")
+
+    assert values(source, "model") == {"bert-base-uncased"}
+    assert values(source, "sequence_length") == {96}
+
+
+@pytest.mark.parametrize("call", ["fit(x, y)", "fit(train_objectives=objectives)", "fit(train_objectives=[(loader,)])"])
+def test_other_fits_train_nothing_that_is_known(call):
+    assert (
+        values(f"from sentence_transformers import SentenceTransformer\nSentenceTransformer('a').{call}\n", "model")
+        == set()
+    )
+
+
+def test_a_cross_encoder_fits_on_its_loader():
+    source = (
+        "from torch.utils.data import DataLoader\n"
+        "from sentence_transformers.cross_encoder import CrossEncoder\n"
+        'CrossEncoder("distilroberta-base", num_labels=1).fit(train_dataloader=DataLoader(data, batch_size=16))\n'
+    )
+
+    assert values(source, "objective") == {"seq-cls"}
+    assert values(source, "micro_batch_size") == {16}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vramlint.surfaces.draft import options
-from vramlint.values import Call, Scalar, Unknown, Value
+from vramlint.values import Call, Items, Scalar, Unknown, Value
 
 _DEPTH = 24
 """Wrappers that are followed before giving up; real programs stay below ten."""
@@ -39,7 +39,8 @@ def model_class(call: Call) -> str:
     """
     parts = call.callee.split(".")
     if parts[0] == "sentence_transformers" and parts[-1] in _SENTENCE_MODELS:
-        return parts[-1] if call.args or any(call.argument(name) is not None for name in _NAMES) else ""
+        named = call.args or first_module(call) or any(call.argument(name) is not None for name in _NAMES)
+        return parts[-1] if named else ""
     if parts[0] in _OTHER_PACKAGES or not parts[0]:
         return ""
     if parts[-1] in _LOADERS and len(parts) > 1:
@@ -51,6 +52,14 @@ def model_class(call: Call) -> str:
     if name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
         return ""
     return name
+
+
+def first_module(call: Call) -> Call | None:
+    """The `models.Transformer("name")` of a model of sentence_transformers that is made from modules."""
+    modules = call.argument("modules")
+    first = modules.values[0] if isinstance(modules, Items) and modules.values else None
+    made = isinstance(first, Call) and package(first.callee) == "sentence_transformers"
+    return first if isinstance(first, Call) and made and last(first.callee) == "Transformer" else None
 
 
 class Lineage(NamedTuple):

@@ -11,7 +11,7 @@ from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
 from vramlint.surfaces.draft import Arguments, Drawn, draw, draw_keyword, stated, unknown
 from vramlint.surfaces.families import model_type_of_class
 from vramlint.surfaces.keys import rows
-from vramlint.surfaces.lineage import Lineage, last, model_class
+from vramlint.surfaces.lineage import Lineage, first_module, last, model_class
 from vramlint.surfaces.quantization import quantization_facts
 from vramlint.values import Call, Entry, Scalar, Table, Unknown, Value
 
@@ -119,7 +119,8 @@ def model_fact(lineage: Lineage) -> Fact | None:
     if not isinstance(root, Call):
         return None
     name = root.argument("pretrained_model_name_or_path", 0) or root.argument("model_name")
-    name = name or root.argument("model_name_or_path")
+    module = first_module(root)
+    name = name or root.argument("model_name_or_path") or (module and module.argument("model_name_or_path", 0))
     config = _config(root)
     if config is not None and not _is_loader(root):
         name = config.argument("pretrained_model_name_or_path", 0) if _is_loader(config) else None

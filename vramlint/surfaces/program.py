@@ -26,7 +26,7 @@ from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
 from vramlint.surfaces.optimizers import calls_of, optimizer_fact, settings_of
-from vramlint.surfaces.sentences import embeds, length_of, objective_of_loss
+from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
     arguments_of,
@@ -54,7 +54,7 @@ _ENCODER_DECODER = ("seq2seq", "speech-seq2seq")
 
 def program_sheet(program: Program) -> Sheet:
     """The facts, links and remarks of a script; several trainers give several candidates where they differ."""
-    made = trainers(program.calls) or unseen_trainers(program.calls)
+    made = trainers(program.calls) or fitted(program.calls) or unseen_trainers(program.calls)
     if len(made) > MAX_RUNS:
         draft = _other(program)
         reason = f"it makes {len(made)} trainers, which is no single run"
