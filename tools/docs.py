@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 def simulated() -> str:
     """The page of what the memory model simulates."""
     lines = [SIMULATED_INTRODUCTION.strip(), "", "## Model types by task", "", "| task | `model_type` |", "|---|---|"]
-    for task in dict.fromkeys((*FAMILIES, *DECODERS)):
+    for task in dict.fromkeys((*FAMILIES, *DECODERS, *ENCODER_TASKS)):
         encoders = ENCODERS if task in ENCODER_TASKS else ()
         names = sorted({*FAMILIES.get(task, {}), *DECODERS.get(task, "").split(), *encoders})
         lines.append(f"| {task} | {', '.join(names)} |")
