@@ -145,6 +145,23 @@ def test_virtual_tokens_make_every_sequence_longer(adapter: Adapter, trained: in
     assert prompt.saved_activations == pytest.approx(longer.saved_activations, rel=1e-2)
 
 
+def test_a_prefix_is_keys_and_values_of_every_layer() -> None:
+    adapter = Adapter(method="prefixtuning", virtual_tokens=20)
+    plain, projected = run(adapter), run(replace(adapter, options={"prefix_projection": True}))
+
+    keys = WIDTH // 2
+    assert plain.trainable_parameters == 20 * 2 * LAYERS * keys
+    inner = WIDTH
+    layers = inner * keys + inner + 2 * LAYERS * keys * (inner + 1)
+    assert projected.trainable_parameters == 20 * keys + layers
+
+
+def test_a_prefix_refuses_checkpoints_as_peft_does() -> None:
+    adapter = Adapter(method="prefixtuning", virtual_tokens=20)
+
+    assert run(adapter, checkpointing=Checkpointing("nonreentrant")).method == "bounded"
+
+
 def test_vera_shares_two_frozen_factors() -> None:
     names = ("q_proj", "down_proj")
     estimate = run(Adapter(16, method="vera", target_modules=names))
@@ -163,7 +180,7 @@ def test_sizes_of_kronecker_factors(size: int, factor: int, parts: tuple[int, in
     ("adapter", "why"),
     [
         (Adapter(method="boft"), "the boft adapter"),
-        (Adapter(method="prefixtuning", virtual_tokens=20), "the prefixtuning adapter"),
+        (Adapter(method="prefixtuning"), "this form of prefix tuning"),
         (Adapter(method="prompttuning"), "a prompt whose length is not known"),
         (
             Adapter(method="promptencoder", virtual_tokens=1, options={"encoder_reparameterization_type": "LSTM"}),

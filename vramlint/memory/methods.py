@@ -10,6 +10,7 @@ from vramlint.memory import adapters
 from vramlint.memory.ops.dense_delta import DenseDelta, Hadamard, Kronecker, Spectrum
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.low_rank import REUSES_RESULT_FROM, Dora
+from vramlint.memory.ops.prefixes import Prefix
 from vramlint.memory.ops.prompts import Prompt
 from vramlint.memory.ops.rotated import Rotated
 from vramlint.memory.ops.shards import Shards
@@ -125,8 +126,10 @@ METHODS: Mapping[str, Method] = {
     "oft": _oft,
 }
 """Methods that wrap linear layers."""
-WITH_PROMPTS = frozenset({"prompttuning", "promptencoder"})
+WITH_PROMPTS = frozenset({"prompttuning", "promptencoder", "prefixtuning"})
 """Methods that put virtual tokens before the text."""
+PREFIXED = frozenset({"llama", "mistral", "qwen2"})
+"""Model types whose attention is followed over a prefix."""
 WITHOUT_LAYERS = frozenset({"trainabletokens", "lntuning"})
 """Methods that train embeddings or norms only."""
 SIMULATED = frozenset(METHODS) | WITHOUT_LAYERS | WITH_PROMPTS
@@ -140,7 +143,7 @@ def prompt_of(build: Builder, width: int) -> Prompt | None:
         NotFollowedError: the encoder is an LSTM.
     """
     adapter = build.adapter
-    if adapter is None or adapter.method not in WITH_PROMPTS:
+    if adapter is None or adapter.method not in WITH_PROMPTS or adapter.method == "prefixtuning":
         return None
     if not adapter.virtual_tokens:
         raise build.not_followed("a prompt whose length is not known")
@@ -157,6 +160,41 @@ def prompt_of(build: Builder, width: int) -> Prompt | None:
         for n, size in enumerate(sizes)
     ]
     return Prompt(table, layers)
+
+
+def prefix_of(build: Builder, config: Mapping[str, object]) -> Prefix | None:
+    """The keys and values before the text of a model of `config`; their encoder is float32 whatever the model is.
+
+    Raises:
+        NotFollowedError: attention of such a model is not followed over a prefix, or layers are checkpointed.
+    """
+    adapter = build.adapter
+    if adapter is None or adapter.method != "prefixtuning":
+        return None
+    if build.model_type not in PREFIXED or build.checkpointed or not adapter.virtual_tokens:
+        raise build.not_followed("this form of prefix tuning")
+    hidden, heads, layers = (_size(config, f"{key}") for key in _DIMENSIONS)
+    shared = _size(config, "num_key_value_heads") or heads
+    width = shared * (hidden // heads)
+    name, total = "prompt_encoder.default", 2 * layers * width
+    if adapter.options.get("prefix_projection") is not True:
+        table = build.wide(f"{name}.embedding.weight", (adapter.virtual_tokens, total))
+        return Prefix(table, (), shared, hidden // heads, build.dtype)
+    inner = _option(adapter, "encoder_hidden_size", hidden)
+    table = build.wide(f"{name}.embedding.weight", (adapter.virtual_tokens, width))
+    projection = [
+        (build.wide(f"{name}.transform.{n}.weight", size), build.wide(f"{name}.transform.{n}.bias", size[:1]))
+        for n, size in ((0, (inner, width)), (2, (total, inner)))
+    ]
+    return Prefix(table, projection, shared, hidden // heads, build.dtype)
+
+
+_DIMENSIONS = ("hidden_size", "num_attention_heads", "num_hidden_layers")
+
+
+def _size(config: Mapping[str, object], key: str) -> int:
+    value = config.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _option(adapter: Adapter, name: str, default: int) -> int:

@@ -10,6 +10,7 @@ from vramlint.memory import checkpoint
 from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.kernels import FLASH_MAX_HEAD, Kernels
 from vramlint.memory.ops import attention, sdpa
+from vramlint.memory.ops.prefixes import Prefix
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -49,6 +50,8 @@ class Regime:
     """Version of liger-kernel."""
     inputs_require_grad: bool = False
     """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
+    prefix: Prefix | None = None
+    """Keys and values that train before those of the text."""
 
     @classmethod
     def of(cls, job: Job) -> Regime:
@@ -81,9 +84,11 @@ class Regime:
         reaches it (transformers 5.23 masking_utils.py); `always` builds one for sdpa whatever the case.
         """
         batch, length = like.shape[0], like.shape[1]
-        shape = (batch, 1, length, length)
+        shape = (batch, 1, length, length + (0 if self.prefix is None else self.prefix.length))
         if self.implementation == "eager":
             return tape.empty(shape, like.dtype, "attention mask")
+        if self.prefix is not None and self.implementation == "sdpa":
+            return tape.empty(shape, "bool", "attention mask")
         if self.implementation != "sdpa":
             return None
         packed = not self.attention_mask and PACKED_MASK_FROM <= self.transformers < PACKED_MASK_UNTIL
@@ -152,7 +157,9 @@ class Regime:
         `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not, without enable_gqa;
         `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
-        if self.use_cache:
+        if self.prefix is not None:
+            k, v = self.prefix.before(tape, k), self.prefix.before(tape, v)
+        elif self.use_cache:
             k, v = self.cached(tape, k, k.dtype), self.cached(tape, v, k.dtype)
         if self.implementation == "eager":
             out = attention.eager(tape, q, k, v, mask, dropout, softcap=softcap, widens=widens, narrows=narrows)

@@ -69,6 +69,7 @@ def _run(job: Job, family: type[Network], idle: frozenset[str] = frozenset()) ->
         network.embedding.embedding = True
     if isinstance(network, CausalLM):
         network.prompt = methods.prompt_of(builder, network.embedding.shape[1])
+        network.prefix = methods.prefix_of(builder, job.model.config)
     builder.finish()
     inventory = builder.inventory
     network.penalised = inventory.penalised

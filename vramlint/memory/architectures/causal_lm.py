@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, Outputs
@@ -15,6 +16,7 @@ from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
 from vramlint.memory.ops.liger import cross_entropy as liger_cross_entropy
 from vramlint.memory.ops.liger_head import liger_head
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.prefixes import Prefix
 from vramlint.memory.ops.prompts import Prompt
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
@@ -59,6 +61,8 @@ class CausalLM(Network):
     head: Weights
     prompt: Prompt | None = None
     """Virtual tokens that train instead of the model."""
+    prefix: Prefix | None = None
+    """Keys and values that do."""
 
     def build_head(
         self,
@@ -89,6 +93,9 @@ class CausalLM(Network):
 
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """The body's forward, from token ids to the head's input."""
+        if self.prefix is not None:
+            self.prefix.begin(tape, batch["input_ids"].shape[0])
+            regime = replace(regime, prefix=self.prefix)
         embedded = self.embed(tape, batch["input_ids"])
         if regime.inputs_require_grad and not embedded.requires_grad:
             tape.capture(embedded, [])
@@ -96,7 +103,10 @@ class CausalLM(Network):
             embedded = self.prompt(tape, embedded)
         entering = [self.entered(tape, embedded)]
         del embedded
-        return self.hidden_states(tape, regime, entering.pop())  # handed over: the body may let go of it
+        hidden = self.hidden_states(tape, regime, entering.pop())  # handed over: the body may let go of it
+        if self.prefix is not None:
+            self.prefix.end()
+        return hidden
 
     def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
         """From the head's input to logits [B, S, V]."""
