@@ -583,6 +583,35 @@ def test_what_an_optimizer_made_by_hand_is_given() -> None:
     assert says(found, "weight_decay") == 0.01
 
 
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        ("bnb.optim.Adam(model.parameters())", "adamw_bnb_32bit"),
+        ("bnb.optim.Adam(model.parameters(), optim_bits=8)", "adamw_bnb_8bit"),
+        ("bnb.optim.AdEMAMix(model.parameters(), optim_bits=8)", "ademamix_8bit"),
+        ("bnb.optim.PagedLion8bit(model.parameters())", "paged_lion_8bit"),
+        ("lion_pytorch.Lion(model.parameters())", "lion_pytorch"),
+        ("torchao.optim.AdamW4bit(model.parameters())", "torchao_adamw_4bit"),
+        ("torch.optim.Adam(model.parameters())", "adamw_torch"),
+    ],
+)
+def test_optimizers_of_other_packages(made: str, name: str) -> None:
+    found = sheet(f"""
+        import bitsandbytes as bnb
+        import lion_pytorch
+        import torch
+        import torchao.optim
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        optimizer = {made}
+        for batch in loader:
+            model(**batch).loss.backward()
+            optimizer.step()
+    """)
+    assert says(found, "optimizer") == name
+
+
 def test_optim_args_and_target_modules_of_training_arguments() -> None:
     found = sheet("""
         from transformers import AutoModelForCausalLM, Trainer, TrainingArguments

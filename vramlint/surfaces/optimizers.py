@@ -25,6 +25,10 @@ _PACKAGES = (
     "adam_mini",
     "apollo_torch",
     "came_pytorch",
+    "grokadamw",
+    "lomo_optim",
+    "optimi",
+    "prodigyopt",
 )
 
 _SHORT: Mapping[str, str] = MappingProxyType({"bitsandbytes": "bnb"})
@@ -41,6 +45,8 @@ MEMORY_ARGUMENTS = (
     "ns_steps",
     "block_size",
     "minimal_size",
+    "min_8bit_size",
+    "is_paged",
     "kahan_sum",
     "triton",
 )
@@ -127,8 +133,9 @@ def _canonical(call: Call) -> Fact:
         case Unknown() | Alternatives() if name == "adamw_torch":
             return unknown("optimizer", "fused or not is decided at run time", "fused", call.place)
     match call.argument("optim_bits"):
-        case Scalar(value=8) if name.endswith("_32bit"):
-            name = name.replace("_32bit", "_8bit")
+        case Scalar(value=8):
+            narrow = find_optimizer(f"{name.removesuffix('_32bit')}_8bit")
+            name = narrow.name if narrow is not None else name
     return stated("optimizer", name, call.place, last(call.callee))
 
 

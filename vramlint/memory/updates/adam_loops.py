@@ -1,4 +1,4 @@
-"""AdamW as libraries wrote it before torch's foreach form: one parameter after the other."""
+"""AdamW and Lion as libraries write them without foreach: one parameter after the other."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ class TransformersAdamW(Update):
             self.make_one(memory, parameter)
             denominator = memory.like(parameter)
         del denominator
+
+
+class Lion(Update):
+    """lion_pytorch."""
+
+    def states(self, parameter: Parameter) -> list[int]:
+        """exp_avg."""
+        return [parameter.nbytes]
+
+    def step(self, memory: Memory, group: Group) -> None:
+        """update_fn: a copy of the average, and its sum with the gradient."""
+        for parameter in memory.each(group.parameters):
+            self.make_one(memory, parameter)
+            update = memory.like(memory.like(parameter))
+            del update
 
 
 class AnyPrecisionAdamW(Update):

@@ -36,6 +36,7 @@ class OneState(Update):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.block = BLOCK if settings.libraries.bitsandbytes >= SMALL_BLOCKS_FROM else LARGE_BLOCK
+        self.smallest = settings.number("min_8bit_size", SMALLEST)
         self.bits = int(settings.number("optim_bits", 32))
         self.paged = settings.flag("is_paged", default=False)
         self.wide_embeddings = settings.optimizer.wide_embeddings
@@ -44,7 +45,7 @@ class OneState(Update):
     def narrow(self, parameter: Parameter) -> bool:
         """Whether a parameter's states are of 8 bit."""
         wide = self.wide_embeddings and parameter.embedding
-        return self.bits == NARROW and parameter.numel >= SMALLEST and not wide
+        return self.bits == NARROW and parameter.numel >= self.smallest and not wide
 
     def states(self, parameter: Parameter) -> list[int]:
         """What is on the device: states that are not paged, and scales."""
