@@ -10,7 +10,7 @@ from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu
 from vramlint.catalog.liger import FUSED_HEAD, RMS_NORM, SWIGLU, kernels_of
 from vramlint.estimate import Estimate
-from vramlint.job import Batch, Gpu, Job, Libraries, Model, Objective, Precision
+from vramlint.job import Attention, Batch, Gpu, Job, Libraries, Model, Objective, Precision
 from vramlint.memory import simulate
 from vramlint.memory.ops.liger_head import chunk_tokens
 
@@ -201,3 +201,14 @@ def test_logits_of_one_sequence_without_the_last_position_are_a_view():
         return forward(simulate(replace(base, batch=batch), reserved=False))
 
     assert forward_of(2) - forward_of(1) == pytest.approx(4 * LOGITS, rel=0.01)
+
+
+def test_flash_attention_of_padded_batches_keeps_its_result_with_and_without_padding():
+    base = replace(job("llama", (5, 23, 0)), attention=Attention("flash_attention_2"))
+    plain, padded = (
+        simulate(replace(base, batch=Batch(2, TOKENS // 2, padding=padding)), reserved=False).saved_activations
+        for padding in (False, True)
+    )
+    indices = 8 * TOKENS
+
+    assert padded - plain == 2 * TOKENS * base.model.config["hidden_size"] + indices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
@@ -11,6 +12,7 @@ from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.kernels import FLASH_MAX_HEAD, Kernels
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.ops.prefixes import Prefix
+from vramlint.memory.ops.unpadding import unpadded
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -170,7 +172,18 @@ class Regime:
                 k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
             if self.implementation != "sdpa" and tape.autocast is None:
                 q, k, v = (tape.to(x, self.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
-            out = sdpa.scaled_dot_product(tape, q, k, v, mask, dropout, self.kernels, enable_gqa=not shares_heads)
+            attend = partial(
+                sdpa.scaled_dot_product,
+                tape,
+                mask=mask,
+                probability=dropout,
+                kernels=self.kernels,
+                enable_gqa=not shares_heads,
+            )
+            if self.implementation != "sdpa" and self.padding and self.attention_mask:
+                q, k, v = (tape.lower(x) for x in (q, k, v))
+                return attention.merge_heads(tape, unpadded(tape, q, k, v, attend))
+            out = attend(q, k, v)
         return attention.merge_heads(tape, out)
 
     def attend_unshared(
