@@ -293,3 +293,25 @@ def test_preparation_widens_norms_over_bitsandbytes_only() -> None:
 
     tables = 2 * LLAMA["vocab_size"] * WIDTH
     assert four.parameters - hqq.parameters > tables
+
+
+@pytest.mark.parametrize(("method", "followed"), [("ia3", True), ("vera", True), ("loha", False), ("fourierft", False)])
+def test_other_methods_over_four_bits(method: str, followed: bool) -> None:
+    adapter = Adapter(method=method, target_modules=("q_proj", "down_proj"))
+    four = Quantization("nf4", compute_dtype="bfloat16")
+
+    estimates = [run(adapter, quantization=base) for base in (four, replace(four, kind="gptq"))]
+
+    assert [estimate.method == "simulated" for estimate in estimates] == [followed, False]
+
+
+def test_ia3_over_four_bits_copies_what_it_scales() -> None:
+    adapter = Adapter(method="ia3", target_modules=("up_proj",))
+    precision = Precision("float32")
+    four, eight = (
+        run(adapter, precision=precision, quantization=Quantization(kind, compute_dtype="float32"))
+        for kind in ("nf4", "int8")
+    )
+
+    assert four.method == eight.method == "simulated"
+    assert four.trainable_parameters == eight.trainable_parameters == LAYERS * INNER

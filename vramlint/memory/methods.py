@@ -126,6 +126,8 @@ METHODS: Mapping[str, Method] = {
     "oft": _oft,
 }
 """Methods that wrap linear layers."""
+OVER_QUANTIZED = frozenset({"adalora", "ia3", "miss", "oft", "vera"})
+"""Methods besides LoRA that are followed over what bitsandbytes quantized."""
 WITH_PROMPTS = frozenset({"prompttuning", "promptencoder", "prefixtuning"})
 """Methods that put virtual tokens before the text."""
 PREFIXED = frozenset({"llama", "mistral", "qwen2"})

@@ -86,6 +86,8 @@ def is_simulated(quantization: Quantization) -> bool:
     return kind in SIMULATED and bits in _BITS.get(kind, (bits,))
 
 
+BITSANDBYTES = frozenset({"nf4", "fp4", "int8"})
+"""Kinds of bitsandbytes."""
 LEFT_NARROW = frozenset({"gptq", "hqq", "torchao"})
 """Kinds over which prepare_model_for_kbit_training widens nothing (peft 0.21 utils/other.py)."""
 PACKED_CHECKPOINTS = frozenset({"gptq", "awq"})

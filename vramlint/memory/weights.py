@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory import adapters
-from vramlint.memory.methods import METHODS
+from vramlint.memory.methods import METHODS, OVER_QUANTIZED
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.ops.merged import MergedLinear, Target
 from vramlint.memory.ops.rows import LowRankRows, TrainedRows
-from vramlint.memory.quantization import LEFT_NARROW, NESTED_MAP_BYTES, packed_of, stored_tensors
+from vramlint.memory.quantization import BITSANDBYTES, LEFT_NARROW, NESTED_MAP_BYTES, packed_of, stored_tensors
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
@@ -297,9 +297,15 @@ class Builder:
             return MergedLinear(Target(weight, self._factors(f"{name}.weight", (rank, rank), inputs, outputs)))
         if adapter is None or not self.reaches(name, head=head):
             return None
-        if adapter.method != "lora" and self.quantization is not None:
+        quantized = self.quantization
+        if adapter.method != "lora" and quantized is not None and not self._follows(adapter.method, quantized.kind):
             raise NotFollowedError(f"the {adapter.method} adapter on a quantized base")
         return METHODS[adapter.method](self, adapter, name, inputs, outputs)
+
+    @staticmethod
+    def _follows(method: str, kind: str) -> bool:
+        """Whether a method other than LoRA is followed over a quantized base."""
+        return method in OVER_QUANTIZED and kind in BITSANDBYTES
 
     def not_followed(self, variant: str) -> NotFollowedError:
         """The refusal of a variant of an adapter."""

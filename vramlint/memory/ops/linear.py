@@ -93,6 +93,12 @@ def base(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     return matmul_weight(tape, x, weights.weight, weights.bias)
 
 
+def joined(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+    """The layer without its adapter, as an adapter adds to it: over bitsandbytes' 4 bits a copy."""
+    result = base(tape, x, weights)
+    return e.clone(tape, result) if weights.joining.clones else result
+
+
 def matmul_weight(
     tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, *, copies: bool = False, columns: bool = False
 ) -> Tensor:

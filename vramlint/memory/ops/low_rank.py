@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, base, matmul_weight
+from vramlint.memory.ops.linear import Weights, joined, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 
@@ -26,10 +26,8 @@ class LowRank:
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
         """Linear.forward and its relatives, as `Joining` tells them apart."""
         joining = weights.joining
-        result = base(tape, x, weights)
+        result = joined(tape, x, weights)
         dtype = result.dtype
-        if joining.clones:
-            result = e.clone(tape, result)
         converts = joining.casts_always or tape.autocast is None
         # x itself lives on: the module call holds its arguments
         inputs = tape.to(x, self.a.dtype) if converts else x
@@ -61,10 +59,8 @@ class Dora:
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
         """DoraLinearVariant.forward within the forward of the LoRA layer."""
         joining = weights.joining
-        result = base(tape, x, weights)
+        result = joined(tape, x, weights)
         dtype = result.dtype
-        if joining.clones:
-            result = e.clone(tape, result)
         converts = joining.casts_always or tape.autocast is None
         inputs = tape.to(x, self.low_rank.a.dtype) if converts else x
         dropped = e.dropout(tape, inputs, self.low_rank.dropout)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, base, matmul_weight
+from vramlint.memory.ops.linear import Weights, joined, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -23,7 +23,7 @@ class Shards:
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
         """`result + torch.sum(dropout(x).reshape(…, in / r, r), dim=-2) @ block`, of a width that r divides."""
         dtype = x.dtype
-        result = base(tape, x, weights)
+        result = joined(tape, x, weights)
         block: Tensor = self.block
         if self.repeats:
             shape = (self.block.shape[0], weights.out_features)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, base, matmul_weight, product
+from vramlint.memory.ops.linear import Weights, joined, matmul_weight, product
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -22,21 +22,29 @@ class Singular:
     dropout: float
 
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
-        """SVDLinear.forward: `result += (dropout(x) @ (A * E).T @ B.T) * scaling / rank`."""
-        result = base(tape, x, weights)
+        """SVDLinear.forward: `result += (dropout(x) @ (A * E).T @ B.T) * scaling / rank`.
+
+        Over 8 bits not in place (tuners/adalora/bnb.py); over quantized weights the product is cast back, not the sum.
+        """
+        result = joined(tape, x, weights)
         rank = e.add_number(tape, self.rank)
-        wide = tape.to(x, self.a.dtype)
+        quantized = weights.packed is not None
+        wide = x if quantized and tape.autocast is not None else tape.to(x, self.a.dtype)
         dropped = e.dropout(tape, wide, self.dropout)
         low = matmul_weight(tape, dropped, e.mul(tape, self.a, self.values), None)
         del dropped
         raised = product(tape, low, self.b)
         del low
+        if quantized and tape.autocast is None:
+            raised = tape.to(raised, result.dtype)
         scaled = e.linear_unary(tape, "mul", raised)
         del raised
         update = tape.apply(
             "div", (scaled, rank), scaled.shape, e.promoted(scaled, rank), _backward, save=(scaled, rank)
         )
         del scaled
+        if quantized and not weights.joining.clones:
+            return e.add(tape, result, update)
         return e.add_in_place(tape, result, update)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, base, matmul_weight
+from vramlint.memory.ops.linear import Weights, base, joined, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 
@@ -20,12 +20,30 @@ class Scaled:
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
         """Linear.forward."""
         scale = e.linear_unary(tape, "mul", self.factors).as_shape((self.factors.numel,))
+        if weights.packed is not None:
+            return self._over_quantized(tape, x, weights, scale)
         dtype = x.dtype
         if self.scales_input:
             wide = tape.to(x, self.factors.dtype)
             return base(tape, tape.to(e.mul(tape, wide, scale), dtype), weights)
         result = base(tape, x, weights)
         return tape.to(e.mul(tape, result, scale), result.dtype)
+
+    def _over_quantized(self, tape: Tape, x: Tensor, weights: Weights, scale: Tensor) -> Tensor:
+        """Linear8bitLt.forward and Linear4bit.forward (tuners/ia3/bnb.py): inputs become float32 without autocast."""
+        converts = tape.autocast is None and x.dtype != "float32"
+        if converts:
+            x = tape.to(x, "float32")
+        if self.scales_input:
+            result = base(tape, e.mul(tape, x, scale), weights)
+            dtype = result.dtype
+        else:
+            result = base(tape, x, weights)
+            dtype = result.dtype
+            result = e.mul(tape, result, scale)
+        if weights.joining.clones:
+            result = e.clone(tape, result)
+        return tape.to(result, dtype) if converts else result
 
 
 @dataclass(slots=True)
@@ -39,7 +57,7 @@ class SharedFactors:
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
         """Linear.forward: its slices of the shared factors are views."""
         dtype = x.dtype
-        result = base(tape, x, weights)
+        result = joined(tape, x, weights)
         rank, (outputs, inputs) = self.inner.numel, weights.weight.shape
         first, second = Tensor((rank, inputs), self.inner.dtype, None), Tensor((outputs, rank), self.inner.dtype, None)
         wide = tape.to(x, self.inner.dtype)
