@@ -57,7 +57,7 @@ def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outc
     """An outcome per simulated row, the family's name for every other."""
     for row in rows:
         family = row["config"].get("model_type", "?")
-        estimate = simulate(job_of(row), reserved=reserved)
+        estimate = simulate(job_of(row), reserved=reserved, observed=True)
         yield outcome(row, family, estimate, reserved=reserved) if estimate.method == "simulated" else family
 
 

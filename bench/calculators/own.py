@@ -15,7 +15,7 @@ def predict(run: Run) -> float:
     Raises:
         NotExpressibleError: the run is not simulated.
     """
-    estimate = simulate(job_of(run.row))
+    estimate = simulate(job_of(run.row), observed=True)
     if estimate.method != "simulated":
         raise NotExpressibleError(estimate.why)
     return estimate.allocated

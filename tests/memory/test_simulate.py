@@ -13,7 +13,19 @@ from hypothesis import HealthCheck, given, settings
 
 from bench.cases import job_of
 from tests.memory.runs import jobs, llama
-from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, Optimizer, Parallelism, Precision, Zero
+from vramlint.job import (
+    Adapter,
+    Batch,
+    Checkpointing,
+    Job,
+    Libraries,
+    Model,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Zero,
+)
 from vramlint.memory import simulate
 from vramlint.memory.architectures import find_family
 
@@ -29,7 +41,7 @@ quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCh
 
 @pytest.mark.parametrize("row", SIMULATED, ids=lambda row: row["id"])
 def test_traced_steps(row):
-    estimate = simulate(job_of(row), reserved=False)
+    estimate = simulate(job_of(row), reserved=False, observed=True)
     result, steady = row["result"], row["result"]["steady_step"]
 
     assert estimate.method == "simulated"
@@ -45,7 +57,7 @@ def test_traced_steps(row):
 
 @pytest.mark.parametrize("row", PLAYED, ids=lambda row: row["id"])
 def test_reserved_memory_of_traced_steps(row):
-    estimate = simulate(job_of(row))
+    estimate = simulate(job_of(row), observed=True)
 
     assert estimate.reserved == pytest.approx(row["result"]["steady_step"]["peak_reserved"], rel=0.06, abs=2 * SEGMENT)
     assert estimate.reserved >= estimate.allocated
@@ -255,3 +267,24 @@ def test_reentrant_checkpoints_of_frozen_embeddings_hide_their_layers(version, t
     if not trained:
         assert estimate.trainable_parameters == head + norm
         assert estimate.optimizer_states < estimate.parameters
+
+
+UNCLIPPED = Objective(max_grad_norm=0.0)
+"""Without the norms of gradients, whose kernels are not observed."""
+
+
+def test_a_dispatch_mode_keeps_the_gradients_of_tied_weights_from_being_added_in_place():
+    """The sum is a third tensor like the embedding, at the end of backward, where it is the peak of a small batch."""
+    job = llama({"tie_word_embeddings": True, "vocab_size": 32000}, precision=Precision("float32", "bfloat16"))
+    job = replace(job, batch=Batch(1, 16), optimizer=Optimizer("adamw_torch_fused"), objective=UNCLIPPED)
+    untied = replace(job, model=replace(job.model, config={**job.model.config, "tie_word_embeddings": False}))
+
+    unseen, seen = (simulate(job, reserved=False, observed=observed).allocated for observed in (False, True))
+    assert seen - unseen == pytest.approx(4 * 32000 * 256, rel=0.02)
+    assert simulate(untied, reserved=False, observed=True) == simulate(untied, reserved=False)
+
+
+def test_without_autocast_they_are_never_added_in_place():
+    job = llama({"tie_word_embeddings": True}, precision=Precision("bfloat16"), objective=UNCLIPPED)
+
+    assert simulate(job, reserved=False, observed=True) == simulate(job, reserved=False)

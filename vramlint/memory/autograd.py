@@ -100,9 +100,8 @@ class Engine:
     def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
         """Put a gradient where its node or parameter waits for it, added to what is there.
 
-        A weight's first gradient waits as a view of the transposed product, so the second is added out of place.
-        Autocast makes a copy of it, which torch on a CPU adds in place; the traced steps do not, and the higher
-        figure is taken. Gradients of slices, which are zeros elsewhere, are added in place.
+        A weight's first gradient waits as a view of the transposed product, so the second is added out of place; a
+        copy of it, as autocast makes, is added to in place, unless a dispatch mode looks on.
         """
         buffer = self.buffers.get(target)
         if buffer is None:
@@ -112,17 +111,30 @@ class Engine:
                 heappush(self.heap, (-target.sequence, target))
         if buffer[slot] is None:
             buffer[slot] = gradient
-        elif self._waits_whole(target, buffer[slot]) or not only_reference(buffer, slot):
-            buffer[slot] = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
+        elif self._waits_observed(target, buffer[slot]) or not only_reference(buffer, slot):
+            added = self._ordered(buffer[slot] or gradient, gradient.shape, gradient.dtype, "add")
+            # of layers that share their weights one stands for all: each of its repetitions makes a sum of its own
+            added.view = isinstance(target, Parameter) and target.layer is None and self.repeats
+            buffer[slot] = added
+            del added
         if isinstance(target, Parameter):
             target.pending -= 1
             if target.pending == 0:
                 del gradient
                 self._accumulate(target)
 
-    def _waits_whole(self, target: Node | Parameter, gradient: Tensor | None) -> bool:
-        """Whether what waits is a parameter's gradient, and not that of one of its slices."""
-        if not isinstance(target, Parameter) or gradient is None or gradient.storage is None:
+    @property
+    def repeats(self) -> bool:
+        """Whether the layer whose nodes run stands for several."""
+        return self.tape.recorder.current_repeat > 1
+
+    def _waits_observed(self, target: Node | Parameter, gradient: Tensor | None) -> bool:
+        """Whether a dispatch mode keeps autograd from adding to what waits: a parameter's whole gradient.
+
+        Gradients of its slices, which are zeros elsewhere, are added in place all the same.
+        """
+        observed = self.tape.observed and isinstance(target, Parameter)
+        if not observed or gradient is None or gradient.storage is None:
             return False
         return self.tape.recorder.labels[gradient.storage.index].operator not in SLICES
 

@@ -26,12 +26,14 @@ from vramlint.memory.weights import Builder, Inventory, NotFollowedError
 SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, *WITHOUT_LOGITS})
 
 
-def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
+def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bool = False) -> Estimate:
     """Peak memory of one GPU for `job`, the worst rank's: of a training run in the steady state, or of a generation.
 
     An architecture without a simulator, or a config without the dimensions it needs, is bounded from its
     parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
-    reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going.
+    reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going. `observed=True` is
+    for steps that were traced under a dispatch mode, which keeps autograd from adding the gradients of a weight that is
+    used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp, accumulate).
     """
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
@@ -41,10 +43,10 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
         return bounded(job, refused)
     try:
         family = patched(family, job.model.model_type, job.kernels)
-        inventory, sharding, recorder = _run(job, family)
+        inventory, sharding, recorder = _run(job, family, observed=observed)
         idle = _idle(job, inventory)
         if idle:
-            inventory, sharding, recorder = _run(job, family, idle)
+            inventory, sharding, recorder = _run(job, family, idle, observed=observed)
     except NotFollowedError as error:
         return bounded(job, f"{error} is not simulated")
     except (KeyError, ValueError, ZeroDivisionError) as error:
@@ -56,8 +58,10 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
     return widened(job, estimate) if stand_in is not None else estimate
 
 
-def _run(job: Job, family: type[Network], idle: frozenset[str] = frozenset()) -> tuple[Inventory, Sharding, Recorder]:
-    """Build the model and record the run; `idle` parameters are known to get no gradient.
+def _run(
+    job: Job, family: type[Network], idle: frozenset[str] = frozenset(), *, observed: bool
+) -> tuple[Inventory, Sharding, Recorder]:
+    """Build the model and record the run; `idle` parameters are known to get no gradient, `observed` as of `simulate`.
 
     Raises:
         NotFollowedError: the model has a variant that is not simulated.
@@ -76,7 +80,9 @@ def _run(job: Job, family: type[Network], idle: frozenset[str] = frozenset()) ->
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()
     if job.objective.kind == "training":
-        Step(job, network, inventory, sharding, recorder).run()
+        step = Step(job, network, inventory, sharding, recorder)
+        step.tape.observed = observed
+        step.run()
     else:
         _infer(job, network, recorder)
     recorder.close()

@@ -133,7 +133,8 @@ class Step:
         recorder.phase(phase)
         unscaled = unscale(memory) if self.job.precision.grad_scaler else None
         clips = self.job.objective.max_grad_norm and not self.sharding.hooked
-        norm = clip_by_norm(memory, self.trainable, whole=self.sharding.whole) if clips else None
+        partial = self.sharding.whole and not self.tape.observed
+        norm = clip_by_norm(memory, self.trainable, partial=partial) if clips else None
         if self.sharding.whole and self.update is not None:
             if not self.sharding.hooked:
                 self.update.run(memory, self.groups)

@@ -57,6 +57,8 @@ class Tape:
         self._first_layers: dict[int, int] = {}
         self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
+        self.observed = False
+        """A dispatch mode looks on, as where steps are traced."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self.hooks: GradientHooks | None = None

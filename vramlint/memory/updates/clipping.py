@@ -12,16 +12,17 @@ CHUNK = 65536
 """Elements whose norm one block of the kernel takes (torch 2.13 native/cuda/MultiTensorApply.cuh, kChunkSize)."""
 
 
-def clip_by_norm(memory: Memory, parameters: Sequence[Parameter], *, whole: bool = True) -> object:
+def clip_by_norm(memory: Memory, parameters: Sequence[Parameter], *, partial: bool = True) -> object:
     """`clip_grad_norm_`: all gradients' norms, stacked, and the coefficient. Returns the norm, which loops keep.
 
-    Without `whole`, where gradients are sharded, the kernel's partial norms are left out.
+    Without `partial` the kernel's partial norms are left out: where gradients are sharded, and where the step is traced
+    operator by operator.
     """
     if not parameters:
         return None
     dtype = max((parameter.dtype for parameter in parameters), key=DTYPE_BYTES.__getitem__)
     count = sum(parameter.multiplicity for parameter in parameters)
-    norms = [_norms(memory, members) for members in by_dtype(parameters)] if whole else [memory.scalars(count, dtype)]
+    norms = [_norms(memory, members) for members in by_dtype(parameters)] if partial else [memory.scalars(count, dtype)]
     stacked = memory.empty((count,), dtype)
     total = memory.scalar(dtype)
     del stacked, norms
