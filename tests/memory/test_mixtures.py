@@ -123,6 +123,17 @@ def test_batched_experts_copy_the_weights_of_every_pair(model_type, width):
     assert batched.saved_activations - grouped.saved_activations == pytest.approx(copies, rel=0.05)
 
 
+def test_tokens_were_repeated_and_weights_kept_wide_at_first():
+    first, since = (
+        simulate(mixture("qwen3_moe", config={"num_hidden_layers": 2}, libraries=Libraries(transformers=version)))
+        for version in ((5, 0, 0), (5, 23, 0))
+    )
+
+    weights_of_pairs = 2 * 2 * 64 * 2 * (4 - 2)
+    assert first.saved_activations - since.saved_activations >= weights_of_pairs
+    assert first.allocated > since.allocated
+
+
 def test_kernels_of_experts_that_are_not_followed_are_named():
     unknown = simulate(mixture("mixtral", config={"experts_implementation": "sonicmoe"}))
 

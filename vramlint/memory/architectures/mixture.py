@@ -15,7 +15,7 @@ from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.conversion import convert_targets
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.balancing import balancing_loss, balancing_loss_at_once
-from vramlint.memory.ops.expert_forms import BatchedExperts, EagerExperts
+from vramlint.memory.ops.expert_forms import BatchedExperts, EagerExperts, RepeatingExperts
 from vramlint.memory.ops.expert_loops import LoopedExperts
 from vramlint.memory.ops.experts import Experts, FusedExperts, gated
 from vramlint.memory.ops.jitter import jittered
@@ -29,6 +29,10 @@ from vramlint.memory.weights import Builder, NotFollowedError
 
 FUSED_FROM = (5, 0)
 """Since then the experts of a layer are two tensors; before it every expert was a module of linear layers."""
+GATHERED_ONCE_FROM = (5, 5)
+"""Since then tokens are put in order at once; before it they were repeated first."""
+LOWERED_FROM = (5, 6)
+"""Since then routers have a name for probabilities besides logits, whose dtype the weights get."""
 FORMS: Mapping[str, type[FusedExperts]] = MappingProxyType(
     {"grouped_mm": FusedExperts, "eager": EagerExperts, "batched_mm": BatchedExperts}
 )
@@ -110,7 +114,8 @@ class Mixture(Llama):
         self.experts = number(config, *self.counts)
         self.chosen = number(config, "num_experts_per_tok")
         self.fused = build.transformers >= FUSED_FROM
-        self.fused_form = self._form(config)
+        self.fused_form = self._form(config, build.transformers)
+        self.lowers = "input" if not self.fused else "logits" if build.transformers >= LOWERED_FROM else ""
         if self.fused and self.converts_targets:
             gate, up, down = self.parts
             convert_targets(build, {"gate.weight": ("gate",), "gate_up_proj": (gate, up), "down_proj": (down,)})
@@ -126,11 +131,12 @@ class Mixture(Llama):
         self.biases = self.has_biases and bool(config.get("mlp_bias", False))
         super().__init__(build, {**config, "mlp_bias": self.biases})
 
-    def _form(self, config: Config) -> type[FusedExperts]:
+    def _form(self, config: Config, version: tuple[int, ...]) -> type[FusedExperts]:
         implementation = str(config.get("experts_implementation") or "grouped_mm")
         if self.fused and implementation not in FORMS:
             raise NotFollowedError(f"the experts implementation {implementation}")
-        return FORMS.get(implementation, FusedExperts)
+        form = FORMS.get(implementation, FusedExperts)
+        return RepeatingExperts if form is FusedExperts and version < GATHERED_ONCE_FROM else form
 
     def is_sparse(self, config: Config, position: int) -> bool:
         """Whether the layer of that number has experts."""

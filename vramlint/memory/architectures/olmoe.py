@@ -55,7 +55,7 @@ class Olmoe(OwnAttention):
     def block(self, build: Builder, config: Config, name: str) -> FeedForward:
         """OlmoeSparseMoeBlock."""
         normalises = bool(config.get("norm_topk_prob", False))
-        router = SoftmaxRouter(self.gate(build, name), self.chosen, normalises, "logits" if self.fused else "input")
+        router = SoftmaxRouter(self.gate(build, name), self.chosen, normalises, self.lowers)
         return Block(router, self.build_experts(build, name, self.expert_width(config)), self.record)
 
     def _attention(

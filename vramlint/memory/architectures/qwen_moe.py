@@ -46,7 +46,7 @@ class Qwen3Moe(Mixture):
     def router(self, build: Builder, config: Config, name: str) -> SoftmaxRouter:
         """Qwen3MoeTopKRouter."""
         normalises = bool(config.get("norm_topk_prob", False))
-        return SoftmaxRouter(self.gate(build, name), self.chosen, normalises, "logits" if self.fused else "input")
+        return SoftmaxRouter(self.gate(build, name), self.chosen, normalises, self.lowers)
 
 
 @dataclass(slots=True)

@@ -60,12 +60,12 @@ class FusedExperts:
         offsets = tape.empty((experts,), "int32", "cumsum")
         matrix = self.gate_up.merged(tape, factors[0])
         width = 2 if self.transposed else 1
-        biases = _picked(tape, self.gate_up_bias, ids)
-        out = _grouped(tape, selected, matrix, matrix.shape[width], offsets, biases)
+        biases = picked(tape, self.gate_up_bias, ids)
+        out = grouped(tape, selected, matrix, matrix.shape[width], offsets, biases)
         out = self.gate(tape, out)
         down = self.down.merged(tape, factors[1])
-        biases = _picked(tape, self.down_bias, ids)
-        out = _grouped(tape, out, down, hidden, offsets, biases)
+        biases = picked(tape, self.down_bias, ids)
+        out = grouped(tape, out, down, hidden, offsets, biases)
         weighted = e.mul(tape, out, weights)
         inverse = tape.empty((pairs,), "int64", "inverse permutation")
         tape.scratch((8 * pairs,), "arange")
@@ -86,12 +86,12 @@ def gated(name: str) -> Gate:
     return gate
 
 
-def _picked(tape: Tape, bias: Parameter | None, ids: Tensor) -> Tensor | None:
+def picked(tape: Tape, bias: Parameter | None, ids: Tensor) -> Tensor | None:
     """`bias[expert_ids]`: a row for every pair."""
     return None if bias is None else take_rows(tape, bias, ids, (ids.shape[0], bias.shape[1]))
 
 
-def _grouped(tape: Tape, x: Tensor, weight: Tensor, width: int, offsets: Tensor, bias: Tensor | None) -> Tensor:
+def grouped(tape: Tape, x: Tensor, weight: Tensor, width: int, offsets: Tensor, bias: Tensor | None) -> Tensor:
     """_grouped_linear: `grouped_mm(x.to(weight.dtype), weight) + bias` to rows of `width`.
 
     No operator of autocast.
