@@ -8,7 +8,7 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.catalog.models import all_models
-from vramlint.job import Adapter, Attention, Batch, Job, Model, Precision
+from vramlint.job import Adapter, Attention, Batch, Job, Libraries, Model, Precision
 from vramlint.memory import simulate
 from vramlint.memory.architectures import DECODERS, FAMILIES, find_family, find_stand_in
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every
@@ -157,3 +157,24 @@ def test_text_reaches_no_tower():
     assert whole.trainable_parameters == language.total_parameters < whole.total_parameters
     assert whole.gradients == language.gradients
     assert whole.saved_activations == language.saved_activations
+
+
+@pytest.mark.parametrize(
+    ("model_type", "until"),
+    [("llama", (4, 41, 0)), ("mistral", (4, 42, 0)), ("qwen2", (4, 45, 0)), ("mixtral", (4, 48, 0))],
+)
+def test_every_layer_kept_rotary_tables_of_all_positions_once(model_type, until):
+    config = {**LLAMA, "max_position_embeddings": 4096}
+
+    def buffers(transformers: tuple[int, ...]) -> int:
+        job = Job(Model("x", model_type, config), libraries=Libraries(transformers=transformers))
+        family = find_family(model_type, "causal-lm")
+        assert family is not None
+        builder = Builder(job, ())
+        family(builder, {"model_type": model_type, **config})
+        return sum(size * count for size, count in builder.inventory.buffers)
+
+    major, minor, _ = until
+    head = LLAMA["hidden_size"] // LLAMA["num_attention_heads"]
+    tables = LLAMA["num_hidden_layers"] * 2 * 4096 * head * 4
+    assert buffers((major, minor - 1, 0)) - buffers(until) == tables

@@ -34,8 +34,20 @@ WINDOWED_LATE = frozenset({"qwen2", "qwen2_moe", "qwen3", "mimo"})
 """Models whose layers slide from number `max_window_layers` on if there is a window."""
 SWITCHED_WINDOWS = frozenset({"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo"})
 """Models without a window unless `use_sliding_window` says so."""
-ROTARY_TABLES_UNTIL = (4, 41)
+ROTARY_TABLES_UNTIL: Mapping[str, tuple[int, ...]] = {
+    "cohere": (),
+    "gemma": (),
+    "mistral": (4, 42),
+    "mixtral": (4, 48),
+    "olmo": (),
+    "qwen2": (4, 45),
+    "qwen2_moe": (4, 45),
+    "stablelm": (4, 45),
+    "starcoder2": (4, 45),
+}
 """Before this version of transformers every layer kept cos and sin of all positions in the model's dtype."""
+LLAMA_TABLES_UNTIL = (4, 41)
+"""The same of all others."""
 OWN_LOSS_UNTIL = {"mistral": (4, 48)}
 """Before this version of transformers a model took the loss itself, where that is another than for most."""
 MOST_LAYERS = 10_000
@@ -108,13 +120,18 @@ class Llama(CausalLM):
         """Kinds of the traced layers."""
         limit = number(config, "max_position_embeddings", default=2048)
         for position in build.layers(self.kinds):
-            if build.transformers < ROTARY_TABLES_UNTIL:
-                build.buffer(build.width * limit * self.head_size)
-                build.buffer(build.width * limit * self.head_size)
+            if build.transformers < ROTARY_TABLES_UNTIL.get(self.model_type, LLAMA_TABLES_UNTIL):
+                build.buffer(build.width * limit * self.rotated_size)
+                build.buffer(build.width * limit * self.rotated_size)
             self.layers.append(self._layer(build, config, f"{body}.layers.{position}"))
             self.traced.append(self.kinds[position])
         self.norm = self._norm(build, f"{body}.norm")
         self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False)
+
+    @property
+    def rotated_size(self) -> int:
+        """How much of a head is rotated."""
+        return self.head_size
 
     def body_name(self, config: Config) -> str:
         """The attribute of the model with a head that holds the one without."""

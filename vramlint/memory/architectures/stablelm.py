@@ -49,6 +49,11 @@ class StableLm(Llama):
         self.rotated = int(size * ratio(config, "partial_rotary_factor", default=0.25))
         super().__init__(build, config)
 
+    @property
+    def rotated_size(self) -> int:
+        """A part of a head."""
+        return self.rotated
+
     def _rotary_buffers(self, build: Builder, config: Config) -> None:
         build.buffer(4 * self.rotated // 2)
         build.buffer(4 * self.rotated // 2)
