@@ -164,7 +164,7 @@ def test_text_reaches_no_tower():
     [("llama", (4, 41, 0)), ("mistral", (4, 42, 0)), ("qwen2", (4, 45, 0)), ("mixtral", (4, 48, 0))],
 )
 def test_every_layer_kept_rotary_tables_of_all_positions_once(model_type, until):
-    config = {**LLAMA, "max_position_embeddings": 4096}
+    config = {**LLAMA, "max_position_embeddings": 4096, "num_local_experts": 2, "num_experts_per_tok": 1}
 
     def buffers(transformers: tuple[int, ...]) -> int:
         job = Job(Model("x", model_type, config), libraries=Libraries(transformers=transformers))
