@@ -121,13 +121,18 @@ class Bert(Encoder):
         if regime.transformers < EAGER_UNTIL.get(self.model_type, ()):
             regime = replace(regime, implementation="eager")
         hidden = self._embed(tape, regime, batch["input_ids"])
-        like = hidden
-        if (
-            regime.transformers < ENCODER_MASKS_FROM and regime.implementation == "eager"
-        ):  # masks in the dtype of weights
-            like = Tensor(hidden.shape, self.embedding.dtype, None)
-        mask = regime.bidirectional_mask(tape, like)
+        mask = self._mask(tape, regime, hidden)
         return self._run(tape, regime, hidden, mask)
+
+    def _mask(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor | None:
+        if regime.transformers < ENCODER_MASKS_FROM and regime.implementation == "eager":
+            return self._own_mask(tape, hidden)
+        return regime.bidirectional_mask(tape, hidden)
+
+    def _own_mask(self, tape: Tape, hidden: Tensor) -> Tensor:
+        """get_extended_attention_mask: made of any mask, in the dtype of the weights."""
+        batch, length = hidden.shape[:2]
+        return tape.empty((batch, 1, 1, length), self.embedding.dtype, "attention mask")
 
     def _run(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
         if is_written_out(regime):

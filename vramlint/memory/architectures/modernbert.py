@@ -20,9 +20,11 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
-SHARED_ATTENTION_FROM = (5, 0)
-"""Since then it attends as other models do; before it compiled its MLPs unless told not to, always made both masks,
-rotated in every layer anew and had flash attention of its own, over tokens without padding."""
+SHARED_ATTENTION_FROM = (5, 1)
+"""Since then it attends as other models do; before it compiled its MLPs unless told not to, always made both masks and
+had flash attention of its own, over tokens without padding."""
+SHARED_TABLES_FROM = (5, 0)
+"""Since then rotary tables are made once for each kind of layer, before in every layer anew."""
 
 
 class Kind(NamedTuple):
@@ -72,6 +74,7 @@ class ModernBert(Encoder):
         self.window = number(config, "local_attention", default=128) // 2
         self.normal_bias = bool(config.get("norm_bias", False))
         self.shares_attention = build.transformers >= SHARED_ATTENTION_FROM
+        self.shares_tables = build.transformers >= SHARED_TABLES_FROM
         if not self.shares_attention:
             _refuse_older(build, config)
         period = number(config, "global_attn_every_n_layers", default=3)
@@ -83,7 +86,7 @@ class ModernBert(Encoder):
         traced = [(self.kinds[at], self._layer(build, config, at)) for at in build.layers(self.kinds)]
         self.traced, self.layers = [kind for kind, _ in traced], [layer for _, layer in traced]
         self.final_norm = self._norm(build, "model.final_norm")
-        if self.shares_attention:
+        if self.shares_tables:
             for _ in {*types}:
                 self._frequencies(build)
                 self._frequencies(build)
@@ -98,7 +101,7 @@ class ModernBert(Encoder):
     def _layer(self, build: Builder, config: Config, position: int) -> Layer:
         size, name = self.hidden, f"model.layers.{position}"
         attends, feeds = bool(config.get("attention_bias", False)), bool(config.get("mlp_bias", False))
-        if not self.shares_attention:
+        if not self.shares_tables:
             self._frequencies(build)
         return Layer(
             attention_norm=self._norm(build, f"{name}.attn_norm") if position else None,
@@ -137,10 +140,13 @@ class ModernBert(Encoder):
 
     def _older_masks(self, tape: Tape, tokens: Tensor) -> Mapping[str, Around]:
         batch, length = tokens.shape
-        shape = (batch, 1, length, length)
-        return {
-            kind: Around(tape.empty(shape, self.embedding.dtype, "attention mask"), None) for kind in (FULL, SLIDING)
-        }
+        shape, dtype = (batch, 1, length, length), self.embedding.dtype
+        masks = {kind: tape.empty(shape, dtype, "attention mask") for kind in (FULL, SLIDING)}
+        if not self.shares_tables:
+            return {kind: Around(mask, None) for kind, mask in masks.items()}
+        like = Tensor((batch, length, self.hidden), "float32" if tape.autocast else dtype, None)
+        size = self.hidden // self.heads
+        return {kind: Around(mask, rotary(tape, like, size)) for kind, mask in masks.items()}
 
     def _around(self, tape: Tape, regime: Regime, hidden: Tensor) -> Mapping[str, Around]:
         masks = {FULL: regime.bidirectional_mask(tape, hidden), SLIDING: self._window_mask(tape, regime, hidden)}
@@ -188,6 +194,6 @@ class ModernBert(Encoder):
 
 def _refuse_older(build: Builder, config: Config) -> None:
     if config.get("reference_compile") is not False:
-        raise NotFollowedError("ModernBERT before transformers 5, which compiles its MLPs unless told not to,")
+        raise NotFollowedError("ModernBERT before transformers 5.1, which compiles its MLPs unless told not to,")
     if build.implementation not in ("eager", "sdpa"):
-        raise NotFollowedError("flash attention of ModernBERT before transformers 5")
+        raise NotFollowedError("flash attention of ModernBERT before transformers 5.1")

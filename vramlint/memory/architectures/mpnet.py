@@ -21,6 +21,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder, NotFollowedError
 
+SHARED_MASKS_FROM = (5, 9)
+"""Since then its masks are made as those of other encoders."""
+
 
 class MPNet(Bert):
     """MPNetModel below a head; it has eager attention of its own."""
@@ -61,6 +64,10 @@ class MPNet(Bert):
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """MPNetModel.forward."""
         return super().last_hidden_state(tape, replace(regime, implementation="eager"), batch)
+
+    def _mask(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor | None:
+        own = regime.transformers < SHARED_MASKS_FROM
+        return self._own_mask(tape, hidden) if own else regime.bidirectional_mask(tape, hidden)
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         order = tape.empty(tokens.shape, "int64", "position ids")
