@@ -190,5 +190,6 @@ def _quantization(case: dict[str, Any]) -> Quantization | None:
         prepared_for_kbit=case["peft"].get("prepare_kbit", trl != "0.26"),
         narrowed_embeddings=trl in ("0.23", "0.25"),
         only_norms=trl == "0.25",
+        skipped_modules=tuple(case.get("skip", ())),
         source_dtype=compute,
     )

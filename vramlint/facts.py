@@ -124,6 +124,7 @@ NAMES = MappingProxyType(
         "quantization_type": "nf4, fp4, int8, gptq, awq, …",
         "double_quantization": "quantized quantization constants",
         "quantization_compute_dtype": "dtype of the dequantized matmul",
+        "quantization_skip_modules": "modules that are not quantized",
         "quantization_group_size": "elements of a weight that share a scale",
         "prepared_for_kbit": "prepare_model_for_kbit_training was called",
         "lora_r": "LoRA rank",

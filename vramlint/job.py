@@ -177,6 +177,8 @@ class Quantization:
     """dtype in which the weights were quantized; None: that of the other weights."""
     group_size: int = 128
     """Elements that share a scale, of GPTQ, AWQ and HQQ; -1: a whole row."""
+    skipped_modules: tuple[str, ...] = ()
+    """Modules that are not quantized; where any are named, the output head is unless it is among them."""
     bits: int = 4
     """Of a weight that bitsandbytes did not quantize."""
 

@@ -12,7 +12,7 @@ from vramlint.estimate import Estimate
 from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, Precision, Quantization
 from vramlint.memory import simulate
 from vramlint.memory.adapters import factored, rank_of, targets
-from vramlint.memory.quantization import stored_tensors
+from vramlint.memory.quantization import converts, stored_tensors
 
 WIDTH, INNER, LAYERS, ROWS = 256, 704, 6, 2 * 128
 BF16 = Precision("bfloat16")
@@ -315,3 +315,30 @@ def test_ia3_over_four_bits_copies_what_it_scales() -> None:
 
     assert four.method == eight.method == "simulated"
     assert four.trainable_parameters == eight.trainable_parameters == LAYERS * INNER
+
+
+HEAD, UP = "lm_head", "model.layers.0.mlp.up_proj"
+
+
+@pytest.mark.parametrize(
+    ("skipped", "version", "name", "expected"),
+    [
+        ((), (5, 23), HEAD, False),
+        ((), (5, 23), UP, True),
+        (("up_proj",), (5, 23), HEAD, True),
+        (("up_proj",), (5, 23), UP, False),
+        (("proj",), (5, 23), UP, False),
+        (("proj",), (4, 57), UP, True),
+        (("up_proj",), (4, 57), UP, False),
+        (("model.layers.0",), (5, 23), UP, False),
+        (("layers.0",), (4, 57), UP, False),
+        (("model.layers.[1-9]",), (5, 23), UP, True),
+        (("(",), (5, 23), UP, True),
+    ],
+)
+def test_modules_that_are_not_quantized(
+    skipped: tuple[str, ...], version: tuple[int, ...], name: str, expected: bool
+) -> None:
+    base = Quantization("nf4", skipped_modules=skipped)
+
+    assert converts(base, name, version, head=name == HEAD) is expected

@@ -99,6 +99,11 @@ def test_an_option_that_is_computed_leaves_all_open() -> None:
         ('TorchAoConfig("int4_weight_only", group_size=128)', {"type": "torchao", "bits": 4, "group_size": 128}),
         ("TorchAoConfig(Int4WeightOnlyConfig(group_size=32))", {"type": "torchao", "bits": 4, "group_size": 32}),
         ("EetqConfig()", {"type": "eetq", "bits": 8}),
+        ('HqqConfig(skip_modules=["lm_head"])', {"type": "hqq", "skip_modules": ("lm_head",)}),
+        (
+            'BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head", "vision"])',
+            {"bits": 8, "skip_modules": ("lm_head", "vision")},
+        ),
     ],
 )
 def test_other_quantization_configs(config: str, expected: dict[str, object]) -> None:

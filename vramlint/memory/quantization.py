@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from vramlint.job import Libraries, Quantization
@@ -92,6 +93,27 @@ LEFT_NARROW = frozenset({"gptq", "hqq", "torchao"})
 """Kinds over which prepare_model_for_kbit_training widens nothing (peft 0.21 utils/other.py)."""
 PACKED_CHECKPOINTS = frozenset({"gptq", "awq"})
 """Kinds whose weights are read as they are stored."""
+
+
+ENDS_OF_NAMES_FROM = (5, 0)
+"""Since this version of transformers skipped modules are ends of names or patterns for their beginnings."""
+
+
+def converts(quantization: Quantization, name: str, transformers: tuple[int, ...], *, head: bool) -> bool:
+    """Whether the linear layer `name` is quantized (transformers 5.23 quantizers/quantizers_utils.py)."""
+    skipped = quantization.skipped_modules
+    if head and (not skipped or quantization.kind in PACKED_CHECKPOINTS):
+        return False
+    if transformers < ENDS_OF_NAMES_FROM:
+        return not any(key in (name, name.rpartition(".")[2]) or f"{key}." in name for key in skipped)
+    return not any(name.endswith(key) or _begins(key, name) for key in skipped)
+
+
+def _begins(pattern: str, name: str) -> bool:
+    try:
+        return re.match(rf"(?:{pattern})(?:(?<=\.)|(?=\.|$))", name) is not None
+    except re.error:
+        return False
 
 
 def stored_tensors(quantization: Quantization, shape: Shape) -> tuple[int, ...]:

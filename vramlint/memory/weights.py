@@ -18,7 +18,14 @@ from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.ops.merged import MergedLinear, Target
 from vramlint.memory.ops.rows import LowRankRows, TrainedRows
-from vramlint.memory.quantization import BITSANDBYTES, LEFT_NARROW, NESTED_MAP_BYTES, packed_of, stored_tensors
+from vramlint.memory.quantization import (
+    BITSANDBYTES,
+    LEFT_NARROW,
+    NESTED_MAP_BYTES,
+    converts,
+    packed_of,
+    stored_tensors,
+)
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import LayerId, Parameter, Shape
@@ -202,7 +209,7 @@ class Builder:
         `wide` ones are made in float32, unless quantized. A `transposed` one is transformers' Conv1D.
         """
         name = self._renamed(name)
-        quantized = self.quantization is not None and not (head or kept)
+        quantized = self._converts(name, head=head) and not kept and tied_to is None
         if kept:
             weight = self._parameter(f"{name}.weight", (n_out, n_in), wide=self._keeps_wide)
         elif tied_to is not None:
@@ -217,6 +224,11 @@ class Builder:
             return Weights(weight, offset, self._wrapper(name, weight, head=head))
         packed = packed_of(self.quantization, self._dtype, self._libraries)
         return Weights(weight, offset, self._wrapper(name, weight, head=head), packed)
+
+    def _converts(self, name: str, *, head: bool) -> bool:
+        """Whether a linear layer is among those that are quantized."""
+        quantization = self.quantization
+        return quantization is not None and converts(quantization, name, self.transformers, head=head)
 
     def _tied(self, name: str, weight: Parameter) -> Parameter:
         """The embedding's weight in an output head: a trained copy of one is no copy of the other."""

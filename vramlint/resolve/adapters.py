@@ -104,5 +104,6 @@ def quantization_of(board: Board) -> Quantization | None:
         narrowed_embeddings=trl is Preparation.WIDENS and bits == FOUR and board.value("bf16") is True,
         only_norms=trl is Preparation.WIDENS_NORMS and board.value("prepared_for_kbit") is not True,
         group_size=Quantization().group_size if group is None else group,
+        skipped_modules=_words(board, "quantization_skip_modules"),
         bits=bits,
     )

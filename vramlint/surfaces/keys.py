@@ -120,6 +120,7 @@ _BITSANDBYTES = (
     ("bnb_4bit_quant_type", "quantization_type", "text"),
     ("bnb_4bit_use_double_quant", "double_quantization", "flag"),
     ("bnb_4bit_compute_dtype", "quantization_compute_dtype", "dtype"),
+    ("llm_int8_skip_modules", "quantization_skip_modules", "names"),
 )
 
 _LORA = (

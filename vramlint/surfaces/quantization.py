@@ -52,6 +52,7 @@ NAMES = (
     "double_quantization",
     "quantization_compute_dtype",
     "quantization_group_size",
+    "quantization_skip_modules",
 )
 
 
@@ -121,6 +122,10 @@ def _other(call: Call, method: str, key: str, otherwise: int) -> tuple[Fact, ...
     group = call.argument("group_size") or (given.argument("group_size", 0) if isinstance(given, Call) else None)
     if group is not None:
         drawn = draw("quantization_group_size", group, CONVERTERS["count"], "group_size", call.place)
+        facts += [drawn] if isinstance(drawn, Fact) else []
+    skipped = call.argument("modules_to_not_convert") or call.argument("skip_modules")
+    if skipped is not None:
+        drawn = draw("quantization_skip_modules", skipped, CONVERTERS["names"], "modules_to_not_convert", call.place)
         facts += [drawn] if isinstance(drawn, Fact) else []
     if given is None:
         return (*facts, stated("quantization_bits", otherwise, call.place, last(call.callee)))
