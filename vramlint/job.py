@@ -319,5 +319,7 @@ class Job:
     allocator: Allocator = field(default_factory=Allocator)
     kernels: tuple[str, ...] = ()
     """Liger's kernels in place of the model's own operators, by the names of its options (catalog/liger.py)."""
+    offloads_activations: bool = False
+    """What autograd keeps waits in host memory for its backward (TRL's activation_offloading)."""
     frozen_parameters: tuple[str, ...] = ()
     """Regular expressions of parameters with requires_grad = False."""

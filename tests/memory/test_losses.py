@@ -212,3 +212,13 @@ def test_flash_attention_of_padded_batches_keeps_its_result_with_and_without_pad
     indices = 8 * TOKENS
 
     assert padded - plain == 2 * TOKENS * base.model.config["hidden_size"] + indices
+
+
+def test_offloaded_activations_are_named_and_may_be_less():
+    base = job("llama", (5, 23, 0))
+    plain = simulate(base, reserved=False)
+    estimate = simulate(replace(base, offloads_activations=True), reserved=False)
+
+    assert estimate.allocated == plain.allocated
+    assert 0 < estimate.below <= plain.saved_activations
+    assert "offloaded" in estimate.notes[0]

@@ -158,3 +158,9 @@ def test_packed_rows_lie_end_to_end(trl: str, facts: tuple[Fact, ...], padding_f
 
     assert {job.batch.padding_free for job in found.jobs} == {padding_free}
     assert all(job.batch.packing for job in found.jobs)
+
+
+def test_trls_activation_offloading_reaches_the_job() -> None:
+    found = run(script(LLAMA, written("activation_offloading", True), tables=SFT))
+
+    assert all(job.offloads_activations for job in found.jobs)

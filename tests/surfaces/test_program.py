@@ -715,6 +715,9 @@ def test_the_loss_of_the_sft_trainer() -> None:
     found = sheet("""
         from trl import SFTConfig, SFTTrainer
 
-        SFTTrainer("gpt2", args=SFTConfig(output_dir="out", loss_type="chunked_nll")).train()
+        args = SFTConfig("out", loss_type="chunked_nll", packing_strategy="wrapped", activation_offloading=True)
+        SFTTrainer("gpt2", args=args).train()
     """)
     assert says(found, "loss_type") == "chunked_nll"
+    assert says(found, "packing_strategy") == "wrapped"
+    assert says(found, "activation_offloading") is True

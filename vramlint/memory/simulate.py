@@ -19,7 +19,7 @@ from vramlint.memory.recorder import Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding, sharding_of
 from vramlint.memory.step import Step
-from vramlint.memory.summary import summarize, widened
+from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder, Inventory, NotFollowedError
 
@@ -55,6 +55,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     if idle:
         note = f"{len(idle)} of the parameters that could train get no gradient, as reentrant checkpoints hide them"
         estimate = replace(estimate, notes=(*estimate.notes, note))
+    if job.offloads_activations:
+        estimate = offloaded(estimate)
     return widened(job, estimate) if stand_in is not None else estimate
 
 

@@ -102,6 +102,14 @@ def widened(job: Job, estimate: Estimate) -> Estimate:
     return replace(estimate, stand_in="llama", below=below, above=above, notes=(note, *estimate.notes))
 
 
+def offloaded(estimate: Estimate) -> Estimate:
+    """The estimate of a run whose saved tensors wait on the host: not followed, they count as on the device."""
+    kept = sum(part.bytes for part in estimate.components if part.name == "activations")
+    below = min(kept, estimate.saved_activations)
+    note = f"activations that are offloaded count as on the device: the peak may be {below / GIB:.2f} GiB lower"
+    return replace(estimate, below=max(below, estimate.below), notes=(note, *estimate.notes))
+
+
 def _log(persistent: Sequence[Tensors], recorder: Recorder) -> Log:
     """The steady state's step; what only the first step makes is there from the start."""
     totals = _resident(persistent)

@@ -111,6 +111,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         gpu=gpu,
         evaluation=_evaluation(board),
         kernels=_kernels(board),
+        offloads_activations=board.value("activation_offloading") is True,
         frozen_parameters=frozen_of(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )

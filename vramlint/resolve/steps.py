@@ -126,6 +126,7 @@ SPANNING = frozenset(
         "label_smoothing",
         "padding_free",
         "checkpointing_offload",
+        "activation_offloading",
         "gradient_accumulation_steps",
         "sequence_length",
         "target_length",

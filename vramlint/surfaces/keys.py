@@ -76,6 +76,7 @@ _TRL = (
     ("max_completion_length", "completion_length", "bound"),
     ("num_generations", "generations", "count"),
     ("loss_type", "loss_type", "text"),
+    ("activation_offloading", "activation_offloading", "flag"),
     ("use_liger", "fused_loss", "flag"),
     ("use_liger_loss", "fused_loss", "flag"),
 )
