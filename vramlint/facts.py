@@ -140,6 +140,7 @@ NAMES = MappingProxyType(
         "lora_layers": "numbers of the layers that get adapters",
         "lora_exclude_modules": "modules that get no adapter: names or a regular expression",
         "lora_target_parameters": "parameters that get an adapter by their own names",
+        "lora_variants": "what makes LoRA's layers other ones: use_qalora, layer_replication, …",
         "trained_tokens": "rows of embeddings that train, as `module=count`",
         "adapter_by_trainer": "the trainer attaches the adapter itself (`peft_config`)",
         "adapter_cast": "adapters of a 16-bit base are kept in float32",

@@ -141,6 +141,8 @@ class Adapter:
     exclude_modules: tuple[str, ...] | str | None = None
     target_parameters: tuple[str, ...] = ()
     """Parameters (suffix match) that an adapter is added to, whatever their module is."""
+    variants: tuple[str, ...] = ()
+    """What makes LoRA's layers other ones, by LoraConfig's names: use_qalora, layer_replication, …"""
     trained_tokens: Mapping[str, int] = field(default_factory=dict)
     """How many rows of an embedding train (`trainable_token_indices`), by the embedding's name."""
     autocast_adapter_dtype: bool = True

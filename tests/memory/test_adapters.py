@@ -180,6 +180,7 @@ def test_sizes_of_kronecker_factors(size: int, factor: int, parts: tuple[int, in
     ("adapter", "why"),
     [
         (Adapter(method="boft"), "the boft adapter"),
+        (Adapter(8, 0.0, ("q_proj",), variants=("use_qalora",)), "LoRA with use_qalora"),
         (Adapter(method="prefixtuning"), "this form of prefix tuning"),
         (Adapter(method="prompttuning"), "a prompt whose length is not known"),
         (

@@ -81,6 +81,13 @@ def test_configs_of_other_methods(config: str, expected: dict[str, object]) -> N
     assert {name: says(found, name) for name in expected} == expected
 
 
+def test_what_makes_other_layers_of_lora_is_named() -> None:
+    found = tuned("LoraConfig(layer_replication=[(0, 16), (8, 24)], use_qalora=False, arrow_config=None)")
+
+    assert says(found, "lora_variants") == ("layer_replication",)
+    assert tuned("LoraConfig(r=8, use_qalora=False)").get("lora_variants") is None
+
+
 def test_an_option_that_is_computed_leaves_all_open() -> None:
     found = tuned("OFTConfig(oft_block_size=size(), coft=True)").get("adapter_options")
 

@@ -31,6 +31,8 @@ BLOCKWISE_OFT_FROM = (0, 16)
 
 
 def _lora(build: Builder, adapter: Adapter, name: str, inputs: int, outputs: int) -> Wrapper:
+    if adapter.variants:
+        raise build.not_followed(f"LoRA with {', '.join(adapter.variants)}")
     low_rank = build.low_rank(name, inputs, outputs)
     if not adapter.dora:
         return low_rank

@@ -38,6 +38,7 @@ def adapter_of(board: Board) -> Adapter | None:
         layers_to_transform=tuple([int(word) for word in _words(board, "lora_layers")]),
         exclude_modules=excluded if isinstance(excluded, str | tuple) else None,
         target_parameters=_words(board, "lora_target_parameters"),
+        variants=_words(board, "lora_variants"),
         trained_tokens=_pairs(board, "trained_tokens"),
         autocast_adapter_dtype=_casts(board),
         dtype=None if preparation(board) is not Preparation.NARROWS else "bfloat16",

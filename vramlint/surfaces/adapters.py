@@ -56,6 +56,17 @@ _OPTIONS = (
     "rank_dropout",
 )
 """Keys of other methods' configs that decide what is made."""
+_VARIANTS = (
+    "layer_replication",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "velora_config",
+    "kasa_config",
+    "monteclora_config",
+    "use_bdlora",
+)
+"""Keys of LoraConfig that make the layers other ones; absent, None and False they do nothing."""
 _PREPARERS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 
 
@@ -178,7 +189,9 @@ def _with_bits(adapter: Adapter, bits: Fact | None) -> Iterable[tuple[str, str]]
 def adapter_facts(adapters: Sequence[Adapter]) -> Iterable[Drawn]:
     """Rank, targets and the rest, united over the possibilities that have an adapter."""
     read = [dict(_read(item)) for item in adapters if item.arguments is not None]
-    for name in dict.fromkeys((*(row.fact for row in rows("lora").values()), "adapter_cast", "adapter_options")):
+    for name in dict.fromkeys(
+        (*(row.fact for row in rows("lora").values()), "adapter_cast", "lora_variants", "adapter_options")
+    ):
         found = [facts.get(name) for facts in read]
         if any(found):
             yield united(found)
@@ -198,6 +211,9 @@ def _read(adapter: Adapter) -> Iterable[tuple[str, Fact]]:
         drawn = draw(row.fact, value, CONVERTERS[row.converter], key, keyword.name_place)
         if isinstance(drawn, Fact):
             yield row.fact, drawn
+    variants = [key for key in _VARIANTS if not _is_off(arguments, key)]
+    if variants:
+        yield "lora_variants", stated("lora_variants", tuple(variants), adapter.place, variants[0])
     if adapter.cast is not None:
         drawn = draw("adapter_cast", adapter.cast.value, CONVERTERS["flag"], adapter.cast.name, adapter.cast.name_place)
         if isinstance(drawn, Fact):
@@ -206,6 +222,11 @@ def _read(adapter: Adapter) -> Iterable[tuple[str, Fact]]:
     written = [(key, keyword) for key, keyword in found if keyword is not None]
     if written:
         yield "adapter_options", _options(written)
+
+
+def _is_off(arguments: Arguments, key: str) -> bool:
+    keyword = arguments.find(key)
+    return keyword is None or (isinstance(keyword.value, Scalar) and keyword.value.value in (None, False))
 
 
 def _options(written: Sequence[tuple[str, Keyword]]) -> Fact:
