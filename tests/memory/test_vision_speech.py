@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vramlint.catalog.models import all_models
-from vramlint.job import Attention, Batch, Checkpointing, Evaluation, Job, Model, Parallelism, Precision
+from vramlint.job import Adapter, Attention, Batch, Checkpointing, Evaluation, Job, Model, Parallelism, Precision
 from vramlint.memory import simulate
 
 TASKS = {
@@ -116,3 +116,23 @@ def test_variants_that_are_not_followed_are_named(model_type, task, config, mode
 
     assert estimate.method != "simulated"
     assert any(reason in note for note in estimate.notes)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "adapter", "trained"),
+    [
+        ("resnet", Adapter(4, 0.0, ("embedder.embedder.convolution",)), 4 * 3 * 7 * 7 + 64 * 4),
+        ("convnext", Adapter(4, 0.0, ("patch_embeddings",)), 4 * 3 * 4 * 4 + 96 * 4),
+    ],
+)
+def test_low_rank_convolutions(model_type: str, adapter: Adapter, trained: int) -> None:
+    estimate = simulate(job(model_type, "image-cls", {}, IMAGES, adapter=adapter), reserved=False)
+
+    assert estimate.method == "simulated"
+    assert estimate.trainable_parameters == trained
+
+
+def test_adapters_on_grouped_convolutions_are_named() -> None:
+    estimate = simulate(job("convnext", "image-cls", {}, IMAGES, adapter=Adapter(4, 0.0, ("dwconv",))))
+
+    assert "LoRA on a plain convolution" in estimate.why

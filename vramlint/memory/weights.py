@@ -350,6 +350,28 @@ class Builder:
         rank = adapters.rank_of(self.adapter, name)
         return self._factors(name, (count * rank, rank), n_in, n_out)
 
+    @property
+    def dropout(self) -> float:
+        """Of the adapters."""
+        return 0.0 if self.adapter is None else self.adapter.dropout
+
+    def convolution_factors(
+        self, name: str, shape: Shape, *, grouped: bool = False
+    ) -> tuple[Parameter, Parameter] | None:
+        """Both factors of LoRA on a convolution whose weight has `shape`; None where there is none.
+
+        Raises:
+            NotFollowedError: the adapter is another one.
+        """
+        adapter = self.adapter
+        if adapter is None or adapter.target_modules == "all-linear" or not self.reaches(name):
+            return None
+        if adapter.method != "lora" or adapter.dora or adapter.lora_bias or grouped:
+            raise NotFollowedError("another adapter than plain LoRA on a plain convolution")
+        rank, (outputs, *rest) = adapters.rank_of(adapter, name), shape
+        first = self.trained(f"{name}.lora_A.weight", (rank, *rest))
+        return first, self.trained(f"{name}.lora_B.weight", (outputs, rank, *(1 for _ in rest[1:])))
+
     def trained(self, name: str, shape: Shape, *, decay: bool = True, kept: bool = False) -> Parameter:
         """A parameter of an adapter; what a trainer casts everything to, `kept` ones are not."""
         dtype = "float32" if self._adapter_width == DTYPE_BYTES["float32"] else self._dtype

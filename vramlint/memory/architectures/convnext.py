@@ -83,7 +83,7 @@ class ConvNextForImageClassification(ImageClassifier):
 
     def _layer(self, build: Builder, name: str, size: int, rate: float) -> Layer:
         return Layer(
-            depthwise=Convolution.of(build, f"{name}.dwconv", (size, 1, KERNEL, KERNEL)),
+            depthwise=Convolution.of(build, f"{name}.dwconv", (size, 1, KERNEL, KERNEL), grouped=True),
             norm=LayerNorm.of(build, f"{name}.layernorm", size),
             up=build.linear(f"{name}.pwconv1", size, 4 * size, bias=True),
             down=build.linear(f"{name}.pwconv2", 4 * size, size, bias=True),

@@ -158,7 +158,7 @@ class ConvolutionLayer:
             return None
         name, groups = "deberta.encoder.conv", number(config, "conv_groups", default=1)
         return cls(
-            Convolution.of(build, f"{name}.conv", (hidden, hidden // groups, kernel)),
+            Convolution.of(build, f"{name}.conv", (hidden, hidden // groups, kernel), grouped=groups > 1),
             LayerNorm.of(build, f"{name}.LayerNorm", hidden),
             str(config.get("conv_act", "tanh")),
             dropout,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
@@ -14,21 +15,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class LowRankConvolution:
+    """LoRA of a convolution: A is [r, in, *kernel], B [out, r, 1, …] (peft 0.21 tuners/lora/layer.py, _ConvNd)."""
+
+    a: Parameter
+    b: Parameter
+    dropout: float
+
+    def __call__(self, tape: Tape, x: Tensor, result: Tensor, positions: int) -> Tensor:
+        """`result + B(A(dropout(x))) * scaling`, cast back."""
+        wide = tape.to(x, self.a.dtype)
+        low = convolve(tape, e.dropout(tape, wide, self.dropout), self.a, None, positions)
+        raised = convolve(tape, low, self.b, None, positions)
+        del low
+        update = e.linear_unary(tape, "mul", raised)
+        del raised
+        return tape.to(e.add(tape, result, update), result.dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class Convolution:
     """Weight and bias of nn.Conv1d or nn.Conv2d."""
 
     weight: Parameter
     bias: Parameter | None
+    adapter: LowRankConvolution | None = None
 
     @classmethod
-    def of(cls, build: Builder, name: str, shape: Shape, *, bias: bool = True) -> Convolution:
-        """Build `name.weight` of `shape` [out, in, *kernel] and `name.bias`."""
+    def of(cls, build: Builder, name: str, shape: Shape, *, bias: bool = True, grouped: bool = False) -> Convolution:
+        """Build `name.weight` of `shape` [out, in, *kernel] and `name.bias`; `grouped`: of a group's inputs alone."""
         weight = build.parameter(f"{name}.weight", shape)
-        return cls(weight, build.parameter(f"{name}.bias", shape[:1], decay=False) if bias else None)
+        offset = build.parameter(f"{name}.bias", shape[:1], decay=False) if bias else None
+        factors = build.convolution_factors(name, shape, grouped=grouped)
+        return cls(weight, offset, LowRankConvolution(*factors, build.dropout) if factors else None)
 
     def __call__(self, tape: Tape, x: Tensor, positions: int) -> Tensor:
         """From [B, in, …] to [B, out, positions]."""
-        return convolve(tape, x, self.weight, self.bias, positions)
+        out = convolve(tape, x, self.weight, self.bias, positions)
+        return out if self.adapter is None else self.adapter(tape, x, out, positions)
 
 
 @dataclass(frozen=True, slots=True)
