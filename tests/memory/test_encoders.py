@@ -101,6 +101,18 @@ def test_a_softmax_of_its_own_keeps_no_mask(model_type):
     assert kept == pytest.approx(masks, rel=0.1)
 
 
+@pytest.mark.parametrize("task", ["masked-lm", "seq-cls", "token-cls"])
+@pytest.mark.parametrize("mode", ["none", "nonreentrant", "reentrant"])
+def test_esm_rotates_or_adds_positions(task, mode, monkeypatch):
+    rotating = job("esm", task, {"position_embedding_type": "rotary"}, checkpointing=Checkpointing(mode))
+    adding = simulate(job("esm", task, checkpointing=Checkpointing(mode)), reserved=False)
+    repeated = simulate(rotating, reserved=False)
+    monkeypatch.setattr("vramlint.memory.repetition.SINGLE_LAYERS", 24)
+
+    assert simulate(rotating, reserved=False).phases == repeated.phases
+    assert adding.total_parameters - repeated.total_parameters == 1026 * 64
+
+
 def test_modernbert_mostly_looks_around_itself():
     longer = job("modernbert", "token-cls", {"local_attention": 64})
     shorter = job("modernbert", "token-cls", {"local_attention": 256})
@@ -121,6 +133,7 @@ def test_albert_shares_its_layers():
     [
         ("albert", {}, "nonreentrant", "checkpointing of ALBERT"),
         ("mpnet", {}, "nonreentrant", "checkpointing of MPNet"),
+        ("esm", {}, "none", "ESM before"),
         ("modernbert", {}, "none", "compiles its MLPs"),
         ("modernbert", {"sparse_prediction": True, **UNCOMPILED}, "none", "masked tokens only"),
         ("deberta", {"talking_head": True}, "none", "talking_head"),

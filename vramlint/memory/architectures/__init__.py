@@ -108,6 +108,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "distilbert": "distilbert:DistilBertForMaskedLM",
             "electra": "electra:ElectraForMaskedLM",
             "ernie": "ernie:ErnieForMaskedLM",
+            "esm": "esm:EsmForMaskedLM",
             "modernbert": "modernbert_heads:ModernBertForMaskedLM",
             "mpnet": "mpnet:MPNetForMaskedLM",
             "roberta": "bert:BertForMaskedLM",
@@ -123,6 +124,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "distilbert": "distilbert:DistilBertForSequenceClassification",
             "electra": "electra:ElectraForSequenceClassification",
             "ernie": "ernie:ErnieForSequenceClassification",
+            "esm": "esm:EsmForSequenceClassification",
             "modernbert": "modernbert_heads:ModernBertForSequenceClassification",
             "mpnet": "mpnet:MPNetForSequenceClassification",
             "mbart": "mbart:MBartForSequenceClassification",
@@ -134,6 +136,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "xlm-roberta": "bert:RobertaForSequenceClassification",
         },
         "token-cls": {
+            "esm": "esm:EsmForTokenClassification",
             "modernbert": "modernbert_heads:ModernBertForTokenClassification",
         },
         "qa": {

@@ -28,7 +28,10 @@ GATHERED_TYPES_FROM = (5, 0)
 OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
 """Models whose positions are counted from the padding mask of every sequence."""
 PREFIXES: Mapping[str, str] = MappingProxyType(
-    {**{name: name for name in ("albert", "electra", "ernie", "mpnet")}, **dict.fromkeys(OFFSET_POSITIONS, "roberta")}
+    {
+        **{name: name for name in ("albert", "electra", "ernie", "esm", "mpnet")},
+        **dict.fromkeys(OFFSET_POSITIONS, "roberta"),
+    }
 )
 """What a model calls its body, unless `bert`."""
 EAGER_UNTIL: Mapping[str, tuple[int, ...]] = MappingProxyType({"electra": (5, 0), "ernie": (5, 0)})

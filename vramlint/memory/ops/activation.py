@@ -57,6 +57,28 @@ COMPOSED: Mapping[str, Callable[[Tape, Tensor], Tensor]] = {
 """Written out in Python operators: every intermediate that a product needs is kept."""
 
 
+def esm_gelu(tape: Tape, x: Tensor) -> Tensor:
+    """`x * 0.5 * (1.0 + torch.erf(x / √2))` (models/esm/modeling_esm.py)."""
+    half = e.linear_unary(tape, "mul", x)
+    scaled = e.linear_unary(tape, "div", x)
+    error = tape.apply("erf", (scaled,), x.shape, x.dtype, _erf_backward, save=(scaled,))
+    del scaled
+    shifted = e.add_number(tape, error)
+    del error
+    return e.mul(tape, half, shifted)
+
+
+def _erf_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """`2 / √π * exp(-x.pow(2)) * grad`, one C++ expression."""
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    parts = [e.like(tape, x, "erf backward") for _ in ("pow", "neg", "exp", "mul")]
+    result = e.like(tape, x, "erf backward")
+    parts.clear()
+    del x, gradient
+    return (result,)
+
+
 def bloom_gelu(tape: Tape, x: Tensor) -> Tensor:
     """GeLUFunction (models/bloom): keeps its input only; both passes are written out in Python operators."""
     half = e.like(tape, x, "gelu")

@@ -32,13 +32,16 @@ def _total_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
     return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
 
 
+def masked(tape: Tape, x: Tensor, mask: Tensor) -> Tensor:
+    """`x * mask.unsqueeze(-1)` of [B, S, H], the mask [B, S] of no float dtype and kept."""
+    shown = mask.as_shape((*mask.shape, 1))
+    return tape.apply("mul", (x, shown), x.shape, x.dtype, _masked_backward, save=(shown,))
+
+
 def masked_mean(tape: Tape, x: Tensor, mask: Tensor) -> Tensor:
-    """`(x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)` of [B, S, H], the mask [B, S] of no float dtype."""
-    batch, length, size = x.shape
-    shown = mask.as_shape((batch, length, 1))
-    masked = tape.apply("mul", (x, shown), x.shape, x.dtype, _masked_backward, save=(shown,))
-    summed = total(tape, masked, (batch, size))
-    del masked
+    """`(x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)` of [B, S, H]."""
+    batch, _, size = x.shape
+    summed = total(tape, masked(tape, x, mask), (batch, size))
     counts = tape.empty((batch, 1), "int64", "sum")
     return tape.apply("div", (summed, counts), summed.shape, summed.dtype, _divide_backward, save=(counts,))
 
