@@ -23,7 +23,7 @@ from vramlint.memory.weights import NotFollowedError
 LOSSES = frozenset({CROSS_ENTROPY, FUSED_HEAD})
 """Kernels that Objective.loss stands for."""
 FOLLOWED = frozenset({ROPE, RMS_NORM, SWIGLU, GEGLU})
-HEAD_NORMS = ("q_norm", "k_norm")
+HEAD_NORMS = ("q_norm", "k_norm", "query_layernorm", "key_layernorm")
 
 
 def patched(family: type[Network], model_type: str, kernels: Sequence[str]) -> type[Network]:
