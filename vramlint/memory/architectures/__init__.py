@@ -111,6 +111,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "esm": "esm:EsmForMaskedLM",
             "modernbert": "modernbert_heads:ModernBertForMaskedLM",
             "mpnet": "mpnet:MPNetForMaskedLM",
+            "nomic_bert": "nomic_bert:NomicBertForMaskedLM",
             "roberta": "bert:BertForMaskedLM",
             "xlm-roberta": "bert:BertForMaskedLM",
         },
@@ -127,6 +128,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "esm": "esm:EsmForSequenceClassification",
             "modernbert": "modernbert_heads:ModernBertForSequenceClassification",
             "mpnet": "mpnet:MPNetForSequenceClassification",
+            "nomic_bert": "nomic_bert:NomicBertForSequenceClassification",
             "mbart": "mbart:MBartForSequenceClassification",
             "mt5": "t5:MT5ForSequenceClassification",
             "plbart": "mbart:PLBartForSequenceClassification",
@@ -215,6 +217,7 @@ ENCODERS: Mapping[str, str] = MappingProxyType(
         "ernie": "ernie:Ernie",
         "modernbert": "modernbert:ModernBert",
         "mpnet": "mpnet:MPNet",
+        "nomic_bert": "nomic_bert:NomicBert",
         "roberta": "bert:Bert",
         "xlm-roberta": "bert:Bert",
     }

@@ -29,7 +29,7 @@ OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
 """Models whose positions are counted from the padding mask of every sequence."""
 PREFIXES: Mapping[str, str] = MappingProxyType(
     {
-        **{name: name for name in ("albert", "electra", "ernie", "esm", "mpnet")},
+        **{name: name for name in ("albert", "electra", "ernie", "esm", "mpnet", "nomic_bert")},
         **dict.fromkeys(OFFSET_POSITIONS, "roberta"),
     }
 )
