@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from vramlint.job import (
     Quantization,
 )
 from vramlint.memory import simulate
+from vramlint.memory.ops.four_bit import FourBit
+from vramlint.memory.quantization import packed_of
 
 SIZE, LENGTH = 2, 128
 LINEAR = 3 * LLAMA["hidden_size"] ** 2 + 3 * LLAMA["hidden_size"] * LLAMA["intermediate_size"]
@@ -153,3 +156,36 @@ def test_litgpt_takes_the_loss_in_chunks() -> None:
     assert found.method == "simulated"
     # the logits themselves and their gradient, not a float32 copy of all of them
     assert in_float32 < found.allocated < 2 * in_float32
+
+
+def test_since_bitsandbytes_0_50_the_forward_dequantizes_to_the_compute_dtype_at_once() -> None:
+    model = llama({"vocab_size": 64, "intermediate_size": 8192}).model
+    before, after = (
+        phase(
+            simulate(
+                adapted(
+                    "nf4",
+                    model=model,
+                    batch=Batch(1, 16),
+                    adapter=Adapter(8, 0.0, ("q_proj",)),
+                    quantization=Quantization("nf4", compute_dtype="float32"),
+                    libraries=Libraries(bitsandbytes=version),
+                ),
+                reserved=False,
+            ),
+            "forward",
+        )
+        for version in ((0, 49, 2), (0, 50, 0))
+    )
+
+    # the dense bfloat16 weight beside its float32 cast, less what the product needs after it
+    assert 0 < before - after <= 2 * 8192 * LLAMA["hidden_size"]
+
+
+def test_only_nested_scales_are_unpacked() -> None:
+    nested, plain = (
+        packed_of(Quantization("nf4", double_quantization=double), "bfloat16", Libraries()) for double in (True, False)
+    )
+
+    assert isinstance(plain, FourBit)
+    assert nested == replace(plain, nested=True)

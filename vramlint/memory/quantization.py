@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vramlint.job import Libraries, Quantization
 from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM, EightBit
-from vramlint.memory.ops.four_bit import KEEPS_INPUTS_UNTIL, NF4_BLOCK, FourBit
+from vramlint.memory.ops.four_bit import DIRECT_FROM, KEEPS_INPUTS_UNTIL, NF4_BLOCK, FourBit
 from vramlint.memory.ops.linear import Joining, Packed
 from vramlint.memory.ops.unpacked import Affine, CastRows, Groups, ScaledRows
 from vramlint.memory.tensor import Shape
@@ -136,6 +136,11 @@ def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> P
         return others[quantization.kind]
     if quantization.kind == "gptq":
         joining = Joining() if libraries.peft >= GPTQ_JOINS_AS_LINEAR_FROM else GPTQ_IN_PLACE
-        return FourBit(quantization.compute_dtype, source, scaled_apart=False, joining=joining)
-    keeps = libraries.bitsandbytes < KEEPS_INPUTS_UNTIL
-    return FourBit(quantization.compute_dtype, source, keeps_input=keeps)
+        return FourBit(quantization.compute_dtype, source, direct=False, joining=joining)
+    return FourBit(
+        quantization.compute_dtype,
+        source,
+        nested=quantization.double_quantization,
+        direct=libraries.bitsandbytes >= DIRECT_FROM,
+        keeps_input=libraries.bitsandbytes < KEEPS_INPUTS_UNTIL,
+    )

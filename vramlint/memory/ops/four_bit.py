@@ -13,6 +13,9 @@ from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 KEEPS_INPUTS_UNTIL = (0, 43, 2)
 """Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
 that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
+DIRECT_FROM = (0, 50)
+"""Since then the forward is an operator of its own, which dequantizes to the compute dtype at once, for inputs of more
+than 1536 tokens surely (backends/cuda/ops.py, gemm_4bit)."""
 NF4_BLOCK = 64
 """Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
 LINEAR_4BIT = Joining(clones=True, casts_always=False, narrows="update")
@@ -27,38 +30,48 @@ class FourBit:
     """dtype of the product."""
     source_dtype: str
     """dtype that the weight had when it was quantized, and has again before it is cast to the compute dtype."""
+    nested: bool = False
+    """The scales are quantized too, and unpacked to float32 first."""
+    direct: bool = True
+    """The forward dequantizes to the compute dtype at once."""
     keeps_input: bool = False
     """The product's input lives as long as the graph."""
-    scaled_apart: bool = True
-    """The scales are unpacked to float32 first; GPTQ's kernel reads them as they are."""
     joining: Joining = LINEAR_4BIT
 
     def product(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
-        """Bitsandbytes 0.50 Linear4bit.forward with MatMul4Bit: keeps only the packed weight."""
+        """Linear4bit.forward with MatMul4Bit: keeps only the packed weight.
+
+        Inputs of few tokens, which a kernel may multiply with the packed weight, are taken for longer ones.
+        """
         dtype = x.dtype
         x = tape.to(x, self.compute_dtype)
         shape = (*x.shape[:-1], weights.weight.shape[0])
         context = (self, weights.weight, tape.attach(x) if self.keeps_input else None)
-        absmax, dense = self._absmax(tape, weights.weight), self._unpacked(tape, weights.weight, self.compute_dtype)
+        if self.direct:
+            scales = [self._scales(tape, weights.weight) for _ in ("unpacked", "with their offset") if self.nested]
+            dense = tape.empty(weights.weight.shape, self.compute_dtype, "dequantize", "temporaries")
+        else:
+            scales, dense = [], self.unpacked(tape, weights.weight, self.compute_dtype)
         out = tape.apply("linear4bit", (x,), shape, x.dtype, _backward, context=context)
-        del absmax, dense, context
+        del scales, dense, context
         return tape.to(out, dtype)
 
     def dense(self, tape: Tape, weight: Parameter) -> Tensor:
-        """Dequantize_4bit."""
-        absmax = self._absmax(tape, weight)
+        """Dequantize_4bit: the scales go when it returns."""
+        scales = self._scales(tape, weight) if self.nested else None
         dense = tape.empty(weight.shape, self.source_dtype, "dequantize", "temporaries")
-        del absmax
+        del scales
         return dense
 
-    def _unpacked(self, tape: Tape, weight: Parameter, dtype: str) -> list[Tensor]:
-        """The dense weight in the dtype that it had once, and its cast to `dtype`."""
-        dtypes = dict.fromkeys((self.source_dtype, dtype))
-        return [tape.empty(weight.shape, name, "dequantize", "temporaries") for name in dtypes]
+    def unpacked(self, tape: Tape, weight: Parameter, dtype: str) -> Tensor:
+        """`dequantize_4bit(…).to(dtype)`."""
+        dense = self.dense(tape, weight)
+        return dense if self.source_dtype == dtype else tape.empty(weight.shape, dtype, "dequantize", "temporaries")
 
-    def _absmax(self, tape: Tape, weight: Parameter) -> Tensor | None:
+    @staticmethod
+    def _scales(tape: Tape, weight: Parameter) -> Tensor:
         blocks = -(-prod(weight.shape) // NF4_BLOCK)
-        return tape.empty((blocks,), "float32", "absmax", "temporaries") if self.scaled_apart else None
+        return tape.empty((blocks,), "float32", "absmax", "temporaries")
 
 
 def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
@@ -67,7 +80,7 @@ def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor |
     if gradient is None or edge is None:
         return (None,)
     packed, weight, _ = node.context
-    dense = packed._unpacked(tape, weight, gradient.dtype)
+    dense = packed.unpacked(tape, weight, gradient.dtype)
     out = tape.empty(edge[2], gradient.dtype, "linear4bit backward")
     del dense
     return (out,)
