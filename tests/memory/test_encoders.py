@@ -11,7 +11,8 @@ import pytest
 from vramlint.catalog.models import all_models
 from vramlint.job import Attention, Batch, Checkpointing, Job, Libraries, Model, Precision
 from vramlint.memory import simulate
-from vramlint.memory.architectures import ENCODER_TASKS, ENCODERS, FAMILIES, find_family
+from vramlint.memory.architectures import ENCODER_TASKS, ENCODERS, FAMILIES, find_family, is_simulated
+from vramlint.surfaces.families import model_type_of_class
 
 ROWS = [
     row
@@ -150,3 +151,20 @@ def test_variants_that_are_not_followed_are_named(model_type, config, mode, reas
 
     assert estimate.method != "simulated"
     assert any(reason in note for note in estimate.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type"),
+    [
+        ("CamembertForTokenClassification", "camembert"),
+        ("DebertaForMaskedLM", "deberta"),
+        ("DebertaV2ForMaskedLM", "deberta-v2"),
+        ("EsmForMaskedLM", "esm"),
+        ("MPNetModel", "mpnet"),
+        ("ModernBertForMaskedLM", "modernbert"),
+        ("NomicBertForMaskedLM", "nomic_bert"),
+    ],
+)
+def test_classes_name_their_encoders(name, model_type):
+    assert model_type_of_class(name) == model_type
+    assert is_simulated(model_type)

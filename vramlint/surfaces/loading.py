@@ -61,6 +61,7 @@ _MODEL_TYPES: Mapping[str, str] = MappingProxyType(
         "DebertaV2Config": "deberta-v2",
         "XLMRobertaConfig": "xlm-roberta",
         "DistilBertConfig": "distilbert",
+        "NomicBertConfig": "nomic_bert",
     }
 )
 """Config classes whose model_type isn't simply their name in small letters (transformers 5.23.0, models/*)."""
