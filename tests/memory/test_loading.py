@@ -50,6 +50,23 @@ def test_a_weight_is_there_in_both_forms_while_it_is_quantized():
     )
 
 
+def test_eight_bit_weights_arrive_as_halves_and_once_were_quantized_by_columns_too():
+    tied = replace(
+        qlora(),
+        model=Model("small", "llama", {**LLAMA, "tie_word_embeddings": True}),
+        precision=Precision("float32"),
+        quantization=Quantization("int8"),
+    )
+    now, before = (
+        simulate(replace(tied, libraries=replace(tied.libraries, bitsandbytes=version)), reserved=False)
+        for version in ((0, 45, 0), (0, 44, 1))
+    )
+    adapters_and_norms = 400_000
+
+    assert 0 <= resident(now) + 2 * LARGEST_LINEAR - loading(now) < adapters_and_norms
+    assert loading(before) == loading(now) + LARGEST_LINEAR
+
+
 def test_what_comes_later_can_hide_it():
     estimate = simulate(qlora(), reserved=False)
 

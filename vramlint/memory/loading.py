@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
+from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM
 from vramlint.memory.quantization import PACKED_CHECKPOINTS
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
@@ -31,8 +32,14 @@ def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[T
 
 
 def _quantized(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], present: int) -> int:
-    """Each quantized weight arrives in the dtype that it is loaded in. Others come as they are stored, or narrower."""
-    width = DTYPE_BYTES[job.precision.weights]
+    """Each quantized weight arrives in the dtype that it is loaded in. Others come as they are stored, or narrower.
+
+    LLM.int8() halves whatever was loaded and, as long as it quantized columns too, made a second weight of 8 bits
+    (bitsandbytes 0.44 nn/modules.py, Int8Params.cuda; functional.py, double_quant).
+    """
+    eight_bit = job.quantization is not None and job.quantization.kind == "int8"
+    arriving = HALF if eight_bit else DTYPE_BYTES[job.precision.weights]
+    width = arriving + (eight_bit and job.libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
     alive = present - sum(_stored(p) * times for times, members in order for p in members)
     highest = alive
     for times, members in order:

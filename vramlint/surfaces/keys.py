@@ -94,6 +94,7 @@ _TRL_MODEL = (
     ("lora_target_modules", "lora_target_modules", "names"),
     ("lora_modules_to_save", "lora_modules_to_save", "names"),
     ("use_dora", "use_dora", "flag"),
+    ("lora_target_parameters", "lora_target_parameters", "names"),
     ("load_in_4bit", "quantization_bits", "four-bit"),
     ("load_in_8bit", "quantization_bits", "eight-bit"),
     ("bnb_4bit_quant_type", "quantization_type", "text"),
