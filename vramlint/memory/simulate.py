@@ -11,7 +11,6 @@ from vramlint.memory import generation, methods, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
-from vramlint.memory.architectures.liger_kernels import patched
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
@@ -42,7 +41,7 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     if family is None or refused:
         return bounded(job, refused)
     try:
-        family = patched(family, job.model.model_type, job.kernels)
+        family = _patched(family, job)
         inventory, sharding, recorder = _run(job, family, observed=observed)
         idle = _idle(job, inventory)
         if idle:
@@ -58,6 +57,15 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     if job.offloads_activations:
         estimate = offloaded(estimate)
     return widened(job, estimate) if stand_in is not None else estimate
+
+
+def _patched(family: type[Network], job: Job) -> type[Network]:
+    """The family with Liger's kernels, where the run uses them; others need not wait for what these import."""
+    if not job.kernels:
+        return family
+    from vramlint.memory.architectures.liger_kernels import patched
+
+    return patched(family, job.model.model_type, job.kernels)
 
 
 def _run(
