@@ -250,6 +250,7 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
         source_dtype=framework.quantizes_from,
         bits=meaning(words.BITS, text, 4),
         group_size=meaning(words.GROUP_SIZES, row["model"], 128),
+        experts="experts too" in text,
     )
 
 

@@ -136,7 +136,8 @@ def _axolotl(config: Path, note: str) -> Words:
     if recipe.get("adapter"):
         words["peft"] = f"LoRA r={recipe.get('lora_r')} dropout={recipe.get('lora_dropout') or 0} targets={linear}"
     if recipe.get("load_in_4bit"):
-        words["quant"] = "bitsandbytes nf4 + double quant"
+        experts = ", experts too" if recipe.get("quantize_moe_experts") else ""
+        words["quant"] = f"bitsandbytes nf4 + double quant{experts}"
     if recipe.get("load_in_8bit"):
         words["quant"] = "LLM.int8"
     return words

@@ -183,6 +183,8 @@ class Quantization:
     """Modules that are not quantized; where any are named, the output head is unless it is among them."""
     bits: int = 4
     """Of a weight that bitsandbytes did not quantize."""
+    experts: bool = False
+    """Experts in one tensor, which are no linear layers, are quantized too, as axolotl does while it loads them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.memory.runs import LLAMA
-from vramlint.job import Adapter, Attention, Batch, Checkpointing, Job, Libraries, Model, Precision
+from vramlint.estimate import Estimate
+from vramlint.job import Adapter, Attention, Batch, Checkpointing, Job, Libraries, Model, Precision, Quantization
 from vramlint.memory import simulate
 
 BEFORE_FUSION = Libraries(transformers=(4, 57, 6))
@@ -203,3 +204,34 @@ def test_a_checkpoint_with_a_tower_trains_its_text_model():
     nested = replace(alone, model=replace(alone.model, model_type="qwen3_5", config={"text_config": config}))
 
     assert simulate(nested) == simulate(alone)
+
+
+def quantized(mode: str, **quantization: Any) -> Job:
+    return mixture(
+        "qwen3_moe",
+        adapter=Adapter(8, 0.0, ("q_proj",)),
+        quantization=Quantization("nf4", compute_dtype="bfloat16", **quantization),
+        checkpointing=Checkpointing(mode),
+    )
+
+
+@pytest.mark.parametrize("mode", ["none", "nonreentrant"])
+def test_experts_that_are_quantized_as_one_tensor_are_saved_dequantized(mode):
+    plain, packed = (simulate(quantized(mode, experts=experts), reserved=False) for experts in (False, True))
+    elements = EXPERTS["num_experts"] * 3 * WIDTHS["moe_intermediate_size"] * HIDDEN
+    layers = LLAMA["num_hidden_layers"]
+    constants = 4 * elements // 64 + 2 * 512  # of each of both tensors the code besides
+
+    def held(estimate: Estimate) -> int:
+        names = {"weights", "quantization constants"}
+        return sum(part.bytes for part in estimate.components if part.name in names)
+
+    assert held(packed) + layers * (2 * elements - elements // 2 - constants) == held(plain)
+    assert packed.saved_activations == plain.saved_activations + (layers * 2 * elements if mode == "none" else 0)
+
+
+def test_adapters_on_quantized_experts_are_not_followed():
+    job = quantized("none", experts=True)
+    adapter = replace(job.adapter, target_parameters=("mlp.experts.gate_up_proj",))
+
+    assert simulate(replace(job, adapter=adapter), reserved=False).method == "bounded"

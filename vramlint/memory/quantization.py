@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import prod
 
 from vramlint.job import Libraries, Quantization
 from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM, EightBit
@@ -25,7 +26,7 @@ GPTQ_IN_PLACE = Joining(casts_always=False, narrows="unscaled", in_place=True)
 
 def _bitsandbytes_4bit(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
     """Packed weight, absmax and code; absmax in 8 bits with scales and an offset of its own where it is nested."""
-    elements = shape[0] * shape[1]
+    elements = prod(shape)
     blocks = -(-elements // NF4_BLOCK)
     constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
     if quantization.double_quantization:

@@ -101,6 +101,12 @@ class Tape:
         if tensor.storage is not None:
             self.recorder.labels[tensor.storage.index].component = "gradients"
 
+    def became_input(self, tensor: Tensor) -> Tensor:
+        """Count `tensor` as what the running module computes with, whatever made it."""
+        if tensor.storage is not None:
+            self.recorder.labels[tensor.storage.index].component = self.recorder.component
+        return tensor
+
     # ------------------------------------------------------------------ graph
 
     def node(self, inputs: Sequence[Tensor], backward: Backward) -> Node:

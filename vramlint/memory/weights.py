@@ -170,13 +170,24 @@ class Builder:
 
         `transposed` ones are [experts, in, out].
         """
-        weight = self.parameter(name, shape, wide=wide)
         rank = self._parameter_rank(name)
+        quantization = self.quantization
+        if quantization is not None and quantization.experts and len(shape) == 3 and "expert" in name:
+            return self._packed_target(quantization, name, shape, rank)
+        weight = self.parameter(name, shape, wide=wide)
         if self.adapter is None or not rank:
             return Target(weight)
         rank *= shape[0] if len(shape) == 3 else 1
         n_out, n_in = reversed(shape[-2:]) if transposed else shape[-2:]
         return Target(weight, self._factors(name, (rank, rank), n_in, n_out))
+
+    def _packed_target(self, quantization: Quantization, name: str, shape: Shape, rank: int) -> Target:
+        """Experts that are quantized as one tensor (bitsandbytes 0.50 nn/parametrize.py)."""
+        if quantization.kind not in {"nf4", "fp4"}:
+            raise NotFollowedError(f"experts quantized as {quantization.kind}")
+        if rank:
+            raise NotFollowedError("adapters on quantized experts")
+        return Target(self._quantized(name, shape), packed=packed_of(quantization, self._dtype, self._libraries))
 
     def _parameter_rank(self, name: str) -> int:
         """The rank of the adapter on a parameter that is wanted by itself; 0 without one."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops.linear import Weights, matmul, matmul_weight
+from vramlint.memory.ops.linear import Packed, Weights, matmul, matmul_weight
 from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
@@ -18,6 +18,8 @@ class Target:
 
     weight: Parameter
     adapter: LowRank | None = None
+    packed: Packed | None = None
+    """The form in which the weight is quantized: a parametrization of torch's dequantizes it."""
 
     def factors(self, tape: Tape) -> tuple[Tensor, ...]:
         """What the wrapper makes when the module is called: both factors, or their product for a matrix.
@@ -38,6 +40,8 @@ class Target:
 
     def merged(self, tape: Tape, factors: Sequence[Tensor]) -> Tensor:
         """The parameter as the module sees it; it is kept until the module returns."""
+        if self.packed is not None:
+            return tape.became_input(self.packed.dense(tape, self.weight))
         if not factors:
             return self.weight
         if len(factors) == 1:
