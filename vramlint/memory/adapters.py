@@ -169,3 +169,9 @@ def _in_layers(adapter: Adapter, name: str) -> bool:
         return True
     found = LAYER_NUMBER.match(name)
     return found is not None and int(found[1]) in adapter.layers_to_transform
+
+
+def option(adapter: Adapter, name: str, default: int) -> int:
+    """A number that the config of a method other than LoRA may give."""
+    value = adapter.options.get(name)
+    return value if isinstance(value, int) else default

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
-from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM
-from vramlint.memory.quantization import PACKED_CHECKPOINTS
+from vramlint.memory.quantization import PACKED_CHECKPOINTS, QUANTIZES_ROWS_FROM
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.memory import by_layer

@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping
 from math import prod
 
 from vramlint.job import Libraries, Quantization
-from vramlint.memory.ops.eight_bit import QUANTIZES_ROWS_FROM, EightBit
-from vramlint.memory.ops.four_bit import DIRECT_FROM, KEEPS_INPUTS_UNTIL, NF4_BLOCK, FourBit
 from vramlint.memory.ops.linear import Joining, Packed
-from vramlint.memory.ops.unpacked import Affine, CastRows, Groups, ScaledRows
 from vramlint.memory.tensor import Shape
 
+QUANTIZES_ROWS_FROM = (0, 45)
+"""Since then only rows of the input are quantized, and the weight lies in one order (autograd/_functions.py)."""
+KEEPS_INPUTS_UNTIL = (0, 43, 2)
+"""Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
+that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
+DIRECT_FROM = (0, 50)
+"""Since then the forward is an operator of its own, which dequantizes to the compute dtype at once, for inputs of more
+than 1536 tokens surely (backends/cuda/ops.py, gemm_4bit)."""
 NESTED_BLOCK = 256
 """absmax values per second-level block under double quantization (bitsandbytes 0.50 functional.py)."""
 NF4_CODE_BYTES = 64
@@ -26,6 +31,8 @@ GPTQ_IN_PLACE = Joining(casts_always=False, narrows="unscaled", in_place=True)
 
 def _bitsandbytes_4bit(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
     """Packed weight, absmax and code; absmax in 8 bits with scales and an offset of its own where it is nested."""
+    from vramlint.memory.ops.four_bit import NF4_BLOCK
+
     elements = prod(shape)
     blocks = -(-elements // NF4_BLOCK)
     constants: tuple[int, ...] = (4 * blocks, NF4_CODE_BYTES)
@@ -126,15 +133,13 @@ def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> P
     """The product of a quantized weight in a model whose other weights were loaded as `dtype`."""
     source = quantization.source_dtype or dtype
     if quantization.kind == "int8":
+        from vramlint.memory.ops.eight_bit import EightBit
+
         return EightBit(by_columns_too=libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
-    others: Mapping[str, Packed] = {
-        "hqq": Affine(source, quantization.bits),
-        "quanto": ScaledRows(source),
-        "torchao": CastRows(),
-        "awq": Groups(),
-    }
-    if quantization.kind in others:
-        return others[quantization.kind]
+    if quantization.kind in _BITS:
+        return _unpacked(quantization, source)
+    from vramlint.memory.ops.four_bit import FourBit
+
     if quantization.kind == "gptq":
         joining = Joining() if libraries.peft >= GPTQ_JOINS_AS_LINEAR_FROM else GPTQ_IN_PLACE
         return FourBit(quantization.compute_dtype, source, direct=False, joining=joining)
@@ -145,3 +150,15 @@ def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> P
         direct=libraries.bitsandbytes >= DIRECT_FROM,
         keeps_input=libraries.bitsandbytes < KEEPS_INPUTS_UNTIL,
     )
+
+
+def _unpacked(quantization: Quantization, source: str) -> Packed:
+    from vramlint.memory.ops.unpacked import Affine, CastRows, Groups, ScaledRows
+
+    products: Mapping[str, Packed] = {
+        "hqq": Affine(source, quantization.bits),
+        "quanto": ScaledRows(source),
+        "torchao": CastRows(),
+        "awq": Groups(),
+    }
+    return products[quantization.kind]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from vramlint.job import Checkpointing, Job
 from vramlint.memory import checkpoint
 from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.kernels import FLASH_MAX_HEAD, Kernels
 from vramlint.memory.ops import attention, sdpa
-from vramlint.memory.ops.prefixes import Prefix
 from vramlint.memory.ops.unpadding import unpadded
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
+
+if TYPE_CHECKING:
+    from vramlint.memory.ops.prefixes import Prefix
 
 GQA_IN_SDPA = (4, 48)
 """Since then transformers lets sdpa share key/value heads instead of copying them (integrations/sdpa_attention.py)."""

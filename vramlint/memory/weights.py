@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Adapter, Job, Quantization
 from vramlint.memory import adapters
-from vramlint.memory.methods import METHODS, OVER_QUANTIZED
+from vramlint.memory.methods import METHODS, OVER_QUANTIZED, wrap
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
@@ -323,12 +323,16 @@ class Builder:
         quantized = self.quantization
         if adapter.method != "lora" and quantized is not None and not self._follows(adapter.method, quantized.kind):
             raise NotFollowedError(f"the {adapter.method} adapter on a quantized base")
-        return METHODS[adapter.method](self, adapter, name, inputs, outputs)
+        return wrap(self, adapter, name, inputs, outputs)
 
     @staticmethod
     def _follows(method: str, kind: str) -> bool:
         """Whether a method other than LoRA is followed over a quantized base."""
         return method in OVER_QUANTIZED and kind in BITSANDBYTES
+
+    def penalise(self, *parameters: Parameter) -> None:
+        """Add the orthogonality of `parameters` to the loss."""
+        self.inventory.penalised += parameters
 
     def not_followed(self, variant: str) -> NotFollowedError:
         """The refusal of a variant of an adapter."""

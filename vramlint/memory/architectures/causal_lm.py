@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, Outputs
 from vramlint.memory.kernels import AMPERE
@@ -16,8 +16,6 @@ from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
 from vramlint.memory.ops.liger import cross_entropy as liger_cross_entropy
 from vramlint.memory.ops.liger_head import liger_head
 from vramlint.memory.ops.linear import Weights, linear
-from vramlint.memory.ops.prefixes import Prefix
-from vramlint.memory.ops.prompts import Prompt
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
     causal_lm_loss_before_4_49,
@@ -29,6 +27,10 @@ from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
+
+if TYPE_CHECKING:
+    from vramlint.memory.ops.prefixes import Prefix
+    from vramlint.memory.ops.prompts import Prompt
 
 SHARED_LOSS = (4, 46)
 """Since then most causal models of transformers share one loss function (loss/loss_utils.py), which widens logits."""

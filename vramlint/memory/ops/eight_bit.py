@@ -9,8 +9,6 @@ from vramlint.memory.ops.linear import Joining, Weights
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
-QUANTIZES_ROWS_FROM = (0, 45)
-"""Since then only rows of the input are quantized, and the weight lies in one order (autograd/_functions.py)."""
 LINEAR_8BIT = Joining(casts_always=False, narrows="update")
 """Peft 0.21 tuners/lora/bnb.py, Linear8bitLt.forward."""
 

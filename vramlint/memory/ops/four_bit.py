@@ -10,12 +10,6 @@ from vramlint.memory.ops.linear import Joining, Weights
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
-KEEPS_INPUTS_UNTIL = (0, 43, 2)
-"""Before this release of bitsandbytes the products of 4-bit weights kept their input, as an attribute of their context
-that lives as long as the graph (autograd/_functions.py, MatMul4Bit)."""
-DIRECT_FROM = (0, 50)
-"""Since then the forward is an operator of its own, which dequantizes to the compute dtype at once, for inputs of more
-than 1536 tokens surely (backends/cuda/ops.py, gemm_4bit)."""
 NF4_BLOCK = 64
 """Elements per absmax value of a 4-bit weight (bitsandbytes 0.50 nn/modules.py, Params4bit blocksize)."""
 LINEAR_4BIT = Joining(clones=True, casts_always=False, narrows="update")
