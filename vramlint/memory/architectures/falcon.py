@@ -159,12 +159,14 @@ class Falcon(CausalLM):
         return (linear(tape, regime.attend(tape, q, k, v, shared.mask, dropout, shares_heads=True), w.dense),)
 
     def _eager(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor, shared: Shared, dtype: str) -> tuple[Tensor, Tensor]:
-        """Softmax in the dtype of the layer's states; dropout with alibi only."""
+        """Softmax in the dtype of the layer's states; dropout with alibi only. Products expand a single head."""
+        k, v = (attention.repeat_heads(tape, x, self.heads // x.shape[1]) for x in (k, v))
         scores = attention.scores(tape, q, k)
         if shared.alibi is None or shared.mask is None:
             scores = e.scale_in_place(tape, scores)
             masked = scores if shared.mask is None else e.add(tape, scores, shared.mask)
             weights = softmax_as(tape, masked, dtype)
+            del scores, masked
             return attention.weighted(tape, weights, v), weights
         wide = tape.to(scores, "float32")
         alibi = shared.alibi.as_shape((q.shape[0], self.heads, 1, k.shape[2]))
