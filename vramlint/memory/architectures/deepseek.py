@@ -65,8 +65,8 @@ class GroupedMixture(Mixture):
     def block(self, build: Builder, config: Config, name: str) -> FeedForward:
         """DeepseekV3MoE."""
         width = self.expert_width(config)
-        router = self._router(build, config, name)
         experts = self.build_experts(build, name, width)
+        router = self._router(build, config, name)
         width *= number(config, "n_shared_experts", default=1)
         shared = GatedMlp.of(build, f"{name}.shared_experts", self.hidden, width, self.activation, bias=self.biases)
         return AddedBlock(router, experts, shared, self.record, returns_logits=self.fused)

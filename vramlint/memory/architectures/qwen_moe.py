@@ -39,9 +39,13 @@ class Qwen3Moe(Mixture):
         return self.experts > 0 and (position + 1) % number(config, "decoder_sparse_step", default=1) == 0
 
     def block(self, build: Builder, config: Config, name: str) -> FeedForward:
-        """Qwen3MoeSparseMoeBlock."""
+        """Qwen3MoeSparseMoeBlock. Optimizers step the fused experts before the router, other experts behind it."""
+        width = self.expert_width(config)
+        if self.fused:
+            experts = self.build_experts(build, name, width)
+            return Block(self.router(build, config, name), experts, self.record)
         router = self.router(build, config, name)
-        return Block(router, self.build_experts(build, name, self.expert_width(config)), self.record)
+        return Block(router, self.build_experts(build, name, width), self.record)
 
     def router(self, build: Builder, config: Config, name: str) -> SoftmaxRouter:
         """Qwen3MoeTopKRouter."""
