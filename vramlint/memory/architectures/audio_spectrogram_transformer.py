@@ -12,6 +12,7 @@ from vramlint.memory.architectures.family import Config, LayerNorm, label_count,
 from vramlint.memory.architectures.vision import Patches, pair
 from vramlint.memory.architectures.vit import ViTForImageClassification
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -46,6 +47,6 @@ class ASTForAudioClassification(ViTForImageClassification):
         """The mean of both tokens' states."""
         hidden = self.last_hidden_state(tape, regime, pixels)
         shape = (hidden.shape[0], self.hidden)
-        first, second = e.part(tape, hidden, shape), e.part(tape, hidden, shape)
+        first, second = shaping.part(tape, hidden, shape), shaping.part(tape, hidden, shape)
         mean = e.linear_unary(tape, "div", e.add(tape, first, second))
         return self.head_norm(tape, mean), hidden

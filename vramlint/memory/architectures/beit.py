@@ -8,7 +8,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.family import Config, LayerNorm, probability, ratio
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, drop_path
 from vramlint.memory.architectures.vit import Layer, ViTForImageClassification
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.pooling import mean
@@ -82,8 +82,8 @@ class BeitForImageClassification(ViTForImageClassification):
         batch, size = hidden.shape[0], self.hidden
         if not self.mean_pooling:
             hidden = self.norm(tape, hidden)
-            return e.part(tape, hidden, (batch, size)), hidden
-        patches = e.part(tape, hidden, (batch, self.patches.count, size))
+            return shaping.part(tape, hidden, (batch, size)), hidden
+        patches = shaping.part(tape, hidden, (batch, self.patches.count, size))
         return self.norm(tape, mean(tape, patches, (batch, size))), hidden
 
     def _encode(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from vramlint.job import Batch
 from vramlint.memory.architectures.encoder import ROBERTA_LANGUAGE_HEAD, Encoder, Layer, add_and_norm, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -116,7 +116,7 @@ class Bert(Encoder):
         self.idle_pooler = Weights(weight, build.parameter(f"{name}.bias", (self.hidden,), decay=False, fixed=True))
 
     def _pool_idly(self, tape: Tape, hidden: Tensor) -> None:
-        first = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        first = shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         e.unary_of_result(tape, "tanh", linear(tape, first, self.idle_pooler))
 
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
@@ -237,7 +237,7 @@ class BertForSequenceClassification(Bert):
         return Outputs(cross_entropy(tape, logits, batch["labels"]), [logits])
 
     def _classify(self, tape: Tape, hidden: Tensor) -> Tensor:
-        first = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        first = shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         pooled = first if self.pooler is None else linear(tape, first, self.pooler)
         pooled = e.unary_of_result(tape, "tanh", pooled)
         return linear(tape, e.dropout(tape, pooled, self.classifier_dropout), self.classifier)
@@ -255,7 +255,7 @@ class RobertaForSequenceClassification(BertForSequenceClassification):
         self.classifier = build.linear("classifier.out_proj", self.hidden, self.labels_count, bias=True, head=True)
 
     def _classify(self, tape: Tape, hidden: Tensor) -> Tensor:
-        x = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        x = shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         x = e.dropout(tape, x, self.classifier_dropout)
         x = linear(tape, x, self.dense)
         x = activation(tape, self.pooler_activation, x)

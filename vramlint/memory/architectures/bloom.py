@@ -9,7 +9,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.weight_outputs import Blocks
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import bloom_gelu
 from vramlint.memory.ops.alibi import baddbmm
@@ -113,9 +113,9 @@ class Bloom(CausalLM):
         batch, length = hidden.shape[:2]
         fused_qkv = linear(tape, hidden, w.qkv)
         by_head = (batch, self.heads, length, self.head_size)
-        query = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
-        key = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
-        value = attention.heads_first(tape, e.part(tape, fused_qkv, by_head))
+        query = attention.heads_first(tape, shaping.part(tape, fused_qkv, by_head))
+        key = attention.heads_first(tape, shaping.part(tape, fused_qkv, by_head))
+        value = attention.heads_first(tape, shaping.part(tape, fused_qkv, by_head))
         scores = baddbmm(tape, shared.alibi, query, key)
         weights = scores if shared.mask is None else e.add(tape, scores, shared.mask)
         probabilities = tape.to(softmax(tape, weights, in_float32=True), query.dtype)

@@ -11,6 +11,7 @@ from vramlint.memory.architectures.family import Config, Network, Outputs, numbe
 from vramlint.memory.architectures.towers import ImageTower, TextTower
 from vramlint.memory.architectures.vision import ImageClassifier
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import linear, matmul
 from vramlint.memory.ops.pooling import mean, unit_length_of_operators
 from vramlint.memory.ops.softmax import cross_entropy
@@ -78,7 +79,7 @@ class ClipModel(DualEncoder):
         logits = _scaled(tape, similarities(tape, text, image), self.scale)
         labels = tape.empty((logits.shape[0],), "int64", "arange")
         loss = cross_entropy(tape, logits, labels)
-        loss = e.add(tape, loss, cross_entropy(tape, e.viewed(tape, logits, logits.shape), labels))
+        loss = e.add(tape, loss, cross_entropy(tape, shaping.viewed(tape, logits, logits.shape), labels))
         loss = e.linear_unary(tape, "div", loss)
         return Outputs(loss, [logits, image, text, first, image_states, last, text_states])
 
@@ -97,13 +98,13 @@ class ClipForImageClassification(ImageClassifier):
         """Without the class token."""
         unused, hidden = self.images.pooled(tape, regime, pixels)
         batch, size = hidden.shape[0], hidden.shape[2]
-        patches = e.part(tape, hidden, (batch, self.images.patches.count, size))
+        patches = shaping.part(tape, hidden, (batch, self.images.patches.count, size))
         return mean(tape, patches, (batch, size)), unused
 
 
 def similarities(tape: Tape, text: Tensor, image: Tensor) -> Tensor:
     """Of every text with every image."""
-    transposed = e.viewed(tape, image, (image.shape[1], image.shape[0]))
+    transposed = shaping.viewed(tape, image, (image.shape[1], image.shape[0]))
     return matmul(tape, text, transposed, (text.shape[0], image.shape[0]))
 
 

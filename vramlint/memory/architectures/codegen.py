@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from vramlint.memory.architectures.gptj import GPTJ, Layer
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary
@@ -37,11 +37,11 @@ class CodeGen(GPTJ):
         """Each part is copied when its groups of heads are joined."""
         qkv = linear(tape, hidden, w.projections[0])
         batch, length = hidden.shape[:2]
-        grouped = e.viewed(tape, qkv, (batch, length, DEVICES, 3 * self.hidden // DEVICES))
-        parts = e.split_last(tape, grouped, (self.hidden // DEVICES,) * 3)
+        grouped = shaping.viewed(tape, qkv, (batch, length, DEVICES, 3 * self.hidden // DEVICES))
+        parts = shaping.split_last(tape, grouped, (self.hidden // DEVICES,) * 3)
         shape = (batch, length, self.heads, self.head_size)
-        q, k = (e.clone(tape, e.viewed(tape, part, shape)) for part in (parts[0], parts[2]))
-        v = e.clone(tape, e.viewed(tape, parts[1], hidden.shape))
+        q, k = (e.clone(tape, shaping.viewed(tape, part, shape)) for part in (parts[0], parts[2]))
+        v = e.clone(tape, shaping.viewed(tape, parts[1], hidden.shape))
         return q, k, attention.split_heads(tape, v, self.heads), qkv
 
     def _position(self, tape: Tape, length: int, dtype: str) -> tuple[Rotary, object]:

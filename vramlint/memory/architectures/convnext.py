@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from vramlint.memory.architectures.family import Config, LayerNorm, numbers, probability, ratio
 from vramlint.memory.architectures.vision import ImageClassifier, Patches, drop_path
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.linear import Weights, linear
@@ -113,18 +114,18 @@ class ConvNextForImageClassification(ImageClassifier):
         """ConvNextLayer.forward. In the last stage gradients lie channels-first, as the mean's backward makes them."""
         residual = x
         x = w.depthwise(tape, x, x.shape[2])
-        x = e.transposed(tape, x)
+        x = shaping.transposed(tape, x)
         x = w.norm(tape, x)
         x = linear(tape, x, w.up)
         x = activation(tape, self.activation, x)
         x = linear(tape, x, w.down)
         if last:
-            x = e.part(tape, x, x.shape)
+            x = shaping.part(tape, x, x.shape)
         if w.scale is not None:
             x = e.mul(tape, w.scale, x)
-        x = e.transposed(tape, x)
+        x = shaping.transposed(tape, x)
         return e.add(tape, residual, drop_path(tape, x, w.drop_path))
 
     def _normed(self, tape: Tape, norm: LayerNorm, x: Tensor) -> Tensor:
         """ConvNextLayerNorm, channels first."""
-        return e.transposed(tape, norm(tape, e.transposed(tape, x)))
+        return shaping.transposed(tape, norm(tape, shaping.transposed(tape, x)))

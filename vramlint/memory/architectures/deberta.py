@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.deberta_body import DebertaBody, DisentangledLayer, Distances
 from vramlint.memory.architectures.family import Config, LayerNorm
-from vramlint.memory.ops import attention, disentangled
+from vramlint.memory.ops import attention, disentangled, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.fused_heads import chunked_heads
 from vramlint.memory.ops.linear import Weights, linear
@@ -90,7 +90,7 @@ class Deberta(DebertaBody[FusedLayer]):
         return context
 
     def _bias_heads(self, tape: Tape, bias: Parameter) -> Tensor:
-        return e.viewed(tape, bias, (1, self.heads, 1, self.hidden // self.heads))
+        return shaping.viewed(tape, bias, (1, self.heads, 1, self.hidden // self.heads))
 
     def _bias(
         self, tape: Tape, w: FusedLayer, states: tuple[Tensor, Tensor], table: Tensor, relative: Tensor
@@ -98,7 +98,7 @@ class Deberta(DebertaBody[FusedLayer]):
         """disentangled_att_bias: by content to position, then by position to content."""
         q, k = states
         reach = min(q.shape[2], self.farthest)
-        table = e.part(tape, table, (1, 2 * reach, self.hidden))
+        table = shaping.part(tape, table, (1, 2 * reach, self.hidden))
         bias: Tensor | None = None
         named: list[Tensor] = []
         if w.position_k is not None:

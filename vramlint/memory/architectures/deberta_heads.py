@@ -10,7 +10,7 @@ from vramlint.memory.architectures.deberta_v2 import DebertaV2
 from vramlint.memory.architectures.encoder import Drop, Encoder
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.indexing import gather
 from vramlint.memory.ops.linear import Weights, linear
@@ -44,7 +44,7 @@ class ContextClassifier(Encoder):
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The first token's state through the pooler."""
         hidden = self.last_hidden_state(tape, regime, batch)
-        first = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        first = shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         pooled = linear(tape, self.drop(tape, first, self.pooler_dropout), self.pooler)
         pooled = activation(tape, self.pooler_activation, pooled)
         pooled = self.drop(tape, pooled, self.classifier_dropout)

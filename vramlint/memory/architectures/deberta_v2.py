@@ -9,7 +9,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.deberta_body import KEYWORDS_FROM, DebertaBody, DisentangledLayer, Distances, masked
 from vramlint.memory.architectures.encoder import Drop
 from vramlint.memory.architectures.family import Config, LayerNorm, number
-from vramlint.memory.ops import attention, disentangled
+from vramlint.memory.ops import attention, disentangled, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
@@ -104,7 +104,7 @@ class DebertaV2(DebertaBody[SplitLayer]):
     ) -> Tensor | None:
         """disentangled_attention_bias: by content to position, then by position to content."""
         q, k = states
-        table = e.part(tape, table, (1, *table.shape))
+        table = shaping.part(tape, table, (1, *table.shape))
         batch = q.shape[0]
         position_q, position_k = self._position_heads(tape, w, table, batch)
         bias: Tensor | None = None
@@ -168,8 +168,8 @@ class ConvolutionLayer:
     def __call__(self, tape: Tape, hidden: Tensor, residual: Tensor, mask: Tensor) -> Tensor:
         """Masked before it is added and after."""
         batch, length, size = hidden.shape
-        out = self.convolution(tape, e.reordered(tape, hidden, (batch, size, length)), length)
-        out = e.reordered(tape, out, hidden.shape)
+        out = self.convolution(tape, shaping.reordered(tape, hidden, (batch, size, length)), length)
+        out = shaping.reordered(tape, out, hidden.shape)
         inverse = tape.empty(mask.shape, mask.dtype, "rsub")
         hidden_rows = tape.empty(mask.shape, "bool", "mask")
         del inverse

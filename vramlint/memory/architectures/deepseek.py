@@ -11,7 +11,7 @@ from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
 from vramlint.memory.architectures.layer_kinds import FULL
 from vramlint.memory.architectures.mixture import Mixture, Record
-from vramlint.memory.ops import attention, latent
+from vramlint.memory.ops import attention, latent, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.expert_loops import SortedExperts, WideLoopedExperts
 from vramlint.memory.ops.experts import Experts
@@ -37,7 +37,7 @@ class AddedBlock:
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """Map [B, S, H] to [B, S, H]."""
-        flat = e.viewed(tape, x, (x.numel // x.shape[-1], x.shape[-1]))
+        flat = shaping.viewed(tape, x, (x.numel // x.shape[-1], x.shape[-1]))
         logits: Tensor | None
         logits, scores, indices = self.router(tape, flat)
         self.record(tape, logits)
@@ -139,7 +139,7 @@ class LatentAttention(GroupedMixture):
         assert isinstance(w, Layer) and w.k_norm is not None and position is not None  # noqa: S101  narrowing
         q_pass, q_rot = self._queries(tape, w, hidden)
         compressed = linear(tape, hidden, w.k)
-        parts = e.split_last(tape, compressed, (self.rank, self.rotated))
+        parts = shaping.split_last(tape, compressed, (self.rank, self.rotated))
         latents, k_rot = parts[0], _single_head(tape, parts[1])
         del parts
         if self.fused:
@@ -148,7 +148,7 @@ class LatentAttention(GroupedMixture):
             if regime.use_cache:
                 latents, k_rot = _cached(tape, latents), _cached(tape, k_rot)
                 regime = replace(regime, use_cache=False)
-            q = e.concatenate_last(tape, q_pass, q_rot)
+            q = shaping.concatenate_last(tape, q_pass, q_rot)
             expanded = self._expanded(tape, w, latents)
             k_pass, v = latent.split_parts(tape, expanded, (self.plain, self.value))
             k_wide = latent.expanded(tape, k_rot, self.heads)
@@ -158,8 +158,8 @@ class LatentAttention(GroupedMixture):
             k_pass, v = latent.split_parts(tape, expanded, (self.plain, self.value))
             q_rot, k_rot = self.rotate(tape, q_rot, k_rot, position)
             k_wide = latent.expanded(tape, k_rot, self.heads)
-            q = e.concatenate_last(tape, q_pass, q_rot)
-            k = e.concatenate_last(tape, k_pass, k_wide)
+            q = shaping.concatenate_last(tape, q_pass, q_rot)
+            k = shaping.concatenate_last(tape, k_pass, k_wide)
         out = linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
         del compressed
         return out
@@ -187,7 +187,7 @@ def _cached(tape: Tape, x: Tensor) -> Tensor:
 def _single_head(tape: Tape, x: Tensor) -> Tensor:
     """[B, S, d] viewed as [B, 1, S, d]."""
     batch, length, size = x.shape
-    return e.viewed(tape, x, (batch, 1, length, size))
+    return shaping.viewed(tape, x, (batch, 1, length, size))
 
 
 class DeepseekV3(LatentAttention):

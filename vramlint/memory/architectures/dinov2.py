@@ -11,6 +11,7 @@ from vramlint.memory.architectures.family import Config, LayerNorm, number, prob
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, drop_path
 from vramlint.memory.architectures.vit import OLD_NAMES, Layer, ViTForImageClassification
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.pooling import mean
 from vramlint.memory.regime import Regime
@@ -91,9 +92,9 @@ class Dinov2ForImageClassification(ViTForImageClassification):
         """The class token's state and the mean of the patches' states."""
         hidden = self.last_hidden_state(tape, regime, pixels)
         batch, _, size = hidden.shape
-        first = e.part(tape, hidden, (batch, size))
-        others = e.part(tape, hidden, (batch, self.patches.count, size))
-        return e.concatenate_last(tape, first, mean(tape, others, (batch, size))), hidden
+        first = shaping.part(tape, hidden, (batch, size))
+        others = shaping.part(tape, hidden, (batch, self.patches.count, size))
+        return shaping.concatenate_last(tape, first, mean(tape, others, (batch, size))), hidden
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
         residual = hidden
@@ -127,7 +128,7 @@ class Dinov2ForImageClassification(ViTForImageClassification):
         if not self.gated:
             return super()._mlp(tape, w, x)
         x = linear(tape, x, w.up)
-        gate, up = e.split_last(tape, x, (x.shape[-1] // 2,) * 2)
+        gate, up = shaping.split_last(tape, x, (x.shape[-1] // 2,) * 2)
         x_gated = e.mul(tape, e.unary(tape, "silu", gate), up)
         return linear(tape, x_gated, w.down)
 
@@ -146,11 +147,11 @@ class Dinov2WithRegistersForImageClassification(Dinov2ForImageClassification):
     def _embed(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         hidden = self.patches(tape, regime, pixels)
         batch, size = pixels.shape[0], self.hidden
-        hidden = e.concatenate(tape, (*self.extra, hidden), (batch, self.length, size))
+        hidden = shaping.concatenate(tape, (*self.extra, hidden), (batch, self.length, size))
         if self.positions is not None:
             hidden = e.add(tape, hidden, self.positions)
-        first = e.part(tape, hidden, (batch, 1, size))
-        others = e.part(tape, hidden, (batch, self.patches.count, size))
+        first = shaping.part(tape, hidden, (batch, 1, size))
+        others = shaping.part(tape, hidden, (batch, self.patches.count, size))
         length = self.length + self.registers.shape[1]
-        hidden = e.concatenate(tape, (first, self.registers, others), (batch, length, size))
+        hidden = shaping.concatenate(tape, (first, self.registers, others), (batch, length, size))
         return e.dropout(tape, hidden, self.dropout)

@@ -10,7 +10,7 @@ from vramlint.memory.architectures.bert import is_written_out
 from vramlint.memory.architectures.encoder import Encoder, Layer, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -126,7 +126,7 @@ class DistilBertForSequenceClassification(DistilBert):
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The first token's state through two linear layers."""
         hidden = self.last_hidden_state(tape, regime, batch)
-        pooled = e.part(tape, hidden, (hidden.shape[0], self.hidden))
+        pooled = shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         pooled = linear(tape, pooled, self.pre_classifier)
         pooled = e.unary_of_result(tape, "relu", pooled)
         pooled = e.dropout(tape, pooled, self.head_dropout)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from vramlint.memory.architectures.family import Config, label_count, probability
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.tape import Tape
@@ -30,7 +31,7 @@ class EosHead:
         """Logits [B, labels] from states [B, T, H] of the decoder over `tokens`, with one end in each row."""
         ends = tape.empty(tokens.shape, "bool", "eos mask")
         chosen = take_rows(tape, hidden, ends, (tokens.shape[0], hidden.shape[2]))
-        x = e.part(tape, chosen, chosen.shape)
+        x = shaping.part(tape, chosen, chosen.shape)
         x = e.dropout(tape, x, self.dropout)
         x = linear(tape, x, self.dense)
         x = e.unary_of_result(tape, "tanh", x)

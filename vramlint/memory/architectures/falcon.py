@@ -9,7 +9,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.weight_outputs import Blocks
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -181,11 +181,11 @@ class Falcon(CausalLM):
         queries = (batch, self.heads, length, self.head_size)
         keys = (batch, self.kv_heads, length, self.head_size)
         if self.grouped:
-            q = e.clone(tape, e.part(tape, fused_qkv, queries))
-            k, v = (e.index(tape, fused_qkv, keys) for _ in "kv")
+            q = e.clone(tape, shaping.part(tape, fused_qkv, queries))
+            k, v = (shaping.index(tape, fused_qkv, keys) for _ in "kv")
             k, v = (attention.broadcast_heads(tape, x, self.heads) for x in (k, v))
             return q, k, v
-        q = e.part(tape, fused_qkv, queries)
+        q = shaping.part(tape, fused_qkv, queries)
         if self.kv_heads == self.heads:
-            return q, e.part(tape, fused_qkv, keys), e.part(tape, fused_qkv, keys)
-        return q, e.index(tape, fused_qkv, keys), e.index(tape, fused_qkv, keys)
+            return q, shaping.part(tape, fused_qkv, keys), shaping.part(tape, fused_qkv, keys)
+        return q, shaping.index(tape, fused_qkv, keys), shaping.index(tape, fused_qkv, keys)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.tape import Tape
@@ -70,7 +71,7 @@ class FusedMlp:
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         """`down(up * activation(gate))` of the two halves of one product."""
         up = linear(tape, x, self.gate_up)
-        gate, up = e.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
+        gate, up = shaping.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
         up = e.mul(tape, up, activation(tape, self.activation, gate))
         return linear(tape, up, self.down)
 

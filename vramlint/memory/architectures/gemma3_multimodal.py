@@ -11,7 +11,7 @@ from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
 from vramlint.memory.architectures.gemma3 import Gemma3
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
@@ -107,7 +107,7 @@ class Gemma3Multimodal(Gemma3):
         rows, length, vocabulary = logits.shape
         count = rows * (length - 1)
         kept = tape.empty((rows, length - 1), "bool", "kept positions")
-        shifted = take_rows(tape, e.part(tape, logits, (rows, length - 1, vocabulary)), kept, (count, vocabulary))
+        shifted = take_rows(tape, shaping.part(tape, logits, (rows, length - 1, vocabulary)), kept, (count, vocabulary))
         mark_logits(tape, shifted)
         labels = tape.empty((count,), "int64", "shifted labels")
         return Outputs(cross_entropy(tape, shifted, labels), [logits], tape.taken_cache())

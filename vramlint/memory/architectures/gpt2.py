@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -121,6 +121,6 @@ class GPT2(CausalLM):
 
     def _split(self, tape: Tape, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values by head."""
-        parts = e.split_last(tape, fused, (self.hidden,) * 3)
+        parts = shaping.split_last(tape, fused, (self.hidden,) * 3)
         q, k, v = (attention.split_heads(tape, part, self.heads) for part in parts)
         return q, k, v

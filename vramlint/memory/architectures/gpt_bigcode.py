@@ -9,8 +9,7 @@ from typing import ClassVar
 from vramlint.job import Checkpointing
 from vramlint.memory.architectures.family import Config, LayerNorm
 from vramlint.memory.architectures.gpt2 import GPT2, Layer
-from vramlint.memory.ops import attention
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -62,8 +61,8 @@ class GPTBigCode(GPT2):
         """One key and one value for all queries, or each head's queries, keys and values beside each other."""
         size = self.hidden // self.heads
         if not self.multi_query:
-            q, k, v = e.split_last(tape, attention.split_heads(tape, fused, self.heads), (size,) * 3)
+            q, k, v = shaping.split_last(tape, attention.split_heads(tape, fused, self.heads), (size,) * 3)
             return q, k, v
-        q, k, v = e.split_last(tape, fused, (self.hidden, size, size))
+        q, k, v = shaping.split_last(tape, fused, (self.hidden, size, size))
         q, k, v = (attention.split_heads(tape, part, heads) for part, heads in ((q, self.heads), (k, 1), (v, 1)))
         return q, k, v

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -108,11 +108,11 @@ class GPTNeoX(CausalLM):
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary, mask: Tensor | None
     ) -> Tensor:
         qkv = attention.split_heads(tape, linear(tape, hidden, w.qkv), self.heads)
-        q, k, v = e.split_last(tape, qkv, (self.head_size,) * 3)
+        q, k, v = shaping.split_last(tape, qkv, (self.head_size,) * 3)
         q, k = self._rotate(tape, q, position), self._rotate(tape, k, position)
         return linear(tape, regime.attend(tape, q, k, v, mask, self.attention_dropout), w.dense)
 
     def _rotate(self, tape: Tape, x: Tensor, position: Rotary) -> Tensor:
-        rotated = e.slice_last(tape, x, self.rotated)
-        rest = e.slice_last(tape, x, self.head_size - self.rotated)
-        return e.concatenate_last(tape, rotate(tape, rotated, position), rest)
+        rotated = shaping.slice_last(tape, x, self.rotated)
+        rest = shaping.slice_last(tape, x, self.head_size - self.rotated)
+        return shaping.concatenate_last(tape, rotate(tape, rotated, position), rest)

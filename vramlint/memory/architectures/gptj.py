@@ -9,7 +9,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.weight_outputs import Blocks
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -119,8 +119,8 @@ class GPTJ(CausalLM):
         q_rotated, q_rest = self._parts(tape, q)
         k_rotated = rotate(tape, k_rotated, repeated(tape, position))
         q_rotated = rotate(tape, q_rotated, repeated(tape, position))
-        k = e.concatenate(tape, (k_rotated, k_rest), k.shape)
-        q = e.concatenate(tape, (q_rotated, q_rest), q.shape)
+        k = shaping.concatenate(tape, (k_rotated, k_rest), k.shape)
+        q = shaping.concatenate(tape, (q_rotated, q_rest), q.shape)
         k, q = self._by_head(tape, k), self._by_head(tape, q)
         if regime.use_cache:
             k, v = self._cached(tape, regime, k, v, hidden.dtype)
@@ -136,7 +136,7 @@ class GPTJ(CausalLM):
         """Queries and keys [B, S, heads, d], which rotate so, values [B, heads, S, d], and what the layer names too."""
         q, k, v = (linear(tape, hidden, weights) for weights in w.projections)
         shape = (*hidden.shape[:2], self.heads, self.head_size)
-        q, k = (e.viewed(tape, x, shape) for x in (q, k))
+        q, k = (shaping.viewed(tape, x, shape) for x in (q, k))
         return q, k, attention.split_heads(tape, v, self.heads), None
 
     def _position(self, tape: Tape, length: int, dtype: str) -> tuple[Rotary, object]:
@@ -149,11 +149,11 @@ class GPTJ(CausalLM):
 
     def _parts(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """What rotates and what does not."""
-        return e.slice_last(tape, x, self.rotated), e.slice_last(tape, x, self.head_size - self.rotated)
+        return shaping.slice_last(tape, x, self.rotated), shaping.slice_last(tape, x, self.head_size - self.rotated)
 
     def _by_head(self, tape: Tape, x: Tensor) -> Tensor:
         batch, length, heads, size = x.shape
-        return e.viewed(tape, x, (batch, heads, length, size))
+        return shaping.viewed(tape, x, (batch, heads, length, size))
 
     def _cached(self, tape: Tape, regime: Regime, k: Tensor, v: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
         return regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)

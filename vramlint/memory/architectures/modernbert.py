@@ -10,6 +10,7 @@ from vramlint.memory.architectures.encoder import Encoder, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.fused_heads import unbound_heads
@@ -187,7 +188,7 @@ class ModernBert(Encoder):
 
     def _feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         both = linear(tape, x, w.up)
-        value, gate = e.split_last(tape, both, (self.inner, self.inner))
+        value, gate = shaping.split_last(tape, both, (self.inner, self.inner))
         gated = e.mul(tape, activation(tape, self.activation, value), gate)
         return linear(tape, e.dropout(tape, gated, self.dropout), w.down)
 

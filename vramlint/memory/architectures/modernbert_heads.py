@@ -9,6 +9,7 @@ from vramlint.memory.architectures.family import Config, Outputs, label_count
 from vramlint.memory.architectures.modernbert import ModernBert
 from vramlint.memory.architectures.span_head import PLACES, span_inputs, span_outputs
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.pooling import masked_mean
@@ -83,7 +84,7 @@ class ModernBertForSequenceClassification(_Predicting):
 
     def _pool(self, tape: Tape, hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         if not self.averages:
-            return e.part(tape, hidden, (hidden.shape[0], self.hidden))
+            return shaping.part(tape, hidden, (hidden.shape[0], self.hidden))
         mask = batch.get("attention_mask")
         if mask is None:
             mask = tape.empty(hidden.shape[:2], "bool", "attention mask")

@@ -9,7 +9,7 @@ from typing import ClassVar
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.weight_outputs import Blocks
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.indexing import masked_fill
@@ -111,7 +111,8 @@ class Mpt(CausalLM):
         if self.clips:
             mixed = e.clamp(tape, mixed)
         q, k, v = (
-            attention.split_heads(tape, part, self.heads) for part in e.split_last(tape, mixed, (self.hidden,) * 3)
+            attention.split_heads(tape, part, self.heads)
+            for part in shaping.split_last(tape, mixed, (self.hidden,) * 3)
         )
         if regime.use_cache:
             k, v = regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -104,7 +104,9 @@ class OpenAIGPT(CausalLM):
 
     def _attention(self, tape: Tape, w: Layer, x: Tensor, mask: Tensor | None) -> Tensor:
         x = linear(tape, x, w.c_attn)
-        q, k, v = (attention.split_heads(tape, part, self.heads) for part in e.split_last(tape, x, (self.hidden,) * 3))
+        q, k, v = (
+            attention.split_heads(tape, part, self.heads) for part in shaping.split_last(tape, x, (self.hidden,) * 3)
+        )
         outputs = self._attend(tape, q, k, v, mask)
         out = attention.merge_heads(tape, outputs)
         out = linear(tape, out, w.attn_proj)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -122,6 +122,6 @@ class Phi(CausalLM):
         return out if norm is None else norm(tape, out)
 
     def _rotate(self, tape: Tape, x: Tensor, position: Rotary) -> Tensor:
-        rotated = e.slice_last(tape, x, self.rotated)
-        rest = e.slice_last(tape, x, self.head_size - self.rotated)
-        return e.concatenate_last(tape, rotate(tape, rotated, position), rest)
+        rotated = shaping.slice_last(tape, x, self.rotated)
+        rest = shaping.slice_last(tape, x, self.head_size - self.rotated)
+        return shaping.concatenate_last(tape, rotate(tape, rotated, position), rest)

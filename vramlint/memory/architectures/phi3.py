@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, number, ratio
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm
@@ -102,9 +102,9 @@ class Phi3(CausalLM):
     ) -> Tensor:
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
         qkv = linear(tape, hidden, w.qkv)
-        q = attention.split_heads(tape, e.slice_last(tape, qkv, queries), self.heads)
-        k = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
-        v = attention.split_heads(tape, e.slice_last(tape, qkv, keys), self.kv_heads)
+        q = attention.split_heads(tape, shaping.slice_last(tape, qkv, queries), self.heads)
+        k = attention.split_heads(tape, shaping.slice_last(tape, qkv, keys), self.kv_heads)
+        v = attention.split_heads(tape, shaping.slice_last(tape, qkv, keys), self.kv_heads)
         q, k = self.rotate(tape, q, k, position)
         return linear(tape, regime.attend(tape, q, k, v, mask), w.o)
 
@@ -118,13 +118,13 @@ class Phi3(CausalLM):
 
     def _rotate(self, tape: Tape, x: Tensor, position: Rotary) -> Tensor:
         """The rotated part is concatenated with the rest, which copies even when nothing rests."""
-        rotated = e.slice_last(tape, x, self.rotated)
-        rest = e.slice_last(tape, x, self.head_size - self.rotated)
-        return e.concatenate_last(tape, rotate(tape, rotated, position), rest)
+        rotated = shaping.slice_last(tape, x, self.rotated)
+        rest = shaping.slice_last(tape, x, self.head_size - self.rotated)
+        return shaping.concatenate_last(tape, rotate(tape, rotated, position), rest)
 
     def feed_forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         """Phi3MLP."""
         up = linear(tape, x, w.gate_up)
-        gate, up = e.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
+        gate, up = shaping.split_last(tape, up, (up.shape[-1] // 2, up.shape[-1] // 2))
         up = e.mul(tape, up, e.unary(tape, "silu", gate))
         return linear(tape, up, w.down)

@@ -14,7 +14,7 @@ from vramlint.memory.architectures.family import Config, LayerNorm, number, rati
 from vramlint.memory.architectures.layer_kinds import FULL, LINEAR, Kind
 from vramlint.memory.architectures.llama import Llama, Norm
 from vramlint.memory.architectures.qwen_moe import SharedMoe
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.delta_net import DeltaNet, JoinedInput, SeparateInput, Sizes
 from vramlint.memory.ops.delta_rule import delta_rule
@@ -159,7 +159,7 @@ class DeltaLayers(Llama):
             return w.net(tape, hidden, self.padding, caches=regime.use_cache)
         assert position is not None and w.q_norm is not None  # noqa: S101  narrowing
         width = self.heads * self.head_size
-        q, gate = e.split_last(tape, linear(tape, hidden, w.q), (width, width))
+        q, gate = shaping.split_last(tape, linear(tape, hidden, w.q), (width, width))
         gate = e.clone(tape, gate)
         by_head = q.as_shape((*hidden.shape[:2], self.heads, self.head_size))
         q = attention.split_heads(tape, self.normalise(tape, by_head, w.q_norm).as_shape(q.shape), self.heads)

@@ -13,7 +13,7 @@ from vramlint.memory.architectures.feed_forward import FeedForward, FusedMlp
 from vramlint.memory.architectures.granite import Granite
 from vramlint.memory.architectures.layer_kinds import FULL
 from vramlint.memory.architectures.llama import Layer, Llama, Norm
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_part
@@ -62,7 +62,7 @@ class Fused(Renamed):
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, position: Rotary | None, mask: Tensor | None
     ) -> Tensor:
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
-        q, k, v = e.split_last(tape, linear(tape, hidden, w.q), (queries, keys, keys))
+        q, k, v = shaping.split_last(tape, linear(tape, hidden, w.q), (queries, keys, keys))
         q = attention.split_heads(tape, q, self.heads)
         k = attention.split_heads(tape, k, self.kv_heads)
         v = attention.split_heads(tape, v, self.kv_heads)

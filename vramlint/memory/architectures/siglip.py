@@ -10,7 +10,7 @@ from vramlint.memory.architectures.clip import DualEncoder, nested, similarities
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
 from vramlint.memory.architectures.towers import ImageTower, TextTower
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -72,7 +72,7 @@ class PoolingHead:
         residual = hidden
         hidden = self.norm(tape, hidden)
         hidden = e.add(tape, residual, self._mlp(tape, hidden))
-        return e.part(tape, hidden, (batch, size))
+        return shaping.part(tape, hidden, (batch, size))
 
     def _mlp(self, tape: Tape, x: Tensor) -> Tensor:
         x = linear(tape, x, self.up)
@@ -82,13 +82,13 @@ class PoolingHead:
     def _attention(self, tape: Tape, probe: Tensor, states: Tensor) -> Tensor:
         """nn.MultiheadAttention (torch 2.13 nn/functional.py, multi_head_attention_forward)."""
         batch, length, size = states.shape
-        q_weight, kv_weight = e.split_first(tape, self.in_weight, (size, 2 * size))
-        q_bias, kv_bias = e.split_first(tape, self.in_bias, (size, 2 * size))
+        q_weight, kv_weight = shaping.split_first(tape, self.in_weight, (size, 2 * size))
+        q_bias, kv_bias = shaping.split_first(tape, self.in_bias, (size, 2 * size))
         q = matmul_weight(tape, probe, q_weight, q_bias)
         # time comes first: a transposed view, which the flat product copies
         kv = matmul_weight(tape, states, kv_weight, kv_bias, copies=True)
-        kv = e.reordered(tape, kv, (2, batch, length, size))
-        k, v = (self._heads(tape, e.part(tape, kv, (batch, length, size))) for _ in range(2))
+        kv = shaping.reordered(tape, kv, (2, batch, length, size))
+        k, v = (self._heads(tape, shaping.part(tape, kv, (batch, length, size))) for _ in range(2))
         q = self._heads(tape, q)
         q = e.linear_unary(tape, "mul", q)
         weights = softmax(tape, attention.scores(tape, q, k), in_float32=False)
@@ -96,7 +96,7 @@ class PoolingHead:
         hidden = linear(tape, out.as_shape((batch, size)), self.o)
         averaged = tape.empty((batch, 1, length), weights.dtype, "mean")
         del averaged
-        return e.viewed(tape, hidden, (batch, 1, size))
+        return shaping.viewed(tape, hidden, (batch, 1, size))
 
     def _heads(self, tape: Tape, x: Tensor) -> Tensor:
         out = attention.split_heads(tape, x, self.heads)
@@ -156,7 +156,7 @@ class SiglipTextTower(TextTower):
 
     def _pool(self, tape: Tape, hidden: Tensor) -> Tensor:
         batch, _, size = hidden.shape
-        return linear(tape, e.part(tape, hidden, (batch, size)), self.head)
+        return linear(tape, shaping.part(tape, hidden, (batch, size)), self.head)
 
     def _masks(
         self, tape: Tape, regime: Regime, hidden: Tensor, *, masked: bool

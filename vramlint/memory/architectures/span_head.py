@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Outputs
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.softmax import cross_entropy
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Shape, Tensor
@@ -25,7 +26,7 @@ def span_inputs(plain: Mapping[str, tuple[Shape, str]], batch: Batch) -> Mapping
 def span_outputs(tape: Tape, logits: Tensor) -> Outputs:
     """The mean of two cross entropies over the positions (transformers 5.23 models/bert, BertForQuestionAnswering)."""
     places = logits.shape[:2]
-    start, end = (e.clone(tape, part.as_shape(places)) for part in e.split_last(tape, logits, (1, 1)))
+    start, end = (e.clone(tape, part.as_shape(places)) for part in shaping.split_last(tape, logits, (1, 1)))
     first = tape.empty((places[0],), "int64", "clamp")
     second = tape.empty((places[0],), "int64", "clamp")
     total = e.add(tape, cross_entropy(tape, start, first), cross_entropy(tape, end, second))

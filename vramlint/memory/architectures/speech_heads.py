@@ -8,6 +8,7 @@ from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Outputs, label_count, number
 from vramlint.memory.architectures.wav2vec2 import STATES_ALWAYS_FROM, SpeechEncoder
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.ctc import ctc_loss
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.masking import write_zeros
@@ -86,7 +87,7 @@ class SpeechForSequenceClassification(SpeechEncoder):
         dtype = "float32" if any(state.dtype == "float32" for state in states) else states[0].dtype
         stacked = tape.apply("stack", states, shape, dtype, _stack_backward)
         normed = softmax(tape, weights, in_float32=False)
-        product = e.mul(tape, stacked, e.viewed(tape, normed, (self.count + 1, 1, 1)))
+        product = e.mul(tape, stacked, shaping.viewed(tape, normed, (self.count + 1, 1, 1)))
         return total(tape, product, (batch, length, size))
 
     def _mean(self, tape: Tape, hidden: Tensor, masked: bool) -> Tensor:

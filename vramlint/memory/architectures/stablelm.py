@@ -13,7 +13,7 @@ from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
 from vramlint.memory.architectures.layer_kinds import FULL
 from vramlint.memory.architectures.llama import Llama, Norm
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
@@ -120,13 +120,13 @@ class StableLm(Llama):
         q_rot, q_pass = self._parts(tape, q)
         k_rot, k_pass = self._parts(tape, k)
         q_rot, k_rot = rotate(tape, q_rot, position), rotate(tape, k_rot, position)
-        q = e.concatenate_last(tape, q_rot, q_pass)
-        k = e.concatenate_last(tape, k_rot, k_pass)
+        q = shaping.concatenate_last(tape, q_rot, q_pass)
+        k = shaping.concatenate_last(tape, k_rot, k_pass)
         return linear(tape, self._attend(tape, regime, q, k, v, mask), w.o)
 
     def _parts(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is rotated, and the rest."""
-        return e.slice_last(tape, x, self.rotated), e.slice_last(tape, x, self.head_size - self.rotated)
+        return shaping.slice_last(tape, x, self.rotated), shaping.slice_last(tape, x, self.head_size - self.rotated)
 
     def _attend(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if regime.transformers >= ATTENTION_INTERFACE_FROM:
@@ -136,7 +136,7 @@ class StableLm(Llama):
 
 def _normalised_by_head(tape: Tape, x: Tensor, norms: Sequence[LayerNorm]) -> Tensor:
     """StableLmLayerNormPerHead: a norm of its own for each of the heads of [B, heads, S, d]."""
-    heads = e.split_heads_apart(tape, x)
-    out = e.concatenate(tape, [norm(tape, head) for norm, head in zip(norms, heads, strict=True)], x.shape)
+    heads = shaping.split_heads_apart(tape, x)
+    out = shaping.concatenate(tape, [norm(tape, head) for norm, head in zip(norms, heads, strict=True)], x.shape)
     out.heads_first = True
     return out

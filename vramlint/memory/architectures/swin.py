@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, numbers, probability, ratio
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches, drop_path
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -188,12 +188,14 @@ class SwinForImageClassification(ImageClassifier):
         batch, (rows, columns), size = x.shape[0], windows.grid, windows.size
         if rows % 2 or columns % 2:
             rows, columns = rows + rows % 2, columns + columns % 2
-            x = e.reordered(tape, x, (batch, rows * columns, size))
+            x = shaping.reordered(tape, x, (batch, rows * columns, size))
         parts = [
-            e.part(tape, e.part(tape, x, (batch, rows // 2, columns, size)), (batch, rows // 2, columns // 2, size))
+            shaping.part(
+                tape, shaping.part(tape, x, (batch, rows // 2, columns, size)), (batch, rows // 2, columns // 2, size)
+            )
             for _ in range(4)
         ]
-        x = e.concatenate(tape, parts, (batch, rows // 2 * (columns // 2), 4 * size))
+        x = shaping.concatenate(tape, parts, (batch, rows // 2 * (columns // 2), 4 * size))
         x = norm(tape, x)
         return linear(tape, x, reduction)
 
@@ -266,9 +268,9 @@ class SwinForImageClassification(ImageClassifier):
         if mask is not None:
             windows, area, _ = mask.shape
             shape = scores.shape
-            scores = e.viewed(tape, scores, (shape[0] // windows, windows, *shape[1:]))
+            scores = shaping.viewed(tape, scores, (shape[0] // windows, windows, *shape[1:]))
             scores = e.add(tape, scores, mask.as_shape((1, windows, 1, area, area)))
-            scores = e.viewed(tape, scores, shape)
+            scores = shaping.viewed(tape, scores, shape)
         weights = softmax(tape, scores, in_float32=False)
         weights = e.dropout(tape, weights, self.attention_dropout)
         return attention.merge_heads(tape, attention.weighted(tape, weights, v))

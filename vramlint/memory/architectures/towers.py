@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, Patches
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
@@ -162,8 +162,8 @@ class ImageTower:
         hidden = self.patches(tape, regime, pixels)
         batch, _, size = hidden.shape
         if self.first is not None:
-            first = e.viewed(tape, self.first, (1, 1, size))
-            hidden = e.concatenate(tape, (first, hidden), (batch, self.length, size))
+            first = shaping.viewed(tape, self.first, (1, 1, size))
+            hidden = shaping.concatenate(tape, (first, hidden), (batch, self.length, size))
         indices = Tensor((1, self.length), "int64", None)  # a buffer
         return e.add(tape, hidden, embedding(tape, indices, self.positions))
 
@@ -176,7 +176,7 @@ class ImageTower:
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The class token's normalised state, and all states, which the output holds."""
         hidden = self.states(tape, regime, pixels)
-        first = e.part(tape, hidden, (hidden.shape[0], hidden.shape[2]))
+        first = shaping.part(tape, hidden, (hidden.shape[0], hidden.shape[2]))
         return self.post_norm(tape, first), hidden
 
 
@@ -229,7 +229,7 @@ class TextTower:
         batch, _, size = hidden.shape
         rows = tape.empty((batch,), "int64", "arange")
         last = tape.empty((batch,), "int64", "argmax")
-        return e.index(tape, hidden, (batch, size), (rows, last))
+        return shaping.index(tape, hidden, (batch, size), (rows, last))
 
     def _masks(
         self, tape: Tape, regime: Regime, hidden: Tensor, *, masked: bool

@@ -10,6 +10,7 @@ from typing import ClassVar
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Network, Outputs, label_count, number
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.softmax import cross_entropy
@@ -67,7 +68,7 @@ class Patches:
     def __call__(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """From [B, C, height, width] to [B, patches, H]."""
         pixels = tape.to(pixels, self.projection.weight.dtype)
-        patches = e.transposed(tape, self.projection(tape, pixels, self.count))
+        patches = shaping.transposed(tape, self.projection(tape, pixels, self.count))
         if regime.inputs_require_grad and not patches.requires_grad:
             tape.capture(patches, [])
         return patches

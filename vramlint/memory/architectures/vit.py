@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -110,7 +110,7 @@ class ViTForImageClassification(ImageClassifier):
     def pooled(self, tape: Tape, regime: Regime, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The class token's state."""
         hidden = self.last_hidden_state(tape, regime, pixels)
-        return e.part(tape, hidden, (hidden.shape[0], self.hidden)), hidden
+        return shaping.part(tape, hidden, (hidden.shape[0], self.hidden)), hidden
 
     def last_hidden_state(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         """ViTModel.forward, which converts the pixels and keeps them; its descendants leave it to the patches."""
@@ -122,7 +122,7 @@ class ViTForImageClassification(ImageClassifier):
 
     def _embed(self, tape: Tape, regime: Regime, pixels: Tensor) -> Tensor:
         hidden = self.patches(tape, regime, pixels)
-        hidden = e.concatenate(tape, (*self.extra, hidden), (pixels.shape[0], self.length, self.hidden))
+        hidden = shaping.concatenate(tape, (*self.extra, hidden), (pixels.shape[0], self.length, self.hidden))
         if self.positions is not None:
             hidden = e.add(tape, hidden, self.positions)
         return e.dropout(tape, hidden, self.dropout)

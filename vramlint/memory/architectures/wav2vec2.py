@@ -10,7 +10,7 @@ from typing import ClassVar
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, LayerNorm, Network, number, probability
 from vramlint.memory.architectures.waveform import FeatureEncoder
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import NormedConvolution
@@ -142,7 +142,7 @@ class SpeechEncoder(Network):
     ) -> tuple[Tensor, Tensor | None]:
         """…Model.forward, and the features that its output names; states of all layers go to `collected`."""
         features = self.features(tape, regime, batch["input_values"])
-        features = e.transposed(tape, features)
+        features = shaping.transposed(tape, features)
         mask = None
         if "attention_mask" in batch:
             mask = tape.empty(features.shape[:2], "bool", "feature mask")
@@ -240,10 +240,10 @@ class SpeechEncoder(Network):
     def _position(self, tape: Tape, hidden: Tensor) -> Tensor:
         batch, length, size = hidden.shape
         even = self.taps % 2 == 0
-        x = self.positions(tape, e.transposed(tape, hidden), length + even)
+        x = self.positions(tape, shaping.transposed(tape, hidden), length + even)
         if even:
-            x = e.part(tape, x, (batch, size, length))
-        return e.transposed(tape, activation(tape, self.features.activation, x))
+            x = shaping.part(tape, x, (batch, size, length))
+        return shaping.transposed(tape, activation(tape, self.features.activation, x))
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, bias: Tensor | None) -> Tensor:
         residual = hidden

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.architectures.family import Config, LayerNorm, numbers
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.norm import group_norm
@@ -94,7 +94,7 @@ class FeatureEncoder:
             if layer.norm is not None and self.grouped:
                 x = group_norm(tape, x, layer.norm.parameters(), x.shape[1])
             elif layer.norm is not None:
-                x = e.transposed(tape, layer.norm(tape, e.transposed(tape, x)))
+                x = shaping.transposed(tape, layer.norm(tape, shaping.transposed(tape, x)))
             return activation(tape, self.activation, x)
 
         return regime.layer(tape, forward, hidden)

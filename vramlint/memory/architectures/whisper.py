@@ -12,7 +12,7 @@ from typing import ClassVar
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Outputs, label_count, number
 from vramlint.memory.architectures.seq2seq import Attention, Seq2Seq
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.embedding import embedding
@@ -76,7 +76,7 @@ class WhisperEncoder(Seq2Seq):
             tape.capture(states, [])
         states = e.unary(tape, "gelu", states)
         states = e.unary(tape, "gelu", self.conv2(tape, states, self.source_length))
-        states = e.transposed(tape, states)
+        states = shaping.transposed(tape, states)
         states.heads_first = True  # and so are the hidden states of all layers
         order = tape.empty((self.source_length,), "int64", "positions")
         hidden = e.add(tape, states, embedding(tape, order, self.source_positions))

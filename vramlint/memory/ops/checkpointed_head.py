@@ -11,6 +11,7 @@ from functools import partial
 from vramlint.job import Checkpointing
 from vramlint.memory import checkpoint
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights, product
 from vramlint.memory.ops.softmax import log_softmax_in_float32, mark_logits, nll_loss
 from vramlint.memory.tape import Tape
@@ -31,7 +32,7 @@ def checkpointed_head(tape: Tape, hidden: Tensor, head: Weights, finish: Finish,
     """The loss of hidden states [B, S, H]."""
     batch, length, width = hidden.shape
     tokens = batch * (length - 1)
-    rows = e.part(tape, hidden, (batch, length - 1, width))
+    rows = shaping.part(tape, hidden, (batch, length - 1, width))
     labels = Tensor((tokens,), "int64", None)
     if batch > 1:  # without the last position the rows of several sequences are no view any more
         rows = e.clone(tape, rows)
@@ -40,14 +41,14 @@ def checkpointed_head(tape: Tape, hidden: Tensor, head: Weights, finish: Finish,
     valid = tape.empty((tokens,), "bool", "label mask")
     if trl >= SORTED_FROM:
         order = tape.empty((tokens,), "int64", "argsort")
-        rows = e.index(tape, rows, rows.shape, (order,))
+        rows = shaping.index(tape, rows, rows.shape, (order,))
     else:
-        rows = e.index(tape, rows, rows.shape, (valid,))
+        rows = shaping.index(tape, rows, rows.shape, (valid,))
     labels = tape.empty((tokens,), "int64", "shifted labels")
     chunk = partial(_chunk, tape, finish, masks=trl >= SORTED_FROM, narrow=trl >= NARROW_FROM)
     loss = tape.empty((1,), "float32", "loss")
     for start in range(0, tokens, CHUNK):
-        part = e.part(tape, rows, (min(CHUNK, tokens - start), width))
+        part = shaping.part(tape, rows, (min(CHUNK, tokens - start), width))
         inputs = (part, head.weight, head.bias, labels)
         (share,) = checkpoint.nonreentrant(tape, chunk, inputs, Checkpointing("nonreentrant"))
         loss = e.add(tape, loss, share)

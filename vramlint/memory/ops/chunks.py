@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.selection import spread_sum
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
@@ -59,7 +60,7 @@ def cut_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 
 def column(tape: Tape, x: Tensor) -> Tensor:
     """`x.unsqueeze(-1)`."""
-    return e.viewed(tape, x, (*x.shape, 1))
+    return shaping.viewed(tape, x, (*x.shape, 1))
 
 
 def cumulated(tape: Tape, x: Tensor) -> Tensor:

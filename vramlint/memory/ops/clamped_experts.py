@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import matmul
 from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.selection import add_rows, row, take_rows
@@ -16,7 +17,7 @@ from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 def clamped_gate(tape: Tape, x: Tensor) -> Tensor:
     """GptOssExperts._apply_gate: `(up + 1) * gate * sigmoid(alpha * gate)`."""
     half = x.shape[-1] // 2
-    gate, up = e.slice_last(tape, x, half), e.slice_last(tape, x, half)
+    gate, up = shaping.slice_last(tape, x, half), shaping.slice_last(tape, x, half)
     gate = _clamp_above(tape, gate)
     up = e.clamp(tape, up)
     glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
@@ -71,14 +72,14 @@ class SlicedExperts:
             matrix = matrix or self.gate_up.merged(tape, factors[1])
             gate_up = _affine(tape, state, matrix, self.gate_up_bias)
             half = gate_up.shape[-1] // 2
-            gate, up = e.slice_last(tape, gate_up, half), e.slice_last(tape, gate_up, half)
+            gate, up = shaping.slice_last(tape, gate_up, half), shaping.slice_last(tape, gate_up, half)
             gate = _clamp_above(tape, gate)
             up = e.clamp(tape, up)
             glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
             gated = e.mul(tape, e.add_number(tape, up), glu)
             down = down or self.down.merged(tape, factors[0])
             out = _affine(tape, gated, down, self.down_bias)
-            column = e.part(tape, scores, (tokens, 1))
+            column = shaping.part(tape, scores, (tokens, 1))
             weighted = e.mul(tape, out, take_rows(tape, column, rows, (share, 1)))
             del column
             final = add_rows(tape, final, tape.to(weighted, x.dtype), rows)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -71,15 +71,15 @@ class JoinedInput:
         keys, _, values = sizes.widths
         qkvz = linear(tape, x, self.qkvz)
         ba = linear(tape, x, self.ba)
-        query, key, value, z = e.split_last(tape, qkvz, (keys, keys, values, values))
-        b, a = e.split_last(tape, ba, (sizes.value_heads, sizes.value_heads))
+        query, key, value, z = shaping.split_last(tape, qkvz, (keys, keys, values, values))
+        b, a = shaping.split_last(tape, ba, (sizes.value_heads, sizes.value_heads))
         grouped = sizes.value_heads > sizes.key_heads
         if grouped:
             value, z, b, a = [e.clone(tape, part) for part in (value, z, b, a)]
             query, key = [e.clone(tape, part) for part in (query, key)]
         else:
             query, key, value = [e.clone(tape, part) for part in (query, key, value)]
-        mixed = e.concatenate(tape, (query, key, value), (batch, length, 2 * keys + values))
+        mixed = shaping.concatenate(tape, (query, key, value), (batch, length, 2 * keys + values))
         return Projected(mixed, z, b, a, (qkvz, ba, query, key, value), strided=not grouped)
 
 
@@ -128,20 +128,20 @@ class DeltaNet:
             tape.keep(tape.empty((batch, mixed.shape[2], self.convolution.shape[2]), mixed.dtype, "convolution state"))
         mixed = self._convolved(tape, mixed)
         if caches and not self.as_module:
-            mixed = e.slice_last(tape, mixed, mixed.shape[2])
-        query, key, value = e.split_last(tape, mixed, self.sizes.widths)
+            mixed = shaping.slice_last(tape, mixed, mixed.shape[2])
+        query, key, value = shaping.split_last(tape, mixed, self.sizes.widths)
         held = held[:2]
         query = attention.split_heads(tape, query, self.sizes.key_heads)
         key = attention.split_heads(tape, key, self.sizes.key_heads)
         value = attention.split_heads(tape, value, heads)
         beta = e.unary_of_result(tape, "sigmoid", b)
         g = self._decay(tape, a)
-        by_head = [e.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
+        by_head = [shaping.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
         core, state = self.rule(tape, query, key, value, by_head[0], by_head[1], keeps=caches)
         if state is not None:
             tape.keep(e.clone(tape, state))  # with the graph that made it
         core = attention.merge_heads(tape, core).as_shape((batch * length * heads, size))
-        z = e.clone(tape, z).as_shape(core.shape) if strided else e.viewed(tape, z, core.shape)
+        z = e.clone(tape, z).as_shape(core.shape) if strided else shaping.viewed(tape, z, core.shape)
         core = gated_norm(tape, core, z, self.norm)
         out = linear(tape, core.as_shape((batch, length, heads * size)), self.out)
         del held, beta
@@ -153,7 +153,7 @@ class DeltaNet:
         weight: Tensor = self.convolution
         wide = mixed
         if not self.as_module:
-            weight = e.viewed(tape, weight, weight.shape)
+            weight = shaping.viewed(tape, weight, weight.shape)
             wide = tape.to(mixed, weight.dtype)
         weight = tape.lower(weight)
         lowered = tape.lower(wide)
@@ -161,7 +161,7 @@ class DeltaNet:
         inputs = (lowered, weight)
         out = tape.apply("convolution", inputs, shape, lowered.dtype, _convolution_backward, save=inputs)
         del wide, lowered, weight, inputs
-        out = e.part(tape, out, (batch, length, channels))
+        out = shaping.part(tape, out, (batch, length, channels))
         out = activation(tape, self.activation, out)
         return out if self.as_module else tape.to(out, mixed.dtype)
 

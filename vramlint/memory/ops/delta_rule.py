@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise as pairs_of
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.chunks import (
     CHUNK,
     column,
@@ -46,12 +47,12 @@ def delta_rule(
     k_beta = e.mul(tape, key, column(tape, beta))
     padded, count = value.shape[2], value.shape[2] // CHUNK
     chunks, square = (batch, heads, count, CHUNK), (batch, heads, count, CHUNK, CHUNK)
-    query, key = [e.viewed(tape, x, (*chunks, size)) for x in (query, key)]
+    query, key = [shaping.viewed(tape, x, (*chunks, size)) for x in (query, key)]
     k_beta, v_beta = _chunked(tape, k_beta, (*chunks, size)), _chunked(tape, v_beta, (*chunks, width))
     tape.scratch((CHUNK * CHUNK,), "ones")
     mask = tape.empty((CHUNK, CHUNK), "bool", "triu")
-    total = cumulated(tape, e.viewed(tape, decay, chunks))
-    pairwise = e.sub(tape, column(tape, total), e.viewed(tape, total, (batch, heads, count, 1, CHUNK)))
+    total = cumulated(tape, shaping.viewed(tape, decay, chunks))
+    pairwise = e.sub(tape, column(tape, total), shaping.viewed(tape, total, (batch, heads, count, 1, CHUNK)))
     pairwise = masked_fill(tape, pairwise, mask)
     pairwise = e.unary_of_result(tape, "exp", pairwise)
     system = e.mul(tape, _product(tape, k_beta, key, square, whole=whole), pairwise)
@@ -64,7 +65,7 @@ def delta_rule(
     out = tape.empty(news.shape, "float32", "zeros_like")
     query = e.mul(tape, query, column(tape, e.unary_of_result(tape, "exp", total)))
     key = e.mul(tape, key, column(tape, _remaining(tape, total)))
-    passes = e.unary_of_result(tape, "exp", e.part(tape, total, chunks[:3]))
+    passes = e.unary_of_result(tape, "exp", shaping.part(tape, total, chunks[:3]))
     whole = whole or by_channel or batch == 1
     for taken, following in pairs_of((*taken_by_step, taken_by_step[-1])):
         rows = (taken * batch, heads, CHUNK, width)
@@ -73,10 +74,10 @@ def delta_rule(
         del read
         across = matmul(tape, _chunk(tape, query, taken, whole=whole), state, rows)
         out = filled(tape, out, e.add(tape, across, matmul(tape, _chunk(tape, within, taken), new, rows)))
-        kept = e.mul(tape, state, e.part(tape, passes, (following * batch, heads, 1, 1)))
+        kept = e.mul(tape, state, shaping.part(tape, passes, (following * batch, heads, 1, 1)))
         state = e.add(tape, kept, matmul(tape, _chunk(tape, key, taken, whole=whole), new, kept.shape))
         del kept
-    last = e.part(tape, state, (batch, heads, size, width)) if keeps else None
+    last = shaping.part(tape, state, (batch, heads, size, width)) if keeps else None
     del state
     out = e.clone(tape, out).as_shape((batch, heads, padded, width))  # reshaped, it was stored column by column
     return _cut(tape, out, length, dtype), last
@@ -101,7 +102,7 @@ def _prepared(tape: Tape, query: Tensor, key: Tensor, value: Tensor, decay: Tens
 def _cut(tape: Tape, out: Tensor, length: int, dtype: str) -> Tensor:
     """`out[:, :, :length].transpose(1, 2).to(dtype, memory_format=torch.contiguous_format)`."""
     if out.shape[2] > length:
-        out = e.part(tape, out, (*out.shape[:2], length, out.shape[3]))
+        out = shaping.part(tape, out, (*out.shape[:2], length, out.shape[3]))
     out.heads_first = True
     result = tape.to(out, dtype)
     result.heads_first = result is out
@@ -118,12 +119,12 @@ def _widened(tape: Tape, x: Tensor) -> Tensor:
 
 def _remaining(tape: Tape, total: Tensor) -> Tensor:
     """`(total[..., -1:] - total).exp()`."""
-    return e.unary_of_result(tape, "exp", e.sub(tape, e.part(tape, total, (*total.shape[:3], 1)), total))
+    return e.unary_of_result(tape, "exp", e.sub(tape, shaping.part(tape, total, (*total.shape[:3], 1)), total))
 
 
 def _chunked(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """A view by chunks, the gradient of which solve_triangular has left column by column."""
-    out = e.viewed(tape, x, shape)
+    out = shaping.viewed(tape, x, shape)
     if out.node is not None and out.node is not x.node:
         out.node.backward = cut_backward
     return out
@@ -153,7 +154,7 @@ def _solved_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
 
 def _chunk(tape: Tape, x: Tensor, taken: int, *, whole: bool = True) -> Tensor:
     """`x[:, :, i]`, which a product copies unless it can see batch and heads as one dimension."""
-    out = e.part(tape, x, (taken * x.shape[0], x.shape[1], *x.shape[3:]))
+    out = shaping.part(tape, x, (taken * x.shape[0], x.shape[1], *x.shape[3:]))
     return out if whole else e.clone(tape, out)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise as pairs_of
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.chunks import CHUNK, column, cumulated, filled, interleaved, normalised, pad_to, steps
 from vramlint.memory.ops.indexing import masked_fill, masked_fill_in_place
 from vramlint.memory.ops.linear import matmul
@@ -43,10 +44,10 @@ def _ruled(
     chunks = (batch, heads, count, CHUNK)
     v_beta = e.mul(tape, value, column(tape, beta))
     k_beta = e.mul(tape, key, column(tape, beta))
-    query, key, k_beta = [e.viewed(tape, x, (*chunks, size)) for x in (query, key, k_beta)]
-    v_beta = e.viewed(tape, v_beta, (*chunks, width))
+    query, key, k_beta = [shaping.viewed(tape, x, (*chunks, size)) for x in (query, key, k_beta)]
+    v_beta = shaping.viewed(tape, v_beta, (*chunks, width))
     mask = _triangle(tape)
-    total = cumulated(tape, e.viewed(tape, decay, chunks))
+    total = cumulated(tape, shaping.viewed(tape, decay, chunks))
     del decay
     pairwise = _pairwise(tape, total)
     within, *lingering = _inverted(tape, k_beta, key, pairwise, mask)
@@ -61,13 +62,13 @@ def _ruled(
     new = read = across = None
     for taken, following in pairs_of((*taken_by_step, taken_by_step[-1])):
         rows = (taken * batch, heads, CHUNK)
-        q, k, v = [e.part(tape, x, (*rows, x.shape[4])) for x in (query, key, value)]
+        q, k, v = [shaping.part(tape, x, (*rows, x.shape[4])) for x in (query, key, value)]
         within = masked_fill_in_place(
-            tape, e.mul(tape, matmul(tape, q, k, (*rows, CHUNK)), e.part(tape, pairwise, (*rows, CHUNK))), mask
+            tape, e.mul(tape, matmul(tape, q, k, (*rows, CHUNK)), shaping.part(tape, pairwise, (*rows, CHUNK))), mask
         )
-        read = matmul(tape, e.part(tape, reads, (*rows, size)), state, (*rows, width))
+        read = matmul(tape, shaping.part(tape, reads, (*rows, size)), state, (*rows, width))
         new = e.sub(tape, v, read)
-        passed = _times(tape, q, e.unary_of_result(tape, "exp", e.part(tape, total, rows)))
+        passed = _times(tape, q, e.unary_of_result(tape, "exp", shaping.part(tape, total, rows)))
         across = matmul(tape, passed, state, (*rows, width))
         del passed
         out = filled(tape, out, e.add(tape, across, matmul(tape, within, new, (*rows, width))))
@@ -81,7 +82,7 @@ def _ruled(
     del state
     result = out.as_shape((batch, heads, padded, width))
     if padded > length:
-        result = e.part(tape, result, (batch, heads, length, width))
+        result = shaping.part(tape, result, (batch, heads, length, width))
     result = tape.to(e.clone(tape, result), dtype)
     del within, new, read, across, lingering, beta
     return result, last
@@ -117,7 +118,7 @@ def _triangle(tape: Tape) -> Tensor:
 
 def _pairwise(tape: Tape, total: Tensor) -> Tensor:
     """The decay between any two positions of a chunk."""
-    row = e.viewed(tape, total, (*total.shape[:3], 1, CHUNK))
+    row = shaping.viewed(tape, total, (*total.shape[:3], 1, CHUNK))
     lower = e.linear_unary(tape, "tril", e.sub(tape, column(tape, total), row))
     return e.linear_unary(tape, "tril", e.unary_of_result(tape, "exp", lower))
 
@@ -134,8 +135,8 @@ def _inverted(tape: Tape, k_beta: Tensor, key: Tensor, pairwise: Tensor, mask: T
     front = out.shape[:3]
     row = above = out
     for at in range(1, CHUNK):
-        row = e.clone(tape, e.part(tape, e.part(tape, out, (*front, CHUNK)), (*front, at)))
-        above = e.clone(tape, e.part(tape, e.part(tape, out, (*front, at, CHUNK)), (*front, at, at)))
+        row = e.clone(tape, shaping.part(tape, shaping.part(tape, out, (*front, CHUNK)), (*front, at)))
+        above = e.clone(tape, shaping.part(tape, shaping.part(tape, out, (*front, at, CHUNK)), (*front, at, at)))
         total = spread_sum(tape, e.mul(tape, column(tape, row), above), (*front, at))
         out = filled(tape, out, e.add(tape, row, total))
         del total
@@ -150,11 +151,11 @@ def _times(tape: Tape, x: Tensor, factors: Tensor) -> Tensor:
 def _last(tape: Tape, total: Tensor, shape: tuple[int, ...]) -> Tensor:
     """`total[:, :, i, -1]` with further dimensions."""
     rows = (*shape[:2], CHUNK)
-    return e.viewed(tape, e.part(tape, e.part(tape, total, rows), shape[:2]), shape)
+    return shaping.viewed(tape, shaping.part(tape, shaping.part(tape, total, rows), shape[:2]), shape)
 
 
 def _remembered(tape: Tape, key: Tensor, total: Tensor) -> Tensor:
     """Keys of a chunk, decayed until its end."""
     rows = key.shape[:3]
-    rest = e.sub(tape, _last(tape, total, (*rows[:2], 1)), e.part(tape, total, rows))
+    rest = e.sub(tape, _last(tape, total, (*rows[:2], 1)), shaping.part(tape, total, rows))
     return _times(tape, key, e.unary_of_result(tape, "exp", rest))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.indexing import gather
 from vramlint.memory.ops.softmax import log_softmax
 from vramlint.memory.tape import Tape
@@ -28,10 +29,10 @@ def dynamic_loss(tape: Tape, logits: Tensor) -> Tensor:
     if logits.dtype == "float32":
         chosen = gather(tape, logits, labels, (batch, length))
         sums = [_log_sum_exp(tape, row) for row in _rows(tape, logits)]
-        likelihoods = e.sub(tape, chosen, e.concatenate(tape, sums, (batch, length)))
+        likelihoods = e.sub(tape, chosen, shaping.concatenate(tape, sums, (batch, length)))
     else:
         picked = [_picked(tape, row, labels) for row in _rows(tape, logits)]
-        likelihoods = e.concatenate(tape, picked, (batch, length))
+        likelihoods = shaping.concatenate(tape, picked, (batch, length))
     weighted = e.linear_unary(tape, "mul", likelihoods)
     loss = e.sum_all(tape, e.mul(tape, weighted, mask))
     del padded
@@ -41,7 +42,7 @@ def dynamic_loss(tape: Tape, logits: Tensor) -> Tensor:
 def _rows(tape: Tape, logits: Tensor) -> list[Tensor]:
     """The sequences of a batch, one by one: views."""
     length, vocabulary = logits.shape[1:]
-    return [row.as_shape((length, vocabulary)) for row in e.split_first(tape, logits, [1] * logits.shape[0])]
+    return [row.as_shape((length, vocabulary)) for row in shaping.split_first(tape, logits, [1] * logits.shape[0])]
 
 
 def _picked(tape: Tape, row: Tensor, labels: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def linear_unary(tape: Tape, operator: str, x: Tensor) -> Tensor:
 
 def add_number(tape: Tape, x: Tensor) -> Tensor:
     """`x + number`: the gradient passes through."""
-    return tape.apply("add", (x,), x.shape, x.dtype, _pass)
+    return tape.apply("add", (x,), x.shape, x.dtype, pass_gradient)
 
 
 def add(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
@@ -129,7 +129,15 @@ def at_least(tape: Tape, x: Tensor) -> Tensor:
 
 def expanded(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """`x.expand(shape)`. Backward: the sum over the copies."""
-    return x if x.shape == shape else _view(tape, x, shape, _pass)
+    return x if x.shape == shape else view_as(tape, x, shape, pass_gradient)
+
+
+def view_as(tape: Tape, x: Tensor, shape: Shape, backward: Backward) -> Tensor:
+    """A view in another shape, with its derivative."""
+    out = x.as_shape(shape)
+    if x.requires_grad and tape.grad_enabled:
+        out.node, out.slot = tape.view_node((x,), backward), 0
+    return out
 
 
 def softcapped(tape: Tape, x: Tensor) -> Tensor:
@@ -174,94 +182,7 @@ def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
 
 def clone(tape: Tape, x: Tensor) -> Tensor:
     """A copy; the gradient passes through."""
-    return tape.apply("clone", (x,), x.shape, x.dtype, _pass)
-
-
-def slice_last(tape: Tape, x: Tensor, size: int) -> Tensor:
-    """A view of `size` elements of the last dimension. Backward: a zero-filled tensor of the full shape."""
-    if not x.requires_grad:
-        return x.as_shape((*x.shape[:-1], size))
-    return _view(tape, x, (*x.shape[:-1], size), _slice_backward)
-
-
-def part(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """A view of a part of `x`, seen as `shape`. Backward: a zero-filled tensor of the shape of `x`, in its order."""
-    if not x.requires_grad:
-        return x.as_shape(shape)
-    return _view(tape, x, shape, _part_backward)
-
-
-def index(tape: Tape, x: Tensor, shape: Shape, indices: Sequence[Tensor] = ()) -> Tensor:
-    """A copy of a part of `x`, seen as `shape`; keeps `indices`. Backward: a zero-filled tensor of the shape of `x`."""
-    return tape.apply("index", (x,), shape, x.dtype, _part_backward, save=indices)
-
-
-def concatenate_last(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
-    """`torch.cat((a, b), dim=-1)`. Backward: views of the gradient."""
-    shape = (*a.shape[:-1], a.shape[-1] + b.shape[-1])
-    out = tape.apply("cat", (a, b), shape, promoted(a, b), _cat_backward)
-    out.heads_first = True
-    return out
-
-
-def concatenate(tape: Tape, parts: Sequence[Tensor], shape: Shape) -> Tensor:
-    """`torch.cat` along a dimension, expanded parts among them; the widest dtype. Backward: views of the gradient."""
-    dtype = max((part.dtype for part in parts), key=DTYPE_BYTES.__getitem__)
-    return tape.apply("cat", parts, shape, dtype, _parts_backward)
-
-
-def reordered(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """A copy of `x` in another order, seen as `shape`. Backward: a copy of the gradient."""
-    return tape.apply("clone", (x,), shape, x.dtype, _part_backward)
-
-
-def viewed(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
-    """All of `x` as a view of another shape. Backward: a view of the gradient."""
-    return _view(tape, x, shape, _transposed_backward)
-
-
-def transposed(tape: Tape, x: Tensor) -> Tensor:
-    """A view of [B, a, b] as [B, b, a]."""
-    batch, first, second = x.shape
-    return _view(tape, x, (batch, second, first), _transposed_backward)
-
-
-def transposed_matrix(tape: Tape, x: Tensor) -> Tensor:
-    """`x.T`: a view."""
-    return _view(tape, x, (x.shape[1], x.shape[0]), _transposed_backward)
-
-
-def split_last(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients."""
-    return _views(tape, x, [(*x.shape[:-1], size) for size in sizes])
-
-
-def split_first(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """`x.split(sizes)`, as `split_last`."""
-    return _views(tape, x, [(size, *x.shape[1:]) for size in sizes])
-
-
-def split_heads_apart(tape: Tape, x: Tensor) -> tuple[Tensor, ...]:
-    """[B, heads, S, d] `.split(1, dim=1)`: views. Backward: one concatenation of all gradients."""
-    return _views(tape, x, [(x.shape[0], 1, *x.shape[2:])] * x.shape[1])
-
-
-def _views(tape: Tape, x: Tensor, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
-    parts = [x.as_shape(shape) for shape in shapes]
-    if x.requires_grad and tape.grad_enabled:
-        node = tape.view_node((x,), _split_backward)
-        if node is not None:
-            node.outputs = len(parts)
-            for slot, part in enumerate(parts):
-                part.node, part.slot = node, slot
-    return tuple(parts)
-
-
-def _view(tape: Tape, x: Tensor, shape: Shape, backward: Backward) -> Tensor:
-    out = x.as_shape(shape)
-    if x.requires_grad and tape.grad_enabled:
-        out.node, out.slot = tape.view_node((x,), backward), 0
-    return out
+    return tape.apply("clone", (x,), x.shape, x.dtype, pass_gradient)
 
 
 def _one_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
@@ -277,7 +198,8 @@ def no_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return (None,)
 
 
-def _pass(tape: Tape, node: Node, gradients: Gradients) -> Results:
+def pass_gradient(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    """The derivative of what leaves the gradient as it is."""
     return (gradients[0],)
 
 
@@ -360,56 +282,3 @@ def _rsqrt_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     out = like(tape, result, "rsqrt backward")
     del cubed, scaled, gradients
     return (out,)
-
-
-def _slice_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (gradient,) = gradients
-    edge = node.edges[0]
-    if gradient is None or edge is None:
-        return (None,)
-    out = tape.empty(edge[2], gradient.dtype, "slice backward")
-    out.heads_first = True
-    return (out,)
-
-
-def _part_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    saved = node.unpack(tape)
-    (gradient,) = gradients
-    edge = node.edges[0]
-    out = None if gradient is None or edge is None else tape.empty(edge[2], gradient.dtype, "slice backward")
-    del saved
-    return (out,)
-
-
-def _cat_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (gradient,) = gradients
-    if gradient is None:
-        return (None, None)
-    parts = [None if edge is None else gradient.as_shape(edge[2]) for edge in node.edges]
-    for part in parts:
-        if part is not None:
-            part.heads_first = True
-    return parts
-
-
-def _parts_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    """Views of the gradient; one of another dtype is cast, one of an expanded part is summed, by the engine."""
-    (gradient,) = gradients
-    if gradient is None:
-        return [None] * len(node.edges)
-    batch = gradient.shape[0]
-    return [None if edge is None else gradient.as_shape((batch, *edge[2][1:])) for edge in node.edges]
-
-
-def _transposed_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    (gradient,) = gradients
-    edge = node.edges[0]
-    return (None,) if gradient is None or edge is None else (gradient.as_shape(edge[2]),)
-
-
-def _split_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
-    edge = node.edges[0]
-    present = next((gradient for gradient in gradients if gradient is not None), None)
-    if edge is None or present is None:
-        return (None,)
-    return (tape.empty(edge[2], present.dtype, "split backward"),)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.attention import repeat_backward
 from vramlint.memory.ops.experts import FusedExperts, grouped, picked
 from vramlint.memory.ops.linear import matmul, matmul_weight
@@ -76,7 +77,7 @@ class BatchedExperts(FusedExperts):
         weights = take_rows(tape, down, ids, (pairs, *down.shape[1:]))
         biases = picked(tape, self.down_bias, ids)
         out = self._product(tape, out, weights, biases)
-        weighted = e.mul(tape, out, e.viewed(tape, scores, (pairs, 1)))
+        weighted = e.mul(tape, out, shaping.viewed(tape, scores, (pairs, 1)))
         final = sum_over(tape, weighted, (tokens, hidden))
         del biases
         return tape.to(final, x.dtype)
@@ -84,12 +85,12 @@ class BatchedExperts(FusedExperts):
     def _product(self, tape: Tape, x: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         """_batched_linear: `bmm(weights, x)`, or `bmm(x, weights)` of transposed weights."""
         pairs, width = x.shape[0], weights.shape[2 if self.transposed else 1]
-        rows = e.viewed(tape, x, (pairs, 1, x.shape[1]) if self.transposed else (pairs, x.shape[1], 1))
+        rows = shaping.viewed(tape, x, (pairs, 1, x.shape[1]) if self.transposed else (pairs, x.shape[1], 1))
         if self.transposed:
             out = matmul(tape, rows, weights, (pairs, 1, width))
         else:
             out = matmul(tape, weights, rows, (pairs, width, 1))
-        out = e.viewed(tape, out, (pairs, width))
+        out = shaping.viewed(tape, out, (pairs, width))
         return out if bias is None else e.add_in_place(tape, out, bias)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import matmul_weight
 from vramlint.memory.ops.selection import (
@@ -106,7 +107,7 @@ class SortedExperts:
         selected = take_rows(tape, x, tape.empty((pairs,), "int64", "floor_divide"), (pairs, hidden))
         outputs = []
         for at, expert in enumerate(self.experts):
-            part = e.part(tape, selected, (share + (at < rest), hidden))
+            part = shaping.part(tape, selected, (share + (at < rest), hidden))
             out = expert(tape, part)
             outputs.append(out)
         together = joined(tape, outputs, (pairs, hidden))
@@ -138,7 +139,7 @@ class ParallelExperts:
         inputs = take_rows(tape, x, rows, (pairs, hidden))
         out = _parallel(tape, inputs, self.gate_up)
         half = out.shape[-1] // 2
-        halves = e.split_last(tape, out, (half, half))
+        halves = shaping.split_last(tape, out, (half, half))
         gated = e.mul(tape, activation(tape, self.activation, halves[0]), halves[1])
         out = _parallel(tape, gated, self.down)
         out = e.mul(tape, out, weights)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.selection import sum_over, take_rows
@@ -80,7 +81,7 @@ def gated(name: str) -> Gate:
 
     def gate(tape: Tape, x: Tensor) -> Tensor:
         half = x.shape[-1] // 2
-        first, up = e.split_last(tape, x, (half, half))
+        first, up = shaping.split_last(tape, x, (half, half))
         return e.mul(tape, activation(tape, name, first), up)
 
     return gate

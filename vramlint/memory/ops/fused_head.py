@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
@@ -27,7 +28,7 @@ def fused_head(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
     batch, length, width = hidden.shape
     tokens = batch * (length - 1)
     mask = tape.empty((batch, length - 1), "bool", "label mask")
-    rows = e.index(tape, e.part(tape, hidden, (batch, length - 1, width)), (tokens, width), (mask,))
+    rows = shaping.index(tape, shaping.part(tape, hidden, (batch, length - 1, width)), (tokens, width), (mask,))
     targets = tape.empty((tokens,), "int64", "shifted labels")
     found = _log_probabilities(tape, rows, head, targets)
     del rows, targets

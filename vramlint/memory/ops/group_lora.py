@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear, matmul_weight
 from vramlint.memory.ops.low_rank import LowRank
@@ -84,7 +84,7 @@ def _spread(tape: Tape, x: Tensor, like: Tensor) -> Tensor:
 def split(tape: Tape, qkv: Tensor, weights: GroupedWeights) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, heads, T, size]: views, or copies where key heads are shared."""
     size, heads, groups = weights.size, weights.heads, weights.groups
-    parts = e.split_last(tape, qkv, (heads * size, groups * size, groups * size))
+    parts = shaping.split_last(tape, qkv, (heads * size, groups * size, groups * size))
     if heads == groups:
         q, k, v = (attention.split_heads(tape, part, heads) for part in parts)
         return q, k, v

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.indexing import gather, masked_fill
 from vramlint.memory.ops.linear import matmul_weight
 from vramlint.memory.ops.merged import Target
@@ -66,7 +67,7 @@ class SigmoidRouter:
         """The experts' indices, and what is named on the way to them."""
         tokens, experts = scores.shape
         biased = e.add(tape, scores, Tensor((experts,), "float32", None))
-        grouped = e.viewed(tape, biased, (tokens, self.groups, experts // self.groups))
+        grouped = shaping.viewed(tape, biased, (tokens, self.groups, experts // self.groups))
         pairs, places = topk(tape, grouped, 2)
         by_group = sum_over(tape, pairs, (tokens, self.groups))
         del pairs

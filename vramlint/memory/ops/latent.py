@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
@@ -16,7 +17,7 @@ Results = Sequence["Tensor | None"]
 
 def split_parts(tape: Tape, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """`x.split(sizes, dim=-1)`: views. Backward: one concatenation of all gradients, heads first."""
-    parts = e.split_last(tape, x, sizes)
+    parts = shaping.split_last(tape, x, sizes)
     node = parts[0].node
     if node is not None and node is not x.node:
         node.backward = _split_backward

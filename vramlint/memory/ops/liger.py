@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.rotary import Rotary
 from vramlint.memory.ops.softmax import mark_logits
 from vramlint.memory.tape import Tape
@@ -58,7 +58,7 @@ def gated_product(tape: Tape, gate: Tensor, up: Tensor) -> Tensor:
 def gated_halves(tape: Tape, gate_up: Tensor) -> Tensor:
     """The same of the two halves of one product, which are copied first."""
     half = gate_up.shape[-1] // 2
-    gate, up = e.split_last(tape, gate_up, (half, half))
+    gate, up = shaping.split_last(tape, gate_up, (half, half))
     copies = [_new(tape, part) for part in (gate, up)]
     return tape.apply("gated product", (gate, up), gate.shape, gate.dtype, _gated_backward, save=copies)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -111,7 +112,7 @@ def matmul_weight(
     matrix = tape.lower(weight)
     x = tape.lower(x)
     if copies:
-        x = e.reordered(tape, x, x.shape)
+        x = shaping.reordered(tape, x, x.shape)
     save = []
     if matrix.requires_grad:
         save.append(x)
@@ -125,7 +126,7 @@ def matmul_weight(
 def product(tape: Tape, x: Tensor, weight: Tensor) -> Tensor:
     """`x @ weight.T`."""
     # the cast is that of the transposed view, so the weight's gradient is a view of the cast's
-    matrix = weight if tape.autocast is None else tape.to(e.viewed(tape, weight, weight.shape), tape.autocast)
+    matrix = weight if tape.autocast is None else tape.to(shaping.viewed(tape, weight, weight.shape), tape.autocast)
     x = tape.lower(x)
     save = [tensor for tensor, other in ((x, matrix), (matrix, x)) if other.requires_grad]
     shape = (*x.shape[:-1], weight.shape[0])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.embedding import look_up
 from vramlint.memory.ops.linear import matmul_weight
 from vramlint.memory.tape import Tape
@@ -44,7 +45,7 @@ class Prompt:
         del prompts
         narrow = tape.to(repeated, embedded.dtype)
         del repeated
-        whole = e.concatenate(tape, (narrow, embedded), (rows, count + length, width))
+        whole = shaping.concatenate(tape, (narrow, embedded), (rows, count + length, width))
         self.held += [narrow, whole]
         return whole
 

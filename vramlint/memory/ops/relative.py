@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
@@ -35,7 +36,7 @@ def bias_table(tape: Tape, table: Parameter, shape: Shape) -> Tensor:
     transformers 5.23 models/t5/modeling_t5.py, compute_bias
     """
     buckets = tape.empty(shape[2:], "int64", "buckets")
-    return e.viewed(tape, embedding(tape, buckets, table), shape)
+    return shaping.viewed(tape, embedding(tape, buckets, table), shape)
 
 
 def window_bias(tape: Tape, table: Tensor, positions: int) -> Tensor:
@@ -44,8 +45,8 @@ def window_bias(tape: Tape, table: Tensor, positions: int) -> Tensor:
     The index lies elsewhere: a buffer, or on the host (models/swin/modeling_swin.py, SwinRelativePositionBias).
     """
     heads = table.shape[1]
-    bias = e.index(tape, table, (positions * positions, heads))
-    bias = e.clone(tape, e.viewed(tape, bias, (1, heads, positions, positions)))
+    bias = shaping.index(tape, table, (positions * positions, heads))
+    bias = e.clone(tape, shaping.viewed(tape, bias, (1, heads, positions, positions)))
     bias.heads_first = True
     return bias
 
@@ -57,10 +58,10 @@ def resized_window_bias(tape: Tape, table: Parameter, grid: tuple[int, int]) -> 
     """
     distances, heads = table.shape
     shape = (1, heads, 2 * grid[1] - 1, 2 * grid[0] - 1)
-    old = e.part(tape, table, shape)
+    old = shaping.part(tape, table, shape)
     new = tape.apply("upsample", (old,), shape, table.dtype, _same_size_backward)
-    rows = e.viewed(tape, new, (distances - CLASS_DISTANCES, heads))
-    rest = e.part(tape, table, (CLASS_DISTANCES, heads))
+    rows = shaping.viewed(tape, new, (distances - CLASS_DISTANCES, heads))
+    rest = shaping.part(tape, table, (CLASS_DISTANCES, heads))
     whole = tape.apply("cat", (rows, rest), (distances, heads), table.dtype, _parts_backward)
     return window_bias(tape, whole, grid[0] * grid[1] + 1)
 

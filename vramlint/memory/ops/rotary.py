@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.latent import split_parts
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
@@ -64,12 +65,12 @@ def rotate_widened_parts(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> 
 def rotate_part(tape: Tape, q: Tensor, k: Tensor, position: Rotary) -> tuple[Tensor, Tensor]:
     """The rotated part is concatenated with the rest, which copies even when nothing rests (models/glm, nemotron)."""
     rotated, size = position.cos.shape[-1], q.shape[-1]
-    q_rot, q_pass = e.slice_last(tape, q, rotated), e.slice_last(tape, q, size - rotated)
-    k_rot, k_pass = e.slice_last(tape, k, rotated), e.slice_last(tape, k, size - rotated)
+    q_rot, q_pass = shaping.slice_last(tape, q, rotated), shaping.slice_last(tape, q, size - rotated)
+    k_rot, k_pass = shaping.slice_last(tape, k, rotated), shaping.slice_last(tape, k, size - rotated)
     q_embed = rotate(tape, q_rot, position)
     k_embed = rotate(tape, k_rot, position)
-    q_embed = e.concatenate_last(tape, q_embed, q_pass)
-    k_embed = e.concatenate_last(tape, k_embed, k_pass)
+    q_embed = shaping.concatenate_last(tape, q_embed, q_pass)
+    k_embed = shaping.concatenate_last(tape, k_embed, k_pass)
     return q_embed, k_embed
 
 
@@ -95,8 +96,8 @@ def rotate_pairs(tape: Tape, x: Tensor, position: Rotary) -> Tensor:
     """Elements of even and odd number by half of the tables, put behind each other (models/deepseek_v3)."""
     half = x.shape[-1] // 2
     cos, sin = (table.as_shape((*table.shape[:-1], half)) for table in position)
-    even, odd = e.slice_last(tape, x, half), e.slice_last(tape, x, half)
-    return e.concatenate_last(
+    even, odd = shaping.slice_last(tape, x, half), shaping.slice_last(tape, x, half)
+    return shaping.concatenate_last(
         tape,
         e.sub(tape, e.mul(tape, even, cos), e.mul(tape, odd, sin)),
         e.add(tape, e.mul(tape, odd, cos), e.mul(tape, even, sin)),
@@ -109,7 +110,7 @@ def rotate_halves(tape: Tape, x: Tensor, position: Rotary) -> Tensor:
     first, second = split_parts(tape, x, (half, half))
     left = e.sub(tape, e.mul(tape, first, position.cos), e.mul(tape, second, position.sin))
     right = e.add(tape, e.mul(tape, second, position.cos), e.mul(tape, first, position.sin))
-    return e.concatenate_last(tape, left, right)
+    return shaping.concatenate_last(tape, left, right)
 
 
 def unpaired(tape: Tape, x: Tensor) -> Tensor:
@@ -130,9 +131,9 @@ def _unpaired_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence
 
 def _rotate_half(tape: Tape, x: Tensor) -> Tensor:
     half = x.shape[-1] // 2
-    first = e.slice_last(tape, x, half)
-    second = e.slice_last(tape, x, half)
-    return e.concatenate_last(tape, e.linear_unary(tape, "neg", second), first)
+    first = shaping.slice_last(tape, x, half)
+    second = shaping.slice_last(tape, x, half)
+    return shaping.concatenate_last(tape, e.linear_unary(tape, "neg", second), first)
 
 
 def rotate_first(tape: Tape, x: Tensor, size: int) -> Tensor:
@@ -143,6 +144,6 @@ def rotate_first(tape: Tape, x: Tensor, size: int) -> Tensor:
     if size <= 0:
         return x
     table = Tensor((1, 1, x.shape[2], size), "float32", None)
-    first = e.slice_last(tape, x, size)
+    first = shaping.slice_last(tape, x, size)
     roped = tape.to(rotate(tape, first, Rotary(table, table)), x.dtype)
-    return e.concatenate_last(tape, roped, e.slice_last(tape, x, x.shape[3] - size))
+    return shaping.concatenate_last(tape, roped, shaping.slice_last(tape, x, x.shape[3] - size))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights, base, matmul
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
@@ -30,9 +31,9 @@ class Rotated:
         wide = tape.to(x, self.triangles.dtype)
         rotation = self._cayley(tape)
         blocks, rows = self.triangles.shape[0], wide.numel // wide.shape[-1]
-        by_block = e.viewed(tape, wide, (blocks, rows, self.size))
+        by_block = shaping.viewed(tape, wide, (blocks, rows, self.size))
         turned = matmul(tape, by_block, rotation, by_block.shape)
-        flat = e.reordered(tape, turned, x.shape)
+        flat = shaping.reordered(tape, turned, x.shape)
         del turned
         return tape.to(flat, dtype)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.embedding import look_up
 from vramlint.memory.ops.linear import Weights, matmul_weight
 from vramlint.memory.tape import Tape
@@ -22,7 +23,7 @@ class LowRankRows:
     def looked_up(self, tape: Tape, indices: Tensor, weight: Parameter) -> Tensor:
         """`F.embedding(x, W) + F.embedding(x, A.T) @ B.T * scaling`; no dropout."""
         result = look_up(tape, indices, weight)
-        low = look_up(tape, indices, e.transposed_matrix(tape, self.a))
+        low = look_up(tape, indices, shaping.transposed_matrix(tape, self.a))
         update = e.linear_unary(tape, "mul", matmul_weight(tape, low, self.b, None))
         del low
         return tape.to(e.add(tape, result, update), result.dtype)

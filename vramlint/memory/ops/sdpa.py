@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.kernels import Kernels
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.tape import Result, Tape
@@ -57,7 +57,7 @@ def _aligned(tape: Tape, bias: Tensor) -> Tensor:
     if columns % 16 == 0:
         return bias
     padded = _pad_heads(tape, bias, _aligned_columns(columns))
-    return e.slice_last(tape, padded, columns) if bias.requires_grad else padded
+    return shaping.slice_last(tape, padded, columns) if bias.requires_grad else padded
 
 
 def _aligned_columns(columns: int) -> int:
@@ -81,7 +81,7 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float) -> T
     out.heads_first = q.heads_first  # the kernel allocates its output like its query
     if padded == size:
         return out
-    cut = e.slice_last(tape, out, size)
+    cut = shaping.slice_last(tape, out, size)
     cut.heads_first = True  # with the padding between them, heads can only be merged by a copy
     return cut
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
 
@@ -26,7 +27,7 @@ def take_rows(tape: Tape, x: Tensor, rows: Tensor, shape: Shape) -> Tensor:
 
 def row(tape: Tape, x: Tensor) -> Tensor:
     """`x[number]`: a view. Backward: a zero-filled tensor of the shape of `x`."""
-    return e.part(tape, x, x.shape[1:])
+    return shaping.part(tape, x, x.shape[1:])
 
 
 def sum_over(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
@@ -101,7 +102,7 @@ def split_rows(tape: Tape, x: Tensor, count: int) -> tuple[Tensor, ...]:
     """`x.split(…)` in `count` even parts of rows: views. Backward: one concatenation of all gradients."""
     size, rest = divmod(x.shape[0], count)
     sizes = [size + (at < rest) for at in range(count)]
-    parts = e.split_last(tape, x, sizes)
+    parts = shaping.split_last(tape, x, sizes)
     for part, rows in zip(parts, sizes, strict=True):
         part.shape = (rows, *x.shape[1:])
     return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vramlint.memory.ops import attention
+from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.selection import topk
 from vramlint.memory.ops.softmax import softmax
@@ -29,12 +29,12 @@ def eager_with_sinks(
     weights = e.linear_unary(tape, "mul", attention.scores(tape, q, k))
     if mask is not None:
         weights = e.add(tape, weights, mask)
-    column = e.expanded(tape, e.viewed(tape, sinks, (1, heads, 1, 1)), (batch, heads, length, 1))
-    combined = e.concatenate_last(tape, weights, column)
+    column = e.expanded(tape, shaping.viewed(tape, sinks, (1, heads, 1, 1)), (batch, heads, length, 1))
+    combined = shaping.concatenate_last(tape, weights, column)
     combined = e.sub(tape, combined, topk(tape, combined, 1)[0])
     with tape.autocasting(None):
         probabilities = softmax(tape, combined, in_float32=False)
-    chosen = e.slice_last(tape, probabilities, k.shape[2])
+    chosen = shaping.slice_last(tape, probabilities, k.shape[2])
     dropped = e.dropout(tape, chosen, probability)
     weights = tape.to(dropped, v.dtype) if narrows else dropped
     tape.held.append(weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
@@ -18,7 +18,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 def unpadded(tape: Tape, q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
     """`attend` over the real tokens of q, k and v [B, heads, S, d]; its result padded again."""
     indices = tape.empty((q.shape[0] * q.shape[2],), "int64", "token indices")
-    k, v, q = (e.index(tape, x, x.shape, (indices,)) for x in (k, v, q))
+    k, v, q = (shaping.index(tape, x, x.shape, (indices,)) for x in (k, v, q))
     out = attend(q, k, v)
     return tape.apply("index_put", (out,), out.shape, out.dtype, _picked, save=(indices,))
 

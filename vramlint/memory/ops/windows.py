@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -36,7 +37,7 @@ class Windows:
 
     def pad(self, tape: Tape, x: Tensor) -> Tensor:
         """F.pad of [B, patches, size], which copies even where there is nothing to pad."""
-        return e.reordered(tape, x, (x.shape[0], *self.padded, self.size))
+        return shaping.reordered(tape, x, (x.shape[0], *self.padded, self.size))
 
     def roll(self, tape: Tape, x: Tensor, *, shifted: bool) -> Tensor:
         """cyclic_shift, in either direction."""
@@ -54,12 +55,12 @@ class Windows:
         """From padded images to [B, patches, size]."""
         batch, (rows, columns), (padded_rows, padded_columns) = x.shape[0], self.grid, self.padded
         if rows != padded_rows:
-            x = e.part(tape, x, (batch, rows, padded_columns, self.size))
+            x = shaping.part(tape, x, (batch, rows, padded_columns, self.size))
         if columns != padded_columns:
-            x = e.part(tape, x, (batch, rows, columns, self.size))
+            x = shaping.part(tape, x, (batch, rows, columns, self.size))
         if self.grid != self.padded:
             x = e.clone(tape, x)
-        return e.viewed(tape, x, (batch, rows * columns, self.size))
+        return shaping.viewed(tape, x, (batch, rows * columns, self.size))
 
     def shift_mask(self, tape: Tape, dtype: str) -> Tensor:
         """get_attn_mask: additive, [windows, area, area]."""
@@ -68,5 +69,5 @@ class Windows:
     def _reordered(self, tape: Tape, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Windows beside each other are copied apart, both ways; below each other they already lie so."""
         if self.padded[1] == self.side:
-            return e.viewed(tape, x, shape)
-        return e.reordered(tape, x, shape)
+            return shaping.viewed(tape, x, shape)
+        return shaping.reordered(tape, x, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -56,13 +57,13 @@ class LowRank(Update):
         projection = self.projection(parameter)
         return [*self.kept(parameter, projection), *self.moments(parameter, projection.shape)]
 
+    @abstractmethod
     def moments(self, parameter: Parameter, shape: Shape) -> list[int]:
         """Bytes of the states of a parameter whose gradient, or projected gradient, has a shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kept(self, parameter: Parameter, projection: Projection) -> list[int]:
         """Bytes of a target's projection."""
-        raise NotImplementedError
 
     def make_one(self, memory: Memory, parameter: Parameter) -> None:
         """The projection is made where the gradient is projected; the moments here."""
