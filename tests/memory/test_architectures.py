@@ -12,7 +12,8 @@ from vramlint.job import Adapter, Attention, Batch, Job, Libraries, Model, Preci
 from vramlint.memory import simulate
 from vramlint.memory.architectures import DECODERS, FAMILIES, find_family, find_stand_in
 from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.refusal import NotFollowedError
+from vramlint.memory.weights import Builder
 
 TOWERS_LEFT_OUT = frozenset({"qwen3_5", "qwen3_5_moe"})
 """Models whose checkpoints have a vision tower, which AutoModelForCausalLM does not load."""

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from vramlint.job import Adapter
 from vramlint.memory.adapters import targets
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.refusal import NotFollowedError
+from vramlint.memory.weights import Builder
 
 PATHS = ("mlp", "mlp.experts")
 """Where such modules were in a layer."""
@@ -24,7 +25,8 @@ def convert_targets(build: Builder, names: Mapping[str, Sequence[str]]) -> None:
     Raises:
         NotFollowedError: PEFT refuses, or the targets are a pattern that finds such a module.
     """
-    adapter = build.adapter
+    adapted = build.adapted
+    adapter = adapted.adapter
     if adapter is None:
         return
     wanted = adapter.target_modules
@@ -35,11 +37,11 @@ def convert_targets(build: Builder, names: Mapping[str, Sequence[str]]) -> None:
         if any(targets(adapter, (), f"model.layers.0.{path}.{name}", head=False) for path in PATHS for name in old):
             raise NotFollowedError("a pattern that targets fused experts")
         return
-    build.fused_ranks = _ranks(adapter, names)
-    build.fused_names = old
+    adapted.fused_ranks = _ranks(adapter, names)
+    adapted.fused_names = old
     if not isinstance(wanted, str):
         kept = tuple([target for target in wanted if target.rpartition(".")[2] not in old])
-        build.adapter = replace(adapter, target_modules=kept)
+        adapted.adapter = replace(adapter, target_modules=kept)
 
 
 def _ranks(adapter: Adapter, names: Mapping[str, Sequence[str]]) -> Mapping[str, int]:

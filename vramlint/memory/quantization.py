@@ -1,4 +1,4 @@
-"""How quantized weights are stored, and which of their products runs."""
+"""How weights are stored in a quantized model, and which of their products runs."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ BITSANDBYTES = frozenset({"nf4", "fp4", "int8"})
 """Kinds of bitsandbytes."""
 LEFT_NARROW = frozenset({"gptq", "hqq", "torchao"})
 """Kinds over which prepare_model_for_kbit_training widens nothing (peft 0.21 utils/other.py)."""
+NARROWED = ("lm_head", "embed_tokens", "wte", "wpe")
+"""Parts of the names of modules that TRL narrows to bfloat16 again (trl 0.13 trainer/utils.py)."""
 PACKED_CHECKPOINTS = frozenset({"gptq", "awq"})
 """Kinds whose weights are read as they are stored."""
 
@@ -122,6 +124,15 @@ def _begins(pattern: str, name: str) -> bool:
         return re.match(rf"(?:{pattern})(?:(?<=\.)|(?=\.|$))", name) is not None
     except re.error:
         return False
+
+
+def widens(quantization: Quantization, name: str) -> bool:
+    """Whether the unquantized parameter `name` is float32 beside quantized ones."""
+    if not quantization.prepared_for_kbit or quantization.kind in LEFT_NARROW:
+        return False
+    if quantization.only_norms:
+        return "norm" in name.lower()
+    return not (quantization.narrowed_embeddings and any(part in name for part in NARROWED))
 
 
 def stored_tensors(quantization: Quantization, shape: Shape) -> tuple[int, ...]:

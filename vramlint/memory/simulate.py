@@ -13,14 +13,16 @@ from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOG
 from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
+from vramlint.memory.inventory import Inventory
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
 from vramlint.memory.recorder import Recorder
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding, sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
-from vramlint.memory.weights import Builder, Inventory, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, *WITHOUT_LOGITS})
 
@@ -82,9 +84,9 @@ def _run(
     if network.embedding is not None:
         network.embedding.embedding = True
     if isinstance(network, CausalLM):
-        network.prompt = methods.prompt_of(builder, network.embedding.shape[1])
-        network.prefix = methods.prefix_of(builder, job.model.config)
-    builder.finish()
+        network.prompt = methods.prompt_of(builder.adapted, network.embedding.shape[1])
+        network.prefix = methods.prefix_of(builder.adapted, job.model.config)
+    builder.adapted.finish()
     inventory = builder.inventory
     network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)

@@ -16,6 +16,7 @@ from vramlint.memory.evaluation import evaluate
 from vramlint.memory.forward import Forward
 from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.holdings import Tensors
+from vramlint.memory.inventory import Inventory
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding
@@ -24,7 +25,6 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
 from vramlint.memory.updates.clipping import clip_by_norm, unscale
 from vramlint.memory.updates.memory import Memory, by_layer
-from vramlint.memory.weights import Inventory
 
 
 class Step:

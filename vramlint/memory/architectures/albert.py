@@ -12,10 +12,11 @@ from vramlint.memory.architectures.masked_lm import MaskedLM
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import linear
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class Albert(Bert):

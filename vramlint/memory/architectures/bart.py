@@ -15,10 +15,11 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 HOOKED_EMBEDDINGS_FROM = (5, 0)
 """Since then enable_input_require_grads hooks the embedding of every stack; before, only the module `shared`."""

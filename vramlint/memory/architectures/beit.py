@@ -14,10 +14,11 @@ from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.pooling import mean
 from vramlint.memory.ops.relative import CLASS_DISTANCES, resized_window_bias
 from vramlint.memory.ops.softmax import softmax
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class BeitForImageClassification(ViTForImageClassification):

@@ -18,10 +18,11 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.named_scores import masked_scores, weighted_by
 from vramlint.memory.ops.softmax import cross_entropy
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 GATHERED_TYPES_FROM = (5, 0)
 """Since then default token types are gathered from a buffer by position; before they were a view of it."""

@@ -12,10 +12,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.pooling import mean
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 KERNEL = 7
 

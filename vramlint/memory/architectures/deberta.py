@@ -13,9 +13,10 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.fused_heads import chunked_heads
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import layer_norm_of_quotients
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class QuotientNorm(LayerNorm):

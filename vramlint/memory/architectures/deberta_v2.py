@@ -15,9 +15,10 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
 from vramlint.memory.ops.indexing import masked_fill_in_place
 from vramlint.memory.ops.linear import Weights, bmm, linear
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)

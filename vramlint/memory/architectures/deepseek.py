@@ -19,10 +19,11 @@ from vramlint.memory.ops.grouped_routing import ScaledSoftmaxRouter, SigmoidRout
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotate, rotate_pairs, unpaired
 from vramlint.memory.ops.routing import Router
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)

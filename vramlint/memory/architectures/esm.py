@@ -19,10 +19,11 @@ from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.pooling import divide, masked
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_in_float32
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SHARED_TABLES_FROM = (5, 6)
 """Since then rotary tables are made once; before every layer kept tables of its own from one step to the next."""

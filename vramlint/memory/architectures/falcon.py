@@ -15,10 +15,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
 from vramlint.memory.ops.softmax import softmax_as
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SHARED_MASKS_FROM = (5, 0)
 """Since then the model asks for a mask as others do, but one that is never skipped."""

@@ -14,9 +14,10 @@ from vramlint.memory.architectures.gemma2 import Gemma2
 from vramlint.memory.architectures.layer_kinds import TABLES_BY_KIND_FROM, Kind, attention_types, every, tabled
 from vramlint.memory.architectures.llama import Layer
 from vramlint.memory.ops.rotary import Rotary, rotary
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class Gemma3(Gemma2):

@@ -13,10 +13,11 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 CAUSAL_BUFFERS_UNTIL = (5, 0)
 """Before this version of transformers every layer registered a bool causal mask [1, 1, positions, positions]."""

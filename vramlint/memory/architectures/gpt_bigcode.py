@@ -10,10 +10,11 @@ from vramlint.job import Checkpointing
 from vramlint.memory.architectures.family import Config, LayerNorm
 from vramlint.memory.architectures.gpt2 import GPT2, Layer
 from vramlint.memory.ops import attention, shaping
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 OWN_ATTENTION_UNTIL = (4, 54)
 """Before this version of transformers the model had attention classes of its own."""

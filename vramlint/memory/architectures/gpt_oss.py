@@ -19,10 +19,11 @@ from vramlint.memory.ops.norm import rms_norm_scaled_wide
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_halves
 from vramlint.memory.ops.routing import ChosenLogitsRouter
 from vramlint.memory.ops.sinks import eager_with_sinks
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)

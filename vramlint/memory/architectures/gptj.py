@@ -15,10 +15,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, repeated, rotate
 from vramlint.memory.ops.wide_attention import Scoring, attend
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 OWN_MASKS_UNTIL = (5, 0)
 """Before this version of transformers the model built its mask itself."""

@@ -13,10 +13,11 @@ from vramlint.memory.architectures.mixture import Block, Mixture
 from vramlint.memory.architectures.own_attention import own_mask
 from vramlint.memory.ops.expert_loops import ParallelExperts
 from vramlint.memory.ops.routing import TopLogitsRouter
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class GraniteMoe(Mixture, Granite):

@@ -10,7 +10,8 @@ from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
 from vramlint.memory.architectures.hunyuan import HunYuanDense
 from vramlint.memory.architectures.mixture import JoinedBlock, Mixture
 from vramlint.memory.ops.routing import SoftmaxRouter
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.refusal import NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class HunYuanMoE(Mixture, HunYuanDense):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from vramlint.memory.architectures.family import Config
-from vramlint.memory.weights import NotFollowedError
+from vramlint.memory.refusal import NotFollowedError
 
 TABLES_BY_KIND_FROM = (5, 0)
 """Since then models with frequencies for each kind of layer have rotary tables for their own kinds, before for both."""

@@ -16,9 +16,9 @@ from vramlint.memory.architectures.phi3 import Phi3
 from vramlint.memory.ops import liger
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.rotary import Rotary
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import NotFollowedError
 
 LOSSES = frozenset({CROSS_ENTROPY, FUSED_HEAD})
 """Kernels that Objective.loss stands for."""

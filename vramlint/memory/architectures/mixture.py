@@ -22,10 +22,11 @@ from vramlint.memory.ops.jitter import jittered
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.routing import Router
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Kept, Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 FUSED_FROM = (5, 0)
 """Since then the experts of a layer are two tensors; before it every expert was a module of linear layers."""

@@ -16,10 +16,11 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.fused_heads import unbound_heads
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate, rotate_in_float32
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SHARED_ATTENTION_FROM = (5, 1)
 """Since then it attends as other models do; before it compiled its MLPs unless told not to, always made both masks and

@@ -14,10 +14,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.pooling import masked_mean
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class _Predicting(ModernBert):

@@ -16,10 +16,11 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.named_scores import masked_scores, weighted_by
 from vramlint.memory.ops.relative import bias_table
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SHARED_MASKS_FROM = (5, 9)
 """Since then its masks are made as those of other encoders."""

@@ -17,10 +17,11 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 KNOWN_FROM = (5, 5)
 """Since then transformers has the model; before it was code of the checkpoint's own."""

@@ -17,9 +17,10 @@ from vramlint.memory.ops.jitter import jittered, jittered_view
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.rotary import Rotary, rotate
 from vramlint.memory.ops.sparse_mixer import SparseMixer
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)

@@ -22,10 +22,11 @@ from vramlint.memory.ops.delta_rule_loops import looped_delta_rule
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm_unit_offset
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_part
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 SOLVED_FROM = (5, 17)
 """Since this version of transformers the delta rule solves a triangular system, which it did row by row before."""

@@ -17,10 +17,11 @@ from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import linear
 from vramlint.memory.ops.rotary import Rotary, rotary, rotate_part
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 class Renamed(Llama):

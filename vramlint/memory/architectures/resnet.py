@@ -11,10 +11,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution, max_pool
 from vramlint.memory.ops.norm import batch_norm
 from vramlint.memory.ops.pooling import mean
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 
 @dataclass(slots=True)

@@ -15,10 +15,11 @@ from vramlint.memory.ops.pooling import mean
 from vramlint.memory.ops.relative import window_bias
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.ops.windows import Windows
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 OLD_NAMES = (
     "attention.self.query",

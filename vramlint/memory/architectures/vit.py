@@ -15,10 +15,11 @@ from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 OLD_NAMES = ("attention.attention.query", "attention.attention.key", "attention.attention.value")
 OLD_OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")

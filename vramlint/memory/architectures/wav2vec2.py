@@ -16,10 +16,11 @@ from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import NormedConvolution
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.masking import write_rows, write_zeros
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import ENCODER_MASKS_FROM, Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 STATES_ALWAYS_FROM = (5, 0)
 """Since then a sequence classifier collects the states of all layers, asked for or not, the last one before its norm,

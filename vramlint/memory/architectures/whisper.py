@@ -19,10 +19,11 @@ from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.selection import take_rows
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Shape, Tensor
-from vramlint.memory.weights import Builder, NotFollowedError
+from vramlint.memory.weights import Builder
 
 KERNEL = 3
 POSITIONAL_FROM = (5, 0)

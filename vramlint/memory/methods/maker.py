@@ -1,4 +1,4 @@
-"""What a method asks of whoever makes the model's parameters."""
+"""What a method asks of whoever makes the parameters of adapters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vramlint.memory.tensor import Parameter, Shape
 
 
 class Maker(Protocol):
-    """`weights.Builder`, as far as adapters know it."""
+    """`adapted.Adapted`, as far as methods know it."""
 
     adapter: Adapter | None
     model_type: str
@@ -37,7 +37,4 @@ class Maker(Protocol):
         """Add the orthogonality of `parameters` to the loss."""
 
     def buffer(self, nbytes: int) -> None:
-        """A registered buffer of every layer that the current parameters stand for."""
-
-    def not_followed(self, variant: str) -> Exception:
-        """The refusal of a variant of an adapter."""
+        """A registered buffer of every layer that is being built."""

@@ -8,6 +8,7 @@ from vramlint.memory.adapters import option
 from vramlint.memory.methods.maker import Maker
 from vramlint.memory.ops.linear import Adapter as Wrapper
 from vramlint.memory.ops.shards import Shards
+from vramlint.memory.refusal import NotFollowedError
 
 MISS_COLUMNS = 1
 """MissConfig.mini_r (peft 0.21)."""
@@ -19,5 +20,5 @@ def wrap(build: Maker, adapter: Adapter, name: str, inputs: int, outputs: int) -
     form = adapter.options.get("init_weights", True)
     columns = option(adapter, "mini_r", MISS_COLUMNS) if form == "mini" else outputs
     if inputs % rank or form not in (True, False, "mini"):
-        raise build.not_followed(f"the form of MiSS on {name}")
+        raise NotFollowedError(f"the form of MiSS on {name}")
     return Shards(build.trained(f"{name}.miss_block", (rank, columns)), adapter.dropout, repeats=columns != outputs)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vramlint.memory.adapters import option
 from vramlint.memory.methods.maker import Maker
 from vramlint.memory.ops.prefixes import Prefix
+from vramlint.memory.refusal import NotFollowedError
 
 PREFIXED = frozenset({"llama", "mistral", "qwen2"})
 """Model types whose attention is followed over a prefix."""
@@ -23,7 +24,7 @@ def prefix_of(build: Maker, config: Mapping[str, object]) -> Prefix | None:
     if adapter is None:
         return None
     if build.model_type not in PREFIXED or build.checkpointed or not adapter.virtual_tokens:
-        raise build.not_followed("this form of prefix tuning")
+        raise NotFollowedError("this form of prefix tuning")
     hidden, heads, layers = (_size(config, f"{key}") for key in _DIMENSIONS)
     shared = _size(config, "num_key_value_heads") or heads
     width = shared * (hidden // heads)

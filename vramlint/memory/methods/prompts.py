@@ -5,6 +5,7 @@ from __future__ import annotations
 from vramlint.memory.adapters import option
 from vramlint.memory.methods.maker import Maker
 from vramlint.memory.ops.prompts import Prompt
+from vramlint.memory.refusal import NotFollowedError
 
 
 def prompt_of(build: Maker, width: int) -> Prompt | None:
@@ -17,13 +18,13 @@ def prompt_of(build: Maker, width: int) -> Prompt | None:
     if adapter is None:
         return None
     if not adapter.virtual_tokens:
-        raise build.not_followed("a prompt whose length is not known")
+        raise NotFollowedError("a prompt whose length is not known")
     name = "prompt_encoder.default"
     table = build.wide(f"{name}.embedding.weight", (adapter.virtual_tokens, width))
     if adapter.method == "prompttuning":
         return Prompt(table)
     if adapter.options.get("encoder_reparameterization_type", "MLP") != "MLP":
-        raise build.not_followed("p-tuning with an LSTM")
+        raise NotFollowedError("p-tuning with an LSTM")
     inner = option(adapter, "encoder_hidden_size", width)
     sizes = ((inner, width), (inner, inner), (width, inner))
     layers = [

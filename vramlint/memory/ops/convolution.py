@@ -46,8 +46,8 @@ class Convolution:
         """Build `name.weight` of `shape` [out, in, *kernel] and `name.bias`; `grouped`: of a group's inputs alone."""
         weight = build.parameter(f"{name}.weight", shape)
         offset = build.parameter(f"{name}.bias", shape[:1], decay=False) if bias else None
-        factors = build.convolution_factors(name, shape, grouped=grouped)
-        return cls(weight, offset, LowRankConvolution(*factors, build.dropout) if factors else None)
+        factors = build.adapted.on_convolution(name, shape, grouped=grouped)
+        return cls(weight, offset, LowRankConvolution(*factors, build.adapted.dropout) if factors else None)
 
     def __call__(self, tape: Tape, x: Tensor, positions: int) -> Tensor:
         """From [B, in, …] to [B, out, positions]."""

@@ -36,8 +36,9 @@ def build(builder: Builder, name: str, width: int, size: int, heads: tuple[int, 
     """The projection of `width` features to `heads` = (query heads, key and value heads) of `size` features."""
     queries, keys = (count * size for count in heads)
     base = builder.linear(name, width, queries + 2 * keys, bias=bias)
-    outputs = [n for part, n in zip(PARTS, (queries, keys, keys), strict=True) if builder.reaches(f"{name}.{part}")]
-    adapter = builder.low_rank(name, width, sum(outputs), count=len(outputs)) if outputs else None
+    adapted, sizes = builder.adapted, (queries, keys, keys)
+    outputs = [n for part, n in zip(PARTS, sizes, strict=True) if adapted.reaches(f"{name}.{part}")]
+    adapter = adapted.low_rank(name, width, sum(outputs), count=len(outputs)) if outputs else None
     return GroupedWeights(replace(base, adapter=None), adapter, len(outputs) == len(PARTS), *heads, size)
 
 
