@@ -48,23 +48,30 @@ class Engine:
         self._drain()
 
     def _drain(self) -> None:
-        tape = self.tape
+        tape, course = self.tape, self.tape.course
         enabled, tape.grad_enabled = tape.grad_enabled, False
-        outermost, tape.differentiating = not tape.differentiating, True
+        outermost = not course.differentiating
         if outermost:
-            tape.backward_starts()
-        unit = tape.unit
+            course.backward_starts()
+        unit = course.unit
         while self.heap:
             _, node = heappop(self.heap)
-            if node.unit != tape.unit:
-                tape.enter_unit(node.unit)
+            if node.unit != course.unit:
+                course.enter(node.unit)
             self._execute(node)
-        if tape.unit != unit:
-            tape.enter_unit(unit)
+        if course.unit != unit:
+            course.enter(unit)
         if outermost:
-            tape.differentiating = False
-            tape.backward_ends()
+            self._end()
         tape.grad_enabled = enabled
+
+    def _end(self) -> None:
+        """The outermost backward is over."""
+        tape = self.tape
+        tape.lifetimes.backward_ends()
+        if tape.hooks is not None:
+            tape.hooks.finish()
+        tape.course.backward_ends()
 
     def _execute(self, node: Node) -> None:
         gradients = self.buffers.pop(node)
@@ -142,8 +149,9 @@ class Engine:
         """Add into `parameter.grad`: the first gradient is kept as it is, a later one is added in place."""
         gradients = self.buffers.pop(parameter)
         parameter.reached = True
-        if self.tape.sharded is not None:
-            self.tape.sharded.take(parameter, gradients)
+        sharded = self.tape.course.sharded
+        if sharded is not None:
+            sharded.take(parameter, gradients)
             return
         hooks = self.tape.hooks
         if hooks is not None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vramlint.job import Checkpointing
 from vramlint.memory.autograd import Engine
 from vramlint.memory.frame import Frame, Inputs, Like, Segment
+from vramlint.memory.leaves import capture
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
@@ -94,7 +95,7 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     with tape.grad_mode(enabled=True):
         for position, leaf in enumerate(detached):
             if node.needs(position):
-                tape.capture(leaf, captured[position])
+                capture(tape, leaf, captured[position])
         outer, tape.leaves = tape.leaves, detached
         following = iter(detached)
         with tape.autocasting(rerun.autocast):
@@ -102,5 +103,5 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         tape.leaves = outer
         Engine(tape).run_all(outputs, arriving)
     inputs = [leaf for position, leaf in enumerate(detached) if node.needs(position)]
-    tape.retain([*inputs, *(found[0] for found in captured if found and found[0] is not None)])
+    tape.lifetimes.retain([*inputs, *(found[0] for found in captured if found and found[0] is not None)])
     return [found[0] if found else None for found in captured]

@@ -73,8 +73,7 @@ class Forward:
         return self._run(batch, replace(self.regime, use_cache=use_cache, checkpointing=Checkpointing()))
 
     def _run(self, batch: Mapping[str, Tensor], regime: Regime) -> Outputs:
-        self.tape.enter_unit(0)
-        self.tape.layout.layers = 0
+        self.tape.course.start()
         prompt = self.network.prompt if isinstance(self.network, CausalLM) else None
         with self.tape.autocasting(self.autocast):
             if prompt is not None:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from vramlint.job import Batch, Checkpointing
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.forward import Forward
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.lifetimes import Kept
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
 LAST_LOGITS_FROM = (4, 45)
@@ -32,18 +33,17 @@ def generate(forward: Forward, batch: Batch, tokens: int) -> None:
     recorder.phase(inside or "prefill")
     inputs = forward.inputs(batch)
     regime = replace(forward.regime, use_cache=True, checkpointing=Checkpointing())
-    tape.enter_unit(0)
-    tape.layout.layers = 0
+    tape.course.start()
     with tape.autocasting(forward.autocast):
         logits = network.next_logits(tape, regime, inputs, whole=regime.transformers < LAST_LOGITS_FROM)
     scores = _scores(tape, logits)
     del logits, scores
-    cache = tape.taken_cache()
+    cache = tape.lifetimes.taken_cache()
     recorder.phase(inside or "decode")
     for length in sorted({tokens - 1, tokens} - {-1, 0}):
         _grow(tape, cache, batch.sequence_length + length)
     scores = _scores(tape, Tensor((batch.micro_batch_size, network.head.out_features), "float32", None))
-    tape.drop(cache)
+    tape.lifetimes.drop(cache)
     del inputs, scores
 
 
@@ -55,12 +55,13 @@ def _scores(tape: Tape, logits: Tensor) -> list[Tensor]:
 
 def _grow(tape: Tape, cache: list[Kept], length: int) -> None:
     """Bring every layer's keys and values to `length`; each is a new tensor beside the one before it."""
-    unit = tape.unit
+    course = tape.course
+    unit = course.unit
     for number, kept in enumerate(cache):
-        tape.go_on_in(kept.unit)
+        course.go_on_in(kept.unit)
         before = kept.tensor
         *outer, _, size = before.shape
         grown = tape.empty((*outer, length, size), before.dtype, "cat", "key/value cache")
         cache[number] = Kept(grown, kept.unit)
         del before, kept, grown
-    tape.go_on_in(unit)
+    course.go_on_in(unit)

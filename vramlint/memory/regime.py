@@ -222,7 +222,7 @@ class Regime:
     def cached(self, tape: Tape, x: Tensor, dtype: str) -> Tensor:
         """DynamicCache.update: a concatenation with the empty cache, which has the keys' dtype (cache_utils.py)."""
         out = attention.cached(tape, x, dtype)
-        tape.keep(out)
+        tape.lifetimes.keep(out)
         return out
 
     def layer(
@@ -244,7 +244,7 @@ class Regime:
             finally:
                 tape.held.clear()
 
-        if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.recomputes:
+        if self.checkpointing.mode == "none" or not tape.grad_enabled or not tape.course.recomputes:
             return scoped(*inputs)
         if self.checkpointing.mode == "reentrant":
             return checkpoint.reentrant(tape, scoped, inputs, offload=self.checkpointing.offload)

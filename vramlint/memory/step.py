@@ -37,9 +37,9 @@ class Step:
         self.sharding = sharding
         self.recorder = recorder
         self.tape = Tape(recorder, Layout.of(job))
-        self.tape.outlived = job.objective.loop == "script"
-        self.tape.gathered = sharding.gathered
-        self.tape.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
+        self.tape.lifetimes.outlived = job.objective.loop == "script"
+        self.tape.course.gathered = sharding.gathered
+        self.tape.course.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients
         self.forward = Forward(job, network, self.tape)
         self.outputs: Outputs | None = None
@@ -76,7 +76,7 @@ class Step:
             self.recorder.phase("forward")
             outputs = self.forward(batch)
             loss = outputs.loss
-            self.tape.drop(outputs.cache)
+            self.tape.lifetimes.drop(outputs.cache)
             del outputs
             self._backward(loss, "backward")
             del loss
@@ -95,7 +95,7 @@ class Step:
                 self._zero_gradients()
             outputs = self.forward(batch)
             if self.outputs is not None:
-                self.tape.drop(self.outputs.cache)
+                self.tape.lifetimes.drop(self.outputs.cache)
             self.outputs = outputs
             del outputs
             self._backward(self.outputs.loss, f"{prefix}backward")
@@ -118,7 +118,7 @@ class Step:
         reduced = self._hold(self.sharding.gradients) if not self.reduced else []
         self.reduced = [*self.reduced, *reduced]
         self.recorder.component = "temporaries"
-        self.tape.enter_unit(0)
+        self.tape.course.enter(0)
         if self.job.precision.grad_scaler:
             loss = self.tape.to(loss, loss.dtype)
         Engine(self.tape).run(loss, self.tape.empty((1,), "float32", "ones"))
@@ -153,7 +153,7 @@ class Step:
         for times, parameters in by_layer(self.trainable):
             self.recorder.repeat(times)
             for parameter in parameters:
-                self.tape.drop_gradient(parameter)
+                parameter.drop_gradient()
         self.recorder.repeat(1)
 
     def _hold(self, tensors: Sequence[Tensors]) -> list[tuple[int, int]]:

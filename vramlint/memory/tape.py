@@ -1,21 +1,19 @@
 """The tape: executes operators on symbolic tensors and keeps what PyTorch would keep.
 
-It owns the modes that change what an operator does (autograd, autocast with its weight cache, activation
-checkpointing) and the units of repetition (layers).
+It owns the modes that change what an operator does: autograd, autocast with its weight cache, activation checkpointing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
-from typing import NamedTuple
 
+from vramlint.memory.course import Course
 from vramlint.memory.frame import Discarded, Frame, Inputs, Results, Sink
-from vramlint.memory.fully_sharded import FullySharded
+from vramlint.memory.lifetimes import Kept, Lifetimes
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import Layout
-from vramlint.memory.tensor import Edge, Gradients, LayerId, Node, Parameter, Shape, Storage, Tensor
+from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
 from vramlint.memory.updates.backward import GradientHooks
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
@@ -26,21 +24,13 @@ Result = tuple[Shape, str, str]
 """Shape, dtype and name of what an operator yields besides its output."""
 
 
-class Kept(NamedTuple):
-    """A tensor that outlives its layer (a cast weight, a cached key), and the unit that made it."""
-
-    tensor: Tensor
-    unit: int
-
-
 class Tape:
     """State of one simulated process."""
 
     def __init__(self, recorder: Recorder, layout: Layout | None = None) -> None:
         self.recorder = recorder
-        self.layout = layout or Layout()
-        self.recomputes = True
-        """Whether the layer that runs is one of those that checkpointing recomputes."""
+        self.course = Course(recorder, layout or Layout())
+        self.lifetimes = Lifetimes(self.course)
         self.grad_enabled = True
         self.training = True
         """Whether modules are in training mode: dropout drops."""
@@ -49,36 +39,17 @@ class Tape:
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
-        self.unit = 0
-        """The unit (layer) that runs; 0 is everything outside of layers."""
-        self._unit_repeats = [1]
-        self._unit_layers: list[list[LayerId | None]] = [[None]]
-        self._unit_numbers: list[Sequence[int]] = [()]
-        self._first_layers: dict[int, int] = {}
-        self.gathered: Mapping[LayerId | None, int] = {}
-        """Bytes of full parameters that each layer kind gathers while it runs."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self.hooks: GradientHooks | None = None
         """An optimizer that updates parameters in backward."""
-        self._gathered: Storage | None = None
-        self.sharded: FullySharded | None = None
-        """FSDP's units, where it runs."""
-        self.outlived = False
-        """A hand-written loop: the loss, and with it the graph, is bound until the next forward has run."""
-        self._retained: list[Kept] = []
-        """What lives until the backward is over: by hooks of sharded units, and by attributes of graph nodes."""
         self._casts: dict[Tensor, Kept] = {}
         self.leaves: Sequence[Tensor] = ()
         """The inputs of a layer that a reentrant checkpoint runs again: leaves to autocast, like weights."""
-        self.cache: list[Kept] = []
-        """Keys and values that the model's outputs refer to."""
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
-        self.differentiating = False
-        """Whether a backward runs: a reentrant checkpoint runs another one inside."""
         self._recomputing: Sink | None = None
         self._sequence = 0
 
@@ -112,7 +83,7 @@ class Tape:
     def node(self, inputs: Sequence[Tensor], backward: Backward) -> Node:
         """A new node of the graph over `inputs`."""
         self._sequence += 1
-        return Node(self._sequence, self.unit, tuple([_edge(tensor) for tensor in inputs]), backward)
+        return Node(self._sequence, self.course.unit, tuple([_edge(tensor) for tensor in inputs]), backward)
 
     def apply(
         self,
@@ -201,12 +172,12 @@ class Tape:
         """A node for an operator that writes into its first input and saves `saved`."""
         return self._record(inputs, backward, saved, 0, None)
 
-    def capture(self, leaf: Tensor, gradients: Gradients) -> None:
-        """Make `leaf` require a gradient that ends up in `gradients`."""
-        leaf.requires_grad = True
-        leaf.node = self.node((), _capture)
-        # the node that accumulates a leaf's gradient refers to the leaf's memory as long as the graph lives
-        leaf.node.context = (gradients, leaf.storage, leaf.heads_first)
+    def attach(self, tensor: Tensor) -> Tensor | None:
+        """Keep `tensor` as an attribute of the graph: returned for a node that dies with its unit, else by the tape."""
+        if self.course.differentiating or not self.grad_enabled or not tensor.requires_grad:
+            return None if self.replays else tensor
+        self.lifetimes.bind(tensor)
+        return None
 
     # ------------------------------------------------------------------ modes
 
@@ -240,7 +211,7 @@ class Tape:
             if before is None:
                 casts = list(self._casts.values())
                 self._casts.clear()
-                self.drop(casts)
+                self.lifetimes.drop(casts)
 
     @contextmanager
     def recomputing(self, frame: Frame) -> Iterator[None]:
@@ -293,141 +264,12 @@ class Tape:
         cached = self._casts.get(tensor)
         if cached is None:
             copy = self.apply("to", (tensor,), tensor.shape, dtype, _to_backward, component="autocast weight copies")
-            cached = self._casts[tensor] = Kept(copy, self.unit)
+            cached = self._casts[tensor] = self.lifetimes.of(copy)
         return cached.tensor
 
     def upper(self, tensor: Tensor) -> Tensor:
         """Cast as autocast does for its float32 operators (norms, softmax, pow, losses)."""
         return self.to(tensor, "float32") if self.autocast is not None else tensor
-
-    def keep(self, tensor: Tensor) -> None:
-        """Keep a layer's key or value until `drop(tape.taken_cache())`."""
-        self.cache.append(Kept(tensor, self.unit))
-
-    def taken_cache(self) -> list[Kept]:
-        """What `keep` collected; the tape starts a new list."""
-        cache, self.cache = self.cache, []
-        return cache
-
-    def drop(self, kept: list[Kept]) -> None:
-        """Empty `kept`, each layer's tensors in that layer's unit: they go as often as they came."""
-        unit = self.unit
-        kept.sort(key=attrgetter("unit"), reverse=True)
-        while kept:
-            if kept[-1].unit != self.unit:
-                self.go_on_in(kept[-1].unit)
-            kept.pop()
-        if self.unit != unit:
-            self.go_on_in(unit)
-
-    def retain(self, tensors: Sequence[Tensor]) -> None:
-        """Keep tensors of a frozen sharded layer until the backward is over."""
-        if self.sharded is not None and self.sharded.units.retains_inputs:
-            self._retained += [Kept(tensor, self.unit) for tensor in tensors]
-
-    def attach(self, tensor: Tensor) -> Tensor | None:
-        """Keep `tensor` as an attribute of the graph: returned for a node that dies with its unit, else by the tape."""
-        if self.differentiating or not self.grad_enabled or not tensor.requires_grad:
-            return None if self.replays else tensor
-        (self.cache if self.outlived else self._retained).append(Kept(tensor, self.unit))
-        return None
-
-    def backward_starts(self) -> None:
-        """The outermost backward begins."""
-        if self.sharded is not None:
-            self.sharded.backward = True
-
-    def backward_ends(self) -> None:
-        """The outermost backward is over."""
-        self.drop(self._retained)
-        if self.hooks is not None:
-            self.hooks.finish()
-        if self.sharded is not None:
-            self.sharded.finish()
-
-    def drop_gradient(self, parameter: Parameter) -> None:
-        """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
-        gradient, parameter.grad = parameter.grad, None
-        if gradient is not None and gradient.storage is not None:
-            gradient.storage.release()
-
-    # ------------------------------------------------------------------ repetition
-
-    def enter_unit(self, unit: int) -> None:
-        """Go on in `unit`: events recorded from here on happen as often as that unit is repeated.
-
-        Where parameters are sharded, the unit's are gathered now and until it is left.
-        """
-        self._gathered = None
-        self.go_on_in(unit)
-        if self.sharded is not None:
-            self.sharded.enter(self._unit_layers[unit], self._before(unit))
-            return
-        size = max(self.gathered.get(layer, 0) for layer in self._unit_layers[unit])
-        if size:
-            self._gathered = Storage(self.recorder, size, Label("all-gather", "gathered parameters", "uint8", (size,)))
-
-    def _before(self, unit: int) -> Sequence[LayerId | None]:
-        """The layers that backward comes to next; of repeated ones the same again."""
-        repeats = self._unit_repeats[unit] > 1 or len(self._unit_layers[unit]) > 1
-        return self._unit_layers[unit if repeats else max(0, unit - 1)]
-
-    @contextmanager
-    def within(self, unit: int) -> Iterator[None]:
-        """Record what happens as often as `unit` is repeated, but outside of its layer: nothing is gathered."""
-        before = self.unit
-        self.go_on_in(unit)
-        try:
-            yield
-        finally:
-            self.go_on_in(before)
-
-    def unit_of(self, layer: LayerId | None) -> int:
-        """The latest unit that a layer ran in."""
-        units = range(len(self._unit_layers) - 1, -1, -1)
-        return next((unit for unit in units if layer in self._unit_layers[unit]), 0)
-
-    def go_on_in(self, unit: int) -> None:
-        """Record events of `unit` from here on, without gathering its parameters."""
-        self.unit = unit
-        self.recorder.repeat(self._unit_repeats[unit], self._unit_numbers[unit])
-
-    def repeat(
-        self,
-        kinds: int | Sequence[Hashable],
-        layer: Callable[[Tensor, int], Tensor],
-        hidden: Tensor,
-        *,
-        stack: int = 0,
-    ) -> Tensor:
-        """Apply a stack of layers, given by their kinds or, if all are equal, by their number.
-
-        `layer(x, position)` runs the traced layer of that position, as Builder.layers made them. `stack` tells a
-        decoder's layers from its encoder's.
-        """
-        position, outer = 0, self.unit
-        first = self._first_layer(stack)
-        try:
-            for stretch in self.layout.cut(kinds):
-                numbers = range(first + stretch.start, first + stretch.start + stretch.length)
-                self._unit_repeats.append(stretch.times)
-                self._unit_numbers.append(numbers)
-                self._unit_layers.append([(stack, stretch.start + offset) for offset in range(stretch.length)])
-                self.enter_unit(len(self._unit_repeats) - 1)
-                for number in numbers:
-                    self.recomputes = self.layout.checkpoints(number)
-                    hidden = layer(hidden, position)
-                    position += 1
-        finally:  # the recomputation of a checkpointed stack may end inside it
-            self.enter_unit(outer)
-        return hidden
-
-    def _first_layer(self, stack: int) -> int:
-        """The number of a stack's first layer; in a recomputation the same as before."""
-        if self.differentiating:
-            self.layout.layers = self._first_layers[stack]
-        self._first_layers[stack] = self.layout.layers
-        return self.layout.layers
 
 
 def _edge(tensor: Tensor) -> Edge | None:
@@ -442,20 +284,6 @@ def _edge(tensor: Tensor) -> Edge | None:
 def _detached(tensor: Tensor) -> Tensor:
     """The same storage without the graph: a node that saves its own output must not hold itself."""
     return Tensor(tensor.shape, tensor.dtype, tensor.storage)
-
-
-def _capture(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    """Keep the gradient, as a copy where it lies in another memory order than its leaf.
-
-    torch 2.13 torch/csrc/autograd/functions/accumulate_grad.h, the gradient layout contract.
-    """
-    captured, _, heads_first = node.context
-    (gradient,) = gradients
-    if gradient is not None and gradient.heads_first != heads_first:
-        gradient = tape.empty(gradient.shape, gradient.dtype, "gradient layout")
-        gradient.heads_first = heads_first
-    captured.append(gradient)
-    return ()
 
 
 def _to_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

@@ -131,6 +131,12 @@ class Parameter(Tensor):
         """Bytes on the device, unrounded; less than `nbytes` for a quantized weight."""
         return sum(self.stored_tensors)
 
+    def drop_gradient(self) -> None:
+        """`parameter.grad = None`; to be repeated for every layer that the parameter stands for."""
+        gradient, self.grad = self.grad, None
+        if gradient is not None and gradient.storage is not None:
+            gradient.storage.release()
+
 
 class Recomputed(Protocol):
     """A checkpoint that will recompute what its nodes saved."""

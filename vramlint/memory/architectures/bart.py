@@ -11,6 +11,7 @@ from vramlint.memory.architectures.eos_head import EosHead, with_three_labels
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
 from vramlint.memory.architectures.positions import LearnedByRow, Positions
 from vramlint.memory.architectures.seq2seq import Seq2Seq
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import linear
@@ -123,7 +124,7 @@ class BartModel(Seq2Seq):
         if not self.scales_behind:
             words = e.linear_unary(tape, "mul", words)
         if regime.inputs_require_grad and hooked and not words.requires_grad:
-            tape.capture(words, [])
+            capture(tape, words, [])
         return words
 
     def _padding_mask(self, tape: Tape, regime: Regime, words: Tensor, source: Tensor) -> Tensor | None:
@@ -160,7 +161,7 @@ class Bart(BartModel):
             logits = e.add(tape, logits, self.bias)
             mark_logits(tape, logits)
         loss = cross_entropy(tape, logits.as_shape((labels.numel, self.head.out_features)), labels)
-        return Outputs(loss, [logits, encoded], tape.taken_cache())
+        return Outputs(loss, [logits, encoded], tape.lifetimes.taken_cache())
 
 
 class BartForSequenceClassification(BartModel):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, Outputs
 from vramlint.memory.kernels import AMPERE
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import fused_loss
 from vramlint.memory.ops.checkpointed_head import checkpointed_head
 from vramlint.memory.ops.embedding import embedding
@@ -100,7 +101,7 @@ class CausalLM(Network):
             regime = replace(regime, prefix=self.prefix)
         embedded = self.embed(tape, batch["input_ids"])
         if regime.inputs_require_grad and not embedded.requires_grad:
-            tape.capture(embedded, [])
+            capture(tape, embedded, [])
         if self.prompt is not None:
             embedded = self.prompt(tape, embedded)
         entering = [self.entered(tape, embedded)]
@@ -131,7 +132,7 @@ class CausalLM(Network):
         """…ForCausalLM.forward."""
         hidden = self.last_hidden_state(tape, regime, batch)
         if regime.loss in WITHOUT_LOGITS:
-            return Outputs(self._loss_without_logits(tape, regime, hidden), [], tape.taken_cache())
+            return Outputs(self._loss_without_logits(tape, regime, hidden), [], tape.lifetimes.taken_cache())
         logits = self.logits(tape, hidden)
         mark_logits(tape, logits)
         shared = regime.transformers >= self.own_loss_until
@@ -151,7 +152,7 @@ class CausalLM(Network):
             loss = causal_lm_loss(tape, logits, batch["labels"])
         if widens and self.narrows_logits:
             logits = tape.to(logits, hidden.dtype)
-        return Outputs(loss, [logits], tape.taken_cache())
+        return Outputs(loss, [logits], tape.lifetimes.taken_cache())
 
     def _loss_without_logits(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
         if regime.loss == FUSED:

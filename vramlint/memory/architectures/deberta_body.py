@@ -21,7 +21,7 @@ from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import softmax
 from vramlint.memory.ops.stable import masked_softmax, stable_dropout
 from vramlint.memory.regime import Regime
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
@@ -132,17 +132,17 @@ class DebertaBody(Encoder, Generic[L]):
         start = self._embed(tape, regime, tokens, types, mask)
         pairs = tape.empty((tokens.shape[0], 1, tokens.shape[1], tokens.shape[1]), mask.dtype, "attention mask")
         distances = self._all_distances(tape, tokens.shape[1])
-        states = [Kept(start, tape.unit)]
+        states = [tape.lifetimes.of(start)]
 
         def layer(x: Tensor, index: int) -> Tensor:
             x = self._checkpointed(tape, regime, self.layers[index], (x, pairs), distances)
             if index == 0:
                 x = self._behind_first(tape, start, x, mask)
-            states.append(Kept(x, tape.unit))
+            states.append(tape.lifetimes.of(x))
             return x
 
-        hidden = tape.repeat(self.layer_kinds, layer, start)
-        tape.drop(states)
+        hidden = tape.course.repeat(self.layer_kinds, layer, start)
+        tape.lifetimes.drop(states)
         del types
         return hidden
 

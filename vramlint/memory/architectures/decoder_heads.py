@@ -67,7 +67,7 @@ class SequenceClassification(CausalLM):
             else cross_entropy(tape, pooled, batch["labels"])
         )
         del paddings, order
-        return Outputs(loss, [pooled], tape.taken_cache())
+        return Outputs(loss, [pooled], tape.lifetimes.taken_cache())
 
 
 class TokenClassification(CausalLM):
@@ -94,7 +94,7 @@ class TokenClassification(CausalLM):
         logits = linear(tape, dropped, self.head)
         flat = logits.as_shape((logits.numel // self.classes, self.classes))
         wide = tape.to(flat, "float32") if self.widens else flat
-        return Outputs(cross_entropy(tape, wide, batch["labels"]), [logits], tape.taken_cache())
+        return Outputs(cross_entropy(tape, wide, batch["labels"]), [logits], tape.lifetimes.taken_cache())
 
 
 class QuestionAnswering(CausalLM):
@@ -120,7 +120,7 @@ class QuestionAnswering(CausalLM):
         """The mean of two cross entropies over the positions."""
         hidden = self.last_hidden_state(tape, regime, batch)
         outputs = span_outputs(tape, linear(tape, hidden, self.head))
-        outputs.cache = tape.taken_cache()
+        outputs.cache = tape.lifetimes.taken_cache()
         return outputs
 
 

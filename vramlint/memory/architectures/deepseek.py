@@ -181,7 +181,7 @@ class LatentAttention(GroupedMixture):
 def _cached(tape: Tape, x: Tensor) -> Tensor:
     """DynamicCache.update of a latent, which is all that is cached."""
     out = attention.cached(tape, x, x.dtype)
-    tape.keep(out)
+    tape.lifetimes.keep(out)
     return out
 
 

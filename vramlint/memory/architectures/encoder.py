@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, LayerNorm, Network
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.regime import Regime
@@ -88,5 +89,5 @@ def add_and_norm(
 def embedded(tape: Tape, regime: Regime, words: Tensor) -> Tensor:
     """The output of the token embedding; checkpointing may make it require a gradient."""
     if regime.inputs_require_grad and not words.requires_grad:
-        tape.capture(words, [])
+        capture(tape, words, [])
     return words

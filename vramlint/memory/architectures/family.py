@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from vramlint.job import Batch
+from vramlint.memory.lifetimes import Kept
 from vramlint.memory.ops.norm import layer_norm
 from vramlint.memory.regime import Regime
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Shape, Tensor
 from vramlint.memory.weights import Builder
 

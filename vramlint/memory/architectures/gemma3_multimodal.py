@@ -110,7 +110,7 @@ class Gemma3Multimodal(Gemma3):
         shifted = take_rows(tape, shaping.part(tape, logits, (rows, length - 1, vocabulary)), kept, (count, vocabulary))
         mark_logits(tape, shifted)
         labels = tape.empty((count,), "int64", "shifted labels")
-        return Outputs(cross_entropy(tape, shifted, labels), [logits], tape.taken_cache())
+        return Outputs(cross_entropy(tape, shifted, labels), [logits], tape.lifetimes.taken_cache())
 
 
 def _part(config: Config, key: str) -> Config:

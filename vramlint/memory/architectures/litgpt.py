@@ -116,13 +116,13 @@ class GPT(CausalLM):
             block = self.blocks[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, block, y), x)
 
-        return self.ln_f(tape, tape.repeat(self.count, layer, embedded))
+        return self.ln_f(tape, tape.course.repeat(self.count, layer, embedded))
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """GPT.forward with lm_head_chunk_size=128 and chunked_cross_entropy, as litgpt/finetune has it."""
         hidden = [self.hidden_states(tape, regime, self.embed(tape, batch["input_ids"]))]
         loss, logits = chunked_head.loss_of(tape, hidden, self.head, softcapped=self.softcapped)
-        return Outputs(loss, logits, tape.taken_cache())
+        return Outputs(loss, logits, tape.lifetimes.taken_cache())
 
     def _forward(self, tape: Tape, regime: Regime, w: Block, x: Tensor) -> Tensor:
         normed = w.norm_1(tape, x)

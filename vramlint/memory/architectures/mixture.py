@@ -13,6 +13,7 @@ from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
 from vramlint.memory.architectures.layer_kinds import Kind
 from vramlint.memory.architectures.llama import Llama
 from vramlint.memory.conversion import convert_targets
+from vramlint.memory.lifetimes import Kept
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.balancing import balancing_loss, balancing_loss_at_once
 from vramlint.memory.ops.expert_forms import BatchedExperts, EagerExperts, RepeatingExperts
@@ -24,7 +25,7 @@ from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.routing import Router
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
@@ -158,8 +159,8 @@ class Mixture(Llama):
         if self.names_logits and not self.fused:
             tape.held.append(logits)
         if self.recording:
-            tape.keep(logits)
-            self.recorded.append(Kept(logits, tape.unit))
+            tape.lifetimes.keep(logits)
+            self.recorded.append(tape.lifetimes.of(logits))
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """The model's forward, which collects the routers' logits if asked to."""

@@ -138,7 +138,7 @@ class ModernBert(Encoder):
 
         inputs = [hidden]
         del hidden
-        return tape.repeat(self.kinds, layer, inputs.pop())
+        return tape.course.repeat(self.kinds, layer, inputs.pop())
 
     def _older_masks(self, tape: Tape, tokens: Tensor) -> Mapping[str, Around]:
         batch, length = tokens.shape

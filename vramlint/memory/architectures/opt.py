@@ -99,7 +99,7 @@ class OPT(CausalLM):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x, arguments=arguments)
 
-        hidden = tape.repeat(self.count, layer, e.add(tape, embedded, positioned))
+        hidden = tape.course.repeat(self.count, layer, e.add(tape, embedded, positioned))
         if self.norm is not None:
             hidden = self.norm(tape, hidden)
         return hidden if self.project_out is None else linear(tape, hidden, self.project_out)

@@ -29,8 +29,8 @@ class OwnAttention(Mixture):
             return super()._attend(tape, regime, q, k, v, mask)
         if regime.use_cache:
             k, v = attention.cached(tape, k, k.dtype), attention.cached(tape, v, k.dtype)
-            tape.keep(k)
-            tape.keep(v)
+            tape.lifetimes.keep(k)
+            tape.lifetimes.keep(v)
         repeats = q.shape[1] // k.shape[1]
         k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
         if regime.implementation == "eager":

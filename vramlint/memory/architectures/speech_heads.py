@@ -76,9 +76,9 @@ class SpeechForSequenceClassification(SpeechEncoder):
         logits = linear(tape, self._mean(tape, hidden, "attention_mask" in batch), self.classifier)
         loss = cross_entropy(tape, logits, batch["labels"])
         del last, features
-        kept = tape.taken_cache()
+        kept = tape.lifetimes.taken_cache()
         if new:
-            tape.drop(kept)
+            tape.lifetimes.drop(kept)
         return Outputs(loss, [logits], kept)
 
     def _weighted(self, tape: Tape, states: Sequence[Tensor], weights: Parameter) -> Tensor:
@@ -112,8 +112,6 @@ def _stack_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
         elif edge[3] == gradient.dtype or not isinstance(edge[0], Node):
             results.append(gradient.as_shape(edge[2]))
         else:
-            outer = tape.unit
-            tape.go_on_in(edge[0].unit)
-            results.append(tape.empty(edge[2], edge[3], "to"))
-            tape.go_on_in(outer)
+            with tape.course.within(edge[0].unit):
+                results.append(tape.empty(edge[2], edge[3], "to"))
     return results

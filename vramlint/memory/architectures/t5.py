@@ -62,7 +62,7 @@ class T5(T5Model):
         logits = linear(tape, scaled, self.head)
         mark_logits(tape, logits)
         loss = cross_entropy(tape, logits.as_shape((labels.numel, self.vocabulary)), labels)
-        return Outputs(loss, [logits, encoded], tape.taken_cache())
+        return Outputs(loss, [logits, encoded], tape.lifetimes.taken_cache())
 
 
 class T5ForSequenceClassification(T5Model):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Network, number, probability
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
@@ -161,7 +162,7 @@ class T5Model(Network):
     def _words(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         words = embedding(tape, tokens, self.embedding)
         if regime.inputs_require_grad and not words.requires_grad:
-            tape.capture(words, [])
+            capture(tape, words, [])
         return words
 
     def _run(
@@ -186,7 +187,7 @@ class T5Model(Network):
             biases[:] = found[1:]
             return found[0]
 
-        hidden = tape.repeat(stack.count, layer, e.dropout(tape, words, self.dropout), stack=int(stack.decodes))
+        hidden = tape.course.repeat(stack.count, layer, e.dropout(tape, words, self.dropout), stack=int(stack.decodes))
         biases.clear()
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, Patches
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
@@ -80,7 +81,7 @@ class Tower:
 
             return regime.layer(tape, forward, x, mask, causal)
 
-        return tape.repeat(self.count, layer, hidden, stack=self.stack)
+        return tape.course.repeat(self.count, layer, hidden, stack=self.stack)
 
     def _forward(
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None, causal: Tensor | None
@@ -213,7 +214,7 @@ class TextTower:
         """One state of each text, and all states, which the output holds."""
         words = embedding(tape, tokens, self.embedding)
         if regime.inputs_require_grad and not words.requires_grad:
-            tape.capture(words, [])
+            capture(tape, words, [])
         indices = Tensor((1, tokens.shape[1]), "int64", None)  # a view of a buffer
         embedded = e.add(tape, words, embedding(tape, indices, self.positions))
         del words

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Network, Outputs, label_count, number
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
 from vramlint.memory.ops.convolution import Convolution
@@ -70,7 +71,7 @@ class Patches:
         pixels = tape.to(pixels, self.projection.weight.dtype)
         patches = shaping.transposed(tape, self.projection(tape, pixels, self.count))
         if regime.inputs_require_grad and not patches.requires_grad:
-            tape.capture(patches, [])
+            capture(tape, patches, [])
         return patches
 
 

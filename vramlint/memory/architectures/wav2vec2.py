@@ -224,18 +224,18 @@ class SpeechEncoder(Network):
         def layer(x: Tensor, index: int) -> Tensor:
             if collected is not None:
                 collected.append(x)
-                tape.keep(x)
+                tape.lifetimes.keep(x)
             weights = self.layers[index]
             return regime.layer(tape, lambda y: forward(tape, regime, weights, y, bias), x)
 
-        hidden = tape.repeat(self.count, layer, handed_over.pop())
+        hidden = tape.course.repeat(self.count, layer, handed_over.pop())
         before = hidden
         if self.stable:
             hidden = self.norm(tape, hidden)
         if collected is not None:
             last = before if regime.transformers >= STATES_ALWAYS_FROM else hidden
             collected.append(last)
-            tape.keep(last)
+            tape.lifetimes.keep(last)
         return hidden
 
     def _position(self, tape: Tape, hidden: Tensor) -> Tensor:

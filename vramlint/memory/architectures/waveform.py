@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.architectures.family import Config, LayerNorm, numbers
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import shaping
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.convolution import Convolution
@@ -83,7 +84,7 @@ class FeatureEncoder:
         batch, samples = waveforms.shape
         hidden = waveforms.as_shape((batch, 1, samples))
         if not self.frozen:
-            tape.capture(hidden, [])  # made to require a gradient for the sake of checkpointing
+            capture(tape, hidden, [])  # made to require a gradient for the sake of checkpointing
         for layer in self.layers:
             hidden = self._run(tape, regime, layer, hidden)
         return hidden

@@ -12,6 +12,7 @@ from typing import ClassVar
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Outputs, label_count, number
 from vramlint.memory.architectures.seq2seq import Attention, Seq2Seq
+from vramlint.memory.leaves import capture
 from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.convolution import Convolution
@@ -74,7 +75,7 @@ class WhisperEncoder(Seq2Seq):
         regime = replace(regime, use_cache=False)
         states = self.conv1(tape, features, 2 * self.source_length)
         if regime.inputs_require_grad and self.spectrum_hooked and not states.requires_grad:
-            tape.capture(states, [])
+            capture(tape, states, [])
         states = e.unary(tape, "gelu", states)
         states = e.unary(tape, "gelu", self.conv2(tape, states, self.source_length))
         states = shaping.transposed(tape, states)
@@ -130,12 +131,12 @@ class Whisper(WhisperEncoder):
         logits = linear(tape, hidden, self.head)
         mark_logits(tape, logits)
         loss = cross_entropy(tape, logits.as_shape((labels.numel, self.vocabulary)), labels)
-        return Outputs(loss, [logits, encoded], tape.taken_cache())
+        return Outputs(loss, [logits, encoded], tape.lifetimes.taken_cache())
 
     def _decoded(self, tape: Tape, regime: Regime, tokens: Tensor, encoded: Tensor) -> Tensor:
         words = embedding(tape, tokens, self.embedding)
         if regime.inputs_require_grad and self.adapted and not words.requires_grad:
-            tape.capture(words, [])
+            capture(tape, words, [])
         order = tape.empty(tokens.shape, "int64", "position ids")
         positioned = take_rows(tape, self.target_positions, order, words.shape)
         hidden = e.add(tape, words, positioned)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vramlint.memory.lifetimes import Kept
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.selection import joined, topk
 from vramlint.memory.ops.softmax import softmax
-from vramlint.memory.tape import Kept, Tape
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Tensor
 
 
@@ -21,7 +22,7 @@ def balancing_loss(tape: Tape, logits: Sequence[Kept], chosen: int, mask: Tensor
     sums = tape.empty((experts,), "float32", "zeros")
     flat = None if mask is None else tape.empty((tokens,), "float32", "to")
     for gate, unit in logits:
-        with tape.within(unit):
+        with tape.course.within(unit):
             weights = softmax(tape, gate, in_float32=False)
             _, selected = topk(tape, weights, chosen)
             if flat is None:

@@ -125,7 +125,9 @@ class DeltaNet:
         heads, size = self.sizes.value_heads, self.sizes.value_size
         mixed, z, b, a, held, strided = self.project(tape, x, self.sizes)
         if caches:
-            tape.keep(tape.empty((batch, mixed.shape[2], self.convolution.shape[2]), mixed.dtype, "convolution state"))
+            tape.lifetimes.keep(
+                tape.empty((batch, mixed.shape[2], self.convolution.shape[2]), mixed.dtype, "convolution state")
+            )
         mixed = self._convolved(tape, mixed)
         if caches and not self.as_module:
             mixed = shaping.slice_last(tape, mixed, mixed.shape[2])
@@ -139,7 +141,7 @@ class DeltaNet:
         by_head = [shaping.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
         core, state = self.rule(tape, query, key, value, by_head[0], by_head[1], keeps=caches)
         if state is not None:
-            tape.keep(e.clone(tape, state))  # with the graph that made it
+            tape.lifetimes.keep(e.clone(tape, state))  # with the graph that made it
         core = attention.merge_heads(tape, core).as_shape((batch * length * heads, size))
         z = e.clone(tape, z).as_shape(core.shape) if strided else shaping.viewed(tape, z, core.shape)
         core = gated_norm(tape, core, z, self.norm)

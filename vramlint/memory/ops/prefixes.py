@@ -53,11 +53,11 @@ class Prefix:
         if part.node is not None:
             part.slot = part.node.outputs
             part.node.outputs += 1
-            part.node.context.append(tape.unit)
+            part.node.context.append(tape.course.unit)
         shape = (rows, self.heads, self.length + length, self.size)
         out = tape.apply("cat", (part, x), shape, e.promoted(part, x), _before_backward, component="key/value cache")
         out.heads_first = True
-        tape.keep(out)
+        tape.lifetimes.keep(out)
         return out
 
 
@@ -79,7 +79,7 @@ def _copies_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     dtype = next((gradient.dtype for gradient in gradients if gradient is not None), None)
     stacked = None if edge is None or dtype is None else tape.empty(edge[2], dtype, "stack")
     for slot, unit in enumerate(node.context):
-        with tape.within(unit):
+        with tape.course.within(unit):
             gradients[slot] = None
     if edge is None or dtype is None:
         return (None,)

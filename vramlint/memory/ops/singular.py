@@ -67,7 +67,7 @@ def penalised(tape: Tape, loss: Tensor, factors: Sequence[Parameter]) -> Tensor:
     """`loss += weight * mean of norm(p @ p.T - I)` (AdaLoraModel.forward)."""
     total: Tensor | None = None
     for factor in factors:
-        with tape.within(tape.unit_of(factor.layer)):
+        with tape.course.within(tape.course.unit_of(factor.layer)):
             norm = _distance(tape, factor)
             total = norm if total is None else e.add(tape, total, norm)
     return loss if total is None else e.add_in_place(tape, loss, e.linear_unary(tape, "mul", total))
