@@ -82,3 +82,7 @@ def test_a_script_that_merges_after_training_says_so():
     assert merges("", "model = model.merge_and_unload()")
     assert not merges("model = model.merge_and_unload()", "")
     assert not merges("", "")
+
+
+def test_a_model_in_training_mode_has_not_trained():
+    assert not merges("model.train()\nmodel = model.merge_and_unload()", "")

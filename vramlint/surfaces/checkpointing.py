@@ -9,6 +9,7 @@ from vramlint.surfaces.adapters import preparation_facts
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
 from vramlint.surfaces.lineage import last
+from vramlint.surfaces.trainers import trains
 from vramlint.values import Call, Scalar, Table
 
 _ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
@@ -105,7 +106,7 @@ def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
             yield from _liger(call, name)
         elif call.callee == "torch.compile" and call.args:
             yield conditional(stated("torch_compile", True, call.place, "torch.compile"), call.conditions)
-        elif call.callee == ".train":
+        elif trains(call):
             trained.add(call.place.path)
         elif call.callee == ".merge_and_unload" and call.place.path in trained:
             yield conditional(stated("merges_adapter", True, call.place, call.callee[1:]), call.conditions)

@@ -66,6 +66,15 @@ def training_place(trainer: Call, calls: Sequence[Call]) -> Place | None:
     return None
 
 
+def trains(call: Call) -> bool:
+    """Whether a call trains: `train()` of a trainer, not a model's, or the backward of a loop."""
+    if last(call.callee) == "backward":
+        return True
+    if call.callee != ".train" or call.receiver is None:
+        return False
+    return any(isinstance(option.value, Call) and is_trainer(option.value) for option in options(call.receiver))
+
+
 def trainers(calls: Sequence[Call]) -> tuple[Call, ...]:
     """The trainers whose `train()` the program calls; all that it makes if it calls none."""
     made = {call.place: call for call in calls if is_trainer(call)}
