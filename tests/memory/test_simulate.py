@@ -263,7 +263,7 @@ def test_reentrant_checkpoints_of_frozen_embeddings_hide_their_layers(version, t
 
     head, norm = 2000 * 256, 256
     assert (estimate.trainable_parameters > head + norm) is trained
-    assert any("get no gradient" in note for note in estimate.notes) is not trained
+    assert any(note.startswith("54 parameter tensors") for note in estimate.notes) is not trained
     if not trained:
         assert estimate.trainable_parameters == head + norm
         assert estimate.optimizer_states < estimate.parameters

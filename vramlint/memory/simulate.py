@@ -54,7 +54,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
         return bounded(job, f"config.json gives no usable {error}")
     estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
     if idle:
-        note = f"{len(idle)} of the parameters that could train get no gradient, as reentrant checkpoints hide them"
+        hidden = sum(p.multiplicity for p in inventory.parameters if p.name in idle)
+        note = f"{hidden} parameter tensors that could train get no gradient, as reentrant checkpoints hide them"
         estimate = replace(estimate, notes=(*estimate.notes, note))
     if job.offloads_activations:
         estimate = offloaded(estimate)
