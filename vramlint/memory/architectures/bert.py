@@ -8,7 +8,14 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from vramlint.job import Batch
-from vramlint.memory.architectures.encoder import ROBERTA_LANGUAGE_HEAD, Encoder, Layer, add_and_norm, embedded
+from vramlint.memory.architectures.encoder import (
+    ROBERTA_LANGUAGE_HEAD,
+    Encoder,
+    Layer,
+    add_and_norm,
+    embedded,
+    layer_of,
+)
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, label_count, number, probability
 from vramlint.memory.architectures.masked_lm import MaskedLM
 from vramlint.memory.ops import attention, shaping
@@ -99,17 +106,7 @@ class Bert(Encoder):
         return f"{self.prefix}.pooler.dense"
 
     def _layer(self, build: Builder, name: str) -> Layer:
-        size, attn = self.hidden, f"{name}.attention"
-        return Layer(
-            q=build.linear(f"{attn}.self.query", size, size, bias=True),
-            k=build.linear(f"{attn}.self.key", size, size, bias=True),
-            v=build.linear(f"{attn}.self.value", size, size, bias=True),
-            o=build.linear(f"{attn}.output.dense", size, size, bias=True),
-            attention_norm=LayerNorm.of(build, f"{attn}.output.LayerNorm", size),
-            up=build.linear(f"{name}.intermediate.dense", size, self.inner, bias=True),
-            down=build.linear(f"{name}.output.dense", self.inner, size, bias=True),
-            output_norm=LayerNorm.of(build, f"{name}.output.LayerNorm", size),
-        )
+        return layer_of(build, name, self.hidden, self.inner, ("output.LayerNorm", "output.LayerNorm"))
 
     def _idle(self, build: Builder) -> None:
         name = self._pooler_name()

@@ -38,6 +38,21 @@ class Layer:
     output_norm: LayerNorm
 
 
+def layer_of(build: Builder, name: str, size: int, inner: int, norms: tuple[str, str]) -> Layer:
+    """BERT's layer under `name`, with an MLP of `inner`; `norms` are the names of the norms of attention and MLP."""
+    attn = f"{name}.attention"
+    return Layer(
+        q=build.linear(f"{attn}.self.query", size, size, bias=True),
+        k=build.linear(f"{attn}.self.key", size, size, bias=True),
+        v=build.linear(f"{attn}.self.value", size, size, bias=True),
+        o=build.linear(f"{attn}.output.dense", size, size, bias=True),
+        attention_norm=LayerNorm.of(build, f"{attn}.{norms[0]}", size),
+        up=build.linear(f"{name}.intermediate.dense", size, inner, bias=True),
+        down=build.linear(f"{name}.output.dense", inner, size, bias=True),
+        output_norm=LayerNorm.of(build, f"{name}.{norms[1]}", size),
+    )
+
+
 class Encoder(Network):
     """A body that turns tokens into states."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.bert import Bert, RobertaForSequenceClassification
-from vramlint.memory.architectures.encoder import Layer, embedded
+from vramlint.memory.architectures.encoder import Layer, embedded, layer_of
 from vramlint.memory.architectures.encoder_heads import TokenClassification
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
 from vramlint.memory.ops import attention
@@ -73,17 +73,7 @@ class Esm(Bert):
         build.parameter(f"{contact}.bias", (1,), decay=False, fixed=True)
 
     def _layer(self, build: Builder, name: str) -> Layer:
-        size, attn = self.hidden, f"{name}.attention"
-        return Layer(
-            q=build.linear(f"{attn}.self.query", size, size, bias=True),
-            k=build.linear(f"{attn}.self.key", size, size, bias=True),
-            v=build.linear(f"{attn}.self.value", size, size, bias=True),
-            o=build.linear(f"{attn}.output.dense", size, size, bias=True),
-            attention_norm=LayerNorm.of(build, f"{attn}.LayerNorm", size),
-            up=build.linear(f"{name}.intermediate.dense", size, self.inner, bias=True),
-            down=build.linear(f"{name}.output.dense", self.inner, size, bias=True),
-            output_norm=LayerNorm.of(build, f"{name}.LayerNorm", size),
-        )
+        return layer_of(build, name, self.hidden, self.inner, ("LayerNorm", "LayerNorm"))
 
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """EsmModel.forward."""

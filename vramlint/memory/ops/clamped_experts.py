@@ -11,33 +11,17 @@ from vramlint.memory.ops.linear import matmul
 from vramlint.memory.ops.merged import Target
 from vramlint.memory.ops.selection import add_rows, row, take_rows
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+from vramlint.memory.tensor import Parameter, Tensor
 
 
 def clamped_gate(tape: Tape, x: Tensor) -> Tensor:
     """GptOssExperts._apply_gate: `(up + 1) * gate * sigmoid(alpha * gate)`."""
     half = x.shape[-1] // 2
     gate, up = shaping.slice_last(tape, x, half), shaping.slice_last(tape, x, half)
-    gate = _clamp_above(tape, gate)
+    gate = e.clamp_one_side(tape, gate)
     up = e.clamp(tape, up)
     glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
     return e.mul(tape, e.add_number(tape, up), glu)
-
-
-def _clamp_above(tape: Tape, x: Tensor) -> Tensor:
-    """`x.clamp(max=limit)`: keeps its input. Backward compares it with one bound."""
-    return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_above_backward, save=(x,))
-
-
-def _clamp_above_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    (x,) = node.unpack(tape)
-    (gradient,) = gradients
-    if gradient is None:
-        return (None,)
-    within = tape.empty(x.shape, "bool", "clamp backward")
-    result = e.like(tape, gradient, "clamp backward")
-    del x, within
-    return (result,)
 
 
 @dataclass(slots=True)
@@ -73,7 +57,7 @@ class SlicedExperts:
             gate_up = _affine(tape, state, matrix, self.gate_up_bias)
             half = gate_up.shape[-1] // 2
             gate, up = shaping.slice_last(tape, gate_up, half), shaping.slice_last(tape, gate_up, half)
-            gate = _clamp_above(tape, gate)
+            gate = e.clamp_one_side(tape, gate)
             up = e.clamp(tape, up)
             glu = e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
             gated = e.mul(tape, e.add_number(tape, up), glu)

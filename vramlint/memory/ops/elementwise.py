@@ -122,6 +122,11 @@ def clamp(tape: Tape, x: Tensor, bounds: Sequence[Tensor] = ()) -> Tensor:
     return tape.apply("clamp", (x,), x.shape, x.dtype, _clamp_backward, save=(*bounds, x))
 
 
+def clamp_one_side(tape: Tape, x: Tensor, operator: str = "clamp") -> Tensor:
+    """`x.clamp(max=limit)` or `x.clamp_min(limit)`: keeps its input. Backward compares it with the one bound."""
+    return tape.apply(operator, (x,), x.shape, x.dtype, _clamp_one_side_backward, save=(x,))
+
+
 def at_least(tape: Tape, x: Tensor) -> Tensor:
     """`torch.max(x, number)` of a scalar tensor: keeps its input."""
     return tape.apply("maximum", (x,), x.shape, x.dtype, _at_least_backward, save=(x,))
@@ -236,6 +241,17 @@ def _at_least_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     result = like(tape, gradient, "maximum backward")
     less = tape.empty(x.shape, "bool", "maximum backward")
     del equal, half, less, x
+    return (result,)
+
+
+def _clamp_one_side_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
+    (x,) = node.unpack(tape)
+    (gradient,) = gradients
+    if gradient is None:
+        return (None,)
+    within = tape.empty(x.shape, "bool", "clamp backward")
+    result = like(tape, gradient, "clamp backward")
+    del x, within
     return (result,)
 
 

@@ -70,20 +70,8 @@ def expanded_mean(tape: Tape, x: Tensor) -> Tensor:
 def normalized(tape: Tape, x: Tensor) -> Tensor:
     """`F.normalize(x, p=2, dim=1)` of [B, H]: by a norm that is clamped from below, outside of autocast."""
     norm = tape.apply("norm", (x,), (x.shape[0], 1), x.dtype, _norm_backward, save=(x,), save_output=True)
-    norm = tape.apply("clamp_min", (norm,), norm.shape, norm.dtype, _clamp_min_backward, save=(norm,))
+    norm = e.clamp_one_side(tape, norm, "clamp_min")
     return divide(tape, x, norm)
-
-
-def _clamp_min_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    """`where(x >= min, grad, 0)`."""
-    (x,) = node.unpack(tape)
-    (gradient,) = gradients
-    if gradient is None:
-        return (None,)
-    within = tape.empty(x.shape, "bool", "clamp backward")
-    result = e.like(tape, gradient, "clamp backward")
-    del within, x
-    return (result,)
 
 
 def unit_length(tape: Tape, x: Tensor) -> Tensor:
