@@ -49,6 +49,8 @@ class Outcome:
     """Parameter, gradient and optimizer-state bytes are equal."""
     reserved_error: float | None = None
     """Of the steady-state peak of reserved memory, where it was asked for."""
+    unobserved_error: float | None = None
+    """Of the steady-state peak of the same step without the tracer's dispatch mode, as the product simulates it."""
     blocks_error: float | None = None
     """Of the steady-state peak of what torch counts as allocated, blocks, where reserved memory was asked for."""
 
@@ -57,12 +59,17 @@ def outcomes(rows: Sequence[dict[str, Any]], *, reserved: bool) -> Iterator[Outc
     """An outcome per simulated row, the family's name for every other."""
     for row in rows:
         family = row["config"].get("model_type", "?")
-        estimate = simulate(job_of(row), reserved=reserved, observed=True)
-        yield outcome(row, family, estimate, reserved=reserved) if estimate.method == "simulated" else family
+        job = job_of(row)
+        estimate = simulate(job, reserved=reserved, observed=True)
+        if estimate.method != "simulated":
+            yield family
+            continue
+        unobserved = simulate(job, reserved=False)
+        yield outcome(row, family, estimate, unobserved, reserved=reserved)
 
 
-def outcome(row: dict[str, Any], family: str, estimate: Estimate, *, reserved: bool) -> Outcome:
-    """One row against its estimate."""
+def outcome(row: dict[str, Any], family: str, estimate: Estimate, unobserved: Estimate, *, reserved: bool) -> Outcome:
+    """One row against its estimates: of the step as it was traced, and as it runs by itself."""
     result = row["result"]
     first, steady = result["first_step"], result["steady_step"]
     states = (estimate.parameters, estimate.gradients, estimate.optimizer_states)
@@ -76,6 +83,7 @@ def outcome(row: dict[str, Any], family: str, estimate: Estimate, *, reserved: b
         phase_right=estimate.peak_phase == steady["peak_phase"],
         states_exact=states == traced,
         reserved_error=_error(estimate.reserved, steady["peak_reserved"]) if reserved else None,
+        unobserved_error=_error(unobserved.allocated, steady["peak"]),
         blocks_error=_error(estimate.blocks, steady["peak_allocator_blocks"]) if reserved else None,
     )
 
@@ -97,6 +105,8 @@ def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
     held = [outcome.reserved_error for outcome in found if outcome.reserved_error is not None]
     blocks = [outcome.blocks_error for outcome in found if outcome.blocks_error is not None]
     named |= spread("reserved_", held) if held else {}
+    alone = [outcome.unobserved_error for outcome in found if outcome.unobserved_error is not None]
+    named |= spread("unobserved_", alone) if alone else {}
     return named | (spread("blocks_", blocks) if blocks else {})
 
 
@@ -170,6 +180,8 @@ def _print(report: dict[str, Any]) -> None:
     for name, row in [("all", report), *report["families"].items()]:
         cells = "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in columns if c in row)
         print(f"{name:<16}{cells}")
+    alone = report["unobserved_max_error"], report["unobserved_worst_under"]
+    print("the same steps without the tracer looking on: max {:.4%}, worst_under {:.4%}".format(*alone))
     if report["not_simulated"]:
         print("not simulated:", ", ".join(f"{name} {count}" for name, count in report["not_simulated"].items()))
 
