@@ -17,9 +17,10 @@ from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.engine.loader import load_rules
 from vramlint.estimate import Estimate
 from vramlint.findings import JobReport
-from vramlint.job import Adapter, Checkpointing, Job
+from vramlint.job import Adapter, Checkpointing, Job, Optimizer
 from vramlint.memory import simulate
 from vramlint.memory.architectures import find_family
+from vramlint.memory.reserve import Held, Playback, play
 from vramlint.settings import Settings
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -86,6 +87,13 @@ def peak(job: Job) -> int:
     return followed(job).allocated
 
 
+def with_layers(job: Job, count: int) -> Job:
+    """The job with `count` layers in every stack."""
+    config = {key: value for key, value in job.model.config.items() if key not in LAYER_BY_LAYER}
+    counts = {key: count for key in LAYERS if isinstance(config.get(key), int)}
+    return replace(job, model=replace(job.model, config={**config, **counts}))
+
+
 def with_batch(job: Job, **changes: Any) -> Job:
     return replace(job, batch=replace(job.batch, **changes))
 
@@ -149,6 +157,29 @@ def test_checkpointing_never_keeps_more(job: Job, checkpointing: Checkpointing):
     kept = followed(replace(job, checkpointing=Checkpointing())).saved_activations
 
     assert followed(replace(job, checkpointing=checkpointing)).saved_activations <= kept
+
+
+FIRST_OF_TYPE = {key[0]: row for key, row in reversed(ROWS.items())}
+"""One traced row of each architecture."""
+
+
+@pytest.mark.parametrize("mode", ["none", "reentrant", "nonreentrant"])
+@pytest.mark.parametrize("model_type", sorted(FIRST_OF_TYPE))
+def test_the_played_allocator_neither_leaks_nor_loses_a_tensor(model_type, mode, monkeypatch):
+    """Repeated layers hand tensors to each other; what a step ends with, the next one ends with too."""
+    assume_checkpoints = mode == "none" or model_type not in WITHOUT_CHECKPOINTING
+    job = with_layers(job_of(FIRST_OF_TYPE[model_type]), 9)
+    job = replace(job, checkpointing=Checkpointing(mode if assume_checkpoints else "none"), adapter=None)
+    played: list[Playback] = []
+    monkeypatch.setattr("vramlint.memory.summary.peak_held", lambda playback: played.append(playback) or Held(0, 0))
+    estimate = simulate(replace(job, quantization=None, optimizer=Optimizer("adamw_torch_fused")))
+    if estimate.method != "simulated":
+        pytest.skip(estimate.why)
+
+    (playback,) = played
+    twice, thrice = (play(playback._replace(times=times), playback.depth) for times in (2, 3))
+    assert thrice.tensors == twice.tensors
+    assert twice.peak_tensors == pytest.approx(estimate.allocated, rel=0.02)
 
 
 SCRIPT = """\

@@ -12,7 +12,7 @@ backward too (the incoming gradient); under checkpointing it also frees what the
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby, pairwise
@@ -263,7 +263,49 @@ def _carried(playback: Playback, number: int) -> dict[int, int]:
             for position, (index, count) in enumerate(freeing)
             if count < 0 and index in source and index not in kept
         }
-    return {}
+    return _handed_on(playback, number)
+
+
+def _handed_on(playback: Playback, number: int) -> dict[int, int]:
+    """The same where no neighbour has the same events: what the block frees of the one before it, and the next of it.
+
+    The layer at an end may free what all layers shared besides, or make with another operator what it hands on.
+    """
+    before, block, after = (playback.blocks[at : at + 1] for at in (number - 1, number, number + 1))
+    if not (number and before and after):
+        return {}
+    own, theirs = _allocations(block[0].events), _allocations(before[0].events)
+    taken = [
+        (position, playback.sizes[index])
+        for position, (index, count) in enumerate(block[0].events)
+        if count < 0 and index in theirs and index not in own
+    ]
+    given = [(own[index], playback.sizes[index]) for index, count in after[0].events if count < 0 and index in own]
+    if [size for _, size in taken] == [size for _, size in given]:
+        return {position: source for (position, _), (source, _) in zip(taken, given, strict=True)}
+    return _replaced(taken, _kept(playback, number))
+
+
+def _kept(playback: Playback, number: int) -> list[tuple[int, int]]:
+    """(position, bytes) of what a block allocates and does not free."""
+    events = playback.blocks[number].events
+    freed = {index for index, count in events if count < 0}
+    own = _allocations(events).items()
+    return [(position, playback.sizes[index]) for index, position in own if index not in freed]
+
+
+def _replaced(taken: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """What is taken from the repetition before, where each of them leaves as many tensors of the same sizes.
+
+    So are sums of the gradients of weights that layers share, which nobody behind the last repetition replaces.
+    """
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for position, size in kept:
+        by_size[size].append(position)
+    wanted = Counter(size for _, size in taken)
+    if any(len(by_size[size]) != count for size, count in wanted.items()):
+        return {}
+    return {position: by_size[size].pop(0) for position, size in taken}
 
 
 def _roles(blocks: Sequence[Block], sizes: Sequence[int]) -> dict[int, int]:
