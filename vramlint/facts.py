@@ -181,6 +181,8 @@ NAMES = MappingProxyType(
         "deepspeed_config": "path of the DeepSpeed JSON",
         "trust_remote_code": "the model's code comes from its repository",
         "device_map": "how the model is spread at load",
+        "entry": "the program that a launcher starts: script, module or command",
+        "launcher": "what starts the processes: torchrun, accelerate, deepspeed, srun, mpirun, python",
         "gpu": "declared GPU",
         "nodes": "machines of the run",
         "gpus_per_node": "GPUs of one machine",
@@ -194,7 +196,7 @@ class Link:
     """A file that another file names."""
 
     kind: str
-    """deepspeed, fsdp, accelerate, training-args, model-config, model-directory."""
+    """deepspeed, fsdp, accelerate, training-args, model-config, model-directory, script."""
     target: str
     """The path as written."""
     place: Place | None = None

@@ -79,6 +79,22 @@ class Document:
         return self.text[self.offset(span.line, span.column) : self.offset(span.end_line, span.end_column)]
 
 
+def masked(document: Document, spans: Iterable[Span]) -> Document:
+    """The document with everything outside of `spans` blanked, so that a part is read with its own positions."""
+    text = document.text
+    pieces: list[str] = []
+    done = 0
+    for span in sorted(spans):
+        start, end = document.offset(span.line, span.column), document.offset(span.end_line, span.end_column)
+        pieces += (_blank(text[done:start]), text[max(start, done) : end])
+        done = max(done, end)
+    return Document.of(document.path, "".join((*pieces, _blank(text[done:]))))
+
+
+def _blank(text: str) -> str:
+    return "\n".join(" " * len(line) for line in text.split("\n"))
+
+
 def apply_edits(document: Document, edits: Iterable[Edit]) -> str:
     """The document's text after all `edits`.
 

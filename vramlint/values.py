@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vramlint.text import Place
+from vramlint.text import Document, Place
 
 Plain = str | int | float | bool | None
 
@@ -171,6 +171,60 @@ class Program:
     """Module-level names with their final values."""
     settings: tuple[Entry, ...] = ()
     """Command-line settings of the program: argparse / fire / click / dataclass fields with their defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How a program is started: the command line and the environment that it finds."""
+
+    arguments: tuple[Value, ...]
+    """What stands behind the program's own name, one value a word: a `Scalar` of text with its place in the launcher,
+    `Alternatives`, or an `Unknown`, which may also stand for several words or none."""
+    environment: tuple[Entry, ...] = ()
+    """Variables that the launcher sets, the last of a name wins."""
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that a shell script, a job file or a notebook runs."""
+
+    words: tuple[Value, ...]
+    """The program and its arguments after expansion, as `Invocation.arguments`. A word's place is where its value is
+    *written* (the assignment `MODEL=…`), not where `$MODEL` stands."""
+    word_places: tuple[Place, ...]
+    """Where each word stands in the command."""
+    place: Place
+    environment: tuple[Entry, ...] = ()
+    """Variables exported so far and those assigned in front of the command."""
+    folder: Value | None = None
+    """The working directory after `cd`, relative to that in which the script starts; None: that one itself."""
+    conditions: tuple[str, ...] = ()
+    """Source text of the undecided branches that it stands in."""
+    label: str = ""
+    """Which turn of a loop (`MODEL=gpt2`), empty outside of loops."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file that a script writes itself, by a heredoc or `echo … > file`."""
+
+    name: Value
+    document: Document
+    """Its text at the very place where the script holds it: the script's document, all else blanked."""
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """What a shell script does, as far as it can be known without running it."""
+
+    path: str
+    commands: tuple[Command, ...]
+    """In execution order, functions inlined where they are called, loops over known words unrolled."""
+    files: tuple[WrittenFile, ...] = ()
+    headers: tuple[Entry, ...] = ()
+    """Options in `#SBATCH`, `#PBS`, `#$` and `#BSUB` comments: `--gres` -> `gpu:h100:4`."""
 
 
 def plain(value: Value | None) -> object:

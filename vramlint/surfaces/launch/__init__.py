@@ -1,0 +1,5 @@
+"""Launchers: from the commands that files run to the training programs that these start."""
+
+from vramlint.surfaces.launch.launch import Launch, Workload
+
+__all__ = ["Launch", "Workload"]
