@@ -9,10 +9,11 @@ from functools import partial
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge
 from vramlint.api.probes import Answers, machine_answers
-from vramlint.api.reading import Contents, form_of, read, read_directives
+from vramlint.api.reading import Contents, read, read_directives
 from vramlint.api.source import Surroundings
 from vramlint.api.verifying import verified
 from vramlint.discovery import SourceFile, decode
+from vramlint.discovery.forms import form_of
 from vramlint.engine.check import check_problems, check_remarks, unique
 from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Sheet
 from vramlint.readers.comments import Directive, directives
 from vramlint.text import Document
 from vramlint.values import Plain, Problem, Reading, Table
-
-FORMS = MappingProxyType(
-    {
-        ".py": "python",
-        ".json": "json",
-        ".jsonc": "json",
-        ".hjson": "json",
-        ".yaml": "yaml",
-        ".yml": "yaml",
-    }
-)
-"""Written form by suffix."""
 
 Modules = Callable[[str], Document | None]
 """From a module as a script imports it to the project's file."""
@@ -36,24 +23,18 @@ class Contents(NamedTuple):
     """False for data files that are written in no vocabulary that vramlint knows."""
 
 
-def form_of(path: str) -> str:
-    """The written form of a file by its suffix, empty when it has none of them."""
-    dot = path.rfind(".")
-    return FORMS.get(path[dot:].lower(), "") if dot >= 0 else ""
-
-
 def read(document: Document, form: str, known: Mapping[str, Plain], modules: Modules) -> Contents:
     """The sheets of one file. Never raises on any content.
 
     Args:
         document: the file.
-        form: its written form, a value of `FORMS`.
+        form: its written form, a value of `discovery.forms.FORMS`.
         known: answers to what scripts ask at run time.
         modules: files of the project by the name under which a script imports them.
     """
     if form == "python":
         return _program(document, known, modules)
-    return _data(document, form)
+    return _data(document, form) if form in ("json", "yaml") else Contents((), (), recognised=False)
 
 
 def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:

@@ -14,7 +14,8 @@ from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
-from vramlint.discovery.walk import FORMS, MAX_BYTES
+from vramlint.discovery.forms import form_of
+from vramlint.discovery.walk import MAX_BYTES
 from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.findings import Report
 from vramlint.values import Problem
@@ -95,5 +96,5 @@ def _standard_input(options: Namespace) -> SourceFile:
     if len(data) > MAX_BYTES:
         raise UsageError(f"standard input is larger than {MAX_BYTES // 1_000_000} MB")
     name = options.stdin_filename or STDIN
-    form = FORMS.get(os.path.splitext(name)[1].lower()) or ("json" if data.lstrip()[:1] == b"{" else "python")
+    form = form_of(name) or ("json" if data.lstrip()[:1] == b"{" else "python")
     return SourceFile(name, form, data, explicit=True)

@@ -100,6 +100,31 @@ def _has_arguments(data: bytes) -> bool:
     )
 
 
+_STARTS = re.compile(
+    rb"\b(?:torchrun|deepspeed|accelerate[ \\\t\r\n]+launch|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt"
+    rb"|swift[ \t]+(?:sft|pt|rlhf)|tune[ \t]+run|trl[ \t]+\w+|xtuner|torchx|colossalai)\b"
+    rb"|\bpython[\d.]*[ \t][^\n;|&]*(?:\.py\b|-m[ \t])"
+    rb"|\$[A-Za-z_{][^\n;|&]*\.py\b"
+)
+"""Programs that start training, and Python started on a script or module, itself or behind a variable."""
+
+
+def _commands(data: bytes) -> bool:
+    return _STARTS.search(data) is not None
+
+
+def _notebook(data: bytes) -> bool:
+    return any(gate in data for gate in _GATES) or _STARTS.search(data) is not None
+
+
 _TESTS: MappingProxyType[str, Callable[[bytes], bool]] = MappingProxyType(
-    {"python": _python, "json": _json, "yaml": _yaml}
+    {
+        "python": _python,
+        "notebook": _notebook,
+        "json": _json,
+        "yaml": _yaml,
+        "shell": _commands,
+        "make": _commands,
+        "docker": _commands,
+    }
 )

@@ -7,10 +7,10 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from vramlint.discovery.decoding import START
+from vramlint.discovery.forms import FORMS, form_of
 from vramlint.text import Place
 from vramlint.values import Problem
 
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 5_000_000
 """Larger files are data, not configuration."""
 
-FORMS = MappingProxyType(
-    {
-        ".py": "python",
-        ".json": "json",
-        ".jsonc": "json",
-        ".hjson": "json",
-        ".yaml": "yaml",
-        ".yml": "yaml",
-    }
-)
-"""The written form of a file by its suffix."""
-
 _SKIPPED_FOLDERS = re.compile(
     r"(?:\.git|\.hg|\.svn|\.venv|\.tox|\.nox|\.eggs|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.ipynb_checkpoints"
     r"|__pycache__|__pypackages__|node_modules|site-packages|dist|wandb|checkpoint-.*|.*\.egg-info)\Z"
@@ -42,7 +30,7 @@ _SKIPPED_FOLDERS = re.compile(
 _SKIPPED_FILES = re.compile(r"(?:test_.*\.py|.*_test\.py|conftest\.py|setup\.py)\Z")
 """Tests build trainers by the dozen and none of them is a run."""
 
-_PYTHON_SHEBANG = re.compile(rb"#![^\n]*\bpython")
+_SHEBANG = re.compile(rb"#![^\n]*\b(?:(?P<python>python[\d.]*)|(?P<shell>(?:ba|z|k|da)?sh))\b")
 _SNIFFED = 8192
 
 
@@ -53,7 +41,7 @@ class SourceFile:
     path: str
     """As the user gave it, or the given folder and the way from there."""
     form: str
-    """python, json or yaml."""
+    """A value of `forms.FORMS`."""
     data: bytes = field(repr=False)
     explicit: bool
     """The user named this very file."""
@@ -132,7 +120,7 @@ class _Walk:
         data = self._read(path)
         if data is None:
             return
-        form = FORMS.get(os.path.splitext(path)[1].lower()) or _sniffed(data)
+        form = form_of(path) or _sniffed(data)
         if len(data) > MAX_BYTES:
             self._problem("too-large", path, f"larger than {MAX_BYTES // 1_000_000} MB")
         elif not data.strip():
@@ -163,7 +151,7 @@ class _Walk:
                 if entry.is_dir(follow_symlinks=False):
                     if self._enters(entry, ignores):
                         waiting.append((child, os.path.join(absolute, entry.name), ignores))
-                elif (form := FORMS.get(os.path.splitext(entry.name)[1].lower())) is not None:
+                elif form := form_of(entry.name):
                     self._found(entry, child, form, os.path.join(absolute, entry.name), ignores)
 
     def _enters(self, entry: os.DirEntry[str], ignores: Ignores) -> bool:
@@ -249,8 +237,9 @@ def _is_binary(data: bytes) -> bool:
 
 def _sniffed(data: bytes) -> str | None:
     """The form of a file whose suffix says nothing."""
-    if _PYTHON_SHEBANG.match(data):
-        return "python"
+    shebang = _SHEBANG.match(data)
+    if shebang:
+        return shebang.lastgroup
     return "json" if data.lstrip()[:1] == b"{" else None
 
 

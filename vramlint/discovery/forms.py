@@ -1,0 +1,44 @@
+"""Written forms: what a file is read as, by its name."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+FORMS = MappingProxyType(
+    {
+        ".py": "python",
+        ".ipynb": "notebook",
+        ".json": "json",
+        ".jsonc": "json",
+        ".hjson": "json",
+        ".yaml": "yaml",
+        ".yml": "yaml",
+        ".sh": "shell",
+        ".bash": "shell",
+        ".zsh": "shell",
+        ".ksh": "shell",
+        ".slurm": "shell",
+        ".sbatch": "shell",
+        ".pbs": "shell",
+        ".lsf": "shell",
+        ".sub": "shell",
+        ".mk": "make",
+        ".dockerfile": "docker",
+    }
+)
+"""By suffix, in lower case."""
+
+_NAMED = re.compile(r"(?P<make>(?:GNU)?[Mm]akefile)|(?P<docker>(?:Dockerfile|Containerfile)(?:[.-][\w.-]+)?)")
+"""By the whole name."""
+
+
+def form_of(path: str) -> str:
+    """The form of a file by its name: a value of `FORMS`, empty when the name says nothing."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    dot = name.rfind(".")
+    found = FORMS.get(name[dot:].lower(), "") if dot >= 0 else ""
+    if not found and name[:1] in "GMmDC":
+        match = _NAMED.fullmatch(name)
+        found = (match.lastgroup or "") if match else ""
+    return found
