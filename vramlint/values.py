@@ -26,7 +26,7 @@ class Scalar:
     place: Place | None = None
     via: str = "literal"
     """literal, module-constant, function-default, argparse-default, dataclass-default, click-default,
-    computed, config-file, environment."""
+    computed, config-file, environment, cli (a word of a command line)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,9 @@ class Unknown:
 
     reason: str
     place: Place | None = None
+    prefix: str = ""
+    """The text that it surely begins with, where it is a word of a command line: `--output_dir=` of
+    `--output_dir=$OUT`."""
 
 
 @dataclass(frozen=True, slots=True)
