@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramlint.text import Document, Edit, Place, Span, apply_edits
+from vramlint.text import Cell, Document, Edit, Place, Span, apply_edits, edited
 
 TEXTS = st.text(alphabet="aé😀 \n\r\t", max_size=40)
 
@@ -49,3 +49,32 @@ def test_touching_edits_are_fine_and_overlapping_ones_are_not() -> None:
 def test_an_edit_of_another_file_is_refused() -> None:
     with pytest.raises(ValueError, match="other"):
         apply_edits(Document.of("f", "a"), [Edit(Place("other", Span(1, 1, 1, 2)), "b")])
+
+
+NOTEBOOK = Document.of("nb.ipynb", "a\nb\n\nc\nd\n", (Cell(2, 1), Cell(5, 4)))
+
+
+@pytest.mark.parametrize(("line", "number"), [(1, 2), (3, 2), (4, 5), (9, 5)])
+def test_lines_lie_in_cells(line: int, number: int) -> None:
+    cell = NOTEBOOK.cell(line)
+    assert cell is not None
+    assert cell.number == number
+
+
+def test_scripts_have_no_cells() -> None:
+    assert Document.of("a.py", "x\n").cell(1) is None
+
+
+@pytest.mark.parametrize(
+    ("span", "replacement", "first"),
+    [
+        (Span(1, 2, 1, 2), "\nx\ny", 6),
+        (Span(1, 1, 2, 1), "", 3),
+        (Span(2, 1, 2, 2), "x", 4),
+        (Span(4, 1, 4, 2), "x\ny", 4),
+    ],
+)
+def test_cells_move_with_the_lines_above_them(span: Span, replacement: str, first: int) -> None:
+    changed = edited(NOTEBOOK, [Edit(Place("nb.ipynb", span), replacement)])
+    assert [cell.first_line for cell in changed.cells] == [1, first]
+    assert changed.line(first) in ("c", "x")

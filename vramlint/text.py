@@ -35,23 +35,36 @@ class Edit(NamedTuple):
     replacement: str
 
 
+class Cell(NamedTuple):
+    """A code cell of a notebook, in the document that holds all of them one below the other."""
+
+    number: int
+    """Among all cells of the notebook, those of text included, from 1: what Jupyter's users count."""
+    first_line: int
+    """The document's line that is the cell's line 1."""
+    file_lines: tuple[int, ...] = ()
+    """The line of the file in which each line of the cell is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The text of one file, with its line index."""
+    """The text of one file, with its line index. Of a notebook it is the text of the code cells."""
 
     path: str
     text: str
     line_starts: tuple[int, ...]
+    cells: tuple[Cell, ...] = ()
+    """In the order of the document; empty for all but notebooks."""
 
     @classmethod
-    def of(cls, path: str, text: str) -> Document:
+    def of(cls, path: str, text: str, cells: tuple[Cell, ...] = ()) -> Document:
         """A document over `text`. Lines end at LF; a CR before it belongs to the line's content."""
         starts = [0]
         position = text.find("\n")
         while position >= 0:
             starts.append(position + 1)
             position = text.find("\n", position + 1)
-        return cls(path, text, tuple(starts))
+        return cls(path, text, tuple(starts), cells)
 
     def line(self, number: int) -> str:
         """Line `number` (1-based) without its line end; empty beyond the last line."""
@@ -78,6 +91,11 @@ class Document:
         """The text that `span` covers."""
         return self.text[self.offset(span.line, span.column) : self.offset(span.end_line, span.end_column)]
 
+    def cell(self, line: int) -> Cell | None:
+        """The cell that `line` lies in, None outside of notebooks."""
+        index = bisect_right(self.cells, line, key=lambda cell: cell.first_line)
+        return self.cells[index - 1] if index else None
+
 
 def masked(document: Document, spans: Iterable[Span]) -> Document:
     """The document with everything outside of `spans` blanked, so that a part is read with its own positions."""
@@ -88,7 +106,7 @@ def masked(document: Document, spans: Iterable[Span]) -> Document:
         start, end = document.offset(span.line, span.column), document.offset(span.end_line, span.end_column)
         pieces += (_blank(text[done:start]), text[max(start, done) : end])
         done = max(done, end)
-    return Document.of(document.path, "".join((*pieces, _blank(text[done:]))))
+    return Document.of(document.path, "".join((*pieces, _blank(text[done:]))), document.cells)
 
 
 def _blank(text: str) -> str:
@@ -115,3 +133,21 @@ def apply_edits(document: Document, edits: Iterable[Edit]) -> str:
         pieces += (document.text[done : document.offset(span.line, span.column)], edit.replacement)
         done = document.offset(span.end_line, span.end_column)
     return "".join((*pieces, document.text[done:]))
+
+
+def edited(document: Document, edits: Iterable[Edit]) -> Document:
+    """The document after all `edits`, its cells moved along.
+
+    Raises:
+        ValueError: as `apply_edits`.
+    """
+    edits = tuple(edits)
+    text = apply_edits(document, edits)
+    return Document.of(document.path, text, tuple(_moved(cell, edits) for cell in document.cells))
+
+
+def _moved(cell: Cell, edits: tuple[Edit, ...]) -> Cell:
+    """The cell where it begins once the edits above it are made. It keeps the lines of the file as it was."""
+    above = [edit for edit in edits if edit.place.span.line < cell.first_line]
+    grown = sum(edit.replacement.count("\n") - edit.place.span.end_line + edit.place.span.line for edit in above)
+    return cell._replace(first_line=cell.first_line + grown)

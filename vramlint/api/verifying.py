@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from vramlint.findings import Finding, Fix
-from vramlint.text import Document, Edit, apply_edits
+from vramlint.text import Document, Edit, edited
 
 Reestimate = Callable[[Mapping[str, Document]], int | None]
 """The peak in bytes of the same run when these documents take the place of the files; None when it is no run."""
@@ -33,7 +33,7 @@ def edit(edits: Iterable[Edit], documents: Mapping[str, Document]) -> dict[str, 
     for change in edits:
         groups.setdefault(change.place.path, []).append(change)
     try:
-        return {path: Document.of(path, apply_edits(documents[path], group)) for path, group in groups.items()}
+        return {path: edited(documents[path], group) for path, group in groups.items()}
     except (KeyError, ValueError):
         return None
 

@@ -1,20 +1,21 @@
-"""One line per finding: `path:line:col: error VRAM101 message`."""
+"""One line per finding: `path:line:col: error VRAM101 message`, in notebooks `path:cell 3:line:col: …`."""
 
 from __future__ import annotations
 
 from vramlint.findings import Finding, Report
+from vramlint.report.spots import Documents, where
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import ordered, printable, where
+from vramlint.report.words import ordered, printable
 
 
 def render(report: Report, view: View) -> str:
     """All findings, ordered by place."""
     style = Style(view.color)
-    return "".join(f"{line(finding, style)}\n" for finding in ordered(report.findings))
+    return "".join(f"{line(finding, report.documents, style)}\n" for finding in ordered(report.findings))
 
 
-def line(finding: Finding, style: Style) -> str:
+def line(finding: Finding, documents: Documents, style: Style) -> str:
     """One finding on one line."""
     level = style(finding.severity.value, f"{finding.severity.value} {finding.code}")
-    return f"{where(finding.place)}: {level} {printable(finding.message)}"
+    return f"{where(finding.place, documents)}: {level} {printable(finding.message)}"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vramlint.findings import Finding, Label
+from vramlint.report.spots import Documents, spot, where
 from vramlint.report.style import Style
-from vramlint.report.words import printable, where
+from vramlint.report.words import printable
 from vramlint.text import Document
 
 _TAB = 4
@@ -29,62 +30,73 @@ class _Mark(NamedTuple):
         return "-" if self.role == "frame" else "^"
 
 
-def draw(finding: Finding, documents: dict[str, Document], style: Style) -> list[str]:
-    """Header arrows, source lines and carets of all labels; the primary label's file comes first."""
-    gutter = max(len(str(label.place.span.line)) for label in finding.labels)
-    bar = style("frame", " " * (gutter + 1) + "|")
+def draw(finding: Finding, documents: Documents, style: Style) -> list[str]:
+    """Header arrows, source lines and carets of all labels; the primary label's file or cell comes first."""
+    wide = gutter(finding, documents)
+    bar = style("frame", " " * (wide + 1) + "|")
     lines: list[str] = []
-    for index, (path, labels) in enumerate(_by_file(finding).items()):
+    for index, (path, labels) in enumerate(_by_file(finding, documents)):
         first = next((label for label in labels if label.primary), labels[0])
         arrow = ":::" if index else "-->"
         lines += [bar] if index else []
-        lines.append(f"{' ' * gutter}{style('frame', arrow)} {where(first.place)}")
+        lines.append(f"{' ' * wide}{style('frame', arrow)} {where(first.place, documents)}")
         document = documents.get(path)
         if document is None or not document.text:
-            equals = style("frame", " " * (gutter + 1) + "=")
+            equals = style("frame", " " * (wide + 1) + "=")
             lines += [f"{equals} {printable(label.text)}" for label in labels if label.text]
             continue
         lines.append(bar)
-        lines += _file(document, labels, gutter, finding.severity.value, style)
+        lines += _file(document, labels, wide, finding.severity.value, style)
     return [*lines, bar]
 
 
-def _by_file(finding: Finding) -> dict[str, list[Label]]:
-    groups: dict[str, list[Label]] = {finding.place.path: []}
-    for label in finding.labels:
-        groups.setdefault(label.place.path, []).append(label)
-    return groups
+def gutter(finding: Finding, documents: Documents) -> int:
+    """Columns of the widest line number."""
+    return max(len(str(spot(label.place, documents).span.line)) for label in finding.labels)
 
 
-def _file(document: Document, labels: Sequence[Label], gutter: int, severity: str, style: Style) -> list[str]:
+def _by_file(finding: Finding, documents: Documents) -> list[tuple[str, list[Label]]]:
+    """The labels of each file, in notebooks of each cell."""
+    groups: dict[tuple[str, int | None], list[Label]] = {}
+    for label in sorted(finding.labels, key=lambda label: not label.primary):
+        at = spot(label.place, documents)
+        groups.setdefault((at.path, at.cell), []).append(label)
+    return [(path, labels) for (path, _), labels in groups.items()]
+
+
+def _file(document: Document, labels: Sequence[Label], wide: int, severity: str, style: Style) -> list[str]:
     by_line: dict[int, list[Label]] = {}
     for label in sorted(labels, key=lambda label: label.place):
         by_line.setdefault(label.place.span.line, []).append(label)
+    cell = document.cell(labels[0].place.span.line)
+    up = cell.first_line - 1 if cell else 0
     lines: list[str] = []
     previous = 0
     for number, group in by_line.items():
         if previous and number == previous + 2:
-            lines.append(_numbered(previous + 1, _cells(document.line(previous + 1))[0], gutter, style))
+            lines.append(_numbered(previous + 1 - up, _cells(document.line(previous + 1))[0], wide, style))
         elif previous and number > previous + 2:
             lines.append(style("frame", "..."))
-        lines += _labelled(document, group, gutter, severity, style)
+        lines += _labelled(document, group, up, wide, severity, style)
         previous = number
     return lines
 
 
-def _numbered(number: int, text: str, gutter: int, style: Style) -> str:
-    return f"{style('frame', f'{number:>{gutter}} |')} {text}".rstrip()
+def _numbered(number: int, text: str, wide: int, style: Style) -> str:
+    return f"{style('frame', f'{number:>{wide}} |')} {text}".rstrip()
 
 
-def _labelled(document: Document, labels: Sequence[Label], gutter: int, severity: str, style: Style) -> list[str]:
+def _labelled(
+    document: Document, labels: Sequence[Label], up: int, wide: int, severity: str, style: Style
+) -> list[str]:
     number = labels[0].place.span.line
     line = document.line(number)
     first, last = _window(line, labels)
     head, tail = "…" if first else "", "…" if last < len(line) else ""
     text, starts = _cells(f"{head}{line[first:last]}{tail}")
     marks = [_mark(label, line, first - len(head), starts, severity) for label in labels]
-    margin = style("frame", " " * (gutter + 1) + "|")
-    return [_numbered(number, text, gutter, style), *(f"{margin} {row}".rstrip() for row in _rows(marks, style))]
+    margin = style("frame", " " * (wide + 1) + "|")
+    return [_numbered(number - up, text, wide, style), *(f"{margin} {row}".rstrip() for row in _rows(marks, style))]
 
 
 def _window(line: str, labels: Sequence[Label]) -> tuple[int, int]:

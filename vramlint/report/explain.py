@@ -8,9 +8,10 @@ from textwrap import wrap
 from vramlint.facts import Fact, Origin
 from vramlint.findings import JobReport, Report
 from vramlint.report import breakdown
+from vramlint.report.spots import Documents, where
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import candidates, gib, number, printable, span_of, where
+from vramlint.report.words import candidates, gib, number, printable, span_of
 
 _LINE = 118
 """Columns of a line of prose in a table."""
@@ -22,9 +23,11 @@ def render(path: str, report: Report, view: View) -> str:
     """All jobs of one file."""
     style = Style(view.color)
     if not report.jobs:
-        problems = [f"{where(finding.place)}: {printable(finding.message)}" for finding in report.findings]
+        problems = [
+            f"{where(finding.place, report.documents)}: {printable(finding.message)}" for finding in report.findings
+        ]
         return "".join(f"{line}\n" for line in problems or [f"{printable(path)}: no training run found"])
-    return "\n".join(_job(job, style) for job in report.jobs)
+    return "\n".join(_job(job, report.documents, style) for job in report.jobs)
 
 
 def verdict(job: JobReport) -> tuple[str, str]:
@@ -48,10 +51,10 @@ def verdict(job: JobReport) -> tuple[str, str]:
     return "good", f"fits: {has}"
 
 
-def _job(job: JobReport, style: Style) -> str:
+def _job(job: JobReport, documents: Documents, style: Style) -> str:
     role, sentence = verdict(job)
     lines = [f"{style('strong', printable(job.name))}: {style(role, printable(sentence))}"]
-    lines += _section("facts", _facts(job.facts), style)
+    lines += _section("facts", _facts(job.facts, documents), style)
     lines += _section("versions", _columns([(name, version, source) for name, version, source in job.versions]), style)
     if job.high:
         lines += _memory(job, style)
@@ -126,23 +129,23 @@ def _section(title: str, rows: Sequence[str], style: Style) -> list[str]:
     return ["", style("strong", title), *(f"  {row}".rstrip() for row in rows)] if rows else []
 
 
-def _facts(facts: Sequence[Fact]) -> list[str]:
-    return _columns([(fact.name, candidates(fact.candidates), source(fact)) for fact in facts], _WIDEST)
+def _facts(facts: Sequence[Fact], documents: Documents) -> list[str]:
+    return _columns([(fact.name, candidates(fact.candidates), source(fact, documents)) for fact in facts], _WIDEST)
 
 
-def source(fact: Fact) -> str:
+def source(fact: Fact, documents: Documents) -> str:
     """Where a fact comes from, in words."""
     key = f"{fact.key}, " if fact.key else ""
     via = f" ({fact.via})" if fact.via and fact.via not in {"literal", "config-file"} else ""
     reason = f": {fact.reason}" if fact.reason else ""
     match fact.origin:
         case Origin.WRITTEN:
-            at = where(fact.place) if fact.place else "written"
+            at = where(fact.place, documents) if fact.place else "written"
             return printable(f"{key}{at}{via}{reason}")
         case Origin.DEFAULT:
             return printable(f"{key}default of {fact.library or 'the library'}{reason}")
         case _:
-            at = f" ({where(fact.place)})" if fact.place else ""
+            at = f" ({where(fact.place, documents)})" if fact.place else ""
             return printable(f"{key}{fact.origin.value}{reason}{at}")
 
 

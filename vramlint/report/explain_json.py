@@ -8,6 +8,7 @@ from math import isfinite
 from vramlint.facts import Candidate, Fact, FactValue
 from vramlint.findings import JobReport, Report
 from vramlint.report.json import Json, estimate, gpu, place
+from vramlint.report.spots import Documents
 from vramlint.report.view import View
 
 VERSION = 1
@@ -20,14 +21,14 @@ def render(path: str, report: Report, view: View) -> str:
         "version": VERSION,
         "vramlint": view.version,
         "path": path,
-        "jobs": [job(item) for item in report.jobs],
+        "jobs": [job(item, report.documents) for item in report.jobs],
         "problems": [
             {
                 "code": finding.code,
                 "name": finding.name,
                 "severity": finding.severity.value,
                 "message": finding.message,
-                "location": place(finding.place),
+                "location": place(finding.place, report.documents),
             }
             for finding in report.findings
         ],
@@ -35,7 +36,7 @@ def render(path: str, report: Report, view: View) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def job(item: JobReport) -> Json:
+def job(item: JobReport, documents: Documents) -> Json:
     """One job."""
     return {
         "name": item.name,
@@ -45,7 +46,7 @@ def job(item: JobReport) -> Json:
         "reason": item.reason,
         "unresolved": list(item.unresolved),
         "gpu": gpu(item),
-        "facts": [fact(known) for known in item.facts],
+        "facts": [fact(known, documents) for known in item.facts],
         "versions": [
             {"library": library, "version": version, "source": source} for library, version, source in item.versions
         ],
@@ -56,23 +57,23 @@ def job(item: JobReport) -> Json:
     }
 
 
-def fact(item: Fact) -> Json:
+def fact(item: Fact, documents: Documents) -> Json:
     """One fact. `value` is null when it is unknown or several values are possible."""
     return {
         "name": item.name,
         "value": _plain(item.value),
-        "candidates": [_candidate(option) for option in item.candidates],
+        "candidates": [_candidate(option, documents) for option in item.candidates],
         "origin": item.origin.value,
         "key": item.key,
         "via": item.via,
         "library": item.library,
         "reason": item.reason,
-        "location": place(item.place),
+        "location": place(item.place, documents),
     }
 
 
-def _candidate(option: Candidate) -> Json:
-    return {"value": _plain(option.value), "condition": option.condition, "location": place(option.place)}
+def _candidate(option: Candidate, documents: Documents) -> Json:
+    return {"value": _plain(option.value), "condition": option.condition, "location": place(option.place, documents)}
 
 
 def _plain(value: FactValue) -> object:

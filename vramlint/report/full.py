@@ -26,7 +26,7 @@ def block(finding: Finding, report: Report, style: Style) -> str:
         f"{style(level, f'{level}[{finding.code}]')} {style('strong', f'{finding.name}: {printable(finding.message)}')}"
     )
     lines = [head, *excerpt.draw(finding, report.documents, style)]
-    margin = " " * (max(len(str(label.place.span.line)) for label in finding.labels) + 1)
+    margin = " " * (excerpt.gutter(finding, report.documents) + 1)
     lines += _memory(finding, report.jobs, margin, style)
     lines += [_item(margin, "note", note, style) for note in finding.notes]
     lines += [_item(margin, "help", text, style) for text in finding.help]

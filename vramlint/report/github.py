@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vramlint.findings import Finding, Report
 from vramlint.report import concise
+from vramlint.report.spots import Documents, spot
 from vramlint.report.style import Style
 from vramlint.report.view import View
 from vramlint.report.words import gib, levels, ordered
@@ -19,8 +20,8 @@ _SHOWN = 10
 def render(report: Report, view: View) -> str:
     """Workflow commands, then the concise lines."""
     findings = ordered(report.findings)
-    lines = [_command(finding) for finding in findings]
-    lines += [concise.line(finding, Style()) for finding in findings]
+    lines = [_command(finding, report.documents) for finding in findings]
+    lines += [concise.line(finding, report.documents, Style()) for finding in findings]
     lines += [
         f"GitHub shows {_SHOWN} {_LEVELS[level.value]} annotations per step; all {amount} are listed above"
         for level, amount in levels(report.findings).items()
@@ -29,15 +30,18 @@ def render(report: Report, view: View) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _command(finding: Finding) -> str:
-    span = finding.place.span
+def _command(finding: Finding, documents: Documents) -> str:
+    at = spot(finding.place, documents)
+    span = at.span
+    cell = "" if at.cell is None else f" (cell {at.cell}, line {span.line})"
     properties = {
-        "title": f"{finding.code} {finding.name}",
-        "file": finding.place.path,
-        "line": str(span.line),
-        "endLine": str(span.end_line),
+        "title": f"{finding.code} {finding.name}{cell}",
+        "file": at.path,
+        "line": str(at.file_line),
+        "endLine": str(at.file_end_line),
     }
-    if span.line == span.end_line:  # GitHub takes columns for positions in one line only
+    # GitHub takes columns for positions in one line only, and those of a cell are not the file's
+    if span.line == span.end_line and at.cell is None:
         properties |= {"col": str(span.column), "endColumn": str(span.end_column)}
     written = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
     steps = [f"{step.description} (saves {gib(step.saves)})" for step in finding.fix.steps] if finding.fix else []

@@ -1,6 +1,7 @@
 """One JSON object; its form is `vramlint/schemas/report-1.json`.
 
-Rows and columns are 1-based and count Unicode code points; ends are exclusive; sizes are bytes.
+Rows and columns are 1-based and count Unicode code points; ends are exclusive; sizes are bytes. In a notebook `cell`
+says which cell, text cells counted too, and rows count from its start; elsewhere it is null.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import json
 
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.findings import Finding, Fix, JobReport, Report
+from vramlint.report.spots import Documents, spot
 from vramlint.report.summary import counts
 from vramlint.report.view import View
 from vramlint.report.words import levels, ordered
-from vramlint.text import Edit, Place, Span
+from vramlint.text import Edit, Place
 
 VERSION = 1
 """Version of the form. New keys may come within a version; a key changes or goes only with a new one."""
@@ -25,7 +27,7 @@ def render(report: Report, view: View) -> str:
     content: Json = {
         "version": VERSION,
         "vramlint": view.version,
-        "findings": [finding(item) for item in ordered(report.findings)],
+        "findings": [finding(item, report.documents) for item in ordered(report.findings)],
         "jobs": [_job(job) for job in report.jobs],
         "summary": {
             **{level.value: amount for level, amount in levels(report.findings).items()},
@@ -38,20 +40,17 @@ def render(report: Report, view: View) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def finding(item: Finding) -> Json:
+def finding(item: Finding, documents: Documents) -> Json:
     """One finding."""
-    span = item.place.span
     return {
         "code": item.code,
         "name": item.name,
         "severity": item.severity.value,
         "message": item.message,
-        "filename": item.place.path,
-        **_locations(span),
+        **_locations(item.place, documents),
         "labels": [
             {
-                "filename": label.place.path,
-                **_locations(label.place.span),
+                **_locations(label.place, documents),
                 "text": label.text,
                 "primary": label.primary,
             }
@@ -59,13 +58,13 @@ def finding(item: Finding) -> Json:
         ],
         "notes": list(item.notes),
         "help": list(item.help),
-        "fix": fix(item.fix) if item.fix else None,
+        "fix": fix(item.fix, documents) if item.fix else None,
         "estimate": estimate(item.estimate) if item.estimate else None,
         "low_estimate": estimate(item.low) if item.low else None,
     }
 
 
-def fix(item: Fix) -> Json:
+def fix(item: Fix, documents: Documents) -> Json:
     """A fix plan."""
     return {
         "peak_bytes": item.peak,
@@ -76,19 +75,22 @@ def fix(item: Fix) -> Json:
                 "saves_bytes": step.saves,
                 "cost": step.cost,
                 "applicability": "safe" if step.safe else "unsafe",
-                "edits": [_edit(edit) for edit in step.edits],
+                "edits": [_edit(edit, documents) for edit in step.edits],
             }
             for step in item.steps
         ],
     }
 
 
-def _edit(edit: Edit) -> Json:
-    return {"filename": edit.place.path, **_locations(edit.place.span), "content": edit.replacement}
+def _edit(edit: Edit, documents: Documents) -> Json:
+    return {**_locations(edit.place, documents), "content": edit.replacement}
 
 
-def _locations(span: Span) -> Json:
+def _locations(place: Place, documents: Documents) -> Json:
+    path, cell, span, *_ = spot(place, documents)
     return {
+        "filename": path,
+        "cell": cell,
         "location": {"row": span.line, "column": span.column},
         "end_location": {"row": span.end_line, "column": span.end_column},
     }
@@ -151,13 +153,14 @@ def gpu(job: JobReport) -> Json | None:
     return {"name": job.gpu, "usable_bytes": job.gpu_usable, "origin": job.gpu_origin} if job.gpu else None
 
 
-def place(item: Place | None) -> Json | None:
+def place(item: Place | None, documents: Documents) -> Json | None:
     """A place in one object."""
     if item is None:
         return None
-    span = item.span
+    path, cell, span, *_ = spot(item, documents)
     return {
-        "path": item.path,
+        "path": path,
+        "cell": cell,
         "line": span.line,
         "column": span.column,
         "end_line": span.end_line,

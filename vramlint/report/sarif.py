@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from vramlint.findings import Finding, Label, Report
+from vramlint.report.spots import Documents, spot
 from vramlint.report.view import RuleInfo, View
 from vramlint.report.words import gib, ordered
 from vramlint.text import Edit, Place, Span
@@ -77,14 +78,14 @@ def _result(finding: Finding, index: int, report: Report, view: View, seen: Coun
         "ruleIndex": index,
         "level": _LEVELS[finding.severity.value],
         "message": {"text": text},
-        "locations": [{"physicalLocation": _physical(finding.place, view.root)}],
+        "locations": [_location(finding.place, report.documents, view.root)],
         "partialFingerprints": {"vramlintFinding/v1": _fingerprint(finding, report, view.root, seen)},
     }
-    related = [_related(number, label, view.root) for number, label in enumerate(_others(finding), 1)]
+    related = [_related(number, label, report.documents, view.root) for number, label in enumerate(_others(finding), 1)]
     if related:
         result["relatedLocations"] = related
     edits = [edit for step in finding.fix.steps for edit in step.edits] if finding.fix else []
-    if finding.fix and edits and all(step.edits for step in finding.fix.steps):
+    if finding.fix and all(step.edits for step in finding.fix.steps) and _in_text(edits, report.documents):
         result["fixes"] = [_fix(edits, finding.fix.peak, view.root)]
     return result
 
@@ -99,15 +100,28 @@ def _others(finding: Finding) -> list[Label]:
     return [label for label in finding.labels if not label.primary]
 
 
-def _related(number: int, label: Label, root: str) -> Json:
-    related: Json = {"id": number, "physicalLocation": _physical(label.place, root)}
+def _in_text(edits: list[Edit], documents: Documents) -> bool:
+    """Whether there are edits, all of them in files whose text is what is read: a cell's is written escaped."""
+    return bool(edits) and all(spot(edit.place, documents).cell is None for edit in edits)
+
+
+def _related(number: int, label: Label, documents: Documents, root: str) -> Json:
+    related: Json = {"id": number, **_location(label.place, documents, root)}
     if label.text:
         related["message"] = {"text": label.text}
     return related
 
 
-def _physical(place: Place, root: str) -> Json:
-    return {"artifactLocation": _artifact(place.path, root), "region": _region(place.span)}
+def _location(place: Place, documents: Documents, root: str) -> Json:
+    """Where it is in the file; in notebooks whole lines of the file, and the cell as a logical location."""
+    at = spot(place, documents)
+    region = _region(place.span) if at.cell is None else {"startLine": at.file_line, "endLine": at.file_end_line}
+    location: Json = {"physicalLocation": {"artifactLocation": _artifact(at.path, root), "region": region}}
+    if at.cell is not None:
+        name = f"cell {at.cell}"
+        full = f"{name}:{at.span.line}:{at.span.column}"
+        location["logicalLocations"] = [{"name": name, "fullyQualifiedName": full}]
+    return location
 
 
 def _region(span: Span) -> Json:

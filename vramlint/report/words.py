@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vramlint.facts import Candidate, FactValue
 from vramlint.findings import Finding, Severity
-from vramlint.text import Place
 
 GIB = 1 << 30
 
@@ -27,11 +26,6 @@ def span_of(low: int, high: int) -> str:
 def count(amount: int, noun: str, plural: str = "") -> str:
     """`1 error`, `2 errors`."""
     return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
-
-
-def where(place: Place) -> str:
-    """`path:line:column`."""
-    return f"{printable(place.path)}:{place.span.line}:{place.span.column}"
 
 
 def printable(text: str) -> str:
