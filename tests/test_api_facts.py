@@ -141,14 +141,11 @@ def test_settings_may_come_from_another_file_of_the_project() -> None:
 from dataclasses import dataclass, field
 
 LENGTH = 512
-raise SystemExit("nothing but imports, constants and dataclasses of this file counts")
+raise SystemExit("only what binds a name that the script uses is of interest")
 
 @dataclass
 class ModelArguments:
     name: str = field(default="facebook/opt-125m")
-
-    def __post_init__(self):
-        self.name = undefined
 """
     report = check(source, path="shop/train.py", shop__settings_dot_py=other)
     model = fact(report, "model")

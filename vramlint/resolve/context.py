@@ -70,16 +70,28 @@ def ancestors(path: str, root: str = "") -> tuple[str, ...]:
 def find_module(path: str, context: Context, module: str) -> Document | None:
     """The file behind a module that the script at `path` imports, None where the project has no such file.
 
-    A relative module (`.arguments`) lies beside the script; any other is looked for from each folder above, nearest
-    first, because scripts are started from all of them.
+    A relative module (`.arguments`) lies beside the script; any other is looked for from each folder above and its
+    `src`, nearest first, because scripts are started from all of them. Of a package it is the `__init__.py`.
     """
     name = module.lstrip(".")
     dots = len(module) - len(name)
-    if not name:
-        return None
     folders = ancestors(path, context.root)
     if dots:
         folders = folders[dots - 1 : dots]
-    tail = name.replace(".", "/") + ".py"
-    found = (context.load(posixpath.normpath(posixpath.join(folder, tail))) for folder in folders)
-    return next((document for document in found if document is not None), None)
+    else:
+        folders = tuple(posixpath.join(folder, sub) for folder in folders for sub in ("", "src"))
+    tail = name.replace(".", "/")
+    tails = (f"{tail}/__init__.py", f"{tail}.py") if name else ("__init__.py",)
+    for folder in folders:
+        if not _may_hold(context.names(posixpath.normpath(folder)), name.partition(".")[0]):
+            continue
+        found = (context.load(posixpath.normpath(posixpath.join(folder, item))) for item in tails)
+        document = next((document for document in found if document is not None), None)
+        if document is not None:
+            return document
+    return None
+
+
+def _may_hold(names: Sequence[str], top: str) -> bool:
+    """Whether a folder with these entries can have a module; one whose entries nobody knows can."""
+    return not names or not top or top in names or f"{top}.py" in names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import (
     NOT_GIVEN,
@@ -32,6 +33,9 @@ def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
     match item:
         case Name():
             return attribute_probe(machine, f"{item.qualified}.{name}", site.place)
+        case Module():
+            found: Object | None = item.member(name)
+            return Name(f"{item.name}.{name}", site.place) if found is None else found
         case Instance():
             return _of_instance(machine, item, name, site)
         case Class():
@@ -102,6 +106,8 @@ def set_attribute(machine: Machine, item: Object, name: str, value: Object, plac
             machine.journal.put(item.state, name, value)
         case Class():
             machine.journal.put(item.scope.state, name, value)
+        case Module():
+            item.assign(name, value)
         case LibraryObject():
             machine.bind(item, name, value, place)
         case Attribute():

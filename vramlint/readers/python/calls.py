@@ -5,8 +5,13 @@ from __future__ import annotations
 import libcst as cst
 
 from vramlint.readers.python.choices import choose, narrow
-from vramlint.readers.python.classes import construct
-from vramlint.readers.python.commandline import dataclass_parser_method, parser_method
+from vramlint.readers.python.classes import construct, library_base
+from vramlint.readers.python.commandline import (
+    dataclass_parser_method,
+    is_dataclass_parser,
+    new_dataclass_parser,
+    parser_method,
+)
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.functions import call_function
 from vramlint.readers.python.library import known_call
@@ -63,7 +68,7 @@ def invoke(machine: Machine, site: Site) -> Object:
         case BoundMethod():
             return call_function(machine, callee.function, site, callee.owner)
         case Class():
-            return construct(machine, callee, site)
+            return _construct(machine, callee, site)
         case Partial():
             joined = Arguments(
                 (*callee.args, *site.arguments.positional),
@@ -80,6 +85,13 @@ def invoke(machine: Machine, site: Site) -> Object:
         case LibraryObject():
             return _record(machine, ".__call__", site, callee)
     return site.unknown(reason_of(callee))
+
+
+def _construct(machine: Machine, kind: Class, site: Site) -> Object:
+    base = library_base(kind)
+    if base is not None and is_dataclass_parser(base):
+        return new_dataclass_parser(machine, site)  # whatever the project's own one adds
+    return construct(machine, kind, site)
 
 
 def _each_callee(machine: Machine, callee: Choice, site: Site) -> Object:

@@ -87,6 +87,8 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
         made = Instance(kind, site.place)
         if takes_fields(kind):
             _fill_fields(machine, kind, made, site, from_command_line=from_command_line)
+            _note_config(machine, kind, made)
+        kind.instances.append(made)
     kind.last_instance = made
     initialise = kind.member("__init__")
     if isinstance(initialise, Function):
@@ -94,6 +96,20 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
     elif isinstance(finish := kind.member("__post_init__"), Function):
         machine.invoke(site.of(BoundMethod(finish, made), Arguments()))
     return made
+
+
+_CONFIGS = ("Config", "Configuration", "Args", "Params")
+
+
+def _note_config(machine: Machine, kind: Class, made: Instance) -> None:
+    """Record a config of the project's own as a call, for it may hold the dimensions of a model of its own."""
+    if kind.name.endswith(_CONFIGS):
+        fields = tuple(
+            Given(entry.name, made.state[entry.name], entry.name_place)
+            for entry in kind.all_fields()
+            if not isinstance(made.state[entry.name], Unknown)
+        )
+        machine.emit(LibraryObject(f".{kind.name}", (), fields, made.place or kind.place))
 
 
 def _library_object(machine: Machine, kind: Class, base: str, site: Site, *, from_command_line: bool) -> LibraryObject:

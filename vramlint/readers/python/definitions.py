@@ -6,6 +6,7 @@ import libcst as cst
 
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.machine import Flow, Machine
+from vramlint.readers.python.neighbours import home_of
 from vramlint.readers.python.objects import Class, Field, FieldSpec, Object, Scope, decorator_name
 from vramlint.readers.python.targets import assign
 
@@ -16,7 +17,8 @@ def define_function(machine: Machine, node: cst.FunctionDef, scope: Scope) -> Fl
     """Bind a function; its body runs when it is called."""
     decorators = tuple(machine.evaluate(item.decorator, scope) for item in node.decorators)
     function = define(machine, node, scope, decorators)
-    machine.functions.append(function)
+    if home_of(scope) is None:  # of other modules only that runs which the script calls
+        machine.functions.append(function)
     assign(machine, node.name, function, scope)
     return Flow.NEXT
 

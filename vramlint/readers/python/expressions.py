@@ -16,6 +16,7 @@ from vramlint.readers.python.comprehensions import evaluate_comprehension
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.library import BUILTINS
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.neighbours import home_of, starred
 from vramlint.readers.python.objects import (
     OPEN,
     Class,
@@ -28,6 +29,7 @@ from vramlint.readers.python.objects import (
     computed,
 )
 from vramlint.readers.python.operators import binary, compare, reason_of, unary
+from vramlint.readers.python.outline import STAR
 from vramlint.readers.python.probes import environment_variable
 from vramlint.readers.python.records import as_mapping
 from vramlint.readers.python.subscripts import subscript
@@ -61,11 +63,14 @@ def _name(machine: Machine, node: cst.Name, scope: Scope) -> Object:
     if node.value in BUILTINS:
         return Name(node.value, machine.place(node))
     if node.value == "__name__":
-        return computed("__main__", machine.place(node))
+        home = home_of(scope)
+        return computed("__main__" if home is None else home.name, machine.place(node))
     if node.value == "__file__":
-        return computed(machine.source.document.path, machine.place(node))
-    if machine.stars:
-        return Name(f"{machine.stars[-1]}.{node.value}", machine.place(node))
+        return computed(machine.source_of(node).document.path, machine.place(node))
+    if (top := scope.top()).define is not None:
+        top.define(STAR)
+    if top.stars and (found := starred(machine, top, node.value)) is not None:
+        return Name(found.qualified, machine.place(node)) if isinstance(found, Name) else found
     return Unknown(f"name {node.value}, which nothing defines", machine.place(node))
 
 

@@ -86,9 +86,9 @@ def _lists_linear_layers(machine: Machine, function: Function) -> bool:
 
     It walks the modules, tests their class, and has a word for linear layers; what it gives depends on the model.
     """
-    if not any(_WALK in source.document.text for source in machine.sources):
+    if _WALK not in machine.source_of(function.node).document.text:
         return False
-    text = machine.source.module.code_for_node(function.node)
+    text = machine.text(function.node)
     return _WALK in text and all(pattern.search(text) for pattern in _GATHERING)
 
 

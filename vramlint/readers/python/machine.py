@@ -12,6 +12,7 @@ import libcst as cst
 
 from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.journal import Journal
+from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot
 from vramlint.readers.python.source import Source
 from vramlint.text import Document, Place
@@ -114,10 +115,14 @@ class Machine:
         modules: Callable[[str], Document | None] = lambda _: None,
     ) -> None:
         self.source = source
-        self.sources = [source]
-        """This file and those that it imports settings from."""
+        """The script itself."""
+        self._parts: dict[cst.CSTNode, Source] = {}
         self.modules = modules
-        self.neighbours: dict[str, Scope | None] = {}
+        self.neighbours: dict[str, Module | None] = {}
+        """Other modules of the project by the name under which they are imported; None: it has no such module."""
+        self.neighbours_by_path: dict[str, Module] = {}
+        self.parsed = 0
+        """Characters of other modules that were parsed."""
         self.known = known
         self.journal = Journal()
         self.path: list[Test] = []
@@ -127,7 +132,6 @@ class Machine:
         self.classes: list[Class] = []
         self.settings: list[Setting] = []
         self.imports: dict[str, None] = {}
-        self.stars: list[str] = []
         self.steps = 0
         self.finishing = False
         """True once the program has run and only functions that nothing called are left."""
@@ -149,14 +153,19 @@ class Machine:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands."""
-        return self._source_of(node).place(node)
+        return self.source_of(node).place(node)
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
-        return self._source_of(node).text(node)
+        return self.source_of(node).text(node)
 
-    def _source_of(self, node: cst.CSTNode) -> Source:
-        return next((source for source in self.sources if source.holds(node)), self.source)
+    def source_of(self, node: cst.CSTNode) -> Source:
+        """The file that an expression stands in."""
+        return self.source if self.source.holds(node) else self._parts.get(node, self.source)
+
+    def add_source(self, source: Source) -> None:
+        """Statements of another module that are about to run."""
+        self._parts |= dict.fromkeys(source.nodes(), source)
 
     def new_scope(self, parent: Scope | None, kind: str) -> Scope:
         """A scope with a serial number of its own."""
@@ -176,6 +185,16 @@ class Machine:
             yield
         finally:
             del self.path[before:]
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Everything inside happens once and for all, wherever it is asked for: what a module does when imported."""
+        outer = self.journal, self.path, self.frames
+        self.journal, self.path, self.frames = Journal(), [], []
+        try:
+            yield
+        finally:
+            self.journal, self.path, self.frames = outer
 
     @contextmanager
     def entering(self, frame: Frame) -> Iterator[None]:

@@ -1,47 +1,96 @@
-"""Settings, constants and helpers that a script imports from another file of its own project."""
+"""Other modules of the script's own project: found when they are imported, read as far as their names are used."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 
-import libcst as cst
-
+from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Machine
-from vramlint.readers.python.objects import Class, Function, Object, Scope, Sequence
-from vramlint.readers.python.source import parse
-from vramlint.values import Scalar
-
-_WANTED = re.compile(r"[A-Z]\w*(Arguments|Parameters|Options|Settings)|[A-Z][A-Z0-9_]*")
-"""Names of dataclasses that hold settings of a run, and of constants. A `…Config` is often the model's own."""
-
-_HELPER = re.compile(r"[a-z_]*(model|peft|lora|quant|arg|config|linear)[a-z_]*")
-"""Names of functions that load or wrap a model, or gather what it is made with."""
+from vramlint.readers.python.objects import Object, Scope
+from vramlint.readers.python.outline import STAR, Statement, outline
+from vramlint.readers.python.source import parse_part
+from vramlint.text import Document
+from vramlint.values import Name
 
 _LIBRARY_WORDS = """
-    accelerate bitsandbytes datasets deepspeed diffusers evaluate flash_attn huggingface_hub lightning numpy omegaconf
-    pandas peft pydantic pytorch_lightning sklearn tokenizers torch torchvision transformers trl unsloth vllm wandb
+    PIL absl accelerate adam_mini apex apollo_torch badam bitsandbytes came_pytorch click composer datasets deepspeed
+    diffusers einops evaluate fairscale fastai fire flash_attn flax galore_torch heavyball huggingface_hub hydra jax
+    jsonargparse keras liger_kernel lightning lightning_fabric lomo_optim matplotlib mlflow modal nltk numpy omegaconf
+    optimum pandas peft pydantic pydantic_settings pytorch_lightning pytorch_optimizer ray requests rich safetensors
+    sagemaker schedulefree scipy sentence_transformers simple_parsing sklearn tensorflow timm tokenizers torch
+    torch_optimizer torchao torchvision tqdm transformer_engine transformers trl typer tyro unsloth vllm wandb xformers
+    yaml
 """
 _LIBRARIES = frozenset(_LIBRARY_WORDS.split())
+"""What these names mean is known, also in the repositories that they come from."""
 
-MOST = 8
+MOST_MODULES = 48
 """Modules that are read for one script."""
 
+MOST_TEXT = 600_000
+"""Characters of their statements that are parsed for one script."""
 
-def imported(machine: Machine, module: str, name: str) -> Object | None:
-    """What `from module import name` gives, where the module is a file of the project and the name is of interest.
 
-    Only imports, constants, dataclass fields and definitions of that file are evaluated: a function of it runs when
-    the script calls it.
-    """
-    helper = _HELPER.fullmatch(name) is not None
-    if not (helper or _WANTED.fullmatch(name)) or _is_foreign(module):
-        return None
-    scope = _scope(machine, module)
-    found = scope.state.get(name) if scope else None
-    if helper:
-        return found if isinstance(found, Function) else None
-    return found if isinstance(found, (Class, Scalar, Sequence)) else None
+def import_module(machine: Machine, name: str) -> Module | None:
+    """The module of the project behind an imported name, None for libraries."""
+    if name not in machine.neighbours:
+        machine.neighbours[name] = None if _is_foreign(name) else _find(machine, name)
+    return machine.neighbours[name]
+
+
+def import_package(machine: Machine, name: str) -> Module | None:
+    """What `import a.b.c` binds to `a`: the package, or a folder without `__init__.py` that holds the module."""
+    top = name.partition(".")[0]
+    found = import_module(machine, top)
+    if found is not None or top == name or import_module(machine, name) is None:
+        return found
+
+    def member(path: str) -> Object | None:
+        return import_module(machine, path) or _folder(path, member)
+
+    return _folder(top, member)
+
+
+def _folder(path: str, member: Callable[[str], Object | None]) -> Module:
+    return Module(path, "", lambda name: member(f"{path}.{name}"), lambda _, __: None)
+
+
+def import_member(machine: Machine, module: str, name: str) -> Object | Pending | None:
+    """What `from module import name` gives where that is a module of the project: an object that is not read yet."""
+    home = import_module(machine, module)
+    dotted = f"{module}{name}" if module.endswith(".") else f"{module}.{name}"
+    if home is None:
+        return import_module(machine, dotted)
+
+    def resolve() -> Object:
+        found: Object | None = home.member(name)
+        return Name(dotted) if found is None else found
+
+    return Pending(resolve) if not machine.path else resolve()
+
+
+def absolute(home: Module | None, module: str) -> str:
+    """The name of a module by which the script could import it, for an import written in `home`."""
+    tail = module.lstrip(".")
+    dots = len(module) - len(tail)
+    if home is None or not dots:
+        return module
+    package = home.package
+    lead = len(package) - len(package.lstrip("."))
+    parts = package[lead:].split(".") if package[lead:] else []
+    up = dots - 1
+    kept = parts[: len(parts) - up] if up <= len(parts) else []
+    lead += max(0, up - len(parts)) if lead else 0
+    return "." * lead + ".".join((*kept, *([tail] if tail else ())))
+
+
+def home_of(scope: Scope) -> Module | None:
+    """The module of the project in which code stands, None for the script itself."""
+    while scope.parent is not None:
+        scope = scope.parent
+    return scope.home
 
 
 def _is_foreign(module: str) -> bool:
@@ -49,38 +98,100 @@ def _is_foreign(module: str) -> bool:
     return top in _LIBRARIES or top in sys.stdlib_module_names
 
 
-def _scope(machine: Machine, module: str) -> Scope | None:
-    if module in machine.neighbours or len(machine.neighbours) >= MOST:
-        return machine.neighbours.get(module)
-    machine.neighbours[module] = None
-    document = machine.modules(module)
-    source = parse(document)[0] if document else None
-    if source is None:
+def _find(machine: Machine, name: str) -> Module | None:
+    document = machine.modules(name)
+    if document is None or document.path == machine.source.document.path:
         return None
-    outer, machine.source = machine.source, source
-    scope = machine.new_scope(None, "module")
-    own = len(machine.functions)
-    try:
-        machine.sources.append(source)
-        machine.execute([line for line in map(_of_interest, source.module.body) if line is not None], scope)
-    finally:
-        machine.source = outer
-        del machine.functions[own:]  # what the script doesn't call is no part of it
-    machine.neighbours[module] = scope
-    return scope
+    same = machine.neighbours_by_path.get(document.path)
+    if same is not None:
+        return same
+    if len(machine.neighbours_by_path) >= MOST_MODULES:
+        return None
+    made = _Neighbour(machine, name, document).module
+    machine.neighbours_by_path[document.path] = made
+    return made
 
 
-def _of_interest(line: cst.CSTNode) -> cst.CSTNode | None:
-    """The part of a statement that is evaluated, None where nothing of it is."""
-    if isinstance(line, cst.SimpleStatementLine):
-        kept = [item for item in line.body if isinstance(item, (cst.Import, cst.ImportFrom)) or _is_constant(item)]
-        return line.with_changes(body=kept) if kept else None
-    if isinstance(line, cst.ClassDef) and line.decorators and isinstance(line.body, cst.IndentedBlock):
-        fields = [item for item in line.body.body if isinstance(item, cst.SimpleStatementLine)]
-        return line.with_changes(body=line.body.with_changes(body=fields))
-    return line if isinstance(line, cst.FunctionDef) else None
+class _Neighbour:
+    """One module: its text, and the statements of it that have not run yet."""
+
+    def __init__(self, machine: Machine, name: str, document: Document) -> None:
+        self._machine = machine
+        self._document = document
+        self._statements: Sequence[Statement] | None = None
+        self._waiting: dict[str, list[int]] = {}
+        self._done: set[int] = set()
+        self._limit = sys.maxsize
+        self._asked: set[str] = set()
+        self.module = Module(name, document.path, self.member, self.assign)
+        self._scope = machine.new_scope(None, "module")
+        self._scope.home = self.module
+        self._scope.define = self.define
+
+    def member(self, name: str) -> Object | None:
+        """The object that the module binds to a name; a submodule; or what its star imports give."""
+        found = self._scope.find(name)
+        if found is None and name not in self._asked:
+            self._asked.add(name)
+            found = import_module(self._machine, f"{self.module.name}.{name}") or self._starred(name)
+            self._asked.discard(name)
+        return found
+
+    def assign(self, name: str, value: Object) -> None:
+        """`module.name = value`."""
+        self.define(name)
+        self._machine.journal.put(self._scope.state, name, value)
+
+    def define(self, name: str) -> None:
+        """Run the statements that bind a name, as far as the module has come."""
+        if self._statements is None:
+            if name not in self._document.text and "import *" not in self._document.text:
+                return
+            self._read()
+        waiting = self._waiting.get(name)
+        while waiting and waiting[0] < self._limit:
+            index = waiting.pop(0)
+            if index not in self._done:
+                self._done.add(index)
+                self._run(index)
+
+    def _read(self) -> None:
+        self._statements = outline(self._document)
+        for index, statement in enumerate(self._statements):
+            for name in statement.names:
+                self._waiting.setdefault(name, []).append(index)
+
+    def _run(self, index: int) -> None:
+        assert self._statements is not None  # noqa: S101 (read before anything waits)
+        machine, (start, end, _) = self._machine, self._statements[index]
+        machine.parsed += end - start
+        source = parse_part(self._document, start, end) if machine.parsed <= MOST_TEXT else None
+        if source is None:
+            return
+        machine.add_source(source)
+        limit, self._limit = self._limit, index
+        try:
+            with machine.apart():
+                machine.execute(source.module.body, self._scope)
+        finally:
+            self._limit = limit
+
+    def _starred(self, name: str) -> Object | None:
+        if name.startswith("_") or not re.search(r"import\s*\*", self._document.text):
+            return None
+        self.define(STAR)
+        return starred(self._machine, self._scope, name)
 
 
-def _is_constant(item: cst.BaseSmallStatement) -> bool:
-    plain = (cst.SimpleString, cst.Integer, cst.Float, cst.Name, cst.List, cst.Tuple)
-    return isinstance(item, (cst.Assign, cst.AnnAssign)) and isinstance(item.value, plain)
+def starred(machine: Machine, scope: Scope, name: str) -> Object | None:
+    """What `from … import *` statements of a module give a name: the project's own modules come first."""
+    foreign = None
+    for module in reversed(scope.stars):
+        home = import_module(machine, module)
+        if home is None:
+            foreign = foreign or Name(f"{module}.{name}")
+            continue
+        found: Object | None = home.member(name)
+        if found is not None:
+            return found
+    return foreign

@@ -7,10 +7,12 @@ undo and merge what the two sides of an undecided branch do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.lazy import Module, Pending
 from vramlint.text import Place
 from vramlint.values import Name, Plain, Scalar, Unknown
 
@@ -163,6 +165,12 @@ class Scope:
     """The class whose method this invocation is."""
     self_object: Object | None = None
     """What the method was called on."""
+    home: Module | None = None
+    """The module of the project that this is the top scope of; None in the script itself."""
+    define: Callable[[str], None] | None = None
+    """Runs what binds a name at the top of another module, before the name is looked up."""
+    stars: list[str] = field(default_factory=list)
+    """Modules of `from … import *` at the top."""
 
     def find(self, name: str) -> Object | None:
         """The object that a name stands for; class bodies are invisible to the functions in them."""
@@ -170,11 +178,22 @@ class Scope:
             return self.outer_names[name].find(name)
         scope: Scope | None = self
         while scope is not None:
+            if scope.define is not None:
+                scope.define(name)
             if name in scope.state and (scope.kind != "class" or scope is self):
-                found: Object = scope.state[name]
+                held = scope.state[name]
+                found: Object = held.resolve() if isinstance(held, Pending) else held
+                scope.state[name] = found
                 return found
             scope = scope.parent
         return None
+
+    def top(self) -> Scope:
+        """The scope of the module."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
 
 
 @dataclass(eq=False, slots=True)
@@ -206,6 +225,8 @@ class Class:
     fields: tuple[Field, ...] = ()
     is_dataclass: bool = False
     last_instance: Instance | LibraryObject | None = None
+    instances: list[Instance] = field(default_factory=list)
+    """Its objects, where it extends no library class."""
 
     def ancestry(self) -> tuple[Class, ...]:
         """The class and its ancestors in this file, nearest first."""
@@ -310,6 +331,7 @@ Object = (
     | Partial
     | OptionParser
     | DataclassParser
+    | Module
 )
 
 NOT_GIVEN = Unknown("not given")

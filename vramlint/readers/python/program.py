@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 import libcst as cst
 
 from vramlint.readers.python.calls import invoke
+from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import library_base, takes_fields
 from vramlint.readers.python.commandline import note_settings
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
+from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.neighbours import home_of
 from vramlint.readers.python.objects import (
     BoundMethod,
     Class,
+    Field,
     Function,
     Instance,
     LibraryObject,
@@ -25,7 +29,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.source import parse
 from vramlint.readers.python.statements import execute
 from vramlint.text import Document
-from vramlint.values import Call, Entry, Name, Plain, Problem, Program
+from vramlint.values import Call, Entry, Name, Plain, Problem, Program, Unknown
 
 Modules = Callable[[str], Document | None]
 """From a module as imported (`fastchat.train.train`, `.arguments`) to the project's file, None where it has none."""
@@ -114,7 +118,8 @@ def _frozen(machine: Machine, module: Scope) -> Program:
     constants = [
         Entry(name, None, freezer.value(item))
         for name, item in module.state.items()
-        if not isinstance(item, (Function, Class)) and not (isinstance(item, Name) and item.qualified in imported)
+        if not isinstance(item, (Function, Class, Module, Pending))
+        and not (isinstance(item, Name) and item.qualified in imported)
     ]
     return Program(
         path=machine.source.document.path,
@@ -131,9 +136,17 @@ def _settings(machine: Machine, freezer: Freezer) -> list[Entry]:
     for setting in machine.settings:
         found[setting.name] = Entry(setting.name, setting.name_place, freezer.value(setting.value))
     for kind in machine.classes:
-        if not takes_fields(kind):
+        if not takes_fields(kind) or (home_of(kind.scope) is not None and kind.last_instance is None):
             continue
         for entry in kind.fields:
-            if entry.spec.default is not None and entry.name not in found:
-                found[entry.name] = Entry(entry.name, entry.name_place, freezer.value(entry.spec.default))
+            value = _field_value(kind, entry)
+            if value is not None and entry.name not in found:
+                found[entry.name] = Entry(entry.name, entry.name_place, freezer.value(value))
     return list(found.values())
+
+
+def _field_value(kind: Class, entry: Field) -> Object | None:
+    """What the objects of a class hold in a field, its default where the program makes none."""
+    if not kind.instances:
+        return entry.spec.default
+    return choose([(made.state.get(entry.name, Unknown(f"field {entry.name}")), ()) for made in kind.instances])

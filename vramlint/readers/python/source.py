@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from itertools import accumulate
 
@@ -60,22 +61,27 @@ class _Stretch(AbstractContextManager[None]):
 
 
 class Source:
-    """A parsed document."""
+    """A parsed document, or some of its statements."""
 
-    def __init__(self, document: Document, module: cst.Module) -> None:
+    def __init__(self, document: Document, module: cst.Module, start: int | None = None) -> None:
+        """`start` is where the text of `module` begins in the document, if it is not all of it."""
         self.document = document
         self.module = module
         recorder = _Recorder(default_indent=module.default_indent, default_newline=module.default_newline)
         recorder.spans = {}
         module._codegen(recorder)
         # a byte order mark is no token, so everything stands one further on
-        first = 1 if document.text.startswith("\ufeff") else 0
+        first = start if start is not None else 1 if document.text.startswith("\ufeff") else 0
         self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
         self._spans = recorder.spans
 
     def holds(self, node: cst.CSTNode) -> bool:
         """Whether the expression is part of this document."""
         return node in self._spans
+
+    def nodes(self) -> Iterable[cst.CSTNode]:
+        """Every node that has a place."""
+        return self._spans
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
@@ -111,12 +117,33 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
 
 
+def parse_part(document: Document, start: int, end: int) -> Source | None:
+    """The tree of whole statements out of a document that CPython has read, None where LibCST doesn't read them."""
+    if document.text.startswith("\ufeff"):
+        start = max(start, 1)
+    try:
+        return Source(document, cst.parse_module(document.text[start:end]), start)
+    except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, UnicodeEncodeError):
+        return None
+
+
 class _TooDeep(Exception):  # noqa: N818 (an outcome that is handed about, never raised)
     """CPython's own parser, which is guarded, gives up: LibCST's would overflow the native stack."""
 
 
+def syntax_tree(text: str) -> ast.Module | None:
+    """CPython's own tree of a text; None where it has something against it."""
+    tree = _parsed_by_cpython(text.removeprefix("\ufeff"))
+    return tree if isinstance(tree, ast.Module) else None
+
+
 def _fault_for_cpython(text: str) -> SyntaxError | _TooDeep | None:
     """What the running Python's parser has against a text, which may be newer than that Python."""
+    found = _parsed_by_cpython(text)
+    return found if isinstance(found, (SyntaxError, _TooDeep)) else None
+
+
+def _parsed_by_cpython(text: str) -> ast.Module | SyntaxError | _TooDeep | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
         try:
@@ -128,7 +155,7 @@ def _fault_for_cpython(text: str) -> SyntaxError | _TooDeep | None:
         except ValueError:  # null bytes, which LibCST reports
             return None
     # Before 3.11 `ast.parse` doesn't mind how deep a tree gets, on which LibCST spends quadratic time.
-    return _TooDeep() if sys.version_info < (3, 11) and _deeper_than(tree, _DEEPEST) else None
+    return _TooDeep() if sys.version_info < (3, 11) and _deeper_than(tree, _DEEPEST) else tree
 
 
 def _deeper_than(tree: ast.AST, bound: int) -> bool:

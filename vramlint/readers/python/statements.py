@@ -110,10 +110,11 @@ def _delete(machine: Machine, node: cst.Del, scope: Scope) -> Flow:
 
 def _global(machine: Machine, node: cst.Global, scope: Scope) -> Flow:
     del machine
-    top = scope
-    while top.parent is not None:
-        top = top.parent
-    scope.outer_names.update({item.name.value: top for item in node.names})
+    top = scope.top()
+    for item in node.names:
+        if top.define is not None:
+            top.define(item.name.value)  # before it is bound anew
+        scope.outer_names[item.name.value] = top
     return Flow.NEXT
 
 

@@ -1,0 +1,110 @@
+"""Which statements of a module bind which names, without building LibCST's tree of all of it.
+
+CPython's own parser is some twenty times as fast as LibCST. It says where each top-level statement stands and what it
+binds; LibCST then reads those statements only that are needed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from vramlint.readers.python.source import syntax_tree
+from vramlint.text import Document
+
+STAR = "*"
+"""What `from module import *` binds."""
+
+_CHANGES_WORDS = "add append appendleft clear discard extend insert pop register remove setdefault update"
+_CHANGES = frozenset(_CHANGES_WORDS.split())
+"""Methods by which a module fills its tables at the top level."""
+
+_TryStar: type[ast.Try] = getattr(ast, "TryStar", ast.Try)  # new in Python 3.11
+
+
+class Statement(NamedTuple):
+    """One or several top-level statements that share their lines."""
+
+    start: int
+    end: int
+    names: tuple[str, ...]
+    """The names that it binds, or whose objects it changes."""
+
+
+def outline(document: Document) -> tuple[Statement, ...]:
+    """The top-level statements that bind something, in order; none for a text that CPython does not read."""
+    tree = syntax_tree(document.text)
+    if tree is None or "\r" in document.text.replace("\r\n", ""):  # a lone CR ends a line for CPython only
+        return ()
+    found: list[tuple[int, int, tuple[str, ...]]] = []
+    for node in tree.body:
+        first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))])
+        last = node.end_lineno or node.lineno
+        names = tuple(dict.fromkeys(_bound((node,))))
+        if found and found[-1][1] >= first:
+            before = found.pop()
+            first, names = before[0], (*before[2], *names)
+        found.append((first, last, names))
+    return tuple(
+        Statement(document.offset(first, 1), _end_of_line(document, last), names)
+        for first, last, names in found
+        if names
+    )
+
+
+def _end_of_line(document: Document, line: int) -> int:
+    return document.line_starts[line] if line < len(document.line_starts) else len(document.text)
+
+
+def _bound(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names that statements bind or change; nothing for what a module does when it is run as a program."""
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Import(names=names):
+                yield from (item.asname or item.name.partition(".")[0] for item in names)
+            case ast.ImportFrom(names=names):
+                yield from (item.asname or item.name for item in names)
+            case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+                yield from _roots(targets)
+            case ast.AnnAssign(target=target, value=ast.expr()) | ast.AugAssign(target=target):
+                yield from _roots((target,))
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=target, attr=method))) if method in _CHANGES:
+                yield from _roots((target,))
+            case ast.Expr(value=ast.Call(func=ast.Name(id="setattr"), args=[target, *_])):
+                yield from _roots((target,))
+            case ast.If():
+                if not _is_main_guard(node.test):
+                    yield from _bound((*node.body, *node.orelse))
+            case ast.For(target=target, body=body, orelse=other) | ast.AsyncFor(target=target, body=body, orelse=other):
+                yield from _roots((target,))
+                yield from _bound((*body, *other))
+            case ast.While(body=body, orelse=other):
+                yield from _bound((*body, *other))
+            case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
+                yield from _roots(item.optional_vars for item in items if item.optional_vars)
+                yield from _bound(body)
+            case ast.Match(cases=cases):
+                yield from _bound(line for case in cases for line in case.body)
+            case ast.Try() | _TryStar():
+                handlers = (line for handler in node.handlers for line in handler.body)
+                yield from _bound((*node.body, *handlers, *node.orelse, *node.finalbody))
+
+
+def _roots(targets: Iterable[ast.AST]) -> Iterator[str]:
+    """The names at the root of assignment targets: `a`, `a.b`, `a["b"]`, `(a, b)`."""
+    for target in targets:
+        match target:
+            case ast.Name(id=name):
+                yield name
+            case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Starred(value=inner):
+                yield from _roots((inner,))
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                yield from _roots(elements)
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    names = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+    return "__name__" in names
