@@ -213,3 +213,23 @@ def test_no_text_of_another_module_raises(text: str) -> None:
         document("from a import x, b\nfrom a import *\ny = x\nz = b()\nx"), {}, Project({"a": text})
     )
     assert found is not None
+
+
+LONG = "    # " + "a long body " * 30 + "\n"
+
+
+def test_a_body_that_is_read_later_keeps_its_places() -> None:
+    module = (
+        "class C:\n    '''Doc.'''\n    @property\n    def size(self) -> int:  # comment\n        '''Say.'''\n    "
+        + LONG
+        + "        return 64\n\n    def other(self):\n        return (\n    "
+        + LONG
+        + "            self.size\n        )\n\n\ndef f(a, *, b=2):\n"
+        + LONG
+        + "    return [a, b]"
+    )
+    assert x("from m import C, f\nx = [C().size, C().other(), f(1)]", {"m": module}) == [64, 64, [1, 2]]
+    value = x_value("from m import C\nx = C().other()", {"m": module})
+    place = getattr(value, "place", None)
+    assert place is not None
+    assert Document.of("m.py", module).slice(place.span) == "64"

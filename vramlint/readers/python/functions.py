@@ -32,7 +32,7 @@ def define(
 
 def call_function(machine: Machine, function: Function, site: Site, owner: Object | None = None) -> Object:
     """What a call returns: the returned object, or a choice when several returns are possible."""
-    if _is_left_out(machine, function, site, owner):
+    if _is_left_out(machine, function, site, owner) or not machine.whole(function):
         return site.unknown(f"result of {function.name}()")
     function.called += 1
     scope = machine.new_scope(function.scope, "function")

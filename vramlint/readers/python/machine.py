@@ -121,6 +121,8 @@ class Machine:
         self.neighbours: dict[str, Module | None] = {}
         """Other modules of the project by the name under which they are imported; None: it has no such module."""
         self.neighbours_by_path: dict[str, Module] = {}
+        self.left_out: dict[cst.CSTNode, Callable[[], cst.FunctionDef | None]] = {}
+        """Functions of other modules whose body nobody asked for yet, and what reads them whole."""
         self.parsed = 0
         """Characters of other modules that were parsed."""
         self.known = known
@@ -162,6 +164,17 @@ class Machine:
     def source_of(self, node: cst.CSTNode) -> Source:
         """The file that an expression stands in."""
         return self.source if self.source.holds(node) else self._parts.get(node, self.source)
+
+    def whole(self, function: Function) -> bool:
+        """Read the body of a function of another module if it was left out; False where it can't be read."""
+        read = self.left_out.pop(function.node, None)
+        if read is not None:
+            node = read()
+            if node is None:
+                self.left_out[function.node] = read
+                return False
+            function.node = node
+        return True
 
     def add_source(self, source: Source) -> None:
         """Statements of another module that are about to run."""

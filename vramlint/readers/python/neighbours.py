@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+
+import libcst as cst
 
 from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Object, Scope
-from vramlint.readers.python.outline import STAR, Statement, outline
-from vramlint.readers.python.source import parse_part
+from vramlint.readers.python.outline import STAR, Body, Statement, outline
+from vramlint.readers.python.source import Source, parse_part
 from vramlint.text import Document
 from vramlint.values import Name
 
@@ -163,18 +166,45 @@ class _Neighbour:
 
     def _run(self, index: int) -> None:
         assert self._statements is not None  # noqa: S101 (read before anything waits)
-        machine, (start, end, _) = self._machine, self._statements[index]
-        machine.parsed += end - start
-        source = parse_part(self._document, start, end) if machine.parsed <= MOST_TEXT else None
+        machine, statement = self._machine, self._statements[index]
+        source = self._parsed(statement.start, statement.text(self._document), statement.size)
         if source is None:
             return
         machine.add_source(source)
+        if statement.bodies:
+            self._note_bodies(source, statement)
         limit, self._limit = self._limit, index
         try:
             with machine.apart():
                 machine.execute(source.module.body, self._scope)
         finally:
             self._limit = limit
+
+    def _parsed(self, start: int, text: str, size: int) -> Source | None:
+        self._machine.parsed += size
+        return parse_part(self._document, start, text) if self._machine.parsed <= MOST_TEXT else None
+
+    def _note_bodies(self, source: Source, statement: Statement) -> None:
+        """Say for every function whose body was left out how to get it."""
+        bodies = {body.definition: body for body in statement.bodies}
+        for node in source.nodes():
+            if isinstance(node, cst.FunctionDef):
+                line = source.place(node.name).span.line
+                body = bodies.get(self._document.offset(line, 1))
+                if body is not None:
+                    self._machine.left_out[node] = partial(self._whole, body)
+
+    def _whole(self, body: Body) -> cst.FunctionDef | None:
+        opening = "if 1:\n"  # a method is indented
+        indented = self._document.text[body.definition] in " \t"
+        text = (opening if indented else "") + self._document.text[body.definition : body.end]
+        source = self._parsed(body.definition - (len(opening) if indented else 0), text, len(text))
+        node = source.module.body[0] if source else None
+        if source is None or node is None:
+            return None
+        self._machine.add_source(source)
+        inner = node.body.body[0] if isinstance(node, cst.If) else node
+        return inner if isinstance(inner, cst.FunctionDef) else None
 
     def _starred(self, name: str) -> Object | None:
         if name.startswith("_") or not re.search(r"import\s*\*", self._document.text):

@@ -23,6 +23,15 @@ _CHANGES = frozenset(_CHANGES_WORDS.split())
 _TryStar: type[ast.Try] = getattr(ast, "TryStar", ast.Try)  # new in Python 3.11
 
 
+class Body(NamedTuple):
+    """The body of a function or method: it is read when the function is called."""
+
+    definition: int
+    """Where the line of the `def` begins."""
+    start: int
+    end: int
+
+
 class Statement(NamedTuple):
     """One or several top-level statements that share their lines."""
 
@@ -30,6 +39,24 @@ class Statement(NamedTuple):
     end: int
     names: tuple[str, ...]
     """The names that it binds, or whose objects it changes."""
+    bodies: tuple[Body, ...]
+
+    @property
+    def size(self) -> int:
+        """How much of it there is to read."""
+        return self.end - self.start - sum(body.end - body.start for body in self.bodies)
+
+    def text(self, document: Document) -> str:
+        """The statements with `...` for every body, at the same length, so that all else keeps its place."""
+        pieces: list[str] = []
+        done = self.start
+        for body in self.bodies:
+            written = document.text[body.start : body.end]
+            indent = written[: len(written) - len(written.lstrip(" \t"))]
+            end = "\n" if written.endswith("\n") else ""
+            pieces += (document.text[done : body.start], f"{indent}...".ljust(len(written) - len(end)), end)
+            done = body.end
+        return "".join((*pieces, document.text[done : self.end]))
 
 
 def outline(document: Document) -> tuple[Statement, ...]:
@@ -37,20 +64,41 @@ def outline(document: Document) -> tuple[Statement, ...]:
     tree = syntax_tree(document.text)
     if tree is None or "\r" in document.text.replace("\r\n", ""):  # a lone CR ends a line for CPython only
         return ()
-    found: list[tuple[int, int, tuple[str, ...]]] = []
+    found: list[tuple[int, int, tuple[str, ...], tuple[Body, ...]]] = []
     for node in tree.body:
-        first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))])
-        last = node.end_lineno or node.lineno
-        names = tuple(dict.fromkeys(_bound((node,))))
+        first, last = _first_line(node), node.end_lineno or node.lineno
+        names, bodies = tuple(dict.fromkeys(_bound((node,)))), tuple(_bodies((node,), document))
         if found and found[-1][1] >= first:
             before = found.pop()
-            first, names = before[0], (*before[2], *names)
-        found.append((first, last, names))
+            first, names, bodies = before[0], (*before[2], *names), ()
+        found.append((first, last, names, bodies))
     return tuple(
-        Statement(document.offset(first, 1), _end_of_line(document, last), names)
-        for first, last, names in found
+        Statement(document.offset(first, 1), _end_of_line(document, last), names, bodies)
+        for first, last, names, bodies in found
         if names
     )
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(item.lineno for item in decorators)])
+
+
+_SHORT = 200
+"""Characters of a body below which it isn't worth reading it by itself."""
+
+
+def _bodies(nodes: Iterable[ast.stmt], document: Document) -> Iterator[Body]:
+    """The bodies of functions and methods, in order; those inside of others and short ones are read with the rest."""
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            yield from _bodies(node.body, document)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first, last = _first_line(node.body[0]), node.end_lineno or node.lineno
+            start, end = document.offset(first, 1), _end_of_line(document, last)
+            header = document.line(first - 1).partition("#")[0].rstrip()
+            if end - start >= _SHORT and first > node.lineno and header.endswith(":"):
+                yield Body(document.offset(node.lineno, 1), start, end)
 
 
 def _end_of_line(document: Document, line: int) -> int:

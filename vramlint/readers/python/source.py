@@ -117,12 +117,17 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
 
 
-def parse_part(document: Document, start: int, end: int) -> Source | None:
-    """The tree of whole statements out of a document that CPython has read, None where LibCST doesn't read them."""
-    if document.text.startswith("\ufeff"):
-        start = max(start, 1)
+def parse_part(document: Document, start: int, text: str) -> Source | None:
+    """The tree of statements out of a document that CPython has read, None where LibCST doesn't read them.
+
+    Args:
+        document: the document.
+        start: where the text begins in it.
+        text: whole statements; what they hold that is not in the document has the length of what is.
+    """
+    mark = len(text) - len(text.removeprefix("\ufeff"))
     try:
-        return Source(document, cst.parse_module(document.text[start:end]), start)
+        return Source(document, cst.parse_module(text[mark:]), start + mark)
     except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, UnicodeEncodeError):
         return None
 
