@@ -1,0 +1,151 @@
+"""The Python of a notebook: its cells with all else made harmless, every line in its place."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vramlint.readers.notebook.escapes import Escape, escapes
+from vramlint.readers.notebook.magics import Role, role
+from vramlint.text import Document
+from vramlint.values import Problem
+
+
+class Escaped(NamedTuple):
+    """An escape with what it does."""
+
+    role: Role
+    escape: Escape
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The Python of a document."""
+
+    program: Document
+    """As long as the document in lines, and each line of Python that it has as long as there."""
+    escaped: tuple[Escaped, ...]
+    """What was taken out, in order."""
+    tree: tuple[ast.stmt, ...]
+    """The statements of the cells that the running Python reads, lines counted in the document."""
+    problems: tuple[Problem, ...]
+    """Cells that are no Python."""
+
+
+def read_script(document: Document) -> Script:
+    """The Python of a notebook's document. Never raises on any text."""
+    lines: list[str] = []
+    found: list[Escaped] = []
+    tree: list[ast.stmt] = []
+    problems: list[Problem] = []
+    for start, end in _stretches(document):
+        made = list(_escaped(document.text, start, end))
+        found += made
+        first = document.position(start)[0]
+        text = _harmless(document.text, start, end, made)
+        cell = _read_cell(document.path, text, first)
+        if isinstance(cell, Problem):
+            problems.append(cell)
+            text = _blank(text)
+        else:
+            tree += cell.body
+            if cell.is_indented:
+                lines[-1] = _ABOVE
+        lines += text.removesuffix("\n").split("\n")
+    program = Document.of(document.path, "".join(f"{line}\n" for line in lines), document.cells)
+    return Script(program, tuple(found), tuple(tree), tuple(problems))
+
+
+_ABOVE = "if 1:"
+"""Stands in the empty line above a cell that is indented as a whole, as IPython allows."""
+
+
+def _stretches(document: Document) -> Iterator[tuple[int, int]]:
+    """Where the cells of a document start and end."""
+    starts = [document.line_starts[cell.first_line - 1] for cell in document.cells]
+    yield from zip(starts, [*starts[1:], len(document.text)], strict=True)
+
+
+def _escaped(text: str, start: int, end: int) -> Iterator[Escaped]:
+    """The escapes of a cell, and those in the body of a cell magic that runs Python."""
+    for escape in escapes(text, start, end):
+        what = role(escape, text)
+        inner = list(_escaped(text, *escape.body)) if escape.body and what in (Role.PYTHON, Role.PERHAPS) else []
+        if what is Role.PERHAPS:
+            body = _harmless(text, *(escape.body or (end, end)), inner)
+            what = Role.PYTHON if isinstance(_parsed(body), ast.Module) else Role.OTHER
+        yield Escaped(what, escape)
+        if what is Role.PYTHON:
+            yield from inner
+
+
+def _harmless(text: str, start: int, end: int, found: list[Escaped]) -> str:
+    """A cell with its escapes replaced by Python that does nothing, line by line of the same length."""
+    pieces: list[str] = []
+    for what, escape in found:
+        pieces.append(text[start : escape.start])
+        start = escape.end
+        if what is Role.PYTHON and escape.body:
+            start = escape.body[0]
+            pieces.append(_blank(text[escape.start : start]))
+        elif what is Role.PYTHON and _runs_statement(text, escape):
+            start = escape.arguments[0]
+            pieces.append(_instead(escape, text[escape.start : start]))
+        elif escape.body:
+            pieces.append(_blank(text[escape.start : start]))
+        else:
+            pieces.append(_stand_in(escape, text[escape.start : start]))
+    return "".join((*pieces, text[start:end]))
+
+
+def _stand_in(escape: Escape, text: str) -> str:
+    """A statement for a block that has no other, a value for an assignment."""
+    return ("_" if escape.is_value else "0") + _blank(text[1:])
+
+
+def _instead(escape: Escape, name: str) -> str:
+    """What stands for `%time` before the statement that it measures: the statement must not look indented."""
+    return _blank(name) if escape.is_value else f"0;{_blank(name[2:])}"
+
+
+def _runs_statement(text: str, escape: Escape) -> bool:
+    """Whether a line magic has nothing but a simple statement behind it; options come before it otherwise."""
+    return isinstance(_parsed(f"0;{text[slice(*escape.arguments)]}"), ast.Module)
+
+
+def _blank(text: str) -> str:
+    return "\n".join(" " * len(line) for line in text.split("\n"))
+
+
+class _ReadCell(NamedTuple):
+    body: list[ast.stmt]
+    is_indented: bool = False
+
+
+def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem:
+    """The statements of one cell, or what is wrong with it."""
+    above = "\n" * (first - 1)
+    module = _parsed(above + text)
+    if isinstance(module, ast.Module):
+        return _ReadCell(module.body)
+    if first > 1 and text.lstrip("\r\n")[:1] in (" ", "\t"):
+        wrapped = _parsed(f"{above[1:]}{_ABOVE}\n{text}")
+        if isinstance(wrapped, ast.Module) and isinstance(wrapped.body[0], ast.If):
+            return _ReadCell(wrapped.body[0].body + wrapped.body[1:], is_indented=True)
+    from vramlint.readers.python.source import parse
+
+    # Python's grammar may be newer than the Python that runs here
+    _, problem = parse(Document.of(path, above + text))
+    return problem or _ReadCell([])
+
+
+def _parsed(text: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
+        try:
+            return ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
