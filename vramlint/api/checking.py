@@ -31,7 +31,7 @@ from vramlint.values import Problem
 SettingsOf = Callable[[str], Settings]
 RulesOf = Callable[[Settings], RuleSet]
 
-_CHECKED_FORMS = ("python", "json", "yaml")
+_CHECKED_FORMS = ("python", "notebook", "json", "yaml")
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 

@@ -32,6 +32,8 @@ def read(document: Document, form: str, known: Mapping[str, Plain], modules: Mod
         known: answers to what scripts ask at run time.
         modules: files of the project by the name under which a script imports them.
     """
+    if form == "notebook":
+        return _notebook(document, known, modules)
     if form == "python":
         return _program(document, known, modules)
     return _data(document, form) if form in ("json", "yaml") else Contents((), (), recognised=False)
@@ -48,6 +50,14 @@ def _program(document: Document, known: Mapping[str, Plain], modules: Modules) -
 
     program, problems = read_program(document, known, modules)
     return Contents((program_sheet(program),) if program else (), problems)
+
+
+def _notebook(document: Document, known: Mapping[str, Plain], modules: Modules) -> Contents:
+    from vramlint.readers.notebook import read_script
+
+    script = read_script(document)
+    contents = _program(script.program, known, modules)
+    return contents._replace(problems=(*script.problems, *contents.problems))
 
 
 def _data(document: Document, form: str) -> Contents:

@@ -7,17 +7,19 @@ import stat
 from collections.abc import Sequence
 from functools import cache
 
-from vramlint.discovery.walk import MAX_BYTES
+from vramlint.discovery.forms import form_of
+from vramlint.discovery.walk import most_bytes
 
 
 def load(path: str) -> bytes | None:
     """The content of a regular file of bounded size, None for anything else."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+        most = most_bytes(form_of(path))
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             return None
         with open(path, "rb") as file:
-            return file.read(MAX_BYTES)
+            return file.read(most)
     except (OSError, ValueError):
         return None
 

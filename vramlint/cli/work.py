@@ -15,7 +15,7 @@ from vramlint.cli.errors import UsageError
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
 from vramlint.discovery.forms import form_of
-from vramlint.discovery.walk import MAX_BYTES
+from vramlint.discovery.walk import most_bytes
 from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.findings import Report
 from vramlint.values import Problem
@@ -92,9 +92,10 @@ def _gather(options: Namespace, paths: Sequence[str], projects: Projects) -> _Fo
 
 
 def _standard_input(options: Namespace) -> SourceFile:
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"standard input is larger than {MAX_BYTES // 1_000_000} MB")
     name = options.stdin_filename or STDIN
+    most = most_bytes(form_of(name))
+    data = sys.stdin.buffer.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"standard input is larger than {most // 1_000_000} MB")
     form = form_of(name) or ("json" if data.lstrip()[:1] == b"{" else "python")
     return SourceFile(name, form, data, explicit=True)

@@ -15,7 +15,8 @@ START = Span(1, 1, 1, 1)
 def decode(path: str, data: bytes, form: str) -> Document | Problem:
     """The text of a file, its line ends and a byte order mark kept; a `not-utf8` problem where it can't be decoded.
 
-    Python files are decoded as PEP 263 says (cookie, byte order mark, else UTF-8); JSON and YAML as UTF-8.
+    Python files are decoded as PEP 263 says (cookie, byte order mark, else UTF-8); the others as UTF-8. Of a notebook
+    it is the text of the code cells, or the problem with its JSON.
     """
     encoding = "utf-8"
     if data.startswith(_UTF16):
@@ -26,12 +27,17 @@ def decode(path: str, data: bytes, form: str) -> Document | Problem:
             return found
         encoding = found
     try:
-        return Document.of(path, data.decode(encoding))
+        document = Document.of(path, data.decode(encoding))
     except UnicodeDecodeError as error:
         message = f"byte 0x{data[error.start]:02x} is not valid {encoding.upper()}"
         return Problem("not-utf8", message, Place(path, _span(data[: error.start].decode(encoding, "replace"))))
     except LookupError:
         return Problem("not-utf8", f"`{encoding}` is not a text encoding", Place(path, START))
+    if form == "notebook":
+        from vramlint.readers.notebook import notebook_document
+
+        return notebook_document(document)
+    return document
 
 
 def _cookie(path: str, data: bytes) -> str | Problem:

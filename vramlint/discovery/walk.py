@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 5_000_000
 """Larger files are data, not configuration."""
 
+_NOTEBOOK_BYTES = 50_000_000
+"""Notebooks hold their outputs, images among them."""
+
 _SKIPPED_FOLDERS = re.compile(
     r"(?:\.git|\.hg|\.svn|\.venv|\.tox|\.nox|\.eggs|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.ipynb_checkpoints"
     r"|__pycache__|__pypackages__|node_modules|site-packages|dist|wandb|checkpoint-.*|.*\.egg-info)\Z"
@@ -71,6 +74,11 @@ class Discovered(NamedTuple):
     problems: tuple[Problem, ...]
 
 
+def most_bytes(form: str) -> int:
+    """The size up to which a file of that form is read."""
+    return _NOTEBOOK_BYTES if form == "notebook" else MAX_BYTES
+
+
 def discover(paths: Sequence[str], settings: Settings, *, force_exclude: bool = False) -> Discovered:
     """The files behind `paths`.
 
@@ -117,12 +125,13 @@ class _Walk:
             self._named(path)
 
     def _named(self, path: str) -> None:
-        data = self._read(path)
+        most = most_bytes(form_of(path))
+        data = self._read(path, most)
         if data is None:
             return
         form = form_of(path) or _sniffed(data)
-        if len(data) > MAX_BYTES:
-            self._problem("too-large", path, f"larger than {MAX_BYTES // 1_000_000} MB")
+        if len(data) > most:
+            self._problem("too-large", path, f"larger than {most // 1_000_000} MB")
         elif not data.strip():
             self._problem("empty-file", path, "the file is empty")
         elif form is None:
@@ -167,10 +176,11 @@ class _Walk:
         if _SKIPPED_FILES.match(entry.name) or not entry.is_file():
             self.counts["unrelated"] += 1
             return
-        data = self._read(entry.path)
+        most = most_bytes(form)
+        data = self._read(entry.path, most)
         if data is None:
             return
-        if len(data) > MAX_BYTES:
+        if len(data) > most:
             self.counts["too_large"] += 1
         elif not may_train(form, data):
             self.counts["unrelated"] += 1
@@ -181,13 +191,13 @@ class _Walk:
         else:
             self.files.setdefault(os.path.realpath(entry.path), SourceFile(path, form, data, explicit=False))
 
-    def _read(self, path: str) -> bytes | None:
+    def _read(self, path: str, most: int) -> bytes | None:
         """At most one byte more than is allowed; None, and a problem, when it can't be read."""
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             try:
                 size = os.fstat(descriptor).st_size
-                return _all(descriptor, min(size, MAX_BYTES) + 1)
+                return _all(descriptor, min(size, most) + 1)
             finally:
                 os.close(descriptor)
         except OSError as error:

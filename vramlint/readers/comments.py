@@ -60,7 +60,7 @@ class Directive(NamedTuple):
 def directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:
     """All directives of a file and a `bad-directive` problem for each that isn't understood.
 
-    `form` is python, json (hjson's comments), yaml or toml. Text inside strings is no comment. In a file with
+    `form` is python, notebook, json (hjson's comments), yaml or toml. Text inside strings is no comment. In a file with
     a syntax error only the comments before it count.
     """
     if MARKER not in document.text:
@@ -94,6 +94,17 @@ def _python_comments(document: Document) -> Iterator[tuple[int, int]]:
                 yield start, start + len(token.string.rstrip("\r"))
     except (tokenize.TokenError, SyntaxError):
         return
+
+
+def _notebook_comments(document: Document) -> Iterator[tuple[int, int]]:
+    """Comments of the Python in its cells."""
+    from vramlint.readers.notebook import read_script
+
+    program = read_script(document).program
+    for start, end in _python_comments(program):
+        line, column = program.position(start)
+        begin = document.offset(line, column)
+        yield begin, begin + end - start
 
 
 def _json_comments(document: Document) -> Iterator[tuple[int, int]]:
@@ -137,7 +148,13 @@ def _toml_comments(document: Document) -> Iterator[tuple[int, int]]:
 
 
 _FORMS: MappingProxyType[str, Callable[[Document], Iterator[tuple[int, int]]]] = MappingProxyType(
-    {"python": _python_comments, "json": _json_comments, "yaml": _yaml_comments, "toml": _toml_comments}
+    {
+        "python": _python_comments,
+        "notebook": _notebook_comments,
+        "json": _json_comments,
+        "yaml": _yaml_comments,
+        "toml": _toml_comments,
+    }
 )
 
 

@@ -157,7 +157,7 @@ def _source(text: str, at: int) -> tuple[int, tuple[tuple[Piece, ...], bool]]:
 
 
 def _language(metadata: object) -> str:
-    """The language of the kernel, empty where it isn't said. nbformat: `metadata.kernelspec`, `metadata.language_info`."""
+    """The language of the kernel, empty where it isn't said (nbformat: `kernelspec`, `language_info`)."""
     if not isinstance(metadata, dict):
         return ""
     kernel, info = metadata.get("kernelspec"), metadata.get("language_info")
@@ -188,7 +188,7 @@ def _array(text: str, at: int, item: Callable[[int], int]) -> int:
 
 
 def _parts(text: str, at: int, brackets: str, part: Callable[[int], int]) -> int:
-    opening, closing = brackets
+    opening, closing = brackets[0], brackets[1]
     if text[at : at + 1] != opening:
         raise _Malformed(f"expecting `{opening}` here in a notebook", at)
     at = _past_space(text, at + 1)

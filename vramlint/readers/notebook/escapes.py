@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     r"|[^'\"#()\[\]{}\\\n=]+|.",
     re.DOTALL,
 )
-_HEAD = re.compile(r"(?P<indent>[ \t]*)(?:(?P<cell>%%!?)|(?P<sign>%|!!?|\?\??)|(?P<help>%{0,2}[\w.*]+\?{1,2}[ \t\r]*(?=\n|\Z)))?")
+_HEAD = re.compile(r"(?P<indent>[ \t]*)(?:[%!?]|(?P<help>[\w.*]+\?{1,2}[ \t\r]*(?=\n|\Z)))?")
 _TAIL = re.compile(r"(?:[^\\\n]|\\(?!\r?\n)|\\\r?\n)*")
 """A magic's line, and those that a backslash joins to it."""
 _NAME = re.compile(r"[^\s(]*")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import NamedTuple
 
 from vramlint.readers.notebook.escapes import Escape, escapes
@@ -47,13 +49,13 @@ def read_script(document: Document) -> Script:
         first = document.position(start)[0]
         text = _harmless(document.text, start, end, made)
         cell = _read_cell(document.path, text, first)
-        if isinstance(cell, Problem):
-            problems.append(cell)
-            text = _blank(text)
-        else:
+        if isinstance(cell, _ReadCell):
             tree += cell.body
             if cell.is_indented:
                 lines[-1] = _ABOVE
+        else:
+            problems += (cell,) if cell else ()
+            text = _blank(text)
         lines += text.removesuffix("\n").split("\n")
     program = Document.of(document.path, "".join(f"{line}\n" for line in lines), document.cells)
     return Script(program, tuple(found), tuple(tree), tuple(problems))
@@ -66,7 +68,7 @@ _ABOVE = "if 1:"
 def _stretches(document: Document) -> Iterator[tuple[int, int]]:
     """Where the cells of a document start and end."""
     starts = [document.line_starts[cell.first_line - 1] for cell in document.cells]
-    yield from zip(starts, [*starts[1:], len(document.text)], strict=True)
+    yield from zip(starts, [*starts[1:], len(document.text)], strict=False)
 
 
 def _escaped(text: str, start: int, end: int) -> Iterator[Escaped]:
@@ -125,8 +127,8 @@ class _ReadCell(NamedTuple):
     is_indented: bool = False
 
 
-def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem:
-    """The statements of one cell, or what is wrong with it."""
+def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
+    """The statements of one cell, or what is wrong with it; None where it is no Python and not meant to be."""
     above = "\n" * (first - 1)
     module = _parsed(above + text)
     if isinstance(module, ast.Module):
@@ -138,8 +140,16 @@ def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem:
     from vramlint.readers.python.source import parse
 
     # Python's grammar may be newer than the Python that runs here
-    _, problem = parse(Document.of(path, above + text))
-    return problem or _ReadCell([])
+    document = Document.of(path, above + text)
+    _, problem = parse(document)
+    if problem is None:
+        return _ReadCell([])
+    typed = _COMMAND.match(document.line(problem.place.span.line))
+    return None if typed and not iskeyword(typed["word"]) else problem
+
+
+_COMMAND = re.compile(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
+"""A line that is typed as in a shell. IPython runs some of them (`pip install peft`), others are notes."""
 
 
 def _parsed(text: str) -> ast.Module | None:
