@@ -146,7 +146,8 @@ def optimizer(board: Board) -> Fact | None:
         fact = any_default(board, "optimizer")
     if fact is None or not isinstance(fact.value, str):
         return None
-    if setting.deepspeed and offloaded and "adam" in fact.value.lower():
+    accelerated = setting.trainer or board.value("loop") == "accelerate"
+    if setting.deepspeed and accelerated and offloaded and "adam" in fact.value.lower():
         cpu = find_optimizer("DeepSpeedCPUAdam")
         reason = f"Accelerate replaces {fact.value} by DeepSpeedCPUAdam when ZeRO offloads the optimizer"
         return derived("optimizer", cpu.name if cpu else "DeepSpeedCPUAdam", reason, fact)

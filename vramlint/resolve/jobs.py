@@ -27,6 +27,7 @@ from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
+from vramlint.surfaces.overrides import RESIZED
 
 GENERATED_TOKENS = 20
 """What generate() adds unless a config says otherwise (transformers 5.23 generation/utils.py, max_length 20)."""
@@ -72,9 +73,9 @@ _LIGER_OPTIONS: Mapping[str, str] = MappingProxyType(
 _WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
 
-_LOOPS: Mapping[str, str] = MappingProxyType({"trainer": "trainer", "accelerate": "script", "plain": "plain"})
-"""Fact `loop` and the loop of the memory model; anything else is a hand-written script. A loop with Accelerate
-keeps `outputs` bound as a script does."""
+_LOOPS: Mapping[str, str] = MappingProxyType({"trainer": "trainer", "lightning": "plain", "plain": "plain"})
+"""Fact `loop` and the loop of the memory model; anything else is a hand-written script. A loop with Accelerate or
+Fabric keeps `outputs` bound as a script does; Lightning runs `training_step`, which lets go of them, under autocast."""
 
 _CONFIG_KEYS: Mapping[str, str] = MappingProxyType(
     {"experts_implementation": "experts_implementation", "router_logits": "output_router_logits"}
@@ -120,7 +121,14 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
 def _written_config(board: Board) -> dict[str, ConfigValue]:
     """Keys of config.json that the run sets itself."""
     written = {key: board.value(fact) for fact, key in _CONFIG_KEYS.items()}
-    return {key: value for key, value in written.items() if isinstance(value, str | bool)}
+    config: dict[str, ConfigValue] = {key: value for key, value in written.items() if isinstance(value, str | bool)}
+    vocabulary = board.facts.get("vocabulary_size")
+    size = board.integer("vocabulary_size")
+    if vocabulary is not None and vocabulary.key == RESIZED and size and board.network:
+        text = board.network.config.get("text_config")
+        config |= {"vocab_size": size}
+        config |= {"text_config": {**text, "vocab_size": size}} if isinstance(text, Mapping) else {}
+    return config
 
 
 def _evaluation(board: Board) -> Evaluation | None:
@@ -189,6 +197,7 @@ def _parallelism(board: Board) -> Parallelism:
         strategy=strategy,
         zero=_zero(board) if strategy == "deepspeed" else None,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
+        fsdp_offload="offload" in sharding.split(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vramlint.catalog.models import find_model, find_model_by_last_part
@@ -13,6 +13,7 @@ from vramlint.values import Table
 
 if TYPE_CHECKING:
     from vramlint.catalog.models import ModelRow
+    from vramlint.facts import Sheet
     from vramlint.job import ConfigValue
 
 
@@ -100,6 +101,27 @@ def network_of(table: Table, source: str) -> Network:
         dtype_status="stated" if isinstance(dtype, str) else "unknown",
         quantization=_quantization(quantization) if isinstance(quantization, Mapping) else "",
     )
+
+
+_ALIASES = (
+    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer"),
+    ("num_attention_heads", "n_head"),
+    ("max_position_embeddings", "n_positions"),
+)
+"""Names that the config of gpt2 and its kin takes for its own (transformers 5.23, attribute_map of models/gpt2)."""
+
+
+def changed(network: Network | None, sheet: Sheet) -> Network | None:
+    """The network with the keys of its config that the script sets itself; its parameters then are another number."""
+    table = next((table for name, table in sheet.tables if name == "config-overrides"), None)
+    if network is None or table is None:
+        return network
+    config = dict(network.config)
+    for key, value in config_values(table).items():
+        own = next((alias for name, alias in _ALIASES if name == key and alias in config and name not in config), key)
+        config[own] = value
+    return network if config == network.config else replace(network, config=config, parameter_count=None)
 
 
 def stored_number(network: Network | None, *keys: str) -> int | None:

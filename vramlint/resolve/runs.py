@@ -14,7 +14,7 @@ from vramlint.resolve.context import Context
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
-from vramlint.resolve.network import Network, find_network, network_of
+from vramlint.resolve.network import Network, changed, find_network, network_of
 from vramlint.resolve.run import Run, Version
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
@@ -51,7 +51,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         return replace(run, facts=_with_deepspeed_defaults(Board(setting, facts)))
     if run.kind != "training":
         return replace(run, facts=tuple(facts.values()))
-    networks = {name: find_network(name, sheet.path, context) for name in _model_names(facts)}
+    networks = {name: changed(find_network(name, sheet.path, context), sheet) for name in _model_names(facts)}
     board = Board(setting, facts, _written_network(sheet))
     worlds = settled(board, networks)
     return _complete(run, worlds, joined)
@@ -107,7 +107,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
     )
 
 
-_OTHER_TABLES = ("deepspeed", "fsdp", "model-config", "LoraConfig", "BitsAndBytesConfig")
+_OTHER_TABLES = ("deepspeed", "fsdp", "model-config", "config-overrides", "LoraConfig", "BitsAndBytesConfig")
 """Tables of a sheet that don't hold the trainer's arguments."""
 
 

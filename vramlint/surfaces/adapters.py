@@ -24,6 +24,7 @@ from vramlint.surfaces.draft import (
 )
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, last
+from vramlint.surfaces.litgpt import is_litgpt, lora_keywords
 from vramlint.text import Place
 from vramlint.values import Call, Items, Keyword, Name, Scalar, Unknown, Value
 
@@ -98,6 +99,10 @@ def adapters_of(lineage: Lineage) -> tuple[Adapter, ...]:
             return tuple(_at(item, wrapper) for item in _of_config(config, lineage.condition))
         if name == "from_pretrained" and "Peft" in wrapper.callee:
             return (_loaded(wrapper, lineage.condition),)
+    root = lineage.root
+    if isinstance(root, Call) and is_litgpt(root) and (keywords := lora_keywords(root)):
+        cast = Keyword("autocast_adapter_dtype", Scalar(False))  # its adapters take the dtype of the weights
+        return (Adapter("lora", Arguments(keywords, root.place), root.place, lineage.condition, cast=cast),)
     return ()
 
 

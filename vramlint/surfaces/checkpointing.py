@@ -10,9 +10,12 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
 from vramlint.surfaces.lineage import last
 from vramlint.surfaces.trainers import trains
-from vramlint.values import Call, Scalar, Table
+from vramlint.values import Call, Name, Scalar, Table
 
 _ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
+_WRAPPERS = ("apply_activation_checkpointing", "checkpoint_wrapper", "checkpoint", "checkpoint_sequential")
+_TORCH = ("torch.utils.checkpoint.", "torch.distributed.algorithms.", "deepspeed.checkpointing.", "fairscale.")
+"""Functions that recompute what they are given, and where they are."""
 _FACT = "activation_checkpointing"
 _LIGER_OPTIONS = (
     ("rope", "liger_rope"),
@@ -43,12 +46,33 @@ def checkpointing_facts(draft: Draft, calls: Sequence[Call], chain: Sequence[Cal
         if call.callee in _ENABLERS and not _repeats(call):
             sources.append(conditional(stated(_FACT, True, call.place, call.callee[1:]), call.conditions))
             draft.put(_reentrant(call))
+        elif last(call.callee) in _WRAPPERS and call.callee.startswith(_TORCH):
+            sources.append(conditional(stated(_FACT, True, call.place, last(call.callee)), _undecided(call)))
+            draft.put(_implementation(call))
         elif last(call.callee) == "get_peft_model" and (value := call.argument("use_gradient_checkpointing")):
             key = "use_gradient_checkpointing"
             drawn = draw(_FACT, value, CONVERTERS["switch"], key, call.place)
             sources += [drawn] if isinstance(drawn, Fact) else []
     trainer = draft.facts.pop(_FACT, None)
     draft.put(_strongest([*([trainer] if trainer else []), *sources]))
+
+
+def _undecided(call: Call) -> tuple[str, ...]:
+    """The tests that a call stands under, without the one whether the model is training."""
+    return tuple([condition for condition in call.conditions if condition not in {"self.training", "model.training"}])
+
+
+def _implementation(call: Call) -> Drawn:
+    """Whether recomputation is reentrant: `use_reentrant`, or the `CheckpointImpl` of a wrapper."""
+    given = call.argument("use_reentrant")
+    if given is not None:
+        return draw("checkpointing_reentrant", given, CONVERTERS["flag"], "use_reentrant", call.place)
+    wrapper = call.argument("checkpoint_wrapper_fn", 1)
+    inner = wrapper if isinstance(wrapper, Call) else call
+    kind = inner.argument("checkpoint_impl")
+    if not isinstance(kind, Name):
+        return None
+    return stated("checkpointing_reentrant", last(kind.qualified) == "REENTRANT", call.place, "checkpoint_impl")
 
 
 def _repeats(call: Call) -> bool:

@@ -17,6 +17,7 @@ _MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Mo
 _NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
 _SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder")
+_MODULE_BASES = (".Module", ".LightningModule")
 _NAMES = ("model_name_or_path", "model_name")
 """What the classes of sentence_transformers call the model that they load."""
 
@@ -38,6 +39,8 @@ def model_class(call: Call) -> str:
     `transformers.GPT2LMHeadModel` → itself.
     """
     parts = call.callee.split(".")
+    if parts[0] == "litgpt":
+        return "GPT" if call.callee.endswith((".GPT", ".GPT.from_name")) else ""
     if parts[0] == "sentence_transformers" and parts[-1] in _SENTENCE_MODELS:
         named = call.args or first_module(call) or any(call.argument(name) is not None for name in _NAMES)
         return parts[-1] if named else ""
@@ -96,11 +99,29 @@ def _follow(value: Value, wrappers: tuple[Call, ...], condition: str, depth: int
 
 
 def _carried(call: Call) -> Value | None:
-    """The model that goes through a call: the receiver, the first argument or `model=`, whichever leads to one."""
-    for value in (call.receiver, call.args[0] if call.args else None, call.argument("model")):
+    """The model that goes through a call: the receiver, the first argument or `model=`, whichever leads to one.
+
+    A module of the file carries the models that it keeps; one of several is none.
+    """
+    for value in _inner(call)[:_PASSED]:
         if value is not None and leads_to_model(value):
             return value
-    return None
+    kept = [value for value in _inner(call)[_PASSED:] if value is not None and leads_to_model(value)]
+    return kept[0] if kept and all(item is kept[0] for item in kept) else None
+
+
+_PASSED = 3
+
+
+def _inner(call: Call) -> list[Value | None]:
+    """What a call may hand on: three ways through it, then everything that a module of the file keeps."""
+    passed: list[Value | None] = [call.receiver, call.args[0] if call.args else None, call.argument("model")]
+    return passed + [item.value for item in call.bindings] if is_module(call) else passed
+
+
+def is_module(call: Call) -> bool:
+    """Whether a call makes an object of a class that the files derive from a module of torch or Lightning."""
+    return any(name.endswith(_MODULE_BASES) for name in call.bases)
 
 
 def leads_to_model(value: Value, seen: set[int] | None = None) -> bool:
@@ -118,7 +139,6 @@ def leads_to_model(value: Value, seen: set[int] | None = None) -> bool:
         if model_class(call):
             return True
         seen.add(id(call))
-        inner = (call.receiver, call.args[0] if call.args else None, call.argument("model"))
-        if any(leads_to_model(item, seen) for item in inner if item is not None):
+        if any(leads_to_model(item, seen) for item in _inner(call) if item is not None):
             return True
     return False

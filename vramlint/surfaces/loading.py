@@ -12,6 +12,7 @@ from vramlint.surfaces.draft import Arguments, Drawn, draw, draw_keyword, stated
 from vramlint.surfaces.families import model_type_of_class
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, first_module, last, model_class
+from vramlint.surfaces.litgpt import is_litgpt, litgpt_name
 from vramlint.surfaces.quantization import quantization_facts
 from vramlint.values import Call, Entry, Scalar, Table, Unknown, Value
 
@@ -119,6 +120,8 @@ def model_fact(lineage: Lineage) -> Fact | None:
         return _identity(root, "model")
     if not isinstance(root, Call):
         return None
+    if is_litgpt(root):
+        return _identity(litgpt_name(root) or Unknown("its config cannot be followed"), "name")
     name = root.argument("pretrained_model_name_or_path", 0) or root.argument("model_name")
     module = first_module(root)
     name = name or root.argument("model_name_or_path") or (module and module.argument("model_name_or_path", 0))

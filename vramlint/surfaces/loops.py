@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
-from vramlint.facts import Candidate, Fact, Origin
+from vramlint.facts import Fact
+from vramlint.surfaces.accelerators import accelerator_facts, accelerators, splits_batches
 from vramlint.surfaces.convert import CONVERTERS, dtype
-from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, derived, distinct, draw, stated, unknown
+from vramlint.surfaces.draft import Draft, Drawn, conditional, derived, draw, stated, unknown
+from vramlint.surfaces.lightning import device_facts, fabric_of
 from vramlint.surfaces.lineage import last, leads_to_model
+from vramlint.surfaces.litgpt import connected
 from vramlint.surfaces.optimizers import is_optimizer, made_by_hand
+from vramlint.surfaces.sharded import flags_of, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
-from vramlint.values import Call, Scalar, Value
+from vramlint.values import Call, Scalar, Unknown, Value
 
-_ACCELERATOR = "Accelerator"
-_CLIPS = ("clip_grad_norm_", "clip_grad_norm")
+_CLIPS = ("clip_grad_norm_", "clip_grad_norm", "clip_gradients")
 _PARALLEL = {
     "DistributedDataParallel": "ddp",
     "DataParallel": "dataparallel",
@@ -21,6 +25,16 @@ _PARALLEL = {
     "fully_shard": "fsdp",
 }
 """Wrappers of torch.nn.parallel and torch.distributed.fsdp to the strategy that they make."""
+_EVERY = "operator.mod"
+"""The call as which the reader records `(step + 1) % args.accumulate`."""
+_EACH_STEP = re.compile(r"%|sync_gradients|is_accumulating|accumul")
+"""Tests under which the optimizer steps, and not every batch."""
+_STARTERS = (
+    ("multiprocessing.spawn", "nprocs"),
+    ("accelerate.notebook_launcher", "num_processes"),
+    ("launchers.notebook_launcher", "num_processes"),
+)
+"""Functions that start the processes of a script, and the parameter that counts them; it is their third."""
 
 
 def is_loop(calls: Sequence[Call], *, has_settings: bool) -> bool:
@@ -35,114 +49,103 @@ def is_loop(calls: Sequence[Call], *, has_settings: bool) -> bool:
     return has_settings and any(call.callee == ".step" for call in calls)
 
 
-def accelerators(calls: Sequence[Call]) -> tuple[Call, ...]:
-    """The `Accelerator(…)` objects of the program."""
-    made = (call for call in calls if last(call.callee) == _ACCELERATOR and call.callee.startswith("accelerate"))
-    return tuple({call.place: call for call in made}.values())
-
-
-def loop_facts(calls: Sequence[Call], names: Iterable[str]) -> Draft:
+def loop_facts(calls: Sequence[Call], named: Mapping[str, Value]) -> Draft:
     """Facts of a hand-written loop.
 
     Args:
         calls: the program's calls.
-        names: all settings and constants of the program; one about accumulation keeps the number of steps open.
+        named: all settings and constants of the program; one about accumulation keeps the number of steps open.
     """
     draft = Draft()
     accelerator = next(iter(accelerators(calls)), None)
+    fabric = fabric_of(calls)
     autocast = [call for call in calls if last(call.callee) in {"autocast", "custom_autocast"}]
-    draft.put(_loop_kind(calls, accelerator, autocast))
+    draft.put(_loop_kind(calls, accelerator, fabric, autocast))
     if accelerator is not None:
-        _accelerate(draft, accelerator)
-    _precision(draft, accelerator, autocast)
-    for drawn in (*_batches(calls), *made_by_hand(calls), _clipping(calls)):
-        draft.put(drawn)
-    _engine(draft, calls)
-    if "gradient_accumulation_steps" not in draft.facts and not any("accum" in name.lower() for name in names):
-        step = next((call for call in calls if call.callee == ".step"), None)
-        place = step.place if step else None
-        draft.put(derived("gradient_accumulation_steps", 1, "the loop steps after every backward", place))
+        accelerator_facts(draft, accelerator)
+    if fabric is not None:
+        draft.join(device_facts(fabric))
+    draft.take(parallel_facts(calls))
+    if accelerator is None:
+        draft.take(_precision(autocast))
+    draft.take(loader_facts(calls, split=accelerator is not None and splits_batches(accelerator)))
+    draft.take((*made_by_hand(calls), _clipping(calls)))
+    _engine(draft, calls, named)
+    draft.put(_accumulation(calls, named))
     return draft
 
 
-def _loop_kind(calls: Sequence[Call], accelerator: Call | None, autocast: Sequence[Call]) -> Fact:
+def _loop_kind(calls: Sequence[Call], accelerator: Call | None, fabric: Call | None, autocast: Sequence[Call]) -> Fact:
     backward = next(call for call in calls if last(call.callee) == "backward")
-    kind = "accelerate" if accelerator else "plain" if autocast else "script"
+    kind = "accelerate" if accelerator else "fabric" if fabric else "plain" if autocast else "script"
     return stated("loop", kind, backward.place, "backward")
 
 
-def _accelerate(draft: Draft, accelerator: Call) -> None:
-    arguments = Arguments.of(accelerator)
-    steps = arguments.find("gradient_accumulation_steps")
-    if steps is not None:
-        draft.put(draw(steps.name, steps.value, CONVERTERS["count"], steps.name, steps.name_place))
-    plugin = arguments.value("deepspeed_plugin")
-    if isinstance(plugin, Call):
-        _deepspeed_plugin(draft, plugin)
-    if arguments.value("fsdp_plugin") is not None:
-        draft.put(stated("parallelism", "fsdp", accelerator.place, "fsdp_plugin"))
-
-
-def _deepspeed_plugin(draft: Draft, plugin: Call) -> None:
-    draft.put(stated("parallelism", "deepspeed", plugin.place, "deepspeed_plugin"))
-    arguments = Arguments.of(plugin)
-    config = arguments.value("hf_ds_config")
-    if config is not None:
-        deepspeed_of(draft, config, "hf_ds_config", plugin.place)
-    for key, fact, convert in (
-        ("zero_stage", "zero_stage", "count"),
-        ("offload_optimizer_device", "offload_optimizer", "device"),
-        ("offload_param_device", "offload_parameters", "device"),
-        ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
-    ):
-        keyword = arguments.find(key)
-        if keyword is not None:
-            draft.put(draw(fact, keyword.value, CONVERTERS[convert], key, keyword.name_place))
-
-
-def _precision(draft: Draft, accelerator: Call | None, autocast: Sequence[Call]) -> None:
-    """`bf16` and `fp16` from `mixed_precision=`, from autocast contexts, or neither when there are none.
-
-    An Accelerator without `mixed_precision` takes it from its launcher, so nothing is said then.
-    """
-    given = accelerator.argument("mixed_precision") if accelerator is not None else None
-    if given is not None:
-        word = draw("bf16", given, CONVERTERS["text"], "mixed_precision")
-        if isinstance(word, Fact):
-            _two_flags(draft, word, {"bf16": "bf16", "fp16": "fp16"})
-        return
-    contexts = [call for call in autocast if call.argument("enabled") != Scalar(False)]
-    if contexts:
-        call = contexts[0]
-        value = call.argument("dtype", 1 if last(call.callee, 2) != "amp.autocast" else None)
-        word = (
-            draw("bf16", value, dtype, "dtype", call.place)
-            if value is not None
-            else stated("bf16", "float16", call.place, "autocast")
-        )
-        if isinstance(word, Fact):
-            _two_flags(draft, word, {"bf16": "bfloat16", "fp16": "float16"})
-    elif accelerator is None:
+def _precision(autocast: Sequence[Call]) -> Iterable[Drawn]:
+    """`bf16` and `fp16` from autocast contexts, or neither when there are none."""
+    contexts = [call for call in autocast if not _is_false(call.argument("enabled"))]
+    if not contexts:
         for name in ("bf16", "fp16"):
-            draft.put(derived(name, False, "the loop has no autocast"))
+            yield derived(name, False, "the loop has no autocast")
+        return
+    call = contexts[0]
+    enabled = call.argument("enabled")
+    if isinstance(enabled, Unknown):
+        word: Drawn = unknown("bf16", enabled.reason, "enabled", enabled.place or call.place)
+    else:
+        value = call.argument("dtype", 1 if last(call.callee, 2) != "amp.autocast" else None)
+        word = stated("bf16", "float16", call.place, "autocast")
+        word = draw("bf16", value, dtype, "dtype", call.place) if value is not None else word
+    if isinstance(word, Fact):
+        every = all(item.conditions for item in contexts)
+        for flag in flags_of(word, {"bf16": "bfloat16", "fp16": "float16"}):
+            yield conditional(flag, call.conditions if every else ())
 
 
-def _two_flags(draft: Draft, word: Fact, meaning: dict[str, str]) -> None:
-    for name, on in meaning.items():
-        if word.origin is Origin.UNKNOWN:
-            draft.put(unknown(name, word.reason, word.key))
+def _is_false(value: Value | None) -> bool:
+    return isinstance(value, Scalar) and value.value is False
+
+
+def _accumulation(calls: Sequence[Call], named: Mapping[str, Value]) -> Drawn:
+    """How many backwards an optimizer's step has: by the test that it stands under, else one."""
+    name = "gradient_accumulation_steps"
+    steps = [call for call in calls if call.callee == ".step" and not _is_schedule(call.receiver)]
+    for call in steps:
+        if not any("%" in condition for condition in call.conditions):
             continue
-        candidates = distinct(Candidate(item.value == on, item.place, item.condition) for item in word.candidates)
-        draft.put(Fact(name, candidates, Origin.WRITTEN, word.key, word.via))
+        before = [item for item in calls[: calls.index(call)] if item.callee == _EVERY]
+        if not before:
+            return unknown(name, "the loop steps after several batches", "step", call.place)
+        return draw(name, before[-1].args[1], CONVERTERS["count"], "%", before[-1].place)
+    if any("accum" in word.lower() for word in named):
+        return None
+    place = next((call.place for call in (*steps, *calls) if call.callee == ".step"), None)
+    return derived(name, 1, "the loop steps after every backward", place)
 
 
-def _batches(calls: Sequence[Call]) -> Iterable[Drawn]:
-    """The batch size of the loader that shuffles, or of the first; another loader's is the evaluation's."""
+def _is_schedule(receiver: Value | None) -> bool:
+    """Whether it is a schedule of the learning rate that steps."""
+    if not isinstance(receiver, Call):
+        return False
+    name = last(receiver.callee)
+    return "lr_scheduler" in receiver.callee or "schedule" in name.lower() or name.endswith("LR")
+
+
+def loader_facts(calls: Sequence[Call], *, split: bool = False) -> Iterable[Drawn]:
+    """The batch size of the loader that shuffles, or of the first; another loader's is the evaluation's.
+
+    `split`: the processes share every batch.
+    """
+    yield from connected(calls)
     loaders = list({call.place: call for call in calls if last(call.callee) == "DataLoader"}.values())
     if not loaders:
         return
     training = next((call for call in loaders if _is_true(call.argument("shuffle", 2))), None)
     training = training or next((call for call in loaders if call.argument("sampler") is not None), loaders[0])
+    if split:
+        yield unknown(
+            "micro_batch_size", "the processes share every batch (split_batches)", "batch_size", training.place
+        )
     yield _batch("micro_batch_size", training)
     for call in loaders:
         if call is not training:
@@ -166,39 +169,55 @@ def _is_true(value: Value | None) -> bool:
 def _clipping(calls: Sequence[Call]) -> Drawn:
     for call in calls:
         if last(call.callee) in _CLIPS:
-            value = call.argument("max_norm", 1)
+            position = 1 if last(call.callee) != "clip_gradients" else None
+            value = call.argument("max_norm", position)
             if value is not None:
                 drawn = draw("max_grad_norm", value, CONVERTERS["number"], "max_norm", call.place)
-                return conditional(drawn, call.conditions) if isinstance(drawn, Fact) else drawn
+                held = tuple([condition for condition in call.conditions if not _EACH_STEP.search(condition)])
+                return conditional(drawn, held) if isinstance(drawn, Fact) else drawn
     return derived("max_grad_norm", 0, "the loop doesn't clip gradients")
 
 
-def _engine(draft: Draft, calls: Sequence[Call]) -> None:
+def _engine(draft: Draft, calls: Sequence[Call], named: Mapping[str, Value]) -> None:
+    """`deepspeed.initialize`: its configuration is an argument, or the setting that its parser adds."""
     for call in calls:
         if last(call.callee, 2) != "deepspeed.initialize":
             continue
         draft.put(stated("parallelism", "deepspeed", call.place, "deepspeed.initialize"))
         config = call.argument("config") or call.argument("config_params")
+        setting = named.get("deepspeed_config")
         if config is not None:
             deepspeed_of(draft, config, "config", call.place)
+        elif setting is not None and not (isinstance(setting, Scalar) and setting.value is None):
+            deepspeed_of(draft, setting, "deepspeed_config", call.place)
+        else:
+            draft.put(unknown("deepspeed_config", "command line: --deepspeed_config", "deepspeed_config", call.place))
 
 
 def parallel_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
-    """The strategy of a wrapper that the program puts around the model itself."""
+    """The strategy of a wrapper that the program puts around the model itself, and how FSDP shards it."""
     for call in calls:
         strategy = _PARALLEL.get(last(call.callee))
         if strategy and call.callee.startswith("torch."):
-            yield conditional(stated("parallelism", strategy, call.place, last(call.callee)), call.conditions)
+            facts = (stated("parallelism", strategy, call.place, last(call.callee)),)
+            for drawn in (*facts, *(sharded_facts(call) if strategy == "fsdp" else ())):
+                yield conditional(drawn, call.conditions) if isinstance(drawn, Fact) else drawn
             return
 
 
 def launched_by_script(calls: Sequence[Call]) -> Drawn:
-    """The number of processes of a script that sets `os.environ["WORLD_SIZE"]` by itself, outside of any branch."""
+    """The number of processes of a script that starts them, or sets `os.environ["WORLD_SIZE"]`, outside of branches."""
     for call in calls:
+        if call.conditions:
+            continue
         if call.callee == "os.environ.__setitem__" and call.args[0] == Scalar("WORLD_SIZE", call.args[0].place):
             value = call.args[1]
-            if isinstance(value, Scalar) and str(value.value).isdecimal() and not call.conditions:
+            if isinstance(value, Scalar) and str(value.value).isdecimal():
                 return stated("world_size", int(str(value.value)), value.place or call.place, "WORLD_SIZE")
+        for name, parameter in _STARTERS:
+            count = call.argument(parameter, 2) if last(call.callee, 2) == name else None
+            if isinstance(count, Scalar) and isinstance(count.value, int) and count.value > 0:
+                return stated("world_size", count.value, count.place or call.place, parameter)
     return None
 
 

@@ -20,6 +20,7 @@ from vramlint.surfaces.loading import (
     objective_of,
 )
 from vramlint.surfaces.loops import parallel_facts
+from vramlint.surfaces.overrides import config_overrides, open_override, resized
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
 
@@ -68,6 +69,7 @@ def read_model(
     checkpointing_facts(draft, calls, chain)
     draft.take(switch_facts(calls))
     draft.take(parallel_facts(calls))
+    draft.take(resized(calls))
 
 
 def _before(way: Lineage, until: Place) -> Lineage:
@@ -118,6 +120,12 @@ def _loaded(way: Lineage, calls: Sequence[Call]) -> Draft:
     config = inline_config(way)
     if config is not None:
         draft.tables.append(("model-config", config))
+    changed = config_overrides(way)
+    if changed is not None:
+        still_open = open_override(changed)
+        draft.tables.append(("config-overrides", changed))
+        if still_open is not None:
+            draft.replace(still_open)
     return draft
 
 

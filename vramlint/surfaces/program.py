@@ -21,11 +21,12 @@ from vramlint.surfaces.dimensions import dimensions
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated
 from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
-from vramlint.surfaces.lineage import last, lineages
+from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
+from vramlint.surfaces.lineage import last, leads_to_model, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
-from vramlint.surfaces.loops import is_loop, launched_by_script, loop_facts, trained_model
+from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
-from vramlint.surfaces.optimizers import calls_of, optimizer_fact, settings_of
+from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
@@ -62,6 +63,8 @@ def program_sheet(program: Program) -> Sheet:
     elif made:
         draft = Draft.merged([_trainer_run(trainer, program) for trainer in made])
         draft.put(stated("run_kind", "training", made[0].place, last(made[0].callee)))
+    elif (fitting := fitting_trainer(program.calls)) is not None:
+        draft = _lightning_run(fitting, program)
     elif is_loop(program.calls, has_settings=has_loop_settings(program)):
         draft = _loop_run(program)
     else:
@@ -174,10 +177,35 @@ def _loop_run(program: Program) -> Draft:
     if objective:
         draft.put(stated("objective", objective, backward.place, "backward"))
     _lengths(draft, calls, named, objective)
-    if followed(ways) and "activation_checkpointing" not in draft.facts:
+    if followed(ways):
+        _off_unless_enabled(draft)
+    return draft
+
+
+def _lightning_run(trainer: Call, program: Program) -> Draft:
+    """A module that Lightning's Trainer fits: the loop is the library's, module and optimizer are the file's."""
+    calls = program.calls
+    named = {entry.key: entry.value for entry in program.constants} | _settings(program)
+    draft = trainer_facts(trainer)
+    draft.put(stated("run_kind", "training", trainer.place, last(trainer.callee)))
+    draft.take((*loader_facts(calls), *made_by_hand(calls)))
+    loop_settings(draft, named)
+    model = fitted_model(trainer, calls)
+    ways = lineages(model) if model is not None and leads_to_model(model) else loads(calls)
+    read_model(draft, calls, ways, settings=named)
+    objective = common_objective(ways)
+    if objective:
+        draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
+    _lengths(draft, calls, named, objective)
+    _off_unless_enabled(draft)
+    return draft
+
+
+def _off_unless_enabled(draft: Draft) -> None:
+    """A loop that the files show whole checkpoints only what they say."""
+    if "activation_checkpointing" not in draft.facts:
         off = stated("activation_checkpointing", False, None)
         draft.put(Fact(off.name, off.candidates, Origin.DERIVED, via="code", reason="nothing enables it"))
-    return draft
 
 
 def _other(program: Program) -> Draft:

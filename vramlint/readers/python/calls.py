@@ -137,9 +137,19 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
     if found is not None:
         return found
     made = _record(machine, f".{name}", site, receiver)
-    if name == "prepare" and made.args:  # accelerator.prepare gives back what it was given
+    if made.args and _gives_back(name, receiver):
         return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
     return receiver if name in _RETURN_SELF and isinstance(receiver, (LibraryObject, Choice)) else made
+
+
+_SETUPS = frozenset({"setup", "setup_dataloaders", "setup_module", "setup_optimizers"})
+
+
+def _gives_back(name: str, receiver: Object) -> bool:
+    """Whether a method gives back what it was given: `accelerator.prepare(…)`, `fabric.setup(…)`."""
+    if name == "prepare":
+        return True
+    return name in _SETUPS and isinstance(receiver, LibraryObject) and receiver.callee.endswith(".Fabric")
 
 
 def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | None:

@@ -20,6 +20,7 @@ from vramlint.readers.python.neighbours import home_of, starred
 from vramlint.readers.python.objects import (
     OPEN,
     Class,
+    LibraryObject,
     Mapping,
     Object,
     Scope,
@@ -38,6 +39,8 @@ from vramlint.readers.python.texts import evaluate_concatenated, evaluate_format
 from vramlint.readers.python.truth import decide, tests_for, truth
 from vramlint.values import Name, Scalar, Unknown
 
+MODULO = "operator.mod"
+"""The call as which `step % every` is recorded."""
 _CONSTANTS = MappingProxyType({"True": True, "False": False, "None": None})
 
 Evaluator = Callable[[Machine, Any, Scope], Object]
@@ -126,6 +129,9 @@ def _dict(machine: Machine, node: cst.Dict, scope: Scope) -> Object:
 
 def _binary(machine: Machine, node: cst.BinaryOperation, scope: Scope) -> Object:
     left, right = machine.evaluate(node.left, scope), machine.evaluate(node.right, scope)
+    if isinstance(node.operator, cst.Modulo) and isinstance(left, Unknown) and not isinstance(right, Mapping):
+        # `step % every == 0`: how often a loop does something is known although the step is not
+        machine.emit(LibraryObject(MODULO, (left, right), (), machine.place(node)))
     return binary(type(node.operator), left, right, machine.place(node))
 
 

@@ -14,6 +14,7 @@ from vramlint.readers.python.objects import (
     LibraryObject,
     Mapping,
     Object,
+    Partial,
     Sequence,
     Slot,
 )
@@ -66,6 +67,8 @@ class Freezer:
                 return self._library(item)
             case Attribute():
                 return Unknown(reason_of(item), item.place)
+            case Partial(place=Place()):
+                return self._partial(item)
             case Class():
                 names = item.base_names()
                 return Name(item.name, item.place) if not names else Name(names[-1], item.place)
@@ -74,6 +77,12 @@ class Freezer:
             case Instance():
                 return Unknown(f"an object of {describe(item)}", item.place)
         return Unknown(f"a {type(item).__name__.lower()}")
+
+    def _partial(self, item: Partial) -> Value:
+        """`functools.partial(…)`, whose arguments a library will call its function with."""
+        args = tuple(self.value(argument) for argument in (item.target, *item.args))
+        keywords = tuple(Keyword(given.name, self.value(given.value), given.name_place) for given in item.keywords)
+        return Call("functools.partial", args, keywords, item.place) if item.place else Unknown("a partial")
 
     def _sequence(self, item: Sequence) -> Value:
         items = item.state[ITEMS]

@@ -56,7 +56,7 @@ def _same(_: Machine, site: Site) -> Object:
 
 
 def _partial(_: Machine, site: Site) -> Object:
-    return Partial(site.first(), site.arguments.positional[1:], site.arguments.keywords)
+    return Partial(site.first(), site.arguments.positional[1:], site.arguments.keywords, site.place)
 
 
 def _join(_: Machine, site: Site) -> Object:

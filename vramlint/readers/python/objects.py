@@ -285,6 +285,7 @@ class Partial:
     target: Object
     args: tuple[Object, ...]
     keywords: tuple[Given, ...]
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

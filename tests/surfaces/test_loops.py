@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.reading import facts, line, possible, reason, says, sheet, table
+from vramlint.values import plain
+
+LOOP = """
+    import functools
+    import torch
+    from torch.distributed.fsdp import FullyShardedDataParallel as FSDP, MixedPrecision, ShardingStrategy, CPUOffload
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+    from torch.distributed.algorithms._checkpoint import checkpoint_wrapper as wrapping
+    from torch.utils.data import DataLoader
+    from transformers import AutoModelForCausalLM
+    from transformers.models.opt.modeling_opt import OPTDecoderLayer
+
+    class Training:
+        def __init__(self, model, loader, optimizer, every=2):
+            self.model, self.loader, self.optimizer = model, loader, optimizer
+            self.every = every
+
+        def epoch(self):
+            for step, batch in enumerate(self.loader):
+                loss = self.model(**batch).loss / self.every
+                loss.backward()
+                if (step + 1) % self.every == 0:
+                    torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                    self.optimizer.step()
+
+    def worker(rank, world_size):
+        model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")
+        WRAPPED
+        loader = DataLoader(rows, batch_size=4, shuffle=True)
+        Training(model, loader, torch.optim.AdamW(model.parameters())).epoch()
+
+    if __name__ == "__main__":
+        torch.multiprocessing.spawn(worker, args=(8,), nprocs=8)
+"""
+
+
+def wrapped(statement: str) -> str:
+    return LOOP.replace("WRAPPED", statement)
+
+
+def test_a_loop_in_a_class_that_a_worker_makes() -> None:
+    found = sheet(wrapped("model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)"))
+    assert facts(found, "run_kind", "model", "parallelism", "world_size", "optimizer") == {
+        "run_kind": "training",
+        "model": "facebook/opt-1.3b",
+        "parallelism": "ddp",
+        "world_size": 8,
+        "optimizer": "adamw_torch",
+    }
+    assert facts(found, "gradient_accumulation_steps", "max_grad_norm", "micro_batch_size", "bf16") == {
+        "gradient_accumulation_steps": 2,
+        "max_grad_norm": 1.0,
+        "micro_batch_size": 4,
+        "bf16": False,
+    }
+    assert line(found, "gradient_accumulation_steps") == 12
+
+
+def test_fsdp_with_everything() -> None:
+    found = sheet(
+        wrapped(
+            "policy = functools.partial(transformer_auto_wrap_policy, transformer_layer_cls={OPTDecoderLayer}); "
+            "model = FSDP(model, auto_wrap_policy=policy, mixed_precision=MixedPrecision(param_dtype=torch.bfloat16),"
+            " sharding_strategy=ShardingStrategy.HYBRID_SHARD, cpu_offload=CPUOffload(offload_params=True)); "
+            "wrapping.apply_activation_checkpointing(model, checkpoint_wrapper_fn=functools.partial("
+            "wrapping.checkpoint_wrapper, checkpoint_impl=wrapping.CheckpointImpl.NO_REENTRANT))"
+        )
+    )
+    assert facts(found, "parallelism", "fsdp", "fsdp_wrap_class", "bf16", "fp16") == {
+        "parallelism": "fsdp",
+        "fsdp": "hybrid_shard auto_wrap offload",
+        "fsdp_wrap_class": "OPTDecoderLayer",
+        "bf16": True,
+        "fp16": False,
+    }
+    assert facts(found, "activation_checkpointing", "checkpointing_reentrant") == {
+        "activation_checkpointing": True,
+        "checkpointing_reentrant": False,
+    }
+
+
+def test_no_offload_where_the_flag_is_off() -> None:
+    found = sheet(wrapped("model = FSDP(model, cpu_offload=CPUOffload(offload_params=False))"))
+    assert says(found, "fsdp") == "full_shard"
+
+
+def test_fsdp2() -> None:
+    found = sheet(
+        wrapped(
+            "from torch.distributed.fsdp import fully_shard, MixedPrecisionPolicy; "
+            "policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16); "
+            "fully_shard(model, mp_policy=policy, reshard_after_forward=False)"
+        )
+    )
+    assert facts(found, "parallelism", "fsdp", "bf16") == {
+        "parallelism": "fsdp",
+        "fsdp": "shard_grad_op",
+        "bf16": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "reentrant"),
+    [("checkpoint(block, x, use_reentrant=False)", False), ("checkpoint(block, x, use_reentrant=True)", True)],
+)
+def test_checkpointing_by_hand(call: str, reentrant: bool) -> None:
+    found = sheet(wrapped(f"torch.utils.checkpoint.{call}"))
+    assert facts(found, "activation_checkpointing", "checkpointing_reentrant") == {
+        "activation_checkpointing": True,
+        "checkpointing_reentrant": reentrant,
+    }
+
+
+AUTOCAST = """
+    import argparse
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--amp", type=bool)
+    args = parser.parse_args()
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = torch.cuda.amp.GradScaler()
+    for batch in loader:
+        with torch.autocast("cuda", ARGUMENTS):
+            loss = model(**batch).loss
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+"""
+
+
+def test_autocast_takes_float16_unless_told() -> None:
+    found = sheet(AUTOCAST.replace(", ARGUMENTS", ""))
+    assert facts(found, "fp16", "bf16", "loop") == {"fp16": True, "bf16": False, "loop": "plain"}
+
+
+def test_autocast_that_is_switched_off_is_none() -> None:
+    found = sheet(AUTOCAST.replace("ARGUMENTS", "enabled=False"))
+    assert facts(found, "fp16", "bf16") == {"fp16": False, "bf16": False}
+
+
+def test_autocast_under_an_unknown_flag() -> None:
+    found = sheet(AUTOCAST.replace("ARGUMENTS", "dtype=torch.bfloat16, enabled=flags.amp"))
+    assert reason(found, "bf16")
+
+
+ACCELERATE = """
+    import torch
+    from accelerate import Accelerator, DataLoaderConfiguration, DeepSpeedPlugin, FullyShardedDataParallelPlugin
+    from accelerate.utils import GradientAccumulationPlugin
+    from torch.utils.data import DataLoader
+    from transformers import AutoModelForCausalLM
+
+    accelerator = Accelerator(ARGUMENTS)
+    model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")
+    optimizer = torch.optim.AdamW(model.parameters())
+    loader = DataLoader(rows, batch_size=8, shuffle=True)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**batch).loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+"""
+
+
+def accelerated(arguments: str) -> str:
+    return ACCELERATE.replace("ARGUMENTS", arguments)
+
+
+def test_an_accelerator_with_a_deepspeed_plugin() -> None:
+    plugin = "DeepSpeedPlugin(zero_stage=3, offload_param_device='cpu', gradient_accumulation_steps=4)"
+    found = sheet(accelerated(f"mixed_precision='bf16', deepspeed_plugin={plugin}"))
+    assert facts(found, "loop", "bf16", "parallelism", "max_grad_norm", "micro_batch_size") == {
+        "loop": "accelerate",
+        "bf16": True,
+        "parallelism": "deepspeed",
+        "max_grad_norm": 1.0,
+        "micro_batch_size": 8,
+    }
+    assert plain(table(found, "deepspeed")) == {
+        "zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}},
+        "gradient_accumulation_steps": 4,
+    }
+
+
+def test_an_accelerator_with_an_fsdp_plugin() -> None:
+    options = "sharding_strategy='SHARD_GRAD_OP', transformer_cls_names_to_wrap=['OPTDecoderLayer']"
+    plugin = f"FullyShardedDataParallelPlugin({options})"
+    found = sheet(accelerated(f"mixed_precision='fp8', fsdp_plugin={plugin}"))
+    assert facts(found, "parallelism", "fsdp", "fsdp_wrap_class", "fp8", "bf16") == {
+        "parallelism": "fsdp",
+        "fsdp": "shard_grad_op auto_wrap",
+        "fsdp_wrap_class": "OPTDecoderLayer",
+        "fp8": True,
+        "bf16": False,
+    }
+
+
+def test_accumulation_by_a_plugin_of_its_own() -> None:
+    found = sheet(accelerated("gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=6)"))
+    assert says(found, "gradient_accumulation_steps") == 6
+
+
+def test_a_batch_that_all_processes_share_leaves_the_micro_batch_open() -> None:
+    found = sheet(accelerated("dataloader_config=DataLoaderConfiguration(split_batches=True)"))
+    assert "share every batch" in reason(found, "micro_batch_size")
+
+
+def test_an_engine_of_deepspeed_whose_configuration_the_command_line_names() -> None:
+    found = sheet(
+        """
+        import argparse
+        import deepspeed
+        from transformers import AutoModelForCausalLM
+
+        parser = deepspeed.add_config_arguments(argparse.ArgumentParser())
+        args = parser.parse_args()
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        engine, _, _, _ = deepspeed.initialize(args=args, model=model, model_parameters=model.parameters())
+        for batch in loader:
+            engine.backward(engine(**batch).loss)
+            engine.step()
+        """
+    )
+    assert facts(found, "parallelism", "model") == {"parallelism": "deepspeed", "model": "gpt2"}
+    assert "--deepspeed_config" in reason(found, "deepspeed_config")
+
+
+def test_embeddings_that_are_resized() -> None:
+    known = sheet(
+        accelerated("").replace("optimizer =", "model.resize_token_embeddings(50_300, 64)\n    optimizer =", 1)
+    )
+    assert says(known, "vocabulary_size") == 50_304
+    size = "model.resize_token_embeddings(len(tokenizer))\n    optimizer ="
+    assert reason(sheet(accelerated("").replace("optimizer =", size, 1)), "vocabulary_size")
+
+
+def test_keys_of_the_config_that_the_script_sets() -> None:
+    loaded = 'AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b", num_hidden_layers=4)'
+    found = sheet(accelerated("").replace('AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")', loaded))
+    assert plain(table(found, "config-overrides")) == {"num_hidden_layers": 4}
+    open_one = loaded.replace("=4", "=depth()")
+    unknown = sheet(accelerated("").replace('AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")', open_one))
+    assert "num_hidden_layers" in reason(unknown, "model")
+
+
+def test_a_step_under_no_test_follows_every_backward() -> None:
+    assert says(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "gradient_accumulation_steps") == 1
+    assert possible(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "max_grad_norm") == {0}
