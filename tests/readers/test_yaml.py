@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.readers.located import assert_spans_read_back, fault, root, written
-from vramlint.readers.yaml import read_yaml
+from vramlint.readers.yaml import read_yaml, read_yaml_stream
 from vramlint.text import Document
 from vramlint.values import Items, Reading, Scalar, Table, Unknown
 
@@ -163,3 +163,18 @@ def test_nesting_that_the_scanner_itself_refuses() -> None:
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\ufeff"])
 def test_empty_file(text: str) -> None:
     assert fault(read(text))[0] == "empty-file"
+
+
+def test_a_stream_has_a_tree_for_each_document_with_its_own_places() -> None:
+    document = Document.of("x.yaml", "# head\n---\na: 1\n---\n---\nb: {{ .Values.x }}\n--- \nc:\n- 2\n")
+    first, template, last = read_yaml_stream(document)
+    assert root(first) == {"a": 1}
+    assert template.root is None
+    assert root(last) == {"c": [2]}
+    assert isinstance(last.root, Table)
+    assert written(document, last.root.place) == "c:\n- 2"
+
+
+def test_a_stream_of_one_document_is_that_document() -> None:
+    document = Document.of("x.yaml", "a: 1\n")
+    assert read_yaml_stream(document) == (read_yaml(document),)

@@ -193,9 +193,8 @@ def _slice(parent: str, profile: str) -> Gpu | None:
 
 def _instance(text: str) -> GpuRequest | None:
     """A cloud shape or hosted notebook, with or without the provider in front."""
-    wanted = text.lower().replace("_", " ")
-    for name, gpu_id, count in lines("instances.tsv"):
-        if wanted in (name, name.partition(" ")[2]):
-            gpu = find_gpu(gpu_id)
-            return GpuRequest(gpu, int(count)) if isinstance(gpu, Gpu) else None
-    return None
+    from vramlint.catalog.instances import machine_of
+
+    machine = machine_of(text)
+    gpu = find_gpu(machine.gpu) if machine else None
+    return GpuRequest(gpu, machine.gpus) if machine and isinstance(gpu, Gpu) else None

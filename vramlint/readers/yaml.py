@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from vramlint.readers.tree import MAX_DEPTH, ReadError
-from vramlint.text import Document, Place
+from vramlint.text import Document, Place, masked
 from vramlint.values import Entry, Items, Plain, Problem, Reading, Scalar, Table, Unknown, Value
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 _PLAIN_COLLECTIONS = (None, "!", _TAG + "map", _TAG + "seq")
 _TEXT_TAGS = tuple(_TAG + name for name in ("str", "timestamp", "value", "binary"))
+_DOCUMENT_START = re.compile(r"(?m)^---(?=\s|$)")
 _PREFIX = re.compile(r"(?:(?:&\S+|!\S*)\s*)+")
 """Anchor and tag in front of a value."""
 _SCANNER_DEPTH = "exceeded maximum nesting depth"
@@ -52,6 +54,26 @@ def read_yaml(document: Document) -> Reading:
         place = Place(document.path, document.span(0, 0))
         return Reading(None, (Problem("empty-file", "the file holds no value", place),))
     return Reading(composer.root.value, tuple(composer.problems))
+
+
+def read_yaml_stream(document: Document) -> tuple[Reading, ...]:
+    """The trees of all documents of a YAML file (`---` between them), empty ones left out.
+
+    Each is read on its own, so that one that isn't YAML (a template) takes nothing from the others.
+    """
+    text = document.text
+    starts = [0, *(match.start() for match in _DOCUMENT_START.finditer(text))]
+    if len(starts) == 1:
+        return (read_yaml(document),)
+    spans = (document.span(start, end) for start, end in pairwise((*starts, len(text))))
+    readings = (read_yaml(masked(document, [span])) for span in spans)
+    return tuple(reading for reading in readings if not _is_blank(reading))
+
+
+def _is_blank(reading: Reading) -> bool:
+    if reading.root is None:
+        return any(problem.kind == "empty-file" for problem in reading.problems)
+    return isinstance(reading.root, Scalar) and reading.root.value is None
 
 
 def _syntax_error(document: Document, error: Exception, start: int) -> ReadError:

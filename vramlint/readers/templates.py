@@ -1,0 +1,116 @@
+"""Variables put into a text before a shell sees it: `${{ matrix.model }}`, `$(MODEL)` of make, `$(VAR)` of a pod."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from vramlint.readers.excerpts import Excerpt, Piece
+from vramlint.values import Alternatives, Command, Entry, Option, Scalar, Unknown, Value
+
+Lookup = Callable[["re.Match[str]"], "Value | str | Excerpt | None"]
+"""What takes the place of a match: a value, text without a place of its own, text that is read further, or None where
+the match stays as it is."""
+
+_MARK = "__"
+_HELD = re.compile(r"\$\{(__\w+)\}")
+
+
+def expanded(excerpt: Excerpt, pattern: re.Pattern[str], lookup: Lookup) -> tuple[Excerpt, tuple[Entry, ...]]:
+    """The excerpt after expansion, and a variable for every value that isn't known text.
+
+    Such a value stands in the text as `${__name}`, which the shell reader looks up in its environment.
+    """
+    pieces: list[Piece] = []
+    held: dict[str, Value] = {}
+    done = 0
+    for match in pattern.finditer(excerpt.text):
+        found = lookup(match)
+        if found is None:
+            continue
+        pieces += excerpt.cut(done, match.start())
+        done = match.end()
+        site = excerpt.site(*match.span())
+        pieces += _pieces(found, excerpt, site, match[0], held)
+    if not done:
+        return excerpt, ()
+    pieces += excerpt.cut(done, len(excerpt.text))
+    return Excerpt.of(excerpt.source, pieces), tuple(Entry(name, None, value) for name, value in held.items())
+
+
+def _pieces(
+    found: Value | str | Excerpt, excerpt: Excerpt, site: tuple[int, int], said: str, held: dict[str, Value]
+) -> Iterable[Piece]:
+    if isinstance(found, str):
+        return [Piece(found, *site, site)]
+    if isinstance(found, Excerpt):
+        return [piece._replace(site=site) for piece in found.pieces]
+    if isinstance(found, Scalar) and found.value is not None:
+        place, source = found.place, excerpt.source
+        if place is None or place.path != source.path:
+            return [Piece(text_of(found), *site, site)]
+        span = place.span
+        start, end = source.offset(span.line, span.column), source.offset(span.end_line, span.end_column)
+        return [Piece(text_of(found), start, end, site)]
+    name = _name(said, found, held)
+    held[name] = found
+    return [Piece(f"${{{name}}}", *site, site)]
+
+
+def _name(said: str, value: Value, held: dict[str, Value]) -> str:
+    words = re.sub(r"\W+", "_", said).strip("_") or "value"
+    name, number = _MARK + words, 1
+    while held.get(name, value) != value:
+        number += 1
+        name = f"{_MARK}{words}_{number}"
+    return name
+
+
+def text_of(value: Scalar) -> str:
+    """A scalar as YAML, JSON and make write it into a command line."""
+    if isinstance(value.value, bool):
+        return "true" if value.value else "false"
+    return "" if value.value is None else str(value.value)
+
+
+def filled(command: Command, held: Sequence[Entry]) -> Command:
+    """The command with values where single quotes kept the shell from looking a variable of `expanded` up."""
+    if not held:
+        return command
+    return replace(
+        command,
+        words=tuple(filled_word(word, held) for word in command.words),
+        environment=tuple(entry for entry in command.environment if not entry.key.startswith(_MARK)),
+    )
+
+
+def filled_word(word: Value, held: Sequence[Entry]) -> Value:
+    """One word of `filled`."""
+    if not isinstance(word, Scalar) or not isinstance(word.value, str) or "${__" not in word.value:
+        return word
+    values = {entry.key: entry.value for entry in held}
+    options = [""]
+    done = 0
+    for match in _HELD.finditer(word.value):
+        value = values.get(match[1])
+        choices = _texts(value)
+        if choices is None or len(options) * len(choices) > 16:
+            return value if isinstance(value, Unknown) else Unknown("a value put in by the job file", word.place)
+        before = word.value[done : match.start()]
+        options = [option + before + choice for option in options for choice in choices]
+        done = match.end()
+    texts = [option + word.value[done:] for option in options]
+    if len(texts) == 1:
+        return replace(word, value=texts[0])
+    return Alternatives(tuple(Option(replace(word, value=text)) for text in texts), word.place)
+
+
+def _texts(value: Value | None) -> list[str] | None:
+    match value:
+        case Scalar():
+            return [text_of(value)]
+        case Alternatives(options=options) if all(isinstance(option.value, Scalar) for option in options):
+            return [text_of(option.value) for option in options if isinstance(option.value, Scalar)]
+        case _:
+            return None
