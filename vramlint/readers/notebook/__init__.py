@@ -1,6 +1,7 @@
 """Notebooks: the Python of their cells, the commands they run, and edits of their JSON."""
 
 from vramlint.readers.notebook.document import notebook_document
+from vramlint.readers.notebook.edits import rewritten
 from vramlint.readers.notebook.program import Script, read_script
 
-__all__ = ["Script", "notebook_document", "read_script"]
+__all__ = ["Script", "notebook_document", "read_script", "rewritten"]

@@ -38,6 +38,9 @@ class RawCell(NamedTuple):
     pieces: tuple[Piece, ...]
     is_list: bool
     """The source is a list of strings, usually one a line."""
+    start: int
+    """Where the source's value starts in the file; 0 where there is none."""
+    end: int
 
     @property
     def text(self) -> str:
@@ -109,19 +112,28 @@ def _notebook(text: str, start: int) -> tuple[RawCell, ...]:
     return tuple(made.frozen(number, foreign) for number, made in enumerate(cells, 1))
 
 
+class _Source(NamedTuple):
+    """As the members of `RawCell`."""
+
+    pieces: tuple[Piece, ...]
+    is_list: bool
+    start: int
+    end: int
+
+
 class _Cell:
     """A cell while its members are read: they come in any order."""
 
     def __init__(self) -> None:
         self.kind = ""
         self.language = ""
-        self.sources: dict[str, tuple[tuple[Piece, ...], bool]] = {}
+        self.sources: dict[str, _Source] = {}
 
     def take(self, text: str, key: str, at: int) -> int | None:
         """A member; where it ends, None where it is of no interest."""
         if key in ("source", "input"):
-            end, self.sources[key] = _source(text, at)
-            return end
+            self.sources[key] = _source(text, at)
+            return self.sources[key].end
         if key not in ("cell_type", "language", "metadata"):
             return None
         value, end = _DECODER.raw_decode(text, at)
@@ -137,11 +149,11 @@ class _Cell:
 
     def frozen(self, number: int, foreign: bool) -> RawCell:
         python = not self.language or _LANGUAGES.fullmatch(self.language) is not None
-        pieces, is_list = self.sources.get("source") or self.sources.get("input") or ((), False)
-        return RawCell(number, self.kind == "code" and python and not foreign, pieces, is_list)
+        source = self.sources.get("source") or self.sources.get("input") or _Source((), False, 0, 0)
+        return RawCell(number, self.kind == "code" and python and not foreign, *source)
 
 
-def _source(text: str, at: int) -> tuple[int, tuple[tuple[Piece, ...], bool]]:
+def _source(text: str, at: int) -> _Source:
     pieces: list[Piece] = []
 
     def piece(at: int) -> int:
@@ -153,7 +165,7 @@ def _source(text: str, at: int) -> tuple[int, tuple[tuple[Piece, ...], bool]]:
 
     is_list = text[at : at + 1] == "["
     end = _array(text, at, piece) if is_list else piece(at)
-    return end, (tuple(pieces), is_list)
+    return _Source(tuple(pieces), is_list, at, end)
 
 
 def _language(metadata: object) -> str:
