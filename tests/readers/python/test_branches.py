@@ -205,15 +205,110 @@ def test_match_statement() -> None:
     assert list(shown(value(text.format(subject="undefined"))).values()) == [1, 2]  # type: ignore[attr-defined]  # a dict
 
 
-def test_try_takes_its_body() -> None:
-    text = """
+@pytest.mark.parametrize("kind", ["ImportError", "(ImportError, OSError)", "Exception as error", ""])
+def test_what_is_installed_only_run_time_knows(kind: str) -> None:
+    text = f"""
         try:
             import flash_attn
             x = "flash_attention_2"
-        except ImportError:
+        except {kind}:
             x = "sdpa"
     """
-    assert shown(value(text)) == "flash_attention_2"
+    assert shown(value(text)) == {
+        "import flash_attn": "flash_attention_2",
+        "not (import flash_attn)": "sdpa",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import flash_attn\ntry:\n    import flash_attn.layers\n    x = 1\nexcept ImportError:\n    x = 2",
+        "try:\n    import torch\n    x = 1\nexcept ImportError:\n    x = 2",
+        "try:\n    import tomllib\n    x = 1\nexcept ImportError:\n    x = 2",
+        "try:\n    import flash_attn\n    x = 1\nexcept ValueError:\n    x = 2",
+        "try:\n    x = 1\nexcept Exception:\n    x = 2",
+        "try:\n    x = int('a')\nexcept ValueError:\n    x = 1",
+        "try:\n    x = {'a': 2}['b']\nexcept KeyError:\n    x = 1",
+        "def f():\n    return int('a')\ntry:\n    x = 3\n    y = f()\n    x = 2\nexcept ValueError:\n    x = x - 2",
+    ],
+)
+def test_try_takes_its_body_or_the_handler_where_the_body_surely_raises(text: str) -> None:
+    assert shown(value(text)) == 1
+
+
+def test_a_handler_that_only_defines_a_stand_in_is_left_alone() -> None:
+    text = """
+        try:
+            from liger import LigerTrainer as Trainer
+        except ImportError:
+            from transformers import Trainer
+        x = [Trainer]
+    """
+    assert shown(value(text)) == ["liger.LigerTrainer"]
+
+
+def test_functions_that_try_return_either() -> None:
+    text = """
+        def attention():
+            try:
+                import flash_attn
+                return "flash_attention_2"
+            except ImportError:
+                return "sdpa"
+        x = attention()
+    """
+    assert list(shown(value(text)).values()) == ["flash_attention_2", "sdpa"]  # type: ignore[attr-defined]  # a dict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = 0\nfor i in [1, 2, 3]:\n    x += i",
+        "x = []\nfor i in [1, 2, 3]:\n    x.append(i)\nx = sum(x)",
+        "x = 0\nfor i in range(9):\n    if i == 4:\n        break\n    x += i",
+        "x = 0\nfor i in range(6):\n    if i % 2:\n        continue\n    x += i",
+        "x = 0\nwhile x < 6:\n    x += 1",
+        "x = 0\nwhile True:\n    x += 1\n    if x == 6:\n        break",
+        "x = 0\nfor k in {'a': 1, 'b': 2}:\n    x += 3",
+        "def f(n):\n    for k, v in {'a': 5, 'b': 6}.items():\n        if k == n:\n            return v\nx = f('b')",
+        "def f():\n    for i in [1, 2, 3]:\n        yield i\nx = sum(f())",
+        "def g():\n    yield 1\n    yield 2\ndef f():\n    yield from g()\n    yield 3\nx = sum(list(f()))",
+    ],
+)
+def test_loops_over_known_elements_take_their_turns(text: str) -> None:
+    assert shown(value(text)) == 6
+
+
+def test_turns_that_only_run_time_ends_are_not_taken() -> None:
+    text = "x = []\nfor i in [1, 2]:\n    if run(i):\n        continue\n    x.append(i)"
+    assert shown(value(text)) == "? changes in a loop"
+    assert shown(value("def f():\n    if run():\n        yield 1\nx = list(f())")) == "? items of f()"
+
+
+def test_contexts() -> None:
+    text = """
+        from contextlib import contextmanager
+
+        class Timer:
+            def __enter__(self):
+                self.size = 1
+                return self
+            def __exit__(self, *rest):
+                pass
+
+        @contextmanager
+        def size(n):
+            yield n
+
+        with Timer() as timer, size(2) as two:
+            x = [timer.size, two]
+    """
+    assert shown(value(text)) == [1, 2]
+
+
+def test_deleted_keys_are_gone() -> None:
+    assert shown(value("x = {'a': 1, 'b': 2}\ndel x['a']")) == {"b": 2}
 
 
 def test_assert_narrows_and_never_ends_the_program() -> None:

@@ -29,8 +29,9 @@ def decided(machine: Machine, taken: Side, other: Side) -> Flow:
 def fork(machine: Machine, yes: list[Test], no: list[Test], body: Side, other: Side) -> Flow:
     """Both sides of an undecided condition, and the state after either."""
     mark = machine.journal.mark()
-    first, ours, more_ours = _side(machine, yes, body, mark)
-    second, theirs, more_theirs = _side(machine, no, other, mark)
+    first, ours, more_ours = run_side(machine, yes, body, mark)
+    second, theirs, more_theirs = run_side(machine, no, other, mark)
+    machine.splits += first is not second
     if (first is Flow.NEXT) == (second is Flow.NEXT):
         machine.journal.merge(ours, theirs, yes[0])
         if first is Flow.NEXT or first is second:
@@ -47,7 +48,7 @@ def fork(machine: Machine, yes: list[Test], no: list[Test], body: Side, other: S
     return Flow.NEXT
 
 
-def _side(machine: Machine, tests: list[Test], run: Side, mark: int) -> tuple[Flow, Changes, list[Test]]:
+def run_side(machine: Machine, tests: list[Test], run: Side, mark: int) -> tuple[Flow, Changes, list[Test]]:
     """Run one side and undo it: how it ends, what it changes, and what it adds to the path."""
     with machine.under(*tests):
         inside = len(machine.path)

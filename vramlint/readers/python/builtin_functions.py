@@ -21,12 +21,17 @@ from vramlint.readers.python.operators import reason_of
 from vramlint.readers.python.truth import truth
 from vramlint.values import Name, Scalar, Unknown
 
+_FAILS = "conversion that fails"
+
 
 def _conversion(convert: Callable[..., Any]) -> Handler:
-    def converted(_: Machine, site: Site) -> Object:
+    def converted(machine: Machine, site: Site) -> Object:
         if not site.arguments.positional:
             return computed(convert(), site.place)
-        return each(lambda item: _convert(convert, item, site), site.first())
+        found = each(lambda item: _convert(convert, item, site), site.first())
+        if isinstance(found, Unknown) and found.reason == _FAILS:
+            machine.fail()
+        return found
 
     return converted
 
@@ -40,7 +45,7 @@ def _convert(convert: Callable[..., Any], item: Object, site: Site) -> Object:
     try:
         value = convert(item.value)
     except (TypeError, ValueError, OverflowError):
-        return site.unknown("conversion that fails")
+        return site.unknown(_FAILS)
     same = type(value) is type(item.value) and value == item.value
     return item if same else Scalar(value, item.place, "computed" if item.place else item.via)
 

@@ -15,6 +15,7 @@ from vramlint.readers.python.choices import choose, each, narrow, options_of
 from vramlint.readers.python.comprehensions import evaluate_comprehension
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.library import BUILTINS
+from vramlint.readers.python.loops import elements_of
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.neighbours import home_of, starred
 from vramlint.readers.python.objects import (
@@ -236,10 +237,18 @@ def _await(machine: Machine, node: cst.Await, scope: Scope) -> Object:
 
 
 def _yield(machine: Machine, node: cst.Yield, scope: Scope) -> Object:
-    if machine.frames:
-        machine.frames[-1].is_generator = True
-    if isinstance(node.value, cst.BaseExpression):
-        machine.evaluate(node.value, scope)
+    frame = machine.frames[-1] if machine.frames else None
+    if isinstance(node.value, cst.From):
+        value = narrow(machine.evaluate(node.value.item, scope), machine.path)
+        elements = elements_of(value)
+    else:
+        value = Scalar(None) if node.value is None else machine.evaluate(node.value, scope)
+        elements = (value,)
+    if frame is not None:
+        frame.is_generator = True
+        frame.yields += elements or ()
+        undecided = len(machine.path) > frame.base or machine.loose > frame.loose
+        frame.uncertain = frame.uncertain or undecided or elements is None
     return Unknown("a value sent to a generator", machine.place(node))
 
 

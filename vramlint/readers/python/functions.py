@@ -10,6 +10,7 @@ from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import relabel
 from vramlint.readers.python.commands import command_default
 from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.contexts import generated
 from vramlint.readers.python.machine import MAX_DEPTH, MAX_STEPS, MAX_VISITS, Arguments, Flow, Frame, Machine, Site
 from vramlint.readers.python.objects import OPEN, Choice, Function, Mapping, Object, Scope, Sequence, Slot
 from vramlint.values import Scalar, Unknown
@@ -37,19 +38,22 @@ def call_function(machine: Machine, function: Function, site: Site, owner: Objec
     function.called += 1
     scope = machine.new_scope(function.scope, "function")
     scope.owner, scope.self_object = function.owner, owner
+    if owner is None and function.owner is not None:  # `Class.method(self)`, or called by its decorator
+        scope.self_object = site.arguments.positional[0] if site.arguments.positional else None
     _bind(machine, function, site, scope, owner)
     body = function.node.body
     if isinstance(function.node, cst.Lambda):
         assert isinstance(body, cst.BaseExpression)  # noqa: S101 (a lambda's body is an expression by its grammar)
         with machine.entering(Frame(function, len(machine.path))):
             return machine.evaluate(body, scope)
-    frame = Frame(function, len(machine.path))
+    frame = Frame(function, len(machine.path), loose=machine.loose)
     assert isinstance(body, cst.BaseSuite)  # noqa: S101 (a def's body is a suite by its grammar)
     with machine.entering(frame), machine.under():
         flow = machine.execute(body.body, scope)
         rest: Tests = tuple(machine.path[frame.base :])
     if frame.is_generator:
-        return site.unknown(f"items of {function.name}()")
+        known = not (frame.uncertain or rest)
+        return generated(function, frame.yields, site) if known else site.unknown(f"items of {function.name}()")
     found = _result(frame, flow, rest, site)
     if _is_undecided(found) and _lists_linear_layers(machine, function):
         return Scalar(ALL_LINEAR, site.place, "code")

@@ -1,13 +1,19 @@
-"""Loops: their body is read once, and what it steps or appends to is unknown afterwards."""
+"""Loops: taken turn by turn where that is known and makes no calls, otherwise their body is read once.
+
+After a body that is read once, what it steps or appends to is unknown.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import libcst as cst
 
 from vramlint.readers.python.attributes import PARAMETER
 from vramlint.readers.python.choices import among, narrow
-from vramlint.readers.python.machine import Flow, Machine
-from vramlint.readers.python.objects import LibraryObject, Object, Scope, Sequence
+from vramlint.readers.python.machine import MAX_STEPS, Flow, Machine
+from vramlint.readers.python.objects import LibraryObject, Mapping, Object, Scope, Sequence
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide
 from vramlint.text import Place
@@ -16,23 +22,81 @@ from vramlint.values import Unknown
 MAX_NAMED = 4
 """Up to this many known elements the loop variable is one of them; beyond, it is unknown."""
 
+MAX_TURNS = 64
+"""More turns than this are not taken one by one."""
+
+_QUIET_WORDS = """
+    append debug error exception exists info isdir isfile log makedirs mkdir set_description update warn warning
+    write
+"""
+_QUIET = frozenset(_QUIET_WORDS.split())
+"""Calls that may be made once a turn without being a job of their own."""
+
 
 def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     """`for target in elements`."""
     source = narrow(machine.evaluate(node.iter, scope), machine.path)
-    elements = source.elements if isinstance(source, Sequence) else None
+    elements = elements_of(source)
     if elements == ():
         return _else(machine, node.orelse, scope)
+    if elements is not None and len(elements) <= MAX_TURNS:
+
+        def turn(element: Object) -> Flow:
+            assign(machine, node.target, element, scope)
+            return machine.execute(node.body.body, scope)
+
+        flow = _turns(machine, (partial(turn, element) for element in elements))
+        if flow is not None:
+            return _else(machine, node.orelse, scope) if flow is Flow.NEXT else _after(flow)
     value: Object = _element(source, machine.place(node.iter))
     if elements is not None and len(elements) <= MAX_NAMED:
         value = among(elements, machine.text(node.target), machine.new_scope(None, "loop").serial)
+    many = elements is None or len(elements) != 1
     mark = machine.journal.mark()
+    machine.loose += many
     with machine.under():
         assign(machine, node.target, value, scope)
         flow = machine.execute(node.body.body, scope)
-    if elements is None or len(elements) != 1:
+    machine.loose -= many
+    if many:
         machine.journal.blur(machine.journal.changed_since(mark))
     return flow if flow is Flow.RETURN and elements is not None else _else(machine, node.orelse, scope)
+
+
+def elements_of(source: Object) -> tuple[Object, ...] | None:
+    """What a loop over an object yields, None where that is not known."""
+    if isinstance(source, Mapping):
+        return None if source.open else tuple(slot.key_object(key) for key, slot in source.slots())
+    return source.elements if isinstance(source, Sequence) else None
+
+
+def _after(flow: Flow) -> Flow:
+    return Flow.NEXT if flow in (Flow.BREAK, Flow.CONTINUE) else flow
+
+
+def _turns(machine: Machine, turns: Iterable[Callable[[], Flow]]) -> Flow | None:
+    """Take the turns of a loop one by one; how they end, BREAK where one of them does.
+
+    None, with everything undone, where only run time knows which turns are taken to their end, or where a turn makes
+    calls: then it is a job of its own, and the loop stands for several.
+    """
+    journal, frame = machine.journal, machine.frames[-1] if machine.frames else None
+    mark, calls, splits = journal.mark(), len(machine.calls), machine.splits
+    returns, yields = (len(frame.returns), len(frame.yields)) if frame else (0, 0)
+    flow = Flow.NEXT
+    for number, take in enumerate(turns):
+        with machine.under():
+            flow = take()
+        loud = any(call.callee.rpartition(".")[2] not in _QUIET for call in machine.calls[calls:])
+        if machine.splits != splits or machine.steps > MAX_STEPS or number >= MAX_TURNS or loud:
+            journal.rewind(mark)
+            del machine.calls[calls:]
+            if frame:
+                del frame.returns[returns:], frame.yields[yields:]
+            return None
+        if flow in (Flow.BREAK, Flow.RETURN, Flow.RAISE):
+            return flow
+    return Flow.NEXT
 
 
 def _element(source: Object, place: Place) -> Object:
@@ -49,11 +113,22 @@ def run_while(machine: Machine, node: cst.While, scope: Scope) -> Flow:
     found, _ = decide(machine, node.test, scope)
     if found is False:
         return _else(machine, node.orelse, scope)
+    if found:
+        flow = _turns(machine, _while_true(machine, node, scope))
+        if flow is not None and (flow is not Flow.NEXT or decide(machine, node.test, scope)[0] is False):
+            return _else(machine, node.orelse, scope) if flow is Flow.NEXT else _after(flow)
     mark = machine.journal.mark()
+    machine.loose += 1
     with machine.under():
         flow = machine.execute(node.body.body, scope)
+    machine.loose -= 1
     machine.journal.blur(machine.journal.changed_since(mark))
     return flow if flow is Flow.RETURN and found else _else(machine, node.orelse, scope)
+
+
+def _while_true(machine: Machine, node: cst.While, scope: Scope) -> Iterator[Callable[[], Flow]]:
+    while decide(machine, node.test, scope)[0]:
+        yield partial(machine.execute, node.body.body, scope)
 
 
 def _else(machine: Machine, node: cst.Else | None, scope: Scope) -> Flow:

@@ -24,7 +24,7 @@ MAX_DEPTH = 10
 MAX_STEPS = 50_000
 """Expressions and statements after which functions are no longer entered."""
 
-MAX_VISITS = 12
+MAX_VISITS = 40
 """Times that one function is entered."""
 
 MAX_CALLS = 5_000
@@ -38,6 +38,7 @@ class Flow(Enum):
     RETURN = "return"
     RAISE = "raise"
     BREAK = "break"
+    CONTINUE = "continue"
 
 
 class Arguments(NamedTuple):
@@ -91,6 +92,11 @@ class Frame:
     """Length of the path where the invocation began."""
     returns: list[tuple[Object, Tests]] = field(default_factory=list)
     is_generator: bool = False
+    yields: list[Object] = field(default_factory=list)
+    loose: int = 0
+    """`Machine.loose` where the invocation began."""
+    uncertain: bool = False
+    """A `yield` stands where only run time knows whether, or how often, it is reached."""
 
 
 @dataclass(slots=True)
@@ -135,6 +141,12 @@ class Machine:
         self.settings: list[Setting] = []
         self.imports: dict[str, None] = {}
         self.steps = 0
+        self.loose = 0
+        """Loops around this point whose number of turns is not known."""
+        self.splits = 0
+        """Undecided branches so far of which one side left its block, and the other did not or did otherwise."""
+        self.failures: list[int] | None = None
+        """Inside a `try`: how many undecided conditions stood around each expression that surely raises."""
         self.finishing = False
         """True once the program has run and only functions that nothing called are left."""
         self._serial = 0
@@ -217,6 +229,11 @@ class Machine:
             yield
         finally:
             self.frames.pop()
+
+    def fail(self) -> None:
+        """Note that the expression at hand surely raises."""
+        if self.failures is not None:
+            self.failures.append(len(self.path))
 
     def emit(self, made: LibraryObject) -> LibraryObject:
         """Record a library call."""

@@ -270,6 +270,13 @@ class BoundMethod:
 
 
 @dataclass(frozen=True, slots=True)
+class Context:
+    """What a function under `@contextmanager` gives: the value that its `with` block gets."""
+
+    value: Object
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """An attribute of a value that the file does not define: `model.config`, a method before it is called."""
 
@@ -330,6 +337,7 @@ Object = (
     | BoundMethod
     | Attribute
     | Partial
+    | Context
     | OptionParser
     | DataclassParser
     | Module

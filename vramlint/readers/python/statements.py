@@ -8,18 +8,21 @@ from typing import Any
 
 import libcst as cst
 
+from vramlint.readers.python.attempts import run_try
 from vramlint.readers.python.branches import decided, fork
 from vramlint.readers.python.conditions import Test
+from vramlint.readers.python.contexts import run_with
 from vramlint.readers.python.definitions import define_class, define_function
 from vramlint.readers.python.imports import dotted, import_from, import_modules
 from vramlint.readers.python.loops import run_for, run_while
 from vramlint.readers.python.machine import Flow, Machine
 from vramlint.readers.python.matching import run_match
-from vramlint.readers.python.objects import LibraryObject, Scope
+from vramlint.readers.python.objects import Instance, Scope
 from vramlint.readers.python.operators import binary
+from vramlint.readers.python.subscripts import delete_element
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide, tests_for
-from vramlint.values import Scalar, Unknown
+from vramlint.values import Scalar
 
 Executor = Callable[[Machine, Any, Scope], Flow]
 
@@ -86,8 +89,8 @@ def _raise(machine: Machine, node: cst.Raise, scope: Scope) -> Flow:
 
 
 def _leave(machine: Machine, node: cst.Break | cst.Continue, scope: Scope) -> Flow:
-    del machine, node, scope
-    return Flow.BREAK
+    del machine, scope
+    return Flow.BREAK if isinstance(node, cst.Break) else Flow.CONTINUE
 
 
 def _assert(machine: Machine, node: cst.Assert, scope: Scope) -> Flow:
@@ -105,6 +108,12 @@ def _delete(machine: Machine, node: cst.Del, scope: Scope) -> Flow:
     for target in targets:
         if isinstance(target, cst.Name):
             machine.journal.remove(scope.state, target.value)
+        elif isinstance(target, cst.Subscript):
+            delete_element(machine, machine.evaluate(target.value, scope), target, scope)
+        elif isinstance(target, cst.Attribute):
+            item = machine.evaluate(target.value, scope)
+            if isinstance(item, Instance):
+                machine.journal.remove(item.state, target.attr.value)
     return Flow.NEXT
 
 
@@ -145,27 +154,6 @@ def _if(machine: Machine, node: cst.If, scope: Scope) -> Flow:
     return fork(machine, yes, no, body, other)
 
 
-def _try(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope) -> Flow:
-    flow = execute(machine, node.body.body, scope)
-    if flow is Flow.RAISE and node.handlers:
-        flow = execute(machine, node.handlers[0].body.body, scope)
-    elif flow is Flow.NEXT and node.orelse is not None:
-        flow = execute(machine, node.orelse.body.body, scope)
-    if node.finalbody is not None:
-        last = execute(machine, node.finalbody.body.body, scope)
-        flow = flow if last is Flow.NEXT else last
-    return flow
-
-
-def _with(machine: Machine, node: cst.With, scope: Scope) -> Flow:
-    for item in node.items:
-        value = machine.evaluate(item.item, scope)
-        if item.asname is not None:
-            entered = value if isinstance(value, LibraryObject) else Unknown("a context", machine.place(item.item))
-            assign(machine, item.asname.name, entered, scope)
-    return execute(machine, node.body.body, scope)
-
-
 _EXECUTORS: MappingProxyType[type[cst.CSTNode], Executor] = MappingProxyType(
     {
         cst.SimpleStatementLine: _line,
@@ -186,9 +174,9 @@ _EXECUTORS: MappingProxyType[type[cst.CSTNode], Executor] = MappingProxyType(
         cst.If: _if,
         cst.For: run_for,
         cst.While: run_while,
-        cst.Try: _try,
-        cst.TryStar: _try,
-        cst.With: _with,
+        cst.Try: run_try,
+        cst.TryStar: run_try,
+        cst.With: run_with,
         cst.Match: run_match,
         cst.FunctionDef: define_function,
         cst.ClassDef: define_class,

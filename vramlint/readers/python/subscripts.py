@@ -37,6 +37,8 @@ def subscript(machine: Machine, item: Object, node: cst.Subscript, scope: Scope)
         return site.unknown(f"environment variable {key.value}") if unset and isinstance(key, Scalar) else variable
     if key is None:
         return each(lambda one: _sliced(machine, one, node, scope, place), item)
+    if _misses(item, key):
+        machine.fail()
     return each(lambda one, other: _element(one, other, place), narrow(item, machine.path), key)
 
 
@@ -45,6 +47,16 @@ def _key(machine: Machine, node: cst.Subscript, scope: Scope) -> Object | None:
     if len(node.slice) == 1 and isinstance(node.slice[0].slice, cst.Index):
         return narrow(machine.evaluate(node.slice[0].slice.value, scope), machine.path)
     return None
+
+
+def _misses(item: Object, key: Object) -> bool:
+    """Whether the element is surely not there."""
+    if not isinstance(key, Scalar):
+        return False
+    if isinstance(item, Mapping):
+        return not item.open and str(key.value) not in item.state
+    count = len(item.elements) if isinstance(item, Sequence) and item.elements is not None else None
+    return count is not None and isinstance(key.value, int) and not -count <= key.value < count
 
 
 def _element(item: Object, key: Object, place: Place) -> Object:
@@ -101,6 +113,19 @@ def assign_element(machine: Machine, item: Object, node: cst.Subscript, value: O
         elif isinstance(option, Name) and option.qualified == "os.environ" and isinstance(key, Scalar):
             # the call that Python makes of it: what a script sets for its launcher is worth knowing
             machine.emit(LibraryObject("os.environ.__setitem__", (key, value), (), machine.place(node)))
+
+
+def delete_element(machine: Machine, item: Object, node: cst.Subscript, scope: Scope) -> None:
+    """`del item[key]`."""
+    key = _key(machine, node, scope)
+    for option in _possible(narrow(item, machine.path)):
+        if isinstance(option, Mapping):
+            if isinstance(key, Scalar):
+                machine.journal.remove(option.state, str(key.value))
+            else:
+                machine.journal.put(option.state, OPEN, True)
+        elif isinstance(option, Sequence):
+            machine.journal.put(option.state, ITEMS, Unknown("list that changes"))
 
 
 def _possible(item: Object) -> tuple[Object, ...]:
