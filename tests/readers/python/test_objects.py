@@ -244,3 +244,20 @@ def test_undecided_class_is_called_both_ways() -> None:
         ("a.Model.from_pretrained", ("flag",)),
         ("b.Model.from_pretrained", ("not flag",)),
     ]
+
+
+def test_what_nobody_calls_changes_no_plain_value() -> None:
+    text = """
+        import torch
+        from torch.utils.checkpoint import checkpoint
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.saves = False
+            def save(self):
+                self.saves = True
+            def forward(self, x):
+                return checkpoint(self.layer, x) if self.saves else self.layer(x)
+        net = Net()
+    """
+    assert "torch.utils.checkpoint.checkpoint" not in callees(program(text))

@@ -84,6 +84,13 @@ class Journal:
             if merged is not _MISSING:
                 self.put(change.state, change.key, merged)
 
+    def restore_plain(self, mark: int) -> None:
+        """Give back every plain value that changed since `mark`."""
+        for change in self.changed_since(mark).values():
+            held = change.value.value if isinstance(change.value, Slot) else change.value
+            if _is_plain(held) and change.value is not change.state.get(change.key, _MISSING):
+                self.put(change.state, change.key, change.value)
+
     def blur(self, before: Changes) -> None:
         """After a loop whose number of turns is unknown: what it steps or appends to is unknown too."""
         for change in before.values():

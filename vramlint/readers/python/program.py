@@ -83,7 +83,9 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
         with machine.under(*function.tests):
             owner = _owner(machine, function, site)
             if not function.called:  # making its owner may have called it
+                mark = machine.journal.mark()
                 invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
+                machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
 
 
 def _owner(machine: Machine, function: Function, site: Site) -> Object | None:
