@@ -1,5 +1,6 @@
 """Launchers: from the commands that files run to the training programs that these start."""
 
 from vramlint.surfaces.launch.launch import Launch, Workload
+from vramlint.surfaces.launch.launches import launches
 
-__all__ = ["Launch", "Workload"]
+__all__ = ["Launch", "Workload", "launches"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vramlint.facts import Fact, Link
 from vramlint.text import Place
-from vramlint.values import Command, Invocation, WrittenFile
+from vramlint.values import Command, Invocation, Table, WrittenFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,15 @@ class Launch:
     kind: str
     """script (`train.py`), module (`fastchat.train.train`) or command (`trl sft`, `llamafactory-cli train`)."""
     program: str
-    """The script's path as written, the dotted module, or the command's words."""
+    """The script's path as written, the dotted module, or the command's words; empty where only run time knows it."""
     invocation: Invocation
     command: Command
     program_place: Place | None = None
     facts: tuple[Fact, ...] = ()
-    """entry, launcher, world_size, nodes, gpus_per_node, gpu, allocator_settings, precision flags of the launcher …"""
+    """entry, launcher, world_size, nodes, gpus_per_node, gpu, allocator_settings."""
     links: tuple[Link, ...] = ()
-    """Configurations that the launcher itself is given: accelerate's, DeepSpeed's."""
+    """Configurations that the launcher itself is given: accelerate's, DeepSpeed's, that of a tool (`axolotl train
+    x.yml`). Targets are as written: relative to `command.folder`."""
+    tables: tuple[tuple[str, Table], ...] = ()
+    """`accelerate`: what flags of `accelerate launch` and its variables say, in the words of its configuration file,
+    on top of the file that `links` may name."""

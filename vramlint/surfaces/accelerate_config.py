@@ -1,0 +1,230 @@
+"""Accelerate's configuration: the YAML or JSON of `accelerate launch --config_file`, and its flags in the same words.
+
+What accelerate does not know inside of `deepspeed_config` and `fsdp_config` it drops without a word: it copies every
+key onto its arguments and reads its own (accelerate 1.15 commands/launch.py). A DeepSpeed block there says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
+from vramlint.surfaces.convert import CONVERTERS, Converted, Converter, Outcome
+from vramlint.surfaces.draft import Draft, draw, unknown
+from vramlint.surfaces.fsdp_config import common_facts, sharding, truth, without_prefix
+from vramlint.surfaces.launch.counts import count, divided, whole
+from vramlint.surfaces.launch.words import Word
+from vramlint.values import Entry, Scalar, Table, Value
+
+KIND = "accelerate-config"
+
+_STRATEGIES: Mapping[str, str] = MappingProxyType(
+    {
+        "NO": "none",
+        "MULTI_GPU": "ddp",
+        "MULTI_NPU": "ddp",
+        "MULTI_XPU": "ddp",
+        "MULTI_MLU": "ddp",
+        "MULTI_HPU": "ddp",
+        "MULTI_MUSA": "ddp",
+        "DEEPSPEED": "deepspeed",
+        "FSDP": "fsdp",
+    }
+)
+"""`distributed_type` and the fact `parallelism`."""
+
+_STAGE = 2
+"""ZeRO stage where none is given (accelerate 1.15 utils/dataclasses.py, DeepSpeedPlugin)."""
+
+_DEGREES = (("tp_size", "tensor_parallel"), ("cp_size", "context_parallel"), ("sp_size", "context_parallel"))
+"""Keys of parallelism_config and the facts that they say."""
+
+
+def accelerate_sheet(path: str, table: Table) -> Sheet:
+    """The facts of an Accelerate configuration by itself.
+
+    Args:
+        path: the file, or the launcher whose flags spell it.
+        table: its root.
+    """
+    draft = Draft()
+    kind = str(_text(table.get("distributed_type")) or "").upper()
+    _strategy(draft, table, kind)
+    _processes(draft, table, kind)
+    _precision(draft, table.get("mixed_precision"))
+    if kind == "DEEPSPEED":
+        _deepspeed(draft, table)
+    if kind == "FSDP":
+        options = without_prefix(_part(table, "fsdp_config"))
+        draft.replace(sharding(options, table.get("distributed_type")))
+        draft.take(common_facts(options, "fsdp_config.fsdp_"))
+    _degrees(draft, _part(table, "parallelism_config"))
+    _compiled(draft, table)
+    facts = tuple(
+        [replace(fact, via="config-file") if fact.via == "literal" else fact for fact in draft.facts.values()]
+    )
+    return Sheet(path, KIND, facts, tuple(draft.links), tuple(draft.remarks), tuple(draft.tables))
+
+
+def overlaid(base: Table, top: Table) -> Table:
+    """A configuration with another one on top of it, such as flags on a file, table by table."""
+    entries = {entry.key: entry for entry in base}
+    for entry in top:
+        below = entries.get(entry.key)
+        if below is not None and isinstance(below.value, Table) and isinstance(entry.value, Table):
+            entries[entry.key] = Entry(entry.key, entry.key_place, overlaid(below.value, entry.value))
+        else:
+            entries[entry.key] = entry
+    return Table(tuple(entries.values()), base.place or top.place)
+
+
+def _text(value: Value | None) -> str | None:
+    return str(value.value) if isinstance(value, Scalar) and value.value not in (None, False) else None
+
+
+def _part(table: Table, key: str) -> Table:
+    part = table.get(key)
+    return part if isinstance(part, Table) else Table(())
+
+
+def _strategy(draft: Draft, table: Table, kind: str) -> None:
+    value = table.get("distributed_type")
+    if value is None:
+        return
+
+    def convert(value: Value) -> Converted:
+        if isinstance(value, Scalar) and value.value is False:
+            return "none"  # a bare `no` is YAML's false
+        return _STRATEGIES.get(str(_text(value)).upper(), Outcome.OPAQUE)
+
+    if kind and kind not in _STRATEGIES:
+        draft.put(unknown("parallelism", f"distributed_type is {kind}, which is not simulated", place=value.place))
+    else:
+        draft.put(draw("parallelism", value, convert, "distributed_type"))
+
+
+def _processes(draft: Draft, table: Table, kind: str) -> None:
+    world = _number(table, "num_processes", "world_size")
+    nodes = _number(table, "num_machines", "nodes")
+    if nodes is None:
+        nodes = Fact("nodes", (Candidate(1),), Origin.DEFAULT, "num_machines", "library", "accelerate")
+    strategy = draft.facts.get("parallelism")
+    if strategy is not None and strategy.value == "none" and (world is None or world.value != 1):
+        reason = "distributed_type NO starts one process, whatever num_processes says"
+        world = Fact("world_size", (Candidate(1, strategy.place),), Origin.DERIVED, "distributed_type", reason=reason)
+    if world is not None:
+        draft.put(world)
+        draft.put(divided("gpus_per_node", world, nodes))
+    if world is not None or "num_machines" in {entry.key for entry in table}:
+        draft.put(nodes)
+
+
+def _number(table: Table, key: str, fact: str) -> Fact | None:
+    entry = table.entry(key)
+    if entry is None or (isinstance(entry.value, Scalar) and entry.value.value in (None, -1, "-1")):
+        return None
+    place = entry.value.place or entry.key_place
+    if place is None:
+        return None
+    found = count(fact, Word(entry.value, place), key, whole)
+    file = isinstance(entry.value, Scalar) and entry.value.via == "literal"
+    return replace(found, via="config-file") if file and found.candidates else found
+
+
+def _precision(draft: Draft, value: Value | None) -> None:
+    if value is None or (isinstance(value, Scalar) and value.value is None):
+        return
+
+    def flag(name: str) -> Converter:
+        def convert(value: Value) -> Converted:
+            word = (_text(value) or "no").lower() if isinstance(value, Scalar) else ""
+            if word == "fp8":
+                return name == "bf16"  # 8-bit matrix products inside of bf16 autocast
+            return word == name if word in ("no", "fp16", "bf16") else Outcome.OPAQUE
+
+        return convert
+
+    for name in ("bf16", "fp16"):
+        draft.put(draw(name, value, flag(name), "mixed_precision"))
+
+
+def _deepspeed(draft: Draft, table: Table) -> None:
+    options = _part(table, "deepspeed_config")
+    file = options.get("deepspeed_config_file")
+    target = _text(file)
+    if target is not None and target != "none":
+        draft.links.append(Link("deepspeed", target, file.place if file else None))
+        return
+    for key, fact, convert in _DEEPSPEED:
+        value = options.get(key)
+        if value is not None:
+            draft.put(draw(fact, value, convert, f"deepspeed_config.{key}"))
+    for fact, default in (("zero_stage", _STAGE), ("offload_optimizer", "none"), ("offload_parameters", "none")):
+        draft.put(Fact(fact, (Candidate(default),), Origin.DEFAULT, "deepspeed_config", "library", "accelerate"))
+    draft.tables.append(("deepspeed", built(options)))
+
+
+def _whole(value: Value) -> Converted:
+    word = _text(value)
+    if word == "auto":
+        return Outcome.ABSENT  # the Accelerator's or the Trainer's own
+    return int(word) if word is not None and word.isdigit() else CONVERTERS["count"](value)
+
+
+def _bound(value: Value) -> Converted:
+    word = _text(value)
+    if word == "auto":
+        return Outcome.ABSENT
+    try:
+        return float(word) if word is not None else Outcome.ABSENT
+    except ValueError:
+        return Outcome.WRONG_TYPE
+
+
+_DEEPSPEED: tuple[tuple[str, str, Converter], ...] = (
+    ("zero_stage", "zero_stage", _whole),
+    ("offload_optimizer_device", "offload_optimizer", CONVERTERS["device"]),
+    ("offload_param_device", "offload_parameters", CONVERTERS["device"]),
+    ("gradient_accumulation_steps", "gradient_accumulation_steps", _whole),
+    ("gradient_clipping", "max_grad_norm", _bound),
+    ("zero3_save_16bit_model", "gather_16bit_on_save", truth),
+)
+"""Keys of deepspeed_config that accelerate reads, the fact of each, and its converter."""
+
+_PATHS = (
+    ("gradient_accumulation_steps", ("gradient_accumulation_steps",)),
+    ("gradient_clipping", ("gradient_clipping",)),
+    ("zero_stage", ("zero_optimization", "stage")),
+    ("offload_optimizer_device", ("zero_optimization", "offload_optimizer", "device")),
+    ("offload_param_device", ("zero_optimization", "offload_param", "device")),
+)
+
+
+def built(options: Table) -> Table:
+    """The DeepSpeed configuration that accelerate builds from its own keys (DeepSpeedPlugin.__post_init__)."""
+    whole_table = Table((Entry("zero_optimization", None, Table((Entry("stage", None, Scalar(_STAGE)),))),))
+    for key, path in _PATHS:
+        entry = options.entry(key)
+        if entry is None:
+            continue
+        value: Value = entry.value
+        for name in reversed(path):
+            value = Table((Entry(name, entry.key_place, value),))
+        whole_table = overlaid(whole_table, value) if isinstance(value, Table) else whole_table
+    return whole_table
+
+
+def _degrees(draft: Draft, table: Table) -> None:
+    for key, fact in _DEGREES:
+        for spelling in (f"parallelism_config_{key}", key):
+            value = table.get(spelling)
+            if value is not None and _text(value) not in ("1", None):
+                draft.put(draw(fact, value, _whole, f"parallelism_config.{spelling}"))
+
+
+def _compiled(draft: Draft, table: Table) -> None:
+    value = table.get("dynamo_config", "dynamo_backend") or table.get("dynamo_backend")
+    if value is not None and str(_text(value) or "no").upper() not in ("NO", "NONE"):
+        draft.put(draw("torch_compile", value, lambda value: True, "dynamo_backend"))

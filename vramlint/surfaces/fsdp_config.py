@@ -1,0 +1,131 @@
+"""Options of FSDP: the `fsdp_config` of TrainingArguments and of an Accelerate configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vramlint.facts import Candidate, Fact, Origin
+from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome
+from vramlint.surfaces.draft import Drawn, draw
+from vramlint.values import Entry, Items, Scalar, Table, Value
+
+_PREFIX = "fsdp_"
+_WRAPS = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP")
+_STRATEGIES: Mapping[str, str] = MappingProxyType(
+    {
+        "1": "full_shard",
+        "2": "shard_grad_op",
+        "3": "no_shard",
+        "4": "hybrid_shard",
+        "5": "hybrid_shard_zero2",
+        "FULL_SHARD": "full_shard",
+        "SHARD_GRAD_OP": "shard_grad_op",
+        "NO_SHARD": "no_shard",
+        "NO_RESHARD": "no_shard",
+        "HYBRID_SHARD": "hybrid_shard",
+        "HYBRID_SHARD_ZERO2": "hybrid_shard_zero2",
+        "TRUE": "full_shard",
+        "FALSE": "shard_grad_op",
+    }
+)
+"""Strategies of FSDP 1 by name and number, and `reshard_after_forward` of FSDP 2, in the words of `--fsdp`
+(accelerate 1.15 utils/dataclasses.py, FullyShardedDataParallelPlugin)."""
+
+
+def without_prefix(table: Table) -> Table:
+    """The options without the `fsdp_` that either spelling may carry; the last of two spellings wins."""
+    entries = (Entry(entry.key.removeprefix(_PREFIX), entry.key_place, entry.value) for entry in table)
+    return Table(tuple(entries), table.place)
+
+
+def truth(value: Value) -> Converted:
+    """A boolean, also spelled as a word: `"true"` and `"1"` count, as accelerate reads them from the environment."""
+    if isinstance(value, Scalar) and isinstance(value.value, str):
+        word = value.value.strip().lower()
+        if word in ("true", "1", "yes", "on", "y", "t"):
+            return True
+        return False if word in ("false", "0", "no", "off", "n", "f", "none", "") else Outcome.WRONG_TYPE
+    return CONVERTERS["flag"](value)
+
+
+def common_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
+    """What both vocabularies say alike: the wrapped classes, activation checkpointing, offloading.
+
+    Args:
+        table: the options, without their prefix.
+        key: stands before each key in the facts.
+    """
+    found: list[Drawn] = []
+    for option, fact, convert in _COMMON:
+        value = table.get(option)
+        if value is not None:
+            found.append(draw(fact, value, convert, f"{key}{option}"))
+    return found
+
+
+def _classes(value: Value) -> Converted:
+    if isinstance(value, Items) and len(value.values) == 1:
+        value = value.values[0]
+    return CONVERTERS["names"](value)
+
+
+def _device(value: Value) -> Converted:
+    on = truth(value)
+    if isinstance(on, Outcome):
+        return on
+    return "cpu" if on is True else "none"
+
+
+def _only_on(value: Value) -> Converted:
+    on = truth(value)
+    return on if isinstance(on, Outcome) or on is True else Outcome.ABSENT
+
+
+_COMMON = (
+    ("transformer_layer_cls_to_wrap", "fsdp_wrap_class", _classes),
+    ("activation_checkpointing", "activation_checkpointing", _only_on),
+    ("offload_params", "offload_parameters", _device),
+    ("cpu_offload", "offload_parameters", _device),
+    ("offload_params", "offload_optimizer", _device),
+    ("cpu_offload", "offload_optimizer", _device),
+)
+"""Key, fact, converter. Switching FSDP's own checkpointing off leaves the trainer's as it is."""
+
+
+def sharding(table: Table, fallback: Value | None) -> Fact:
+    """The fact `fsdp` of an Accelerate configuration, in the words of the Trainer's `--fsdp`.
+
+    Args:
+        table: the options, without their prefix.
+        fallback: what switched FSDP on, the place to show where no strategy is written.
+    """
+    wraps = table.get("auto_wrap_policy")
+    tail = " auto_wrap" if isinstance(wraps, Scalar) and str(wraps.value) in _WRAPS else ""
+    for option in _sharding_keys(table):
+        value = table.get(option)
+        if value is None:
+            continue
+
+        def convert(value: Value) -> Converted:
+            word = _STRATEGIES.get(str(value.value).upper()) if isinstance(value, Scalar) else None
+            return f"{word}{tail}" if word else Outcome.OPAQUE
+
+        drawn = draw("fsdp", value, convert, f"fsdp_config.{_PREFIX}{option}")
+        if isinstance(drawn, Fact):
+            return drawn
+    place = fallback.place if fallback is not None else None
+    return Fact(
+        "fsdp",
+        (Candidate(f"full_shard{tail}", place),),
+        Origin.DEFAULT,
+        "fsdp_sharding_strategy",
+        "library",
+        "accelerate",
+    )
+
+
+def _sharding_keys(table: Table) -> tuple[str, ...]:
+    version = table.get("version")
+    second = isinstance(version, Scalar) and str(version.value) == "2"
+    return ("reshard_after_forward",) if second else ("sharding_strategy", "reshard_after_forward")

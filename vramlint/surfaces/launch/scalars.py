@@ -1,0 +1,48 @@
+"""Words of a command line as the values that they spell."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from vramlint.surfaces.launch.words import Word
+from vramlint.values import Alternatives, Option, Plain, Scalar, Unknown, Value
+
+_WHOLE = re.compile(r"[-+]?\d{1,18}$")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?$")
+_WORDS: dict[str, Plain] = {"true": True, "false": False, "null": None, "none": None}
+"""What parsers of command lines take for a boolean or for nothing, in any case of letters."""
+
+
+def typed(word: Word, *, words: bool = True) -> Value:
+    """The value that a word spells, with its place and the road it came by.
+
+    Args:
+        word: of the command line.
+        words: take `true`, `false` and `none` for what they say.
+    """
+    return _typed(word.value, word, words)
+
+
+def _typed(value: Value, word: Word, words: bool) -> Value:
+    match value:
+        case Scalar():
+            via = "cli" if value.via == "literal" else value.via
+            return replace(value, value=_plain(value.value, words), via=via, place=value.place or word.place)
+        case Alternatives():
+            options = tuple([Option(_typed(item.value, word, words), item.condition) for item in value.options])
+            return replace(value, options=options)
+        case Unknown(place=None):
+            return replace(value, place=word.place)
+    return value
+
+
+def _plain(value: Plain, words: bool) -> Plain:
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if words and text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _WHOLE.match(text):
+        return int(text)
+    return float(text) if _NUMBER.match(text) else value
