@@ -3,5 +3,6 @@
 from vramlint.readers.notebook.document import notebook_document
 from vramlint.readers.notebook.edits import rewritten
 from vramlint.readers.notebook.program import Script, read_script
+from vramlint.readers.notebook.reading import Notebook, read_notebook
 
-__all__ = ["Script", "notebook_document", "read_script", "rewritten"]
+__all__ = ["Notebook", "Script", "notebook_document", "read_notebook", "read_script", "rewritten"]

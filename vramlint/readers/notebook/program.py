@@ -67,6 +67,9 @@ _ABOVE = "if 1:"
 
 def _stretches(document: Document) -> Iterator[tuple[int, int]]:
     """Where the cells of a document start and end."""
+    if not document.cells:  # a script with magics is one cell
+        yield from [(0, len(document.text))] if document.text else []
+        return
     starts = [document.line_starts[cell.first_line - 1] for cell in document.cells]
     yield from zip(starts, [*starts[1:], len(document.text)], strict=False)
 
@@ -132,7 +135,7 @@ def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     above = "\n" * (first - 1)
     module = _parsed(above + text)
     if isinstance(module, ast.Module):
-        return _ReadCell(module.body)
+        return _ReadCell(module.body if _LONE_RETURN.search(text) is None else [])
     if first > 1 and text.lstrip("\r\n")[:1] in (" ", "\t"):
         wrapped = _parsed(f"{above[1:]}{_ABOVE}\n{text}")
         if isinstance(wrapped, ast.Module) and isinstance(wrapped.body[0], ast.If):
@@ -147,6 +150,9 @@ def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     typed = _COMMAND.match(document.line(problem.place.span.line))
     return None if typed and not iskeyword(typed["word"]) else problem
 
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+"""Ends a line for Python, and none for a document."""
 
 _COMMAND = re.compile(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
 """A line that is typed as in a shell. IPython runs some of them (`pip install peft`), others are notes."""

@@ -15,6 +15,7 @@ from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.marimo import in_order
 from vramlint.readers.python.neighbours import home_of
 from vramlint.readers.python.objects import (
     BoundMethod,
@@ -62,7 +63,7 @@ def read_program(
     machine = Machine(source, known, evaluate, execute, invoke, modules)
     module = machine.new_scope(None, "module")
     with machine.under():
-        machine.execute(source.module.body, module)
+        machine.execute(in_order(source.module), module)
     _run_uncalled(machine, module)
     return _frozen(machine, module), ()
 
