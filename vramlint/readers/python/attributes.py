@@ -5,6 +5,7 @@ from __future__ import annotations
 from vramlint.readers.python.choices import each, narrow
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.methods import PATH_PARTS, is_mapping_method
 from vramlint.readers.python.objects import (
     NOT_GIVEN,
     Attribute,
@@ -14,7 +15,10 @@ from vramlint.readers.python.objects import (
     Function,
     Instance,
     LibraryObject,
+    Mapping,
     Object,
+    Sequence,
+    Slot,
 )
 from vramlint.readers.python.probes import attribute_probe, library_default
 from vramlint.text import Place
@@ -45,8 +49,22 @@ def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
             return member if member is not None else _of_base(item, name, site)
         case LibraryObject():
             return _of_library(machine, item, name, site)
+        case Mapping() if item.attributes:
+            return _of_config(item, name, site)
         case Scalar() if name in {"value", "name"}:
             return item  # a member of an enum
+        case Scalar(value=str() as path) if name in PATH_PARTS:
+            return Scalar(PATH_PARTS[name](path), item.place, item.via)
+    return Attribute(item, name, site.place)
+
+
+def _of_config(item: Mapping, name: str, site: Site) -> Object:
+    """A key of a config as an attribute; a method of dicts where it has no such key."""
+    slot = item.state.get(name)
+    if isinstance(slot, Slot):
+        return slot.value
+    if item.open and not is_mapping_method(name):
+        return Unknown(f"key {name}", site.place)
     return Attribute(item, name, site.place)
 
 
@@ -108,6 +126,10 @@ def set_attribute(machine: Machine, item: Object, name: str, value: Object, plac
             machine.journal.put(item.scope.state, name, value)
         case Module():
             item.assign(name, value)
+        case Mapping() if item.attributes:
+            machine.journal.put(item.state, name, Slot(place, value))
+        case Name(qualified="sys") if name == "argv" and isinstance(value, Sequence):
+            machine.journal.put(machine.process, "argv", value)
         case LibraryObject():
             machine.bind(item, name, value, place)
         case Attribute():

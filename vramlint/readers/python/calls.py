@@ -5,13 +5,14 @@ from __future__ import annotations
 import libcst as cst
 
 from vramlint.readers.python.choices import choose, narrow
-from vramlint.readers.python.classes import construct, library_base
-from vramlint.readers.python.commandline import (
+from vramlint.readers.python.classes import construct
+from vramlint.readers.python.commandline.argparsers import is_parser_class, new_own_parser, parser_method
+from vramlint.readers.python.commandline.dataclass_parsers import (
     dataclass_parser_method,
-    is_dataclass_parser,
+    extends_dataclass_parser,
     new_dataclass_parser,
-    parser_method,
 )
+from vramlint.readers.python.commandline.decorated import started
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.functions import call_function
 from vramlint.readers.python.library import known_call
@@ -64,7 +65,7 @@ def invoke(machine: Machine, site: Site) -> Object:
         case Name():
             return _library(machine, callee.qualified, site)
         case Function():
-            return call_function(machine, callee, site)
+            return call_function(machine, callee, started(machine, callee, site))
         case BoundMethod():
             return call_function(machine, callee.function, site, callee.owner)
         case Class():
@@ -88,9 +89,10 @@ def invoke(machine: Machine, site: Site) -> Object:
 
 
 def _construct(machine: Machine, kind: Class, site: Site) -> Object:
-    base = library_base(kind)
-    if base is not None and is_dataclass_parser(base):
-        return new_dataclass_parser(machine, site)  # whatever the project's own one adds
+    if is_parser_class(kind):
+        return new_own_parser(machine, kind, site)
+    if extends_dataclass_parser(kind):
+        return new_dataclass_parser(machine, site)
     return construct(machine, kind, site)
 
 

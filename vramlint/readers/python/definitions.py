@@ -51,5 +51,6 @@ def _fields(machine: Machine, node: cst.ClassDef, scope: Scope) -> list[Field]:
             if isinstance(statement, cst.AnnAssign) and isinstance(statement.target, cst.Name):
                 value: Object | None = scope.state.get(statement.target.value)
                 spec = value if isinstance(value, FieldSpec) else FieldSpec(value)
-                found.append(Field(statement.target.value, machine.place(statement.target), spec))
+                name, annotation = statement.target, statement.annotation.annotation
+                found.append(Field(name.value, machine.place(name), spec, annotation))
     return found

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Callable
 from types import MappingProxyType
 
 from vramlint.readers.python.builtin_functions import BUILTIN_FUNCTIONS
 from vramlint.readers.python.choices import each
-from vramlint.readers.python.commandline import (
-    command_line_interface,
-    is_dataclass_parser,
-    new_dataclass_parser,
-    new_parser,
-    run_target,
-)
+from vramlint.readers.python.commandline.argparsers import PARSERS, extended_by_deepspeed, new_parser
+from vramlint.readers.python.commandline.dataclass_parsers import is_dataclass_parser, new_dataclass_parser
+from vramlint.readers.python.commandline.flags import define, defines
+from vramlint.readers.python.commandline.functions import command_line_interface, run_target
+from vramlint.readers.python.commandline.kinds import parsed_literal
+from vramlint.readers.python.config_functions import CONFIG_FUNCTIONS
+from vramlint.readers.python.datafiles import LOADING_FUNCTIONS
+from vramlint.readers.python.execution import execute_text, global_names
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import join_path
 from vramlint.readers.python.objects import (
     Object,
-    OptionParser,
     Partial,
     Sequence,
     computed,
@@ -42,6 +44,8 @@ def known_call(machine: Machine, callee: str, site: Site) -> Object | None:
     handler = _HANDLERS.get(callee)
     if handler is not None:
         return handler(machine, site)
+    if defines(callee):
+        return define(machine, callee, site)
     if is_dataclass_parser(callee):
         return new_dataclass_parser(machine, site)
     probed = call_probe(machine, callee, site.arguments, site)
@@ -69,6 +73,18 @@ def _path(_: Machine, site: Site) -> Object:
     return each(lambda *parts: join_path(parts, site), *site.arguments.positional)
 
 
+def _path_part(work: Callable[[str], str]) -> Handler:
+    def found(_: Machine, site: Site) -> Object:
+        def of(item: Object) -> Object:
+            if isinstance(item, Scalar) and isinstance(item.value, str):
+                return computed(work(item.value), site.place)
+            return site.unknown("path with unknown parts")
+
+        return each(of, site.first())
+
+    return found
+
+
 def _environment(machine: Machine, site: Site) -> Object:
     return environment_variable(machine, site.first(), site.arguments.get("default", 1), site)
 
@@ -83,16 +99,16 @@ def _version(_: Machine, site: Site) -> Object:
     return Sequence.of(numbers, site.place)
 
 
-def _parser_itself(_: Machine, site: Site) -> Object:
-    """`deepspeed.add_config_arguments(parser)` gives back the parser that it extends."""
-    item = site.first()
-    return item if isinstance(item, OptionParser) else site.unknown("parser")
-
-
 _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
     {
         **BUILTIN_FUNCTIONS,
         **RECORD_FUNCTIONS,
+        **CONFIG_FUNCTIONS,
+        **LOADING_FUNCTIONS,
+        **dict.fromkeys(PARSERS, new_parser),
+        "ast.literal_eval": lambda _, site: parsed_literal(site.first()),
+        "exec": execute_text,
+        "globals": global_names,
         "typing.cast": lambda _, site: site.arguments.get("val", 1) or site.unknown("cast"),
         "functools.partial": _partial,
         "packaging.version.parse": _version,
@@ -101,19 +117,22 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "posixpath.join": _join,
         "os.path.expanduser": _same,
         "os.path.abspath": _same,
+        "os.path.realpath": _same,
+        "os.path.dirname": _path_part(posixpath.dirname),
+        "os.path.basename": _path_part(posixpath.basename),
         "os.path.normpath": _same,
         "os.fspath": _same,
         "pathlib.Path": _path,
         "pathlib.PurePath": _path,
         "os.environ.get": _environment,
         "os.getenv": _environment,
-        "argparse.ArgumentParser": new_parser,
-        "configargparse.ArgumentParser": new_parser,
-        "deepspeed.add_config_arguments": _parser_itself,
+        "deepspeed.add_config_arguments": extended_by_deepspeed,
         "fire.Fire": run_target,
         "fire.core.Fire": run_target,
         "typer.run": run_target,
         "jsonargparse.CLI": run_target,
+        "jsonargparse.auto_cli": run_target,
+        "pyrallis.parse": command_line_interface,
         "tyro.cli": command_line_interface,
         "simple_parsing.parse": command_line_interface,
         "draccus.parse": command_line_interface,

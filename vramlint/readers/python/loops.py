@@ -12,6 +12,7 @@ import libcst as cst
 
 from vramlint.readers.python.attributes import PARAMETER
 from vramlint.readers.python.choices import among, narrow
+from vramlint.readers.python.commandline.words import are_words
 from vramlint.readers.python.machine import MAX_STEPS, Flow, Machine
 from vramlint.readers.python.objects import LibraryObject, Mapping, Object, Scope, Sequence
 from vramlint.readers.python.targets import assign
@@ -39,6 +40,8 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     elements = elements_of(source)
     if elements == ():
         return _else(machine, node.orelse, scope)
+    if elements is not None and are_words(machine, elements):
+        return _in_turn(machine, node, elements, scope)
     if elements is not None and len(elements) <= MAX_TURNS:
 
         def turn(element: Object) -> Flow:
@@ -61,6 +64,17 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     if many:
         machine.journal.blur(machine.journal.changed_since(mark))
     return flow if flow is Flow.RETURN and elements is not None else _else(machine, node.orelse, scope)
+
+
+def _in_turn(machine: Machine, node: cst.For, elements: tuple[Object, ...], scope: Scope) -> Flow:
+    """The words of the command line, which a program goes through in order: the last of a name wins."""
+    for element in elements:
+        with machine.under():
+            assign(machine, node.target, element, scope)
+            flow = machine.execute(node.body.body, scope)
+        if flow is Flow.RETURN:
+            return flow
+    return _else(machine, node.orelse, scope)
 
 
 def elements_of(source: Object) -> tuple[Object, ...] | None:

@@ -13,7 +13,7 @@ import libcst as cst
 from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
-from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot
+from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot, State
 from vramlint.readers.python.source import Source
 from vramlint.text import Document, Place
 from vramlint.values import Plain, Unknown
@@ -119,6 +119,7 @@ class Machine:
         execute: Callable[[Machine, Sequence[cst.CSTNode], Scope], Flow],
         invoke: Callable[[Machine, Site], Object],
         modules: Callable[[str], Document | None] = lambda _: None,
+        files: Callable[[str], Document | None] = lambda _: None,
     ) -> None:
         self.source = source
         """The script itself."""
@@ -131,6 +132,11 @@ class Machine:
         """Functions of other modules whose body nobody asked for yet, and what reads them whole."""
         self.parsed = 0
         """Characters of other modules that were parsed."""
+        self.files = files
+        self.process: State = {}
+        """What the program finds at its start and may change: `argv`, a sequence, where the command line is known."""
+        self.environment: dict[str, Object] = {}
+        """Variables that the launcher sets."""
         self.known = known
         self.journal = Journal()
         self.path: list[Test] = []

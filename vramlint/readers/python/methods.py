@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
+from vramlint.readers.python.commandline.words import is_given, piece_of
+from vramlint.readers.python.execution import put_name
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import (
     ITEMS,
@@ -30,6 +33,15 @@ _TEXT_METHODS = frozenset(_TEXT_METHODS_WORDS.split())
 _SAME_PATH = frozenset({"absolute", "as_posix", "expanduser", "resolve"})
 """Methods of a path, which is kept as its text, that leave what it names alone."""
 
+PATH_PARTS: MappingProxyType[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "parent": lambda path: posixpath.dirname(path) or ".",
+        "stem": lambda path: posixpath.splitext(posixpath.basename(path))[0],
+        "suffix": lambda path: posixpath.splitext(path)[1],
+    }
+)
+"""Attributes of a path, which is kept as its text."""
+
 _LONGEST = 10_000
 
 
@@ -51,7 +63,8 @@ def text_method(method: str, text: Scalar, site: Site) -> Object | None:
         result = getattr(text.value, method)(*plains, **named)
     except (TypeError, ValueError, LookupError, AttributeError):
         return site.unknown(f"text.{method}() that fails")
-    return lift(result, site.place)
+    found = lift(result, site.place)
+    return piece_of(found, text) if is_given(text) and not isinstance(result, bool) else found
 
 
 def plain_of(item: Object) -> Any:  # noqa: ANN401 (any plain Python value)
@@ -147,6 +160,11 @@ def mapping_method(machine: Machine, method: str, table: Mapping, site: Site) ->
     return None if handler is None else handler(machine, table, site)
 
 
+def is_mapping_method(name: str) -> bool:
+    """Whether dicts have a method of that name that is worked out here."""
+    return name in _MAPPING_METHODS
+
+
 def lookup(table: Mapping, key: Object, default: Object | None, place: Place) -> Object:
     """The value under a key, `default` when it surely is not there."""
     if not isinstance(key, Scalar):
@@ -194,6 +212,7 @@ def merge_into(machine: Machine, table: Mapping, other: Object | None, arguments
     if isinstance(other, Mapping):
         for key, slot in other.slots():
             machine.journal.put(table.state, key, slot)
+            put_name(machine, table, key, slot.value)
     elif isinstance(other, Sequence) and other.elements is not None:
         for pair in other.elements:
             parts = pair.elements if isinstance(pair, Sequence) else None
@@ -206,6 +225,7 @@ def merge_into(machine: Machine, table: Mapping, other: Object | None, arguments
         machine.journal.put(table.state, OPEN, True)
     for given in arguments.keywords:
         machine.journal.put(table.state, given.name, Slot(given.name_place, given.value))
+        put_name(machine, table, given.name, given.value)
 
 
 def _parts(kind: str) -> Callable[[Machine, Mapping, Site], Object]:
@@ -229,6 +249,6 @@ _MAPPING_METHODS: MappingProxyType[str, Callable[[Machine, Mapping, Site], Objec
         "items": _parts("items"),
         "keys": _parts("keys"),
         "values": _parts("values"),
-        "copy": lambda _, table, __: Mapping(dict(table.state), table.place),
+        "copy": lambda _, table, __: Mapping(dict(table.state), table.place, attributes=table.attributes),
     }
 )

@@ -78,6 +78,10 @@ class Mapping:
     place: Place | None = None
     origin: LibraryObject | None = None
     """The object whose attributes these are, if it may have more of them than are known."""
+    attributes: bool = False
+    """Its keys can be read and set as attributes too (OmegaConf, EasyDict, Box), and so can those of dicts in it."""
+    written: dict[str, tuple[Object, Object]] = field(default_factory=dict)
+    """By key, an interpolation's value and the text `${…}` it came from, so that a merge can work it out anew."""
 
     def slots(self) -> tuple[tuple[str, Slot], ...]:
         """All known keys with their slots, in insertion order."""
@@ -141,6 +145,8 @@ class FieldSpec:
 
     default: Object | None
     factory: Object | None = None
+    flags: tuple[str, ...] = ()
+    """Other names on the command line."""
 
 
 class Field(NamedTuple):
@@ -149,6 +155,7 @@ class Field(NamedTuple):
     name: str
     name_place: Place
     spec: FieldSpec
+    annotation: cst.BaseExpression | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -302,14 +309,31 @@ class Option:
     name: str
     name_place: Place | None
     default: Object
+    flags: tuple[str, ...] = ()
+    """As written on the command line; none for a positional argument."""
+    action: str = "store"
+    arity: str | int | None = None
+    """argparse's `nargs`."""
+    constant: Object | None = None
+    """argparse's `const`."""
+    kind: Object | None = None
+    """argparse's `type`."""
+    command: str = ""
+    """The subcommand that it belongs to, empty for the program's own."""
+    names_file: bool = False
+    """configargparse: its value is the path of a file of settings."""
 
 
 @dataclass(eq=False, slots=True)
 class OptionParser:
-    """An argparse parser; `state` maps destinations to options."""
+    """An argparse parser; `state` maps destinations to options. Parsers of subcommands share their parent's."""
 
     state: State = field(default_factory=dict)
     place: Place | None = None
+    command: str = ""
+    """Which subcommand it parses."""
+    fixed: dict[str, Object] = field(default_factory=dict)
+    """Keywords that it was made with."""
 
 
 @dataclass(eq=False, slots=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from vramlint.readers.python.commandline.flag_values import flag_value
+from vramlint.readers.python.commandline.words import argv
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import Object, Sequence
 from vramlint.text import Place
-from vramlint.values import Name, Plain, Scalar, Unknown
+from vramlint.values import Name, Plain, Scalar
 
 BF16 = "torch.cuda.is_bf16_supported()"
 MAJOR, MINOR = "torch.cuda.get_device_capability()[0]", "torch.cuda.get_device_capability()[1]"
@@ -36,6 +38,8 @@ _ASSUMED = MappingProxyType[str, Plain](
     }
 )
 """Taken for granted unless `known` says otherwise: the run is on an NVIDIA GPU."""
+
+_FLAGS = "absl.flags.FLAGS."
 
 _ARGUMENT_BASES = ("transformers.TrainingArguments",)
 
@@ -66,19 +70,33 @@ def environment_variable(machine: Machine, name: Object, default: Object | None,
     """`os.environ.get(...)`, `os.getenv(...)`; and `os.environ[...]`, where an unset variable raises."""
     if not isinstance(name, Scalar):
         return site.unknown("environment variable")
-    key = f'os.environ["{name.value}"]'
-    if key in machine.known:
-        value = machine.known[key]
-        if value is None:
-            return default if default is not None else Scalar(None, None, "environment")
+    found = variable(machine, str(name.value))
+    if found is None:
+        return site.unknown(f"environment variable {name.value}")
+    return default if default is not None and isinstance(found, Scalar) and found.value is None else found
+
+
+def variable(machine: Machine, name: str) -> Object | None:
+    """What an environment variable holds: of the machine, then of the launcher; a Scalar of None where it is not set.
+
+    None when nothing says.
+    """
+    key = f'os.environ["{name}"]'
+    value = machine.known.get(key)
+    if value is not None:
         return Scalar(str(value), None, "environment")
-    return site.unknown(f"environment variable {name.value}")
+    if name in machine.environment:
+        return machine.environment[name]
+    return Scalar(None, None, "environment") if key in machine.known else None
 
 
 def attribute_probe(machine: Machine, qualified: str, place: Place) -> Object:
     """A qualified name, or what it is known to stand for."""
     if qualified == "sys.argv":
-        return Unknown("command line arguments", place)
+        return argv(machine, place)
+    if qualified.startswith(_FLAGS):
+        found = flag_value(machine, qualified.removeprefix(_FLAGS))
+        return Name(qualified, place) if found is None else found
     if qualified in {"sys.platform", "os.name"}:
         return Scalar("linux" if qualified == "sys.platform" else "posix", None, "environment")
     if qualified in machine.known:

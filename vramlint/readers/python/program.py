@@ -9,7 +9,9 @@ import libcst as cst
 from vramlint.readers.python.calls import invoke
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import library_base, takes_fields
-from vramlint.readers.python.commandline import note_settings
+from vramlint.readers.python.commandline.decorated import is_chosen
+from vramlint.readers.python.commandline.functions import note_settings
+from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
@@ -30,10 +32,14 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.source import parse
 from vramlint.readers.python.statements import execute
 from vramlint.text import Document
-from vramlint.values import Call, Entry, Name, Plain, Problem, Program, Unknown
+from vramlint.values import Call, Entry, Invocation, Name, Plain, Problem, Program, Unknown
 
 Modules = Callable[[str], Document | None]
 """From a module as imported (`fastchat.train.train`, `.arguments`) to the project's file, None where it has none."""
+
+
+Files = Callable[[str], Document | None]
+"""From the path of a data file, as the script or its command line writes it, to that file."""
 
 
 def no_modules(_: str) -> Document | None:
@@ -42,7 +48,11 @@ def no_modules(_: str) -> Document | None:
 
 
 def read_program(
-    document: Document, known: Mapping[str, Plain], modules: Modules = no_modules
+    document: Document,
+    known: Mapping[str, Plain],
+    modules: Modules = no_modules,
+    invocation: Invocation | None = None,
+    files: Files = no_modules,
 ) -> tuple[Program | None, tuple[Problem, ...]]:
     """What a Python file does, worked out without running it.
 
@@ -53,6 +63,10 @@ def read_program(
             `torch.cuda.device_count()`, `os.environ["WORLD_SIZE"]` (None: not set), and library defaults as
             `transformers.TrainingArguments.fp16`. What is absent is undecided.
         modules: files of the project that the script may import classes of settings from.
+        invocation: the command line and environment that the program is started with: parsers take their values
+            from it. None: unknown, and every setting has its default.
+        files: data files of the project that the script or its command line names. Paths made from `__file__`
+            begin with the folder of `document`.
 
     Returns:
         The program, or None and the problem that prevented reading it. Never raises on any text.
@@ -60,24 +74,26 @@ def read_program(
     source, problem = parse(document)
     if source is None:
         return None, (problem,) if problem else ()
-    machine = Machine(source, known, evaluate, execute, invoke, modules)
+    machine = Machine(source, known, evaluate, execute, invoke, modules, files)
+    if invocation is not None:
+        start(machine, invocation)
     module = machine.new_scope(None, "module")
     with machine.under():
         machine.execute(in_order(source.module), module)
-    _run_uncalled(machine, module)
+    _run_uncalled(machine, module, invocation)
     return _frozen(machine, module), ()
 
 
-def _run_uncalled(machine: Machine, module: Scope) -> None:
+def _run_uncalled(machine: Machine, module: Scope, invocation: Invocation | None) -> None:
     """Evaluate once, with its defaults, every function that nothing in the file called."""
     machine.finishing = True
     index = 0
     while index < len(machine.functions):
         function = machine.functions[index]
         index += 1
-        if function.called:
+        if function.called or not is_chosen(machine, function):
             continue
-        if is_command(function):
+        if is_command(function) and invocation is None:
             note_settings(machine, function)
         named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
         site = Site(function, Arguments(), function.node, module, machine.place(named))

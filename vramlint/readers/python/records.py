@@ -34,7 +34,7 @@ def _getattr(machine: Machine, site: Site) -> Object:
         found = get_attribute(machine, site.first(), key.value, site)
         if isinstance(found, Name) and key.place is not None:
             return Name(found.qualified, key.place)  # written where the string is: "bfloat16"
-        missing = isinstance(found, Attribute) and isinstance(found.receiver, Instance)
+        missing = isinstance(found, Attribute) and isinstance(found.receiver, (Instance, Mapping))
         from_parser = isinstance(site.first(), Instance) and isinstance(found, Unknown)
         return default if default is not None and (missing or from_parser) else found
 
@@ -50,6 +50,8 @@ def _setattr(machine: Machine, site: Site) -> Object:
 
 def _hasattr(_: Machine, site: Site) -> Object:
     item, name = site.first(), site.arguments.get("", 1)
+    if isinstance(item, Mapping) and item.attributes and isinstance(name, Scalar) and not item.open:
+        return computed(str(name.value) in item.state, site.place)
     if isinstance(item, Instance) and isinstance(name, Scalar):
         text = str(name.value)
         return computed(text in item.state or bool(item.kind and item.kind.member(text)), site.place)
@@ -91,7 +93,12 @@ def _field(_: Machine, site: Site) -> Object:
     default = site.arguments.get("default", 0)
     if isinstance(default, Name) and default.qualified in {"Ellipsis", "dataclasses.MISSING"}:
         default = None
-    return FieldSpec(default, site.arguments.get("default_factory"))
+    metadata = site.arguments.get("metadata")
+    slot = metadata.state.get("aliases") if isinstance(metadata, Mapping) else None
+    named = slot.value if isinstance(slot, Slot) else site.arguments.get("aliases")
+    elements = named.elements if isinstance(named, Sequence) else (named,)
+    flags = tuple(str(item.value) for item in elements or () if isinstance(item, Scalar))
+    return FieldSpec(default, site.arguments.get("default_factory"), flags)
 
 
 def _copied(_: Machine, site: Site) -> Object:
@@ -99,7 +106,7 @@ def _copied(_: Machine, site: Site) -> Object:
     if isinstance(item, Sequence):
         return Sequence(dict(item.state), item.place)
     if isinstance(item, Mapping):
-        return Mapping(dict(item.state), item.place)
+        return Mapping(dict(item.state), item.place, attributes=item.attributes)
     return Instance(item.kind, item.place, dict(item.state)) if isinstance(item, Instance) else item
 
 
@@ -128,6 +135,5 @@ RECORD_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
         "copy.deepcopy": _copied,
         "types.SimpleNamespace": lambda _, site: namespace_of(site.arguments, site),
         "argparse.Namespace": lambda _, site: namespace_of(site.arguments, site),
-        "easydict.EasyDict": lambda _, site: namespace_of(site.arguments, site),
     }
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import libcst as cst
 
 from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.commandline.words import is_given, piece_of
+from vramlint.readers.python.execution import put_name
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import lookup
 from vramlint.readers.python.objects import (
@@ -93,7 +95,8 @@ def _sliced(machine: Machine, item: Object, node: cst.Subscript, scope: Scope, p
     if isinstance(item, Sequence) and item.elements is not None:
         return Sequence.of(item.elements[cut], place)
     if isinstance(item, Scalar) and isinstance(item.value, str):
-        return computed(item.value[cut], place)
+        found = computed(item.value[cut], place)
+        return piece_of(found, item) if is_given(item) else found
     return Unknown(reason_of(item), place)
 
 
@@ -104,6 +107,7 @@ def assign_element(machine: Machine, item: Object, node: cst.Subscript, value: O
         if isinstance(option, Mapping):
             if isinstance(key, Scalar):
                 machine.journal.put(option.state, str(key.value), Slot(key.place, value))
+                put_name(machine, option, str(key.value), value)
             else:
                 machine.journal.put(option.state, OPEN, True)
         elif isinstance(option, Sequence):

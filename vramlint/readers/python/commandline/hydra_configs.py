@@ -1,0 +1,263 @@
+"""Hydra: a config composed of files by its defaults list, with the overrides of the command line."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import NamedTuple
+
+from vramlint.readers.python.classes import construct
+from vramlint.readers.python.commandline.words import Words, command_line, is_loose, part, spelled
+from vramlint.readers.python.configs import (
+    as_config,
+    merged,
+    override_value,
+    put_path,
+    remove_path,
+    resolved,
+)
+from vramlint.readers.python.datafiles import find, read_tree
+from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.objects import (
+    OPEN,
+    Class,
+    Function,
+    LibraryObject,
+    Mapping,
+    Object,
+    Sequence,
+    Slot,
+    decorator_name,
+)
+from vramlint.values import Scalar
+
+_MOST_FILES = 64
+_PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+_FLAGS = {
+    "--config-name": "name",
+    "-cn": "name",
+    "--config-path": "path",
+    "-cp": "path",
+    "--config-dir": "dir",
+    "-cd": "dir",
+}
+
+
+class Choice(NamedTuple):
+    """One line of a defaults list."""
+
+    group: str
+    name: str
+    package: str | None = None
+    optional: bool = False
+
+
+def is_hydra_main(function: Function) -> bool:
+    """Whether `@hydra.main(...)` gives the function its config."""
+    return any(decorator_name(item) == "hydra.main" for item in function.decorators)
+
+
+def hydra_config(machine: Machine, function: Function, site: Site) -> Object | None:
+    """The config that Hydra hands to the function, None where its files are not found."""
+    decorator = next(item for item in function.decorators if decorator_name(item) == "hydra.main")
+    path = name = None
+    if isinstance(decorator, LibraryObject):
+        path = decorator.argument("config_path") or (decorator.args[0] if decorator.args else None)
+        name = decorator.argument("config_name") or (decorator.args[1] if len(decorator.args) > 1 else None)
+    words = command_line(machine) or ()
+    said, words = _own_flags(words)
+    path, name = said.get("path", path), said.get("name", name)
+    folder = str(path.value) if isinstance(path, Scalar) and path.value is not None else ""
+    own = posixpath.dirname(machine.source_of(function.node).document.path)
+    folders = [posixpath.join(own, folder), *([folder] if folder else [])]
+    extra = said.get("dir")
+    folders += [str(extra.value)] if isinstance(extra, Scalar) else []
+    return composed(machine, folders, name, words, site)
+
+
+def _own_flags(words: Words) -> tuple[dict[str, Object], Words]:
+    said: dict[str, Object] = {}
+    left: list[Object] = []
+    index = 0
+    while index < len(words):
+        flag, equals, _ = spelled(words[index]).partition("=")
+        if flag in _FLAGS and equals:
+            said[_FLAGS[flag]] = part(words[index], len(flag) + 1)
+        elif flag in _FLAGS and index + 1 < len(words):
+            index += 1
+            said[_FLAGS[flag]] = words[index]
+        else:
+            left.append(words[index])
+        index += 1
+    return said, tuple(left)
+
+
+def composed(machine: Machine, folders: list[str], name: Object | None, words: Words, site: Site) -> Object | None:
+    """The config of that name with its defaults and the overrides in `words`."""
+    if not isinstance(name, Scalar) or not isinstance(name.value, str):
+        return None
+    composer = _Composer(machine, folders, words, site)
+    root = composer.load("", name.value.removesuffix(".yaml"), "")
+    if root is None:
+        return None
+    for group, choice in composer.appended:
+        more = composer.load(group, choice, group.replace("/", "."))
+        root = root if more is None else merged(root, more)
+    for word in words:
+        _override(root, word, composer.groups)
+    return resolved(machine, root)
+
+
+def _override(root: Mapping, word: Object, groups: set[str]) -> None:
+    text = spelled(word)
+    if is_loose(word):
+        root.state[OPEN] = True
+        return
+    if text.startswith("~"):
+        remove_path(root, text[1:].partition("=")[0])
+        return
+    key, equals, _ = text.partition("=")
+    bare = key.lstrip("+").partition("@")[0]
+    if not equals or key.startswith("-") or bare in groups:
+        return
+    put_path(root, key.lstrip("+"), override_value(part(word, len(key) + 1)), getattr(word, "place", None))
+
+
+class _Composer:
+    """Loads configs and what their defaults lists name."""
+
+    def __init__(self, machine: Machine, folders: list[str], words: Words, site: Site) -> None:
+        self._machine, self._folders, self._site = machine, folders, site
+        self._loaded = 0
+        self.groups: set[str] = set()
+        """Groups that defaults lists choose from."""
+        self._chosen: dict[str, str] = {}
+        self.appended: list[tuple[str, str]] = []
+        """Groups that the command line adds."""
+        for word in words:
+            key, equals, value = spelled(word).partition("=")
+            if not equals or key.startswith("-") or not isinstance(word, Scalar):
+                continue
+            bare = key.lstrip("+")
+            self._chosen[bare] = value
+            if key.startswith("+") and "." not in bare and self._tree(bare, value) is not None:
+                self.appended.append((bare, value))
+                self.groups.add(bare)
+
+    def load(self, group: str, name: str, package: str) -> Mapping | None:
+        """A config with its defaults, under its package."""
+        self._loaded += 1
+        tree = self._tree(group, name) if self._loaded <= _MOST_FILES else None
+        if tree is None:
+            return None
+        table, header = tree
+        if header is not None:
+            package = "" if header == "_global_" else package if header == "_group_" else header
+        slot = table.state.pop("defaults", None)
+        listed = slot.value.elements if isinstance(slot, Slot) and isinstance(slot.value, Sequence) else None
+        own = _under(table, package)
+        made = Mapping({}, table.place, attributes=True)
+        seen_self = False
+        for item in listed or ():
+            if isinstance(item, Scalar) and item.value == "_self_":
+                made, seen_self = merged(made, own), True
+                continue
+            for choice in self._choices(item, group, package):
+                more = self.load(choice.group, choice.name, choice.package or "")
+                made = made if more is None else merged(made, more)
+        return made if seen_self else merged(made, own)
+
+    def _choices(self, item: Object, group: str, package: str) -> list[Choice]:
+        """The configs behind one line of a defaults list."""
+        if isinstance(item, Scalar) and isinstance(item.value, str):
+            return [self._named(item.value, group, package)]
+        found: list[Choice] = []
+        for key, slot in item.slots() if isinstance(item, Mapping) else ():
+            names = slot.value.elements if isinstance(slot.value, Sequence) else (slot.value,)
+            words = key.split()
+            if "override" in words[:-1]:
+                continue  # it replaces the choice of another line, mostly of Hydra's own groups
+            where, at, wanted = words[-1].partition("@") if words else ("", "", "")
+            full = where[1:] if where.startswith("/") else posixpath.join(group, where)
+            self.groups.add(full)
+            chosen = self._chosen.get(full) or self._chosen.get(words[-1] if words else "")
+            under = full.replace("/", ".") if not at else _package(wanted, package)
+            for name in (Scalar(chosen),) if chosen else names or ():
+                if isinstance(name, Scalar) and name.value is not None:
+                    found.append(Choice(full, self._filled(str(name.value)), under))
+        return found
+
+    def _named(self, text: str, group: str, package: str) -> Choice:
+        """`base`, `/model/llama`, `base@pkg`: a config without a choice."""
+        where, at, wanted = text.partition("@")
+        where = where[1:] if where.startswith("/") else posixpath.join(group, where)
+        folder, _, name = where.rpartition("/")
+        under = _package(wanted, package) if at else folder.replace("/", ".")
+        return Choice(folder, self._filled(name.removesuffix(".yaml")), under)
+
+    def _filled(self, name: str) -> str:
+        """A name in which `${group}` stands for that group's choice."""
+        return re.sub(r"\$\{([\w/.]+)\}", lambda found: self._chosen.get(found[1], found[0]), name)
+
+    def _tree(self, group: str, name: str) -> tuple[Mapping, str | None] | None:
+        for folder in self._folders:
+            document = find(self._machine, posixpath.join(folder, group, f"{name}.yaml"))
+            if document is not None:
+                found = as_config(read_tree(document, "yaml") or Mapping({}))
+                header = _PACKAGE.search(document.text[:2000])
+                return (found, header[1] if header else None) if isinstance(found, Mapping) else None
+        stored = _stored(self._machine, group, name, self._site)
+        return None if stored is None else (stored, None)
+
+
+def _package(wanted: str, package: str) -> str:
+    if wanted in ("_global_", ""):
+        return ""
+    if wanted == "_here_":
+        return package
+    if wanted.startswith("_global_."):
+        return wanted.removeprefix("_global_.")
+    return f"{package}.{wanted}" if package else wanted
+
+
+def _under(table: Mapping, package: str) -> Mapping:
+    if not package:
+        return table
+    made = Mapping({}, table.place, attributes=True)
+    put_path(made, package, table, table.place)
+    return made
+
+
+def _stored(machine: Machine, group: str, name: str, site: Site) -> Mapping | None:
+    """A dataclass or dict that the program put into Hydra's ConfigStore."""
+    for call in reversed(machine.calls):
+        if call.callee != ".store":
+            continue
+        given = {"name": call.argument("name"), "group": call.argument("group"), "node": call.argument("node")}
+        for key, value in zip(("name", "node"), call.args, strict=False):
+            given[key] = value
+        wanted = given["group"]
+        if not isinstance(given["name"], Scalar) or str(given["name"].value) != name:
+            continue
+        if (str(wanted.value) if isinstance(wanted, Scalar) else "") != group:
+            continue
+        node = given["node"]
+        made = construct(machine, node, site.of(node, Arguments())) if isinstance(node, Class) else node
+        found = None if made is None else as_config(made)
+        return found if isinstance(found, Mapping) else None
+    return None
+
+
+def compose(machine: Machine, site: Site) -> Object:
+    """`hydra.compose(config_name=…, overrides=[…])` behind `hydra.initialize(config_path=…)`."""
+    folder = "."
+    for call in machine.calls:
+        if call.callee in ("hydra.initialize", "hydra.initialize_config_dir"):
+            path = call.argument("config_path") or call.argument("config_dir") or (call.args[0] if call.args else None)
+            folder = str(path.value) if isinstance(path, Scalar) else folder
+    overrides = site.arguments.get("overrides", 1)
+    words = overrides.elements if isinstance(overrides, Sequence) else None
+    own = posixpath.dirname(machine.source.document.path)
+    folders = [posixpath.join(own, folder), folder]
+    found = composed(machine, folders, site.arguments.get("config_name", 0), words or (), site)
+    return site.unknown("a config that Hydra composes") if found is None else found
