@@ -132,6 +132,8 @@ class Call:
     receiver: Value | None = None
     bases: tuple[str, ...] = ()
     """For classes of the analysed code: all qualified base names, nearest first."""
+    kind: str = ""
+    """For classes of the analysed code: the class's own name."""
     conditions: tuple[str, ...] = ()
     """Source text of the undecided branches that this call stands in; empty when it surely runs."""
     open_keywords: bool = False

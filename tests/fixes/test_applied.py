@@ -3,7 +3,7 @@
 import pytest
 
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
-from vramlint.api.reading import form_of
+from vramlint.discovery.forms import form_of
 from vramlint.engine import load_rules
 from vramlint.findings import Finding, Report
 from vramlint.settings import Settings

@@ -4,7 +4,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
-from vramlint.api.reading import form_of
+from vramlint.discovery.forms import form_of
 from vramlint.engine import load_rules
 from vramlint.engine.rule import Example, Rule
 from vramlint.settings import Settings

@@ -13,7 +13,7 @@ from vramlint.values import Table
 
 if TYPE_CHECKING:
     from vramlint.catalog.models import ModelRow
-    from vramlint.facts import Sheet
+    from vramlint.facts import Fact, Sheet
     from vramlint.job import ConfigValue
 
 
@@ -122,6 +122,14 @@ def changed(network: Network | None, sheet: Sheet) -> Network | None:
         own = next((alias for name, alias in _ALIASES if name == key and alias in config and name not in config), key)
         config[own] = value
     return network if config == network.config else replace(network, config=config, parameter_count=None)
+
+
+def counted_network(facts: Mapping[str, Fact], path: str) -> Network | None:
+    """A model of the files' own of which only the number of parameters is known."""
+    fact = facts.get("parameters")
+    if fact is None or not isinstance(fact.value, int):
+        return None
+    return Network(model_type="", source=path, parameter_count=fact.value)
 
 
 def stored_number(network: Network | None, *keys: str) -> int | None:

@@ -14,7 +14,7 @@ from vramlint.resolve.context import Context
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
-from vramlint.resolve.network import Network, changed, find_network, network_of
+from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of
 from vramlint.resolve.run import Run, Version
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
@@ -52,7 +52,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     if run.kind != "training":
         return replace(run, facts=tuple(facts.values()))
     networks = {name: changed(find_network(name, sheet.path, context), sheet) for name in _model_names(facts)}
-    board = Board(setting, facts, _written_network(sheet))
+    board = Board(setting, facts, _written_network(sheet) or counted_network(facts, sheet.path))
     worlds = settled(board, networks)
     return _complete(run, worlds, joined)
 
@@ -163,7 +163,8 @@ def _evaluates(table: Table) -> bool:
 def _is_fresh(joined: Joined) -> bool:
     objective = joined.facts.get("objective")
     fresh = any(name == "model-config" for name, _ in joined.sheet.tables)
-    return fresh or (objective is not None and objective.value == "pretrain")
+    counted = "parameters" in joined.facts
+    return fresh or counted or (objective is not None and objective.value == "pretrain")
 
 
 def _written_network(sheet: Sheet) -> Network | None:

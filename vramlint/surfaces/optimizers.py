@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.optimizers import find_optimizer
-from vramlint.facts import Fact
+from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.draft import is_absent, options, stated, united, unknown
 from vramlint.surfaces.lineage import last, package
 from vramlint.values import Alternatives, Call, Items, Scalar, Unknown, Value
@@ -130,8 +130,10 @@ def _canonical(call: Call) -> Fact:
     match call.argument("fused"):
         case Scalar(value=True) if name == "adamw_torch":
             name = "adamw_torch_fused"
-        case Unknown() | Alternatives() if name == "adamw_torch":
-            return unknown("optimizer", "fused or not is decided at run time", "fused", call.place)
+        case (Unknown() | Alternatives()) as given if name == "adamw_torch":
+            held = given.options[0].condition if isinstance(given, Alternatives) else ""
+            both = (Candidate("adamw_torch_fused", call.place, held), Candidate(name, call.place))
+            return Fact("optimizer", both, Origin.WRITTEN, "fused", "code")
     match call.argument("optim_bits"):
         case Scalar(value=8):
             narrow = find_optimizer(f"{name.removesuffix('_32bit')}_8bit")
@@ -141,6 +143,8 @@ def _canonical(call: Call) -> Fact:
 
 def _catalog_name(call: Call) -> str:
     """The catalog's name of the class, or the class itself when the catalog lacks it."""
+    if call.kind:  # a class of the files over torch's Optimizer
+        return call.kind
     source, name = package(call.callee), last(call.callee)
     for spelling in (f"{_SHORT.get(source, source)}.optim.{name}", f"{source}.{name}", call.callee, name):
         row = find_optimizer(spelling)

@@ -27,6 +27,7 @@ from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
+from vramlint.surfaces.own_models import casts, own_model, own_module
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
@@ -118,6 +119,9 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     ways = lineages(model) if model is not None else ()
     if not followed(ways):
         ways = loads(calls) or ways
+    module = None if followed(ways) or model is None else own_module((), model)
+    if module is not None:
+        own_model(draft, calls, module)
     read_model(
         draft,
         calls,
@@ -166,18 +170,21 @@ def _loop_run(program: Program) -> Draft:
     loop_settings(draft, named)
     model = trained_model(calls)
     ways = lineages(model) if model is not None else loads(calls)
+    module = None if followed(ways) else own_module(calls)
+    if module is not None:
+        own_model(draft, calls, module)
     if not followed(ways) and dimensions(draft, calls, named):
         reason = "the model is made from dimensions that the files give"
         draft.put(derived("objective", "pretrain", reason, backward.place))
         draft.put(derived("tuning", "full", reason))
     read_model(draft, calls, ways, settings=named)
-    if not followed(ways):
+    if not followed(ways) and (module is None or casts(calls)):
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
     objective = common_objective(ways)
     if objective:
         draft.put(stated("objective", objective, backward.place, "backward"))
     _lengths(draft, calls, named, objective)
-    if followed(ways):
+    if followed(ways) or module is not None:
         _off_unless_enabled(draft)
     return draft
 
@@ -192,6 +199,9 @@ def _lightning_run(trainer: Call, program: Program) -> Draft:
     loop_settings(draft, named)
     model = fitted_model(trainer, calls)
     ways = lineages(model) if model is not None and leads_to_model(model) else loads(calls)
+    module = None if followed(ways) else own_module(calls, model)
+    if module is not None:
+        own_model(draft, calls, module)
     read_model(draft, calls, ways, settings=named)
     objective = common_objective(ways)
     if objective:

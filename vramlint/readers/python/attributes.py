@@ -6,6 +6,7 @@ from vramlint.readers.python.choices import each, narrow
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import PATH_PARTS, is_mapping_method
+from vramlint.readers.python.modules import part_of
 from vramlint.readers.python.objects import (
     NOT_GIVEN,
     Attribute,
@@ -24,6 +25,8 @@ from vramlint.readers.python.probes import attribute_probe, library_default
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
 
+_WRAPPERS = (".DistributedDataParallel", ".DataParallel", ".FullyShardedDataParallel")
+"""Modules of torch that keep the one that they wrap as `module`."""
 PARAMETER = ".parameter"
 """What a loop over the parameters of a module yields: an object whose receiver is the module."""
 
@@ -104,6 +107,11 @@ def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) ->
     written = item.argument(name)
     if written is not None and written is not NOT_GIVEN:
         return narrow(written, machine.path)
+    if name == "module" and item.args and item.callee.endswith(_WRAPPERS):
+        return item.args[0]
+    part = part_of(item, name)
+    if part is not None:
+        return part
     member = item.local_class.member(name) if item.local_class else None
     if member is not None:
         return _bound(machine, member, item, site)

@@ -10,6 +10,7 @@ from typing import Any
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import lift, merge_into, plain_of
+from vramlint.readers.python.modules import MAX_LAYERS, builds
 from vramlint.readers.python.objects import (
     Instance,
     Mapping,
@@ -146,11 +147,15 @@ def _any(found: list[bool | None]) -> bool | None:
     return True if True in found else None if None in found else False
 
 
-def _range(_: Machine, site: Site) -> Object:
+_LONGEST_RANGE = 64
+"""Ranges beyond this are not taken number by number, but in the constructor of a module, which makes layers."""
+
+
+def _range(machine: Machine, site: Site) -> Object:
     plains = [plain_of(item) for item in site.arguments.positional]
     if plains and all(isinstance(item, int) for item in plains) and (len(plains) < 3 or plains[2]):
         numbers = range(*plains[:3])
-        if len(numbers) <= 64:
+        if len(numbers) <= (MAX_LAYERS if builds(machine) else _LONGEST_RANGE):
             return Sequence.of(tuple(computed(number, site.place) for number in numbers), site.place)
     return site.unknown("range")
 

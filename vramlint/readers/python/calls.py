@@ -18,6 +18,7 @@ from vramlint.readers.python.functions import call_function
 from vramlint.readers.python.library import known_call
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import mapping_method, sequence_method, text_method
+from vramlint.readers.python.modules import grow, is_container
 from vramlint.readers.python.objects import (
     NOT_GIVEN,
     Attribute,
@@ -106,7 +107,11 @@ def _each_callee(machine: Machine, callee: Choice, site: Site) -> Object:
 
 def _library(machine: Machine, callee: str, site: Site) -> Object:
     found = known_call(machine, callee, site)
-    return _record(machine, callee, site) if found is None else found
+    if found is not None:
+        return found
+    made = _record(machine, callee, site)
+    wrapped = made.args[0] if callee == "torch.compile" and made.args else None
+    return wrapped if isinstance(wrapped, (LibraryObject, Choice, Function, BoundMethod)) else made
 
 
 def _record(machine: Machine, callee: str, site: Site, receiver: Object | None = None) -> LibraryObject:
@@ -138,6 +143,8 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
             return as_mapping(receiver, site)
     if found is not None:
         return found
+    if isinstance(receiver, LibraryObject) and grow(machine, name, receiver, site):
+        return receiver
     made = _record(machine, f".{name}", site, receiver)
     if made.args and _gives_back(name, receiver):
         return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
@@ -174,7 +181,7 @@ def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | No
         member = base.scope.state.get(name)
         if isinstance(member, Function):
             return BoundMethod(member, invocation.self_object)
-    if name.startswith("__"):
+    if name.startswith("__") and not is_container(invocation.self_object):
         return Unknown(f"super().{name}")
     return Attribute(invocation.self_object, name, machine.place(target))
 

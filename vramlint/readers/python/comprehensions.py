@@ -5,6 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from vramlint.readers.python.machine import Machine
+from vramlint.readers.python.modules import MAX_LAYERS, builds
 from vramlint.readers.python.objects import Mapping, Object, Scope, Sequence, Slot
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import truth
@@ -39,18 +40,20 @@ def _turns(
     """Run one `for` of the comprehension; False when its elements or conditions are not known."""
     source = machine.evaluate(loop.iter, scope)
     elements = source.elements if isinstance(source, Sequence) else None
-    complete = elements is not None and len(elements) <= MAX_ELEMENTS
+    building = builds(machine)
+    complete = elements is not None and len(elements) <= (MAX_LAYERS if building else MAX_ELEMENTS)
     turns = elements if elements is not None and complete else (Unknown("element of a loop", machine.place(loop.iter)),)
-    for element in turns:
-        assign(machine, loop.target, element, scope)
-        kept = [truth(machine.evaluate(condition.test, scope)) for condition in loop.ifs]
-        if False in kept:
-            continue
-        complete = complete and None not in kept
-        if loop.inner_for_in is not None:
-            complete = _turns(machine, node, loop.inner_for_in, scope, rows) and complete
-        else:
-            rows.append(_row(machine, node, scope))
+    for number, element in enumerate(turns):
+        with machine.repeating(again=building and number > 0):
+            assign(machine, loop.target, element, scope)
+            kept = [truth(machine.evaluate(condition.test, scope)) for condition in loop.ifs]
+            if False in kept:
+                continue
+            complete = complete and None not in kept
+            if loop.inner_for_in is not None:
+                complete = _turns(machine, node, loop.inner_for_in, scope, rows) and complete
+            else:
+                rows.append(_row(machine, node, scope))
     return complete and len(rows) <= MAX_ELEMENTS**2
 
 

@@ -17,6 +17,7 @@ from vramlint.readers.python.functions import define
 from vramlint.readers.python.library import BUILTINS
 from vramlint.readers.python.loops import elements_of
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.modules import same_shape
 from vramlint.readers.python.neighbours import home_of, starred
 from vramlint.readers.python.objects import (
     OPEN,
@@ -133,6 +134,9 @@ def _binary(machine: Machine, node: cst.BinaryOperation, scope: Scope) -> Object
     if isinstance(node.operator, cst.Modulo) and isinstance(left, Unknown) and not isinstance(right, Mapping):
         # `step % every == 0`: how often a loop does something is known although the step is not
         machine.emit(LibraryObject(MODULO, (left, right), (), machine.place(node)))
+    tensor = same_shape(left, right)
+    if tensor is not None:
+        return tensor
     return binary(type(node.operator), left, right, machine.place(node))
 
 

@@ -106,6 +106,7 @@ class Freezer:
             place=item.place,
             receiver=None if item.receiver is None else self.value(item.receiver),
             bases=() if item.local_class is None else item.local_class.base_names(),
+            kind="" if item.local_class is None else item.local_class.name,
             conditions=item.conditions,
             open_keywords=item.open,
             from_command_line=item.from_command_line,

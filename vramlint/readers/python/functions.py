@@ -12,7 +12,18 @@ from vramlint.readers.python.commands import command_default
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.contexts import generated
 from vramlint.readers.python.machine import MAX_DEPTH, MAX_STEPS, MAX_VISITS, Arguments, Flow, Frame, Machine, Site
-from vramlint.readers.python.objects import OPEN, Choice, Function, Mapping, Object, Scope, Sequence, Slot
+from vramlint.readers.python.modules import MAX_BUILT, is_builder
+from vramlint.readers.python.objects import (
+    OPEN,
+    Choice,
+    Function,
+    LibraryObject,
+    Mapping,
+    Object,
+    Scope,
+    Sequence,
+    Slot,
+)
 from vramlint.values import Scalar, Unknown
 
 
@@ -34,8 +45,11 @@ def define(
 def call_function(machine: Machine, function: Function, site: Site, owner: Object | None = None) -> Object:
     """What a call returns: the returned object, or a choice when several returns are possible."""
     if _is_left_out(machine, function, site, owner) or not machine.whole(function):
+        if isinstance(owner, LibraryObject) and function.name == "__init__":
+            owner.open = True  # what it consists of is not known
         return site.unknown(f"result of {function.name}()")
     function.called += 1
+    machine.built += is_builder(function)
     scope = machine.new_scope(function.scope, "function")
     scope.owner, scope.self_object = function.owner, owner
     if owner is None and function.owner is not None:  # `Class.method(self)`, or called by its decorator
@@ -66,7 +80,7 @@ def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object
         any(frame.function is function for frame in machine.frames)
         or len(machine.frames) >= MAX_DEPTH
         or machine.steps > MAX_STEPS
-        or function.called >= MAX_VISITS
+        or (machine.built >= MAX_BUILT if is_builder(function) else function.called >= MAX_VISITS)
         or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
     )
 

@@ -14,6 +14,7 @@ from vramlint.readers.python.attributes import PARAMETER
 from vramlint.readers.python.choices import among, narrow
 from vramlint.readers.python.commandline.words import are_words
 from vramlint.readers.python.machine import MAX_STEPS, Flow, Machine
+from vramlint.readers.python.modules import MAX_LAYERS, builds, leaves_early
 from vramlint.readers.python.objects import LibraryObject, Mapping, Object, Scope, Sequence
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide
@@ -42,6 +43,8 @@ def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
         return _else(machine, node.orelse, scope)
     if elements is not None and are_words(machine, elements):
         return _in_turn(machine, node, elements, scope)
+    if elements is not None and len(elements) <= MAX_LAYERS and builds(machine) and not leaves_early(node):
+        return _turn_by_turn(machine, node, scope, elements)
     if elements is not None and len(elements) <= MAX_TURNS:
 
         def turn(element: Object) -> Flow:
@@ -111,6 +114,15 @@ def _turns(machine: Machine, turns: Iterable[Callable[[], Flow]]) -> Flow | None
         if flow in (Flow.BREAK, Flow.RETURN, Flow.RAISE):
             return flow
     return Flow.NEXT
+
+
+def _turn_by_turn(machine: Machine, node: cst.For, scope: Scope, elements: tuple[Object, ...]) -> Flow:
+    """A loop in which a module makes its layers."""
+    for number, element in enumerate(elements):
+        with machine.repeating(again=number > 0), machine.under():
+            assign(machine, node.target, element, scope)
+            machine.execute(node.body.body, scope)
+    return _else(machine, node.orelse, scope)
 
 
 def _element(source: Object, place: Place) -> Object:

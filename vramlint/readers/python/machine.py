@@ -153,6 +153,10 @@ class Machine:
         """Undecided branches so far of which one side left its block, and the other did not or did otherwise."""
         self.failures: list[int] | None = None
         """Inside a `try`: how many undecided conditions stood around each expression that surely raises."""
+        self.repeats = 0
+        """Turns of a loop inside one another whose calls were seen in an earlier turn, and are not kept again."""
+        self.built = 0
+        """Modules of torch that the program has built of its own classes."""
         self.finishing = False
         """True once the program has run and only functions that nothing called are left."""
         self._serial = 0
@@ -160,7 +164,7 @@ class Machine:
 
     def evaluate(self, node: cst.BaseExpression, scope: Scope) -> Object:
         """The object behind an expression."""
-        self.steps += 1
+        self.steps += not self.repeats
         return self._evaluate(self, node, scope)
 
     def execute(self, body: Sequence[cst.CSTNode], scope: Scope) -> Flow:
@@ -228,6 +232,15 @@ class Machine:
             self.journal, self.path, self.frames = outer
 
     @contextmanager
+    def repeating(self, *, again: bool) -> Iterator[None]:
+        """Everything inside makes calls that are seen already, if `again`."""
+        self.repeats += again
+        try:
+            yield
+        finally:
+            self.repeats -= again
+
+    @contextmanager
     def entering(self, frame: Frame) -> Iterator[None]:
         """Everything inside belongs to this invocation."""
         self.frames.append(frame)
@@ -244,7 +257,7 @@ class Machine:
     def emit(self, made: LibraryObject) -> LibraryObject:
         """Record a library call."""
         made.conditions = self.conditions()
-        if len(self.calls) < MAX_CALLS:
+        if not self.repeats and len(self.calls) < MAX_CALLS:
             self.calls.append(made)
         return made
 

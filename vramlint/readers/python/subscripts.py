@@ -9,6 +9,7 @@ from vramlint.readers.python.commandline.words import is_given, piece_of
 from vramlint.readers.python.execution import put_name
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import lookup
+from vramlint.readers.python.modules import part_of
 from vramlint.readers.python.objects import (
     ITEMS,
     OPEN,
@@ -74,7 +75,7 @@ def _element(item: Object, key: Object, place: Place) -> Object:
             return computed(item.value[index], place)
         return Unknown("element of a text", place)
     if isinstance(item, LibraryObject) and isinstance(key, Scalar):
-        found = item.argument(f"[{key.value}]")
+        found = item.argument(f"[{key.value}]") or part_of(item, str(key.value))
         return Attribute(item, f"[{key.value}]", place) if found is None else found
     return Unknown(reason_of(item), place)
 
