@@ -113,8 +113,22 @@ def _commands(data: bytes) -> bool:
     return _STARTS.search(data) is not None
 
 
+_LAUNCHERS = (
+    b"torchrun",
+    b"deepspeed",
+    b"accelerate",
+    b"llamafactory-cli",
+    b"axolotl",
+    b"trl sft",
+    b"tune run",
+    b"%run ",
+)
+_PYTHON_START = re.compile(rb"python[\d.]*[ \t]+(?:[^\n;|&]*\.py\b|-m[ \t])")
+"""Begins with a letter that can be looked for, since most of a notebook is the base64 of its images."""
+
+
 def _notebook(data: bytes) -> bool:
-    return any(gate in data for gate in _GATES) or _STARTS.search(data) is not None
+    return any(word in data for word in (*_GATES, *_LAUNCHERS)) or _PYTHON_START.search(data) is not None
 
 
 _TESTS: MappingProxyType[str, Callable[[bytes], bool]] = MappingProxyType(

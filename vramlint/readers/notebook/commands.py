@@ -47,7 +47,7 @@ _PROCESS_CALLS = frozenset(f"subprocess.{name}" for name in ("run", "call", "che
 
 def run(document: Document, script: Script, read: ReadShell) -> Ran:
     """What the cells of a notebook run, in their order."""
-    runner = _Runner(document, read)
+    runner = _Runner(document, read, script.margin)
     for _, event in sorted(_events(document, script), key=lambda event: event[0]):
         try:
             runner.follow(event)
@@ -64,12 +64,13 @@ def _events(document: Document, script: Script) -> Iterator[tuple[int, ast.stmt 
 
 
 class _Runner:
-    def __init__(self, document: Document, read: ReadShell) -> None:
+    def __init__(self, document: Document, read: ReadShell, margin: re.Pattern[str] | None) -> None:
         self.names = Names(document)
         self.shells: list[Shell] = []
         self.files: list[WrittenFile] = []
         self._document = document
         self._read = read
+        self._margin = margin
 
     def follow(self, event: ast.stmt | tuple[Role, Escape]) -> None:
         """One statement or escape."""
@@ -86,17 +87,17 @@ class _Runner:
             case Role.SHELL if escape.body:
                 self._cell(escape)
             case Role.SHELL:
-                self._shell(interpolated(self.names, [self._copied(start, end)]), self._conditions(escape))
+                self._shell(interpolated(self.names, self._copied(start, end)), self._conditions(escape))
             case Role.RUN:
                 python = Piece("python", escape.start, start)
-                text = interpolated(self.names, [python, self._copied(start, end)])
+                text = interpolated(self.names, [python, *self._copied(start, end)])
                 self._shell(text, self._conditions(escape))
             case Role.FILE if escape.body:
                 self._file(escape, *escape.body)
             case Role.ENVIRONMENT:
                 self._variable(start, end)
             case Role.FOLDER:
-                text = interpolated(self.names, [self._copied(start, end)])
+                text = interpolated(self.names, self._copied(start, end))
                 self.names.enter(self._word(text, "~"))
             case _:
                 pass
@@ -132,12 +133,11 @@ class _Runner:
         body = self._copied(*(escape.body or (end, end)))
         behind = _ARGUMENTS.search(self._document.text, start, end)
         if behind is None:
-            self._shell(Text(Excerpt.of(self._document, [body])))
+            self._shell(Text(Excerpt.of(self._document, body)))
             return
-        given = interpolated(
-            self.names, [Piece("set --", behind.start(), behind.end()), self._copied(behind.end(), end)]
-        )
-        pieces = (*given.excerpt.pieces, Piece("\n", end, end), body)
+        arguments = [Piece("set --", behind.start(), behind.end()), *self._copied(behind.end(), end)]
+        given = interpolated(self.names, arguments)
+        pieces = (*given.excerpt.pieces, Piece("\n", end, end), *body)
         self._shell(Text(Excerpt.of(self._document, pieces), given.held))
 
     def _shell(self, text: Text, conditions: tuple[str, ...] = ()) -> None:
@@ -159,14 +159,13 @@ class _Runner:
         return replace(command, folder=folder, conditions=(*conditions, *command.conditions))
 
     def _file(self, escape: Escape, start: int, end: int) -> None:
-        name = self._word(interpolated(self.names, [self._copied(*escape.arguments)]), "")
-        span = self._document.span(start, end)
-        place = self._place(escape.start, end)
-        self.files.append(WrittenFile(name, masked(self._document, [span]), place))
+        name = self._word(interpolated(self.names, self._copied(*escape.arguments)), "")
+        spans = [self._document.span(piece.start, piece.end) for piece in self._copied(start, end)]
+        self.files.append(WrittenFile(name, masked(self._document, spans), self._place(escape.start, end)))
 
     def _variable(self, start: int, end: int) -> None:
         """`%env NAME=value`, `%env NAME value`."""
-        text = interpolated(self.names, [self._copied(start, end)])
+        text = interpolated(self.names, self._copied(start, end))
         written = text.excerpt.text
         match = _ASSIGNMENT.fullmatch(written, len(written) - len(written.lstrip()), len(written.rstrip()))
         if match is None:
@@ -206,8 +205,18 @@ class _Runner:
     def _environment(self) -> tuple[Entry, ...]:
         return tuple(self.names.environment.values())
 
-    def _copied(self, start: int, end: int) -> Piece:
-        return Piece(self._document.text[start:end], start, end)
+    def _copied(self, start: int, end: int) -> list[Piece]:
+        """The text as it stands, lines behind the first without the marks that make comments of them."""
+        text = self._document.text
+        if self._margin is None:
+            return [Piece(text[start:end], start, end)]
+        pieces: list[Piece] = []
+        for number, line in enumerate(text[start:end].splitlines(keepends=True)):
+            mark = self._margin.match(line) if number or text[start - 1 : start] == "\n" else None
+            begin = start + (mark.end() if mark else 0)
+            pieces.append(Piece(text[begin : start + len(line)], begin, start + len(line)))
+            start += len(line)
+        return pieces
 
     def _place(self, start: int, end: int) -> Place:
         return Place(self._document.path, self._document.span(start, end))

@@ -24,6 +24,8 @@ _TOKEN = re.compile(
 _HEAD = re.compile(r"(?P<indent>[ \t]*)(?:[%!?]|(?P<help>[\w.*]+\?{1,2}[ \t\r]*(?=\n|\Z)))?")
 _TAIL = re.compile(r"(?:[^\\\n]|\\(?!\r?\n)|\\\r?\n)*")
 """A magic's line, and those that a backslash joins to it."""
+_CELL = re.compile(r"%%|%(?:python|sh|sql|md|scala|r|fs)(?=[ \t]*\r?\n)")
+"""How a magic begins that takes the whole cell: IPython's, and Databricks' with the cell's first line to itself."""
 _NAME = re.compile(r"[^\s(]*")
 _SILENT = re.compile(r"(?:[ \t]*(?:\#[^\n]*)?\r?\n)*")
 """Lines without code."""
@@ -50,9 +52,8 @@ def escapes(text: str, start: int, end: int) -> Iterator[Escape]:
     """The escapes in `text[start:end]`, one cell, in order."""
     first = _SILENT.match(text, start, end)
     at = first.end() if first else start
-    cell = _cell_magic(text, at, end)
-    if cell is not None:
-        yield cell
+    if _CELL.match(text, at, end):
+        yield cell_magic(text, at, end)
         return
     at = start
     while at < end:
@@ -67,15 +68,14 @@ def escapes(text: str, start: int, end: int) -> Iterator[Escape]:
             yield Escape(begin, head.end(), "?", (begin, head.end()), indented=indented)
             at = head.end()
         else:
-            escape = _line(text, begin, end, indented=indented)
+            escape = line_escape(text, begin, end, indented=indented)
             yield escape
             at = escape.end
         at = text.find("\n", at, end) + 1 or end
 
 
-def _cell_magic(text: str, at: int, end: int) -> Escape | None:
-    if not text.startswith("%%", at, end):
-        return None
+def cell_magic(text: str, at: int, end: int) -> Escape:
+    """The magic at `at`, which takes all that follows up to `end`."""
     line_end = text.find("\n", at, end)
     line_end = end if line_end < 0 else line_end
     name = _NAME.match(text, at, line_end)
@@ -83,7 +83,8 @@ def _cell_magic(text: str, at: int, end: int) -> Escape | None:
     return Escape(at, end, text[at:behind], (behind, line_end), body=(min(line_end + 1, end), end))
 
 
-def _line(text: str, at: int, end: int, *, indented: bool = False, is_value: bool = False) -> Escape:
+def line_escape(text: str, at: int, end: int, *, indented: bool = False, is_value: bool = False) -> Escape:
+    """The magic or command at `at`, up to the end of its line, or of the last that a backslash joins to it."""
     tail = _TAIL.match(text, at, end)
     behind = tail.end() if tail else end
     if text.startswith("%", at):
@@ -111,7 +112,7 @@ def _python(text: str, at: int, end: int) -> tuple[list[Escape], int]:
             case "end" if not depth:
                 return [], at
             case "assigned" if not depth:
-                escape = _line(text, at, end, is_value=True)
+                escape = line_escape(text, at, end, is_value=True)
                 return [escape], text.find("\n", escape.end, end) + 1 or end
             case _:
                 pass

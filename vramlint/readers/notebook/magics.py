@@ -45,7 +45,7 @@ _LINE_WORDS = {
     Role.ENVIRONMENT: "env set_env",
     Role.FOLDER: "cd",
 }
-_WHOLE_CELL_WORDS = {Role.SHELL: "sh", Role.OTHER: "sql md scala r R fs python"}
+_WHOLE_CELL_WORDS = {Role.PYTHON: "python", Role.SHELL: "sh", Role.OTHER: "sql md scala r fs"}
 """Databricks' magics have one sign and take the whole cell."""
 
 _SHELLS = ("bash", "sh", "zsh", "/bin/bash", "/bin/sh")
@@ -72,8 +72,3 @@ def role(escape: Escape, text: str) -> Role:
         program = next((word for word in words if not word.startswith("-")), "")
         return Role.SHELL if program in _SHELLS else Role.OTHER
     return _WHOLE_CELLS.get(escape.name) or _CELLS.get(escape.name, Role.PERHAPS)
-
-
-def takes_cell(name: str) -> bool:
-    """Whether a magic of one sign, on a cell's first line, is for the whole cell."""
-    return name in _WHOLE_CELLS

@@ -35,6 +35,8 @@ class Script:
     """The statements of the cells that the running Python reads, lines counted in the document."""
     problems: tuple[Problem, ...]
     """Cells that are no Python."""
+    margin: re.Pattern[str] | None = None
+    """What makes a comment of each line of an escape, in scripts that have them so."""
 
 
 def read_script(document: Document) -> Script:
@@ -81,7 +83,7 @@ def _escaped(text: str, start: int, end: int) -> Iterator[Escaped]:
         inner = list(_escaped(text, *escape.body)) if escape.body and what in (Role.PYTHON, Role.PERHAPS) else []
         if what is Role.PERHAPS:
             body = _harmless(text, *(escape.body or (end, end)), inner)
-            what = Role.PYTHON if isinstance(_parsed(body), ast.Module) else Role.OTHER
+            what = Role.PYTHON if isinstance(parsed(body), ast.Module) else Role.OTHER
         yield Escaped(what, escape)
         if what is Role.PYTHON:
             yield from inner
@@ -118,7 +120,7 @@ def _instead(escape: Escape, name: str) -> str:
 
 def _runs_statement(text: str, escape: Escape) -> bool:
     """Whether a line magic has nothing but a simple statement behind it; options come before it otherwise."""
-    return isinstance(_parsed(f"0;{text[slice(*escape.arguments)]}"), ast.Module)
+    return isinstance(parsed(f"0;{text[slice(*escape.arguments)]}"), ast.Module)
 
 
 def _blank(text: str) -> str:
@@ -133,11 +135,11 @@ class _ReadCell(NamedTuple):
 def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     """The statements of one cell, or what is wrong with it; None where it is no Python and not meant to be."""
     above = "\n" * (first - 1)
-    module = _parsed(above + text)
+    module = parsed(above + text)
     if isinstance(module, ast.Module):
         return _ReadCell(module.body if _LONE_RETURN.search(text) is None else [])
     if first > 1 and text.lstrip("\r\n")[:1] in (" ", "\t"):
-        wrapped = _parsed(f"{above[1:]}{_ABOVE}\n{text}")
+        wrapped = parsed(f"{above[1:]}{_ABOVE}\n{text}")
         if isinstance(wrapped, ast.Module) and isinstance(wrapped.body[0], ast.If):
             return _ReadCell(wrapped.body[0].body + wrapped.body[1:], is_indented=True)
     from vramlint.readers.python.source import parse
@@ -158,7 +160,8 @@ _COMMAND = re.compile(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
 """A line that is typed as in a shell. IPython runs some of them (`pip install peft`), others are notes."""
 
 
-def _parsed(text: str) -> ast.Module | None:
+def parsed(text: str) -> ast.Module | None:
+    """What the running Python makes of a text; None where it has something against it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vramlint.readers.notebook.commands import ReadShell, run
 from vramlint.readers.notebook.program import read_script
+from vramlint.readers.notebook.scripts import read_cells_of_script
 from vramlint.text import Document
 from vramlint.values import Entry, Problem, Shell, WrittenFile
 
@@ -27,7 +28,7 @@ class Notebook:
 
 
 def read_notebook(document: Document, read_shell: ReadShell) -> Notebook:
-    """What a notebook's document does. Never raises on any text."""
-    script = read_script(document)
+    """What the document of a notebook, or a script with cells, does. Never raises on any text."""
+    script = read_script(document) if document.cells else read_cells_of_script(document)
     ran = run(document, script, read_shell)
     return Notebook(script.program, ran.shell, ran.files, ran.environment, script.problems)
