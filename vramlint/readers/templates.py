@@ -9,38 +9,49 @@ from dataclasses import replace
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.values import Alternatives, Command, Entry, Option, Scalar, Unknown, Value
 
-Lookup = Callable[["re.Match[str]"], "Value | str | Excerpt | None"]
-"""What takes the place of a match: a value, text without a place of its own, text that is read further, or None where
-the match stays as it is."""
+Found = Value | str | Excerpt
+"""What takes the place of a variable: a value, text without a place of its own, or text with places."""
+
+Lookup = Callable[[re.Match[str]], Found | None]
+"""What takes the place of a match; None where it stays as it is."""
 
 _MARK = "__"
 _HELD = re.compile(r"\$\{(__\w+)\}")
 
 
 def expanded(excerpt: Excerpt, pattern: re.Pattern[str], lookup: Lookup) -> tuple[Excerpt, tuple[Entry, ...]]:
-    """The excerpt after expansion, and a variable for every value that isn't known text.
+    """The excerpt with something else for the matches of a pattern, and what `put` holds back."""
+    held: dict[str, Value] = {}
+    matches = ((match.start(), match.end(), lookup(match)) for match in pattern.finditer(excerpt.text))
+    found = put(excerpt, ((start, end, value) for start, end, value in matches if value is not None), held)
+    return found, tuple(Entry(name, None, value) for name, value in held.items())
 
-    Such a value stands in the text as `${__name}`, which the shell reader looks up in its environment.
+
+def put(excerpt: Excerpt, parts: Iterable[tuple[int, int, Found]], held: dict[str, Value]) -> Excerpt:
+    """The excerpt with something else for some parts of its text.
+
+    A value that isn't known text stands there as `${__name}`, which a shell reader looks up in its environment: it
+    goes into `held` under that name.
     """
     pieces: list[Piece] = []
-    held: dict[str, Value] = {}
     done = 0
-    for match in pattern.finditer(excerpt.text):
-        found = lookup(match)
-        if found is None:
-            continue
-        pieces += excerpt.cut(done, match.start())
-        done = match.end()
-        site = excerpt.site(*match.span())
-        pieces += _pieces(found, excerpt, site, match[0], held)
+    for start, end, found in parts:
+        pieces += excerpt.cut(done, start)
+        done = end
+        pieces += _pieces(found, excerpt, excerpt.site(start, end), excerpt.text[start:end], held)
     if not done:
-        return excerpt, ()
+        return excerpt
     pieces += excerpt.cut(done, len(excerpt.text))
-    return Excerpt.of(excerpt.source, pieces), tuple(Entry(name, None, value) for name, value in held.items())
+    return Excerpt.of(excerpt.source, pieces)
+
+
+def is_known(excerpt: Excerpt) -> bool:
+    """Whether no part of the text was held back."""
+    return _HELD.search(excerpt.text) is None
 
 
 def _pieces(
-    found: Value | str | Excerpt, excerpt: Excerpt, site: tuple[int, int], said: str, held: dict[str, Value]
+    found: Found, excerpt: Excerpt, site: tuple[int, int], said: str, held: dict[str, Value]
 ) -> Iterable[Piece]:
     if isinstance(found, str):
         return [Piece(found, *site, site)]

@@ -85,9 +85,14 @@ class Scripts:
         """The text of a scalar with the way back to the file."""
         return excerpt_of(self.document, str(value.value), value.place)
 
-    def run(self, excerpt: Excerpt, environment: Sequence[Entry] = (), folder: Value | None = None) -> Ran:
-        """What shell text does, at its places in the file."""
-        held: tuple[Entry, ...] = ()
+    def run(
+        self,
+        excerpt: Excerpt,
+        environment: Sequence[Entry] = (),
+        folder: Value | None = None,
+        held: tuple[Entry, ...] = (),
+    ) -> Ran:
+        """What shell text does, at its places in the file; `held` is what `put` held back of it."""
         if self.template is not None:
             excerpt, held = expanded(excerpt, *self.template)
         name = posixpath.basename(self.document.path)
