@@ -163,6 +163,8 @@ NAMES = MappingProxyType(
         "torch_compile": "torch.compile",
         "allocator_settings": "PYTORCH_CUDA_ALLOC_CONF",
         "world_size": "number of GPUs of the run",
+        "tensor_parallel": "GPUs that share every matrix",
+        "context_parallel": "GPUs that share every sequence",
         "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, device_map",
         "zero_stage": "DeepSpeed ZeRO stage",
         "offload_optimizer": "none, cpu, nvme",
@@ -229,7 +231,8 @@ class Sheet:
 
     path: str
     kind: str
-    """python-script, deepspeed-json, training-args-json, training-args-yaml, model-config."""
+    """python-script, deepspeed-json, training-args-json, training-args-yaml, training-args-cli, accelerate-config,
+    model-config."""
     facts: tuple[Fact, ...] = ()
     links: tuple[Link, ...] = ()
     remarks: tuple[Remark, ...] = ()

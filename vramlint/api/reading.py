@@ -89,6 +89,10 @@ def _sheet(path: str, table: Table) -> Sheet | None:
             from vramlint.surfaces.deepspeed import deepspeed_sheet
 
             return deepspeed_sheet(path, table)
+        case "accelerate-config":
+            from vramlint.surfaces.accelerate_config import accelerate_sheet
+
+            return accelerate_sheet(path, table)
         case "model-config":
             from vramlint.surfaces.model_config import model_config_sheet
 

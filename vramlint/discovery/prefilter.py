@@ -49,6 +49,8 @@ _DEEPSPEED_HINTS = (
 )
 """Two of them make a DeepSpeed config, so that a misspelt key does not hide the file."""
 
+_ACCELERATE = b"distributed_type"
+"""The key that every Accelerate configuration has."""
 _ARGUMENTS = (b"per_device_train_batch_size", b"per_gpu_train_batch_size")
 _ARGUMENT_HINTS = (b"output_dir", b"learning_rate", b"num_train_epochs", b"gradient_accumulation_steps", b"max_steps")
 _MODEL_CONFIG = re.compile(rb"\"model_type\"\s*:")
@@ -83,11 +85,11 @@ def _is_called(call: re.Pattern[bytes], data: bytes) -> bool:
 def _json(data: bytes) -> bool:
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[" or _TRAINER_STATE in data:
         return False
-    return _is_deepspeed(data) or _has_arguments(data) or bool(_MODEL_CONFIG.search(data))
+    return _is_deepspeed(data) or _has_arguments(data) or _ACCELERATE in data or _MODEL_CONFIG.search(data) is not None
 
 
 def _yaml(data: bytes) -> bool:
-    return _has_arguments(data) or any(key in data for key in _DEEPSPEED_SURE[:2])
+    return _has_arguments(data) or _ACCELERATE in data or any(key in data for key in _DEEPSPEED_SURE[:2])
 
 
 def _is_deepspeed(data: bytes) -> bool:

@@ -31,12 +31,12 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
 
     others = {posixpath.normpath(sheet.path): sheet for sheet in sheets}
     joined = [join(sheet, others, context) for sheet in sheets]
-    used = {item.deepspeed_path for item in joined if item.sheet.kind != "deepspeed-json"}
+    used = {path for item in joined if not _is_part(item.sheet) for path in (item.deepspeed_path, *item.further)}
     requirements: dict[str, tuple[Requirement, ...]] = {}
     runs: list[Run] = []
     said: set[Remark] = set()
     for item in joined:
-        if item.sheet.kind == "deepspeed-json" and posixpath.normpath(item.sheet.path) in used:
+        if _is_part(item.sheet) and posixpath.normpath(item.sheet.path) in used:
             continue
         tables = item.sheet.tables if item.deepspeed is None else (*item.sheet.tables, ("deepspeed", item.deepspeed))
         versions = find_versions(item.sheet.path, context, requirements, key_bounds(tables))
@@ -44,6 +44,11 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
         runs.append(replace(run, remarks=tuple(remark for remark in run.remarks if remark not in said)))
         said.update(run.remarks)
     return tuple(runs)
+
+
+def _is_part(sheet: Sheet) -> bool:
+    """Whether a file only says how another one's run shares its model."""
+    return sheet.kind in ("deepspeed-json", "accelerate-config")
 
 
 def libraries_of(path: str, context: Context) -> Libraries:

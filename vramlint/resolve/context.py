@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vramlint.facts import Fact
+from vramlint.facts import Fact, Link
 from vramlint.job import Gpu
 from vramlint.text import Document
 
@@ -54,6 +54,25 @@ def beside(path: str, target: str) -> tuple[str, ...]:
         return (target,)
     near = posixpath.normpath(posixpath.join(folder_of(path), target))
     return tuple(dict.fromkeys((near, posixpath.normpath(target))))
+
+
+def candidates(path: str, link: Link, context: Context) -> tuple[str, ...]:
+    """Where a linked file may lie, the likeliest first.
+
+    Beside the file that names it, beside the one at `path`, in the current folder; then seen from each folder above,
+    because programs are started from all of them.
+
+    Args:
+        path: the file whose run it is.
+        link: the name as written, and where.
+        context: the topmost folder.
+    """
+    starts = dict.fromkeys((link.place.path, path) if link.place else (path,))
+    found = [place for start in starts for place in beside(start, link.target)]
+    if not posixpath.isabs(link.target):
+        folders = dict.fromkeys(folder for start in starts for folder in ancestors(start, context.root))
+        found += [posixpath.normpath(posixpath.join(folder, link.target)) for folder in folders]
+    return tuple(dict.fromkeys(found))
 
 
 def ancestors(path: str, root: str = "") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Joining the files of one run: a DeepSpeed configuration into the script or arguments that name it."""
+"""Joining the files of one run: DeepSpeed, FSDP and Accelerate configurations into the script that is run with them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet
-from vramlint.resolve.context import Context, beside
+from vramlint.resolve.accelerate import configuration_of, merged
+from vramlint.resolve.context import Context, candidates
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
+from vramlint.surfaces.fsdp_config import trainer_facts
 from vramlint.values import Table
 
 _SHARED = ("micro_batch_size", "gradient_accumulation_steps", "max_grad_norm", "bf16", "fp16")
@@ -36,20 +38,61 @@ class Joined(NamedTuple):
     deepspeed_optimizer: bool = False
     deepspeed_missing: bool = False
     """The files name a DeepSpeed configuration that can't be read."""
+    further: tuple[str, ...] = ()
+    """Other files that are part of the run: of Accelerate, of FSDP."""
 
 
 def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     """The sheet with what the files that it names add.
 
     Args:
-        sheet: of a script, of TrainingArguments, or of a DeepSpeed JSON by itself.
+        sheet: of a script, of TrainingArguments, or of a configuration by itself.
         others: sheets of files that are read anyway, by path.
         context: file access for the rest.
     """
+    joined = with_fsdp(_with_deepspeed(sheet, others, context), context)
+    configuration = configuration_of(sheet, context)
+    if configuration is None:
+        return joined
+    said = configuration.sheet
+    shards = joined.deepspeed is not None or joined.deepspeed_missing or _shards(joined.facts)
+    facts = merged(joined.facts, said, trainer=_has_trainer(sheet), shards=shards)
+    joined = joined._replace(
+        facts=facts,
+        remarks=(*joined.remarks, *configuration.remarks, *said.remarks),
+        further=(*joined.further, *filter(None, (configuration.path,))),
+    )
+    parallelism = facts.get("parallelism")
+    if shards or parallelism is None or parallelism.value != "deepspeed":
+        return joined
+    return _deepspeed_of(joined, said, others, context)
+
+
+def _shards(facts: Mapping[str, Fact]) -> bool:
+    """Whether the run itself says how it shares the model."""
+    parallelism, fsdp = facts.get("parallelism"), facts.get("fsdp")
+    return (parallelism is not None and parallelism.origin is Origin.WRITTEN) or (
+        fsdp is not None and fsdp.value not in (None, False, "")
+    )
+
+
+def _deepspeed_of(joined: Joined, said: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
+    """With the DeepSpeed configuration that Accelerate is given, or builds from its own keys."""
+    link = next((link for link in said.links if link.kind == "deepspeed"), None)
+    if link is None:
+        table = _table(said)
+        return joined._replace(deepspeed=table, deepspeed_optimizer=_has_optimizer(table))
+    found = _linked(joined.sheet, dict(joined.facts), link, others, context, beside=said.path)
+    return found._replace(remarks=(*joined.remarks, *found.remarks), further=joined.further)
+
+
+def _with_deepspeed(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     facts = {fact.name: fact for fact in sheet.facts}
     if sheet.kind == "deepspeed-json":
         table = _table(sheet)
         return Joined(sheet, facts, (), table, sheet.path, _has_optimizer(table))
+    if sheet.kind == "accelerate-config":
+        return _deepspeed_of(Joined(sheet, facts), sheet, others, context)
     inline = _table(sheet)
     if inline is not None:
         found, remarks = deepspeed_facts(inline, via="")
@@ -68,8 +111,16 @@ def _has_optimizer(table: Table | None) -> bool:
     return table is not None and table.get("optimizer", "type") is not None
 
 
-def _linked(sheet: Sheet, facts: dict[str, Fact], link: Link, others: Mapping[str, Sheet], context: Context) -> Joined:
-    for path in beside(sheet.path, link.target):
+def _linked(
+    sheet: Sheet,
+    facts: dict[str, Fact],
+    link: Link,
+    others: Mapping[str, Sheet],
+    context: Context,
+    *,
+    beside: str = "",
+) -> Joined:
+    for path in candidates(beside or sheet.path, link, context):
         other = others.get(path)
         if other is not None and other.kind == "deepspeed-json":
             return _merge(sheet, facts, other, _table(other), path)
@@ -97,9 +148,7 @@ def _linked(sheet: Sheet, facts: dict[str, Fact], link: Link, others: Mapping[st
 
 def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
     remarks = list(other.remarks)
-    trainer = any(fact.name == "loop" and fact.value == "trainer" for fact in sheet.facts) or sheet.kind.startswith(
-        "training-args"
-    )
+    trainer = _has_trainer(sheet)
     merged = dict(facts)
     for fact in other.facts:
         own = facts.get(fact.name)
@@ -111,6 +160,49 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
             continue
         merged[fact.name] = fact
     return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))
+
+
+def _has_trainer(sheet: Sheet) -> bool:
+    """Whether the Trainer of transformers, or one of its subclasses, runs the loop."""
+    trained = any(fact.name == "loop" and fact.value == "trainer" for fact in sheet.facts)
+    return trained or sheet.kind.startswith("training-args")
+
+
+def with_fsdp(joined: Joined, context: Context) -> Joined:
+    """With the `fsdp_config` of the Trainer's arguments, a table or a file."""
+    sheet = joined.sheet
+    tables = [(table, "") for name, table in sheet.tables if name == "fsdp"]
+    remarks: list[Remark] = []
+    for link in sheet.links:
+        if link.kind == "fsdp":
+            table, path, said = _fsdp_file(sheet, link, context)
+            tables += [(table, path)] if table is not None else []
+            remarks += said
+    facts = dict(joined.facts)
+    for table, path in tables:
+        for drawn in trainer_facts(table, facts.get("fsdp"), inline=not path):
+            if isinstance(drawn, Remark):
+                remarks.append(drawn)
+            elif drawn is not None:
+                facts[drawn.name] = drawn
+    paths = [path for _, path in tables if path]
+    return joined._replace(facts=facts, remarks=(*joined.remarks, *remarks), further=(*joined.further, *paths))
+
+
+def _fsdp_file(sheet: Sheet, link: Link, context: Context) -> tuple[Table | None, str, list[Remark]]:
+    from vramlint.readers.json import read_json
+
+    for path in candidates(sheet.path, link, context):
+        document = context.load(path)
+        if document is None:
+            continue
+        reading = read_json(document)
+        said = [Remark(item.kind, path, item.message, item.place, vocabulary="fsdp") for item in reading.problems]
+        return (reading.root if isinstance(reading.root, Table) else None), path, said
+    if link.place is None:
+        return None, "", []
+    message = f"FSDP configuration {link.target} not found beside this file or in the folders above"
+    return None, "", [Remark("missing-file", link.target, message, link.place, vocabulary="fsdp")]
 
 
 def _disagreement(own: Fact, fact: Fact) -> Remark | None:

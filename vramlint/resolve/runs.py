@@ -23,6 +23,8 @@ from vramlint.text import Place
 from vramlint.values import Alternatives, Name, Option, Scalar, Table
 
 _TRAINING_ARGUMENTS = "TrainingArguments"
+_CONFIGURATIONS = ("deepspeed-json", "accelerate-config")
+"""Kinds of files that say how a run shares its model, whatever it trains."""
 
 
 def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> Run:
@@ -30,7 +32,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     sheet = joined.sheet
     setting = _setting(joined, versions, context)
     remarks = (*sheet.remarks, *joined.remarks, *_key_remarks(joined, setting))
-    paths = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)))))
+    paths = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)), *joined.further)))
     facts = _declared(joined, context)
     run = Run(
         name=" + ".join((sheet.path, *(path.rpartition("/")[2] for path in paths[1:]))),
@@ -47,7 +49,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         remarks=tuple(dict.fromkeys(remarks)),
         anchor=_anchor(facts),
     )
-    if sheet.kind == "deepspeed-json":
+    if sheet.kind in _CONFIGURATIONS:
         return replace(run, facts=_with_deepspeed_defaults(Board(setting, facts)))
     if run.kind != "training":
         return replace(run, facts=tuple(facts.values()))
@@ -58,7 +60,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
 
 
 def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
-    """A DeepSpeed JSON by itself: its defaults filled in, `"auto"` left, for no trainer is there to fill it."""
+    """Such a file by itself: DeepSpeed's defaults filled in, `"auto"` left, for no trainer is there to fill it."""
     for name in DEEPSPEED_KEYS:
         found = any_default(board, name) if board.is_missing(name) else None
         if found:
@@ -192,7 +194,7 @@ def _declared(joined: Joined, context: Context) -> dict[str, Fact]:
 
 
 def _kind(sheet: Sheet, facts: dict[str, Fact]) -> str:
-    if sheet.kind in ("deepspeed-json", "model-config"):
+    if sheet.kind in ("model-config", *_CONFIGURATIONS):
         return "data"
     if sheet.kind.startswith("training-args"):
         return "training" if "model" in facts else "data"
@@ -211,6 +213,7 @@ def _model_names(facts: dict[str, Fact]) -> tuple[str, ...]:
     return tuple(item.value for item in fact.candidates if isinstance(item.value, str)) if fact else ()
 
 
+_UNSIMULATED = ("tensor_parallel", "context_parallel")
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 
@@ -221,6 +224,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     tuning = joined.facts.get("tuning")
     if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
         found.append("tuning")
+    shared = next((fact for fact in facts if fact.name == "parallelism"), None)
+    if (shared is not None and not shared.candidates) or any(fact.name in _UNSIMULATED for fact in facts):
+        found.append("parallelism")
     config = joined.facts.get("deepspeed_config")
     if joined.deepspeed_missing or (config is not None and not config.candidates and joined.deepspeed is None):
         found.append("deepspeed_config")

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
 from vramlint.surfaces.convert import CONVERTERS, Converted, Converter, Outcome
-from vramlint.surfaces.draft import Draft, draw, unknown
+from vramlint.surfaces.draft import Draft, Drawn, draw, unknown
 from vramlint.surfaces.fsdp_config import common_facts, sharding, truth, without_prefix
-from vramlint.surfaces.launch.counts import count, divided, whole
-from vramlint.surfaces.launch.words import Word
+from vramlint.surfaces.numbers import divided, whole
+from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Scalar, Table, Value
 
 KIND = "accelerate-config"
@@ -60,24 +60,14 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         options = without_prefix(_part(table, "fsdp_config"))
         draft.replace(sharding(options, table.get("distributed_type")))
         draft.take(common_facts(options, "fsdp_config.fsdp_"))
+        name, key = "activation_checkpointing", "fsdp_activation_checkpointing"
+        draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
     _degrees(draft, _part(table, "parallelism_config"))
     _compiled(draft, table)
     facts = tuple(
         [replace(fact, via="config-file") if fact.via == "literal" else fact for fact in draft.facts.values()]
     )
     return Sheet(path, KIND, facts, tuple(draft.links), tuple(draft.remarks), tuple(draft.tables))
-
-
-def overlaid(base: Table, top: Table) -> Table:
-    """A configuration with another one on top of it, such as flags on a file, table by table."""
-    entries = {entry.key: entry for entry in base}
-    for entry in top:
-        below = entries.get(entry.key)
-        if below is not None and isinstance(below.value, Table) and isinstance(entry.value, Table):
-            entries[entry.key] = Entry(entry.key, entry.key_place, overlaid(below.value, entry.value))
-        else:
-            entries[entry.key] = entry
-    return Table(tuple(entries.values()), base.place or top.place)
 
 
 def _text(value: Value | None) -> str | None:
@@ -108,29 +98,29 @@ def _strategy(draft: Draft, table: Table, kind: str) -> None:
 def _processes(draft: Draft, table: Table, kind: str) -> None:
     world = _number(table, "num_processes", "world_size")
     nodes = _number(table, "num_machines", "nodes")
-    if nodes is None:
+    if not isinstance(nodes, Fact):
         nodes = Fact("nodes", (Candidate(1),), Origin.DEFAULT, "num_machines", "library", "accelerate")
     strategy = draft.facts.get("parallelism")
-    if strategy is not None and strategy.value == "none" and (world is None or world.value != 1):
+    if strategy is not None and strategy.value == "none" and not (isinstance(world, Fact) and world.value == 1):
         reason = "distributed_type NO starts one process, whatever num_processes says"
         world = Fact("world_size", (Candidate(1, strategy.place),), Origin.DERIVED, "distributed_type", reason=reason)
-    if world is not None:
+    if isinstance(world, Fact):
         draft.put(world)
         draft.put(divided("gpus_per_node", world, nodes))
     if world is not None or "num_machines" in {entry.key for entry in table}:
         draft.put(nodes)
 
 
-def _number(table: Table, key: str, fact: str) -> Fact | None:
-    entry = table.entry(key)
-    if entry is None or (isinstance(entry.value, Scalar) and entry.value.value in (None, -1, "-1")):
-        return None
-    place = entry.value.place or entry.key_place
-    if place is None:
-        return None
-    found = count(fact, Word(entry.value, place), key, whole)
-    file = isinstance(entry.value, Scalar) and entry.value.via == "literal"
-    return replace(found, via="config-file") if file and found.candidates else found
+def _number(table: Table, key: str, fact: str) -> Drawn:
+    value = table.get(key)
+    if value is None or (isinstance(value, Scalar) and value.value in (None, -1, "-1")):
+        return None  # left to the command line
+    return draw(fact, value, _count, key)
+
+
+def _count(value: Value) -> Converted:
+    numbers = whole(str(_text(value)))
+    return Outcome.OPAQUE if isinstance(numbers, str) else numbers[0]
 
 
 def _precision(draft: Draft, value: Value | None) -> None:
@@ -141,12 +131,14 @@ def _precision(draft: Draft, value: Value | None) -> None:
         def convert(value: Value) -> Converted:
             word = (_text(value) or "no").lower() if isinstance(value, Scalar) else ""
             if word == "fp8":
-                return name == "bf16"  # 8-bit matrix products inside of bf16 autocast
+                return name in ("bf16", "fp8")  # 8-bit matrix products inside of bf16 autocast
+            if name == "fp8":
+                return Outcome.ABSENT
             return word == name if word in ("no", "fp16", "bf16") else Outcome.OPAQUE
 
         return convert
 
-    for name in ("bf16", "fp16"):
+    for name in ("bf16", "fp16", "fp8"):
         draft.put(draw(name, value, flag(name), "mixed_precision"))
 
 

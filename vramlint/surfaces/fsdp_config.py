@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin
@@ -67,6 +68,8 @@ def common_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
 def _classes(value: Value) -> Converted:
     if isinstance(value, Items) and len(value.values) == 1:
         value = value.values[0]
+    if isinstance(value, Scalar) and isinstance(value.value, str) and "," in value.value:
+        return tuple([name.strip() for name in value.value.split(",") if name.strip()])
     return CONVERTERS["names"](value)
 
 
@@ -93,6 +96,35 @@ _COMMON = (
 """Key, fact, converter. Switching FSDP's own checkpointing off leaves the trainer's as it is."""
 
 
+def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Iterator[Drawn]:
+    """What the `fsdp_config` of TrainingArguments says, and which words it adds to `fsdp`.
+
+    Args:
+        table: as written, in a file or in the script.
+        switched: the fact `fsdp` so far; without it the Trainer does not shard, and the rest has no effect.
+        inline: it stands in the script, whose values say by themselves how they came.
+    """
+    if switched is None or switched.value in (None, False, ""):
+        return
+    options = without_prefix(table)
+    for drawn in common_facts(options):
+        filed = isinstance(drawn, Fact) and not inline and drawn.via == "literal"
+        yield replace(drawn, via="config-file") if filed and isinstance(drawn, Fact) else drawn
+    words = str(switched.value).split() if switched.value is not True else []
+    if not any(word in _STRATEGIES.values() for word in words):
+        words.insert(
+            0, "full_shard" if truth(options.get("reshard_after_forward") or Scalar(True)) else "shard_grad_op"
+        )
+    offloads = any(truth(value) is True for key in ("offload_params", "cpu_offload") if (value := options.get(key)))
+    words += ["offload"] if offloads and "offload" not in words else []
+    wraps = options.get("transformer_layer_cls_to_wrap") or options.get("min_num_params")
+    words += ["auto_wrap"] if switched.value is True and wraps is not None else []
+    if isinstance(switched.value, str) and words == switched.value.split():
+        return
+    candidates = tuple([replace(item, value=" ".join(words)) for item in switched.candidates])
+    yield replace(switched, candidates=candidates)
+
+
 def sharding(table: Table, fallback: Value | None) -> Fact:
     """The fact `fsdp` of an Accelerate configuration, in the words of the Trainer's `--fsdp`.
 
@@ -102,6 +134,8 @@ def sharding(table: Table, fallback: Value | None) -> Fact:
     """
     wraps = table.get("auto_wrap_policy")
     tail = " auto_wrap" if isinstance(wraps, Scalar) and str(wraps.value) in _WRAPS else ""
+    offload = table.get("offload_params")
+    tail += " offload" if offload is not None and truth(offload) is True else ""
     for option in _sharding_keys(table):
         value = table.get(option)
         if value is None:

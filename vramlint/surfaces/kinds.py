@@ -51,6 +51,21 @@ _TRAINING_ARGUMENTS = frozenset(
     )
 )
 
+_ACCELERATE = frozenset(
+    (
+        "compute_environment",
+        "num_processes",
+        "num_machines",
+        "machine_rank",
+        "mixed_precision",
+        "deepspeed_config",
+        "fsdp_config",
+        "main_training_function",
+        "use_cpu",
+    )
+)
+"""Keys that stand beside `distributed_type`, which accelerate wants in every file (commands/config/config_args.py)."""
+
 _OTHER_VOCABULARIES = frozenset(
     (
         "finetuning_type",  # LLaMA-Factory
@@ -58,8 +73,6 @@ _OTHER_VOCABULARIES = frozenset(
         "base_model",  # Axolotl
         "train_type",  # ms-swift
         "tuner_type",
-        "distributed_type",  # Accelerate
-        "compute_environment",
         "_component_",  # torchtune
     )
 )
@@ -67,8 +80,10 @@ _OTHER_VOCABULARIES = frozenset(
 
 
 def kind_of_table(path: str, table: Table) -> str | None:
-    """deepspeed-json, training-args-json, training-args-yaml, model-config, or None for anything else."""
+    """deepspeed-json, accelerate-config, training-args-json, training-args-yaml, model-config, or None for others."""
     keys = {entry.key for entry in table}
+    if "distributed_type" in keys and keys & _ACCELERATE:
+        return "accelerate-config"
     yaml = path.lower().endswith((".yaml", ".yml"))
     if keys & _OTHER_VOCABULARIES:
         return None

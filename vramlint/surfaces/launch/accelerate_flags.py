@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from vramlint.surfaces.accelerate_config import overlaid
 from vramlint.surfaces.launch.scalars import typed
 from vramlint.surfaces.launch.words import Parsed, Word
+from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Scalar, Table, Value
 
 _TOP = ("num_processes", "num_machines", "mixed_precision", "gpu_ids")

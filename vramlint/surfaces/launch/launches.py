@@ -9,12 +9,13 @@ from vramlint.facts import Fact
 from vramlint.surfaces.draft import options, unknown
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.launch.accelerate_flags import flags_table
-from vramlint.surfaces.launch.counts import by_default, renamed, stated_at, times
+from vramlint.surfaces.launch.counts import stated_at
 from vramlint.surfaces.launch.launch import Launch, Workload
 from vramlint.surfaces.launch.peeling import roads
 from vramlint.surfaces.launch.road import Program, Ranks, Road
 from vramlint.surfaces.launch.starters import NODES, PER_NODE, WORLD
 from vramlint.surfaces.launch.words import Word, line_of, values_of
+from vramlint.surfaces.numbers import by_default, renamed, times
 from vramlint.values import Command, Invocation, Table, Unknown
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vramlint.facts import Fact, Link
-from vramlint.surfaces.launch.counts import Convert, count, devices, whole
+from vramlint.surfaces.launch.counts import count
 from vramlint.surfaces.launch.words import Line, Word, after
+from vramlint.surfaces.numbers import Convert, devices, whole
 from vramlint.values import Alternatives, Entry, Scalar, Table, Unknown, Value
 
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")

@@ -10,19 +10,11 @@ from vramlint.facts import Fact, Link
 from vramlint.surfaces.draft import unknown
 from vramlint.surfaces.launch import grammars
 from vramlint.surfaces.launch.accelerate_flags import flags_table
-from vramlint.surfaces.launch.counts import (
-    by_default,
-    count,
-    devices,
-    divided,
-    elastic,
-    opened,
-    renamed,
-    times,
-)
+from vramlint.surfaces.launch.counts import count, opened
 from vramlint.surfaces.launch.road import Ranks, Road
 from vramlint.surfaces.launch.words import Grammar, Parsed, Word, after
 from vramlint.surfaces.launch.wrappers import gpu_called, variables
+from vramlint.surfaces.numbers import by_default, devices, divided, elastic, renamed, times
 from vramlint.values import Scalar
 
 Effect = Callable[[Parsed, Road], Road]

@@ -27,6 +27,11 @@ class Word(NamedTuple):
         return _spelled(value)
 
     @property
+    def prefix(self) -> str:
+        """How a word begins that only run time knows as a whole: `--out=`; empty for any other."""
+        return self.value.prefix if isinstance(self.value, Unknown) else ""
+
+    @property
     def written(self) -> Place:
         """Where the value is written."""
         place = self.value.place if isinstance(self.value, Scalar) else None
@@ -80,6 +85,8 @@ def _cut(value: Value, prefix: int, word: Word) -> Value:
         case Alternatives():
             options = tuple([Option(_cut(item.value, prefix, word), item.condition) for item in value.options])
             return replace(value, options=options)
+        case Unknown():
+            return replace(value, prefix=value.prefix[prefix:])
     return value
 
 
@@ -164,6 +171,8 @@ def parse(line: Line, taken: Grammar, inner: bool = True) -> Parsed:
     while at < len(line):
         word = line[at]
         text = word.text
+        if text is None and word.prefix.startswith("-") and "=" in word.prefix:
+            text = word.prefix
         if text is None:
             if not (inner and _program_follows(line[at + 1 :])):
                 break

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Fact
+from vramlint.catalog.instances import gpus_of
+from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.launch import grammars
-from vramlint.surfaces.launch.counts import count, devices, whole
+from vramlint.surfaces.launch.counts import count
 from vramlint.surfaces.launch.road import Road, assignment
 from vramlint.surfaces.launch.words import Grammar, Line, Parsed, Word, after, grammar, parse
+from vramlint.surfaces.numbers import devices, whole
 from vramlint.values import Entry, Scalar
 
 Effect = Callable[[Parsed, Road], Road]
@@ -95,16 +97,14 @@ def accelerators(word: Word, key: str, road: Road) -> Road:
         return road._replace(visible=count("gpus_per_node", word, key))
     name, colon, _ = text.partition(":")
     number = after(word, len(name) + 1) if colon else Word(Scalar("1", word.written), word.place)
-    return road._replace(visible=count("gpus_per_node", number, key), gpu=gpu_called(name, word, key))
+    return road._replace(visible=count("gpus_per_node", number, key), gpu=gpu_called(name, word, key, "sky"))
 
 
-def gpu_called(name: str, word: Word, key: str) -> Fact | None:
-    """The declared device, if the catalog may know it."""
-    from vramlint.catalog.gpus import GpuAmbiguous, GpuRequest, parse_gpu
-    from vramlint.surfaces.launch.counts import stated_at
-
-    known = isinstance(parse_gpu(name), GpuRequest | GpuAmbiguous)
-    return stated_at("gpu", name, word.written, key) if known else None
+def gpu_called(name: str, word: Word, key: str, vocabulary: str = "") -> Fact | None:
+    """The declared device, several where the name fits several; None where the catalog has none of that name."""
+    found = gpus_of(name, vocabulary)
+    candidates = tuple([Candidate(gpu, word.written) for gpu in found])
+    return Fact("gpu", candidates, Origin.WRITTEN, key, "cli") if found else None
 
 
 _PLAIN = Wrapper()

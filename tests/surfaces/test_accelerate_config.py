@@ -1,0 +1,214 @@
+"""Accelerate's configuration files: what they say, and what accelerate drops."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vramlint.discovery.prefilter import may_train
+from vramlint.facts import Origin, Sheet
+from vramlint.readers.json import read_json
+from vramlint.readers.yaml import read_yaml
+from vramlint.surfaces.accelerate_config import accelerate_sheet
+from vramlint.surfaces.kinds import kind_of_table
+from vramlint.text import Document
+from vramlint.values import Table
+
+ZERO_3 = """\
+compute_environment: LOCAL_MACHINE
+deepspeed_config:
+  zero_stage: 3
+  offload_optimizer_device: cpu
+  offload_param_device: none
+  gradient_accumulation_steps: 4
+  gradient_clipping: 1.0
+  zero3_save_16bit_model: true
+distributed_type: DEEPSPEED
+mixed_precision: bf16
+num_machines: 2
+num_processes: 16
+"""
+FSDP = """\
+distributed_type: FSDP
+fsdp_config:
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_sharding_strategy: SHARD_GRAD_OP
+  fsdp_transformer_layer_cls_to_wrap: LlamaDecoderLayer
+  fsdp_offload_params: false
+  fsdp_activation_checkpointing: true
+mixed_precision: 'no'
+num_processes: 4
+"""
+
+
+def table_of(text: str) -> Table:
+    root = read_yaml(Document.of("accelerate.yaml", text)).root
+    assert isinstance(root, Table)
+    return root
+
+
+def sheet_of(text: str) -> Sheet:
+    return accelerate_sheet("accelerate.yaml", table_of(text))
+
+
+def values(sheet: Sheet) -> dict[str, object]:
+    return {fact.name: fact.value for fact in sheet.facts}
+
+
+def test_deepspeed():
+    sheet = sheet_of(ZERO_3)
+    assert values(sheet) == {
+        "parallelism": "deepspeed",
+        "world_size": 16,
+        "nodes": 2,
+        "gpus_per_node": 8,
+        "bf16": True,
+        "fp16": False,
+        "zero_stage": 3,
+        "offload_optimizer": "cpu",
+        "offload_parameters": "none",
+        "gradient_accumulation_steps": 4,
+        "max_grad_norm": 1.0,
+        "gather_16bit_on_save": True,
+    }
+    fact = sheet.get("zero_stage")
+    assert (fact.origin, fact.via, fact.key, fact.place.span.line) == (
+        Origin.WRITTEN,
+        "config-file",
+        "deepspeed_config.zero_stage",
+        3,
+    )
+    ((_, built),) = sheet.tables
+    assert built.get("zero_optimization", "offload_optimizer", "device").value == "cpu"
+
+
+def test_fsdp():
+    said = values(sheet_of(FSDP))
+    assert said["fsdp"] == "shard_grad_op auto_wrap"
+    assert said["fsdp_wrap_class"] == "LlamaDecoderLayer"
+    assert said["activation_checkpointing"] is True
+    assert (said["bf16"], said["fp16"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{}", "full_shard"),
+        ("{fsdp_auto_wrap_policy: SIZE_BASED_WRAP}", "full_shard auto_wrap"),
+        ("{fsdp_auto_wrap_policy: NO_WRAP}", "full_shard"),
+        ("{fsdp_sharding_strategy: 1}", "full_shard"),
+        ("{fsdp_sharding_strategy: '2'}", "shard_grad_op"),
+        ("{sharding_strategy: HYBRID_SHARD}", "hybrid_shard"),
+        ("{fsdp_sharding_strategy: NO_SHARD}", "no_shard"),
+        ("{fsdp_version: 1, fsdp_reshard_after_forward: FULL_SHARD}", "full_shard"),
+        ("{fsdp_version: 2, fsdp_reshard_after_forward: true}", "full_shard"),
+        ("{fsdp_version: 2, fsdp_reshard_after_forward: false}", "shard_grad_op"),
+        ("{fsdp_version: 2, fsdp_sharding_strategy: NO_SHARD}", "full_shard"),
+        ("{fsdp_offload_params: true}", "full_shard offload"),
+        ("{fsdp_offload_params: 'true'}", "full_shard offload"),
+    ],
+)
+def test_sharding_in_the_words_of_the_trainer(options, words):
+    assert values(sheet_of(f"distributed_type: FSDP\nfsdp_config: {options}\n"))["fsdp"] == words
+
+
+def test_deepspeed_block_pasted_into_it_says_nothing():
+    sheet = sheet_of(
+        "distributed_type: DEEPSPEED\ndeepspeed_config:\n  zero_optimization:\n    stage: 3\n"
+        "    offload_optimizer: {device: cpu}\n  optimizer: {type: AdamW}\n"
+    )
+    said = values(sheet)
+    assert (said["zero_stage"], said["offload_optimizer"]) == (2, "none")
+    assert sheet.get("zero_stage").origin is Origin.DEFAULT
+    assert "optimizer" not in said
+
+
+def test_deepspeed_file_takes_the_place_of_the_keys():
+    sheet = sheet_of("distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: ds.json\n")
+    assert [(link.kind, link.target, link.place.span.line) for link in sheet.links] == [("deepspeed", "ds.json", 3)]
+    assert "zero_stage" not in values(sheet)
+
+
+@pytest.mark.parametrize(
+    ("text", "parallelism", "world"),
+    [
+        ("distributed_type: MULTI_GPU\nnum_processes: 8\n", "ddp", 8),
+        ("distributed_type: MULTI_GPU\nnum_processes: -1\n", "ddp", None),
+        ("distributed_type: 'NO'\nnum_processes: 8\n", "none", 1),
+        ("distributed_type: no\nmachine_rank: 0\n", "none", 1),
+    ],
+)
+def test_processes(text, parallelism, world):
+    said = values(sheet_of(text))
+    assert said["parallelism"] == parallelism
+    assert said.get("world_size") == world
+
+
+def test_what_is_not_simulated_is_unknown():
+    fact = sheet_of("distributed_type: MEGATRON_LM\nmegatron_lm_config: {megatron_lm_tp_degree: 2}\n").get(
+        "parallelism"
+    )
+    assert (fact.candidates, fact.reason) == ((), "distributed_type is MEGATRON_LM, which is not simulated (line 1)")
+    text = (
+        "distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2, parallelism_config_tp_size: 1}\n"
+    )
+    said = values(sheet_of(text))
+    assert said["context_parallel"] == 2
+    assert "tensor_parallel" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("a.yaml", ZERO_3, "accelerate-config"),
+        (
+            "a.json",
+            json.dumps({"distributed_type": "FSDP", "num_processes": 2, "fsdp_config": {}}),
+            "accelerate-config",
+        ),
+        ("a.yaml", "distributed_type: FSDP\nmodel: gpt2\n", None),
+    ],
+)
+def test_files_are_recognised(name, text, kind):
+    form = "json" if name.endswith("json") else "yaml"
+    read = read_json if form == "json" else read_yaml
+    assert kind_of_table(name, read(Document.of(name, text)).root) == kind
+    assert may_train(form, text.encode())
+
+
+_KEYS = st.sampled_from(
+    [
+        "distributed_type",
+        "num_processes",
+        "num_machines",
+        "mixed_precision",
+        "deepspeed_config",
+        "fsdp_config",
+        "zero_stage",
+        "fsdp_version",
+        "fsdp_sharding_strategy",
+        "parallelism_config",
+        "tp_size",
+        "dynamo_backend",
+    ]
+)
+_LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=8),
+    st.sampled_from(["FSDP", "DEEPSPEED", "NO", "auto", "2"]),
+)
+_TREES = st.recursive(
+    _LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=12
+)
+
+
+@given(st.dictionaries(_KEYS, _TREES, min_size=1, max_size=6))
+def test_any_tree_is_read(tree):
+    root = read_json(Document.of("a.json", json.dumps(tree))).root
+    assert isinstance(root, Table)
+    assert accelerate_sheet("a.json", root).kind == "accelerate-config"
