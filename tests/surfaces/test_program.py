@@ -721,3 +721,24 @@ def test_the_loss_of_the_sft_trainer() -> None:
     assert says(found, "loss_type") == "chunked_nll"
     assert says(found, "packing_strategy") == "wrapped"
     assert says(found, "activation_offloading") is True
+
+
+def test_a_deepspeed_file_that_the_script_loads_stays_a_link() -> None:
+    text = dedent("""
+        import json
+        from transformers import Trainer, TrainingArguments
+        config = json.load(open("ds.json"))
+        {change}
+        Trainer(model=None, args=TrainingArguments("out", deepspeed=config)).train()
+    """)
+    file = Document.of("ds.json", '{"zero_optimization": {"stage": 2}}')
+
+    def links(change: str) -> tuple[list[str], list[str]]:
+        script = Document.of("train.py", text.format(change=change))
+        program, _ = read_program(script, {}, files=lambda path: file if path == "ds.json" else None)
+        assert program is not None
+        found = program_sheet(program)
+        return [link.target for link in found.links], [name for name, _ in found.tables if name == "deepspeed"]
+
+    assert links("") == (["ds.json"], [])
+    assert links('config["train_batch_size"] = 4') == ([], ["deepspeed"])

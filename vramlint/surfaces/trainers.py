@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vramlint.facts import Link
 from vramlint.surfaces.convert import CONVERTERS
@@ -11,7 +11,7 @@ from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, draw_keyword,
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import last, package
 from vramlint.text import Place
-from vramlint.values import Call, Entry, Keyword, Name, Scalar, Table, Unknown, Value
+from vramlint.values import Call, Entry, Items, Keyword, Name, Scalar, Table, Unknown, Value
 
 _TRAINER = re.compile(r"Trainer(\w*Wrapper)?$")
 _NO_TRAINER = ("pytorch_lightning", "lightning", "keras", "tokenizers", "composer", "fastai")
@@ -206,7 +206,11 @@ def deepspeed_of(draft: Draft, value: Value, key: str, place: Place | None) -> N
     for option in options(value):
         match option.value:
             case Table() as table:
-                draft.tables.append(("deepspeed", table))
+                file = _file_of(table)
+                if file:
+                    draft.links.append(Link("deepspeed", file, place or table.place))
+                else:
+                    draft.tables.append(("deepspeed", table))
             case Scalar(value=str(target), place=written) if target:
                 draft.links.append(Link("deepspeed", target, written or place))
             case Call() as call:
@@ -222,6 +226,27 @@ def deepspeed_of(draft: Draft, value: Value, key: str, place: Place | None) -> N
 
 def _is_text(value: Value) -> bool:
     return all(isinstance(item.value, Scalar) for item in options(value))
+
+
+def _file_of(table: Table) -> str:
+    """The data file that a script loaded a table from and left as it is; empty for any other table."""
+    files = set(_files(table))
+    return files.pop() if len(files) == 1 else ""
+
+
+def _files(value: Value) -> Iterator[str]:
+    """The files of a value's parts, an empty name for what stands in code."""
+    match value:
+        case Table():
+            for entry in value:
+                yield from _files(entry.value)
+        case Items():
+            for item in value.values:
+                yield from _files(item)
+        case Scalar(place=Place(path=path), via="config-file"):
+            yield path
+        case _:
+            yield ""
 
 
 def _loaded_path(call: Call) -> Value | None:

@@ -64,7 +64,7 @@ def relabel(item: Object, via: str) -> Object:
             key: Slot(slot.key_place, relabel(slot.value, via)) if isinstance(slot, Slot) else slot
             for key, slot in item.state.items()
         }
-        return Mapping(state, item.place)
+        return Mapping(state, item.place, item.origin, item.attributes)
     return each(lambda one: relabel(one, via), item) if isinstance(item, Choice) else item
 
 

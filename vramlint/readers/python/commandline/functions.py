@@ -23,6 +23,7 @@ from vramlint.readers.python.objects import (
     Class,
     Function,
     Given,
+    LibraryObject,
     Mapping,
     Object,
     Sequence,
@@ -247,11 +248,11 @@ def _typed(machine: Machine, function: Function, words: Words, site: Site, manne
         tree = read_tree_words(machine, leaves(machine, kind, f"{name}."), words, manner)
         keywords[name] = Given(name, build(machine, kind, tree, site, f"{name}."))
     plain = [item for item in parameters if item.name not in nested]
-    specs = [Spec(item.name, _spellings(item), _arity(item)) for item in plain]
+    specs = [Spec(item.name, _spellings(function, item), _arity(item)) for item in plain]
     # parameters without a default are positional for typer; others take them by flag, which typer doesn't
-    open_places = [item for item in plain if item.name not in function.defaults]
+    open_places = [item for item in plain if item.name not in function.defaults or _is_argument(function, item)]
     specs += [Spec(f"\0{item.name}", (), "?") for item in open_places]
-    specs += [Spec("\0config", tuple(f"{'-' if len(name) == 1 else '--'}{name}" for name in manner.config_flags))]
+    specs += [Spec("\0config", manner.config_flags)] if manner.config_flags else []
     parsed = Reader(specs).read(words)
     for hit in (hit for hit in parsed.hits if hit.name == "\0config" and hit.words):
         table = settings_file(machine, hit.words[0])
@@ -261,14 +262,35 @@ def _typed(machine: Machine, function: Function, words: Words, site: Site, manne
     for hit in parsed.hits:
         taker = by_name.get(hit.name.removeprefix("\0"))
         if taker is not None:
-            keywords[taker.name] = Given(taker.name, _typed_value(taker, hit), hit.flag_place)
+            before = keywords.get(taker.name)
+            value = _joined(before.value if before else None, _typed_value(taker, hit))
+            keywords[taker.name] = Given(taker.name, value, hit.flag_place)
     if parsed.loose is not None:
         for item in open_places:
             keywords.setdefault(item.name, Given(item.name, parsed.loose))
     return Arguments((), tuple(keywords.values()))
 
 
-def _spellings(item: Parameter) -> tuple[str, ...]:
+def _joined(before: Object | None, value: Object) -> Object:
+    """A list that is given piece by piece: `--target a --target b`."""
+    ours = before.elements if isinstance(before, Sequence) else None
+    more = value.elements if isinstance(value, Sequence) else None
+    return value if ours is None or more is None else Sequence.of((*ours, *more))
+
+
+def _is_argument(function: Function, item: Parameter) -> bool:
+    """Whether `typer.Argument(...)` makes a parameter positional."""
+    default = function.defaults.get(item.name)
+    return isinstance(default, LibraryObject) and default.callee == "typer.Argument"
+
+
+def _spellings(function: Function, item: Parameter) -> tuple[str, ...]:
+    default = function.defaults.get(item.name)
+    if isinstance(default, LibraryObject) and default.callee == "typer.Option":
+        texts = [str(one.value) for one in default.args if isinstance(one, Scalar)]
+        written = tuple(flag for text in texts if text.startswith("-") for flag in text.split("/"))
+        if written:
+            return written
     names = dict.fromkeys((item.name, item.name.replace("_", "-")))
     flags = [f"--{name}" for name in names]
     if item.kind.is_flag:

@@ -39,9 +39,9 @@ class Manner(NamedTuple):
 
 
 TYRO = Manner()
-SIMPLE = Manner(dotted=False, config_flags=("config_path",))
-DRACCUS = Manner(config_flags=("config_path", "config"))
-JSONARGPARSE = Manner(config_flags=("config", "c"))
+SIMPLE = Manner(dotted=False, config_flags=("--config_path",))
+DRACCUS = Manner(config_flags=("--config_path", "--config"))
+JSONARGPARSE = Manner(config_flags=("--config", "-c"))
 
 
 class Leaf(NamedTuple):
@@ -105,7 +105,7 @@ def read_tree_words(machine: Machine, found: list[Leaf], words: Words, manner: M
 
 def _read(machine: Machine, found: list[Leaf], words: Words, manner: Manner) -> Tree:
     specs = [Spec(leaf.path, _flags(leaf, manner, found), _arity(leaf.kind)) for leaf in found]
-    specs += [Spec("\0config", tuple(f"{'-' if len(name) == 1 else '--'}{name}" for name in manner.config_flags))]
+    specs += [Spec("\0config", manner.config_flags)] if manner.config_flags else []
     parsed = Reader(specs, swallows=True).read(words)
     by_path = {leaf.path: leaf for leaf in found}
     given: dict[str, Given] = {}
