@@ -12,15 +12,13 @@ from vramlint.values import Alternatives, Option, Scalar, Unknown, Value
 
 FILES = {**test_configs.FILES, "configurator.py": test_configs.CONFIGURATOR, "x": "a", "c.yaml": "lora_r: 1\nbf16: [1"}
 
-TEXTS = st.one_of(
-    st.text(max_size=6),
-    st.sampled_from(
-        """-- - -b -vv4 --model --model= --lora_r --lora_r=x --no_bf16 --bf16 --config --config=c.yaml c.yaml train -c
-        model=llama +a.b=1 ++a= ~model ~a.b a.[0]=3 optim.lr=${a} x=${x} optim=[1 'a {"a": --targets 'a,b' [q,v] {a:1}
-        --optim.lr --nofast --kwargs {} 1e999 -1e5 --pair 1 2 @x --size None --batch_size=1e-3 ${a} --help -h
-        config/small.py --optim optim.betas=(1 model/x=1 hydra.run.dir=.""".split()
-    ),
-)
+_SAMPLES = """
+    -- - -b -vv4 --model --model= --lora_r --lora_r=x --no_bf16 --bf16 --config --config=c.yaml c.yaml train -c
+    model=llama +a.b=1 ++a= ~model ~a.b a.[0]=3 optim.lr=${a} x=${x} optim=[1 'a {"a": --targets 'a,b' [q,v] {a:1}
+    --optim.lr --nofast --kwargs {} 1e999 -1e5 --pair 1 2 @x --size None --batch_size=1e-3 ${a} --help -h
+    config/small.py --optim optim.betas=(1 model/x=1 hydra.run.dir=.
+"""
+TEXTS = st.one_of(st.text(max_size=6), st.sampled_from(_SAMPLES.split()))
 PLAIN = TEXTS.map(Scalar)
 WORDS = st.lists(
     st.one_of(
