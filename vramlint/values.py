@@ -26,7 +26,9 @@ class Scalar:
     place: Place | None = None
     via: str = "literal"
     """literal, module-constant, function-default, argparse-default, dataclass-default, click-default,
-    computed, config-file, environment, cli (a word of a command line)."""
+    computed, config-file, environment (also the default of a shell's `${X:-8}`), cli (a word of a command line), shell
+    (written in the command itself), shell-variable (in an assignment; of `--lr=$LR` the place is that of the part
+    behind `=`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class Invocation:
 
     arguments: tuple[Value, ...]
     """What stands behind the program's own name, one value a word: a `Scalar` of text with its place in the launcher,
-    `Alternatives`, or an `Unknown`, which may also stand for several words or none."""
+    `Alternatives`, of which an option that is `Items` stands for its several words or none, or an `Unknown`, which may
+    also stand for several words or none."""
     environment: tuple[Entry, ...] = ()
     """Variables that the launcher sets, the last of a name wins."""
     place: Place | None = None
