@@ -19,7 +19,6 @@ from vramlint.readers.shell.substitution import emit
 from vramlint.readers.shell.wrappers import unwrapped
 from vramlint.values import Command, Entry
 
-
 _SUBMITTING = frozenset({"sbatch", "srun", "qsub", "bsub", "ray", "sky", "gcloud", "aws"})
 """What scripts start a job with and keep the answer: `JOB=$(sbatch train.sh)`."""
 
