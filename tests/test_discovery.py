@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vramlint.discovery import Discovered, decode, discover
-from vramlint.discovery.prefilter import may_train
+from vramlint.discovery.prefilter import may_start, may_train
 from vramlint.discovery.walk import MAX_BYTES
 from vramlint.settings import Settings
 from vramlint.text import Document
@@ -200,3 +200,24 @@ def test_undecodable_files(data: bytes, said: str) -> None:
     assert said in problem.message
     if "0xff" in said:
         assert (problem.place.span.line, problem.place.span.column) == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "starts"),
+    [
+        ("yaml", "jobs:\n  a:\n    runs-on: x\n    steps:\n    - run: torchrun train.py\n", True),
+        ("yaml", "jobs:\n  a:\n    runs-on: x\n    steps:\n    - run: python -m pip install .\n", False),
+        ("yaml", "jobs:\n  a:\n    runs-on: x\n    steps:\n    - run: python -m pytest tests\n", False),
+        ("yaml", "apiVersion: v1\nspec:\n  command:\n  - python\n  - train.py\n", True),
+        ("yaml", 'apiVersion: v1\nspec:\n  command: ["python3", "-m", "trainer.task"]\n', True),
+        ("yaml", "resources: {accelerators: A100:8}\nrun: |\n  bash scripts/train.sh\n", True),
+        ("yaml", "method: grid\nprogram: train.py\nparameters: {}\n", True),
+        ("yaml", "learning_rate: 1.0e-4\nmodel: torchrun\n", False),
+        ("json", '{"workerPoolSpecs": [{"containerSpec": {"command": ["python", "train.py"]}}]}', True),
+        ("python", "from sagemaker.pytorch import PyTorch\nPyTorch(entry_point='train.py')\n", True),
+        ("python", "import subprocess\nsubprocess.run(['torchrun', 'train.py'])\n", True),
+        ("python", "import subprocess\nsubprocess.run(['ls'])\n", False),
+    ],
+)
+def test_files_that_may_start_programs(form: str, data: str, starts: bool) -> None:
+    assert may_start(form, data.encode()) is starts

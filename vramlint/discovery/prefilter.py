@@ -115,6 +115,52 @@ def _commands(data: bytes) -> bool:
     return _STARTS.search(data) is not None
 
 
+_JOB_MARKS = re.compile(
+    rb"runs-on|apiVersion|accelerators|instance_type|services:|[wW]orker_?[pP]ool_?[sS]pecs|azureml"
+    rb"|(?m:^[ \t]*(?:- )?(?:script|run|commands?|entrypoint|program)[ \t]*:)"
+)
+"""Keys of which every kind of job file has one."""
+_JOB_STARTS = re.compile(
+    rb"\b(?:torchrun|deepspeed|accelerate|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt|xtuner|torchx|colossalai)\b"
+    rb"|\bswift[ \t]+(?:sft|pt|rlhf)\b|\btune[ \t]+run\b|\btrl[ \t]+\w+"
+    rb"|\bpython[\d.]*[\"']?(?:[ \t]*,)?(?:\s+-)?\s+[^\n;|&]*(?:\.py\b|-m\b)"
+    rb"|\bprogram[ \t]*:[ \t]*[\w./-]+\.py\b"
+    rb"|(?:\./|\b(?:bash|sh)[ \t]+)[\w./-]+\.sh\b"
+)
+"""What starts training, as shell text or as a list of words."""
+_TOOLS = re.compile(
+    rb"-m[\"']?,?\s+-?\s*[\"']?(?:pip|uv|build|pytest|unittest|venv|virtualenv|twine|coverage|ruff|mypy|black|isort|flake8"
+    rb"|pylint|pre_commit|ensurepip|site|sphinx|http\.server|json\.tool|compileall|cibuildwheel)\b"
+)
+"""Modules that test, pack and check a project."""
+_PYTHON_JOBS = (
+    (b"sagemaker", b"entry_"),
+    (b"subprocess", b"torchrun"),
+    (b"subprocess", b"accelerate"),
+    (b"subprocess", b"deepspeed"),
+    (b"os.system(", b"torchrun"),
+    (b"os.system(", b"accelerate"),
+    (b"os.system(", b"deepspeed"),
+    (b"aiplatform", b"CustomJob"),
+    (b"azure.ai.ml", b"command("),
+    (b"sky.Task(", b"run="),
+    (b"run_uv_job(", b"flavor"),
+    (b"modal.", b"gpu="),
+)
+"""Words that only a Python file has together that starts jobs."""
+
+
+def may_start(form: str, data: bytes) -> bool:
+    """Whether a file of that form may start programs on machines that it asks for, or send jobs to a service."""
+    if form == "python":
+        return any(first in data and second in data for first, second in _PYTHON_JOBS)
+    if form not in ("yaml", "json") or _JOB_MARKS.search(data) is None:
+        return False
+    return any(
+        _TOOLS.search(match[0] + data[match.end() : match.end() + 40]) is None for match in _JOB_STARTS.finditer(data)
+    )
+
+
 _LAUNCHERS = (
     b"torchrun",
     b"deepspeed",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.surfaces.jobfiles.reading import read, said, stated
-from vramlint.values import Scalar
+from tests.surfaces.jobfiles.reading import read, said, stated, text_at
+from vramlint.readers.yaml import read_yaml
+from vramlint.values import Scalar, Table
 
 
 def test_vertex_pools() -> None:
@@ -82,6 +83,38 @@ def test_experiments_that_count_all_gpus() -> None:
     assert stated(experiment) == {"world_size": 16}
     (run,) = read("command: composer train.py cfg.yaml\ncompute: {gpus: 8, gpu_type: a100_80gb}\n")
     assert stated(run) == {"gpu": "a100-sxm4-80gb", "world_size": 8}
+
+
+def test_parameters_of_a_run_are_a_file_there() -> None:
+    text = "command: composer train.py /mnt/config/parameters.yaml\ncompute: {gpus: 8}\nparameters:\n  seed: 17\n"
+    (run,) = read(text)
+    (file,) = run.files
+    assert isinstance(file.name, Scalar)
+    assert file.name.value == "/mnt/config/parameters.yaml"
+    root = read_yaml(file.document).root
+    assert isinstance(root, Table)
+    assert text_at(text, root.entries[0].key_place) == "seed"
+
+
+def test_sweeps() -> None:
+    text = """\
+program: train.py
+method: grid
+parameters:
+  model: {value: gpt2}
+  lr: {values: [1, 2]}
+  dropout: {min: 0.0, max: 0.5}
+"""
+    (sweep,) = read(text)
+    assert said(sweep.commands[0]) == [
+        "python",
+        "train.py",
+        "--model=gpt2",
+        ("--lr=1", "--lr=2"),
+        {"`dropout`, which the sweep varies"},
+    ]
+    (hydra,) = read(text + 'command: ["${env}", torchrun, "${program}", "${args_no_hyphens}"]\n')
+    assert said(hydra.commands[0])[:3] == ["torchrun", "train.py", "model=gpt2"]
 
 
 @pytest.mark.parametrize(

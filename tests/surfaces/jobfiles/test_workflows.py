@@ -79,6 +79,16 @@ def test_labels_of_runners(label: str, facts: dict[str, object]) -> None:
     assert stated(job) == facts
 
 
+def test_composite_actions_and_reusable_workflows() -> None:
+    action = "inputs:\n  n: {default: 2}\nruns:\n  steps:\n  - run: torchrun train.py --n ${{ inputs.n }}\n"
+    (workload,) = read(action, "action.yml")
+    assert said(workload.commands[0]) == ["torchrun", "train.py", "--n", "2"]
+    workflow = "jobs:\n  a:\n    uses: x/y@main\n    with: {runner: linux.g5.48xlarge, script: torchrun train.py}\n"
+    (workload,) = read(workflow, ".github/workflows/a.yml")
+    assert said(workload.commands[0]) == ["torchrun", "train.py"]
+    assert stated(workload) == {"gpu": "a10g", "gpus_per_node": 8}
+
+
 def test_gitlab_jobs() -> None:
     text = """\
 variables: {MODEL: gpt2}

@@ -20,12 +20,15 @@ MAX_CHOICES = 16
 
 
 def workloads(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
-    """One workload per job with the commands of all its steps."""
+    """One workload per job, or for a composite action, with the commands of all its steps."""
     jobs = table.get("jobs")
     found: list[Workload] = []
     for entry in jobs if isinstance(jobs, Table) else ():
         if isinstance(entry.value, Table):
             found += _job(scripts, table, entry.key, entry.value)
+    action = table.get("runs")
+    if isinstance(action, Table):
+        found += _job(scripts, table, "", action)
     return tuple(found)
 
 
@@ -86,8 +89,8 @@ def _values(workflow: Table, job: Table) -> dict[str, Value]:
         elif isinstance(entry.value, Items) and entry.key != "exclude":
             found.setdefault(f"matrix.{entry.key}", []).extend(entry.value.values)
     values = {name: _one_of(name, choices) for name, choices in found.items()}
-    for trigger in ("workflow_dispatch", "workflow_call"):
-        inputs = workflow.get("on", trigger, "inputs")
+    for path in (("on", "workflow_dispatch"), ("on", "workflow_call"), ()):
+        inputs = workflow.get(*path, "inputs")
         for entry in inputs if isinstance(inputs, Table) else ():
             default = entry.value.get("default") if isinstance(entry.value, Table) else None
             if isinstance(default, Scalar):

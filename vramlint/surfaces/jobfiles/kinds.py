@@ -10,7 +10,7 @@ from vramlint.surfaces.jobfiles.vertex import pools_of
 from vramlint.values import Items, Scalar, Table
 
 _WORKFLOW = re.compile(r"(?:^|/)\.(?:github|gitea|forgejo)/workflows/[^/]+\.ya?ml\Z")
-_GITLAB = re.compile(r"(?:^|/)[^/]*\.?gitlab-ci[^/]*\.ya?ml\Z")
+_GITLAB = re.compile(r"(?:^|/)(?:[^/]*\.?gitlab-ci[^/]*|\.gitlab/.+)\.ya?ml\Z")
 
 
 def job_kind_of_table(path: str, table: Table) -> str | None:
@@ -20,6 +20,8 @@ def job_kind_of_table(path: str, table: Table) -> str | None:
 
 
 def _github(path: str, table: Table) -> bool:
+    if isinstance(table.get("runs", "steps"), Items):
+        return True
     jobs = table.get("jobs")
     if not isinstance(jobs, Table):
         return False
@@ -29,8 +31,10 @@ def _github(path: str, table: Table) -> bool:
 
 
 def _gitlab(path: str, table: Table) -> bool:
-    return bool(_GITLAB.search(path)) and any(
-        isinstance(entry.value, Table) and "script" in _keys(entry.value) for entry in table
+    own = {"tags", "stage", "rules", "extends", "before_script"}
+    scripts = [entry for entry in table if isinstance(entry.value, Table) and "script" in _keys(entry.value)]
+    return bool(scripts) and (
+        bool(_GITLAB.search(path)) or any(isinstance(job.value, Table) and _keys(job.value) & own for job in scripts)
     )
 
 
@@ -84,6 +88,12 @@ def _mosaicml(_path: str, table: Table) -> bool:
     )
 
 
+def _sweep(_path: str, table: Table) -> bool:
+    method = table.get("method")
+    named = isinstance(method, Scalar) and method.value in ("grid", "random", "bayes")
+    return named and isinstance(table.get("parameters"), Table) and bool({"program", "command"} & _keys(table))
+
+
 def _keys(table: Table) -> set[str]:
     return {entry.key for entry in table}
 
@@ -100,5 +110,6 @@ _TESTS: Mapping[str, Callable[[str, Table], bool]] = MappingProxyType(
         "dstack": _dstack,
         "determined": _determined,
         "mosaicml": _mosaicml,
+        "sweep": _sweep,
     }
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.readers.yaml import read_yaml_stream
-from vramlint.surfaces.jobfiles import azureml, compose, github, gitlab, kubernetes, skypilot, trainers, vertex
+from vramlint.surfaces.jobfiles import azureml, compose, github, gitlab, kubernetes, skypilot, sweeps, trainers, vertex
 from vramlint.surfaces.jobfiles.kinds import job_kind_of_table
 from vramlint.surfaces.jobfiles.scripts import ReadShell, Scripts
 from vramlint.surfaces.launch.launch import Workload
@@ -25,6 +25,7 @@ _KINDS: Mapping[str, Callable[[Scripts, Table], tuple[Workload, ...]]] = Mapping
         "dstack": trainers.dstack,
         "determined": trainers.determined,
         "mosaicml": trainers.mosaicml,
+        "sweep": sweeps.workloads,
     }
 )
 

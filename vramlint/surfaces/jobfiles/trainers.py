@@ -6,8 +6,11 @@ from vramlint.facts import Fact
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
-from vramlint.text import Place
-from vramlint.values import Items, Scalar, Table, Value
+from vramlint.text import Place, masked
+from vramlint.values import Items, Scalar, Table, Value, WrittenFile
+
+_PARAMETERS = "/mnt/config/parameters.yaml"
+"""Where a run of mcli finds the `parameters` of its job file."""
 
 
 def dstack(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
@@ -70,6 +73,11 @@ def mosaicml(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
     number = compute.get("gpus") if isinstance(compute, Table) else table.get("gpu_num")
     kind = compute.get("gpu_type") if isinstance(compute, Table) else table.get("gpu_type")
     facts = (*hardware.gpu(kind, "gpu_type"), *hardware.count("world_size", number, "gpus"))
+    parameters = table.get("parameters")
+    if isinstance(parameters, Table) and parameters.entries and parameters.place is not None:
+        inner = masked(scripts.document, [parameters.place.span])
+        given = WrittenFile(Scalar(_PARAMETERS, parameters.place), inner, parameters.place)
+        ran = ran._replace(files=(*ran.files, given))
     return _workload(scripts, ran, facts)
 
 

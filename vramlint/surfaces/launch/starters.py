@@ -286,6 +286,8 @@ def horovod(parsed: Parsed, road: Road) -> Road:
 def composer(parsed: Parsed, road: Road) -> Road:
     """composer: processes on this machine, all GPUs unless it is told; the world where there are several machines."""
     each, total = parsed.options.get("nproc"), parsed.options.get("world_size")
+    if each is None and total is None and road.granted() is None and road.world is not None:
+        return road._replace(ranks=Ranks(road.world, None, None))
     per_node = count(PER_NODE, each, "-n") if each else every_visible(road, "composer", "-n", None)
     if total is None:
         return road._replace(ranks=Ranks(renamed(per_node, WORLD), per_node, by_default(NODES, 1, "no --world_size")))
