@@ -182,6 +182,26 @@ def test_globals_of_another_module_may_change() -> None:
     assert x("import settings\nsettings.MODE = 'c'\nx = settings.now()", project) == "c"
 
 
+def test_registries_of_another_module_are_filled() -> None:
+    module = """
+        TABLE = {}
+        def register(name):
+            def keep(made):
+                TABLE[name] = made
+                return made
+            return keep
+        @register("small")
+        def small():
+            return 1
+        @register("large")
+        class Large:
+            size = 2
+        def build(name):
+            return TABLE[name]()
+    """
+    assert x("from m import build\nx = [build('small'), build('large').size]", {"m": module}) == [1, 2]
+
+
 def test_modules_that_import_each_other_end() -> None:
     project = {"a": "from b import B\nA = 1\nC = B", "b": "from a import A\nB = A + 1", "c": "from c import *"}
     assert x("from a import C as x\nx = x", project) == 2

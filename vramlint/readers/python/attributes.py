@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.enums import member_name
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.machine import Arguments, Machine, Site
-from vramlint.readers.python.methods import PATH_PARTS, is_mapping_method
+from vramlint.readers.python.methods import is_mapping_method
 from vramlint.readers.python.modules import part_of
 from vramlint.readers.python.objects import (
     NOT_GIVEN,
@@ -20,13 +21,18 @@ from vramlint.readers.python.objects import (
     Object,
     Sequence,
     Slot,
+    computed,
 )
+from vramlint.readers.python.paths import path_attribute
 from vramlint.readers.python.probes import attribute_probe, library_default
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
 
 _WRAPPERS = (".DistributedDataParallel", ".DataParallel", ".FullyShardedDataParallel")
 """Modules of torch that keep the one that they wrap as `module`."""
+SETTER = ".setter"
+"""What is added to a property's name for the function that sets it."""
+
 PARAMETER = ".parameter"
 """What a loop over the parameters of a module yields: an object whose receiver is the module."""
 
@@ -49,15 +55,15 @@ def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
             member = item.member(name)
             if isinstance(member, Function) and member.decorated_with("classmethod"):
                 return BoundMethod(member, item)
-            return member if member is not None else _of_base(item, name, site)
+            return member if member is not None else _of_class(item, name, site)
         case LibraryObject():
             return _of_library(machine, item, name, site)
         case Mapping() if item.attributes:
             return _of_config(item, name, site)
-        case Scalar() if name in {"value", "name"}:
-            return item  # a member of an enum
-        case Scalar(value=str() as path) if name in PATH_PARTS:
-            return Scalar(PATH_PARTS[name](path), item.place, item.via)
+        case Scalar():
+            return _of_scalar(machine, item, name, site)
+        case Function() if name == "__name__":
+            return computed(item.name, site.place)
     return Attribute(item, name, site.place)
 
 
@@ -69,6 +75,28 @@ def _of_config(item: Mapping, name: str, site: Site) -> Object:
     if item.open and not is_mapping_method(name):
         return Unknown(f"key {name}", site.place)
     return Attribute(item, name, site.place)
+
+
+def _of_scalar(machine: Machine, item: Scalar, name: str, site: Site) -> Object:
+    """Attributes of members of enumerations, and of paths."""
+    member = member_name(machine, item)
+    if member is not None and name in {"value", "_value_"}:
+        return item
+    if member is not None and name in {"name", "_name_"}:
+        return computed(member, item.place)
+    found = path_attribute(item, name)
+    return Attribute(item, name, site.place) if found is None else found
+
+
+def _of_class(item: Class, name: str, site: Site) -> Object:
+    """What a class has without its body saying so."""
+    if name in {"__name__", "__qualname__"}:
+        return computed(item.name, site.place)
+    if name == "__members__":
+        return Mapping({key: Slot(None, member) for key, member in item.members.items()}, site.place)
+    if item.instances and name == "_fields":
+        return Sequence.of(tuple(computed(entry.name, entry.name_place) for entry in item.all_fields()), site.place)
+    return _of_base(item, name, site)
 
 
 def _of_base(item: Class, name: str, site: Site) -> Object:
@@ -90,6 +118,13 @@ def _of_instance(machine: Machine, item: Instance, name: str, site: Site) -> Obj
                 return found
         if item.kind is None:
             return Unknown(f"command line: {name}", site.place)
+        if item.items is not None and name in item.items.state:
+            slot: Slot = item.items.state[name]
+            return narrow(slot.value, machine.path)
+        dynamic = item.kind.member("__getattr__")
+        if isinstance(dynamic, Function) and not name.startswith("__"):
+            key = (computed(name, site.place),)
+            return machine.invoke(site.of(BoundMethod(dynamic, item), Arguments(key)))
         return Attribute(item, name, site.place)
     return _bound(machine, member, item, site)
 
@@ -129,7 +164,7 @@ def set_attribute(machine: Machine, item: Object, name: str, value: Object, plac
         machine.emit(LibraryObject(".requires_grad_", (Scalar(trains, place),), (), place, receiver=known))
     match item:
         case Instance():
-            machine.journal.put(item.state, name, value)
+            _set_on_instance(machine, item, name, value, place)
         case Class():
             machine.journal.put(item.scope.state, name, value)
         case Module():
@@ -146,6 +181,16 @@ def set_attribute(machine: Machine, item: Object, name: str, value: Object, plac
             # each of the possible objects takes the value, whichever it turns out to be
             for option, _ in item.options:
                 set_attribute(machine, option, name, value, place)
+
+
+def _set_on_instance(machine: Machine, item: Instance, name: str, value: Object, place: Place) -> None:
+    setter = item.kind.member(f"{name}{SETTER}") if item.kind else None
+    if isinstance(setter, Function) and not any(frame.function is setter for frame in machine.frames):
+        machine.invoke(Site(BoundMethod(setter, item), Arguments((value,)), setter.node, setter.scope, place))
+        return
+    machine.journal.put(item.state, name, value)
+    if item.items is not None:
+        machine.journal.put(item.items.state, name, Slot(place, value))
 
 
 def _bind_path(machine: Machine, item: Attribute, name: str, value: Object, place: Place) -> None:

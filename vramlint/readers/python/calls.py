@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import libcst as cst
 
-from vramlint.readers.python.choices import choose, narrow
+from vramlint.readers.python.choices import choose, each, narrow
 from vramlint.readers.python.classes import construct
 from vramlint.readers.python.commandline.argparsers import is_parser_class, new_own_parser, parser_method
 from vramlint.readers.python.commandline.dataclass_parsers import (
@@ -14,7 +16,9 @@ from vramlint.readers.python.commandline.dataclass_parsers import (
 )
 from vramlint.readers.python.commandline.decorated import started
 from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
+from vramlint.readers.python.instances import brought_method
 from vramlint.readers.python.library import known_call
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import mapping_method, sequence_method, text_method
@@ -38,6 +42,7 @@ from vramlint.readers.python.objects import (
     Sequence,
 )
 from vramlint.readers.python.operators import reason_of
+from vramlint.readers.python.paths import path_method
 from vramlint.readers.python.records import as_mapping
 from vramlint.values import Name, Scalar, Unknown
 
@@ -94,6 +99,8 @@ def _construct(machine: Machine, kind: Class, site: Site) -> Object:
         return new_own_parser(machine, kind, site)
     if extends_dataclass_parser(kind):
         return new_dataclass_parser(machine, site)
+    if kind.members:
+        return each(lambda value: member_of(kind, value) or site.unknown(f"member of {kind.name}"), site.first())
     return construct(machine, kind, site)
 
 
@@ -127,11 +134,15 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
     found: Object | None = None
     match receiver:
         case Scalar():
-            found = text_method(name, receiver, site)
+            found = text_method(name, receiver, site) or path_method(name, receiver, site)
         case Sequence():
             found = sequence_method(machine, name, receiver, site)
         case Mapping():
             found = mapping_method(machine, name, receiver, site)
+        case Instance():
+            found = brought_method(machine, receiver, name, site)
+            if found is None and receiver.items is not None:
+                found = mapping_method(machine, name, receiver.items, site)
         case OptionParser():
             found = parser_method(machine, name, receiver, site)
         case DataclassParser():
@@ -161,6 +172,10 @@ def _gives_back(name: str, receiver: Object) -> bool:
     return name in _SETUPS and isinstance(receiver, LibraryObject) and receiver.callee.endswith(".Fabric")
 
 
+_OF_DICTS = MappingProxyType({"__init__": "update", "update": "update", "get": "get", "__getitem__": "get"})
+"""What `super()` gives to a class that extends `dict`: methods of the dict that the object is."""
+
+
 def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | None:
     """The method behind `super().name`, None for every other callee."""
     target = node.func
@@ -181,7 +196,10 @@ def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | No
         member = base.scope.state.get(name)
         if isinstance(member, Function):
             return BoundMethod(member, invocation.self_object)
-    if name.startswith("__") and not is_container(invocation.self_object):
+    own = invocation.self_object
+    if isinstance(own, Instance) and own.items is not None and name in _OF_DICTS:
+        return Attribute(own.items, _OF_DICTS[name], machine.place(target))
+    if name.startswith("__") and not is_container(own):
         return Unknown(f"super().{name}")
     return Attribute(invocation.self_object, name, machine.place(target))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.methods import merge_into
 from vramlint.readers.python.objects import (
     BoundMethod,
     Choice,
@@ -24,12 +25,13 @@ from vramlint.values import Name, Scalar, Unknown
 
 PLAIN_BASES_WORDS = """
     object ABC Generic Protocol NamedTuple TypedDict Enum IntEnum StrEnum str int float dict list tuple set type
-    Exception BaseException ValueError RuntimeError KeyError BaseModel Mapping OrderedDict Thread
+    Exception BaseException ValueError RuntimeError KeyError BaseModel Mapping OrderedDict Thread Flag IntFlag
+    UserDict defaultdict Struct
 """
 PLAIN_BASES = frozenset(PLAIN_BASES_WORDS.split())
 """Last parts of base names that say nothing about training: classes over them count as the file's own."""
 
-FIELD_BASES = frozenset({"BaseModel", "NamedTuple", "BaseSettings"})
+FIELD_BASES = frozenset({"BaseModel", "NamedTuple", "BaseSettings", "Struct"})
 """Bases that turn annotated names into constructor parameters, as `@dataclass` does."""
 
 _LITERAL_ROADS = frozenset({"literal", "module-constant", "function-default"})
@@ -88,6 +90,7 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
         if takes_fields(kind):
             _fill_fields(machine, kind, made, site, from_command_line=from_command_line)
             _note_config(machine, kind, made)
+        give_items(machine, kind, made, site)
         kind.instances.append(made)
     kind.last_instance = made
     initialise = kind.member("__init__")
@@ -96,6 +99,17 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
     elif isinstance(finish := kind.member("__post_init__"), Function):
         machine.invoke(site.of(BoundMethod(finish, made), Arguments()))
     return made
+
+
+_DICTS = frozenset({"dict", "OrderedDict", "UserDict", "defaultdict", "TypedDict"})
+
+
+def give_items(machine: Machine, kind: Class, made: Instance, site: Site) -> None:
+    """Make an object of a class that extends `dict` a dict of what it is called with."""
+    if any(name.rpartition(".")[2] in _DICTS for name in kind.base_names()):
+        made.items = Mapping({}, site.place)
+        if kind.member("__init__") is None:
+            merge_into(machine, made.items, site.arguments.get("", 0), site.arguments)
 
 
 _CONFIGS = ("Config", "Configuration", "Args", "Params")

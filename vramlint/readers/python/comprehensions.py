@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from vramlint.readers.python.loops import elements_of
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.modules import MAX_LAYERS, builds
 from vramlint.readers.python.objects import Mapping, Object, Scope, Sequence, Slot
@@ -39,7 +40,7 @@ def _turns(
 ) -> bool:
     """Run one `for` of the comprehension; False when its elements or conditions are not known."""
     source = machine.evaluate(loop.iter, scope)
-    elements = source.elements if isinstance(source, Sequence) else None
+    elements = elements_of(source)
     building = builds(machine)
     complete = elements is not None and len(elements) <= (MAX_LAYERS if building else MAX_ELEMENTS)
     turns = elements if elements is not None and complete else (Unknown("element of a loop", machine.place(loop.iter)),)

@@ -13,6 +13,7 @@ from vramlint.readers.python.attributes import get_attribute
 from vramlint.readers.python.calls import evaluate_call
 from vramlint.readers.python.choices import choose, each, narrow, options_of
 from vramlint.readers.python.comprehensions import evaluate_comprehension
+from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.library import BUILTINS
 from vramlint.readers.python.loops import elements_of
@@ -221,6 +222,10 @@ def _conditional(machine: Machine, node: cst.IfExp, scope: Scope) -> Object:
 
 def _subscript(machine: Machine, node: cst.Subscript, scope: Scope) -> Object:
     item = machine.evaluate(node.value, scope)
+    if isinstance(item, Class) and item.members:
+        key = node.slice[0].slice
+        named = machine.evaluate(key.value, scope) if isinstance(key, cst.Index) else None
+        return each(lambda one: member_of(item, one) or item, named) if named is not None else item
     if isinstance(item, (Name, Class)) and not (isinstance(item, Name) and item.qualified == "os.environ"):
         return item  # a type with parameters: List[int]
     return subscript(machine, item, node, scope)

@@ -24,6 +24,7 @@ from vramlint.readers.python.objects import (
     Sequence,
     computed,
 )
+from vramlint.readers.python.paths import PATH_FUNCTIONS
 from vramlint.readers.python.probes import call_probe, environment_variable
 from vramlint.readers.python.records import RECORD_FUNCTIONS
 from vramlint.values import Scalar
@@ -109,6 +110,7 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "ast.literal_eval": lambda _, site: parsed_literal(site.first()),
         "exec": execute_text,
         "globals": global_names,
+        **PATH_FUNCTIONS,
         "typing.cast": lambda _, site: site.arguments.get("val", 1) or site.unknown("cast"),
         "functools.partial": _partial,
         "packaging.version.parse": _version,

@@ -144,6 +144,8 @@ class Machine:
         self.calls: list[LibraryObject] = []
         self.functions: list[Function] = []
         self.classes: list[Class] = []
+        self.members: dict[int, tuple[Object, str]] = {}
+        """Members of enumerations by identity, and their names."""
         self.settings: list[Setting] = []
         self.imports: dict[str, None] = {}
         self.steps = 0

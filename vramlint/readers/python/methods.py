@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -32,15 +31,6 @@ _TEXT_METHODS = frozenset(_TEXT_METHODS_WORDS.split())
 
 _SAME_PATH = frozenset({"absolute", "as_posix", "expanduser", "resolve"})
 """Methods of a path, which is kept as its text, that leave what it names alone."""
-
-PATH_PARTS: MappingProxyType[str, Callable[[str], str]] = MappingProxyType(
-    {
-        "parent": lambda path: posixpath.dirname(path) or ".",
-        "stem": lambda path: posixpath.splitext(posixpath.basename(path))[0],
-        "suffix": lambda path: posixpath.splitext(path)[1],
-    }
-)
-"""Attributes of a path, which is kept as its text."""
 
 _LONGEST = 10_000
 
@@ -207,25 +197,31 @@ def _update(machine: Machine, table: Mapping, site: Site) -> Object:
     return Scalar(None, None, "computed")
 
 
+def store(machine: Machine, table: Mapping, key: str, slot: Slot) -> None:
+    """Write a key of a table."""
+    machine.journal.put(table.state, key, slot)
+    put_name(machine, table, key, slot.value)
+    if table.backing is not None:
+        machine.journal.put(table.backing.state, key, slot.value)
+
+
 def merge_into(machine: Machine, table: Mapping, other: Object | None, arguments: Arguments) -> None:
     """Write the keys of another mapping and keyword arguments into a table."""
     if isinstance(other, Mapping):
         for key, slot in other.slots():
-            machine.journal.put(table.state, key, slot)
-            put_name(machine, table, key, slot.value)
+            store(machine, table, key, slot)
     elif isinstance(other, Sequence) and other.elements is not None:
         for pair in other.elements:
             parts = pair.elements if isinstance(pair, Sequence) else None
             if parts and len(parts) == 2 and isinstance(parts[0], Scalar):
-                machine.journal.put(table.state, str(parts[0].value), Slot(parts[0].place, parts[1]))
+                store(machine, table, str(parts[0].value), Slot(parts[0].place, parts[1]))
             else:
                 machine.journal.put(table.state, OPEN, True)
     uncertain = other is not None and not isinstance(other, (Mapping, Sequence))
     if uncertain or arguments.open or (isinstance(other, Mapping) and other.open):
         machine.journal.put(table.state, OPEN, True)
     for given in arguments.keywords:
-        machine.journal.put(table.state, given.name, Slot(given.name_place, given.value))
-        put_name(machine, table, given.name, given.value)
+        store(machine, table, given.name, Slot(given.name_place, given.value))
 
 
 def _parts(kind: str) -> Callable[[Machine, Mapping, Site], Object]:

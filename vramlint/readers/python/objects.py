@@ -82,6 +82,8 @@ class Mapping:
     """Its keys can be read and set as attributes too (OmegaConf, EasyDict, Box), and so can those of dicts in it."""
     written: dict[str, tuple[Object, Object]] = field(default_factory=dict)
     """By key, an interpolation's value and the text `${…}` it came from, so that a merge can work it out anew."""
+    backing: Instance | None = None
+    """The object whose `__dict__` this is: what is written here is its attribute."""
 
     def slots(self) -> tuple[tuple[str, Slot], ...]:
         """All known keys with their slots, in insertion order."""
@@ -137,6 +139,8 @@ class Instance:
     state: State = field(default_factory=dict)
     origins: tuple[LibraryObject, ...] = ()
     """Objects whose attributes were poured into this one; asked for what `state` lacks."""
+    items: Mapping | None = None
+    """Its keys, where its class extends `dict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,8 @@ class Class:
     last_instance: Instance | LibraryObject | None = None
     instances: list[Instance] = field(default_factory=list)
     """Its objects, where it extends no library class."""
+    members: dict[str, Object] = field(default_factory=dict)
+    """Of an enumeration."""
 
     def ancestry(self) -> tuple[Class, ...]:
         """The class and its ancestors in this file, nearest first."""

@@ -7,7 +7,7 @@ binds; LibCST then reads those statements only that are needed.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vramlint.readers.python.source import syntax_tree
@@ -64,10 +64,12 @@ def outline(document: Document) -> tuple[Statement, ...]:
     tree = syntax_tree(document.text)
     if tree is None or "\r" in document.text.replace("\r\n", ""):  # a lone CR ends a line for CPython only
         return ()
+    tables = _filled_by_decorators(tree.body)
     found: list[tuple[int, int, tuple[str, ...], tuple[Body, ...]]] = []
     for node in tree.body:
         first, last = _first_line(node), node.end_lineno or node.lineno
         names, bodies = tuple(dict.fromkeys(_bound((node,)))), tuple(_bodies((node,), document))
+        names += tuple(table for root in _decorator_roots(node) for table in tables.get(root, ()))
         if found and found[-1][1] >= first:
             before = found.pop()
             first, names, bodies = before[0], (*before[2], *names), ()
@@ -77,6 +79,24 @@ def outline(document: Document) -> tuple[Statement, ...]:
         for first, last, names, bodies in found
         if names
     )
+
+
+def _decorator_roots(node: ast.stmt) -> Iterator[str]:
+    """`register` of `@register("name")`, `REGISTRY` of `@REGISTRY.register("name")`."""
+    for decorator in getattr(node, "decorator_list", ()):
+        target = decorator.func if isinstance(decorator, ast.Call) else decorator
+        yield from _roots((target,))
+
+
+def _filled_by_decorators(body: Sequence[ast.stmt]) -> dict[str, tuple[str, ...]]:
+    """The top-level objects that decorators of a module fill, by the first name of the decorator."""
+    assigned = {name for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for name in _bound((node,))}
+    tables: dict[str, tuple[str, ...]] = {name: (name,) for name in assigned}
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            inner = [item for item in ast.walk(node) if isinstance(item, (ast.Assign, ast.Expr))]
+            tables[node.name] = tuple(assigned.intersection(_bound(inner)))
+    return tables
 
 
 def _first_line(node: ast.stmt) -> int:

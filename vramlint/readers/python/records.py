@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from vramlint.readers.python.attributes import get_attribute, set_attribute
+from vramlint.readers.python.attributes import SETTER, get_attribute, set_attribute
 from vramlint.readers.python.choices import each
+from vramlint.readers.python.instances import copied, field_list, fields_as_mapping, replaced
 from vramlint.readers.python.machine import Arguments, Handler, Machine, Site
 from vramlint.readers.python.objects import (
     OPEN,
     Attribute,
+    Class,
     FieldSpec,
     Instance,
     LibraryObject,
@@ -58,6 +60,17 @@ def _hasattr(_: Machine, site: Site) -> Object:
     return site.unknown("attribute of a run-time value")
 
 
+def _as_dict(_: Machine, site: Site) -> Object:
+    item = site.first()
+    return fields_as_mapping(item, site) if isinstance(item, Instance) else as_mapping(item, site)
+
+
+def _fields(_: Machine, site: Site) -> Object:
+    item = site.first()
+    kind = item if isinstance(item, Class) else item.kind if isinstance(item, Instance) else None
+    return site.unknown("fields of a run-time value") if kind is None else field_list(kind, site)
+
+
 def _vars(_: Machine, site: Site) -> Object:
     return as_mapping(site.first(), site)
 
@@ -65,7 +78,10 @@ def _vars(_: Machine, site: Site) -> Object:
 def as_mapping(item: Object, site: Site) -> Object:
     """The attributes of an object as a dict: `vars(x)`, `asdict(x)`, `x.__dict__`."""
     if isinstance(item, Instance):
-        return Mapping({name: Slot(None, value) for name, value in item.state.items()}, site.place)
+        return Mapping({name: Slot(None, value) for name, value in item.state.items()}, site.place, backing=item)
+    if isinstance(item, Class):
+        members = {name: Slot(None, value) for name, value in item.scope.state.items() if not name.endswith(SETTER)}
+        return Mapping(members, site.place)
     if isinstance(item, LibraryObject):
         state: dict[str, Any] = {given.name: Slot(given.name_place, given.value) for given in item.keywords}
         state |= {name: slot for name, slot in item.state.items() if isinstance(slot, Slot)}
@@ -76,8 +92,7 @@ def as_mapping(item: Object, site: Site) -> Object:
 def _replace(machine: Machine, site: Site) -> Object:
     item = site.first()
     if isinstance(item, Instance):
-        changed = {given.name: given.value for given in site.arguments.keywords}
-        return Instance(item.kind, site.place, {**item.state, **changed})
+        return replaced(machine, item, site.arguments.keywords, site)
     if isinstance(item, LibraryObject):
         changed_names = {given.name for given in site.arguments.keywords}
         kept = tuple(given for given in item.keywords if given.name not in changed_names)
@@ -98,7 +113,11 @@ def _field(_: Machine, site: Site) -> Object:
     named = slot.value if isinstance(slot, Slot) else site.arguments.get("aliases")
     elements = named.elements if isinstance(named, Sequence) else (named,)
     flags = tuple(str(item.value) for item in elements or () if isinstance(item, Scalar))
-    return FieldSpec(default, site.arguments.get("default_factory"), flags)
+    return FieldSpec(default, site.arguments.get("default_factory") or site.arguments.get("factory"), flags)
+
+
+def _deep_copied(_: Machine, site: Site) -> Object:
+    return copied(site.first())
 
 
 def _copied(_: Machine, site: Site) -> Object:
@@ -125,14 +144,25 @@ RECORD_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
         "setattr": _setattr,
         "hasattr": _hasattr,
         "vars": _vars,
-        "dataclasses.asdict": _vars,
+        "dataclasses.asdict": _as_dict,
+        "attr.asdict": _as_dict,
+        "attrs.asdict": _as_dict,
+        "dataclasses.fields": _fields,
+        "attr.evolve": _replace,
+        "attrs.evolve": _replace,
+        "attr.attrib": _field,
+        "attr.field": _field,
+        "attr.ib": _field,
+        "attrs.field": _field,
+        "msgspec.field": _field,
+        "pydantic.fields.Field": _field,
         "dataclasses.replace": _replace,
         "dataclasses.field": _field,
         "pydantic.Field": _field,
         "transformers.hf_argparser.HfArg": _field,
         "transformers.HfArg": _field,
         "copy.copy": _copied,
-        "copy.deepcopy": _copied,
+        "copy.deepcopy": _deep_copied,
         "types.SimpleNamespace": lambda _, site: namespace_of(site.arguments, site),
         "argparse.Namespace": lambda _, site: namespace_of(site.arguments, site),
     }

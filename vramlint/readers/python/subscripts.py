@@ -6,15 +6,16 @@ import libcst as cst
 
 from vramlint.readers.python.choices import each, narrow
 from vramlint.readers.python.commandline.words import is_given, piece_of
-from vramlint.readers.python.execution import put_name
+from vramlint.readers.python.instances import call_special, tuple_elements
 from vramlint.readers.python.machine import Arguments, Machine, Site
-from vramlint.readers.python.methods import lookup
+from vramlint.readers.python.methods import lookup, store
 from vramlint.readers.python.modules import part_of
 from vramlint.readers.python.objects import (
     ITEMS,
     OPEN,
     Attribute,
     Choice,
+    Instance,
     LibraryObject,
     Mapping,
     Object,
@@ -40,6 +41,12 @@ def subscript(machine: Machine, item: Object, node: cst.Subscript, scope: Scope)
         return site.unknown(f"environment variable {key.value}") if unset and isinstance(key, Scalar) else variable
     if key is None:
         return each(lambda one: _sliced(machine, one, node, scope, place), item)
+    if isinstance(item, Instance):
+        own = call_special(machine, item, "__getitem__", (key,), Site(item, Arguments(), node, scope, place))
+        if own is not None:
+            return own
+        elements = tuple_elements(item)
+        item = item.items or (item if elements is None else Sequence.of(elements, place))
     if _misses(item, key):
         machine.fail()
     return each(lambda one, other: _element(one, other, place), narrow(item, machine.path), key)
@@ -104,11 +111,11 @@ def _sliced(machine: Machine, item: Object, node: cst.Subscript, scope: Scope, p
 def assign_element(machine: Machine, item: Object, node: cst.Subscript, value: Object, scope: Scope) -> None:
     """`item[key] = value`."""
     key = _key(machine, node, scope)
-    for option in _possible(narrow(item, machine.path)):
+    for target in _possible(narrow(item, machine.path)):
+        option = target.items if isinstance(target, Instance) and target.items is not None else target
         if isinstance(option, Mapping):
             if isinstance(key, Scalar):
-                machine.journal.put(option.state, str(key.value), Slot(key.place, value))
-                put_name(machine, option, str(key.value), value)
+                store(machine, option, str(key.value), Slot(key.place, value))
             else:
                 machine.journal.put(option.state, OPEN, True)
         elif isinstance(option, Sequence):

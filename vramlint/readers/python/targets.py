@@ -8,8 +8,9 @@ import libcst as cst
 
 from vramlint.readers.python.attributes import set_attribute
 from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.instances import tuple_elements
 from vramlint.readers.python.machine import Machine
-from vramlint.readers.python.objects import Attribute, LibraryObject, Object, Scope, Sequence
+from vramlint.readers.python.objects import Attribute, Instance, LibraryObject, Object, Scope, Sequence
 from vramlint.readers.python.operators import reason_of
 from vramlint.readers.python.subscripts import assign_element
 from vramlint.values import Scalar, Unknown
@@ -72,6 +73,8 @@ def _part(item: Object, index: int, count: int, starred: int | None) -> Object:
             return Sequence.of(elements[starred : len(elements) - after], item.place)
         position = index if index < starred else len(elements) - (count - index)
         return elements[position] if 0 <= position < len(elements) else Unknown("too few values to unpack")
+    if isinstance(item, Instance) and (fields := tuple_elements(item)) is not None:
+        return _part(Sequence.of(fields), index, count, starred)
     if isinstance(item, LibraryObject):
         # the first of several results is nearly always the thing itself: an engine, a model
         return item if index == 0 else Attribute(item, f"[{index}]", item.place)
