@@ -199,13 +199,17 @@ def _file(file: WrittenFile, excerpt: Excerpt) -> WrittenFile:
 
 
 def _laid_back(document: Document, excerpt: Excerpt) -> Document:
-    """A document that holds part of an excerpt at its place, with that part at the source's places instead."""
-    characters = [character if character in "\r\n" else " " for character in excerpt.source.text]
-    for piece, start in zip(excerpt.pieces, excerpt.starts, strict=True):
-        part = document.text[start : start + len(piece.text)]
-        if piece.end - piece.start != len(piece.text):
+    """A document that holds part of an excerpt at its lines and columns, laid where these are in the source."""
+    lines: list[str] = []
+    last = len(excerpt.document.line_starts)
+    for number, text in enumerate(document.text.split("\n"), 1):
+        kept = text.strip()
+        if not kept or number > last:
             continue
-        for number, character in enumerate(part):
-            if not character.isspace():
-                characters[piece.start + number] = character
-    return Document.of(excerpt.source.path, "".join(characters))
+        at = len(text) - len(text.lstrip())
+        at = min(excerpt.document.offset(number, at + 1), max(len(excerpt.text) - 1, 0))
+        place = excerpt.stands(Place(excerpt.document.path, excerpt.document.span(at, at + 1)))
+        line, column = place.span.line, place.span.column
+        lines += [""] * (line - len(lines))
+        lines[line - 1] = lines[line - 1].ljust(column - 1) + kept
+    return Document.of(excerpt.source.path, "\n".join(lines) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.surfaces.jobfiles.reading import read, said, stated, text_at
+from tests.surfaces.jobfiles.reading import folder, read, said, stated, text_at
 from vramlint.readers.yaml import read_yaml
 from vramlint.values import Scalar, Table
 
@@ -52,8 +52,7 @@ resources: {instance_count: 2, instance_type: Standard_ND96asr_v4}
     (job,) = read(text)
     (command,) = job.commands
     assert said(command) == ["python", "train.py", "--lr", "0.0001", "--data", "azureml:wiki@latest"]
-    assert isinstance(command.folder, Scalar)
-    assert command.folder.value == "./src"
+    assert folder(command) == "./src"
     assert stated(job) == {"gpu": "a100-sxm4-40gb", "gpus_per_node": 8, "nodes": 2}
 
 
@@ -70,7 +69,7 @@ resources: {instance_count: 2, instance_type: Standard_ND96asr_v4}
 def test_dstack(gpu: str, facts: dict[str, object]) -> None:
     text = f"type: task\nnodes: 2\ncommands:\n- cd src\n- torchrun train.py\nresources:\n  gpu: {gpu}\n"
     (job,) = read(text)
-    assert [said(command) for command in job.commands] == [["cd", "src"], ["torchrun", "train.py"]]
+    assert [(folder(c), said(c)) for c in job.commands] == [("src", ["torchrun", "train.py"])]
     assert stated(job) == {**facts, "nodes": 2}
 
 

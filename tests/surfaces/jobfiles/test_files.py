@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.surfaces.jobfiles.reading import plain_shell, said, stated, text_at
+from tests.surfaces.jobfiles.reading import folder, said, stated, text_at
 from vramlint.readers.python import read_program
+from vramlint.readers.shell import read_shell
 from vramlint.surfaces.jobfiles import (
     machine_of_program,
     workloads_of_dockerfile,
@@ -16,7 +17,7 @@ from vramlint.surfaces.jobfiles import (
 )
 from vramlint.surfaces.launch import Workload
 from vramlint.text import Document
-from vramlint.values import Program, Scalar
+from vramlint.values import Program
 
 
 def program(text: str) -> Program:
@@ -26,12 +27,12 @@ def program(text: str) -> Program:
 
 
 def started(text: str) -> tuple[Workload, ...]:
-    return workloads_of_program(Document.of("launch.py", text), program(text), plain_shell)
+    return workloads_of_program(Document.of("launch.py", text), program(text), read_shell)
 
 
 def test_targets_of_a_makefile() -> None:
     text = "GPUS ?= 4\ntrain:\n\ttorchrun --nproc_per_node=$(GPUS) train.py --model $(MODEL)\ntest:\n\tpytest\n"
-    train, test = workloads_of_makefile(Document.of("Makefile", text), plain_shell)
+    train, test = workloads_of_makefile(Document.of("Makefile", text), read_shell)
     assert (train.name, test.name) == ("train", "test")
     (command,) = train.commands
     assert said(command) == ["torchrun", "--nproc_per_node=4", "train.py", "--model", {"variable MODEL of make"}]
@@ -40,7 +41,7 @@ def test_targets_of_a_makefile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "words", "folder"),
+    ("lines", "words", "where"),
     [
         ('WORKDIR /app\nCOPY . .\nCMD ["python", "train.py"]', ["python", "train.py"], None),
         ("WORKDIR /app\nCOPY . /app\nCMD python train.py", ["python", "train.py"], None),
@@ -51,16 +52,16 @@ def test_targets_of_a_makefile() -> None:
         ("WORKDIR /somewhere\nENTRYPOINT python train.py", ["python", "train.py"], "/somewhere"),
     ],
 )
-def test_what_a_container_starts(lines: str, words: list[object], folder: str | None) -> None:
+def test_what_a_container_starts(lines: str, words: list[object], where: str | None) -> None:
     document = Document.of("Dockerfile", f"FROM x\nRUN python setup.py\n{lines}\n")
-    (workload,) = workloads_of_dockerfile(document, plain_shell)
+    (workload,) = workloads_of_dockerfile(document, read_shell)
     (command,) = workload.commands
     assert said(command) == words
-    assert (command.folder.value if isinstance(command.folder, Scalar) else None) == folder
+    assert folder(command) == where
 
 
 def test_an_image_that_starts_nothing() -> None:
-    assert workloads_of_dockerfile(Document.of("Dockerfile", "FROM x\nRUN python train.py\n"), plain_shell) == ()
+    assert workloads_of_dockerfile(Document.of("Dockerfile", "FROM x\nRUN python train.py\n"), read_shell) == ()
 
 
 MODAL = """\
@@ -97,7 +98,7 @@ def test_functions_on_modal(gpu: str, facts: dict[str, object]) -> None:
         ["torchrun", "train.py", "--model", "gpt2"],
         ["python", "eval.py", "--model", "gpt2"],
     ]
-    assert isinstance(workload.commands[0].folder, Scalar)
+    assert folder(workload.commands[0]) == "src"
     assert stated(workload) == facts
     assert text_at(text, workload.commands[0].word_places[1]) == '"train.py"'
     assert machine_of_program(program(text)) == workload.facts
@@ -138,8 +139,7 @@ estimator.fit()
         "--dataset",
     ]
     assert isinstance(words[-1], set)
-    assert isinstance(command.folder, Scalar)
-    assert command.folder.value == "./scripts"
+    assert folder(command) == "./scripts"
     assert stated(workload) == {"gpu": "a100-sxm4-40gb", "gpus_per_node": 8, "nodes": 2}
 
 
@@ -205,5 +205,5 @@ def test_workers_of_ray() -> None:
 
 @given(st.text(alphabet="ab:= \t\n$(){}\\#", max_size=80))
 def test_any_makefile_and_dockerfile_is_read(text: str) -> None:
-    workloads_of_makefile(Document.of("Makefile", "a:\n\t" + text), plain_shell)
-    workloads_of_dockerfile(Document.of("Dockerfile", "FROM a\nCMD " + text), plain_shell)
+    workloads_of_makefile(Document.of("Makefile", "a:\n\t" + text), read_shell)
+    workloads_of_dockerfile(Document.of("Dockerfile", "FROM a\nCMD " + text), read_shell)

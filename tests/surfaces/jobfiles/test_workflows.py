@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.surfaces.jobfiles.reading import read, said, stated, text_at
-from vramlint.values import Scalar
+from tests.surfaces.jobfiles.reading import folder, read, said, stated, text_at
+from vramlint.readers.json import read_json
+from vramlint.values import Scalar, Table
 
 WORKFLOW = """\
 name: train
@@ -56,11 +57,32 @@ def test_steps_of_a_workflow() -> None:
         "--name",
         "x 100",
     ]
-    assert isinstance(command.folder, Scalar)
-    assert command.folder.value == "examples"
+    assert folder(command) == "examples"
     assert stated(job) == {"gpu": "a10g"}
     assert text_at(WORKFLOW, command.word_places[6]) == "${{ env.SIZE }}"
     assert text_at(WORKFLOW, command.words[6].place) == "small"
+
+
+def test_files_that_a_step_writes_have_their_own_text_at_its_place() -> None:
+    text = """\
+jobs:
+  a:
+    runs-on: x
+    steps:
+    - run: |
+        cat > ds.json <<EOF
+        {"zero_optimization": {"stage": 2}}
+        EOF
+        deepspeed train.py --deepspeed ds.json
+"""
+    (job,) = read(text)
+    (file,) = job.files
+    assert isinstance(file.name, Scalar)
+    assert file.name.value == "ds.json"
+    root = read_json(file.document).root
+    assert isinstance(root, Table)
+    assert text_at(text, root.entries[0].key_place) == '"zero_optimization"'
+    assert said(job.commands[-1]) == ["deepspeed", "train.py", "--deepspeed", "ds.json"]
 
 
 @pytest.mark.parametrize(
@@ -100,10 +122,9 @@ train:
   - accelerate launch train.py --model $MODEL
 """
     (job,) = read(text, ".gitlab-ci.yml")
-    assert [said(command) for command in job.commands] == [
-        ["cd", "src"],
-        ["accelerate", "launch", "train.py", "--model", "gpt2"],
-    ]
+    (command,) = job.commands
+    assert said(command) == ["accelerate", "launch", "train.py", "--model", "gpt2"]
+    assert folder(command) == "src"
     assert stated(job) == {"gpu": "h100-sxm5-80gb"}
 
 
