@@ -70,6 +70,18 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "sub_group_size": "sub_group_size",
         "gather_16bit_on_save": "gather_16bit_on_save",
         "fsdp": "fsdp",
+        "fsdp_wrap_class": "fsdp_wrap_class",
+        "param_dtype": "load_dtype",
+        "trainable_dtype": "trainable_dtype",
+        "norm_dtype": "norm_dtype",
+        "fp8": "fp8",
+        "full_logits": "full_logits",
+        "ref_model": "reference_model",
+        "expandable_segments": "expandable_segments",
+        "padding_free": "padding_free",
+        "activation_offloading": "activation_offloading",
+        "entry": "entry",
+        "launcher": "launcher",
     }
 )
 """Expected name -> our fact name. A name that is absent here counts as missing."""
@@ -105,7 +117,9 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "adamw_8bit": _BNB_8BIT,
             "adamw_bnb_8bit": _BNB_8BIT,
             "bitsandbytes.optim.pagedadamw": frozenset({"paged_adamw_32bit", "paged_adamw"}),
-            "muon (matrices) + adamw (embeddings, head, scalars)": frozenset({"torch_muon", "muon", "deepspeed_muon"}),
+            "muon (matrices) + adamw (embeddings, head, scalars)": frozenset(
+                {"torch_muon", "muon", "deepspeed_muon", "muonadamw"}
+            ),
         },
         "train_precision": {
             "bf16 with fp32 master": _MASTER_WEIGHTS["bf16"],
@@ -129,6 +143,9 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "single process, layers split over visible gpus": frozenset({"device_map"}),
             "ddp if world_size != 1, else device_map auto": frozenset({"ddp", "device_map"}),
         },
+        # Embeddings aside, the weights are float32.
+        "param_dtype": {"float32 (embeddings in compute dtype)": frozenset({"float32"})},
+        "ref_model": {"base weights with the adapter switched off": frozenset({"adapter off"})},
         "fsdp": {"full_shard": frozenset({"full_shard", "full_shard auto_wrap"})},
     }
 )

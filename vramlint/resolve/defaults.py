@@ -61,7 +61,8 @@ def _is_four_bit(board: Board) -> bool:
 
 def loads_a_model(board: Board) -> bool:
     """Whether a transformers model is loaded: one is named, or the trainer of that library gets one."""
-    return board.setting.trainer != "" or board.value("model") is not None or board.network is not None
+    known = board.network is not None and board.network.model_type != ""
+    return board.setting.trainer != "" or board.value("model") is not None or known
 
 
 def _is_checkpointed(board: Board) -> bool:

@@ -71,7 +71,7 @@ def load_dtype(board: Board) -> Fact | None:
     if fact is not None:
         return _checkpoint_dtype(board, fact) if fact.value == "auto" else None
     setting = board.setting
-    if not loads_a_model(board):
+    if not loads_a_model(board) and not setting.from_config:
         return None
     if setting.from_config:
         return derived("load_dtype", "float32", "fresh weights have torch's default dtype")

@@ -25,6 +25,7 @@ from vramlint.job import (
 from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
+from vramlint.resolve.consequences import WITH_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.surfaces.overrides import RESIZED
@@ -69,9 +70,6 @@ _LIGER_OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Liger's options and the facts that say them."""
-
-_WITH_REFERENCE = ("dpo", "kto", "bco")
-"""Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
 
 _LOOPS: Mapping[str, str] = MappingProxyType({"trainer": "trainer", "lightning": "plain", "plain": "plain"})
 """Fact `loop` and the loop of the memory model; anything else is a hand-written script. A loop with Accelerate or
@@ -280,7 +278,7 @@ def _has_reference(board: Board, objective: str) -> bool:
     if objective == "grpo":
         beta = library_default(board, "", "trl", "GRPOConfig.beta")
         return beta is not None and beta.value not in (0, 0.0)
-    return objective in _WITH_REFERENCE
+    return objective in WITH_REFERENCE
 
 
 def thinned(jobs: Sequence[Job]) -> tuple[Job, ...]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vramlint.facts import Fact
-from vramlint.resolve import assume, derive
+from vramlint.resolve import assume, consequences, derive
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 
@@ -73,6 +73,10 @@ STEPS: tuple[Step, ...] = (
         derive.world_size,
     ),
     Step("parallelism", ("world_size", "zero_stage", "fsdp"), derive.parallelism),
+    Step("trainable_dtype", ("load_dtype", "parallelism", "tuning", "bf16", "fp16"), consequences.trainable_dtype),
+    Step("reference_model", ("objective", "tuning"), consequences.reference_model),
+    Step("full_logits", ("objective", "fused_loss"), consequences.full_logits),
+    Step("expandable_segments", (), consequences.expandable_segments),
     *(Step(name, (), _when_missing(name)) for name in ("prompt_length", "completion_length", "generations")),
     Step("sequence_length", ("model",), assume.sequence_length),
     Step("padding", ("packing", "micro_batch_size", "attention_implementation"), assume.padding),

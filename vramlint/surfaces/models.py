@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
+from vramlint.surfaces.casts import eight_bit_floats, part_casts
 from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, stated, unknown
 from vramlint.surfaces.freezing import freezes, frozen_parameters
@@ -70,6 +71,8 @@ def read_model(
     draft.take(switch_facts(calls))
     draft.take(parallel_facts(calls))
     draft.take(resized(calls))
+    draft.take(part_casts(calls))
+    draft.take(eight_bit_floats(calls, settings))
 
 
 def _before(way: Lineage, until: Place) -> Lineage:

@@ -18,7 +18,7 @@ from vramlint.facts import Fact, Origin, Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
 from vramlint.surfaces.dimensions import dimensions
-from vramlint.surfaces.draft import Draft, Drawn, derived, stated
+from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
@@ -180,6 +180,8 @@ def _loop_run(program: Program) -> Draft:
     read_model(draft, calls, ways, settings=named)
     if not followed(ways) and (module is None or casts(calls)):
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
+        if module is not None and not {"bf16", "fp16"} & draft.facts.keys():
+            draft.put(unknown("precision", "the program casts tensors by itself", "precision", module.place))
     objective = common_objective(ways)
     if objective:
         draft.put(stated("objective", objective, backward.place, "backward"))

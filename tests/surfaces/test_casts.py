@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.reading import says, sheet
+
+SCRIPT = """
+    import torch
+    from peft import cast_mixed_precision_params
+    from peft.tuners.lora import LoraLayer
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+    use_fp8 = SETTING
+    model = AutoModelForCausalLM.from_pretrained("gpt2", torch_dtype=torch.bfloat16)
+    STATEMENT
+    Trainer(model=model, args=TrainingArguments(output_dir="out"), train_dataset=rows).train()
+"""
+
+
+def script(statement: str = "pass", setting: str = "None") -> str:
+    return SCRIPT.replace("STATEMENT", statement.replace("\n", "\n    ")).replace("SETTING", setting)
+
+
+@pytest.mark.parametrize(
+    ("statement", "fact", "dtype"),
+    [
+        (
+            "for name, module in model.named_modules():\n    if 'norm' in name:\n        module.to(torch.float32)",
+            "norm_dtype",
+            "float32",
+        ),
+        (
+            "for name, module in model.named_modules():\n"
+            "    if isinstance(module, LoraLayer):\n        module.to(torch.float16)",
+            "trainable_dtype",
+            "float16",
+        ),
+        (
+            "for param in model.parameters():\n    if param.requires_grad:\n        param.data = param.data.float()",
+            "trainable_dtype",
+            "float32",
+        ),
+        ("cast_mixed_precision_params(model, dtype=torch.float16)", "trainable_dtype", "float32"),
+    ],
+)
+def test_casts_of_parts(statement: str, fact: str, dtype: str) -> None:
+    found = sheet(script(statement))
+    assert says(found, fact) == dtype
+    assert says(found, "load_dtype") == "bfloat16"
+
+
+def test_eight_bit_floats() -> None:
+    assert sheet(script()).get("fp8") is None
+    assert says(sheet(script("from torchao.float8 import convert_to_float8_training as c; c(model)")), "fp8") is True

@@ -1,0 +1,71 @@
+"""Files of bare assignments, and the script that executes them over its own settings.
+
+`config/small.py` says `n_layer = 6` and nothing else; `train.py` beside or above it runs
+`exec(open(sys.argv[1]).read())`, by itself or through a helper that it executes first. The job is the script's.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import NamedTuple
+
+from vramlint.resolve.context import Context, ancestors
+from vramlint.text import Document
+from vramlint.values import Invocation, Items, Program, Scalar
+
+_EXECUTES = re.compile(r"\bexec\s*\(\s*(open\s*\(|Path\s*\(|pathlib\.Path\s*\(|compile\s*\(|\w+\s*\))")
+"""How a script runs the text of another file."""
+_HELPER = re.compile(r"\bexec\s*\(\s*open\s*\(\s*(?:os\.path\.join\([^()]*,\s*)?(['\"])(?P<path>[^'\"]+\.py)\1")
+_WORDS = "sys.argv"
+_SCRIPTS = ("train.py", "main.py", "pretrain.py", "finetune.py", "run.py")
+"""What such scripts are called; other files of the folder are looked at after these."""
+_MOST = 40
+"""Files of one folder that are looked into."""
+
+
+class Executor(NamedTuple):
+    """A script, and the command line with which it takes the settings."""
+
+    script: Document
+    invocation: Invocation
+
+
+def is_bare(program: Program) -> bool:
+    """Whether a file holds assignments of plain values and nothing else."""
+    if program.calls or program.imports or program.settings or not program.constants:
+        return False
+    return all(isinstance(entry.value, (Scalar, Items)) for entry in program.constants)
+
+
+def executor_of(path: str, context: Context) -> Executor | None:
+    """The script that executes the bare settings at `path`: of its own folder or of one above, the nearest first."""
+    for folder in ancestors(path, context.root):
+        for name in _names(folder, context):
+            script = posixpath.normpath(posixpath.join(folder, name))
+            if script == posixpath.normpath(path):
+                continue
+            document = context.load(script)
+            if document is not None and executes(document, folder, context):
+                word = posixpath.relpath(posixpath.normpath(path), folder)
+                return Executor(document, Invocation((Scalar(word, None, "cli"),)))
+    return None
+
+
+def executes(document: Document, folder: str, context: Context) -> bool:
+    """Whether a script runs files that its command line names, itself or by a helper that it runs."""
+    if not _EXECUTES.search(document.text):
+        return False
+    if _WORDS in document.text:
+        return True
+    for match in _HELPER.finditer(document.text):
+        helper = context.load(posixpath.normpath(posixpath.join(folder, match["path"])))
+        if helper is not None and _WORDS in helper.text and _EXECUTES.search(helper.text):
+            return True
+    return False
+
+
+def _names(folder: str, context: Context) -> tuple[str, ...]:
+    present = [name for name in context.names(folder) if name.endswith(".py")]
+    usual = [name for name in _SCRIPTS if name in present]
+    return tuple(dict.fromkeys((*usual, *sorted(present))))[:_MOST]
