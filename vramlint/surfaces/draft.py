@@ -152,7 +152,9 @@ def distinct(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
 
 def unknown(name: str, reason: str, key: str = "", place: Place | None = None) -> Fact:
     """A fact that only run time knows. `place` shows the use; it has no candidate to carry it."""
-    where = f" (line {place.span.line})" if place and "line " not in reason else ""
+    # the lines of a notebook count by cell, which only its document knows
+    told = place is None or "line " in reason or place.path.endswith(".ipynb")
+    where = "" if told or place is None else f" (line {place.span.line})"
     return Fact(name, (), Origin.UNKNOWN, key, "runtime", reason=f"{reason}{where}")
 
 
