@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.readers.quoted import excerpt_of
 from vramlint.readers.templates import expanded
+from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Unknown, Value
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ def _filled(names: Names, excerpt: Excerpt, pattern: re.Pattern[str]) -> Text:
         if isinstance(found, Text):
             inherited.update({entry.key: entry for entry in found.held})
             return found.excerpt
+        if isinstance(found, Unknown) and found.place is None:
+            site = names.document.span(*excerpt.site(*match.span()))
+            return replace(found, place=Place(names.document.path, site))
         return found
 
     filled, held = expanded(excerpt, pattern, lookup)

@@ -18,7 +18,7 @@ _CELL = re.compile(r"(?m)^# ?%%(?=[ \t\r\n])")
 
 _MAGIC = re.compile(r"(?m)^# MAGIC ?(?P<magic>[%!].*(?:\n# MAGIC.*)*)")
 _COMMENTED = re.compile(
-    r"(?m)^[ \t]*# (?:(?P<cell>%%\w.*(?:\n#(?! %%| \+).*)*)|(?P<line>[!%]\S.*(?:(?<=\\)\n[ \t]*#.*)*))"
+    r"(?m)^[ \t]*# (?:(?P<cell>%%\w.*(?:\n#(?! %%| \+).*)*)|(?P<line>(?:!|%(?!%))\S.*(?:(?<=\\)\n[ \t]*#.*)*))"
     r"|^# (?:%%|\+).*\blanguage=\"(?P<language>bash|sh)\".*\n(?P<body>(?:#(?! %%| \+).*\n?)*)"
 )
 _MAGIC_MARGIN = re.compile(r"# MAGIC ?")
