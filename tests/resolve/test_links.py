@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from vramlint.readers.json import read_json
 from vramlint.resolve import resolve
 from vramlint.resolve.versions import find_versions
 from vramlint.surfaces.deepspeed import deepspeed_sheet
-from vramlint.text import Document
+from vramlint.text import Cell, Document
 from vramlint.values import Table
 
 ZERO_3 = {
@@ -167,6 +168,30 @@ def test_a_library_whose_name_has_a_hyphen() -> None:
 
     assert found["liger_kernel"].version == (0, 5, 10)
     assert found["liger_kernel"].source == "requirements.txt:1"
+
+
+CELLS = """\
+%%capture
+!pip install -q "transformers==4.36.2" trl 'peft>=0.10,<0.12' \\
+    accelerate==0.30.1 git+https://github.com/deepspeedai/deepspeed
+
+if old:
+    !uv pip install transformers==4.46.3
+# !pip install trl==0.9.6
+"""
+
+
+def test_what_a_notebook_installs_comes_before_what_files_require() -> None:
+    document = Document.of("a/nb.ipynb", CELLS, (Cell(2, 1), Cell(4, 5)))
+    around = files({"requirements.txt": "transformers==4.30.0\ntrl==0.7.1\ndeepspeed==0.15.4\n"})
+    context = replace(around, load=lambda path: document if path == "a/nb.ipynb" else around.load(path))
+    found = {version.library: version for version in find_versions("a/nb.ipynb", context, {})}
+
+    assert (found["transformers"].version, found["transformers"].source) == ((4, 46, 3), "a/nb.ipynb:cell 4:2")
+    assert (found["accelerate"].version, found["accelerate"].source) == ((0, 30, 1), "a/nb.ipynb:cell 2:3")
+    assert (found["peft"].version, found["peft"].source) == ((0, 11, 1), "newest known allowed by a/nb.ipynb:cell 2:2")
+    assert found["trl"].source == "newest known, a/nb.ipynb:cell 2:2 does not say"
+    assert found["deepspeed"].source == "requirements.txt:3"
 
 
 def test_nearest_requirements_win() -> None:

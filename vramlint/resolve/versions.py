@@ -1,4 +1,4 @@
-"""Which library versions a run uses: from the nearest file that requires them, else the newest known."""
+"""Which library versions a run uses: those it installs, or the nearest file requires, else the newest known."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ def find_versions(
 ) -> tuple[Version, ...]:
     """The version of every library, for a run in file `path`.
 
-    Per library the nearest folder that names it counts; in that folder an exact pin wins over a range, and
-    a file earlier in the list over a later one. A range means the newest known release that it allows.
+    What a notebook installs itself counts first, then per library the nearest folder that names it. In one folder an
+    exact pin wins over a range, and a file earlier in the list over a later one. A range means the newest known
+    release that it allows.
 
     Args:
         path: the file of the run.
@@ -78,11 +79,11 @@ def find_versions(
         for library, version in context.versions.items()
         if library in LIBRARIES
     }
-    for folder in ancestors(path, context.root):
-        if folder not in cache:
-            cache[folder] = tuple(_requirements(folder, context))
+    for place in (path, *ancestors(path, context.root)):
+        if place not in cache:
+            cache[place] = tuple(_installed(path, context) if place == path else _requirements(place, context))
         for library in LIBRARIES:
-            named = [item for item in cache[folder] if item.library == library]
+            named = [item for item in cache[place] if item.library == library]
             if library not in found and named:
                 found[library] = _version(library, named, bounds.get(library))
     return tuple(found.get(library) or _newest(library, bounds.get(library)) for library in LIBRARIES)
@@ -113,6 +114,20 @@ def _newest(library: str, bound: Bound | None) -> Version:
     return Version(library, newest(library, bound.release), f"{NEWEST} with {bound.key}")
 
 
+def _installed(path: str, context: Context) -> Iterator[Requirement]:
+    """What the cells of a notebook install, the last first: it is what stays."""
+    document = context.load(path) if path.endswith(".ipynb") else None
+    if document is None:
+        return
+    for command in reversed(list(_PIP.finditer(document.text))):
+        for match in re.finditer(_ARGUMENT, command[0]):
+            line = document.position(command.start() + match.start())[0]
+            cell = document.cell(line)
+            where = f"{path}:cell {cell.number}" if cell else path
+            local = line - cell.first_line + 1 if cell else line
+            yield Requirement(match[1].replace("-", "_"), match[2].strip(), where, local)
+
+
 def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
     names = sorted(context.names(folder))
     seen: set[str] = set()
@@ -133,6 +148,8 @@ _PIPFILE_LOCKED = rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"'
 _SPECIFIER = r"((?:\s*,?\s*(?:===|==|~=|!=|<=|>=|<|>|=)\s*v?[\w.*+!]+)*)"
 _LINE = rf"(?m)^\s*(?:-\s+)?[\"']?({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*[\"']?\s*,?\s*(?:[;#@].*)?$"
 _QUOTED = rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']"
+_PIP = re.compile(r"(?m)^[ \t]*[!%][ \t]*(?:\S*python[\d.]* -m |uv )?pip3? install\b(?:[^\\\n]|\\\r?\n|\\.)*")
+_ARGUMENT = rf"(?<=[\s\"'])({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}(?=[\s\"';]|\Z)"
 _TABLE_KEY = rf"(?m)^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']"
 
 
