@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vramlint.readers.shell import read_shell
 
 from tests.readers.notebook.making import code, opened
 from vramlint.readers.notebook import Notebook, read_notebook
+from vramlint.readers.shell import read_shell
 from vramlint.text import Document
 from vramlint.values import Command, Scalar, Unknown, Value
 
