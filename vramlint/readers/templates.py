@@ -91,9 +91,23 @@ def filled(command: Command, held: Sequence[Entry]) -> Command:
         return command
     return replace(
         command,
-        words=tuple(filled_word(word, held) for word in command.words),
+        words=tuple(_readable(filled_word(word, held)) for word in command.words),
+        conditions=tuple(_HELD.sub(_shown, condition) for condition in command.conditions),
+        label=_HELD.sub(_shown, command.label),
         environment=tuple(entry for entry in command.environment if not entry.key.startswith(_MARK)),
     )
+
+
+def _readable(word: Value) -> Value:
+    """A word whose reason and beginning name a variable as people know it."""
+    if not isinstance(word, Unknown) or _MARK not in word.reason + word.prefix:
+        return word
+    prefix = word.prefix.partition("${" + _MARK)[0]
+    return replace(word, reason=_HELD.sub(_shown, word.reason), prefix=prefix)
+
+
+def _shown(match: re.Match[str]) -> str:
+    return match[1].removeprefix(_MARK)
 
 
 def filled_word(word: Value, held: Sequence[Entry]) -> Value:

@@ -17,7 +17,7 @@ from vramlint.surfaces.jobfiles import (
 )
 from vramlint.surfaces.launch import Workload
 from vramlint.text import Document
-from vramlint.values import Program
+from vramlint.values import Program, Unknown
 
 
 def program(text: str) -> Program:
@@ -102,6 +102,35 @@ def test_functions_on_modal(gpu: str, facts: dict[str, object]) -> None:
     assert stated(workload) == facts
     assert text_at(text, workload.commands[0].word_places[1]) == '"train.py"'
     assert machine_of_program(program(text)) == workload.facts
+
+
+def test_texts_for_a_shell() -> None:
+    text = """\
+import subprocess
+subprocess.run(["python a.py --lr 1"], shell=True)
+if FAST:
+    name = "python b.py"
+else:
+    name = "python c.py"
+subprocess.call(name, shell=True)
+"""
+    (workload,) = started(text)
+    assert [said(command) for command in workload.commands] == [
+        ["python", "a.py", "--lr", "1"],
+        ["python", "b.py"],
+        ["python", "c.py"],
+    ]
+    assert [bool(command.conditions) for command in workload.commands] == [False, True, True]
+
+
+def test_reasons_name_variables_as_people_know_them() -> None:
+    text = 'train:\n\tif [ "$(FAST)" = 1 ]; then python train.py --out=$(OUT)/x; fi\n'
+    (workload,) = workloads_of_makefile(Document.of("Makefile", text), read_shell)
+    (command,) = workload.commands
+    assert command.conditions == ('[ "FAST" = 1 ]',)
+    (unknown,) = [word for word in command.words if isinstance(word, Unknown)]
+    assert "variable OUT of make" in unknown.reason
+    assert "__" not in unknown.reason + unknown.prefix
 
 
 def test_estimators_of_sagemaker() -> None:

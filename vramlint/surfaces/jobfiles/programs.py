@@ -8,7 +8,7 @@ from vramlint.surfaces.jobfiles import modal, requests, sagemaker
 from vramlint.surfaces.jobfiles.scripts import Ran, ReadShell, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.text import Document
-from vramlint.values import Call, Items, Program, Scalar, Table
+from vramlint.values import Alternatives, Call, Command, Items, Option, Program, Scalar, Table
 
 _STARTS = frozenset(
     (
@@ -42,9 +42,20 @@ def _started(scripts: Scripts, call: Call) -> Ran:
     environment = environment_of(variables) if isinstance(variables, Table) else ()
     folder = call.argument("cwd")
     folder = folder if isinstance(folder, Scalar) and isinstance(folder.value, str) else None
-    if isinstance(command, Items):
+    in_shell = call.argument("shell")
+    if isinstance(command, Items) and isinstance(in_shell, Scalar) and in_shell.value:
+        ran = scripts.shell(command.values[:1], environment, folder)
+    elif isinstance(command, Items):
         ran = scripts.words(command.values, call.place, environment, folder)
     else:
-        ran = scripts.shell([command], environment, folder)
-    conditional = (replace(found, conditions=(*call.conditions, *found.conditions)) for found in ran.commands)
-    return ran._replace(commands=tuple(conditional)) if call.conditions else ran
+        ran = Ran()
+        for text in command.options if isinstance(command, Alternatives) else (Option(command),) if command else ():
+            found = scripts.shell([text.value], environment, folder)
+            ran = ran.and_then(found._replace(commands=_under((text.condition,), found)))
+    return ran._replace(commands=_under(call.conditions, ran))
+
+
+def _under(conditions: tuple[str, ...], ran: Ran) -> tuple[Command, ...]:
+    """The commands where they only run under conditions."""
+    more = tuple(condition for condition in conditions if condition)
+    return tuple(replace(found, conditions=(*more, *found.conditions)) for found in ran.commands)
