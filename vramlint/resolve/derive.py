@@ -262,6 +262,9 @@ def _has_fsdp(board: Board) -> bool:
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential", "custom")
 """Device maps that spread one model over all visible GPUs."""
 
+_PLAIN_LAUNCHERS = ("torchrun", "deepspeed", "srun", "mpirun", "torchx", "jsrun", "aprun", "horovodrun")
+"""Launchers that start processes and leave it to the program how these share the model."""
+
 _UNLAUNCHED: Mapping[FactValue, tuple[str, str]] = MappingProxyType(
     {
         **{
@@ -297,7 +300,7 @@ def parallelism(board: Board) -> Fact | None:
         if gpus > 1:
             return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
         return possible("parallelism", ("none",), launched.reason)
-    if gpus > 1 and board.setting.recipe:
+    if gpus > 1 and board.setting.recipe and board.value("launcher") not in _PLAIN_LAUNCHERS:
         return possible(
             "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
         )

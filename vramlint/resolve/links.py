@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates
+from vramlint.resolve.recipes import with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.fsdp_config import trainer_facts
 from vramlint.values import Table
@@ -50,7 +51,10 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
         others: sheets of files that are read anyway, by path.
         context: file access for the rest.
     """
+    recipe = with_recipe(sheet, context)
+    sheet = recipe.sheet
     joined = with_fsdp(_with_deepspeed(sheet, others, context), context)
+    joined = joined._replace(remarks=(*recipe.remarks, *joined.remarks), further=(*recipe.paths, *joined.further))
     configuration = configuration_of(sheet, context)
     if configuration is None:
         return joined

@@ -63,6 +63,7 @@ _TRAINING_ARGUMENTS = (
     ("liger_kernel_config.fused_linear_cross_entropy", "liger_fused_head", "flag"),
     ("torch_compile", "torch_compile", "flag"),
     ("fsdp", "fsdp", "fsdp"),
+    ("fsdp_transformer_layer_cls_to_wrap", "fsdp_wrap_class", "names"),
     ("generation_max_length", "completion_length", "bound"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
 from vramlint.surfaces.flat import stated_by
@@ -11,35 +12,43 @@ from vramlint.values import Scalar, Table
 _VOCABULARIES = ("training-arguments", "trl", "trl-model")
 
 
-def training_arguments_sheet(path: str, table: Table, kind: str) -> Sheet:
-    """The facts of a flat file of TrainingArguments.
+def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: str = "") -> Sheet:
+    """The facts of a flat file of TrainingArguments, or of a command line that spells them.
 
     Args:
         path: the file.
         table: its root.
-        kind: training-args-json or training-args-yaml; in YAML, numbers in quotes count as numbers, because
-            the parsers that take YAML hand the values to argparse.
+        kind: training-args-json, training-args-yaml or training-args-cli; in YAML, numbers in quotes count as numbers,
+            because the parsers that take YAML hand the values to argparse.
+        objective: what is trained, where the command says it; else the keys tell.
     """
     facts: dict[str, Fact] = {}
     remarks: list[Remark] = []
-    quoted = kind.endswith("yaml")
+    quoted = kind.endswith(("yaml", "cli"))
+    command = kind.endswith("cli")
     for vocabulary in _VOCABULARIES:
-        for stated in stated_by(table, vocabulary, quoted_numbers=quoted):
+        for stated in stated_by(table, vocabulary, via="" if command else "config-file", quoted_numbers=quoted):
             if isinstance(stated, Remark):
                 remarks.append(stated)
             else:
-                facts.setdefault(stated.name, stated)
-    facts["run_kind"] = _fixed("run_kind", "training")
-    objective = _objective(path, table)
+                facts.setdefault(stated.name, _through_file(stated) if command else stated)
+    reason = "the command trains" if command else "the file holds TrainingArguments"
+    facts["run_kind"] = _fixed("run_kind", "training", reason)
+    objective = objective or _objective(path, table)
     if objective:
-        facts["objective"] = _fixed("objective", objective)
-    links, tables = _deepspeed(table)
+        facts["objective"] = _fixed("objective", objective, reason)
+    (links, tables), sharded = _named(table, "deepspeed"), _named(table, "fsdp", "fsdp_config")
+    links, tables = links + sharded[0], tables + sharded[1]
     tables += ((_CLASSES.get(objective, "training-arguments"), table),)
     return Sheet(path, kind, tuple(facts.values()), links, tuple(remarks), tables)
 
 
-def _fixed(name: str, value: str) -> Fact:
-    reason = "the file holds TrainingArguments"
+def _through_file(fact: Fact) -> Fact:
+    """What a command line's own configuration file says; its words have a road of their own."""
+    return replace(fact, via="config-file") if fact.via == "literal" else fact
+
+
+def _fixed(name: str, value: str, reason: str) -> Fact:
     return Fact(name, (Candidate(value),), Origin.DERIVED, via="code", reason=reason)
 
 
@@ -64,6 +73,15 @@ _CLASSES = {
     "kto": "KTOConfig",
     "cpo": "CPOConfig",
     "grpo": "GRPOConfig",
+    "reward": "RewardConfig",
+    "rloo": "RLOOConfig",
+    "bco": "BCOConfig",
+    "prm": "PRMConfig",
+    "gkd": "GKDConfig",
+    "xpo": "XPOConfig",
+    "ppo": "PPOConfig",
+    "online-dpo": "OnlineDPOConfig",
+    "nash-md": "NashMDConfig",
 }
 """The class of TRL that a recipe is parsed with, by objective."""
 
@@ -76,12 +94,16 @@ def _objective(path: str, table: Table) -> str:
     return next((objective for objective in _PREFERENCES if objective in named), found)
 
 
-def _deepspeed(table: Table) -> tuple[tuple[Link, ...], tuple[tuple[str, Table], ...]]:
-    value = table.get("deepspeed")
+_Configuration = tuple[tuple[Link, ...], tuple[tuple[str, Table], ...]]
+
+
+def _named(table: Table, kind: str, key: str = "") -> _Configuration:
+    """The file or the table under a key."""
+    value = table.get(key or kind)
     match value:
         case Scalar(value=str() as target) if target:
-            return (Link("deepspeed", target, value.place),), ()
+            return (Link(kind, target, value.place),), ()
         case Table():
-            return (), (("deepspeed", value),)
+            return (), ((kind, value),)
         case _:
             return (), ()

@@ -87,11 +87,25 @@ def flags_table(parsed: Parsed | None, environment: Iterable[Entry]) -> Table | 
         place = entry.value.place or entry.key_place
         if flag and place is not None and not (parsed is not None and flag in _SET_BY_LAUNCHER):
             found.append((flag, Word(entry.value, place)))
-    table = Table(())
+    table = _chosen(parsed) if parsed is not None else Table(())
     for name, word in (*found, *(parsed.options.items() if parsed is not None else ())):
         said = _entry(name, word)
         table = overlaid(table, Table((said,))) if said is not None else table
     return table if table.entries else None
+
+
+def _chosen(parsed: Parsed) -> Table:
+    """How to train where neither flag nor file says so: several processes are MULTI_GPU (_validate_launch_command)."""
+    number = parsed.options.get("num_processes")
+    if (
+        number is None
+        or "config_file" in parsed.options
+        or parsed.open is not None
+        or not (number.text or "").isdigit()
+    ):
+        return Table(())
+    kind = "MULTI_GPU" if int(number.text or "1") > 1 else "NO"
+    return Table((Entry("distributed_type", number.place, Scalar(kind, number.written, "cli")),))
 
 
 def _entry(name: str, word: Word) -> Entry | None:

@@ -1,0 +1,143 @@
+"""What the command line of a tool, or of a library's own script, says about the run that it starts."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import Draft, draw
+from vramlint.surfaces.flat import stated_by
+from vramlint.surfaces.launch.clis import tool_of
+from vramlint.surfaces.launch.flags import arguments_table
+from vramlint.surfaces.launch.launch import Launch
+from vramlint.surfaces.training_arguments import training_arguments_sheet
+from vramlint.values import Entry, Scalar, Table
+
+KIND = "training-args-cli"
+
+
+class Example(NamedTuple):
+    """One of transformers' example scripts for the Trainer."""
+
+    objective: str
+    length: tuple[str, ...]
+    """Options that bound a sample, the first that is given."""
+    default: int | None
+    """The bound where none is given."""
+    target: str = ""
+    """The option that bounds a target."""
+
+
+_EXAMPLES: Mapping[str, Example] = MappingProxyType(
+    {
+        "run_clm": Example("sft", ("block_size",), 1024),
+        "run_mlm": Example("mlm", ("max_seq_length",), 1024),
+        "run_plm": Example("mlm", ("max_seq_length",), 512),
+        "run_glue": Example("seq-cls", ("max_seq_length",), 128),
+        "run_xnli": Example("seq-cls", ("max_seq_length",), 128),
+        "run_classification": Example("seq-cls", ("max_seq_length",), 128),
+        "run_ner": Example("token-cls", ("max_seq_length",), None),
+        "run_qa": Example("qa", ("max_seq_length",), 384),
+        "run_seq2seq_qa": Example("seq2seq", ("max_seq_length",), 384, "max_answer_length"),
+        "run_summarization": Example("seq2seq", ("max_source_length",), 1024, "max_target_length"),
+        "run_translation": Example("seq2seq", ("max_source_length",), 1024, "max_target_length"),
+    }
+)
+"""transformers 5.23 examples/pytorch/*/*.py, DataTrainingArguments. `run_clm` and `run_mlm` take the tokenizer's
+maximum where it is smaller."""
+
+_MODEL_FACTS = ("model", "load_dtype", "trust_remote_code", "attention_implementation")
+
+
+def sheet_of_command(launch: Launch) -> Sheet | None:
+    """The sheet of a launch whose program is no file of the project; None where its command line says nothing known.
+
+    Of `trl sft …` and its like, in every way in which they are started, and of transformers' example scripts. It has
+    what the launchers say too; a YAML that `--config` names is a link of kind `training-args`.
+    """
+    tool = tool_of(launch.program)
+    path = launch.command.place.path
+    if tool is not None and tool[0] == "trl":
+        table = arguments_table(launch.invocation)
+        objective = tool[1].replace("_", "-")
+        return launched(training_arguments_sheet(path, table, KIND, objective=objective), launch)
+    name = re.sub(r"\.py$", "", posixpath.basename(launch.program.replace("\\", "/")))
+    example = _EXAMPLES.get(name) if launch.kind == "script" else None
+    return launched(_example_sheet(path, example, launch), launch) if example is not None else None
+
+
+def launched(sheet: Sheet, launch: Launch) -> Sheet:
+    """The sheet of a program with what its launcher says: facts of the machine, its configurations.
+
+    Where the program itself states a number of GPUs, the launcher's is the one that holds if it is known; the settings
+    of the allocator that a program writes itself take the place of those that it finds.
+    """
+    facts = {fact.name: fact for fact in sheet.facts}
+    for fact in launch.facts:
+        own = facts.get(fact.name)
+        taken = fact.candidates and fact.name != "allocator_settings"
+        if own is None or taken or own.origin is not Origin.WRITTEN:
+            facts[fact.name] = fact
+    links = dict.fromkeys((*sheet.links, *launch.links))
+    return replace(sheet, facts=tuple(facts.values()), links=tuple(links), tables=(*sheet.tables, *launch.tables))
+
+
+def _example_sheet(path: str, example: Example, launch: Launch) -> Sheet:
+    table = arguments_table(launch.invocation)
+    draft = Draft()
+    place = launch.program_place
+    draft.put(Fact("loop", (Candidate("trainer", place),), Origin.DERIVED, "Trainer", "code", reason=_REASON))
+    draft.put(Fact("run_kind", (Candidate("training", place),), Origin.DERIVED, via="code", reason=_REASON))
+    fresh = table.entry("model_name_or_path") is None and table.entry("config_name") is not None
+    objective = "pretrain" if fresh and example.objective == "sft" else example.objective
+    draft.put(Fact("objective", (Candidate(objective, place),), Origin.DERIVED, via="code", reason=_REASON))
+    draft.take(stated_by(table, "training-arguments", via=""))
+    for stated in stated_by(table, "trl-model", via=""):
+        if isinstance(stated, Remark) or stated.name in _MODEL_FACTS:
+            draft.put(stated)
+    if fresh:
+        draft.put(draw("model", table.get("config_name") or Scalar(None), CONVERTERS["text"], "config_name"))
+    _lengths(draft, example, table)
+    own = _arguments_alone(table)
+    arguments = training_arguments_sheet(path, own, KIND)
+    tables = [item for item in arguments.tables if item[0] in ("deepspeed", "fsdp")]
+    return Sheet(
+        path,
+        "transformers-example",
+        tuple(draft.facts.values()),
+        arguments.links,
+        tuple(draft.remarks),
+        (("training-arguments", own), *tables),
+    )
+
+
+_REASON = "one of transformers' example scripts"
+
+
+def _arguments_alone(table: Table) -> Table:
+    """The options that are TrainingArguments' in any release; the rest are the script's own."""
+    from vramlint.catalog.keys import histories
+
+    known = {history.key for name in ("TrainingArguments", "Seq2SeqTrainingArguments") for history in histories(name)}
+    return Table(tuple([entry for entry in table if entry.key in known]), table.place)
+
+
+def _lengths(draft: Draft, example: Example, table: Table) -> None:
+    given = next((entry for key in example.length if (entry := table.entry(key)) is not None), None)
+    if given is not None:
+        draft.put(draw("sequence_length", given.value, CONVERTERS["bound"], given.key))
+    elif example.default is not None:
+        draft.put(_default("sequence_length", example.default, example.length[0]))
+    target: Entry | None = table.entry(example.target) if example.target else None
+    if target is not None:
+        draft.put(draw("target_length", target.value, CONVERTERS["bound"], target.key))
+
+
+def _default(name: str, value: int, key: str) -> Fact:
+    return Fact(name, (Candidate(value),), Origin.DEFAULT, key, "library", "transformers' examples")
