@@ -7,7 +7,7 @@ from types import MappingProxyType
 from vramlint.readers.python.classes import construct
 from vramlint.readers.python.commandline.hydra_configs import compose
 from vramlint.readers.python.commandline.words import command_line
-from vramlint.readers.python.configs import as_config, dotlist, merged, put_path, resolved, value_at
+from vramlint.readers.python.configs import as_config, dotlist, merged, put_path, resolved, value_at, with_floats
 from vramlint.readers.python.datafiles import load_path, path_of, recorded
 from vramlint.readers.python.machine import Arguments, Handler, Machine, Site
 from vramlint.readers.python.objects import OPEN, Class, Given, Instance, Mapping, Object, Sequence, Slot, computed
@@ -19,7 +19,8 @@ def _load(machine: Machine, site: Site) -> Object:
     made = recorded(machine, site)
     path = path_of(site.first())
     found = None if path is None else load_path(machine, path, "yaml")
-    return resolved(machine, config) if isinstance(config := as_config(found or made), Mapping) else made
+    config = made if found is None else as_config(with_floats(found))
+    return resolved(machine, config) if isinstance(config, Mapping) else made
 
 
 def _create(machine: Machine, site: Site) -> Object:

@@ -9,12 +9,13 @@ from vramlint.readers.python.commandline.kinds import guess
 from vramlint.readers.python.commandline.words import is_flag, is_loose, part, relocated, spelled
 from vramlint.readers.python.datafiles import read_tree
 from vramlint.readers.python.machine import Machine
-from vramlint.readers.python.objects import OPEN, Choice, Instance, Mapping, Object, Sequence, Slot
+from vramlint.readers.python.objects import ITEMS, OPEN, Choice, Instance, Mapping, Object, Sequence, Slot
 from vramlint.readers.python.probes import variable
 from vramlint.text import Document, Place
 from vramlint.values import Scalar, Unknown
 
 _INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+_EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d{1,3}")
 _MOST_STEPS = 30
 """Interpolations that are worked out for one text."""
 
@@ -39,6 +40,19 @@ def as_config(item: Object, depth: int = 0) -> Object:
             return Mapping({**slots}, item.place, attributes=True)
         case Sequence() if item.elements is not None:
             return Sequence.of(tuple(as_config(one, depth + 1) for one in item.elements), item.place)
+    return item
+
+
+def with_floats(item: Object) -> Object:
+    """`1e-4`, which is text to YAML 1.1 and a number to OmegaConf (omegaconf 2.3, _utils.py, get_yaml_loader)."""
+    if isinstance(item, Scalar):
+        known = isinstance(item.value, str) and _EXPONENT.fullmatch(item.value)
+        return Scalar(float(item.value), item.place, item.via) if known and isinstance(item.value, str) else item
+    if isinstance(item, Mapping):
+        for key, slot in item.slots():
+            item.state[key] = Slot(slot.key_place, with_floats(slot.value), slot.key)
+    elif isinstance(item, Sequence) and item.elements is not None:
+        item.state[ITEMS] = tuple(map(with_floats, item.elements))
     return item
 
 

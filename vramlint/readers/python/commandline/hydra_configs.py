@@ -15,6 +15,7 @@ from vramlint.readers.python.configs import (
     put_path,
     remove_path,
     resolved,
+    with_floats,
 )
 from vramlint.readers.python.datafiles import find, read_tree
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -47,9 +48,11 @@ class Choice(NamedTuple):
     """One line of a defaults list."""
 
     group: str
+    """The folder that the config lies in."""
     name: str
+    relative: str
+    """The group as written, which is the config's package below its parent's unless another is given."""
     package: str | None = None
-    optional: bool = False
 
 
 def is_hydra_main(function: Function) -> bool:
@@ -97,11 +100,11 @@ def composed(machine: Machine, folders: list[str], name: Object | None, words: W
     if not isinstance(name, Scalar) or not isinstance(name.value, str):
         return None
     composer = _Composer(machine, folders, words, site)
-    root = composer.load("", name.value.removesuffix(".yaml"), "")
+    root = composer.load(Choice("", name.value.removesuffix(".yaml"), ""), "")
     if root is None:
         return None
     for group, choice in composer.appended:
-        more = composer.load(group, choice, group.replace("/", "."))
+        more = composer.load(Choice(group, choice, group), "")
         root = root if more is None else merged(root, more)
     for word in words:
         _override(root, word, composer.groups)
@@ -144,15 +147,15 @@ class _Composer:
                 self.appended.append((bare, value))
                 self.groups.add(bare)
 
-    def load(self, group: str, name: str, package: str) -> Mapping | None:
-        """A config with its defaults, under its package."""
+    def load(self, choice: Choice, parent: str) -> Mapping | None:
+        """A config with its defaults, under its package, which is one below that of its parent."""
         self._loaded += 1
-        tree = self._tree(group, name) if self._loaded <= _MOST_FILES else None
+        group = choice.group
+        tree = self._tree(group, choice.name) if self._loaded <= _MOST_FILES else None
         if tree is None:
             return None
         table, header = tree
-        if header is not None:
-            package = "" if header == "_global_" else package if header == "_group_" else header
+        package = _package(choice, header, parent)
         slot = table.state.pop("defaults", None)
         listed = slot.value.elements if isinstance(slot, Slot) and isinstance(slot.value, Sequence) else None
         own = _under(table, package)
@@ -162,15 +165,15 @@ class _Composer:
             if isinstance(item, Scalar) and item.value == "_self_":
                 made, seen_self = merged(made, own), True
                 continue
-            for choice in self._choices(item, group, package):
-                more = self.load(choice.group, choice.name, choice.package or "")
+            for below in self._choices(item, group):
+                more = self.load(below, package)
                 made = made if more is None else merged(made, more)
         return made if seen_self else merged(made, own)
 
-    def _choices(self, item: Object, group: str, package: str) -> list[Choice]:
+    def _choices(self, item: Object, group: str) -> list[Choice]:
         """The configs behind one line of a defaults list."""
         if isinstance(item, Scalar) and isinstance(item.value, str):
-            return [self._named(item.value, group, package)]
+            return [self._named(item.value, group)]
         found: list[Choice] = []
         for key, slot in item.slots() if isinstance(item, Mapping) else ():
             names = slot.value.elements if isinstance(slot.value, Sequence) else (slot.value,)
@@ -178,22 +181,20 @@ class _Composer:
             if "override" in words[:-1]:
                 continue  # it replaces the choice of another line, mostly of Hydra's own groups
             where, at, wanted = words[-1].partition("@") if words else ("", "", "")
-            full = where[1:] if where.startswith("/") else posixpath.join(group, where)
+            full = _full(where, group)
             self.groups.add(full)
             chosen = self._chosen.get(full) or self._chosen.get(words[-1] if words else "")
-            under = full.replace("/", ".") if not at else _package(wanted, package)
             for name in (Scalar(chosen),) if chosen else names or ():
                 if isinstance(name, Scalar) and name.value is not None:
-                    found.append(Choice(full, self._filled(str(name.value)), under))
+                    found.append(Choice(full, self._filled(str(name.value)), where, wanted if at else None))
         return found
 
-    def _named(self, text: str, group: str, package: str) -> Choice:
+    def _named(self, text: str, group: str) -> Choice:
         """`base`, `/model/llama`, `base@pkg`: a config without a choice."""
         where, at, wanted = text.partition("@")
-        where = where[1:] if where.startswith("/") else posixpath.join(group, where)
-        folder, _, name = where.rpartition("/")
-        under = _package(wanted, package) if at else folder.replace("/", ".")
-        return Choice(folder, self._filled(name.removesuffix(".yaml")), under)
+        folder, _, name = _full(where, group).rpartition("/")
+        relative = where.rpartition("/")[0]
+        return Choice(folder, self._filled(name.removesuffix(".yaml")), relative, wanted if at else None)
 
     def _filled(self, name: str) -> str:
         """A name in which `${group}` stands for that group's choice."""
@@ -203,21 +204,26 @@ class _Composer:
         for folder in self._folders:
             document = find(self._machine, posixpath.join(folder, group, f"{name}.yaml"))
             if document is not None:
-                found = as_config(read_tree(document, "yaml") or Mapping({}))
+                found = as_config(with_floats(read_tree(document, "yaml") or Mapping({})))
                 header = _PACKAGE.search(document.text[:2000])
                 return (found, header[1] if header else None) if isinstance(found, Mapping) else None
         stored = _stored(self._machine, group, name, self._site)
         return None if stored is None else (stored, None)
 
 
-def _package(wanted: str, package: str) -> str:
-    if wanted in ("_global_", ""):
-        return ""
-    if wanted == "_here_":
-        return package
-    if wanted.startswith("_global_."):
-        return wanted.removeprefix("_global_.")
-    return f"{package}.{wanted}" if package else wanted
+def _full(where: str, group: str) -> str:
+    """The folder of a group that a config in `group` names."""
+    found = posixpath.normpath(where[1:] if where.startswith("/") else posixpath.join(group, where))
+    return "" if found == "." else found
+
+
+def _package(choice: Choice, header: str | None, parent: str) -> str:
+    """Where a config's keys go (hydra 1.3, core/default_element.py, InputDefault._get_final_package)."""
+    own = choice.relative.strip("/").replace("/", ".")
+    wanted = choice.package if choice.package is not None else header if header is not None else own
+    wanted = wanted.replace("_group_", own).replace("_here_", "").strip(".")
+    found = f"{parent}.{wanted}" if parent and wanted else parent or wanted
+    return found.rpartition("_global_")[2].strip(".")
 
 
 def _under(table: Mapping, package: str) -> Mapping:
