@@ -8,13 +8,14 @@ import libcst as cst
 
 from vramlint.readers.python.choices import choose, each, narrow
 from vramlint.readers.python.classes import construct
-from vramlint.readers.python.commandline.argparsers import is_parser_class, new_own_parser, parser_method
+from vramlint.readers.python.commandline.argparsers import is_parser_class, new_own_parser
 from vramlint.readers.python.commandline.dataclass_parsers import (
     dataclass_parser_method,
     extends_dataclass_parser,
     new_dataclass_parser,
 )
 from vramlint.readers.python.commandline.decorated import started
+from vramlint.readers.python.commandline.nested_parsers import nested_parser_method
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
@@ -144,7 +145,7 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
             if found is None and receiver.items is not None:
                 found = mapping_method(machine, name, receiver.items, site)
         case OptionParser():
-            found = parser_method(machine, name, receiver, site)
+            found = nested_parser_method(machine, name, receiver, site)
         case DataclassParser():
             found = dataclass_parser_method(machine, name, receiver, site)
         case Unknown() if name in {"endswith", "startswith"} and receiver.reason.startswith("command line argument"):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.readers.python.classes import library_base, relabel, setting_default
-from vramlint.readers.python.commandline.given import from_command_line
+from vramlint.readers.python.commandline.given import STRUCTURE, from_command_line
 from vramlint.readers.python.commandline.words import command_line
 from vramlint.readers.python.machine import Arguments, Machine, Setting, Site
 from vramlint.readers.python.objects import (
@@ -37,9 +37,11 @@ _ACTIONS = MappingProxyType({"argparse.BooleanOptionalAction": "boolean", "Boole
 
 _NO_OPTION = frozenset({"help", "version"})
 
-PARSERS = frozenset(
-    {"argparse.ArgumentParser", "configargparse.ArgumentParser", "configargparse.ArgParser", "configargparse.Parser"}
-)
+_PARSERS_WORDS = """
+    argparse.ArgumentParser configargparse.ArgumentParser configargparse.ArgParser configargparse.Parser
+    jsonargparse.ArgumentParser simple_parsing.ArgumentParser
+"""
+PARSERS = frozenset(_PARSERS_WORDS.split())
 
 
 def new_parser(machine: Machine, site: Site) -> Object:
@@ -152,7 +154,7 @@ def _put(machine: Machine, parser: OptionParser, option: Option) -> None:
 
 def namespace(machine: Machine, parser: OptionParser, site: Site) -> tuple[Instance, Object]:
     """The parsed arguments and the words that are left."""
-    options = [item for item in parser.state.values() if isinstance(item, Option) and item.action != "command"]
+    options = [item for item in parser.state.values() if isinstance(item, Option) and item.action not in STRUCTURE]
     words = command_line(machine, site.arguments.get("args", 0))
     values = {option.name: option.default for option in options}
     rest: Object = Sequence.of(())
@@ -187,6 +189,8 @@ def _add_argument(machine: Machine, parser: OptionParser, site: Site) -> None:
     name = str(destination.value) if isinstance(destination, Scalar) else str(chosen.value).lstrip("-")
     name = name if positional else name.replace("-", "_")
     names_file = arguments.get("is_config_file") or arguments.get("is_config_file_arg")
+    if _last_part(arguments.get("action")) in _FILE_ACTIONS:
+        names_file = Scalar(True)
     option = Option(
         name,
         chosen.place,
@@ -200,6 +204,13 @@ def _add_argument(machine: Machine, parser: OptionParser, site: Site) -> None:
         isinstance(names_file, Scalar) and bool(names_file.value),
     )
     _put(machine, parser, option)
+
+
+_FILE_ACTIONS = ("ActionConfigFile", "ActionYesNoConfigFile")
+
+
+def _last_part(item: Object | None) -> str:
+    return decorator_name(item).rpartition(".")[2] if item is not None else ""
 
 
 def _action(arguments: Arguments) -> str:

@@ -41,7 +41,8 @@ def is_dataclass_parser(callee: str) -> bool:
     """Whether a class of that name builds dataclasses from the command line."""
     last = callee.rpartition(".")[2]
     return last in {"TrlParser", "HfArgumentParser"} or (
-        last.endswith("ArgumentParser") and not callee.startswith(("argparse.", "configargparse.", "simple_parsing."))
+        last.endswith("ArgumentParser")
+        and not callee.startswith(("argparse.", "configargparse.", "simple_parsing.", "jsonargparse."))
     )
 
 

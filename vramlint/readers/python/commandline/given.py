@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vramlint.readers.python.choices import choose, each
 from vramlint.readers.python.commandline.kinds import to_bool
 from vramlint.readers.python.commandline.options import Hit, Parsed, Reader, Spec
-from vramlint.readers.python.commandline.settings_files import settings_file
+from vramlint.readers.python.commandline.settings_files import flattened, settings_file
 from vramlint.readers.python.commandline.words import Words, is_loose, relocated, spelled, variants
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -33,6 +33,9 @@ _TYPES = frozenset(_TYPES_WORDS.split())
 """Library functions that turn a word into a value; any other leaves the word."""
 
 _LISTS = ("*", "+", "...")
+
+STRUCTURE = ("command", "class")
+"""Actions of entries that are no options: subcommands, classes whose fields are the options."""
 
 
 @dataclass(slots=True)
@@ -94,11 +97,11 @@ def _outcome(machine: Machine, parser: OptionParser, options: list[Option], word
     chosen, given = parser.command, Given({}, Sequence.of(()))
     loose: Unknown | None = None
     while True:
-        active = [item for item in options if item.command == chosen and item.action != "command"]
+        active = [item for item in options if item.command == chosen and item.action not in STRUCTURE]
         below = [name for name in commands if name.rpartition(" ")[0] == chosen]
         parsed = _reader(parser, active, subcommands=bool(below)).read(words)
         loose = loose or parsed.loose
-        _take(machine, active, parsed, given, site)
+        _take(machine, parser, active, parsed, given, site)
         full = f"{chosen} {spelled(parsed.command)}".strip() if parsed.command is not None else ""
         if full not in commands:
             given.rest = Sequence.of(tuple(parsed.rest))
@@ -134,12 +137,14 @@ def spellings(option: Option) -> tuple[str, ...]:
     return (*option.flags, *(f"--no-{flag[2:]}" for flag in option.flags if flag.startswith("--")))
 
 
-def _take(machine: Machine, options: list[Option], parsed: Parsed, given: Given, site: Site) -> None:
+def _take(
+    machine: Machine, parser: OptionParser, options: list[Option], parsed: Parsed, given: Given, site: Site
+) -> None:
     defaults: dict[str, Object] = {}
     for option in options:
         defaults.setdefault(option.name, option.default)
     given.values |= defaults
-    _from_files(machine, options, parsed, given, site)
+    _from_files(machine, parser, options, parsed, given, site)
     by_flag = {flag: option for option in options for flag in spellings(option)}
     by_name = {option.name: option for option in options if not option.flags}
     for hit in parsed.hits:
@@ -152,17 +157,26 @@ def _take(machine: Machine, options: list[Option], parsed: Parsed, given: Given,
         given.names.add(option.name)
 
 
-def _from_files(machine: Machine, options: list[Option], parsed: Parsed, given: Given, site: Site) -> None:
+def _default_files(parser: OptionParser) -> tuple[Object, ...]:
+    """`default_config_files=[…]` of configargparse and jsonargparse."""
+    files = parser.fixed.get("default_config_files")
+    return (files.elements or ()) if isinstance(files, Sequence) else ()
+
+
+def _from_files(
+    machine: Machine, parser: OptionParser, options: list[Option], parsed: Parsed, given: Given, site: Site
+) -> None:
     """configargparse: values of files of settings stand between defaults and the command line."""
     named = {option.name for option in options if option.names_file}
-    paths = [word for hit in parsed.hits if hit.name in named for word in hit.words]
+    paths = [*_default_files(parser), *(word for hit in parsed.hits if hit.name in named for word in hit.words)]
     for path in paths:
         table = settings_file(machine, path)
-        for option in options if table is not None else ():
+        held = flattened(table) if table is not None else {}
+        for option in options:
             keys = (option.name, *(flag.lstrip("-") for flag in option.flags))
-            slot = next((table.state[key] for key in keys if table is not None and key in table.state), None)
-            if slot is not None:
-                hit = Hit(option.name, (slot.value,), option.flags[0] if option.flags else "", slot.value)
+            found = next((held[key] for key in keys if key in held), None)
+            if found is not None:
+                hit = Hit(option.name, (found.value,), option.flags[0] if option.flags else "", found.value)
                 given.values[option.name] = value_of(machine, option, hit, None, site)
                 given.names.add(option.name)
 

@@ -6,9 +6,11 @@ import re
 
 from vramlint.readers.python.datafiles import find, form_of_path, read_tree
 from vramlint.readers.python.machine import Machine
-from vramlint.readers.python.objects import Mapping, Object, Slot
+from vramlint.readers.python.objects import Given, Mapping, Object, Slot
 from vramlint.text import Document, Place
 from vramlint.values import Scalar
+
+_MOST_NESTED = 6
 
 _LINE = re.compile(r"[ \t]*(?:--)?(?P<key>[A-Za-z_][\w.-]*)[ \t]*(?:[:=][ \t]*|[ \t]+|$)(?P<value>[^\r\n]*?)[ \t]*$")
 
@@ -37,3 +39,14 @@ def _lines(document: Document) -> Mapping:
         value = Scalar(found["value"] or "true", value_at, "config-file")
         state[found["key"]] = Slot(at, value)
     return Mapping({**state})
+
+
+def flattened(table: Mapping, prefix: str = "") -> dict[str, Given]:
+    """The leaves of nested tables by dotted path; the tables themselves too, for fields that hold a dict."""
+    found: dict[str, Given] = {}
+    for key, slot in table.slots():
+        path = f"{prefix}{key}"
+        found[path] = Given(path, slot.value, slot.key_place)
+        if isinstance(slot.value, Mapping) and prefix.count(".") < _MOST_NESTED:
+            found |= flattened(slot.value, f"{path}.")
+    return found

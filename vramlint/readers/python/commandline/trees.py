@@ -10,7 +10,7 @@ from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import construct
 from vramlint.readers.python.commandline.kinds import ANY, Kind, convert, convert_all, kind_of
 from vramlint.readers.python.commandline.options import FLAG, Hit, Reader, Spec
-from vramlint.readers.python.commandline.settings_files import settings_file
+from vramlint.readers.python.commandline.settings_files import flattened, settings_file
 from vramlint.readers.python.commandline.words import Words, variants
 from vramlint.readers.python.machine import Arguments, Machine, Setting, Site
 from vramlint.readers.python.objects import (
@@ -157,17 +157,6 @@ def _stranger(hit: Hit) -> Object:
     if not hit.words:
         return Scalar(True, hit.flag_place, hit.flag_word.via if isinstance(hit.flag_word, Scalar) else "cli")
     return convert(hit.words[0], ANY) if len(hit.words) == 1 else convert_all(hit.words, ANY)
-
-
-def flattened(table: Mapping, prefix: str = "") -> dict[str, Given]:
-    """The leaves of nested tables by dotted path; the tables themselves too, for fields that hold a dict."""
-    found: dict[str, Given] = {}
-    for key, slot in table.slots():
-        path = f"{prefix}{key}"
-        found[path] = Given(path, slot.value, slot.key_place)
-        if isinstance(slot.value, Mapping) and prefix.count(".") < _MOST_NESTED:
-            found |= flattened(slot.value, f"{path}.")
-    return found
 
 
 def build(machine: Machine, kind: Class, tree: Tree, site: Site, prefix: str = "") -> Object:
