@@ -23,6 +23,12 @@ _SUBMITTING = frozenset({"sbatch", "srun", "qsub", "bsub", "ray", "sky", "gcloud
 """What scripts start a job with and keep the answer: `JOB=$(sbatch train.sh)`."""
 
 
+_HOUSEKEEPING = frozenset({
+    "mkdir", "rm", "cp", "mv", "ln", "touch", "chmod", "ls", "sleep", "kill", "pkill", "killall", "module", "nvidia-smi",
+    "date", "hostname", "which", "type", "find", "tar", "unzip", "wget", "curl", "git", "conda", "pip", "apt-get", "sync",
+})  # fmt: skip
+
+
 def simple(machine: Machine, command: Simple) -> Outcome:
     """Run a simple command."""
     if not machine.step():
@@ -151,6 +157,7 @@ def note(
     """Put a command down."""
     state = machine.state
     source = machine.source
+    machine.noted += invoked.name not in _HOUSEKEEPING
     words = [value for value, _ in machine.prefix]
     places = [place for _, place in machine.prefix]
     for item, start, end in invoked.words:

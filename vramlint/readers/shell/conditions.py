@@ -195,7 +195,7 @@ def unary(machine: Machine, operator: str, operand: Pieces) -> Outcome:
         return _is_set(machine, operand)
     if operator not in ("-z", "-n"):
         return OPEN
-    return _decided([operand], lambda texts: (texts[0][1] == "") is (operator == "-z"))
+    return decided([operand], lambda texts: (texts[0][1] == "") is (operator == "-z"))
 
 
 def _is_set(machine: Machine, operand: Pieces) -> Outcome:
@@ -212,11 +212,11 @@ Known = tuple[Pieces, str]
 def compare(machine: Machine, left: Pieces, operator: str, right: Pieces, *, glob: bool) -> Outcome:
     """A comparison of two words; `glob` where the right one is a pattern."""
     if operator in _NUMBERS:
-        return _decided([left, right], lambda texts: _numbers(machine, operator, texts[0][1], texts[1][1]))
+        return decided([left, right], lambda texts: _numbers(machine, operator, texts[0][1], texts[1][1]))
     if operator in ("<", ">"):
-        return _decided([left, right], lambda texts: (texts[0][1] < texts[1][1]) is (operator == "<"))
+        return decided([left, right], lambda texts: (texts[0][1] < texts[1][1]) is (operator == "<"))
     if operator == "=~":
-        return _decided([left, right], lambda texts: _search(texts[1], texts[0][1]))
+        return decided([left, right], lambda texts: _search(texts[1], texts[0][1]))
     if operator not in ("=", "==", "!="):
         return OPEN
 
@@ -228,7 +228,7 @@ def compare(machine: Machine, left: Pieces, operator: str, right: Pieces, *, glo
             found = texts[0][1] == texts[1][1]
         return None if found is None else found is (operator != "!=")
 
-    return _decided([left, right], equal)
+    return decided([left, right], equal)
 
 
 class _Values:
@@ -271,7 +271,7 @@ def _text(pieces: Pieces) -> str | None:
     return "".join(texts) if len(texts) == len(pieces) else None
 
 
-def _decided(words: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | None]) -> Outcome:
+def decided(words: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | None]) -> Outcome:
     """The outcome of a test over all texts that its words may be; open unless all agree."""
     found: set[bool | None] = set()
     usual: set[bool | None] = set()

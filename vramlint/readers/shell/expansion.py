@@ -81,7 +81,8 @@ def word(machine: Machine, start: int, end: int) -> Pieces:  # noqa: PLR0915 (on
             last = min(scan.double(text, index), end)
             stop = last - 1 if last > index + 1 and text[last - 1] == '"' else last
             inner = quoted(machine, index + 1, stop, heredoc=False)
-            pieces.extend(inner if inner or stop > index + 1 else (_empty(machine, index + 1),))
+            nothing = not inner and "@" not in text[index:stop]
+            pieces.extend((_empty(machine, index + 1),) if nothing else inner)
             index = last
         elif character == "$" and text[index + 1 : index + 2] == "'":
             last = min(scan.ansi(text, index), end)
@@ -203,7 +204,8 @@ def substituted(machine: Machine, start: int, end: int, *, backquoted: bool, quo
     at = Range(machine.source, start, end)
     inside = (start + 1, end - 1) if backquoted else (start + 2, end - (text[end - 1] == ")"))
     if backquoted and "\\" in text[inside[0] : inside[1]]:
-        unquoted = re.sub(r"\\([$`\\])", r"\1", text[inside[0] : inside[1]])
+        escaped = r"\\([$`\\\"])" if quoted_ else r"\\([$`\\])"
+        unquoted = re.sub(escaped, r"\1", text[inside[0] : inside[1]])
         piece = Text(unquoted, Range(machine.source, *inside), machine.source.via(start), True)
         source, machine.source = machine.source, composed((piece,))
         found = result(machine, 0, len(unquoted), at, quoted=quoted_)

@@ -41,6 +41,8 @@ class Parsed(NamedTuple):
 
     block: Block
     errors: tuple[Error, ...] = ()
+    plain: str = ""
+    """The text without quotes, tests and comments, where there are errors."""
 
 
 class Error(NamedTuple):
@@ -49,6 +51,8 @@ class Error(NamedTuple):
     start: int
     end: int
     message: str
+    certain: bool = False
+    """Whether bash surely refuses it."""
 
 
 @cache
@@ -65,18 +69,20 @@ def parse(text: str, start: int = 0, end: int | None = None) -> Parsed:
     root = _parser().parse(parsable(text[start:end])).root_node
     builder = _Builder(text, start, end)
     errors: list[Error] = []
+    text_of = ""
     if root.has_error:
         plain = masked(text[start:end])
         root = _parser().parse(parsable(plain.text)).root_node
-        errors = [Error(start + first, start + last, _PLACEHOLDER) for first, last in plain.placeholders]
+        text_of = plain.text
+        errors = [Error(start + first, start + last, _PLACEHOLDER, certain=True) for first, last in plain.placeholders]
         if plain.unclosed is not None:
             character = text[start + plain.unclosed]
             message = f"no matching {character} up to the end"
-            errors.append(Error(start + plain.unclosed, start + plain.unclosed + 1, message))
+            errors.append(Error(start + plain.unclosed, start + plain.unclosed + 1, message, certain=True))
         if root.has_error:
             errors += builder.errors(root)
     block = Block(tuple(builder.statements(root.children)), start, end)
-    return Parsed(block, tuple(errors))
+    return Parsed(block, tuple(errors), text_of)
 
 
 _PLACEHOLDER = "a placeholder in angle brackets, which bash takes for redirections"

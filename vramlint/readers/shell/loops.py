@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vramlint.readers.shell.expansion import calculated, fields
-from vramlint.readers.shell.machine import MOST_LOOP_COMMANDS, OPEN, YES, Machine, Outcome, assigned_names
+from vramlint.readers.shell.machine import OPEN, YES, Machine, Outcome, assigned_names
 from vramlint.readers.shell.pieces import Fork, Hole, Pieces, Text, Word, assigned, known, shown
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Way, merged
 from vramlint.readers.shell.syntax import Block, Counting, Each, Loop
 
-MOST_TURNS = 1000
+MOST_TURNS = 256
+LONGEST_LABEL = 40
 _GLOB = frozenset("*?[")
 
 
@@ -30,7 +31,8 @@ def each(machine: Machine, loop: Each) -> Outcome:
             text = " ".join(machine.source.text[start:end].split())
             reason = next((piece.reason for piece in item if isinstance(piece, Hole)), f"what {text} stands for")
             return _unknown(machine, loop, at, f"value of {loop.name} in a loop over {text}: {reason}")
-    return _turns(machine, loop, at, [item for item, _, _ in words])
+    with _Counted(machine):
+        return _turns(machine, loop, at, [item for item, _, _ in words])
 
 
 def _several(item: Word) -> bool:
@@ -48,27 +50,31 @@ def _turns(machine: Machine, loop: Each, at: Range, words: list[Word]) -> Outcom
     from vramlint.readers.shell.statements import block
 
     labels = machine.labels
-    before = len(machine.commands)
     for index, item in enumerate(words[:MOST_TURNS]):
         value: Pieces = assigned(item) if not isinstance(item, Fork) else ()
-        used = machine.turns + len(machine.commands) - before
-        last = used >= MOST_LOOP_COMMANDS and not labels
+        last = index > 0 and machine.many()
         if last:
             value = (Hole(f"value {index + 1} and later of {loop.name} in a long loop", f"${loop.name}", at, True),)
         machine.assign(loop.name, value)
-        machine.labels = (*labels, f"{loop.name}={_title(value)}")
+        machine.labels = (*labels, _label(loop.name, value, index + 1))
         block(machine, loop.body)
-        if _left(machine) or last or (used >= MOST_LOOP_COMMANDS and labels):
+        if _left(machine) or last:
             break
     machine.labels = labels
-    if not labels:
-        machine.turns += len(machine.commands) - before
     return YES
 
 
 def _title(value: Pieces) -> str:
     text = known(value)
     return shown(value) if text is None else text
+
+
+def _label(name: str, value: Pieces, number: int) -> str:
+    """`MODEL=gpt2`; a long value is cut and counted."""
+    title = " ".join(_title(value).split())
+    if len(title) > LONGEST_LABEL:
+        title = f"{title[:LONGEST_LABEL]}… ({number})"
+    return f"{name}={title}"
 
 
 def _left(machine: Machine) -> bool:
@@ -111,29 +117,46 @@ def conditional(machine: Machine, loop: Loop) -> Outcome:
     from vramlint.readers.shell.statements import block, source_text
 
     at = machine.here(loop.start, loop.end)
-    for turn in range(MOST_TURNS):
-        state = machine.state.copy()
-        outcome = block(machine, loop.test)
-        status = outcome.usual if outcome.status is None and not outcome.likely else outcome.status
-        wanted = not loop.until
-        if status is (not wanted):
-            machine.skip(loop.body.start, loop.body.end)
-            return YES
-        if status is None or outcome.status is None or turn == MOST_TURNS - 1 or _many(machine):
+    condition = source_text(machine, loop.test) if loop.test.statements else ""
+    endless = "$" not in condition and "((" not in condition
+    with _Counted(machine):
+        for turn in range(MOST_TURNS):
+            before, commands, drafts = machine.state.copy(), len(machine.commands), len(machine.drafts)
+            outcome = block(machine, loop.test)
+            status = outcome.usual if outcome.status is None and not outcome.likely else outcome.status
+            if status is loop.until:
+                machine.skip(loop.body.start, loop.body.end)
+                return YES
+            decided = status is not None and outcome.status is not None
+            if decided and turn < MOST_TURNS - 1 and not machine.many():
+                block(machine, loop.body)
+                if _left(machine) or not machine.step():
+                    return YES
+                if not endless:
+                    continue
+                # nothing that is known ends it: the first turn says no more than any other
+                del machine.commands[commands:], machine.drafts[drafts:]
+                machine.state = before.copy()
             _forget(machine, loop.body, at)
-            condition = source_text(machine, loop.test) if loop.test.statements else ""
-            _once(machine, loop.body, state, at, condition)
-            return YES
-        before = len(machine.commands)
-        block(machine, loop.body)
-        machine.turns += len(machine.commands) - before if not machine.labels else 0
-        if _left(machine) or not machine.step():
+            _once(machine, loop.body, before, at, condition)
             return YES
     return OPEN
 
 
-def _many(machine: Machine) -> bool:
-    return machine.turns >= MOST_LOOP_COMMANDS
+class _Counted:
+    """Around a loop: the commands of the outermost one are counted when it ends."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.outermost = machine, machine.loop is None
+
+    def __enter__(self) -> None:
+        if self.outermost:
+            self.machine.loop = self.machine.noted
+
+    def __exit__(self, *_: object) -> None:
+        if self.outermost:
+            self.machine.turns = self.machine.used()
+            self.machine.loop = None
 
 
 def counting(machine: Machine, loop: Counting) -> Outcome:
@@ -141,32 +164,29 @@ def counting(machine: Machine, loop: Counting) -> Outcome:
     from vramlint.readers.shell.statements import block
 
     at = machine.here(loop.start, loop.end)
-    parts = [*loop.parts, *[(loop.start, loop.start)] * 3][:3]
-    _evaluate(machine, parts[0], at)
-    names = sorted(assigned_names(f"(({machine.source.text[slice(*parts[0])]}"))
+    start, test, step = [*loop.parts, *[(loop.start, loop.start)] * 3][:3]
+    _evaluate(machine, start, at)
+    names = sorted(assigned_names(f"(({machine.source.text[slice(*start)]}"))
     labels = machine.labels
-    before = len(machine.commands)
-    for _ in range(MOST_TURNS):
-        status = _evaluate(machine, parts[1], at) if parts[1][0] < parts[1][1] else "1"
-        if status == "0":
-            machine.skip(loop.body.start, loop.body.end)
-            break
-        many = machine.turns + len(machine.commands) - before >= MOST_LOOP_COMMANDS
-        if status is None or many:
-            state = machine.state.copy()
-            _forget(machine, loop.body, at)
-            for name in names:
-                machine.assign(name, (Hole(f"value of {name}, which a loop changes", f"${name}", at, True),))
-            _once(machine, loop.body, state, at, machine.source.text[slice(*parts[1])].strip())
-            break
-        machine.labels = (*labels, *_counted(machine, names))
-        block(machine, loop.body)
-        if _left(machine) or not machine.step():
-            break
-        _evaluate(machine, parts[2], at)
+    with _Counted(machine):
+        for turn in range(MOST_TURNS):
+            status = _evaluate(machine, test, at) if test[0] < test[1] else "1"
+            if status == "0":
+                machine.skip(loop.body.start, loop.body.end)
+                break
+            if status is None or (turn and machine.many()):
+                before = machine.state.copy()
+                _forget(machine, loop.body, at)
+                for name in names:
+                    machine.assign(name, (Hole(f"value of {name}, which a loop changes", f"${name}", at, True),))
+                _once(machine, loop.body, before, at, machine.source.text[slice(*test)].strip())
+                break
+            machine.labels = (*labels, *_counted(machine, names))
+            block(machine, loop.body)
+            if _left(machine) or not machine.step():
+                break
+            _evaluate(machine, step, at)
     machine.labels = labels
-    if not labels:
-        machine.turns += len(machine.commands) - before
     return YES
 
 

@@ -14,7 +14,7 @@ from vramlint.readers.shell.state import Held, State
 from vramlint.text import Document, Place
 from vramlint.values import Command, Value
 
-MOST_STEPS = 10_000
+MOST_STEPS = 5_000
 """Simple commands that one script may take; a longer one is not followed to its end."""
 MOST_LOOP_COMMANDS = 64
 DEEPEST = 24
@@ -71,8 +71,12 @@ class Machine:
     unread: list[str] = field(default_factory=list)
     """Files that the script sources and that are not there to be read."""
     steps: int = 0
+    noted: int = 0
+    """How many commands there are, housekeeping (`mkdir`) not counted."""
     turns: int = 0
     """How many commands loops have given so far."""
+    loop: int | None = None
+    """How many commands had been noted when the outermost loop started that is running now."""
     depth: int = 0
     parsed: dict[tuple[int, int, int], Parsed] = field(default_factory=dict)
     kept: list[Source] = field(default_factory=list)
@@ -82,6 +86,14 @@ class Machine:
         """Count one command; False when there have been too many."""
         self.steps += 1
         return self.steps <= MOST_STEPS
+
+    def used(self) -> int:
+        """How many commands loops have given, the one that is running included."""
+        return self.turns + (0 if self.loop is None else self.noted - self.loop)
+
+    def many(self) -> bool:
+        """Whether loops have given so many commands that no further turn is unrolled."""
+        return self.used() >= MOST_LOOP_COMMANDS
 
     def parse(self, source: Source, start: int, end: int) -> Parsed:
         """The statements between two offsets of a source."""

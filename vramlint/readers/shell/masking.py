@@ -46,10 +46,12 @@ def masked(text: str) -> Masked:
         end = _behind(text, index)
         if text[index] == "<":
             heredoc = _HEREDOC.match(text, index)
-            if heredoc and not text.startswith("<<<", index):
+            if text.startswith("<<<", index):
+                index += 3
+                continue
+            if heredoc:
                 bodies.append((heredoc[2].strip("'\"\\"), bool(heredoc[1])))
                 index = heredoc.end()
-                done = max(done, 0)
                 pieces.append(text[done:index])
                 done = index
                 continue
@@ -93,6 +95,9 @@ def _behind(text: str, index: int) -> int:
         case "[" if first and text.startswith("[[ ", index):
             end = text.find(" ]]", index)
             return end + 3 if end >= 0 else index
+        case "[" if first and text.startswith("[ ", index):
+            last = scan.simple(text, index).words[-1]
+            return last[1] if text[slice(*last)] == "]" else index
         case "(" if first and text.startswith("((", index) and not text.endswith("for ", 0, index):
             return scan.parentheses(text, index)
         case _:
@@ -102,6 +107,8 @@ def _behind(text: str, index: int) -> int:
 def _letters(text: str, start: int, end: int) -> str:
     if text.startswith(("[[", "(("), start):
         return f"{text[start : start + 2]} {'x' * (end - start - 6)} {text[end - 2 : end]}"
+    if text.startswith("[ ", start):
+        return f"[ {'x' * (end - start - 4)} ]"
     return "x" * (end - start)
 
 

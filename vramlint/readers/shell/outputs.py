@@ -144,6 +144,11 @@ def _folder(machine: Machine, words: Sequence[Pieces], read: Pieces | None, at: 
     return machine.state.folder or (Text(".", at, "computed", True),)
 
 
+def _options(machine: Machine, words: Sequence[Pieces], read: Pieces | None, at: Range) -> Pieces | None:
+    """`getopt`: with no arguments there are no options."""
+    return (_literal(" --\n", at),) if machine.state.arguments.words is None else None
+
+
 def _pure(function: Callable[[list[str], str | None], str | None]) -> Printer:
     """A printer out of a function over texts: for each combination of the texts that its words may be."""
 
@@ -219,6 +224,7 @@ PRINTERS: dict[str, Printer] = {
     "printf": _printf,
     "cat": _cat,
     "tee": _tee,
+    "getopt": _options,
     "pwd": _folder,
     "dirname": _pure(_dirname),
     "basename": _pure(_basename),

@@ -86,12 +86,12 @@ def _words(pieces: Pieces, marks: str, most: int | None) -> list[Pieces]:
             continue
         start = 0
         for index, character in enumerate(piece.text):
-            if character not in marks or (most is not None and len(words) >= most and words[-1]):
+            full = most is not None and len(words) >= most
+            if character not in marks or (full and (words[-1] or index > start)):
                 continue
             if index > start:
                 words[-1].append(piece.cut(start, index))
             start = index + 1
-            full = most is not None and len(words) >= most
             if (words[-1] or not blank) and not full:
                 words.append([])
         if start < len(piece.text):

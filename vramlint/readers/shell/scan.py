@@ -15,6 +15,7 @@ _IN_PARENTHESES = re.compile(r"""[^\\'"$`()#<]+""")
 _BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
 _COMMENT = re.compile(r"[^\n]*")
 _NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!_-]", re.ASCII)
+_CASE = re.compile(r"(?<![\w$-])(?:case|esac)(?![\w-])")
 _ARRAY = re.compile(r"[A-Za-z_]\w*(?:\[[^\]\n]*\])?\+?=\(", re.ASCII)
 _REDIRECTION = re.compile(r"(?:\d+|\{\w+\})?(<<<|<<-|<<|<&|<>|<(?!\()|>>|>\||>&|>(?!\()|&>>|&>)")
 _HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)\\?([A-Za-z_][\w.-]*)\1")
@@ -152,14 +153,18 @@ def parentheses(text: str, index: int) -> int:
     """Behind the `)` that closes the parenthesis at `index`, with commands in between."""
     arithmetic = text.startswith("((", index)
     depth = 0
+    branching = not arithmetic and "esac" in text
+    cases: list[int] = []
     while index < len(text):
         character = text[index]
         if character == "(":
             depth += 1
             index += 1
         elif character == ")":
-            depth -= 1
             index += 1
+            if cases and cases[-1] == depth:
+                continue
+            depth -= 1
             if not depth:
                 return index
         elif character == "#" and not arithmetic and text[index - 1] in " \t\n;(":
@@ -175,8 +180,19 @@ def parentheses(text: str, index: int) -> int:
             if following == index:
                 match = _IN_PARENTHESES.match(text, index)
                 following = match.end() if match else index + 1
+                if branching:
+                    _count_cases(text, index, following, depth, cases)
             index = following
     return len(text)
+
+
+def _count_cases(text: str, index: int, end: int, depth: int, cases: list[int]) -> None:
+    """Note which `case` statements are open: a `)` in them ends a pattern."""
+    for keyword in _CASE.finditer(text, index, end):
+        if keyword[0] == "case":
+            cases.append(depth)
+        elif cases:
+            cases.pop()
 
 
 def _match(pattern: re.Pattern[str], text: str, index: int) -> int:

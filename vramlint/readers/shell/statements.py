@@ -121,7 +121,8 @@ def _chain(machine: Machine, chain: Chain) -> Outcome:
     wanted = chain.operator == "&&"
     if left.status is wanted or (left.likely and wanted):
         return run(machine, chain.right)
-    if left.status is not None:
+    if left.status is not None or (left.likely and isinstance(chain.left, Chain) and chain.left.operator == "&&"):
+        # `[ … ] && a || b` with a test that holds: b is the other way of a choice, not what to do when a fails
         machine.skip(*extent(chain.right))
         return left
     text = source_text(machine, chain.left)
@@ -189,51 +190,52 @@ def _case(machine: Machine, statement: Case) -> Outcome:
     ways: list[Way] = []
     around = machine.conditions
     at = machine.here(statement.start, statement.end)
-    open_ = True
-    falling = False
+    rest = falling = False
+    missing = True
+    """Whether the way is still ahead that is taken when nothing is given."""
     for patterns, body, ending in statement.items:
-        verdict = True if falling else _fits(machine, subject, patterns)
-        if verdict is False:
+        verdict = Outcome(True) if falling else _fits(machine, subject, patterns)
+        if verdict.status is False:
             machine.skip(body.start, body.end)
             continue
-        if verdict is True and not ways:
+        if verdict.status is True and not ways:
             block(machine, body)
             falling = ending == ";&"
-            if falling:
-                continue
-            return YES
-        names = "|".join(text[first:last] for first, last in patterns)
-        condition = f"case {shown} in {names}"
+            if ending == ";;":
+                return YES
+            continue
+        condition = f"case {shown} in {'|'.join(text[first:last] for first, last in patterns)}"
         state = machine.state
         machine.state = state.copy()
         machine.conditions = (*around, condition)
         block(machine, body)
-        ways.append(Way(machine.state, condition))
+        usual = missing and (verdict.status is True or verdict.usual is True)
+        missing = missing and not usual and verdict.usual is not None
+        ways.append(Way(machine.state, condition, usual))
         machine.state, machine.conditions = state, around
-        if verdict is True:
-            open_ = False
+        if verdict.status is True:
+            rest = True
             break
     if not ways:
         return YES
-    if open_:
-        ways.append(Way(machine.state, f"case {shown} in none of these"))
+    if not rest:
+        ways.append(Way(machine.state, f"case {shown} in none of these", missing))
     machine.state = merged(ways, at)
     return OPEN
 
 
-def _fits(machine: Machine, subject: Pieces, patterns: Sequence[tuple[int, int]]) -> bool | None:
-    """Whether the word of a `case` fits one of the patterns; None if that is open."""
-    found: set[bool | None] = set()
+def _fits(machine: Machine, subject: Pieces, patterns: Sequence[tuple[int, int]]) -> Outcome:
+    """Whether the word of a `case` fits one of the patterns."""
     wanted = [pattern(word(machine, *span)) for span in patterns]
     if any(item is not None and item.tests == (None,) for item in wanted):
-        return True
-    for option, _ in variants(subject):
-        text = known(option)
-        if text is None or any(item is None for item in wanted):
-            found.add(None)
-        else:
-            found.add(any(item is not None and matches(item, text) for item in wanted))
-    return next(iter(found)) if len(found) == 1 else None
+        return YES
+
+    def fits(texts: Sequence[conditions.Known]) -> bool | None:
+        if any(item is not None and matches(item, texts[0][1]) for item in wanted):
+            return True
+        return None if any(item is None for item in wanted) else False
+
+    return conditions.decided([subject], fits)
 
 
 def _pipeline(machine: Machine, pipeline: Pipeline) -> Outcome:
