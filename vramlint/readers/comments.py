@@ -38,6 +38,7 @@ _HASH_OR_TOML_STRING = re.compile(
     r"|(?P<comment>\#[^\r\n]*)",
     re.DOTALL,
 )
+_SHELL_CELLS = ("%%bash", "%%sh", "%%shell", "%%script")
 _HJSON_COMMENT = re.compile(r"\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -97,14 +98,18 @@ def _python_comments(document: Document) -> Iterator[tuple[int, int]]:
 
 
 def _notebook_comments(document: Document) -> Iterator[tuple[int, int]]:
-    """Comments of the Python in its cells."""
+    """Comments of the Python in its cells, and of cells of shell commands."""
     from vramlint.readers.notebook import read_script
 
-    program = read_script(document).program
+    script = read_script(document)
+    program = script.program
     for start, end in _python_comments(program):
         line, column = program.position(start)
         begin = document.offset(line, column)
         yield begin, begin + end - start
+    for _, escape in script.escaped:
+        if escape.name in _SHELL_CELLS and escape.body:
+            yield from _hashes(document.text, *escape.body)
 
 
 def _json_comments(document: Document) -> Iterator[tuple[int, int]]:

@@ -52,6 +52,10 @@ def calls(document: Document, endings: tuple[str, ...]) -> tuple[Place, ...]:
     """The calls in a Python file whose callee's name has one of these endings, in order; none in a broken file."""
     import tokenize  # only a fix pays for it
 
+    if document.cells:
+        from vramlint.readers.notebook import read_script
+
+        document = read_script(document).program
     try:
         tokens = [
             token

@@ -20,7 +20,7 @@ from vramlint.text import Document, Edit, Place
 PYTHON, JSON, YAML = "python", "json", "yaml"
 
 _FORMS: Mapping[str, str] = MappingProxyType(
-    {"py": PYTHON, "json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML}
+    {"py": PYTHON, "ipynb": PYTHON, "json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML}
 )
 
 _VOCABULARIES = ("training-arguments", "trl", "trl-model", "from-pretrained", "deepspeed")
