@@ -217,6 +217,25 @@ def test_operators_that_train_on_several_nodes(text: str, facts: dict[str, objec
     assert stated(job) == facts
 
 
+def test_an_experiment_varies_what_its_trial_runs() -> None:
+    text = """\
+apiVersion: kubeflow.org/v1beta1
+kind: Experiment
+spec:
+  trialTemplate:
+    trialSpec:
+      apiVersion: batch/v1
+      kind: Job
+      spec:
+        template:
+          spec:
+            containers:
+            - command: [python, train.py, "--lr=${trialParameters.lr}"]
+"""
+    (job,) = read(text)
+    assert said(job.commands[0]) == ["python", "train.py", {"parameter lr of the experiment"}]
+
+
 @pytest.mark.parametrize(
     ("accelerators", "facts"),
     [

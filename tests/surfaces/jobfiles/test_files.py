@@ -12,6 +12,7 @@ from vramlint.readers.shell import read_shell
 from vramlint.surfaces.jobfiles import (
     machine_of_program,
     workloads_of_dockerfile,
+    workloads_of_file,
     workloads_of_makefile,
     workloads_of_program,
 )
@@ -137,7 +138,7 @@ def test_estimators_of_sagemaker() -> None:
     text = """\
 from sagemaker.huggingface import HuggingFace
 
-parameters = {"epochs": 3, "lr": 1e-4, "fp16": True, "dataset": DATASET}
+parameters = {"epochs": 3, "lr": 1e-4, "fp16": True, "fsdp": '"full_shard auto_wrap"', "dataset": DATASET}
 estimator = HuggingFace(
     entry_point="train.py",
     source_dir="./scripts",
@@ -165,6 +166,8 @@ estimator.fit()
         "0.0001",
         "--fp16",
         "True",
+        "--fsdp",
+        "full_shard auto_wrap",
         "--dataset",
     ]
     assert isinstance(words[-1], set)
@@ -222,6 +225,59 @@ def test_jobs_handed_to_a_service(text: str, words: list[object], facts: dict[st
     (workload,) = started(text)
     assert said(workload.commands[0]) == words
     assert stated(workload) == facts
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "facts"),
+    [
+        ("shell", "#SBATCH --gres=gpu:h100:4\npython train.py\n", {"gpus_per_node": 4, "gpu": "h100-sxm5-80gb"}),
+        ("make", "train:\n\tpython train.py\n", {}),
+        ("docker", "FROM x\nCMD python train.py\n", {}),
+        (
+            "yaml",
+            "resources: {accelerators: H100:4}\nrun: python train.py\n",
+            {"gpu": "h100-sxm5-80gb", "gpus_per_node": 4},
+        ),
+        (
+            "json",
+            '{"workerPoolSpecs": [{"replicaCount": 1, "machineSpec": {"machineType": "a3-highgpu-8g"},'
+            ' "containerSpec": {"command": ["python", "train.py"]}}]}',
+            {"gpu": "h100-sxm5-80gb", "gpus_per_node": 8, "nodes": 1},
+        ),
+    ],
+)
+def test_every_form_of_file(form: str, text: str, facts: dict[str, object]) -> None:
+    (workload,) = workloads_of_file(Document.of("file", text), form, read_shell)
+    assert said(workload.commands[0]) == ["python", "train.py"]
+    assert stated(workload) == facts
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "facts"),
+    [
+        (
+            "hf jobs uv run --flavor a100-large --secrets HF_TOKEN --with trl train.py --lr 1e-4\n",
+            ["python", "train.py", "--lr", "1e-4"],
+            {"gpu": "a100-sxm4-80gb", "gpus_per_node": 1},
+        ),
+        (
+            "hf jobs run --flavor=l4x4 python:3.12 torchrun train.py\n",
+            ["torchrun", "train.py"],
+            {"gpu": "l4", "gpus_per_node": 4},
+        ),
+        (
+            "gcloud ai custom-jobs create --region=us-central1 --args=--lr=1,--epochs=2 \\\n"
+            "  --worker-pool-spec=machine-type=a2-highgpu-2g,replica-count=1,accelerator-type=NVIDIA_TESLA_A100,"
+            "accelerator-count=2,executor-image-uri=x,local-package-path=src,script=train.py\n",
+            ["python", "train.py", "--lr=1", "--epochs=2"],
+            {"gpu": "a100-sxm4-40gb", "gpus_per_node": 2, "nodes": 1},
+        ),
+    ],
+)
+def test_commands_that_send_jobs(text: str, words: list[object], facts: dict[str, object]) -> None:
+    _, sent = workloads_of_file(Document.of("run.sh", text), "shell", read_shell)
+    assert said(sent.commands[0]) == words
+    assert stated(sent) == facts
 
 
 def test_workers_of_ray() -> None:

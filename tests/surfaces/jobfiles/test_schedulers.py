@@ -53,6 +53,15 @@ def facts(*lines: str) -> dict[str, object]:
         ),
         (["-N train", "-l nodes=1:ppn=8:gpus=2"], {"nodes": 1, "gpus_per_node": 2}),
         (["-l gpu=2", "-l gpu_type=V100S"], {"gpus_per_node": 2, "gpu": "v100s-pcie-32gb"}),
+        (
+            ["-l select=1:ngpus=1:gpu_type=A30|L40S"],
+            {"nodes": 1, "gpus_per_node": 1, "gpu": ("a30", "l40s")},
+        ),
+        (
+            ['-gpu "mode=exclusive_process:num=2:gmodel=NVIDIAA100_SXM4_80GB"'],
+            {"gpus_per_node": 2, "gpu": "a100-sxm4-80gb"},
+        ),
+        (["-q gpua100", "-n 8"], {"gpu": ("a100-40gb", "a100-80gb")}),
         (['-gpu "num=4:mode=exclusive_process"', "-R rusage[mem=4]"], {"gpus_per_node": 4}),
         (["--mem=4G", "--time=1:00:00", "--partition=batch"], {}),
     ],

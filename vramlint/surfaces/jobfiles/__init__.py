@@ -1,6 +1,7 @@
 """Job files: the commands in them and the GPUs that they declare."""
 
 from vramlint.surfaces.jobfiles.docker import workloads_of_dockerfile
+from vramlint.surfaces.jobfiles.files import workloads_of_file
 from vramlint.surfaces.jobfiles.kinds import job_kind_of_table
 from vramlint.surfaces.jobfiles.make import workloads_of_makefile
 from vramlint.surfaces.jobfiles.modal import facts_of as machine_of_program
@@ -18,6 +19,7 @@ __all__ = [
     "slurm_facts",
     "workload_of_script",
     "workloads_of_dockerfile",
+    "workloads_of_file",
     "workloads_of_makefile",
     "workloads_of_program",
     "workloads_of_table",

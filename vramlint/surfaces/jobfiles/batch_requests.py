@@ -22,7 +22,7 @@ def resources(entry: Entry) -> Iterator[Fact]:
         if key in _COUNTS:
             yield from _known(hardware.count("gpus_per_node", value, entry.key))
         elif key in _TYPES:
-            yield from hardware.gpu(value, entry.key)
+            yield from _any_gpu(value, entry)
         elif key in _MACHINES:
             yield from _known(hardware.count("nodes", value, entry.key))
 
@@ -34,7 +34,13 @@ def lsf(entry: Entry) -> Iterator[Fact]:
         if key in _COUNTS:
             yield from _known(hardware.count("gpus_per_node", value, entry.key))
         elif key in _TYPES:
-            yield from hardware.gpu(value, entry.key)
+            yield from _any_gpu(value, entry)
+
+
+def _any_gpu(value: Scalar, entry: Entry) -> tuple[Fact, ...]:
+    """`A100`, or one of `A100|H100`."""
+    names = [Scalar(name, value.place) for name in str(value.value).split("|")]
+    return hardware.any_of([hardware.gpu(name, entry.key) for name in names])
 
 
 def _pairs(entry: Entry) -> Iterator[re.Match[str]]:

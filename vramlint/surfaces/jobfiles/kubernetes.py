@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from vramlint.facts import Fact
 from vramlint.surfaces.jobfiles import hardware
-from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
+from vramlint.surfaces.jobfiles.pods import Pod, containers, machine, requested, run, tables
+from vramlint.surfaces.jobfiles.scripts import Scripts
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.text import Place
 from vramlint.values import Entry, Items, Scalar, Table, Value
-
-
-class Pod(NamedTuple):
-    """A pod's spec and how many pods of the kind train together."""
-
-    spec: Table
-    name: str
-    nodes: tuple[Value, ...] = ()
-    """Numbers whose product it is."""
-
-
-_VARIABLE = re.compile(r"\$\$(?=\()|\$\((\w+)\)")
-
-_LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "cloud.google.com/gke-accelerator": "gcp",
-        "nvidia.com/gpu.product": "label",
-        "gpu.nvidia.com/class": "coreweave",
-        "gpu.nvidia.com/model": "coreweave",
-        "karpenter.k8s.aws/instance-gpu-name": "label",
-        "eks.amazonaws.com/instance-gpu-name": "label",
-        "k8s.amazonaws.com/accelerator": "gcp",
-        "amd.com/gpu.product-name": "label",
-    }
-)
-"""Labels of nodes that name their GPU, and in whose words."""
-
-_OWN_LABEL = re.compile(r"(?i)(?:.*/)?(?:gpu|accelerator)(?:[-_.]?(?:type|name|model|product|class))?")
-"""What clusters call such a label by themselves; taken where the catalog knows the value."""
-
-_MACHINES = frozenset(("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"))
-_GPUS = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi", "aws.amazon.com/neuron", "google.com/tpu")
-_SLICE = re.compile(r"nvidia\.com/mig-(.+)")
 
 
 def workloads(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
@@ -63,7 +29,7 @@ def _manifest(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
     )
     if special is not None:
         return tuple(special(scripts, table, spec))
-    return tuple(workload for pod in _pods(spec, str(kind.value)) for workload in _containers(scripts, pod))
+    return tuple(workload for pod in _pods(spec, str(kind.value)) for workload in containers(scripts, pod))
 
 
 def _manifests(table: Table) -> tuple[Table, ...]:
@@ -74,7 +40,7 @@ def _manifests(table: Table) -> tuple[Table, ...]:
 
 
 def _pods(spec: Table, kind: str) -> Iterator[Pod]:
-    if _list(spec, "containers"):
+    if tables(spec, "containers"):
         yield Pod(spec, "")
         return
     replicas = _numbers(spec.get("parallelism")) if kind == "Job" and _is_indexed(spec) else ()
@@ -89,113 +55,8 @@ def _is_indexed(spec: Table) -> bool:
     return isinstance(mode, Scalar) and mode.value == "Indexed"
 
 
-def _containers(scripts: Scripts, pod: Pod, extra: tuple[Fact, ...] = ()) -> Iterator[Workload]:
-    containers = _list(pod.spec, "containers")
-    for container in containers:
-        ran = _run(scripts, container)
-        if not ran.commands:
-            continue
-        name = container.get("name")
-        own = str(name.value) if isinstance(name, Scalar) and len(containers) > 1 else ""
-        facts = hardware.one_of_each((*_container_facts(container, pod.spec), *extra, *_nodes(pod.nodes)))
-        label = "/".join(part for part in (pod.name, own) if part)
-        yield Workload(scripts.document.path, label, ran.commands, facts, ran.files)
-
-
-def _run(scripts: Scripts, container: Table) -> Ran:
-    """What a container runs: its command with its arguments behind."""
-    environment = environment_of(container.get("env"))
-    known: dict[str, Value] = {}
-    for entry in environment:
-        known[entry.key] = entry.value
-
-    def lookup(match: re.Match[str]) -> Value | str | None:
-        return known.get(match[1]) if match[1] else "$"
-
-    words = [word for key in ("command", "args") for word in _words(container.get(key))]
-    if not words or container.place is None:
-        return Ran()
-    folder = container.get("workingDir")
-    return scripts.with_template(_VARIABLE, lookup).words(words, words[0].place or container.place, environment, folder)
-
-
-def _words(value: Value | None) -> tuple[Value, ...]:
-    return value.values if isinstance(value, Items) else (value,) if value is not None else ()
-
-
-def _container_facts(container: Table, pod: Table) -> Iterator[Fact]:
-    declared = tuple(_labels(pod))
-    gpus = _requested(container.get("resources"))
-    if gpus is not None:
-        mig = _SLICE.fullmatch(gpus.key)
-        yield from hardware.count("gpus_per_node", gpus.value, gpus.key)
-        if mig is not None:
-            yield from _sliced(declared, mig[1], gpus)
-            return
-    yield from declared
-
-
-def _sliced(declared: tuple[Fact, ...], profile: str, request: Entry) -> tuple[Fact, ...]:
-    """The GPU of a pod that asks for MIG slices: a slice of what its labels name."""
-    whole = next((fact for fact in declared if fact.name == "gpu" and fact.candidates), None)
-    if whole is None:
-        return (hardware.unknown("gpu", f"a MIG slice {profile} of a GPU that the file does not name", request.key),)
-    names = [f"{candidate.value}/{profile}" for candidate in whole.candidates]
-    return (hardware.written("gpu", ((name, request.key_place) for name in names), request.key),)
-
-
-def _requested(resources: Value | None) -> Entry | None:
-    """The entry that says how many GPUs a container gets."""
-    if not isinstance(resources, Table):
-        return None
-    for part in ("limits", "requests"):
-        amounts = resources.get(part)
-        for entry in amounts if isinstance(amounts, Table) else ():
-            if entry.key in _GPUS or _SLICE.fullmatch(entry.key):
-                return entry
-    return None
-
-
-def _labels(pod: Table) -> Iterator[Fact]:
-    selector = pod.get("nodeSelector")
-    for entry in selector if isinstance(selector, Table) else ():
-        yield from _label(entry.key, (entry.value,))
-    required = pod.get("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    for term in _list(required, "nodeSelectorTerms"):
-        for expression in _list(term, "matchExpressions"):
-            key, operator, values = expression.get("key"), expression.get("operator"), expression.get("values")
-            if isinstance(key, Scalar) and isinstance(operator, Scalar) and operator.value == "In":
-                yield from _label(str(key.value), values.values if isinstance(values, Items) else ())
-
-
-def _label(key: str, values: tuple[Value, ...]) -> tuple[Fact, ...]:
-    if key in _MACHINES:
-        return tuple(hardware.any_of([hardware.machine(value, key) for value in values]))
-    if key not in _LABELS and not _OWN_LABEL.fullmatch(key):
-        return ()
-    facts = hardware.any_of([hardware.gpu(value, key, _LABELS.get(key, "label")) for value in values])
-    return facts if key in _LABELS else tuple(fact for fact in facts if fact.candidates)
-
-
-def _list(value: Value | None, key: str) -> tuple[Table, ...]:
-    items = value.get(key) if isinstance(value, Table) else None
-    return tuple(item for item in items.values if isinstance(item, Table)) if isinstance(items, Items) else ()
-
-
 def _numbers(*values: Value | None) -> tuple[Value, ...]:
     return tuple(value for value in values if value is not None)
-
-
-def _nodes(factors: tuple[Value, ...]) -> tuple[Fact, ...]:
-    """The number of machines, a product of what the file says in several places."""
-    total = 1
-    place: Place | None = None
-    for factor in factors:
-        if not isinstance(factor, Scalar) or not str(factor.value).isdigit():
-            return ()
-        total *= int(str(factor.value))
-        place = factor.place if str(factor.value) != "1" or place is None else place
-    return (hardware.written("nodes", [(total, place)], "replicas"),) if place is not None and total else ()
 
 
 def _template(replica: Value | None) -> Table | None:
@@ -212,7 +73,7 @@ def _replica_specs(key: str) -> Callable[[Scripts, Table, Table], Iterator[Workl
         nodes = _sum([entry.value for entry, _ in pods])
         seen: set[tuple[object, ...]] = set()
         for entry, pod in pods:
-            for workload in _containers(scripts, Pod(pod, entry.key), nodes) if pod is not None else ():
+            for workload in containers(scripts, Pod(pod, entry.key), nodes) if pod is not None else ():
                 said = tuple(_plain(word) for command in workload.commands for word in command.words)
                 if said not in seen:
                     seen.add(said)
@@ -244,10 +105,10 @@ def _mpi_job(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]
     launcher = _template(spec.get("mpiReplicaSpecs", "Launcher"))
     pod = _template(worker)
     facts: list[Fact] = list(_sum([worker])) if worker is not None else []
-    for container in _list(pod, "containers"):
-        facts += _container_facts(container, pod) if pod is not None else ()
+    for container in tables(pod, "containers"):
+        facts += machine(container, pod) if pod is not None else ()
     if launcher is not None:
-        yield from _containers(scripts, Pod(launcher, ""), tuple(facts))
+        yield from containers(scripts, Pod(launcher, ""), tuple(facts))
 
 
 def _train_job(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]:
@@ -255,22 +116,18 @@ def _train_job(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workloa
     trainer = spec.get("trainer")
     if not isinstance(trainer, Table):
         return
-    ran = _run(scripts, trainer)
+    ran = run(scripts, trainer)
     if ran.commands:
-        request = _requested(Table((Entry("limits", None, _resources(trainer)),)))
+        request = requested(Table((Entry("limits", None, _resources(trainer)),)))
         gpus = hardware.count("gpus_per_node", request.value, request.key) if request else ()
         facts = (*gpus, *hardware.count("nodes", trainer.get("numNodes"), "numNodes"))
         yield Workload(scripts.document.path, "", ran.commands, facts, ran.files)
 
 
 def _resources(trainer: Table) -> Table:
-    found = trainer.get("resourcesPerNode")
-    parts = [part for key in ("requests", "limits") if isinstance(part := _get(found, key), Table)]
+    found = (trainer.get("resourcesPerNode", key) for key in ("requests", "limits"))
+    parts = [part for part in found if isinstance(part, Table)]
     return Table(tuple(entry for part in parts for entry in part))
-
-
-def _get(value: Value | None, key: str) -> Value | None:
-    return value.get(key) if isinstance(value, Table) else None
 
 
 def _ray_job(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]:
@@ -280,9 +137,9 @@ def _ray_job(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]
         return
     facts: list[Fact] = []
     trained: list[Value] = []
-    for group in _list(spec.get("rayClusterSpec"), "workerGroupSpecs"):
+    for group in tables(spec.get("rayClusterSpec"), "workerGroupSpecs"):
         pod = _template(group)
-        found = [fact for c in _list(pod, "containers") for fact in _container_facts(c, pod)] if pod else []
+        found = [fact for c in tables(pod, "containers") for fact in machine(c, pod)] if pod else []
         if any(fact.name == "gpus_per_node" for fact in found):
             trained.append(group)
             facts += found
@@ -293,14 +150,14 @@ def _groups(key: str) -> Callable[[Scripts, Table, Table], Iterator[Workload]]:
     """JobSet and Volcano: lists of named groups of pods."""
 
     def read(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]:
-        for group in _list(spec, key):
+        for group in tables(spec, key):
             name = group.get("name")
             inner = group.get("template", "spec")
             job = isinstance(inner, Table) and isinstance(inner.get("template", "spec"), Table)
             pod = inner.get("template", "spec") if isinstance(inner, Table) and job else inner
             nodes = _numbers(group.get("replicas"), inner.get("parallelism") if isinstance(inner, Table) else None)
             if isinstance(pod, Table):
-                yield from _containers(scripts, Pod(pod, str(name.value) if isinstance(name, Scalar) else "", nodes))
+                yield from containers(scripts, Pod(pod, str(name.value) if isinstance(name, Scalar) else "", nodes))
 
     return read
 
@@ -311,18 +168,25 @@ def _leader_worker_set(scripts: Scripts, _table: Table, spec: Table) -> Iterator
     for role in ("leaderTemplate", "workerTemplate"):
         pod = template.get(role, "spec") if isinstance(template, Table) else None
         if isinstance(pod, Table):
-            size = _get(template, "size")
-            yield from _containers(scripts, Pod(pod, role.removesuffix("Template"), _numbers(size)))
+            size = spec.get("leaderWorkerTemplate", "size")
+            yield from containers(scripts, Pod(pod, role.removesuffix("Template"), _numbers(size)))
 
 
 def _argo(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]:
     """Argo Workflows: templates with one container each."""
-    for template in _list(spec, "templates"):
+    for template in tables(spec, "templates"):
         container = template.get("container")
         name = template.get("name")
         if isinstance(container, Table):
             pod = Table((Entry("containers", None, Items((container,))), *template.entries))
-            yield from _containers(scripts, Pod(pod, str(name.value) if isinstance(name, Scalar) else ""))
+            yield from containers(scripts, Pod(pod, str(name.value) if isinstance(name, Scalar) else ""))
+
+
+def _experiment(scripts: Scripts, _table: Table, spec: Table) -> Iterator[Workload]:
+    """Katib's experiment: a manifest that is tried with parameters of its choice."""
+    trial = spec.get("trialTemplate", "trialSpec")
+    if isinstance(trial, Table):
+        yield from _manifest(scripts, trial)
 
 
 _SPECIAL: Mapping[str, Callable[[Scripts, Table, Table], Iterator[Workload]]] = MappingProxyType(
@@ -338,5 +202,6 @@ _SPECIAL: Mapping[str, Callable[[Scripts, Table, Table], Iterator[Workload]]] = 
         "Workflow": _argo,
         "WorkflowTemplate": _argo,
         "CronWorkflow": _argo,
+        "Experiment": _experiment,
     }
 )

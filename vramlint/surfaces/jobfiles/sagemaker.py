@@ -55,7 +55,8 @@ def _workload(
     places = tuple(word.place or call.place for word in words)
     variables = call.argument("environment")
     environment = variables.entries if isinstance(variables, Table) else ()
-    folder = folder if isinstance(folder, Scalar) and isinstance(folder.value, str) else None
+    known = isinstance(folder, Unknown) or (isinstance(folder, Scalar) and isinstance(folder.value, str))
+    folder = folder if known else None
     command = Command(words, places, call.place, environment, folder, call.conditions)
     yield Workload(document.path, "", (command,), facts)
 
@@ -118,7 +119,9 @@ def _arguments(value: Value | None, later: tuple[Entry, ...]) -> Iterator[Value]
 def _text(value: Value) -> Value:
     match value:
         case Scalar():
-            return Scalar(str(value.value), value.place, value.via)
+            text = str(value.value)
+            quoted = len(text) > 1 and text[0] == text[-1] == '"'  # people quote what has blanks in it
+            return Scalar(text[1:-1] if quoted else text, value.place, value.via)
         case Alternatives(options=options):
             return Alternatives(tuple(Option(_text(option.value), option.condition) for option in options), value.place)
         case Unknown():

@@ -170,10 +170,11 @@ def _narrowed(facts: list[Fact], asked: dict[str, Entry]) -> Iterator[Fact]:
     constraint = asked.get("--constraint")
     if constraint is not None and isinstance(constraint.value, Scalar):
         said = _constrained(said, str(constraint.value.value), constraint)
-    partition = asked.get("--partition")
+    partition = asked.get("--partition") or asked.get("-q")
     if said is None and partition is not None and isinstance(partition.value, Scalar):
         hint = next((fact for fact in labelled(partition.value, partition.key) if fact.name == "gpu"), None)
-        reason = f"the partition is called `{partition.value.value}`"
+        kind = "queue" if partition.key == "-q" else "partition"
+        reason = f"the {kind} is called `{partition.value.value}`"
         said = replace(hint, origin=Origin.ASSUMED, reason=reason) if hint else None
     if said is not None:
         yield said
