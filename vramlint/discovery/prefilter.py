@@ -107,6 +107,7 @@ _STARTS = re.compile(
     rb"|swift[ \t]+(?:sft|pt|rlhf)|tune[ \t]+run|trl[ \t]+\w+|xtuner|torchx|colossalai)\b"
     rb"|\bpython[\d.]*[ \t][^\n;|&]*(?:\.py\b|-m[ \t])"
     rb"|\$[A-Za-z_{][^\n;|&]*\.py\b"
+    rb"|\b(?:uv[ \t]+run|hf[ \t]+jobs|custom-jobs[ \t]+create)\b"
 )
 """Programs that start training, and Python started on a script or module, itself or behind a variable."""
 
@@ -124,6 +125,7 @@ _JOB_STARTS = re.compile(
     rb"\b(?:torchrun|deepspeed|accelerate|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt|xtuner|torchx|colossalai)\b"
     rb"|\bswift[ \t]+(?:sft|pt|rlhf)\b|\btune[ \t]+run\b|\btrl[ \t]+\w+"
     rb"|\bpython[\d.]*[\"']?(?:[ \t]*,)?(?:\s+-)?\s+[^\n;|&]*(?:\.py\b|-m\b)"
+    rb"|\b(?:uv[ \t]+run|hf[ \t]+jobs)\b[^\n;|&]*\.py\b"
     rb"|\bprogram[ \t]*:[ \t]*[\w./-]+\.py\b"
     rb"|(?:\./|\b(?:bash|sh)[ \t]+)[\w./-]+\.sh\b"
 )
