@@ -8,6 +8,7 @@ from vramlint.facts import Origin, Sheet
 from vramlint.readers.python import read_program
 from vramlint.surfaces import program_sheet
 from vramlint.text import Document
+from vramlint.values import Invocation, Scalar
 
 
 def sheet(source: str) -> Sheet:
@@ -721,6 +722,36 @@ def test_the_loss_of_the_sft_trainer() -> None:
     assert says(found, "loss_type") == "chunked_nll"
     assert says(found, "packing_strategy") == "wrapped"
     assert says(found, "activation_offloading") is True
+
+
+def test_adapters_and_quantization_that_the_command_line_turns_on() -> None:
+    text = dedent("""
+        from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
+        from transformers import AutoModelForCausalLM
+
+        parser = TrlParser((SFTConfig, ModelConfig))
+        args, model_args = parser.parse_args_and_config()
+        model = AutoModelForCausalLM.from_pretrained(
+            model_args.model_name_or_path, quantization_config=get_quantization_config(model_args)
+        )
+        SFTTrainer(model=model, args=args, peft_config=get_peft_config(model_args)).train()
+    """)
+    line = "--model_name_or_path gpt2 --use_peft --lora_r 4 --lora_target_modules all-linear --load_in_4bit true"
+    words = tuple(Scalar(word) for word in line.split())
+    program, _ = read_program(Document.of("train.py", text), {}, invocation=Invocation(words))
+    assert program is not None
+    found = program_sheet(program)
+    expected = {
+        "model": "gpt2",
+        "tuning": "qlora",
+        "lora_r": 4,
+        "lora_alpha": 32,
+        "lora_target_modules": "all-linear",
+        "quantization_bits": 4,
+        "quantization_type": "nf4",
+        "double_quantization": False,
+    }
+    assert {name: says(found, name) for name in expected} == expected
 
 
 def test_a_deepspeed_file_that_the_script_loads_stays_a_link() -> None:

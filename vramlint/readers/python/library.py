@@ -27,6 +27,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.paths import PATH_FUNCTIONS
 from vramlint.readers.python.probes import call_probe, environment_variable
 from vramlint.readers.python.records import RECORD_FUNCTIONS
+from vramlint.readers.python.trl_functions import helper_result
 from vramlint.values import Scalar
 
 _BUILTINS_WORDS = """
@@ -49,6 +50,9 @@ def known_call(machine: Machine, callee: str, site: Site) -> Object | None:
         return define(machine, callee, site)
     if is_dataclass_parser(callee):
         return new_dataclass_parser(machine, site)
+    helped = helper_result(machine, callee, site)
+    if helped is not None:
+        return helped
     probed = call_probe(machine, callee, site.arguments, site)
     if probed is not None:
         return probed
