@@ -255,3 +255,48 @@ def test_keys_of_the_config_that_the_script_sets() -> None:
 def test_a_step_under_no_test_follows_every_backward() -> None:
     assert says(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "gradient_accumulation_steps") == 1
     assert possible(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "max_grad_norm") == {0}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "way"),
+    [
+        ("deepspeed_plugin=DeepSpeedPlugin(zero_stage=2)", "deepspeed"),
+        ("fsdp_plugin=FullyShardedDataParallelPlugin()", "fsdp"),
+    ],
+)
+def test_a_plugin_that_only_some_runs_have(plugin: str, way: str) -> None:
+    found = sheet(accelerated(f"{plugin} if flags.large else None"))
+    assert possible(found, "parallelism") == {way, None}
+
+
+def test_compilation_by_a_plugin() -> None:
+    plugin = "accelerate.utils.TorchDynamoPlugin(backend='inductor')"
+    source = accelerated(f"dynamo_plugin={plugin}").replace("import torch\n", "import torch, accelerate\n", 1)
+    assert says(sheet(source), "torch_compile") is True
+
+
+def test_a_parameter_of_a_function_that_nothing_calls_is_the_setting_of_its_name() -> None:
+    found = sheet(
+        """
+        import argparse
+        import torch
+        from torch.utils.data import DataLoader
+        from transformers import AutoModelForCausalLM
+
+        def real_data(rows, batch_size, seq_length):
+            rows = tokenizer(rows, truncation=True, max_length=seq_length)
+            return DataLoader(rows, batch_size=batch_size)
+
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--batch_size", type=int, default=4)
+        parser.add_argument("--seq_length", type=int, default=512)
+        parser.add_argument("--real", action="store_true")
+        args = parser.parse_args()
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        optimizer = torch.optim.AdamW(model.parameters())
+        rows = real_data(source, args.batch_size, args.seq_length) if args.real else torch.zeros(4, 512)
+        model(rows).loss.backward()
+        optimizer.step()
+        """
+    )
+    assert facts(found, "micro_batch_size", "sequence_length") == {"micro_batch_size": 4, "sequence_length": 512}

@@ -297,3 +297,54 @@ def test_methods_of_a_compiled_module_are_its_own() -> None:
     )
     found = sheet(source)
     assert facts(found, "optimizer", "torch_compile") == {"optimizer": "adamw_torch", "torch_compile": True}
+
+
+PAIR = """
+    import torch
+    from torch import nn
+    from transformers import AutoModelForCausalLM, CLIPVisionModel
+
+    class Pair(nn.Module):
+        def __init__(self, vision, language):
+            super().__init__()
+            self.vision, self.language = vision, language
+            self.bridge = nn.Linear(8, 8)
+
+    vision = CLIPVisionModel.from_pretrained("openai/clip-vit-large-patch14")
+    model = Pair(vision, AutoModelForCausalLM.from_pretrained("gpt2"))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(x).backward()
+    optimizer.step()
+"""
+
+
+def test_a_module_of_several_loaded_models_is_none_of_them() -> None:
+    found = sheet(PAIR)
+    assert reason(found, "model")
+    assert reason(found, "parameters")
+
+
+def test_a_module_around_one_loaded_model_is_that_model() -> None:
+    source = PAIR.replace("self.vision, self.language = vision, language", "self.language = language")
+    assert says(sheet(source), "model") == "gpt2"
+
+
+def test_several_modules_that_all_train() -> None:
+    found = sheet(
+        """
+        import torch
+        from torch import nn
+
+        class Net(nn.Module):
+            def __init__(self, width):
+                super().__init__()
+                self.layer = nn.Linear(width, width)
+
+        a, b = Net(4), Net(8)
+        first, second = torch.optim.Adam(a.parameters()), torch.optim.Adam(b.parameters())
+        a(x).sum().backward()
+        first.step()
+        """
+    )
+    assert says(found, "tuning") == "full"
+    assert found.get("parameters") is None

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from vramlint.facts import Fact
 from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, is_absent, options, stated
+from vramlint.surfaces.deepspeed import deepspeed_facts
+from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, draw, is_absent, options, stated
 from vramlint.surfaces.lineage import last
 from vramlint.surfaces.sharded import flags_of, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
-from vramlint.values import Call, Entry, Scalar, Table, Value
+from vramlint.values import Call, Entry, Option, Scalar, Table
 
 _PLUGIN_KEYS = (
     ("gradient_accumulation_steps", "gradient_accumulation_steps"),
@@ -38,21 +39,40 @@ def accelerator_facts(draft: Draft, accelerator: Call) -> None:
     arguments = Arguments.of(accelerator)
     draft.put(_accumulation(arguments))
     draft.take(_precision(arguments))
-    for plugin in _plugins(arguments.value("deepspeed_plugin") or arguments.value("deepspeed_plugins")):
-        _deepspeed(draft, plugin)
-    fsdp = arguments.find("fsdp_plugin")
-    if fsdp is not None and not is_absent(fsdp.value):
-        draft.put(stated("parallelism", "fsdp", accelerator.place, "fsdp_plugin"))
-        for option in options(fsdp.value):
-            if isinstance(option.value, Call):
-                draft.take(item for item in sharded_facts(option.value) if not _is_flag(item))
-    dynamo = arguments.find("dynamo_backend") or arguments.find("dynamo_plugin")
-    if (
-        dynamo is not None
-        and isinstance(dynamo.value, Scalar)
-        and str(dynamo.value.value).lower() not in {"no", "none"}
-    ):
-        draft.put(stated("torch_compile", True, dynamo.value.place, dynamo.name))
+    deepspeed = arguments.value("deepspeed_plugin") or arguments.value("deepspeed_plugins")
+    ways = [_plugin(option) for option in options(deepspeed)] if deepspeed is not None else []
+    if len(ways) == 1 and isinstance(ways[0].value, Call):
+        _deepspeed(draft, ways[0].value)
+    draft.take(_perhaps(ways, "deepspeed") if len(ways) > 1 else ())
+    fsdp = arguments.value("fsdp_plugin")
+    draft.take(_perhaps(options(fsdp), "fsdp") if fsdp is not None else ())
+    draft.put(_dynamo(arguments))
+
+
+def _perhaps(ways: Sequence[Option], strategy: str) -> Iterable[Drawn]:
+    """Facts of a plugin that may be None on some path."""
+    given = next((way for way in ways if isinstance(way.value, Call)), None)
+    if given is None or not isinstance(given.value, Call):
+        return
+    held = (given.condition,) if given.condition and len(ways) > 1 else ()
+    call = given.value
+    found: list[Drawn] = [stated("parallelism", strategy, call.place, last(call.callee))]
+    if strategy == "fsdp":
+        found += [item for item in sharded_facts(call) if not _is_flag(item)]
+    else:
+        facts, remarks = deepspeed_facts(_configuration(Arguments.of(call), call), via="")
+        found += (*facts, *remarks)
+    for drawn in found:
+        yield conditional(drawn, held) if isinstance(drawn, Fact) else drawn
+
+
+def _dynamo(arguments: Arguments) -> Fact | None:
+    keyword = arguments.find("dynamo_backend") or arguments.find("dynamo_plugin")
+    backend = keyword.value if keyword is not None else None
+    if isinstance(backend, Call):
+        backend = backend.argument("backend", 0)
+    off = not isinstance(backend, Scalar) or str(backend.value).lower() in {"no", "none"}
+    return None if off or keyword is None else stated("torch_compile", True, keyword.value.place, keyword.name)
 
 
 def _is_flag(drawn: Drawn) -> bool:
@@ -90,12 +110,12 @@ def _precision(arguments: Arguments) -> Iterable[Drawn]:
             yield stated("fp8", True, word.place, "mixed_precision")
 
 
-def _plugins(value: Value | None) -> Iterable[Call]:
+def _plugin(way: Option) -> Option:
     """The plugin, or the first of several by name, which is the one that is in force."""
-    if isinstance(value, Call):
-        yield value
-    if isinstance(value, Table):
-        yield from [entry.value for entry in value if isinstance(entry.value, Call)][:1]
+    if not isinstance(way.value, Table):
+        return way
+    first = next((entry.value for entry in way.value if isinstance(entry.value, Call)), way.value)
+    return Option(first, way.condition)
 
 
 def _deepspeed(draft: Draft, plugin: Call) -> None:

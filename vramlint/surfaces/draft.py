@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -64,6 +65,15 @@ def is_absent(value: Value) -> bool:
     return (isinstance(value, Scalar) and value.value is None) or (
         isinstance(value, Unknown) and value.reason == NOT_GIVEN
     )
+
+
+_PARAMETER = re.compile(r"parameter (\w+) of ")
+
+
+def by_setting(value: Value, settings: Mapping[str, Value]) -> Value:
+    """The setting of that name, for a parameter of a function that nothing calls with a known value."""
+    match = _PARAMETER.match(value.reason) if isinstance(value, Unknown) else None
+    return settings.get(match[1], value) if match else value
 
 
 def place_of(value: Value | None) -> Place | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Outcome, count
-from vramlint.surfaces.draft import Drawn, draw, stated, united
+from vramlint.surfaces.draft import Drawn, by_setting, draw, stated, united
 from vramlint.surfaces.lineage import last, package
 from vramlint.values import Call, Items, Scalar, Value
 
@@ -46,7 +46,7 @@ def tokenizer_calls(calls: Sequence[Call]) -> tuple[Call, ...]:
     return tuple(found)
 
 
-def tokenized_length(calls: Sequence[Call], *, encoder_decoder: bool) -> Iterable[Fact]:
+def tokenized_length(calls: Sequence[Call], settings: Mapping[str, Value], *, encoder_decoder: bool) -> Iterable[Fact]:
     """`sequence_length` and, for an encoder-decoder, `target_length` as the tokenizer calls bound them.
 
     Calls that disagree give several candidates.
@@ -57,7 +57,7 @@ def tokenized_length(calls: Sequence[Call], *, encoder_decoder: bool) -> Iterabl
         value = call.argument("max_length")
         if value is None or not (_cuts(call) or _fills(call)):
             continue
-        drawn = draw("sequence_length", value, CONVERTERS["count"], "max_length", call.place)
+        drawn = draw("sequence_length", by_setting(value, settings), CONVERTERS["count"], "max_length", call.place)
         if isinstance(drawn, Fact):
             # labels are tokenized after inputs, with `text_target=` since transformers 4.22
             is_target = _is_target(call) or (sources and sources[0].candidates != drawn.candidates)

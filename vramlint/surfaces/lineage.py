@@ -89,7 +89,7 @@ def _follow(value: Value, wrappers: tuple[Call, ...], condition: str, depth: int
             case Call() as call if depth:
                 carried = _carried(call)
                 if carried is None:
-                    yield Lineage(Unknown(f"made by {call.callee.lstrip('.')}(…)", call.place), (*wrappers, call), held)
+                    yield Lineage(Unknown(_unfollowed(call), call.place), (*wrappers, call), held)
                 else:
                     yield from _follow(carried, (*wrappers, call), held, depth - 1)
             case Scalar() | Unknown() as root:
@@ -98,25 +98,31 @@ def _follow(value: Value, wrappers: tuple[Call, ...], condition: str, depth: int
                 yield Lineage(Unknown("not a model that can be followed", other.place), wrappers, held)
 
 
+def _unfollowed(call: Call) -> str:
+    if is_module(call) and leads_to_model(call):
+        return f"{call.kind} holds several models"
+    return f"made by {call.kind or call.callee.lstrip('.')}(…)"
+
+
 def _carried(call: Call) -> Value | None:
     """The model that goes through a call: the receiver, the first argument or `model=`, whichever leads to one.
 
-    A module of the file carries the models that it keeps; one of several is none.
+    A module of the files carries the one model that it keeps; of several it is none.
     """
-    for value in _inner(call)[:_PASSED]:
-        if value is not None and leads_to_model(value):
-            return value
-    kept = [value for value in _inner(call)[_PASSED:] if value is not None and leads_to_model(value)]
-    return kept[0] if kept and all(item is kept[0] for item in kept) else None
-
-
-_PASSED = 3
+    leading = [value for value in _inner(call) if value is not None and leads_to_model(value)]
+    if leading and is_module(call):
+        made = {frozenset(way.root.place for way in lineages(value)) for value in leading}
+        return leading[0] if len(made) == 1 else None
+    return leading[0] if leading else None
 
 
 def _inner(call: Call) -> list[Value | None]:
-    """What a call may hand on: three ways through it, then everything that a module of the file keeps."""
-    passed: list[Value | None] = [call.receiver, call.args[0] if call.args else None, call.argument("model")]
-    return passed + [item.value for item in call.bindings] if is_module(call) else passed
+    """What a call may hand on; of a module of the files everything that it keeps."""
+    if is_module(call) and call.bindings:
+        return [item.value for item in call.bindings]
+    if is_module(call):
+        return [*call.args, *(item.value for item in call.keywords)]
+    return [call.receiver, call.args[0] if call.args else None, call.argument("model")]
 
 
 def is_module(call: Call) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from vramlint.facts import Fact
 from vramlint.surfaces.accelerators import accelerator_facts, accelerators, splits_batches
 from vramlint.surfaces.convert import CONVERTERS, dtype
-from vramlint.surfaces.draft import Draft, Drawn, conditional, derived, draw, stated, unknown
+from vramlint.surfaces.draft import Draft, Drawn, by_setting, conditional, derived, draw, stated, unknown
 from vramlint.surfaces.lightning import device_facts, fabric_of
 from vramlint.surfaces.lineage import last, leads_to_model
 from vramlint.surfaces.litgpt import connected
@@ -68,7 +68,7 @@ def loop_facts(calls: Sequence[Call], named: Mapping[str, Value]) -> Draft:
     draft.take(parallel_facts(calls))
     if accelerator is None:
         draft.take(_precision(autocast))
-    draft.take(loader_facts(calls, split=accelerator is not None and splits_batches(accelerator)))
+    draft.take(loader_facts(calls, named, split=accelerator is not None and splits_batches(accelerator)))
     draft.take((*made_by_hand(calls), _clipping(calls)))
     _engine(draft, calls, named)
     draft.put(_accumulation(calls, named))
@@ -131,10 +131,13 @@ def _is_schedule(receiver: Value | None) -> bool:
     return "lr_scheduler" in receiver.callee or "schedule" in name.lower() or name.endswith("LR")
 
 
-def loader_facts(calls: Sequence[Call], *, split: bool = False) -> Iterable[Drawn]:
+def loader_facts(calls: Sequence[Call], named: Mapping[str, Value], *, split: bool = False) -> Iterable[Drawn]:
     """The batch size of the loader that shuffles, or of the first; another loader's is the evaluation's.
 
-    `split`: the processes share every batch.
+    Args:
+        calls: the program's calls.
+        named: its settings.
+        split: the processes share every batch.
     """
     yield from connected(calls)
     loaders = list({call.place: call for call in calls if last(call.callee) == "DataLoader"}.values())
@@ -146,20 +149,20 @@ def loader_facts(calls: Sequence[Call], *, split: bool = False) -> Iterable[Draw
         yield unknown(
             "micro_batch_size", "the processes share every batch (split_batches)", "batch_size", training.place
         )
-    yield _batch("micro_batch_size", training)
+    yield _batch("micro_batch_size", training, named)
     for call in loaders:
         if call is not training:
-            yield _batch("eval_micro_batch_size", call)
+            yield _batch("eval_micro_batch_size", call, named)
             return
 
 
-def _batch(name: str, loader: Call) -> Drawn:
+def _batch(name: str, loader: Call, named: Mapping[str, Value]) -> Drawn:
     value = loader.argument("batch_size", 1)
     if value is None:
         if loader.open_keywords or loader.argument("batch_sampler") is not None:
             return unknown(name, "the loader's batch size cannot be seen", "batch_size", loader.place)
         return stated(name, 1, loader.place, "batch_size")
-    return draw(name, value, CONVERTERS["count"], "batch_size", loader.place)
+    return draw(name, by_setting(value, named), CONVERTERS["count"], "batch_size", loader.place)
 
 
 def _is_true(value: Value | None) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Arguments, Drawn, conditional, draw, unknown
+from vramlint.surfaces.draft import Drawn, conditional, draw, unknown
 from vramlint.surfaces.lineage import Lineage, last
-from vramlint.values import Call, Entry, Scalar, Table, Value
+from vramlint.values import Call, Entry, Keyword, Scalar, Table, Value
 
 _DIMENSIONS_WORDS = """
     hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size head_dim vocab_size
@@ -33,10 +33,18 @@ def config_overrides(lineage: Lineage) -> Table | None:
     entries = [
         Entry(keyword.name, keyword.name_place, keyword.value)
         for source in sources
-        for keyword in Arguments.of(source).keywords
+        for keyword in (*source.keywords, *_before(source, root))
         if keyword.name in DIMENSIONS
     ]
     return Table(tuple(entries), root.place) if entries else None
+
+
+def _before(config: Call, root: Call) -> Iterable[Keyword]:
+    """Attributes that a config is given before the model is made of it."""
+    for item in config.bindings:
+        place = item.name_place
+        if place is not None and place.path == root.place.path and place.span < root.place.span:
+            yield item
 
 
 def open_override(table: Table) -> Fact | None:

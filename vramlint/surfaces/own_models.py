@@ -10,7 +10,7 @@ from vramlint.surfaces.counting import Count, count_module, holds_parameters
 from vramlint.surfaces.draft import Draft, Drawn, derived, draw, options, unknown
 from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.layers import UnknownSizeError
-from vramlint.surfaces.lineage import is_module, last
+from vramlint.surfaces.lineage import is_module, last, leads_to_model
 from vramlint.surfaces.loading import cast_of
 from vramlint.surfaces.optimizers import is_optimizer
 from vramlint.values import Call, Items, Scalar, Table, Value
@@ -18,6 +18,7 @@ from vramlint.values import Call, Items, Scalar, Table, Value
 _TAKES_MODEL = frozenset({"prepare", "initialize", "setup", "setup_module", "compile"})
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "fully_shard"})
 _CASTS = frozenset({".bfloat16", ".half"})
+_ADAPTS = frozenset({"get_peft_model", "add_adapter", "inject_adapter_in_model"})
 _MAY_CAST = frozenset({".to", ".type"})
 _NARROW = ("bfloat16", "float16")
 _DEPTH = 12
@@ -49,6 +50,16 @@ def own_model(draft: Draft, calls: Sequence[Call], module: Call) -> None:
     draft.take(_dtype(calls, module))
     if not any(freezes(call) for call in calls):
         draft.put(derived("tuning", "full", "no parameter of the module is frozen", module.place))
+
+
+def trains_own_modules(calls: Sequence[Call]) -> Fact | None:
+    """Full training, where a program makes several modules itself and neither adapts nor freezes any."""
+    made = next((call for call in calls if is_module(call) and not leads_to_model(call)), None)
+    if made is None or any(freezes(call) or last(call.callee) in _ADAPTS for call in calls):
+        return None
+    if any(leads_to_model(call) for call in calls):
+        return None
+    return derived("tuning", "full", "no parameter of the modules is frozen", made.place)
 
 
 def parameters(module: Call) -> Fact | None:

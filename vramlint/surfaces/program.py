@@ -27,7 +27,7 @@ from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
-from vramlint.surfaces.own_models import casts, own_model, own_module
+from vramlint.surfaces.own_models import casts, own_model, own_module, trains_own_modules
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
@@ -173,6 +173,8 @@ def _loop_run(program: Program) -> Draft:
     module = None if followed(ways) else own_module(calls)
     if module is not None:
         own_model(draft, calls, module)
+    elif not followed(ways):
+        draft.put(trains_own_modules(calls))
     if not followed(ways) and dimensions(draft, calls, named):
         reason = "the model is made from dimensions that the files give"
         draft.put(derived("objective", "pretrain", reason, backward.place))
@@ -197,7 +199,7 @@ def _lightning_run(trainer: Call, program: Program) -> Draft:
     named = {entry.key: entry.value for entry in program.constants} | _settings(program)
     draft = trainer_facts(trainer)
     draft.put(stated("run_kind", "training", trainer.place, last(trainer.callee)))
-    draft.take((*loader_facts(calls), *made_by_hand(calls)))
+    draft.take((*loader_facts(calls, named), *made_by_hand(calls)))
     loop_settings(draft, named)
     model = fitted_model(trainer, calls)
     ways = lineages(model) if model is not None and leads_to_model(model) else loads(calls)
@@ -252,11 +254,11 @@ def _lengths(draft: Draft, calls: Sequence[Call], settings: Mapping[str, Value],
     encoder_decoder = objective in _ENCODER_DECODER
     sources: list[Drawn] = []
     if encoder_decoder:
-        sources += lengths.tokenized_length(calls, encoder_decoder=True)
+        sources += lengths.tokenized_length(calls, settings, encoder_decoder=True)
         sources += lengths.encoder_decoder_pair(settings)
     else:
         sources.append(lengths.setting_pair(settings))
-        sources += lengths.tokenized_length(calls, encoder_decoder=False)
+        sources += lengths.tokenized_length(calls, settings, encoder_decoder=False)
     draft.take((*sources, lengths.model_max_length(calls), lengths.setting_length(settings)))
     draft.put(lengths.packing_fact(draft.facts.get("loop"), calls))
     draft.put(lengths.padding_fact(calls, draft.facts.get("packing")))
