@@ -221,3 +221,8 @@ def test_undecodable_files(data: bytes, said: str) -> None:
 )
 def test_files_that_may_start_programs(form: str, data: str, starts: bool) -> None:
     assert may_start(form, data.encode()) is starts
+
+
+def test_a_container_may_start_a_list_of_words() -> None:
+    assert may_train("docker", b'FROM x\nCMD ["python", "train.py"]\n')
+    assert not may_train("docker", b'FROM x\nCMD ["nginx"]\n')

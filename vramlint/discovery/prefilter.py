@@ -163,6 +163,10 @@ def may_start(form: str, data: bytes) -> bool:
     )
 
 
+def _container(data: bytes) -> bool:
+    return _STARTS.search(data) is not None or _JOB_STARTS.search(data) is not None
+
+
 _LAUNCHERS = (
     b"torchrun",
     b"deepspeed",
@@ -189,6 +193,6 @@ _TESTS: MappingProxyType[str, Callable[[bytes], bool]] = MappingProxyType(
         "yaml": _yaml,
         "shell": _commands,
         "make": _commands,
-        "docker": _commands,
+        "docker": _container,
     }
 )
