@@ -46,6 +46,10 @@ def facts(*lines: str) -> dict[str, object]:
         (["--ntasks=8", "--gpus-per-task=1"], {"world_size": 8}),
         (["--gres=gpu:a100_3g.40gb:1"], {"gpus_per_node": 1, "gpu": "a100-sxm4-80gb/3g.40gb"}),
         (["--gres=gpu:quark:1"], {"gpus_per_node": 1, "gpu": {"`quark` is no GPU that the catalog knows"}}),
+        (
+            ["--gres=gpu:HOW_MANY"],
+            {"gpus_per_node": {"`HOW_MANY` is no number"}, "gpu": {"`HOW_MANY` is no GPU that the catalog knows"}},
+        ),
         (["--nodes=2-4"], {"nodes": {"`2-4` is no number"}}),
         (
             ["-l select=2:ncpus=8:ngpus=4:gpu_model=a100_80gb"],

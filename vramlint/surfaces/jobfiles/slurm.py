@@ -115,7 +115,7 @@ def _gres(entry: Entry) -> Iterator[Fact]:
         for part in text.split(","):
             match = _GRES.fullmatch(part.strip())
             if match:
-                yield from _typed(match["type"], match["count"] or "1", place, entry.key, "gpus_per_node")
+                yield from _typed(match["type"], match["count"], place, entry.key, "gpus_per_node")
 
 
 def _gpus(name: str, entry: Entry) -> Iterator[Fact]:
@@ -128,10 +128,14 @@ def _gpus(name: str, entry: Entry) -> Iterator[Fact]:
             yield hardware.unknown(name, text.reason, entry.key)
 
 
-def _typed(kind: str | None, count: str, place: Place | None, key: str, name: str) -> Iterator[Fact]:
-    yield from hardware.count(name, Scalar(count, place), key)
-    if kind:
-        yield from hardware.gpu(Scalar(kind, place), key)
+def _typed(kind: str | None, count: str | None, place: Place | None, key: str, name: str) -> Iterator[Fact]:
+    """A kind and a number; no number is one, where the kind is none that somebody has yet to put in (`gpu:HOW_MANY`)."""
+    gpus = hardware.gpu(Scalar(kind, place), key) if kind else ()
+    if count or all(fact.candidates for fact in gpus):
+        yield from hardware.count(name, Scalar(count or "1", place), key)
+    else:
+        yield hardware.unknown(name, f"`{kind}` is no number", key)
+    yield from gpus
 
 
 def _per_task(asked: dict[str, Entry]) -> Iterator[Fact]:
