@@ -129,7 +129,7 @@ def _gpus(name: str, entry: Entry) -> Iterator[Fact]:
 
 
 def _typed(kind: str | None, count: str | None, place: Place | None, key: str, name: str) -> Iterator[Fact]:
-    """A kind and a number; no number is one, where the kind is none that somebody has yet to put in (`gpu:HOW_MANY`)."""
+    """A kind and a number. No number is one, unless the kind is a blank to fill in (`gpu:HOW_MANY`)."""
     gpus = hardware.gpu(Scalar(kind, place), key) if kind else ()
     if count or all(fact.candidates for fact in gpus):
         yield from hardware.count(name, Scalar(count or "1", place), key)
