@@ -24,8 +24,9 @@ _SUBMITTING = frozenset({"sbatch", "srun", "qsub", "bsub", "ray", "sky", "gcloud
 
 
 _HOUSEKEEPING = frozenset({
-    "mkdir", "rm", "cp", "mv", "ln", "touch", "chmod", "ls", "sleep", "kill", "pkill", "killall", "module", "nvidia-smi",
-    "date", "hostname", "which", "type", "find", "tar", "unzip", "wget", "curl", "git", "conda", "pip", "apt-get", "sync",
+    "mkdir", "rm", "cp", "mv", "ln", "touch", "chmod", "ls", "sleep", "kill", "pkill", "killall",
+    "date", "hostname", "which", "type", "find", "tar", "unzip", "wget", "curl", "git", "conda", "pip", "apt-get",
+    "module", "sync", "nvidia-smi",
 })  # fmt: skip
 
 

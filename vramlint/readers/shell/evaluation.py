@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from vramlint.readers.shell import located
 from vramlint.readers.shell.invoked import Invoked
 from vramlint.readers.shell.machine import DEEPEST, OPEN, Machine, Outcome, composed
-from vramlint.readers.shell.pieces import Fork, Hole, Piece, Pieces, Text, Word, variants
+from vramlint.readers.shell.pieces import Break, Choice, Fork, Hole, Piece, Pieces, Text, Word, known, variants
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Arguments
 
+_WORD = re.compile(r"[\w./:=@%+,-]+")
 _SHELLS = frozenset({"bash", "sh", "zsh", "dash", "/bin/bash", "/bin/sh", "/usr/bin/bash", "/usr/bin/env bash"})
 
 
@@ -19,36 +22,40 @@ def evaluate(machine: Machine, pieces: Pieces) -> Outcome:
     if machine.depth >= DEEPEST:
         return OPEN
     outcome = OPEN
-    options = variants(pieces)
-    around, source = machine.conditions, machine.source
-    for option, condition in options:
-        text, holes = _readable(machine, option)
-        machine.source = composed(text)
+    around, source, variables = machine.conditions, machine.source, machine.state.variables
+    stands: dict[str, Hole | Choice] = {}
+    for option, condition in variants(_readable(machine, pieces, stands)):
+        machine.source = composed(_readable(machine, option, stands))
         machine.conditions = (*around, condition) if condition else around
-        kept = {name: machine.state.variables.get(name) for name in holes}
-        for name, hole in holes.items():
-            machine.state.variables[name] = (hole,)
+        variables.update({name: (piece,) for name, piece in stands.items()})
         machine.depth += 1
         outcome = block(machine, machine.parse(machine.source, 0, len(machine.source.text)).block)
         machine.depth -= 1
-        for name in kept:
-            machine.state.variables.pop(name, None)
+    for name in stands:
+        machine.state.variables.pop(name, None)
     machine.source, machine.conditions = source, around
     return outcome
 
 
-def _readable(machine: Machine, pieces: Pieces) -> tuple[Pieces, dict[str, Hole]]:
-    """The pieces as text alone: an unknown part becomes a variable that is unknown."""
+def _readable(machine: Machine, pieces: Pieces, stands: dict[str, Hole | Choice]) -> Pieces:
+    """The pieces as text: for an unknown part, or a choice between words, a variable stands that holds it."""
     found: list[Piece] = []
-    holes: dict[str, Hole] = {}
     for piece in pieces:
-        if isinstance(piece, Hole):
-            name = f"__unknown_{machine.depth}_{len(holes)}"
-            holes[name] = piece
-            found.append(Text(f"${{{name}}}", piece.range, "shell-variable", True))
-        elif isinstance(piece, Text):
+        if isinstance(piece, Hole) or (isinstance(piece, Choice) and _plain(piece)):
+            name = f"__part_{machine.depth}_{len(stands)}"
+            stands[name] = piece
+            at = piece.range if isinstance(piece, Hole) else piece.ref or piece.site
+            if at is not None:
+                found.append(Text(f"${{{name}}}", at, "shell-variable", True))
+        elif not isinstance(piece, Break):
             found.append(piece)
-    return tuple(found), holes
+    return tuple(found)
+
+
+def _plain(choice: Choice) -> bool:
+    """Whether every option is one word without quotes or operators."""
+    texts = [known(option) for option, _ in choice.options]
+    return all(text is not None and _WORD.fullmatch(text) for text in texts)
 
 
 def inner(machine: Machine, invoked: Invoked) -> Outcome | None:

@@ -18,7 +18,7 @@ def written(draft: Draft) -> WrittenFile:
 
 
 def _document(pieces: Pieces, at: Range) -> Document:
-    """The text at its lines and columns. A value that is longer than its reference moves the rest of its line."""
+    """The text at its lines and columns; behind a value that is longer or shorter than its reference columns move."""
     refs = {piece.ref for piece in pieces if isinstance(piece, (Text, Hole))}
     through = len(refs) == 1 and None not in refs
     document = at.source.document
@@ -29,8 +29,8 @@ def _document(pieces: Pieces, at: Range) -> Document:
         place = _position(piece, at, through)
         source, start, _ = place.source.origin(place.start, place.end)
         document = source.document if not lines.text else document
-        lines.put(*source.document.position(start), _text(piece), _width(piece, place))
-    return Document.of(document.path, "\n".join(lines.text) + "\n")
+        lines.put(*source.document.position(start), _text(piece))
+    return Document.of(document.path, lines.joined())
 
 
 def _position(piece: Piece, at: Range, through: bool) -> Range:
@@ -55,31 +55,31 @@ def _text(piece: Piece) -> str:
             return " "
 
 
-def _width(piece: Piece, place: Range) -> int:
-    """How wide a reference is that a shorter value is padded to."""
-    return 0 if isinstance(piece, Text) and piece.ref is None else place.end - place.start
-
-
 class _Lines:
+    """Lines of a text, each with the columns that stand in front of it in the script."""
+
     def __init__(self) -> None:
         self.text: list[str] = []
-        self.line = 0
+        self.margins: list[int] = []
+        self.line = -1
 
-    def put(self, line: int, column: int, text: str, width: int) -> None:
+    def put(self, line: int, column: int, text: str) -> None:
         """Write at a line and column, both from 1; behind what is there already where that reaches further."""
         line = max(line - 1, self.line)
-        while len(self.text) <= line:
-            self.text.append("")
-        self.line = line
-        current = self.text[line]
-        if line == self.line and len(current) < column - 1:
-            current += " " * (column - 1 - len(current))
-        parts = text.split("\n")
-        self.text[line] = current + parts[0]
-        for part in parts[1:]:
-            self.line += 1
-            if len(self.text) <= self.line:
+        for index, part in enumerate(text.split("\n")):
+            target = line + index
+            while len(self.text) <= target:
                 self.text.append("")
-            self.text[self.line] += part
-        if len(parts) == 1 and len(parts[0]) < width:
-            self.text[line] += " " * (width - len(parts[0]))
+                self.margins.append(0)
+            if not self.text[target] and part and not index:
+                self.margins[target] = column - 1
+            self.text[target] += part
+            self.line = target
+
+    def joined(self) -> str:
+        """The text. Margins count where they are one for all lines, or where indentation says nothing, as in JSON."""
+        margins = {margin for margin, text in zip(self.margins, self.text, strict=True) if text}
+        content = "".join(self.text).lstrip()
+        if len(margins) > 1 and not content.startswith(("{", "[")):
+            return "\n".join(self.text) + "\n"
+        return "\n".join(" " * m + text if text else "" for m, text in zip(self.margins, self.text, strict=True)) + "\n"

@@ -23,14 +23,15 @@ def each(machine: Machine, loop: Each) -> Outcome:
         given = machine.state.arguments.words
         words = [(item, loop.start, loop.start) for item in given or ()]
         if given is None:
-            return _unknown(machine, loop, at, f"one of the arguments of {machine.name}")
+            return _unknown(machine, loop, at, f"one of the arguments of {machine.name}", given=True)
     else:
         words = fields(machine, loop.words)
     for item, start, end in words:
         if _several(item):
             text = " ".join(machine.source.text[start:end].split())
             reason = next((piece.reason for piece in item if isinstance(piece, Hole)), f"what {text} stands for")
-            return _unknown(machine, loop, at, f"value of {loop.name} in a loop over {text}: {reason}")
+            nothing = all(isinstance(piece, Hole) and piece.given == "" for piece in item)
+            return _unknown(machine, loop, at, f"value of {loop.name} in a loop over {text}: {reason}", given=nothing)
     with _Counted(machine):
         return _turns(machine, loop, at, [item for item, _, _ in words])
 
@@ -52,7 +53,7 @@ def _turns(machine: Machine, loop: Each, at: Range, words: list[Word]) -> Outcom
     labels = machine.labels
     for index, item in enumerate(words[:MOST_TURNS]):
         value: Pieces = assigned(item) if not isinstance(item, Fork) else ()
-        last = index > 0 and machine.many()
+        last = machine.many() and (index > 0 or bool(labels))
         if last:
             value = (Hole(f"value {index + 1} and later of {loop.name} in a long loop", f"${loop.name}", at, True),)
         machine.assign(loop.name, value)
@@ -85,13 +86,19 @@ def _left(machine: Machine) -> bool:
     return ended not in ("", "continue")
 
 
-def _unknown(machine: Machine, loop: Each, at: Range, reason: str) -> Outcome:
-    """One turn with an unknown word; there may be none."""
+def _unknown(machine: Machine, loop: Each, at: Range, reason: str, *, given: bool = False) -> Outcome:
+    """One turn with an unknown word; there may be none.
+
+    A loop over arguments that nobody gives leaves the variables as they are.
+    """
     state = machine.state.copy()
+    noted = machine.noted
     machine.state = state.copy()
     _forget(machine, loop.body, at)
     machine.assign(loop.name, (Hole(reason, f"${loop.name}", at, True),))
     _once(machine, loop.body, state, at, f"for {loop.name}")
+    if given and machine.noted == noted:
+        machine.state = state
     return YES
 
 

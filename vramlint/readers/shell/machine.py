@@ -92,8 +92,8 @@ class Machine:
         return self.turns + (0 if self.loop is None else self.noted - self.loop)
 
     def many(self) -> bool:
-        """Whether loops have given so many commands that no further turn is unrolled."""
-        return self.used() >= MOST_LOOP_COMMANDS
+        """Whether a loop has given so many commands that no further turn is unrolled."""
+        return self.used() - self.turns >= MOST_LOOP_COMMANDS or self.used() >= MOST_LOOP_COMMANDS * 4
 
     def parse(self, source: Source, start: int, end: int) -> Parsed:
         """The statements between two offsets of a source."""

@@ -65,6 +65,8 @@ def lookup(machine: Machine, name: str, at: Range) -> Pieces | None:
     held = machine.state.variables.get(name)
     if held is not None:
         return _first(held, at)
+    if name == "BASH_SOURCE":
+        return _positional(machine, 0, at)
     if name in ("PWD", "OLDPWD"):
         return machine.state.folder or (Text(".", at, "computed", True),)
     if name in ALWAYS_SET:
@@ -230,7 +232,7 @@ def _subscripted(machine: Machine, name: str, subscript: tuple[int, int] | None,
         return lookup(machine, name, at)
     held = machine.state.variables.get(name)
     if held is None:
-        return None
+        return lookup(machine, name, at) if name == "BASH_SOURCE" else None
     index = _index(machine, held, subscript, at)
     if index is None:
         return (Hole(f"the element {written(at)}", written(at), at, True),)

@@ -125,15 +125,21 @@ def variants(pieces: Pieces) -> list[tuple[Pieces, str]]:
         return [((_too_many(first),), "")]
     found: list[tuple[Pieces, str]] = []
     for chosen in product(*parts):
-        conditions = list(dict.fromkeys(condition for _, condition in chosen if condition))
-        if not any(contradicts(one, other) for one in conditions for other in conditions):
-            found.append((tuple(piece for pieces, _ in chosen for piece in pieces), " && ".join(conditions)))
+        condition = conjunction(condition for _, condition in chosen)
+        if possible(condition):
+            found.append((tuple(piece for pieces, _ in chosen for piece in pieces), condition))
     return found or [(tuple(piece for part in parts for piece in part[0][0]), "")]
 
 
-def contradicts(one: str, other: str) -> bool:
-    """Whether one condition is the negation of the other."""
-    return one == negated(other) or other == negated(one)
+def conjunction(conditions: Iterable[str]) -> str:
+    """All conditions in one, each once."""
+    return " && ".join(dict.fromkeys(part for condition in conditions if condition for part in condition.split(" && ")))
+
+
+def possible(condition: str) -> bool:
+    """Whether a conjunction does not hold a condition together with its negation."""
+    parts = set(condition.split(" && "))
+    return not any(negated(part) in parts for part in parts)
 
 
 def negated(condition: str) -> str:
@@ -156,7 +162,7 @@ def _too_many(choice: Choice) -> Hole:
 def _variants(piece: Piece) -> list[tuple[Pieces, str]]:
     if isinstance(piece, Choice):
         return [
-            (inner, " && ".join(filter(None, (condition, deeper))))
+            (inner, conjunction((condition, deeper)))
             for option, condition in piece.options
             for inner, deeper in variants(option)
         ]

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vramlint.readers.shell.pieces import MOST_OPTIONS, Choice, Fork, Hole, Pieces, Word, chosen, holes, known
+from vramlint.readers.shell.pieces import (
+    MOST_OPTIONS,
+    Choice,
+    Fork,
+    Hole,
+    Pieces,
+    Word,
+    chosen,
+    conjunction,
+    holes,
+    possible,
+)
 from vramlint.readers.shell.source import Range, Source
 from vramlint.readers.shell.syntax import Statement
 
@@ -83,6 +94,9 @@ def merged(ways: Sequence[Way], at: Range) -> State:
         values = [way.state.variables.get(name) for way in alive]
         if all(value is values[0] for value in values):
             continue
+        if None in values and any(f"${name}" in way.condition or f"${{{name}" in way.condition for way in alive):
+            given: Pieces = (Hole(f"environment variable {name}", f"${name}", at, True, ""),)
+            values = [given if value is None else value for value in values]
         result.variables[name] = _held([(value, way) for value, way in zip(values, alive, strict=True)], at)
     for way in alive[1:]:
         result.exported.update(way.state.exported)
@@ -148,7 +162,8 @@ def _pieces(options: list[tuple[Pieces, Way]], at: Range) -> Pieces:
     for pieces, way in options:
         middle = pieces[front : len(pieces) - back]
         if len(middle) == 1 and isinstance(middle[0], Choice):
-            flat += [(inner, _both(way.condition, text)) for inner, text in middle[0].options]
+            inner = [(option, conjunction((way.condition, text))) for option, text in middle[0].options]
+            flat += [item for item in inner if possible(item[1])] or inner
         else:
             flat.append((middle, way.condition))
     first = options[0][0]
@@ -158,10 +173,6 @@ def _pieces(options: list[tuple[Pieces, Way]], at: Range) -> Pieces:
     return (*first[:front], *between, *first[len(first) - back :])
 
 
-def _both(one: str, other: str) -> str:
-    return " && ".join(filter(None, (one, other)))
-
-
 def _usual(options: list[tuple[tuple[Word, ...], Way]] | list[tuple[Pieces, Way]]) -> Pieces | None:
     """The value of the way that is taken when nothing is given, where the others only pass on what is given.
 
@@ -169,7 +180,7 @@ def _usual(options: list[tuple[tuple[Word, ...], Way]] | list[tuple[Pieces, Way]
     """
     usual = [value for value, way in options if way.usual]
     others = [value for value, way in options if not way.usual]
-    if len(usual) != 1 or not others or known(usual[0]) is None:  # type: ignore[arg-type]
+    if len(usual) != 1 or not others or any(isinstance(item, Fork) for item in usual[0]):
         return None
     for value in others:
         found = list(holes(value))  # type: ignore[arg-type]

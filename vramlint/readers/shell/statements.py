@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vramlint.readers.shell import conditions, loops
+from vramlint.readers.shell.assignments import assignment
 from vramlint.readers.shell.commands import finish, simple
 from vramlint.readers.shell.expansion import calculated, word
 from vramlint.readers.shell.machine import DEEPEST, LIKELY, NO, OPEN, YES, Machine, Outcome
@@ -125,7 +126,7 @@ def _chain(machine: Machine, chain: Chain) -> Outcome:
         # `[ … ] && a || b` with a test that holds: b is the other way of a choice, not what to do when a fails
         machine.skip(*extent(chain.right))
         return left
-    text = source_text(machine, chain.left)
+    text = source_text(machine, _deciding(machine, chain.left))
     condition = text if wanted else negated(text)
     outcomes: list[Outcome] = []
     after = _under(machine, condition, lambda: outcomes.append(run(machine, chain.right)))
@@ -140,6 +141,16 @@ def _chain(machine: Machine, chain: Chain) -> Outcome:
     right = OPEN if right.likely else right
     # assignments in `[ … ] && A=1 || A=2` succeed: the second runs where the test failed
     return conditions.both(left, right) if wanted else conditions.either(left, right)
+
+
+def _deciding(machine: Machine, statement: Statement) -> Statement:
+    """What decides whether a statement succeeds: the test of `[ … ] && A=1`."""
+    while isinstance(statement, Chain) and statement.operator == "&&" and isinstance(statement.right, Simple):
+        text = machine.source.text
+        if not all(assignment(text, start, end) for start, end in statement.right.words):
+            break
+        statement = statement.left
+    return statement
 
 
 def _conditional(machine: Machine, statement: Conditional) -> Outcome:
