@@ -12,8 +12,12 @@ from vramlint.values import Scalar, Unknown, Value
 
 def via_of(value: Value) -> str:
     """By which road a word came: its value's own, `cli` where the command itself writes it."""
-    way = road(value)
-    return "cli" if way == "literal" else way
+    return spoken(road(value))
+
+
+def spoken(way: str) -> str:
+    """The road of a value in a command line: `cli` for one that is a literal of the script, the others as they are."""
+    return "cli" if way in ("literal", "shell") else way
 
 
 def count(name: str, word: Word, key: str, convert: Convert | None = None) -> Fact:

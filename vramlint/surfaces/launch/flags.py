@@ -8,6 +8,7 @@ from functools import cache
 
 from vramlint.readers.json import read_json
 from vramlint.surfaces.keys import KeyRow, rows
+from vramlint.surfaces.launch.counts import spoken
 from vramlint.surfaces.launch.scalars import typed
 from vramlint.surfaces.launch.words import Word, after, canonical
 from vramlint.text import Document, Place
@@ -67,12 +68,8 @@ def _value(key: str, word: Word) -> Value:
         return _mapping(text, word)
     switches = row is not None and row.converter in ("flag", "switch", "four-bit", "eight-bit", "lora-or-full", "flash")
     if switches and text is not None and text.lower() in _BOOLEANS and isinstance(word.value, Scalar):
-        return Scalar(_BOOLEANS[text.lower()], word.written, _road(word.value))
+        return Scalar(_BOOLEANS[text.lower()], word.written, spoken(word.value.via))
     return typed(word)
-
-
-def _road(value: Scalar) -> str:
-    return "cli" if value.via == "literal" else value.via
 
 
 @cache

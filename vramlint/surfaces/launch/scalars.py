@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from vramlint.surfaces.launch.counts import spoken
 from vramlint.surfaces.launch.words import Word
 from vramlint.values import Alternatives, Option, Plain, Scalar, Unknown, Value
 
@@ -27,8 +28,9 @@ def typed(word: Word, *, words: bool = True) -> Value:
 def _typed(value: Value, word: Word, words: bool) -> Value:
     match value:
         case Scalar():
-            via = "cli" if value.via == "literal" else value.via
-            return replace(value, value=_plain(value.value, words), via=via, place=value.place or word.place)
+            return replace(
+                value, value=_plain(value.value, words), via=spoken(value.via), place=value.place or word.place
+            )
         case Alternatives():
             options = tuple([Option(_typed(item.value, word, words), item.condition) for item in value.options])
             return replace(value, options=options)
