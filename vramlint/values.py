@@ -90,6 +90,8 @@ class Unknown:
     prefix: str = ""
     """The text that it surely begins with, where it is a word of a command line: `--output_dir=` of
     `--output_dir=$OUT`."""
+    suffix: str = ""
+    """The text that it surely ends with: `/src/train.py` of `$ROOT/src/train.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.surfaces.launch.making import PATH, arguments, command_of, launch_of, started, values
 from vramlint.facts import Candidate, Fact, Origin
-from vramlint.surfaces.launch import Workload, launches
+from vramlint.surfaces.launch import Launch, Workload, launches
 from vramlint.text import Place, Span
-from vramlint.values import Alternatives, Command, Entry, Option, Scalar, Unknown
+from vramlint.values import Alternatives, Command, Entry, Items, Option, Scalar, Unknown, Value
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_trains_nothing_gives_no_launch(line):
         ("accelerate launch --multi_gpu --gpu_ids 0,1 train.py", "accelerate", 2, 1, 2),
         ("mpirun -np 16 -npernode 8 -x A=b -mca btl tcp python train.py", "mpirun", 16, 2, 8),
         ("mpirun -n 8 --map-by ppr:4:node:PE=2 python train.py", "mpirun", 8, 2, 4),
-        ("mpiexec -n 8 -ppn 4 python train.py", "mpirun", 8, 2, 4),
+        ("mpiexec -n 8 -ppn 4 -env A=1 -genv B 2 python train.py", "mpirun", 8, 2, 4),
         ("srun -N4 --ntasks-per-node=8 python train.py", "srun", 32, 4, 8),
         ("srun -N 2 --gres=gpu:a100:4 python train.py", "srun", 8, 2, 4),
         ("srun -N 4 torchrun --nnodes 4 --nproc_per_node 8 train.py", "torchrun", 32, 4, 8),
@@ -214,6 +214,46 @@ def test_commands_inside_of_a_text():
     assert [launch.program for launch in found] == ["prepare.py", "train.py"]
     assert arguments(found[1]) == ["--name", "a b"]
     assert values(found[1])["world_size"] == 2
+
+
+def test_folder_that_only_run_time_knows():
+    at = Place(PATH, Span(1, 8, 1, 12))
+    script = Unknown("value of $ROOT/src/train.py", at, suffix="/src/train.py")
+    for head in (["python"], ["torchrun", "--nproc_per_node", "2"], ["accelerate", "launch"], []):
+        words: tuple[Value, ...] = (*map(Scalar, head), script, Scalar("--a"))
+        (launch,) = launches(Workload(PATH, "", (Command(words, (at,) * len(words), at),)))
+        assert (launch.kind, launch.program, arguments(launch)) == ("script", "src/train.py", ["--a"])
+
+
+def test_unknown_value_of_an_option():
+    at = Place(PATH, Span(1, 8, 1, 12))
+    words = (Scalar("torchrun"), Unknown("environment variable N", at, "--nproc_per_node="), Scalar("train.py"))
+    (launch,) = launches(Workload(PATH, "", (Command(words, (at,) * 3, at),)))
+    fact = next(fact for fact in launch.facts if fact.name == "gpus_per_node")
+    assert (fact.reason, fact.key) == ("environment variable N (line 1)", "--nproc_per_node")
+
+
+def forked(*options: str, tail: str = "train.py --a") -> tuple[Launch, ...]:
+    """`torchrun $ARGS train.py`, where a branch decides on the words of ARGS."""
+    at = Place(PATH, Span(1, 8, 1, 12))
+    choices = tuple(Option(Items(tuple(map(Scalar, text.split()))), f"c{n}") for n, text in enumerate(options))
+    words = (Alternatives(choices, at), *map(Scalar, tail.split()))
+    return launches(Workload(PATH, "", (Command(words, (at,) * len(words), at),)))
+
+
+def test_branch_between_launchers_is_one_launch():
+    (launch,) = forked("torchrun --nproc_per_node 8 --nnodes 2", "torchrun --nproc_per_node 4")
+    world = next(fact for fact in launch.facts if fact.name == "world_size")
+    assert [(item.value, item.condition) for item in world.candidates] == [(16, "c0"), (4, "c1")]
+    assert launch.command.conditions == ()
+    (launch,) = forked("torchrun --nproc_per_node 8", "python")
+    assert [item.value for item in launch.facts[1].candidates] == ["torchrun", "python"]
+
+
+def test_branch_that_starts_something_else():
+    (launch,) = forked("python", "cat")
+    assert launch.command.conditions == ("c0",)
+    assert [launch.program for launch in forked("python", "python -m pkg.run")] == ["train.py", "pkg.run"]
 
 
 def test_script_that_only_run_time_knows():
@@ -373,6 +413,10 @@ _PLACE = Place(PATH, Span(1, 1, 1, 2))
 _SCALARS = st.one_of(_WORDS, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False)).map(Scalar)
 _VALUES = st.one_of(
     _SCALARS,
+    st.just(Unknown("environment variable X", None, "--nproc_per_node=", "/train.py")),
+    st.lists(st.lists(_SCALARS, max_size=3), min_size=2, max_size=3).map(
+        lambda found: Alternatives(tuple(Option(Items(tuple(items)), "c") for items in found))
+    ),
     st.just(Unknown("environment variable X")),
     st.lists(_SCALARS, min_size=2, max_size=3).map(
         lambda found: Alternatives(tuple(Option(item, "c") for item in found))

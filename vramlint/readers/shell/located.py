@@ -63,13 +63,13 @@ def _alternatives(word: Pieces, at: Range) -> Value:
 
 
 def _unknown(word: Pieces, hole: Hole) -> Unknown:
-    """What is not known of a word: the reason of its first unknown part, and the text in front of that."""
+    """What is not known of a word: the reason of its first unknown part, and the text before and behind all those."""
     text = shown(word)
     flag, equals, rest = text.partition("=")
     whole = hole.written == text or (equals and flag.startswith("-") and rest == hole.written)
     reason = hole.reason if whole else f"value of {text}: {hole.reason}"
-    known = takewhile(lambda piece: isinstance(piece, Text), word)
-    return Unknown(reason, _place(hole.range), shown(tuple(known)))
+    front, back = (takewhile(lambda piece: isinstance(piece, Text), way) for way in (word, reversed(word)))
+    return Unknown(reason, _place(hole.range), shown(tuple(front)), shown(tuple(reversed(tuple(back)))))
 
 
 def _written(word: Pieces, at: Range) -> tuple[Place, str]:

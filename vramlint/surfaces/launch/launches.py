@@ -10,6 +10,7 @@ from vramlint.surfaces.draft import options, unknown
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.launch.accelerate_flags import flags_table
 from vramlint.surfaces.launch.counts import stated_at
+from vramlint.surfaces.launch.forks import lines_of, rejoined
 from vramlint.surfaces.launch.launch import Launch, Workload
 from vramlint.surfaces.launch.peeling import roads
 from vramlint.surfaces.launch.road import Program, Ranks, Road
@@ -29,16 +30,21 @@ def launches(workload: Workload) -> tuple[Launch, ...]:
     found: list[Launch] = []
     for command in workload.commands:
         start = Road(
-            line_of(command),
-            command.environment,
+            environment=command.environment,
             visible=declared.get(PER_NODE),
             nodes=declared.get(NODES),
             world=declared.get(WORLD),
             gpu=declared.get("gpu"),
         )
-        for road in roads(start):
-            if road.program is not None:
-                found += _launches(road, road.program, command)
+        found += rejoined(
+            [
+                (launch, condition)
+                for line, condition in lines_of(line_of(command))
+                for road in roads(start._replace(line=line))
+                if road.program is not None
+                for launch in _launches(road, road.program, command)
+            ]
+        )
     return tuple(found)
 
 

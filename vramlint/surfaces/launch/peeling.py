@@ -30,7 +30,9 @@ def roads(road: Road, depth: int = 0) -> Iterator[Road]:
         return
     first = line[0]
     name = named(first)
-    if first.text is None:
+    if looks_like_program(first.program) and first.text is None:
+        yield from script(road, line, first)
+    elif first.text is None:
         yield from _guessed(road)
     elif is_python(first):
         for step in python(road):
@@ -97,14 +99,12 @@ def _started(starter: Starter, line: Line, road: Road, depth: int) -> Iterator[R
     rest = parsed.rest
     if not rest:
         return
-    if starter.command or parsed.given(*starter.direct):
+    if starter.command or (parsed.given(*starter.direct) and rest[0].text is not None):
         yield from roads(road._replace(line=rest), depth + 1)
     elif parsed.given(*starter.module):
         yield from module(road, rest)
     elif is_python(rest[0]) or named(rest[0]) in CLIS:
         yield from roads(road._replace(line=rest), depth + 1)
-    elif rest[0].text is None:
-        yield road.ends("script", rest[0], "", rest[1:])
     else:
         yield from script(road, rest)
 
@@ -130,14 +130,12 @@ def _guessed(road: Road) -> Iterator[Road]:
     line = road.line
     unseen = line[0]
     for index, word in enumerate(line[1:], 1):
-        if word.text is None:
-            continue
         found: Iterator[Road]
         if is_python(word) or _row(STARTERS, line[index:]) is not None:
             found = roads(road._replace(line=line[index:]), _DEEPEST - 2)
         elif word.text == "-m" and index + 1 < len(line):
             found = module(_unsure(road, unseen), line[index + 1 :])
-        elif looks_like_program(word.text):
+        elif looks_like_program(word.program):
             found = script(_unsure(road, unseen), line[index:])
         else:
             continue

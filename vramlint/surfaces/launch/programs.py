@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ from vramlint.surfaces.launch.words import Line, Parsed, Word, after, canonical,
 from vramlint.surfaces.numbers import by_default, devices, renamed, times
 from vramlint.values import Scalar
 
-_PYTHON = re.compile(r"(?:python|pypy)[\d.]*w?(?:\.exe)?$|ipython3?$|pythonw$")
+_PYTHON = re.compile(r"(?:python|pypy)[\d.]*w?(?:\.exe|\.sh)?$|ipython3?$|pythonw$")
 _NO_TRAINING = re.compile(
     r"(?:pip|venv|virtualenv|http|pytest|unittest|build|twine|json|ensurepip|compileall|timeit|site|sysconfig|zipfile|tarfile"
     r"|black|isort|ruff|mypy|flake8|pylint|pre_commit|ipykernel|jupyter|jupyterlab|notebook|nltk|wheel|setuptools|piptools"
@@ -75,9 +76,12 @@ def python(road: Road) -> Iterator[Road]:
     at = 1
     while at < len(line):
         text = line[at].text
-        if text is None:
-            if not any(looks_like_program(word.text) or word.text == "-m" for word in line[at + 1 :]):
+        if text is None and not line[at].program:
+            if not any(looks_like_program(word.program) or word.text == "-m" for word in line[at + 1 :]):
                 return
+        elif text is None:
+            yield from script(road, line[at:], line[0])
+            return
         elif flag := _MODULE.match(text):
             yield from _module(road, line, at, text[flag.end() :])
             return
@@ -103,7 +107,7 @@ def _module(road: Road, line: Line, at: int, glued: str) -> Iterator[Road]:
     if name in _STARTS:
         yield road._replace(line=(Word(Scalar(_STARTS[name], rest[0].written), rest[0].place), *rest[1:]))
     elif name in _AROUND:
-        found = next((index for index, word in enumerate(rest) if index and looks_like_program(word.text)), None)
+        found = next((index for index, word in enumerate(rest) if index and looks_like_program(word.program)), None)
         if found is not None:
             yield from script(road, rest[found:], line[0])
     else:
@@ -113,10 +117,10 @@ def _module(road: Road, line: Line, at: int, glued: str) -> Iterator[Road]:
 def script(road: Road, line: Line, interpreter: Word | None = None) -> Iterator[Road]:
     """The script at the head of `line`, run by Python itself where an interpreter is given."""
     road = _with_launcher(road, "python", interpreter) if interpreter is not None else road
-    text = line[0].text
-    if named(line[0]) in _NO_SCRIPTS:
+    name = line[0].program
+    if posixpath.basename(name) in _NO_SCRIPTS:
         return
-    yield _linked(road, text or "", line[1:]).ends("script", line[0], text or "", line[1:])
+    yield _linked(road, name, line[1:]).ends("script", line[0], name, line[1:])
 
 
 def module(road: Road, line: Line, name: str | None = None) -> Iterator[Road]:
@@ -157,7 +161,7 @@ def tool(road: Road, line: Line, name: str) -> Iterator[Road]:
         arguments = parsed.rest
         if not arguments:
             return
-        if looks_like_program(arguments[0].text):
+        if looks_like_program(arguments[0].program):
             yield from script(torchrun(parsed, road), arguments)
             return
         program, arguments = f"{program} {arguments[0].text or ''}".strip(), arguments[1:]

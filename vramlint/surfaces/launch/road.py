@@ -35,7 +35,7 @@ class Program(NamedTuple):
 class Road(NamedTuple):
     """What is left of a command line, and what the wrappers that were peeled off say."""
 
-    line: Line
+    line: Line = ()
     environment: tuple[Entry, ...] = ()
     launcher: tuple[str, Word] | None = None
     """The innermost that starts processes, and where it stands."""
@@ -57,12 +57,16 @@ class Road(NamedTuple):
 
     def granted(self) -> Fact | None:
         """GPUs that a process sees on its machine, as far as somebody says."""
+        return self.listed() or self.visible
+
+    def listed(self) -> Fact | None:
+        """The number of devices that a variable lists."""
         for name in _VISIBLE:
             entry = self.variable(name)
             if entry is None or not _is_list(entry.value):
                 continue
             return number_of("gpus_per_node", entry, devices)
-        return self.visible
+        return None
 
     def ends(self, kind: str, word: Word, name: str, arguments: Line) -> Road:
         """The road at its end: the program and its arguments."""

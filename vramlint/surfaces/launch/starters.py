@@ -161,7 +161,8 @@ def processes(parsed: Parsed, road: Road) -> Road:
     if total is not None:
         world: Fact | None = count(WORLD, total, "--num_processes")
     elif filed:
-        world = None
+        seen = road.listed()  # which the file's number is likely to repeat, and which is nearer at hand
+        world = renamed(seen, WORLD) if seen is not None and nodes is None else None
     elif parsed.open is not None:
         world = opened(WORLD, parsed.open, "--num_processes")
     else:
@@ -327,6 +328,7 @@ STARTERS: Mapping[str, Starter] = MappingProxyType(
     {
         "torchrun": Starter("torchrun", grammars.TORCHRUN, torchrun, ("m", "module"), ("no_python",)),
         "deepspeed": Starter("deepspeed", grammars.DEEPSPEED, deepspeed, ("m", "module"), ("no_python",)),
+        "ft_launcher": Starter("torchrun", grammars.TORCHRUN, torchrun, ("m", "module"), ("no_python",)),
         "ds": Starter("deepspeed", grammars.DEEPSPEED, deepspeed, ("m", "module"), ("no_python",)),
         "accelerate launch": Starter("accelerate", grammars.ACCELERATE, accelerate, ("module",), ("no_python",)),
         "accelerate-launch": Starter("accelerate", grammars.ACCELERATE, accelerate, ("module",), ("no_python",)),

@@ -27,6 +27,16 @@ class Word(NamedTuple):
         return _spelled(value)
 
     @property
+    def program(self) -> str:
+        """The text of a word that may be a script: of `$ROOT/src/train.py` what is known, `src/train.py`."""
+        text = self.text
+        if text is not None:
+            return text
+        suffix = self.value.suffix if isinstance(self.value, Unknown) else ""
+        known = suffix.rpartition(" ")[2].lstrip("/")
+        return known if known.endswith(".py") and not self.prefix.startswith("-") else ""
+
+    @property
     def prefix(self) -> str:
         """How a word begins that only run time knows as a whole: `--out=`; empty for any other."""
         return self.value.prefix if isinstance(self.value, Unknown) else ""
@@ -151,9 +161,9 @@ class Parsed(NamedTuple):
 _PROGRAM = re.compile(r"[^=]*\.py$|(?:.*/)?(?:python[\d.]*|torchrun|deepspeed|accelerate|bash|sh)$")
 
 
-def looks_like_program(text: str | None) -> bool:
+def looks_like_program(text: str) -> bool:
     """Whether a word is a script or an interpreter."""
-    return text is not None and not text.startswith("-") and _PROGRAM.match(text) is not None
+    return bool(text) and not text.startswith("-") and _PROGRAM.match(text) is not None
 
 
 def parse(line: Line, taken: Grammar, inner: bool = True) -> Parsed:
@@ -173,6 +183,8 @@ def parse(line: Line, taken: Grammar, inner: bool = True) -> Parsed:
         text = word.text
         if text is None and word.prefix.startswith("-") and "=" in word.prefix:
             text = word.prefix
+        if text is None and word.program:
+            break
         if text is None:
             if not (inner and _program_follows(line[at + 1 :])):
                 break
@@ -191,11 +203,7 @@ def parse(line: Line, taken: Grammar, inner: bool = True) -> Parsed:
 
 
 def _program_follows(line: Sequence[Word]) -> bool:
-    for word in line:
-        text = word.text
-        if text is not None and (text in ("-m", "--module") or looks_like_program(text)):
-            return True
-    return False
+    return any(word.text in ("-m", "--module") or looks_like_program(word.program) for word in line)
 
 
 def canonical(option: str, aliases: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -216,7 +224,7 @@ def _option(line: Line, at: int, text: str, taken: Grammar, found: list[tuple[st
     follows = line[at + 1] if at + 1 < len(line) else None
     if name in taken.pairs:
         found.append((name, follows or word))
-        return at + 3
+        return at + (2 if follows is not None and "=" in (follows.text or "") else 3)
     if name in taken.values:
         found.append((name, follows or word))
         return at + 2
@@ -236,4 +244,4 @@ def _is_value(word: Word, rest: Line) -> bool:
     text = word.text
     if text is None or text.startswith("-") or looks_like_program(text):
         return False
-    return any(looks_like_program(item.text) or item.text in ("-m", "--module") for item in rest)
+    return any(looks_like_program(item.program) or item.text in ("-m", "--module") for item in rest)
