@@ -220,7 +220,7 @@ def test_folder_that_only_run_time_knows():
     at = Place(PATH, Span(1, 8, 1, 12))
     script = Unknown("value of $ROOT/src/train.py", at, suffix="/src/train.py")
     for head in (["python"], ["torchrun", "--nproc_per_node", "2"], ["accelerate", "launch"], []):
-        words: tuple[Value, ...] = (*map(Scalar, head), script, Scalar("--a"))
+        words = (*map(Scalar, head), script, Scalar("--a"))
         (launch,) = launches(Workload(PATH, "", (Command(words, (at,) * len(words), at),)))
         assert (launch.kind, launch.program, arguments(launch)) == ("script", "src/train.py", ["--a"])
 
@@ -237,7 +237,7 @@ def forked(*options: str, tail: str = "train.py --a") -> tuple[Launch, ...]:
     """`torchrun $ARGS train.py`, where a branch decides on the words of ARGS."""
     at = Place(PATH, Span(1, 8, 1, 12))
     choices = tuple(Option(Items(tuple(map(Scalar, text.split()))), f"c{n}") for n, text in enumerate(options))
-    words = (Alternatives(choices, at), *map(Scalar, tail.split()))
+    words: tuple[Value, ...] = (Alternatives(choices, at), *map(Scalar, tail.split()))
     return launches(Workload(PATH, "", (Command(words, (at,) * len(words), at),)))
 
 
