@@ -55,9 +55,7 @@ def test_command_over_several_lines() -> None:
         "%run train.py --bs 4",
         "%%time\n!python train.py --bs 4",
         "get_ipython().system('python train.py --bs 4')",
-        "import os\nos.system('python train.py --bs 4')",
-        "subprocess.run('python train.py --bs 4', shell=True, check=True)",
-        "subprocess.run(['python', 'train.py', '--bs', '4'], check=True)",
+        "get_ipython().run_cell_magic('bash', '', 'set -e\\npython train.py --bs 4\\n')",
         "with x:\n    !python train.py --bs 4",
         "cmd = 'python train.py --bs 4'\n!{cmd}",
         "cmd = f'''python train.py \\\\\n  --bs {2 + 2}'''\n!$cmd".replace("{2 + 2}", "4"),
@@ -134,6 +132,16 @@ def test_environment_goes_to_the_commands_behind() -> None:
     assert environment(first) == {"A": "1", "B": "2", "C": "3", "D": "4"}
     assert environment(second) == {"A": "1", "B": "5", "C": "3", "E": "6"}
     assert [(entry.key, shown(entry.value)) for entry in notebook.environment] == [("A", "1"), ("B", "5"), ("C", "3")]
+
+
+def test_environment_and_folder_of_an_exported_notebook() -> None:
+    text = (
+        "# In[1]:\nget_ipython().run_line_magic('env', 'A=1')\nget_ipython().run_line_magic('cd', 'x')\n"
+        "get_ipython().system('python a.py')\n"
+    )
+    (shell,) = read_notebook(Document.of("nb.py", text), read_shell).shell
+    assert environment(shell.commands[0]) == {"A": "1"}
+    assert shown(shell.commands[0].folder) == "x"
 
 
 def test_folder_of_the_notebook() -> None:

@@ -1,4 +1,7 @@
-"""The commands that a notebook runs: `!` lines, cells of bash, `%run`, and Python's own calls of a shell."""
+"""The commands that a notebook runs: `!` lines, cells of bash, `%run`.
+
+What its Python starts as processes (`subprocess`, `os.system`) is read as that of any script.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import NamedTuple, Protocol
 from vramlint.readers.excerpts import Excerpt, Piece, moved_shell
 from vramlint.readers.notebook.escapes import Escape
 from vramlint.readers.notebook.literals import Text, interpolated, text_of_literal
-from vramlint.readers.notebook.magics import Role
-from vramlint.readers.notebook.names import Names, as_text, dotted
+from vramlint.readers.notebook.magics import SHELL_CELLS, Role
+from vramlint.readers.notebook.names import Names, dotted
 from vramlint.readers.notebook.program import Script
 from vramlint.readers.templates import filled, filled_word
 from vramlint.text import Document, Place, masked
@@ -41,8 +44,6 @@ class Ran(NamedTuple):
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+)(?P<value>.+)", re.DOTALL)
 _ARGUMENTS = re.compile(r"(?:\A|[ \t])-s(?=[ \t])")
 _HEADER = re.compile(r"(?P<word>if|elif|else|for|while|def|async|match|case)\b[ \t]*(?P<test>.*?):[ \t]*(?:\#.*)?\Z")
-_SHELL_CALLS = frozenset({"os.system", "os.popen", "get_ipython().system", "get_ipython().getoutput"})
-_PROCESS_CALLS = frozenset(f"subprocess.{name}" for name in ("run", "call", "check_call", "check_output", "Popen"))
 
 
 def run(document: Document, script: Script, read: ReadShell) -> Ran:
@@ -103,30 +104,29 @@ class _Runner:
                 pass
 
     def call(self, call: ast.Call) -> None:
-        """Run what a call gives to a shell, or to a process as a list of words."""
-        function = dotted(call.func)
-        if function in _SHELL_CALLS and call.args:
-            self._shell_argument(call.args[0])
-        elif function in _PROCESS_CALLS and call.args:
-            if isinstance(call.args[0], ast.List):
-                self._words(call, call.args[0])
-            elif any(word.arg == "shell" for word in call.keywords):
-                self._shell_argument(call.args[0])
+        """Run what a call of IPython's shell does: scripts made from notebooks have these in place of magics."""
+        match dotted(call.func), call.args:
+            case (("get_ipython().system" | "get_ipython().getoutput"), [command, *_]):
+                self._given(command)
+            case "get_ipython().run_cell_magic", [ast.Constant(value=str() as name), _, body] if name in SHELL_CELLS:
+                self._given(body)
+            case "get_ipython().run_line_magic", [
+                ast.Constant(value="env"),
+                ast.Constant(value=str() as line) as given,
+            ]:
+                match = _ASSIGNMENT.fullmatch(line.strip())
+                if match is not None:
+                    place = self.names.place(given)
+                    self.names.set_variable(match["name"], place, Scalar(match["value"], place))
+            case "get_ipython().run_line_magic", [ast.Constant(value="cd"), folder]:
+                self.names.enter(self.names.evaluate(folder))
+            case _:
+                pass
 
-    def _shell_argument(self, node: ast.expr) -> None:
+    def _given(self, node: ast.expr) -> None:
         text = self.names.texts.get(node.id) if isinstance(node, ast.Name) else text_of_literal(self.names, node)
         if text is not None:
             self._shell(text)
-
-    def _words(self, call: ast.Call, listed: ast.List) -> None:
-        place = self.names.place(call)
-        values = [self.names.evaluate(item) for item in listed.elts]
-        places = tuple(self.names.place(item) or place for item in listed.elts)
-        if place is None or not values:
-            return
-        words = tuple(map(as_text, values))
-        command = Command(words, tuple(spot or place for spot in places), place, self._environment(), self.names.folder)
-        self.shells.append(Shell(self._document.path, (command,)))
 
     def _cell(self, escape: Escape) -> None:
         start, end = escape.arguments

@@ -38,6 +38,9 @@ _CELL_WORDS = {
         julia scala cmd powershell fs
     """,
 }
+SHELL_CELLS = frozenset(_CELL_WORDS[Role.SHELL].split())
+"""Names of cell magics whose body is given to a shell."""
+
 _LINE_WORDS = {
     Role.PYTHON: "time timeit prun memit mprun lprun",
     Role.SHELL: "sx system",

@@ -13,8 +13,8 @@ from vramlint.text import Document
 _DATABRICKS = re.compile(r"\A\ufeff?# Databricks notebook source\b")
 _JUPYTEXT = re.compile(r"\A(?:\ufeff|#!.*\n|# -\*-.*\n)*# ---[ \t]*\r?\n(?:#.*\n){0,9}?#[ \t]+jupytext:")
 """The header that jupytext writes above a script. Without it a commented command may be one that was put away."""
-_CELL = re.compile(r"(?m)^# ?%%(?=[ \t\r\n])")
-"""How cells begin in VS Code, PyCharm, Spyder and jupytext."""
+_CELL = re.compile(r"(?m)^# ?(?:%%(?=[ \t\r\n])|In\[[ \d]*\]:)")
+"""How cells begin in VS Code, PyCharm, Spyder and jupytext, and in what nbconvert exports."""
 
 _MAGIC = re.compile(r"(?m)^# MAGIC ?(?P<magic>[%!].*(?:\n# MAGIC.*)*)")
 _COMMENTED = re.compile(
