@@ -44,6 +44,8 @@ def get_attribute(machine: Machine, item: Object, name: str, site: Site) -> Obje
 
 def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
     match item:
+        case Name() if name in {"__name__", "__qualname__"}:
+            return computed(item.qualified.rpartition(".")[2], site.place)
         case Name():
             return attribute_probe(machine, f"{item.qualified}.{name}", site.place)
         case Module():

@@ -8,11 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from vramlint.readers.python.choices import each
+from vramlint.readers.python.instances import call_special
+from vramlint.readers.python.iteration import elements_of
+from vramlint.readers.python.iteration_functions import ITERATION_FUNCTIONS
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import lift, merge_into, plain_of
-from vramlint.readers.python.modules import MAX_LAYERS, builds
 from vramlint.readers.python.objects import (
+    Class,
     Instance,
+    LibraryObject,
     Mapping,
     Object,
     Sequence,
@@ -70,7 +74,7 @@ def _numbers(function: Callable[..., Any]) -> Handler:
     return applied
 
 
-def _length(_: Machine, site: Site) -> Object:
+def _length(machine: Machine, site: Site) -> Object:
     def measured(item: Object) -> Object:
         if isinstance(item, Scalar) and isinstance(item.value, str):
             return computed(len(item.value), site.place)
@@ -78,6 +82,11 @@ def _length(_: Machine, site: Site) -> Object:
             return computed(len(item.elements), site.place)
         if isinstance(item, Mapping) and not item.open:
             return computed(len(item.slots()), site.place)
+        if isinstance(item, Instance) and (own := call_special(machine, item, "__len__", (), site)) is not None:
+            return own
+        elements = elements_of(item)
+        if elements is not None:
+            return computed(len(elements), site.place)
         return Unknown(f"length: {reason_of(item)}", site.place)
 
     return each(measured, site.first())
@@ -87,17 +96,6 @@ def _dict(machine: Machine, site: Site) -> Object:
     made = Mapping({}, site.place)
     merge_into(machine, made, site.arguments.get("", 0), site.arguments)
     return made
-
-
-def _list(_: Machine, site: Site) -> Object:
-    def listed(item: Object) -> Object:
-        if isinstance(item, Sequence):
-            return Sequence(dict(item.state), item.place)
-        if isinstance(item, Mapping) and not item.open:
-            return Sequence.of(tuple(slot.key_object(key) for key, slot in item.slots()), site.place)
-        return Unknown(reason_of(item), site.place)
-
-    return each(listed, site.first()) if site.arguments.positional else Sequence.of((), site.place)
 
 
 _KINDS: MappingProxyType[str, tuple[type, ...]] = MappingProxyType(
@@ -110,12 +108,30 @@ def _isinstance(_: Machine, site: Site) -> Object:
     names = asked.elements if isinstance(asked, Sequence) else (asked,)
 
     def tested(item: Object) -> Object:
-        found = [_is_a(item, name.qualified) if isinstance(name, Name) else None for name in names or ()]
+        found = [is_instance(item, name) for name in names or ()]
         if True in found:
             return computed(True, site.place)
         return site.unknown("type of a run-time value") if None in found or not found else computed(False, site.place)
 
     return each(tested, site.first())
+
+
+def is_instance(item: Object, kind: Object | None) -> bool | None:
+    """Whether an object is of a class; None where only run time knows."""
+    if isinstance(kind, Name):
+        own = item.local_class if isinstance(item, LibraryObject) else None
+        if own is not None and kind.qualified in own.base_names():
+            return True
+        return _is_a(item, kind.qualified)
+    if not isinstance(kind, Class):
+        return None
+    if isinstance(item, Instance):
+        return kind in item.kind.ancestry() if item.kind is not None else False
+    if isinstance(item, LibraryObject) and item.local_class is not None:
+        return kind in item.local_class.ancestry()
+    if isinstance(item, Scalar):
+        return any(item is member for member in kind.members.values())
+    return False if isinstance(item, (Sequence, Mapping)) else None
 
 
 def _is_a(item: Object, kind: str) -> bool | None:
@@ -147,42 +163,36 @@ def _any(found: list[bool | None]) -> bool | None:
     return True if True in found else None if None in found else False
 
 
-_LONGEST_RANGE = 64
-"""Ranges beyond this are not taken number by number, but in the constructor of a module, which makes layers."""
-
-
-def _range(machine: Machine, site: Site) -> Object:
-    plains = [plain_of(item) for item in site.arguments.positional]
-    if plains and all(isinstance(item, int) for item in plains) and (len(plains) < 3 or plains[2]):
-        numbers = range(*plains[:3])
-        if len(numbers) <= (MAX_LAYERS if builds(machine) else _LONGEST_RANGE):
-            return Sequence.of(tuple(computed(number, site.place) for number in numbers), site.place)
-    return site.unknown("range")
-
-
-def _zip(_: Machine, site: Site) -> Object:
-    lists = [item.elements if isinstance(item, Sequence) else None for item in site.arguments.positional]
-    known = [item for item in lists if item is not None]
-    if not known or len(known) != len(lists):
-        return site.unknown("zip of run-time values")
-    return Sequence.of(tuple(Sequence.of(row, site.place) for row in zip(*known, strict=False)), site.place)
-
-
-def _enumerate(_: Machine, site: Site) -> Object:
+def _names_of(_: Machine, site: Site) -> Object:
+    """`dir(object)`."""
     item = site.first()
-    if not isinstance(item, Sequence) or item.elements is None:
-        return site.unknown("enumeration of run-time values")
-    rows = (Sequence.of((computed(index, site.place), element)) for index, element in enumerate(item.elements))
-    return Sequence.of(tuple(rows), site.place)
+    kind = item.kind if isinstance(item, Instance) else item if isinstance(item, Class) else None
+    names = set(item.state) if isinstance(item, Instance) else set()
+    for base in kind.ancestry() if kind else ():
+        names |= set(base.scope.state)
+    if not names:
+        return site.unknown("names of a run-time value")
+    return Sequence.of(tuple(computed(name, site.place) for name in sorted(names)), site.place)
 
 
-def _type(_: Machine, site: Site) -> Object:
+def _type(machine: Machine, site: Site) -> Object:
     item = site.first()
-    return item.kind if isinstance(item, Instance) and item.kind else site.unknown("type of a value")
+    if isinstance(item, Instance) and item.kind:
+        return item.kind
+    if isinstance(item, Scalar) and id(item) not in machine.members:
+        return Name(type(item.value).__name__, site.place)
+    return site.unknown("type of a value")
+
+
+def _power(base: float, exponent: float) -> object:
+    if abs(base) > 2**64 or abs(exponent) > 256:
+        raise ValueError
+    return pow(base, exponent)
 
 
 BUILTIN_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
     {
+        **ITERATION_FUNCTIONS,
         "int": _conversion(int),
         "float": _conversion(float),
         "str": _conversion(str),
@@ -195,17 +205,17 @@ BUILTIN_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
         "sum": _numbers(sum),
         "math.ceil": _numbers(math.ceil),
         "math.floor": _numbers(math.floor),
+        "math.gcd": _numbers(math.gcd),
+        "math.log": _numbers(math.log),
+        "math.log2": _numbers(math.log2),
+        "math.log10": _numbers(math.log10),
+        "math.prod": _numbers(math.prod),
+        "math.sqrt": _numbers(math.sqrt),
         "dict": _dict,
         "collections.OrderedDict": _dict,
-        "list": _list,
-        "tuple": _list,
-        "set": _list,
-        "frozenset": _list,
-        "sorted": _list,
-        "reversed": _list,
-        "range": _range,
-        "zip": _zip,
-        "enumerate": _enumerate,
+        "dir": _names_of,
+        "pow": _numbers(_power),
+        "divmod": _numbers(divmod),
         "all": _boolean(_all),
         "any": _boolean(_any),
         "isinstance": _isinstance,

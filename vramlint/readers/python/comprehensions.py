@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from vramlint.readers.python.loops import elements_of
+from vramlint.readers.python.iteration import elements_of
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.modules import MAX_LAYERS, builds
 from vramlint.readers.python.objects import Mapping, Object, Scope, Sequence, Slot

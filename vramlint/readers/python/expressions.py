@@ -15,8 +15,8 @@ from vramlint.readers.python.choices import choose, each, narrow, options_of
 from vramlint.readers.python.comprehensions import evaluate_comprehension
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import define
+from vramlint.readers.python.iteration import elements_of
 from vramlint.readers.python.library import BUILTINS
-from vramlint.readers.python.loops import elements_of
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.modules import same_shape
 from vramlint.readers.python.neighbours import home_of, starred

@@ -31,14 +31,6 @@ def call_special(
     return machine.invoke(site.of(BoundMethod(method, item), Arguments(arguments)))
 
 
-def tuple_elements(item: Instance) -> tuple[Object, ...] | None:
-    """The elements of a named tuple, in order."""
-    kind = item.kind
-    if kind is None or not any(name.rpartition(".")[2] == "NamedTuple" for name in kind.base_names()):
-        return None
-    return tuple(item.state.get(entry.name, Unknown(f"{entry.name} of {kind.name}")) for entry in kind.all_fields())
-
-
 def replaced(machine: Machine, item: Instance, changes: tuple[Given, ...], site: Site) -> Object:
     """A copy of an object with some fields changed; it is made as the first one was."""
     kind = item.kind

@@ -19,14 +19,18 @@ from vramlint.readers.python.execution import execute_text, global_names
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import join_path
 from vramlint.readers.python.objects import (
+    LibraryObject,
+    Mapping,
     Object,
     Partial,
     Sequence,
+    Slot,
     computed,
 )
 from vramlint.readers.python.paths import PATH_FUNCTIONS
-from vramlint.readers.python.probes import call_probe, environment_variable
+from vramlint.readers.python.probes import call_probe, environment_variable, set_variable
 from vramlint.readers.python.records import RECORD_FUNCTIONS
+from vramlint.readers.python.standard_library import STANDARD_FUNCTIONS
 from vramlint.readers.python.trl_functions import helper_result
 from vramlint.values import Scalar
 
@@ -58,6 +62,10 @@ def known_call(machine: Machine, callee: str, site: Site) -> Object | None:
         return probed
     # an opened file is recorded, because `json.load(open(path))` names a file of the run
     return site.unknown(f"result of {callee}()") if callee in BUILTINS and callee != "open" else None
+
+
+def _local_names(_: Machine, site: Site) -> Object:
+    return Mapping({name: Slot(None, value) for name, value in site.scope.state.items()}, site.place)
 
 
 def _same(_: Machine, site: Site) -> Object:
@@ -94,6 +102,22 @@ def _environment(machine: Machine, site: Site) -> Object:
     return environment_variable(machine, site.first(), site.arguments.get("default", 1), site)
 
 
+def _default_variable(machine: Machine, site: Site) -> Object:
+    name, value = site.first(), site.arguments.get("value", 1) or site.unknown("environment variable")
+    found = environment_variable(machine, name, value, site)
+    if isinstance(found, Scalar):
+        set_variable(machine, name, found)
+    return found
+
+
+def _variables(machine: Machine, site: Site) -> Object:
+    given = site.first() if site.arguments.positional else Mapping({})
+    for key, slot in given.slots() if isinstance(given, Mapping) else ():
+        set_variable(machine, slot.key_object(key), slot.value)
+        machine.emit(LibraryObject("os.environ.__setitem__", (slot.key_object(key), slot.value), (), site.place))
+    return Scalar(None, None, "computed")
+
+
 def _version(_: Machine, site: Site) -> Object:
     """`packaging.version.parse("2.1.0")`: the release numbers, which compare as versions do."""
     item = site.first()
@@ -114,7 +138,9 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "ast.literal_eval": lambda _, site: parsed_literal(site.first()),
         "exec": execute_text,
         "globals": global_names,
+        "locals": _local_names,
         **PATH_FUNCTIONS,
+        **STANDARD_FUNCTIONS,
         "typing.cast": lambda _, site: site.arguments.get("val", 1) or site.unknown("cast"),
         "functools.partial": _partial,
         "packaging.version.parse": _version,
@@ -132,6 +158,8 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "pathlib.PurePath": _path,
         "os.environ.get": _environment,
         "os.getenv": _environment,
+        "os.environ.setdefault": _default_variable,
+        "os.environ.update": _variables,
         "deepspeed.add_config_arguments": extended_by_deepspeed,
         "fire.Fire": run_target,
         "fire.core.Fire": run_target,

@@ -13,23 +13,19 @@ import libcst as cst
 from vramlint.readers.python.attributes import PARAMETER
 from vramlint.readers.python.choices import among, narrow
 from vramlint.readers.python.commandline.words import are_words
-from vramlint.readers.python.instances import tuple_elements
+from vramlint.readers.python.iteration import elements_of
 from vramlint.readers.python.machine import MAX_STEPS, Flow, Machine
 from vramlint.readers.python.modules import MAX_LAYERS, builds, leaves_early
 from vramlint.readers.python.objects import (
-    Class,
-    Instance,
     LibraryObject,
-    Mapping,
     Object,
     Scope,
     Sequence,
-    computed,
 )
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide
 from vramlint.text import Place
-from vramlint.values import Scalar, Unknown
+from vramlint.values import Unknown
 
 MAX_NAMED = 4
 """Up to this many known elements the loop variable is one of them; beyond, it is unknown."""
@@ -88,19 +84,6 @@ def _in_turn(machine: Machine, node: cst.For, elements: tuple[Object, ...], scop
         if flow is Flow.RETURN:
             return flow
     return _else(machine, node.orelse, scope)
-
-
-def elements_of(source: Object) -> tuple[Object, ...] | None:
-    """What a loop over an object yields, None where that is not known."""
-    if isinstance(source, Mapping):
-        return None if source.open else tuple(slot.key_object(key) for key, slot in source.slots())
-    if isinstance(source, Instance):
-        return elements_of(source.items) if source.items is not None else tuple_elements(source)
-    if isinstance(source, Class) and source.members:
-        return tuple(source.members.values())
-    if isinstance(source, Scalar) and isinstance(source.value, str):
-        return tuple(computed(letter, source.place) for letter in source.value)
-    return source.elements if isinstance(source, Sequence) else None
 
 
 def _after(flow: Flow) -> Flow:

@@ -154,12 +154,23 @@ def _format(template: str, right: Object, place: Place) -> Object:
         return Unknown("formatting that fails", place)
 
 
+_SETS: MappingProxyType[type[cst.CSTNode], bool] = MappingProxyType(
+    {cst.Subtract: False, cst.SubtractAssign: False, cst.BitAnd: True, cst.BitAndAssign: True}
+)
+"""Operators of sets that keep the elements that are, or are not, in the other one."""
+
+
 def _sequence(kind: type[cst.CSTNode], left: Sequence, right: Object, place: Place) -> Object:
     ours = left.elements
     if ours is not None and kind in (cst.Add, cst.AddAssign, cst.BitOr) and isinstance(right, Sequence):
         theirs = right.elements
         if theirs is not None and len(ours) + len(theirs) <= _LARGEST:
             return Sequence.of((*ours, *theirs), place)
+    kept = _SETS.get(kind)
+    if kept is not None and ours is not None and isinstance(right, Sequence) and right.elements is not None:
+        found = [_contains(right, element) for element in ours]
+        if None not in found:
+            return Sequence.of(tuple(item for item, inside in zip(ours, found, strict=True) if inside is kept), place)
     if ours is not None and kind is cst.Multiply and isinstance(right, Scalar) and isinstance(right.value, int):
         return Sequence.of(ours * right.value, place) if len(ours) * right.value <= 64 else Unknown("long list", place)
     return Unknown("list arithmetic", place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 
 from vramlint.readers.python.commandline.flag_values import flag_value
@@ -71,16 +72,41 @@ def environment_variable(machine: Machine, name: Object, default: Object | None,
     if not isinstance(name, Scalar):
         return site.unknown("environment variable")
     found = variable(machine, str(name.value))
+    if (
+        found is None
+        and isinstance(default, Scalar)
+        and default.value is not None
+        and not _LAUNCHERS.match(str(name.value))
+    ):
+        return Scalar(default.value, default.place, "environment")  # as a setting of the command line has its default
     if found is None:
         return site.unknown(f"environment variable {name.value}")
     return default if default is not None and isinstance(found, Scalar) and found.value is None else found
 
 
+_LAUNCHERS = re.compile(
+    r"(LOCAL_|NODE_|GROUP_|WORLD_|MASTER_|SLURM|OMPI|PMI|MPI|CUDA|NCCL|NVIDIA|ACCELERATE|TORCH|FSDP|DEEPSPEED|PET_|SM_|RANK)"
+    r"|.*(N_?GPU|NPROC|GPUS|WORLD_SIZE|DEVICES)"
+)
+"""Variables that a launcher sets, whatever a script takes for their default."""
+
+
+def set_variable(machine: Machine, name: Object, value: Object) -> None:
+    """`os.environ[name] = value`."""
+    if isinstance(name, Scalar):
+        machine.journal.put(machine.process, f"variable {name.value}", value)
+
+
 def variable(machine: Machine, name: str) -> Object | None:
-    """What an environment variable holds: of the machine, then of the launcher; a Scalar of None where it is not set.
+    """What an environment variable holds: as the program set it, of the machine, then of the launcher.
+
+    A Scalar of None where it is not set.
 
     None when nothing says.
     """
+    own: Object | None = machine.process.get(f"variable {name}")
+    if own is not None:
+        return own
     key = f'os.environ["{name}"]'
     value = machine.known.get(key)
     if value is not None:

@@ -6,7 +6,8 @@ import libcst as cst
 
 from vramlint.readers.python.choices import each, narrow
 from vramlint.readers.python.commandline.words import is_given, piece_of
-from vramlint.readers.python.instances import call_special, tuple_elements
+from vramlint.readers.python.instances import call_special
+from vramlint.readers.python.iteration import tuple_elements
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import lookup, store
 from vramlint.readers.python.modules import part_of
@@ -25,7 +26,7 @@ from vramlint.readers.python.objects import (
     computed,
 )
 from vramlint.readers.python.operators import reason_of
-from vramlint.readers.python.probes import environment_variable
+from vramlint.readers.python.probes import environment_variable, set_variable
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
 
@@ -125,6 +126,7 @@ def assign_element(machine: Machine, item: Object, node: cst.Subscript, value: O
         elif isinstance(option, Name) and option.qualified == "os.environ" and isinstance(key, Scalar):
             # the call that Python makes of it: what a script sets for its launcher is worth knowing
             machine.emit(LibraryObject("os.environ.__setitem__", (key, value), (), machine.place(node)))
+            set_variable(machine, key, value)
 
 
 def delete_element(machine: Machine, item: Object, node: cst.Subscript, scope: Scope) -> None:

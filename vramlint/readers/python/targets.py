@@ -8,7 +8,7 @@ import libcst as cst
 
 from vramlint.readers.python.attributes import set_attribute
 from vramlint.readers.python.choices import each, narrow
-from vramlint.readers.python.instances import tuple_elements
+from vramlint.readers.python.iteration import tuple_elements
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Attribute, Instance, LibraryObject, Object, Scope, Sequence
 from vramlint.readers.python.operators import reason_of

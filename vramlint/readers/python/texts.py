@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
+from collections.abc import Callable
+from types import MappingProxyType
 
 import libcst as cst
 
@@ -15,6 +18,7 @@ from vramlint.readers.python.objects import (
     computed,
 )
 from vramlint.readers.python.operators import reason_of
+from vramlint.text import Place
 from vramlint.values import Scalar, Unknown
 
 
@@ -53,16 +57,9 @@ def evaluate_concatenated(machine: Machine, node: cst.ConcatenatedString, scope:
 
 
 def evaluate_formatted(machine: Machine, node: cst.FormattedString, scope: Scope) -> Object:
-    """An f-string, known when all its parts are and none has a format."""
+    """An f-string, known when all its parts are."""
     place = machine.place(node)
-    parts: list[Object] = []
-    for part in node.parts:
-        if isinstance(part, cst.FormattedStringText):
-            parts.append(computed(part.value.replace("{{", "{").replace("}}", "}"), None))
-        elif isinstance(part, cst.FormattedStringExpression):
-            item = machine.evaluate(part.expression, scope)
-            plain = part.format_spec is None and part.conversion is None and part.equal is None
-            parts.append(item if plain else Unknown("formatted text", place))
+    parts = [_part(machine, part, scope, place) for part in node.parts]
 
     def joined(*pieces: Object) -> Object:
         texts = [str(piece.value) for piece in pieces if isinstance(piece, Scalar)]
@@ -71,3 +68,34 @@ def evaluate_formatted(machine: Machine, node: cst.FormattedString, scope: Scope
         return Unknown(next(reason_of(piece) for piece in pieces if not isinstance(piece, Scalar)), place)
 
     return each(joined, *parts)
+
+
+def _part(machine: Machine, part: cst.BaseFormattedStringContent, scope: Scope, place: Place) -> Object:
+    if isinstance(part, cst.FormattedStringText):
+        return computed(part.value.replace("{{", "{").replace("}}", "}"), None)
+    if not isinstance(part, cst.FormattedStringExpression):
+        return Unknown("formatted text", place)
+    item = machine.evaluate(part.expression, scope)
+    if part.format_spec is None and part.conversion is None and part.equal is None:
+        return item
+    pieces = [_part(machine, piece, scope, place) for piece in part.format_spec or ()]
+    spec = "".join(str(piece.value) if isinstance(piece, Scalar) else "\0" for piece in pieces)
+    before = f"{machine.text(part.expression)}=" if part.equal is not None else ""
+    conversion = part.conversion or ("r" if before and not spec else "")
+
+    def written(one: Object) -> Object:
+        if not isinstance(one, Scalar) or not _MODEST.fullmatch(spec):
+            return Unknown(reason_of(one), place) if not isinstance(one, Scalar) else Unknown("formatted text", place)
+        value = _CONVERSIONS[conversion](one.value) if conversion else one.value
+        try:
+            return computed(before + format(value, spec), place)
+        except (TypeError, ValueError):
+            return Unknown("formatting that fails", place)
+
+    return each(written, item)
+
+
+_CONVERSIONS: MappingProxyType[str, Callable[[object], str]] = MappingProxyType({"r": repr, "s": str, "a": ascii})
+
+_MODEST = re.compile(r"[^\d\0]*\d{0,3}(\.\d{0,2})?[^\d\0]*")
+"""Formats that make no text of unusual width."""
