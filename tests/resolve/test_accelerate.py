@@ -172,3 +172,12 @@ def test_fsdp_table_of_a_bare_flag():
     found = joined("", written("fsdp", True), links=(), tables=(("fsdp", table),))
     assert found.get("fsdp").value == "shard_grad_op"
     assert joined("", links=(), tables=(("fsdp", table),)).get("fsdp") is None
+
+
+def test_checkpointing_that_the_arguments_ask_for_too_stays_theirs():
+    own = written("activation_checkpointing", True, key="gradient_checkpointing")
+    assert joined(FSDP, own).get("activation_checkpointing").key == "gradient_checkpointing"
+    config = json.dumps({"activation_checkpointing": True})
+    links = (Link("fsdp", "fsdp.json", place(4)),)
+    found = joined("", own, written("fsdp", "full_shard"), links=links, **{"fsdp.json": config})
+    assert found.get("activation_checkpointing").key == "gradient_checkpointing"

@@ -100,7 +100,7 @@ def _holds(fact: Fact, own: Mapping[str, Fact], *, accelerated: bool, trainer: b
     if fact.name in _STRATEGY:
         return not shards
     if fact.name == "activation_checkpointing":
-        return fact.value is True and not shards
+        return fact.value is True and not shards and not (before is not None and before.value is True)
     if fact.name == "gradient_accumulation_steps":  # the variable wins over the Accelerator's own argument
         return not trainer and not shards and fact.origin is Origin.WRITTEN
     return before is None and not (trainer and fact.name == "max_grad_norm")

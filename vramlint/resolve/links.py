@@ -187,10 +187,16 @@ def with_fsdp(joined: Joined, context: Context) -> Joined:
         for drawn in trainer_facts(table, facts.get("fsdp"), inline=not path):
             if isinstance(drawn, Remark):
                 remarks.append(drawn)
-            elif drawn is not None:
+            elif drawn is not None and not _says_already(facts, drawn):
                 facts[drawn.name] = drawn
     paths = [path for _, path in tables if path]
     return joined._replace(facts=facts, remarks=(*joined.remarks, *remarks), further=(*joined.further, *paths))
+
+
+def _says_already(facts: Mapping[str, Fact], fact: Fact) -> bool:
+    """Whether the arguments switch the same thing on, which is nearer at hand than a file that they name."""
+    own = facts.get(fact.name)
+    return own is not None and own.value is True and fact.value is True
 
 
 def _fsdp_file(sheet: Sheet, link: Link, context: Context) -> tuple[Table | None, str, list[Remark]]:

@@ -13,8 +13,8 @@ from vramlint.surfaces.launch.counts import stated_at
 from vramlint.surfaces.launch.forks import lines_of, rejoined
 from vramlint.surfaces.launch.launch import Launch, Workload
 from vramlint.surfaces.launch.peeling import roads
+from vramlint.surfaces.launch.ranks import NODES, PER_NODE, WORLD
 from vramlint.surfaces.launch.road import Program, Ranks, Road
-from vramlint.surfaces.launch.starters import NODES, PER_NODE, WORLD
 from vramlint.surfaces.launch.words import Word, line_of, values_of
 from vramlint.surfaces.numbers import by_default, renamed, times
 from vramlint.values import Command, Invocation, Table, Unknown

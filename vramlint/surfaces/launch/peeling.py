@@ -7,11 +7,13 @@ from typing import TypeVar
 
 from vramlint.surfaces.launch import grammars
 from vramlint.surfaces.launch.clis import CLIS
+from vramlint.surfaces.launch.clusters import srun
 from vramlint.surfaces.launch.counts import count, opened
 from vramlint.surfaces.launch.nested import lines_of_text, texts
 from vramlint.surfaces.launch.programs import is_python, module, python, script, tool
+from vramlint.surfaces.launch.ranks import NODES, PER_NODE, WORLD
 from vramlint.surfaces.launch.road import Ranks, Road, assignment
-from vramlint.surfaces.launch.starters import NODES, PER_NODE, STARTERS, WORLD, Starter, srun
+from vramlint.surfaces.launch.starters import STARTERS, Starter
 from vramlint.surfaces.launch.words import Line, Word, after, grammar, looks_like_program, named, parse
 from vramlint.surfaces.launch.wrappers import WRAPPERS, peel
 from vramlint.surfaces.numbers import times

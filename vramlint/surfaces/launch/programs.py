@@ -11,8 +11,9 @@ from vramlint.surfaces.launch import grammars
 from vramlint.surfaces.launch.clis import CLIS, MODULES, Cli, config_links, tool_of
 from vramlint.surfaces.launch.counts import count
 from vramlint.surfaces.launch.presets import preset_of
+from vramlint.surfaces.launch.ranks import NODES, PER_NODE, WORLD, every_visible
 from vramlint.surfaces.launch.road import Ranks, Road, number_of
-from vramlint.surfaces.launch.starters import NODES, PER_NODE, WORLD, accelerate, every_visible, torchrun
+from vramlint.surfaces.launch.starters import accelerate, torchrun
 from vramlint.surfaces.launch.words import Line, Parsed, Word, after, canonical, looks_like_program, named, parse
 from vramlint.surfaces.numbers import by_default, devices, renamed, times
 from vramlint.values import Scalar
