@@ -105,6 +105,7 @@ def _environment(machine: Machine, site: Site) -> Object:
 def _default_variable(machine: Machine, site: Site) -> Object:
     name, value = site.first(), site.arguments.get("value", 1) or site.unknown("environment variable")
     found = environment_variable(machine, name, value, site)
+    machine.emit(LibraryObject("os.environ.setdefault", site.arguments.positional, (), site.place))
     if isinstance(found, Scalar):
         set_variable(machine, name, found)
     return found
