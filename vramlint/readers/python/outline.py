@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from vramlint.readers.python.source import syntax_tree
@@ -59,6 +60,7 @@ class Statement(NamedTuple):
         return "".join((*pieces, document.text[done : self.end]))
 
 
+@lru_cache(maxsize=64)
 def outline(document: Document) -> tuple[Statement, ...]:
     """The top-level statements that bind something, in order; none for a text that CPython does not read."""
     tree = syntax_tree(document.text)

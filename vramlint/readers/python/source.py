@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from itertools import accumulate
 
 import libcst as cst
@@ -98,6 +99,7 @@ class Source:
         return self._offsets[first], self._offsets[last]
 
 
+@lru_cache(maxsize=16)  # a script is read once for every launcher that starts it
 def parse(document: Document) -> tuple[Source | None, Problem | None]:
     """The document's tree, or the problem that prevents it."""
     text = document.text.removeprefix("\ufeff")
@@ -117,6 +119,7 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
 
 
+@lru_cache(maxsize=512)
 def parse_part(document: Document, start: int, text: str) -> Source | None:
     """The tree of statements out of a document that CPython has read, None where LibCST doesn't read them.
 

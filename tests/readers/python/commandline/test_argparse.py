@@ -85,7 +85,7 @@ def test_values_stand_where_the_command_line_has_them() -> None:
     call = used(started(SCRIPT, line))
     texts = {name: place_text(line, call.argument(name)) for name in ("batch_size", "learning_rate", "bf16", "data")}
     assert texts == {"batch_size": "4", "learning_rate": "2e-5", "bf16": "--bf16", "data": "d.json"}
-    assert place_text(line, call.argument("model")) == "'gpt2'"
+    assert place_text(line, call.argument("model")) == "gpt2"
     value = call.argument("batch_size")
     assert isinstance(value, Scalar)
     assert value.via == "cli"

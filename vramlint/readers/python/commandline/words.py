@@ -136,10 +136,12 @@ def _part_of(place: Place | None, text: str, length: int) -> Place | None:
     if place is None or place.span.line != place.span.end_line:
         return place
     width = place.span.end_column - place.span.column
-    if width not in (len(text), len(text) + 2):  # quotes stand around the value
-        return place
     line, column, _, end = place.span
-    return Place(place.path, Span(line, column + length, line, end))
+    if width == len(text):
+        return Place(place.path, Span(line, column + length, line, end))
+    if width == len(text) + 2:  # `--flag="value"`
+        return Place(place.path, Span(line, column + length + 1, line, end - 1))
+    return place
 
 
 def head(word: Object, length: int) -> Place | None:
