@@ -71,6 +71,12 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "gather_16bit_on_save": "gather_16bit_on_save",
         "fsdp": "fsdp",
         "fsdp_wrap_class": "fsdp_wrap_class",
+        "fsdp_version": "fsdp_version",
+        "fsdp_offload": "offload_parameters",
+        "tp": "tensor_parallel",
+        "cp": "context_parallel",
+        "dp_shard": "data_parallel_shard",
+        "dp_replicate": "data_parallel_replicate",
         "param_dtype": "load_dtype",
         "trainable_dtype": "trainable_dtype",
         "norm_dtype": "norm_dtype",
@@ -146,7 +152,13 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         # Embeddings aside, the weights are float32.
         "param_dtype": {"float32 (embeddings in compute dtype)": frozenset({"float32"})},
         "ref_model": {"base weights with the adapter switched off": frozenset({"adapter off"})},
-        "fsdp": {"full_shard": frozenset({"full_shard", "full_shard auto_wrap"})},
+        "fsdp_offload": {True: frozenset({"cpu"}), False: _NONE},
+        # Readers state wrapping and offloading as facts of their own, beside the strategy.
+        "fsdp": {
+            "full_shard": frozenset(
+                {"full_shard", "full_shard auto_wrap", "full_shard auto_wrap offload", "full_shard offload"}
+            )
+        },
     }
 )
 """Expected name -> expected value -> our values that mean the same, all in canonical form."""

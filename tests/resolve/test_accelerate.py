@@ -181,3 +181,19 @@ def test_checkpointing_that_the_arguments_ask_for_too_stays_theirs():
     links = (Link("fsdp", "fsdp.json", place(4)),)
     found = joined("", own, written("fsdp", "full_shard"), links=links, **{"fsdp.json": config})
     assert found.get("activation_checkpointing").key == "gradient_checkpointing"
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes", "shares"),
+    [
+        ("{fsdp_sharding_strategy: FULL_SHARD}", "{}", 8),
+        ("{fsdp_sharding_strategy: HYBRID_SHARD}", "{}", 4),
+        ("{fsdp_version: 2}", "{parallelism_config_dp_replicate_size: 2, parallelism_config_dp_shard_size: 4}", 4),
+        ("{fsdp_version: 2}", "{parallelism_config_cp_size: 4, parallelism_config_dp_shard_size: 2}", 8),
+        ("{fsdp_version: 2}", "{parallelism_config_dp_shard_size: 3}", 8),
+    ],
+)
+def test_gpus_that_share_one_copy(options, sizes, shares):
+    text = f"distributed_type: FSDP\nfsdp_config: {options}\nparallelism_config: {sizes}\n"
+    (job,) = joined(f"{text}num_processes: 8\nnum_machines: 2\nmixed_precision: bf16\n").jobs
+    assert job.parallelism.world_size == shares

@@ -90,6 +90,7 @@ def test_fsdp():
     assert said["fsdp"] == "shard_grad_op auto_wrap"
     assert said["fsdp_wrap_class"] == "LlamaDecoderLayer"
     assert said["activation_checkpointing"] is True
+    assert said["fsdp_version"] == 1
     assert (said["bf16"], said["fp16"]) == (False, False)
 
 
@@ -156,8 +157,7 @@ def test_what_is_not_simulated_is_unknown():
         "distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2, parallelism_config_tp_size: 1}\n"
     )
     said = values(sheet_of(text))
-    assert said["context_parallel"] == 2
-    assert "tensor_parallel" not in said
+    assert (said["context_parallel"], said["tensor_parallel"]) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ _STRATEGY = (
     "fsdp_wrap_class",
     "tensor_parallel",
     "context_parallel",
+    "data_parallel_shard",
+    "data_parallel_replicate",
+    "fsdp_version",
 )
 _MACHINE = ("world_size", "nodes", "gpus_per_node", "gpu")
 _FLAGS = ("bf16", "fp16")

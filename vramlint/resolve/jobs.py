@@ -191,12 +191,26 @@ def _parallelism(board: Board) -> Parallelism:
     strategy = str(board.value("parallelism") or "none")
     sharding = str(board.value("fsdp") or "")
     return Parallelism(
-        world_size=board.integer("world_size") or 1,
+        world_size=_sharing(board, sharding) if strategy == "fsdp" else board.integer("world_size") or 1,
         strategy=strategy,
         zero=_zero(board) if strategy == "deepspeed" else None,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
     )
+
+
+def _sharing(board: Board, sharding: str) -> int:
+    """GPUs that share one copy of the model: with a hybrid strategy those of one machine, unless sizes are given.
+
+    FSDP shards over the groups of data and context parallelism together (accelerate 1.15 parallelism_config.py).
+    """
+    world = board.integer("world_size") or 1
+    shard = (board.integer("data_parallel_shard") or 1) * (board.integer("context_parallel") or 1)
+    copies = (board.integer("data_parallel_replicate") or 1) * (board.integer("tensor_parallel") or 1)
+    if shard * copies == world:
+        return shard
+    hybrid = board.integer("gpus_per_node") if "hybrid_shard" in sharding else None
+    return min(world, hybrid or world)
 
 
 def _zero(board: Board) -> Zero:

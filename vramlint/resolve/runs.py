@@ -225,7 +225,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
-    if (shared is not None and not shared.candidates) or any(fact.name in _UNSIMULATED for fact in facts):
+    if (shared is not None and not shared.candidates) or any(
+        fact.name in _UNSIMULATED and fact.value != 1 for fact in facts
+    ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")
     if joined.deepspeed_missing or (config is not None and not config.candidates and joined.deepspeed is None):

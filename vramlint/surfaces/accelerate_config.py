@@ -38,8 +38,13 @@ _STRATEGIES: Mapping[str, str] = MappingProxyType(
 _STAGE = 2
 """ZeRO stage where none is given (accelerate 1.15 utils/dataclasses.py, DeepSpeedPlugin)."""
 
-_DEGREES = (("tp_size", "tensor_parallel"), ("cp_size", "context_parallel"), ("sp_size", "context_parallel"))
-"""Keys of parallelism_config and the facts that they say."""
+_DEGREES = (
+    ("tensor_parallel", "tp_size"),
+    ("context_parallel", "cp_size", "sp_size"),
+    ("data_parallel_shard", "dp_shard_size"),
+    ("data_parallel_replicate", "dp_replicate_size"),
+)
+"""Facts, and the keys of parallelism_config that say them."""
 
 
 def accelerate_sheet(path: str, table: Table) -> Sheet:
@@ -59,6 +64,9 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
     if kind == "FSDP":
         options = without_prefix(_part(table, "fsdp_config"))
         draft.replace(sharding(options, table.get("distributed_type")))
+        version = options.get("version")
+        draft.put(draw("fsdp_version", version, _whole, "fsdp_config.fsdp_version") if version is not None else None)
+        draft.put(Fact("fsdp_version", (Candidate(1),), Origin.DEFAULT, "fsdp_version", "library", "accelerate"))
         draft.take(common_facts(options, "fsdp_config.fsdp_"))
         name, key = "activation_checkpointing", "fsdp_activation_checkpointing"
         draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
@@ -209,11 +217,15 @@ def built(options: Table) -> Table:
 
 
 def _degrees(draft: Draft, table: Table) -> None:
-    for key, fact in _DEGREES:
-        for spelling in (f"parallelism_config_{key}", key):
-            value = table.get(spelling)
-            if value is not None and _text(value) not in ("1", None):
-                draft.put(draw(fact, value, _whole, f"parallelism_config.{spelling}"))
+    for fact, *keys in _DEGREES:
+        said = [
+            drawn
+            for key in keys
+            for spelling in (f"parallelism_config_{key}", key)
+            if (value := table.get(spelling)) is not None
+            and isinstance(drawn := draw(fact, value, _whole, f"parallelism_config.{spelling}"), Fact)
+        ]
+        draft.put(next((drawn for drawn in said if drawn.value != 1), said[0] if said else None))
 
 
 def _compiled(draft: Draft, table: Table) -> None:
