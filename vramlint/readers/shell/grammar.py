@@ -120,6 +120,7 @@ class _Builder:
         """The commands between two offsets: one, unless the tree took several for one."""
         found: list[Statement] = []
         index = max(start, self.covered)
+        end = min(end, len(self.text))  # a missing bracket ends behind the text
         while index < end:
             statement = self.single(index)
             last = extent(statement)[1]
