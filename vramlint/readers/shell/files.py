@@ -81,5 +81,7 @@ class _Lines:
         margins = {margin for margin, text in zip(self.margins, self.text, strict=True) if text}
         content = "".join(self.text).lstrip()
         if len(margins) > 1 and not content.startswith(("{", "[")):
-            return "\n".join(self.text) + "\n"
-        return "\n".join(" " * m + text if text else "" for m, text in zip(self.margins, self.text, strict=True)) + "\n"
+            lines = self.text
+        else:
+            lines = [" " * m + text if text else "" for m, text in zip(self.margins, self.text, strict=True)]
+        return "\n".join(lines) + ("\n" if lines and lines[-1] else "")

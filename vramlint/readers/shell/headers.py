@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from vramlint.text import Document, Place
 from vramlint.values import Entry, Scalar
 
-_HEADER = re.compile(r"^#(?:SBATCH|PBS|BSUB|\$|COBALT|FLUX:)[ \t]+(?=-)", re.MULTILINE)
+_HEADER = re.compile(r"^#(SBATCH|PBS|BSUB|\$|COBALT|FLUX:)[ \t]+(?=-)", re.MULTILINE)
 _WORD = re.compile(r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s#\"']|(?<=\S)#)+")
 _OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?|(-[A-Za-z])(.*)", re.DOTALL)
+_WHOLE = re.compile(r"(-[A-Za-z]+)()")
+"""LSF spells long options with one dash: `-gpu`."""
 _COMMENT = re.compile(r"\s#")
 
 
@@ -18,10 +20,10 @@ def headers(document: Document) -> tuple[Entry, ...]:
     """The options in written order, each under the name that it is written with (`--gres`, `-N`)."""
     if "#" not in document.text:
         return ()
-    return tuple(entry for match in _HEADER.finditer(document.text) for entry in _line(document, match.end()))
+    return tuple(entry for match in _HEADER.finditer(document.text) for entry in _line(document, match.end(), match[1]))
 
 
-def _line(document: Document, start: int) -> Iterator[Entry]:
+def _line(document: Document, start: int, system: str) -> Iterator[Entry]:
     text = document.text
     end = text.find("\n", start)
     end = len(text) if end < 0 else end
@@ -32,7 +34,7 @@ def _line(document: Document, start: int) -> Iterator[Entry]:
     while index < len(words):
         first, last = words[index]
         index += 1
-        option = _OPTION.fullmatch(text, first, last)
+        option = (_WHOLE if system == "BSUB" else _OPTION).fullmatch(text, first, last)
         if option is None:
             continue
         group, value = (1, 2) if option[1] else (3, 4)

@@ -11,6 +11,9 @@ from vramlint.readers.shell.state import Array, Held
 from vramlint.text import Place
 from vramlint.values import Alternatives, Entry, Items, Option, Scalar, Unknown, Value
 
+LONGEST_SHOWN = 80
+"""Characters of a word that a reason quotes."""
+
 
 def value(word: Word, at: Range) -> Value:
     """The value of a word that stands at `at`."""
@@ -67,9 +70,14 @@ def _unknown(word: Pieces, hole: Hole) -> Unknown:
     text = shown(word)
     flag, equals, rest = text.partition("=")
     whole = hole.written == text or (equals and flag.startswith("-") and rest == hole.written)
-    reason = hole.reason if whole else f"value of {text}: {hole.reason}"
+    reason = hole.reason if whole else f"value of {_brief(text)}: {hole.reason}"
     front, back = (takewhile(lambda piece: isinstance(piece, Text), way) for way in (word, reversed(word)))
     return Unknown(reason, _place(hole.range), shown(tuple(front)), shown(tuple(reversed(tuple(back)))))
+
+
+def _brief(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _written(word: Pieces, at: Range) -> tuple[Place, str]:

@@ -65,6 +65,8 @@ class Machine:
     input: Pieces | None = None
     mentioned: set[str] = field(default_factory=set)
     """Variables that the script itself sets on some way: unset, they are empty, not the environment's."""
+    own: set[str] | None = None
+    """The variables that the script seems to set anywhere, once asked for."""
     locals: list[dict[str, Held | None]] = field(default_factory=list)
     folders: list[Pieces | None] = field(default_factory=list)
     """What `pushd` has put aside."""
@@ -120,7 +122,9 @@ class Machine:
         """What a variable is that the script has not set: empty if it sets it elsewhere, else the environment's."""
         if name in self.mentioned or name.isdigit():
             return ()
-        reason = f"environment variable {name}, never set in {self.name}"
+        if self.own is None:
+            self.own = assigned_names(self.source.text)
+        reason = f"environment variable {name}, {'set too late' if name in self.own else 'never set'} in {self.name}"
         if self.unread:
             reason += f" ({self.unread[-1]}, which it sources, is not read)"
         return (Hole(reason, written_name(at, name), at, True, ""),)

@@ -9,6 +9,7 @@ from vramlint.readers.shell import scan
 
 _HEREDOC = re.compile(r"<<(-?)[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")")
 _NEXT = re.compile(r"""[\\'"$`#<\[(]""")
+_CHARACTER = re.compile(r"[^\n]")
 _HOMELY = re.compile(r"[ \t\n;&|(!]")
 
 
@@ -30,12 +31,13 @@ def masked(text: str) -> Masked:
     index = done = 0
     while index < len(text):
         if bodies:
-            newline = text.find("\n", done)
+            newline = text.find("\n", index)
             match = _NEXT.search(text, index, len(text) if newline < 0 else newline)
             if match is None:
                 if newline < 0:
                     break
-                index = _bodies(text, newline, bodies)
+                pieces.append(text[done:newline])
+                index = done = _bodies(text, newline, bodies, pieces)
                 bodies = []
                 continue
         else:
@@ -120,13 +122,14 @@ def _closed(text: str, start: int, end: int) -> bool:
     return end - start > 1 and text[end - 1] == closing
 
 
-def _bodies(text: str, newline: int, bodies: list[tuple[str, bool]]) -> int:
-    """Behind the here-documents that start at a newline."""
+def _bodies(text: str, newline: int, bodies: list[tuple[str, bool]], pieces: list[str]) -> int:
+    """Behind the here-documents that start at a newline; their lines are letters in the pieces."""
     for delimiter, tabs in bodies:
         body = scan.heredoc(text, newline, delimiter, tabs=tabs)
         if body is None:
             break
-        newline = text.find("\n", body[1])
-        if newline < 0:
-            return len(text)
+        end = text.find("\n", body[1])
+        end = len(text) if end < 0 else end
+        pieces += (text[newline : body[0]], _CHARACTER.sub("x", text[slice(*body)]), text[body[1] : end])
+        newline = end
     return newline

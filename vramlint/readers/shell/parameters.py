@@ -119,17 +119,24 @@ def _positional(machine: Machine, number: int, at: Range) -> Pieces | None:
 def _arguments(machine: Machine, at: Range) -> Sequence[Word]:
     words = machine.state.arguments.words
     if words is None:
-        return [(Hole(f"arguments of {machine.name}", written(at), at, True, ""),)]
+        return [(Hole(f"arguments of {machine.name}", written(at), at, False, ""),)]
     return words
 
 
 def _all(machine: Machine, words: Sequence[Word], mark: str, at: Range, *, quoted: bool) -> Pieces:
     """`"$@"` and `"${A[@]}"` word by word, `"$*"` joined by the first separator."""
+    if len(words) == 1 and mark == "@" and _stands_for_several(words[0]):
+        return tuple(piece._replace(ref=at, quoted=False) for piece in words[0] if isinstance(piece, Hole))
     if quoted and mark == "*":
         separator = Text(separators(machine)[:1], at, "computed", True, at)
         parts = [referred(stream((word,)), at, quoted=True) for word in words]
         return joined(parts, separator) or (Text("", at, "computed", True, at),)
     return stream([_referred(word, at, quoted) for word in words])
+
+
+def _stands_for_several(word: Word) -> bool:
+    """Whether a word is all the arguments that nobody says."""
+    return len(word) == 1 and isinstance(word[0], Hole) and not word[0].quoted
 
 
 def _referred(word: Word, at: Range, quoted: bool) -> Word:
