@@ -300,3 +300,23 @@ def test_a_parameter_of_a_function_that_nothing_calls_is_the_setting_of_its_name
         """
     )
     assert facts(found, "micro_batch_size", "sequence_length") == {"micro_batch_size": 4, "sequence_length": 512}
+
+
+def test_a_step_under_a_flag_that_counts_batches() -> None:
+    found = sheet(
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        optimizer = torch.optim.AdamW(model.parameters())
+        done = 0
+        for batch in loader:
+            done += 1
+            accumulating = done % 6 != 0
+            model(batch).loss.backward()
+            if not accumulating:
+                optimizer.step()
+        """
+    )
+    assert says(found, "gradient_accumulation_steps") == 6

@@ -22,6 +22,8 @@ _METHODS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Methods of transformers' speech models and what they freeze (5.23 models/{wav2vec2,whisper})."""
+_MARKS = re.compile(r"mark_only_\w+_as_trainable$")
+"""Functions of loralib and litgpt that freeze everything but what they put in."""
 _CONTAINS = re.compile(r"""^(['"])(?P<word>[^'"]+)\1 (?P<absent>not )?in \w+$""")
 _STARTS = re.compile(r"""^(?P<absent>not )?\w+\.startswith\((['"])(?P<word>[^'"]+)\2\)$""")
 
@@ -35,7 +37,7 @@ class Rule(NamedTuple):
 
 def freezes(call: Call) -> bool:
     """Whether a call freezes something."""
-    if last(call.callee) in _METHODS:
+    if last(call.callee) in _METHODS or _MARKS.match(last(call.callee)):
         return True
     value = call.argument("requires_grad", 0) if last(call.callee) == "requires_grad_" else None
     return isinstance(value, Scalar) and value.value is False
@@ -46,6 +48,8 @@ def frozen_parameters(calls: Sequence[Call], ways: Sequence[Lineage]) -> tuple[s
     places = {place for way in ways for place in _places(way)}
     rules: list[Rule] = []
     for call in calls:
+        if _MARKS.match(last(call.callee)):
+            return None
         if last(call.callee) not in {"requires_grad_", *_METHODS}:
             continue
         rule = _rule(call, places)

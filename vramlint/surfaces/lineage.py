@@ -40,7 +40,7 @@ def model_class(call: Call) -> str:
     """
     parts = call.callee.split(".")
     if parts[0] == "litgpt":
-        return "GPT" if call.callee.endswith((".GPT", ".GPT.from_name")) else ""
+        return "GPT" if call.callee.endswith((".GPT", ".GPT.from_name", ".LLM.load")) else ""
     if parts[0] == "sentence_transformers" and parts[-1] in _SENTENCE_MODELS:
         named = call.args or first_module(call) or any(call.argument(name) is not None for name in _NAMES)
         return parts[-1] if named else ""

@@ -20,18 +20,21 @@ _TARGETS = (
     ("lora_head", ("lm_head",)),
 )
 """Flags of litgpt's LoRA, all off unless given, and the same modules by the names of transformers."""
+_MADE = (".GPT.from_name", ".GPT", ".LLM.load")
 _PASSED_ON = (("lora_r", "r"), ("lora_alpha", "lora_alpha"), ("lora_dropout", "lora_dropout"))
 
 
 def is_litgpt(call: Call) -> bool:
     """Whether a call makes one of litgpt's models."""
-    return call.callee.startswith("litgpt.") and call.callee.endswith((".GPT.from_name", ".GPT"))
+    return call.callee.startswith("litgpt.") and call.callee.endswith(_MADE)
 
 
 def litgpt_name(call: Call) -> Value | None:
     """The name of the model, which is the last part of the hub's id, or the folder that its config lies in."""
     if call.callee.endswith(".from_name"):
         return call.argument("name", 0)
+    if call.callee.endswith(".load"):
+        return call.argument("model", 0)
     config = call.argument("config", 0)
     if not isinstance(config, Call):
         return None
@@ -59,6 +62,9 @@ def connected(calls: Sequence[Call]) -> Iterable[Drawn]:
 
 def lora_keywords(call: Call) -> tuple[Keyword, ...]:
     """The arguments of its LoRA under PEFT's names; empty where `lora_r` is 0 or absent."""
+    config = call.argument("config", 0)
+    if isinstance(config, Call) and not call.callee.endswith(".from_name"):
+        call = config
     rank = call.argument("lora_r")
     if rank is None or (isinstance(rank, Scalar) and not rank.value):
         return ()

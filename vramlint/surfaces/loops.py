@@ -46,7 +46,8 @@ def is_loop(calls: Sequence[Call], *, has_settings: bool) -> bool:
         return False
     if any(is_optimizer(call) or last(call.callee, 2) == "deepspeed.initialize" for call in calls):
         return True
-    return has_settings and any(call.callee == ".step" for call in calls)
+    driven = has_settings or bool(accelerators(calls)) or fabric_of(calls) is not None
+    return driven and any(call.callee == ".step" for call in calls)
 
 
 def loop_facts(calls: Sequence[Call], named: Mapping[str, Value]) -> Draft:
@@ -109,17 +110,18 @@ def _is_false(value: Value | None) -> bool:
 def _accumulation(calls: Sequence[Call], named: Mapping[str, Value]) -> Drawn:
     """How many backwards an optimizer's step has: by the test that it stands under, else one."""
     name = "gradient_accumulation_steps"
-    steps = [call for call in calls if call.callee == ".step" and not _is_schedule(call.receiver)]
-    for call in steps:
-        if not any("%" in condition for condition in call.conditions):
+    steps = [(at, call) for at, call in enumerate(calls) if call.callee == ".step" and not _is_schedule(call.receiver)]
+    test = re.compile("%") if accelerators(calls) else _EACH_STEP  # an Accelerator counts by itself
+    for at, call in steps:
+        if not any(test.search(condition) for condition in call.conditions):
             continue
-        before = [item for item in calls[: calls.index(call)] if item.callee == _EVERY]
+        before = [item for item in calls[:at] if item.callee == _EVERY]
         if not before:
             return unknown(name, "the loop steps after several batches", "step", call.place)
         return draw(name, before[-1].args[1], CONVERTERS["count"], "%", before[-1].place)
     if any("accum" in word.lower() for word in named):
         return None
-    place = next((call.place for call in (*steps, *calls) if call.callee == ".step"), None)
+    place = next((call.place for _, call in steps), None)
     return derived(name, 1, "the loop steps after every backward", place)
 
 

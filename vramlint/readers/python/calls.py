@@ -45,6 +45,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.operators import reason_of
 from vramlint.readers.python.paths import path_method
 from vramlint.readers.python.records import as_mapping
+from vramlint.readers.python.starters import launch, start
 from vramlint.values import Name, Scalar, Unknown
 
 _RETURN_SELF_WORDS = """
@@ -118,6 +119,7 @@ def _library(machine: Machine, callee: str, site: Site) -> Object:
     if found is not None:
         return found
     made = _record(machine, callee, site)
+    start(machine, callee, site)
     wrapped = made.args[0] if callee == "torch.compile" and made.args else None
     return wrapped if isinstance(wrapped, (LibraryObject, Choice, Function, BoundMethod)) else made
 
@@ -158,6 +160,7 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
     if isinstance(receiver, LibraryObject) and grow(machine, name, receiver, site):
         return receiver
     made = _record(machine, f".{name}", site, receiver)
+    launch(machine, name, receiver, site)
     if made.args and _gives_back(name, receiver):
         return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
     return receiver if name in _RETURN_SELF and isinstance(receiver, (LibraryObject, Choice)) else made

@@ -29,6 +29,9 @@ _LIBRARY_WORDS = """
 _LIBRARIES = frozenset(_LIBRARY_WORDS.split())
 """What these names mean is known, also in the repositories that they come from."""
 
+_LIBRARY_MODULES = frozenset(f"litgpt.{name}" for name in ("adapter", "adapter_v2", "api", "data", "lora", "model"))
+"""Modules of which the same is true, though not of their whole package."""
+
 MOST_MODULES = 48
 """Modules that are read for one script."""
 
@@ -98,7 +101,7 @@ def home_of(scope: Scope) -> Module | None:
 
 def _is_foreign(module: str) -> bool:
     top = module.partition(".")[0]
-    return top in _LIBRARIES or top in sys.stdlib_module_names
+    return top in _LIBRARIES or module in _LIBRARY_MODULES or top in sys.stdlib_module_names
 
 
 def _find(machine: Machine, name: str) -> Module | None:

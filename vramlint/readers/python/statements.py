@@ -22,7 +22,7 @@ from vramlint.readers.python.operators import binary
 from vramlint.readers.python.subscripts import delete_element
 from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import decide, tests_for
-from vramlint.values import Scalar
+from vramlint.values import Scalar, Unknown
 
 Executor = Callable[[Machine, Any, Scope], Flow]
 
@@ -71,7 +71,12 @@ def _annotated(machine: Machine, node: cst.AnnAssign, scope: Scope) -> Flow:
 def _augmented(machine: Machine, node: cst.AugAssign, scope: Scope) -> Flow:
     left = machine.evaluate(node.target, scope)
     right = machine.evaluate(node.value, scope)
-    assign(machine, node.target, binary(type(node.operator), left, right, machine.place(node.value)), scope)
+    place = machine.place(node.value)
+    found = binary(type(node.operator), left, right, place)
+    counts = isinstance(node.operator, (cst.AddAssign, cst.SubtractAssign))
+    if machine.loose and counts and isinstance(found, Scalar) and isinstance(found.value, (int, float)):
+        found = Unknown("a counter of a loop", place)  # the body is read once for all of the loop's turns
+    assign(machine, node.target, found, scope)
     return Flow.NEXT
 
 
