@@ -16,7 +16,9 @@ from vramlint.readers.python.commandline.dataclass_parsers import (
 )
 from vramlint.readers.python.commandline.decorated import started
 from vramlint.readers.python.commandline.nested_parsers import nested_parser_method
+from vramlint.readers.python.commandline.settings_classes import is_settings, new_settings
 from vramlint.readers.python.conditions import Tests
+from vramlint.readers.python.datafiles import load_with
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
 from vramlint.readers.python.instances import brought_method
@@ -101,6 +103,8 @@ def _construct(machine: Machine, kind: Class, site: Site) -> Object:
         return new_own_parser(machine, kind, site)
     if extends_dataclass_parser(kind):
         return new_dataclass_parser(machine, site)
+    if is_settings(kind):
+        return new_settings(machine, kind, site)
     if kind.members:
         return each(lambda value: member_of(kind, value) or site.unknown(f"member of {kind.name}"), site.first())
     return construct(machine, kind, site)
@@ -155,6 +159,8 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
             return Scalar(False, None, "environment")
         case LibraryObject() if name == "to_dict":
             return as_mapping(receiver, site)
+        case LibraryObject(callee="ruamel.yaml.YAML") if name == "load":
+            return load_with(machine, "yaml", site)
     if found is not None:
         return found
     if isinstance(receiver, LibraryObject) and grow(machine, name, receiver, site):

@@ -150,6 +150,11 @@ def recorded(machine: Machine, site: Site) -> LibraryObject:
     )
 
 
+def load_with(machine: Machine, form: str, site: Site) -> Object:
+    """`YAML().load(file)`: a method of a reader."""
+    return _from_text(form)(machine, site)
+
+
 def _from_text(form: str) -> Handler:
     """`json.loads(text)`: of a file's text, or of text that the program or its command line holds."""
 

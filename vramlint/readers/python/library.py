@@ -13,6 +13,7 @@ from vramlint.readers.python.commandline.dataclass_parsers import is_dataclass_p
 from vramlint.readers.python.commandline.flags import define, defines
 from vramlint.readers.python.commandline.functions import command_line_interface, run_target
 from vramlint.readers.python.commandline.kinds import parsed_literal
+from vramlint.readers.python.commandline.settings_classes import run_settings
 from vramlint.readers.python.config_functions import CONFIG_FUNCTIONS
 from vramlint.readers.python.datafiles import LOADING_FUNCTIONS
 from vramlint.readers.python.execution import execute_text, global_names
@@ -167,6 +168,7 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "typer.run": run_target,
         "jsonargparse.CLI": run_target,
         "jsonargparse.auto_cli": run_target,
+        "pydantic_settings.CliApp.run": run_settings,
         "pyrallis.parse": command_line_interface,
         "tyro.cli": command_line_interface,
         "simple_parsing.parse": command_line_interface,

@@ -136,7 +136,8 @@ def _set_defaults(machine: Machine, parser: OptionParser, site: Site) -> None:
             if isinstance(option, Option) and option.name == given.name and option.command == parser.command
         ]
         for key, option in known:
-            machine.journal.put(parser.state, key, replace(option, default=value, name_place=given.name_place))
+            default = _converted(value, option.kind)
+            machine.journal.put(parser.state, key, replace(option, default=default, name_place=given.name_place))
         if not known:
             option = Option(given.name, given.name_place, value, action="none", command=parser.command)
             _put(machine, parser, option)
@@ -263,7 +264,7 @@ def _converted(default: Object, kind: Object | None) -> Object:
     if convert is None or convert is str:
         return default
     try:
-        return Scalar(convert(default.value), default.place, _VIA)
+        return Scalar(convert(default.value), default.place, default.via)
     except ValueError:
         return Unknown("an argparse default that its type rejects", default.place)
 

@@ -57,12 +57,18 @@ class Choice(NamedTuple):
 
 def is_hydra_main(function: Function) -> bool:
     """Whether `@hydra.main(...)` gives the function its config."""
-    return any(decorator_name(item) == "hydra.main" for item in function.decorators)
+    return any(map(_is_main, function.decorators))
+
+
+def _is_main(decorator: object) -> bool:
+    """`@hydra.main(...)` or NeMo's `@hydra_runner(...)`."""
+    name = decorator_name(decorator)
+    return name == "hydra.main" or name.endswith(".hydra_runner")
 
 
 def hydra_config(machine: Machine, function: Function, site: Site) -> Object | None:
     """The config that Hydra hands to the function, None where its files are not found."""
-    decorator = next(item for item in function.decorators if decorator_name(item) == "hydra.main")
+    decorator = next(filter(_is_main, function.decorators))
     path = name = None
     if isinstance(decorator, LibraryObject):
         path = decorator.argument("config_path") or (decorator.args[0] if decorator.args else None)

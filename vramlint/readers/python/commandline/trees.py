@@ -7,7 +7,7 @@ from typing import NamedTuple
 import libcst as cst
 
 from vramlint.readers.python.choices import choose
-from vramlint.readers.python.classes import construct
+from vramlint.readers.python.classes import construct, takes_fields
 from vramlint.readers.python.commandline.kinds import ANY, Kind, convert, convert_all, kind_of
 from vramlint.readers.python.commandline.options import FLAG, Hit, Reader, Spec
 from vramlint.readers.python.commandline.settings_files import flattened, settings_file
@@ -66,13 +66,13 @@ def nested_class(machine: Machine, entry: Field, kind: Class) -> Class | None:
         node = node.slice[0].slice.value
     if isinstance(node, (cst.Name, cst.Attribute)):
         found = machine.evaluate(node, kind.scope)
-        if isinstance(found, Class) and found.is_dataclass:
+        if isinstance(found, Class) and takes_fields(found):
             return found
     factory = entry.spec.factory
-    if isinstance(factory, Class) and factory.is_dataclass:
+    if isinstance(factory, Class) and takes_fields(factory):
         return factory
     default = entry.spec.default
-    return default.kind if isinstance(default, Instance) and default.kind and default.kind.is_dataclass else None
+    return default.kind if isinstance(default, Instance) and default.kind and takes_fields(default.kind) else None
 
 
 def leaves(machine: Machine, kind: Class, prefix: str = "", depth: int = 0) -> list[Leaf]:
