@@ -15,6 +15,7 @@ from vramlint.readers.python.commandline.dataclass_parsers import (
     new_dataclass_parser,
 )
 from vramlint.readers.python.commandline.decorated import started
+from vramlint.readers.python.commandline.lightning_cli import extends_lightning_cli, run_cli
 from vramlint.readers.python.commandline.nested_parsers import nested_parser_method
 from vramlint.readers.python.commandline.settings_classes import is_settings, new_settings
 from vramlint.readers.python.conditions import Tests
@@ -103,6 +104,8 @@ def _construct(machine: Machine, kind: Class, site: Site) -> Object:
         return new_own_parser(machine, kind, site)
     if extends_dataclass_parser(kind):
         return new_dataclass_parser(machine, site)
+    if extends_lightning_cli(kind):
+        return run_cli(machine, site)
     if is_settings(kind):
         return new_settings(machine, kind, site)
     if kind.members:

@@ -13,6 +13,7 @@ from vramlint.readers.python.commandline.dataclass_parsers import is_dataclass_p
 from vramlint.readers.python.commandline.flags import define, defines
 from vramlint.readers.python.commandline.functions import command_line_interface, run_target
 from vramlint.readers.python.commandline.kinds import parsed_literal
+from vramlint.readers.python.commandline.lightning_cli import is_lightning_cli, run_cli
 from vramlint.readers.python.commandline.settings_classes import run_settings
 from vramlint.readers.python.config_functions import CONFIG_FUNCTIONS
 from vramlint.readers.python.datafiles import LOADING_FUNCTIONS
@@ -53,6 +54,8 @@ def known_call(machine: Machine, callee: str, site: Site) -> Object | None:
         return handler(machine, site)
     if defines(callee):
         return define(machine, callee, site)
+    if is_lightning_cli(callee):
+        return run_cli(machine, site)
     if is_dataclass_parser(callee):
         return new_dataclass_parser(machine, site)
     helped = helper_result(machine, callee, site)
