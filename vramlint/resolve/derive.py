@@ -10,6 +10,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
 from vramlint.resolve.network import stored_number
+from vramlint.resolve.processes import one_rank, replicas
 from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
@@ -226,7 +227,7 @@ def max_grad_norm(board: Board) -> Fact | None:
 def world_size(board: Board) -> Fact | None:
     """GPUs of the run: what is declared, what DeepSpeed's batch identity implies; else one, or several that share."""
     if not board.is_missing("world_size") and not board.is_unknown("world_size"):
-        return None
+        return one_rank(board, shards=board.setting.deepspeed or _has_fsdp(board))
     setting = board.setting
     if setting.world_size:
         return possible("world_size", (setting.world_size,), "declared")
@@ -304,7 +305,8 @@ def parallelism(board: Board) -> Fact | None:
         return possible(
             "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
         )
-    return derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
+    alone = replicas(board)
+    return alone or derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
 
 
 def use_cache(board: Board) -> Fact | None:

@@ -1,0 +1,38 @@
+"""One process that sees several GPUs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
+from vramlint.facts import Link
+
+KNOWN = (LLAMA, written("micro_batch_size", 1), written("sequence_length", 512), written("load_dtype", "bfloat16"))
+SEEN = written("world_size", 2, key="CUDA_VISIBLE_DEVICES")
+
+
+def test_trainer_under_python_replicates():
+    (job,) = run(script(*KNOWN, SEEN, written("launcher", "python"))).jobs
+    assert (job.parallelism.strategy, job.parallelism.world_size) == ("dataparallel", 2)
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_launchers_start_a_process_for_each(launcher):
+    (job,) = run(script(*KNOWN, SEEN, written("launcher", launcher))).jobs
+    assert job.parallelism.strategy == "ddp"
+
+
+def test_shares_are_those_of_processes():
+    ds = json.dumps({"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}})
+    sheet = script(*KNOWN, SEEN, written("launcher", "python"), links=(Link("deepspeed", "ds.json", place(3)),))
+    found = run(sheet, files({"ds.json": ds}, versions=NEWEST))
+    assert found.get("world_size").value == 1
+    (job,) = run(script(*KNOWN, SEEN, written("launcher", "python"), written("fsdp", "full_shard"))).jobs
+    assert job.parallelism.world_size == 1
+
+
+def test_device_map_spreads_instead():
+    (job,) = run(script(*KNOWN, SEEN, written("launcher", "python"), written("device_map", "auto"))).jobs
+    assert job.parallelism.strategy == "device_map"
