@@ -101,3 +101,16 @@ echo "#SBATCH --no"
     assert isinstance(first, Scalar)
     assert first.place is not None
     assert Document.of("run.sh", script).slice(first.place.span) == "gpu:h100:4"
+
+
+def test_slurm_sets_variables_from_headers():
+    script = (
+        "#SBATCH -N 2\n#SBATCH --gres=gpu:a100:4\nsrun torchrun --nnodes $SLURM_NNODES --n ${SLURM_GPUS_ON_NODE:-8}\n"
+    )
+    (command,) = shell(script).commands
+    nodes, gpus = command.words[3], command.words[5]
+    assert isinstance(nodes, Scalar)
+    assert isinstance(gpus, Scalar)
+    assert (nodes.value, gpus.value) == ("2", "4")
+    assert gpus.place is not None
+    assert gpus.place.span[:2] == (2, 25)

@@ -126,6 +126,16 @@ def test_an_environment_variable_with_a_default():
     assert words(script) == [["p", "1"]]
 
 
+def test_an_environment_variable_that_is_passed_on():
+    script = 'if [ "x$DIR" = x ]; then\n  export DIR=out\nelse\n  export DIR=$DIR\nfi\np $DIR\n'
+    assert words(script) == [["p", "out"]]
+
+
+def test_what_is_partly_known_is_not_empty():
+    script = 'A=x$(date); [ -z "$A" ] && A=no; [ -n "$A" ] || A=no; p $A\n'
+    assert words(script) == [["p", "?value of x$(date): result of $(date)"]]
+
+
 def test_loops_give_one_command_for_each_turn():
     script = "for M in gpt2 opt; do for B in 1 2; do python a.py $M $B; done; done\n"
     assert [command.label for command in commands(script)] == [
@@ -161,6 +171,28 @@ def test_a_launcher_in_front_of_a_shell_is_kept():
     assert words('LR=1\nsrun -N 2 bash -c "cd x && python a.py --lr $LR; python b.py"\n') == [
         ["srun", "-N", "2", "python", "a.py", "--lr", "1"],
         ["srun", "-N", "2", "python", "b.py"],
+    ]
+
+
+def test_scripts_that_a_shell_reads_from_its_input():
+    script = """
+    LR=1
+    export N=2
+    srun -N 2 bash <<EOF
+    python a.py --lr $LR --n \\$N
+    EOF
+    sbatch -p gpu <<'EOF'
+    #!/bin/bash
+    #SBATCH --gres=gpu:4
+    torchrun b.py $N
+    EOF
+    echo "python c.py" | bash
+    """
+    assert words(script.replace("\n    ", "\n")) == [
+        ["srun", "-N", "2", "python", "a.py", "--lr", "1", "--n", "2"],
+        ["sbatch", "-p", "gpu"],
+        ["torchrun", "b.py", "2"],
+        ["python", "c.py"],
     ]
 
 

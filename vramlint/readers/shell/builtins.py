@@ -44,7 +44,7 @@ def _unset(machine: Machine, invoked: Invoked) -> Outcome:
             machine.state.variables.pop(text, None)
             machine.state.exported.pop(text, None)
             machine.state.functions.pop(text, None)
-            machine.mentioned.add(text)
+            machine.state.mentioned.add(text)
     return YES
 
 

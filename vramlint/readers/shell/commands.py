@@ -112,7 +112,7 @@ def _program(
     machine: Machine, invoked: Invoked, prefixed: dict[str, None], environment: Sequence[tuple[str, Pieces]]
 ) -> Outcome:
     """A command that the shell does not do itself: known for its output, for running another, or just noted."""
-    from vramlint.readers.shell.evaluation import inner
+    from vramlint.readers.shell.evaluation import fed, inner
 
     words = [stream((item,)) for item, _, _ in invoked.words]
     file = target(machine, invoked.command)
@@ -129,8 +129,10 @@ def _program(
         return YES if invoked.name in ("echo", "printf") else LIKELY
     found = inner(machine, invoked)
     if found is None and (not machine.substituting or invoked.name in _SUBMITTING):
-        note(machine, invoked, prefixed, environment)
-        if invoked.command.heredocs and file is None and read:
+        script = fed(machine, invoked, read) if read and file is None else None
+        if script is None or invoked.name in _SUBMITTING:
+            note(machine, invoked, prefixed, environment)
+        if script is None and invoked.command.heredocs and file is None and read:
             machine.drafts.append(Draft((Text("-", invoked.at, "shell", True),), read, invoked.at))
     if file is None:
         emit(machine, None, invoked.at)

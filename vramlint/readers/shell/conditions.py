@@ -195,14 +195,14 @@ def unary(machine: Machine, operator: str, operand: Pieces) -> Outcome:
         return _is_set(machine, operand)
     if operator not in ("-z", "-n"):
         return OPEN
-    return decided([operand], lambda texts: (texts[0][1] == "") is (operator == "-z"))
+    return decided([operand], lambda texts: (texts[0][1] == "") is (operator == "-z"), partly=True)
 
 
 def _is_set(machine: Machine, operand: Pieces) -> Outcome:
     name = operand[0].text if len(operand) == 1 and isinstance(operand[0], Text) else None
     held = machine.value(name) if name else None
     if held is None or name is None:
-        return NO if name in machine.mentioned else Outcome(None, usual=False)
+        return NO if name in machine.state.mentioned else Outcome(None, usual=False)
     return YES if isinstance(held, Array) or not any(isinstance(piece, Hole) for piece in held) else OPEN
 
 
@@ -271,12 +271,17 @@ def _text(pieces: Pieces) -> str | None:
     return "".join(texts) if len(texts) == len(pieces) else None
 
 
-def decided(words: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | None]) -> Outcome:
-    """The outcome of a test over all texts that its words may be; open unless all agree."""
+def decided(
+    words: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | None], *, partly: bool = False
+) -> Outcome:
+    """The outcome of a test over all texts that its words may be; open unless all agree.
+
+    `partly`: what is known of a word decides, as long as it is not empty.
+    """
     found: set[bool | None] = set()
     usual: set[bool | None] = set()
     for chosen in product(*([option for option, _ in variants(operand)] for operand in words)):
-        status = _tried(chosen, test)
+        status = _tried([_certain(option) for option in chosen] if partly else chosen, test)
         found.add(status)
         if status is None:
             assumed = [tuple(_not_given(piece) for piece in option) for option in chosen]
@@ -286,6 +291,12 @@ def decided(words: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | No
     if len(found) == 1 and None not in found:
         return YES if True in found else NO
     return Outcome(None, usual=next(iter(usual)) if len(usual) == 1 else None)
+
+
+def _certain(pieces: Pieces) -> Pieces:
+    """The known part of a word, if that is not empty."""
+    part = tuple(piece for piece in pieces if isinstance(piece, Text) and piece.text)
+    return part or pieces
 
 
 def _tried(chosen: Sequence[Pieces], test: Callable[[Sequence[Known]], bool | None]) -> bool | None:

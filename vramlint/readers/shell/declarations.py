@@ -72,7 +72,7 @@ def _local(machine: Machine, name: str, title: str) -> None:
         return
     machine.locals[-1].setdefault(title, machine.value(title))
     machine.state.variables.pop(title, None)
-    machine.mentioned.add(title)
+    machine.state.mentioned.add(title)
 
 
 def _attributes(machine: Machine, flags: str, title: str) -> None:

@@ -10,7 +10,10 @@ from vramlint.readers.shell.machine import DEEPEST, OPEN, Machine, Outcome, comp
 from vramlint.readers.shell.pieces import Break, Choice, Fork, Hole, Piece, Pieces, Text, Word, known, variants
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Arguments
+from vramlint.text import Place
+from vramlint.values import Value
 
+_SCRIPT = re.compile(r"\.(?:sh|slurm|sbatch|bash|job)$")
 _WORD = re.compile(r"[\w./:=@%+,-]+")
 _SHELLS = frozenset({"bash", "sh", "zsh", "dash", "/bin/bash", "/bin/sh", "/usr/bin/bash", "/usr/bin/env bash"})
 
@@ -71,6 +74,24 @@ def inner(machine: Machine, invoked: Invoked) -> Outcome | None:
     return None
 
 
+_SUBMITTERS = frozenset({"sbatch", "qsub", "bsub"})
+
+
+def fed(machine: Machine, invoked: Invoked, read: Pieces) -> Outcome | None:
+    """Run a script that a shell or a batch system reads from its input: `srun bash <<EOF`, `sbatch <<EOF`."""
+    texts = [_text(item) for item, _, _ in invoked.words]
+    if any(isinstance(piece, Hole) and not piece.reason for piece in read):
+        return None
+    if invoked.name in _SUBMITTERS:
+        if any(text is not None and _SCRIPT.search(text) for text in texts[1:]):
+            return None
+        return _isolated(machine, (), (), read)
+    shell = next((index for index, text in enumerate(texts) if text in _SHELLS), None)
+    if shell is None or any(text is None or not text.startswith("-") for text in texts[shell + 1 :]):
+        return None
+    return _isolated(machine, _front(machine, invoked, shell), (), read)
+
+
 def _script(words: list[tuple[Word, int, int]], index: int) -> int | None:
     """Which word is the script of `bash -lc script`."""
     while index < len(words) - 1:
@@ -87,18 +108,30 @@ def _subshell(machine: Machine, invoked: Invoked, count: int, script: int) -> Ou
     item = invoked.words[script][0]
     if isinstance(item, Fork):
         return None
+    arguments = tuple(word for word, _, _ in invoked.words[script + 2 :])
+    return _isolated(machine, _front(machine, invoked, count), arguments, item)
+
+
+def _front(machine: Machine, invoked: Invoked, count: int) -> tuple[tuple[Value, Place], ...]:
+    """The first words of a command, which go in front of what it runs."""
     source = machine.source
-    state, prefix = machine.state, machine.prefix
-    front = tuple(
+    return tuple(
         (located.value(word, Range(source, start, end)), source.place(start, end))
         for word, start, end in invoked.words[:count]
     )
+
+
+def _isolated(
+    machine: Machine, front: tuple[tuple[Value, Place], ...], arguments: tuple[Word, ...], script: Pieces
+) -> Outcome:
+    """Run a script in a shell of its own, which inherits what is exported."""
+    state, prefix = machine.state, machine.prefix
     machine.state = state.copy()
     machine.state.variables = {name: held for name, held in state.variables.items() if name in state.exported}
     machine.state.functions = {}
-    machine.state.arguments = Arguments(tuple(word for word, _, _ in invoked.words[script + 2 :]))
+    machine.state.arguments = Arguments(arguments)
     machine.prefix = (*prefix, *front)
-    outcome = evaluate(machine, item)
+    outcome = evaluate(machine, script)
     machine.state, machine.prefix = state, prefix
     return outcome
 

@@ -63,8 +63,6 @@ class Machine:
     substituting: bool = False
     """Inside of `$( … )`, where commands ask something and do not train."""
     input: Pieces | None = None
-    mentioned: set[str] = field(default_factory=set)
-    """Variables that the script itself sets on some way: unset, they are empty, not the environment's."""
     own: set[str] | None = None
     """The variables that the script seems to set anywhere, once asked for."""
     locals: list[dict[str, Held | None]] = field(default_factory=list)
@@ -116,11 +114,11 @@ class Machine:
     def assign(self, name: str, held: Held) -> None:
         """Set a variable."""
         self.state.variables[name] = held
-        self.mentioned.add(name)
+        self.state.mentioned.add(name)
 
     def unset(self, name: str, at: Range) -> Pieces:
         """What a variable is that the script has not set: empty if it sets it elsewhere, else the environment's."""
-        if name in self.mentioned or name.isdigit():
+        if name in self.state.mentioned or name.isdigit():
             return ()
         if self.own is None:
             self.own = assigned_names(self.source.text)
@@ -131,7 +129,7 @@ class Machine:
 
     def skip(self, start: int, end: int) -> None:
         """Take note of the variables that a stretch sets which does not run."""
-        self.mentioned.update(assigned_names(self.source.text[start:end]))
+        self.state.mentioned.update(assigned_names(self.source.text[start:end]))
 
 
 _ASSIGNED = re.compile(

@@ -183,7 +183,7 @@ def _defaulted(
 ) -> Pieces:
     """`:-`, `-`, `:=`, `=`, `:+`, `+`, `:?` and `?`."""
     colon, operator = len(match[0]) > 1, match[0][-1]
-    given = name in machine.mentioned or name.isdigit()
+    given = name in machine.state.mentioned or name.isdigit()
     operand = _operand(
         machine, match.end(), end, at, quoted=quoted, via=machine.source.via(match.end()) if given else "environment"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Sequence
 
+from vramlint.readers.shell.batch import batch_variables
 from vramlint.readers.shell.files import written
 from vramlint.readers.shell.given import arguments_of, variables_of
 from vramlint.readers.shell.headers import headers
@@ -41,6 +42,8 @@ def read_shell(
     source = Source.of(document)
     machine = Machine(name or posixpath.basename(document.path) or "the script", source, sources)
     machine.state = State(arguments=arguments_of(arguments, source))
+    options = headers(source.document)
+    machine.state.variables.update(batch_variables(options, source))
     variables_of(environment, source, machine.state)
     problems: tuple[Problem, ...] = ()
     try:
@@ -52,7 +55,7 @@ def read_shell(
     if machine.steps > MOST_STEPS:
         problems = (*problems, _problem(document, f"more than {MOST_STEPS} commands; the rest is not read"))
     files = tuple(written(draft) for draft in machine.drafts)
-    return Shell(document.path, tuple(machine.commands), files, headers(source.document)), problems
+    return Shell(document.path, tuple(machine.commands), files, options), problems
 
 
 def _problem(document: Document, message: str) -> Problem:

@@ -57,6 +57,8 @@ class State:
     functions: dict[str, Function] = field(default_factory=dict)
     folder: Pieces | None = None
     arguments: Arguments = field(default_factory=lambda: Arguments(None))
+    mentioned: set[str] = field(default_factory=set)
+    """Variables that the script itself may have set so far: unset, they are empty, not the environment's."""
     ended: str = ""
     """exit, return, break or continue: nothing more runs here."""
 
@@ -69,6 +71,7 @@ class State:
             self.functions.copy(),
             self.folder,
             self.arguments,
+            self.mentioned.copy(),
             self.ended,
         )
 
@@ -101,6 +104,7 @@ def merged(ways: Sequence[Way], at: Range) -> State:
     for way in alive[1:]:
         result.exported.update(way.state.exported)
         result.functions.update(way.state.functions)
+        result.mentioned |= way.state.mentioned
         result.integers |= way.state.integers
     if any(way.state.folder != first.folder for way in alive):
         result.folder = _pieces([(way.state.folder or (), way) for way in alive], at)
