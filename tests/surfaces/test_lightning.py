@@ -278,3 +278,60 @@ def test_a_model_of_litgpt_from_a_folder() -> None:
         """
     )
     assert says(found, "model") == "EleutherAI/pythia-160m"
+
+
+HYPERPARAMETERS = """
+    import argparse
+    import pytorch_lightning as pl
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import AutoModelForTokenClassification
+
+    class Module(pl.LightningModule):
+        def __init__(self, SIGNATURE):
+            super().__init__()
+            self.save_hyperparameters(SAVED)
+            self.net = AutoModelForTokenClassification.from_pretrained(self.hparams.model_name)
+
+        def configure_optimizers(self):
+            return {"optimizer": torch.optim.AdamW(self.parameters(), lr=self.hparams.lr)}
+
+        def train_dataloader(self):
+            return DataLoader(rows, batch_size=self.hparams["batch_size"])
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model_name", default="bert-base-cased")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-5)
+    args = parser.parse_args()
+    TRAINER
+    trainer.fit(Module(GIVEN))
+"""
+
+
+@pytest.mark.parametrize(
+    ("signature", "saved", "given"),
+    [
+        ("model_name='bert-base-cased', lr=1e-5, batch_size=32", "", "batch_size=16"),
+        ("model_name='bert-base-cased', lr=1e-5, batch_size=32", "'model_name', 'batch_size'", "batch_size=16"),
+        ("settings", "settings", "args"),
+        ("settings", "settings", "{'model_name': 'bert-base-cased', 'batch_size': 16}"),
+    ],
+)
+def test_hyperparameters_that_a_module_saves(signature: str, saved: str, given: str) -> None:
+    source = HYPERPARAMETERS.replace("SIGNATURE", signature).replace("SAVED", saved).replace("GIVEN", given)
+    found = sheet(source.replace("TRAINER", "trainer = pl.Trainer(gpus=2)"))
+    assert facts(found, "model", "micro_batch_size", "world_size", "objective") == {
+        "model": "bert-base-cased",
+        "micro_batch_size": 16,
+        "world_size": 2,
+        "objective": "token-cls",
+    }
+
+
+def test_a_trainer_made_from_parsed_arguments() -> None:
+    source = HYPERPARAMETERS.replace("SIGNATURE", "settings").replace("SAVED", "settings").replace("GIVEN", "args")
+    made = "trainer = pl.Trainer.from_argparse_args(args, precision=16, strategy='ddp')"
+    found = sheet(source.replace("TRAINER", made))
+    assert facts(found, "loop", "fp16", "parallelism") == {"loop": "lightning", "fp16": True, "parallelism": "ddp"}
+    assert found.get("gradient_accumulation_steps") is None

@@ -86,14 +86,17 @@ def fitted_model(trainer: Call, calls: Sequence[Call]) -> Value | None:
 
 
 def _is(call: Call, name: str) -> bool:
-    return last(call.callee) == name and package(call.callee) in _PACKAGES
+    """Whether a call makes an object of that class of Lightning, also by releases before 2 from parsed arguments."""
+    if package(call.callee) not in _PACKAGES:
+        return False
+    return last(call.callee) == name or call.callee.endswith(f".{name}.from_argparse_args")
 
 
 def trainer_facts(trainer: Call) -> Draft:
     """Facts of a Lightning `Trainer`: everything that a Fabric has, accumulation and clipping."""
     draft = device_facts(trainer)
     draft.put(stated("loop", "lightning", trainer.place, last(trainer.callee)))
-    arguments = Arguments.of(trainer)
+    arguments = _arguments(trainer)
     steps = arguments.find("accumulate_grad_batches")
     if steps is not None and not is_absent(steps.value):
         draft.put(draw("gradient_accumulation_steps", steps.value, CONVERTERS["count"], steps.name, steps.name_place))
@@ -115,9 +118,15 @@ def _clipping(arguments: Arguments) -> Drawn:
     return derived("max_grad_norm", 0, "the Trainer clips gradients where gradient_clip_val is set", arguments.place)
 
 
+def _arguments(call: Call) -> Arguments:
+    """The keywords; `from_argparse_args` has more, which the command line gives."""
+    arguments = Arguments.of(call)
+    return arguments._replace(unseen=True) if last(call.callee) == "from_argparse_args" else arguments
+
+
 def device_facts(call: Call) -> Draft:
     """Facts of the arguments that `Trainer` and `Fabric` share: precision, devices, strategy, plugins."""
-    draft, arguments = Draft(), Arguments.of(call)
+    draft, arguments = Draft(), _arguments(call)
     word = _precision_word(arguments)
     plugin = _plugin(arguments)
     if plugin is not None:

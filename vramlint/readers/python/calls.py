@@ -22,6 +22,7 @@ from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.datafiles import load_with
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
+from vramlint.readers.python.hyperparameters import save
 from vramlint.readers.python.instances import brought_method
 from vramlint.readers.python.library import known_call
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -168,6 +169,8 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
         return found
     if isinstance(receiver, LibraryObject) and grow(machine, name, receiver, site):
         return receiver
+    if save(machine, name, receiver, site):
+        return Scalar(None, site.place, "computed")
     made = _record(machine, f".{name}", site, receiver)
     launch(machine, name, receiver, site)
     if made.args and _gives_back(name, receiver):

@@ -73,6 +73,9 @@ def _misses(item: Object, key: Object) -> bool:
 def _element(item: Object, key: Object, place: Place) -> Object:
     if isinstance(item, Mapping):
         return lookup(item, key, None, place)
+    if isinstance(item, Instance) and isinstance(key, Scalar) and str(key.value) in item.state:
+        held: Object = item.state[str(key.value)]
+        return held
     index = key.value if isinstance(key, Scalar) else None
     if isinstance(item, Sequence) and item.elements is not None:
         if isinstance(index, int) and -len(item.elements) <= index < len(item.elements):
