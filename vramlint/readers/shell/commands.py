@@ -112,7 +112,7 @@ def _program(
     machine: Machine, invoked: Invoked, prefixed: dict[str, None], environment: Sequence[tuple[str, Pieces]]
 ) -> Outcome:
     """A command that the shell does not do itself: known for its output, for running another, or just noted."""
-    from vramlint.readers.shell.evaluation import fed, inner
+    from vramlint.readers.shell.evaluation import SUBMITTERS, fed, inner
 
     words = [stream((item,)) for item, _, _ in invoked.words]
     file = target(machine, invoked.command)
@@ -130,7 +130,7 @@ def _program(
     found = inner(machine, invoked)
     if found is None and (not machine.substituting or invoked.name in _SUBMITTING):
         script = fed(machine, invoked, read) if read and file is None else None
-        if script is None or invoked.name in _SUBMITTING:
+        if script is None or invoked.name in SUBMITTERS:
             note(machine, invoked, prefixed, environment)
         if script is None and invoked.command.heredocs and file is None and read:
             machine.drafts.append(Draft((Text("-", invoked.at, "shell", True),), read, invoked.at))

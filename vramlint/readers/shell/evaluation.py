@@ -74,7 +74,7 @@ def inner(machine: Machine, invoked: Invoked) -> Outcome | None:
     return None
 
 
-_SUBMITTERS = frozenset({"sbatch", "qsub", "bsub"})
+SUBMITTERS = frozenset({"sbatch", "qsub", "bsub"})
 
 
 def fed(machine: Machine, invoked: Invoked, read: Pieces) -> Outcome | None:
@@ -82,7 +82,7 @@ def fed(machine: Machine, invoked: Invoked, read: Pieces) -> Outcome | None:
     texts = [_text(item) for item, _, _ in invoked.words]
     if any(isinstance(piece, Hole) and not piece.reason for piece in read):
         return None
-    if invoked.name in _SUBMITTERS:
+    if invoked.name in SUBMITTERS:
         if any(text is not None and _SCRIPT.search(text) for text in texts[1:]):
             return None
         return _isolated(machine, (), (), read)
