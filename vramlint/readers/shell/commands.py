@@ -129,8 +129,11 @@ def _program(
         return YES if invoked.name in ("echo", "printf") else LIKELY
     found = inner(machine, invoked)
     if found is None and (not machine.substituting or invoked.name in _SUBMITTING):
+        submits = invoked.name in SUBMITTERS
+        if submits:
+            note(machine, invoked, prefixed, environment)
         script = fed(machine, invoked, read) if read and file is None else None
-        if script is None or invoked.name in SUBMITTERS:
+        if script is None and not submits:
             note(machine, invoked, prefixed, environment)
         if script is None and invoked.command.heredocs and file is None and read:
             machine.drafts.append(Draft((Text("-", invoked.at, "shell", True),), read, invoked.at))
