@@ -368,3 +368,19 @@ def test_conditions_of_nested_branches_survive_them() -> None:
         main(undefined)
     """
     assert call(program(text), "torch.compile").conditions == ("not (kind == 1)", "not (kind == 2)")
+
+
+@pytest.mark.parametrize("end", ["sys.exit(main())", "raise SystemExit(main(4))", "main()"])
+def test_a_program_may_run_inside_its_exit(end: str) -> None:
+    text = f"""
+        import sys, a
+        def main(n=4):
+            a.train(n)
+        def other():
+            a.other()
+        if __name__ == "__main__":
+            {end}
+    """
+    found = program(text)
+    assert callees(found) == ["a.train", "a.other"]
+    assert shown(call(found, "a.train").args[0]) == 4

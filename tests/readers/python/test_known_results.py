@@ -145,3 +145,18 @@ def test_what_a_launcher_sets_has_no_default(name: str) -> None:
 @pytest.mark.parametrize("expression", ["f'{1:9999999}'", "re.sub('(a+)+b', '', 'a' * 30)", "pow(9, 9 ** 9)"])
 def test_nothing_takes_long(expression: str) -> None:
     assert str(shown(value(f"import re\nx = {expression}"))).startswith("?")
+
+
+def test_functions_may_call_themselves() -> None:
+    text = """
+        from types import SimpleNamespace
+        def build(item):
+            if isinstance(item, dict):
+                return SimpleNamespace(**{key: build(inner) for key, inner in item.items()})
+            return item
+        x = build({"a": {"b": {"c": 4}}}).a.b.c
+    """
+    assert shown(value(text)) == 4
+    assert shown(value("def f(n):\n    return f(n - 1) if n else 0\nx = f(3)")) == 0
+    endless = "def f(n):\n    return f(n - 1) if run(n) else 0\nx = f(3)"
+    assert list(shown(value(endless)).values())[-1] == 0  # type: ignore[attr-defined]  # a dict

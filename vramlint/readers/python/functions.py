@@ -11,7 +11,17 @@ from vramlint.readers.python.classes import relabel
 from vramlint.readers.python.commands import command_default
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.contexts import generated
-from vramlint.readers.python.machine import MAX_DEPTH, MAX_STEPS, MAX_VISITS, Arguments, Flow, Frame, Machine, Site
+from vramlint.readers.python.machine import (
+    MAX_DEPTH,
+    MAX_NESTED,
+    MAX_STEPS,
+    MAX_VISITS,
+    Arguments,
+    Flow,
+    Frame,
+    Machine,
+    Site,
+)
 from vramlint.readers.python.modules import MAX_BUILT, is_builder
 from vramlint.readers.python.objects import (
     OPEN,
@@ -75,14 +85,20 @@ def call_function(machine: Machine, function: Function, site: Site, owner: Objec
 
 
 def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object | None) -> bool:
-    """Whether a call is not entered: recursion, a spent budget, or a spare entry point that only repeats `main()`."""
+    """Whether a call is not entered: for recursion, a spent budget, or as a spare entry point that repeats `main()`."""
     return (
-        any(frame.function is function for frame in machine.frames)
+        _repeats(machine, function)
         or len(machine.frames) >= MAX_DEPTH
         or machine.steps > MAX_STEPS
         or (machine.built >= MAX_BUILT if is_builder(function) else function.called >= MAX_VISITS)
         or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
     )
+
+
+def _repeats(machine: Machine, function: Function) -> bool:
+    """Whether a call would repeat itself without end: not where everything that led to it is decided."""
+    outer = [frame for frame in machine.frames if frame.function is function]
+    return bool(outer) and (len(outer) >= MAX_NESTED or len(machine.path) > outer[0].base)
 
 
 def _is_undecided(found: Object) -> bool:

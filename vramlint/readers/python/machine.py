@@ -18,8 +18,11 @@ from vramlint.readers.python.source import Source
 from vramlint.text import Document, Place
 from vramlint.values import Plain, Unknown
 
-MAX_DEPTH = 10
+MAX_DEPTH = 14
 """Calls of the file's own functions inside one another."""
+
+MAX_NESTED = 6
+"""Calls of one function inside itself."""
 
 MAX_STEPS = 50_000
 """Expressions and statements after which functions are no longer entered."""

@@ -50,9 +50,18 @@ def _expression(machine: Machine, node: cst.Expr, scope: Scope) -> Flow:
     if isinstance(node.value, cst.SimpleString):
         return Flow.NEXT  # a docstring
     if isinstance(node.value, cst.Call) and dotted(node.value.func) in _EXITS:
-        return Flow.RAISE
+        return _exit(machine, node.value, scope)
     machine.evaluate(node.value, scope)
     return Flow.NEXT
+
+
+def _exit(machine: Machine, node: cst.Call, scope: Scope) -> Flow:
+    """`sys.exit(…)`; with `main()` in it, the program itself and no way out of it."""
+    if not (node.args and isinstance(node.args[0].value, cst.Call)):
+        return Flow.RAISE
+    before = len(machine.calls)
+    machine.evaluate(node.args[0].value, scope)
+    return Flow.RETURN if len(machine.calls) > before else Flow.RAISE
 
 
 def _assign(machine: Machine, node: cst.Assign, scope: Scope) -> Flow:
@@ -89,8 +98,9 @@ def _return(machine: Machine, node: cst.Return, scope: Scope) -> Flow:
 
 
 def _raise(machine: Machine, node: cst.Raise, scope: Scope) -> Flow:
-    del machine, node, scope  # what an exception says is of no interest
-    return Flow.RAISE
+    if isinstance(node.exc, cst.Call) and dotted(node.exc.func) == "SystemExit":
+        return _exit(machine, node.exc, scope)
+    return Flow.RAISE  # what an exception says is of no interest
 
 
 def _leave(machine: Machine, node: cst.Break | cst.Continue, scope: Scope) -> Flow:
