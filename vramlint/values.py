@@ -223,6 +223,9 @@ class WrittenFile:
     document: Document
     """Its text at the very place where the script holds it: the script's document, all else blanked."""
     place: Place
+    after: int = 0
+    """How many of the shell's commands come before it: of several files of one name a command finds the last that was
+    written before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable
 
 from vramlint.readers.shell import conditions, expansion, reading
@@ -147,6 +148,10 @@ def _eval(machine: Machine, invoked: Invoked) -> Outcome:
     return evaluate(machine, tuple(pieces))
 
 
+_SET_UP = re.compile(r"activate|bashrc|profile|conda|venv|setvars|modules")
+"""Scripts that set up a shell; they set nothing that a training script would use."""
+
+
 def _source(machine: Machine, invoked: Invoked) -> Outcome:
     """`source env.sh`: its statements run here, if it is there to be read."""
     from vramlint.readers.shell.statements import block
@@ -161,7 +166,8 @@ def _source(machine: Machine, invoked: Invoked) -> Outcome:
         return likely
     document = machine.sources(path) if machine.depth < DEEPEST else None
     if document is None:
-        machine.unread.append(path)
+        if not _SET_UP.search(path):
+            machine.unread.append(path)
         return likely
     source, arguments = machine.source, machine.state.arguments
     if len(invoked.words) > 2:
@@ -204,6 +210,7 @@ BUILTINS: dict[str, Builtin] = {
     "mapfile": reading.mapfile,
     "readarray": reading.mapfile,
     "getopts": reading.getopts,
+    "exec": _nothing,
     "trap": _nothing,
     "shopt": _nothing,
     "ulimit": _nothing,

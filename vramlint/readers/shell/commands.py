@@ -136,7 +136,9 @@ def _program(
         if script is None and not submits:
             note(machine, invoked, prefixed, environment)
         if script is None and invoked.command.heredocs and file is None and read:
-            machine.drafts.append(Draft((Text("-", invoked.at, "shell", True),), read, invoked.at))
+            machine.drafts.append(
+                Draft((Text("-", invoked.at, "shell", True),), read, invoked.at, len(machine.commands))
+            )
     if file is None:
         emit(machine, None, invoked.at)
     return LIKELY if found is None else found
@@ -154,7 +156,7 @@ def finish(machine: Machine, file: tuple[Pieces, bool], pieces: Pieces, at: Rang
             if known(draft.name) == title is not None:
                 machine.drafts[index] = draft._replace(pieces=(*draft.pieces, *pieces))
                 return
-    machine.drafts.append(Draft(name, pieces, at))
+    machine.drafts.append(Draft(name, pieces, at, len(machine.commands)))
 
 
 def note(

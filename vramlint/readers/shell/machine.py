@@ -40,6 +40,8 @@ class Draft(NamedTuple):
     name: Pieces
     pieces: Pieces
     range: Range
+    after: int = 0
+    """How many commands come before it."""
 
 
 @dataclass(slots=True)
