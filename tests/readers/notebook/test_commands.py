@@ -241,5 +241,16 @@ def test_never_raises(texts: list[str], head: str) -> None:
     read_notebook(Document.of("nb.py", head + "\n".join(texts)), read_shell)
 
 
-def test_expression_of_thousands_of_terms_is_no_command() -> None:
-    read("x = " + " + ".join(["'a'"] * 3000) + "\n!echo {x}")
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "x = " + " + ".join(["'a'"] * 3000) + "\n!a {x}",
+        "x = f'" + "{a}" * 3000 + "'\n!{x}",
+        "!a " + "{x}" * 3000,
+        "x = 'ab'\n" + "x = f'{x}{x}'\n" * 60 + "!a {x}",
+        "x = 'ab'\n" + "x = x + x\n" * 60 + "!a {x}",
+        "if x:\n" + "    !a b\n" * 3000,
+    ],
+)
+def test_hostile_cells_take_no_time(cell: str) -> None:
+    assert len(read(cell).shell) <= 500

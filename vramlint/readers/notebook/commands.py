@@ -16,7 +16,7 @@ from vramlint.readers.notebook.escapes import Escape
 from vramlint.readers.notebook.literals import Text, interpolated, text_of_literal
 from vramlint.readers.notebook.magics import SHELL_CELLS, Role
 from vramlint.readers.notebook.names import Names, dotted
-from vramlint.readers.notebook.program import Script
+from vramlint.readers.notebook.program import Escaped, Script, Statement
 from vramlint.readers.templates import filled, filled_word
 from vramlint.text import Document, Place, masked
 from vramlint.values import Command, Entry, Problem, Scalar, Shell, Value, WrittenFile
@@ -43,6 +43,11 @@ class Ran(NamedTuple):
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+)(?P<value>.+)", re.DOTALL)
 _ARGUMENTS = re.compile(r"(?:\A|[ \t])-s(?=[ \t])")
+_MOST = 500
+"""Shells of one notebook that are followed."""
+_MOST_FILES = 100
+_NEAR = 200
+"""Lines above a command in which the headers of its blocks are looked for."""
 _HEADER = re.compile(r"(?P<word>if|elif|else|for|while|def|async|match|case)\b[ \t]*(?P<test>.*?):[ \t]*(?:\#.*)?\Z")
 
 
@@ -57,11 +62,11 @@ def run(document: Document, script: Script, read: ReadShell) -> Ran:
     return Ran(tuple(runner.shells), tuple(runner.files), tuple(runner.names.environment.values()))
 
 
-def _events(document: Document, script: Script) -> Iterator[tuple[int, ast.stmt | tuple[Role, Escape]]]:
-    for statement in script.tree:
-        yield statement.lineno, statement
-    for role, escape in script.escaped:
-        yield document.position(escape.start)[0], (role, escape)
+def _events(document: Document, script: Script) -> Iterator[tuple[int, Statement | Escaped]]:
+    for statement in script.statements:
+        yield statement.node.lineno + statement.shift, statement
+    for escaped in script.escaped:
+        yield document.position(escaped.escape.start)[0], escaped
 
 
 class _Runner:
@@ -73,13 +78,14 @@ class _Runner:
         self._read = read
         self._margin = margin
 
-    def follow(self, event: ast.stmt | tuple[Role, Escape]) -> None:
+    def follow(self, event: Statement | Escaped) -> None:
         """One statement or escape."""
-        if isinstance(event, ast.stmt):
-            for call in self.names.run(event):
-                self.call(call)
-        else:
+        if isinstance(event, Escaped):
             self.escape(*event)
+            return
+        self.names.shift = event.shift
+        for call in self.names.run(event.node):
+            self.call(call)
 
     def escape(self, role: Role, escape: Escape) -> None:
         """Run a magic or a command line."""
@@ -93,7 +99,7 @@ class _Runner:
                 python = Piece("python", escape.start, start)
                 text = interpolated(self.names, [python, *self._copied(start, end)])
                 self._shell(text, self._conditions(escape))
-            case Role.FILE if escape.body:
+            case Role.FILE if escape.body and len(self.files) < _MOST_FILES:
                 self._file(escape, *escape.body)
             case Role.ENVIRONMENT:
                 self._variable(start, end)
@@ -142,6 +148,8 @@ class _Runner:
 
     def _shell(self, text: Text, conditions: tuple[str, ...] = ()) -> None:
         """Run text in a shell of its own, which leaves no trace in the notebook."""
+        if len(self.shells) >= _MOST:
+            return
         shell, _ = self._read(text.excerpt.document, (*self._environment(), *text.held))
         shell = moved_shell(shell, text.excerpt)
         commands = tuple(self._placed(filled(command, text.held), conditions) for command in shell.commands)
@@ -193,7 +201,7 @@ class _Runner:
         line, column = self._document.position(escape.start)
         cell = self._document.cell(line)
         found: list[str] = []
-        for number in range(line - 1, cell.first_line - 1 if cell else 0, -1):
+        for number in range(line - 1, max(cell.first_line - 1 if cell else 0, line - _NEAR), -1):
             above = self._document.line(number)
             indent = len(above) - len(above.lstrip())
             if above.strip() and indent < column - 1:

@@ -25,8 +25,10 @@ _INTERPOLATED = re.compile(r"(?<!\$)\{(?P<expression>[^{}\n]+)\}|\$(?P<dollar>\$
 _F_STRING = re.compile(r"(?P<prefix>[fFrR]{1,2})(?P<quote>'''|\"\"\"|'|\")")
 _PART = re.compile(r"[^\\]+|\\(?P<letter>\r?\n|.)", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "\n": "", "\r\n": ""}
-_MOST = 50_000
-"""Characters of a command that are looked through."""
+LONGEST = 20_000
+"""Characters of a text with its values put in; what doubles a text line by line gets beyond that."""
+_MOST = 200
+"""Values that are put into one text."""
 
 
 class Text(NamedTuple):
@@ -55,14 +57,18 @@ def text_of_literal(names: Names, node: ast.expr) -> Text | None:
 
 def interpolated(names: Names, pieces: list[Piece]) -> Text:
     """A command or a magic's line with Python's values put in, as IPython does it."""
-    excerpt = Excerpt.of(names.document, pieces)
-    return _filled(names, excerpt, _INTERPOLATED) if len(excerpt.text) <= _MOST else Text(excerpt)
+    return _filled(names, Excerpt.of(names.document, pieces), _INTERPOLATED)
 
 
 def _filled(names: Names, excerpt: Excerpt, pattern: re.Pattern[str]) -> Text:
     inherited: dict[str, Entry] = {}
+    room, left = LONGEST - len(excerpt.text), _MOST
 
     def lookup(match: re.Match[str]) -> Value | str | Excerpt | None:
+        nonlocal room, left
+        left -= 1
+        if room < 0 or left < 0:
+            return None
         groups = match.groupdict()
         if groups.get("double"):
             return groups["double"][0]
@@ -74,9 +80,12 @@ def _filled(names: Names, excerpt: Excerpt, pattern: re.Pattern[str]) -> Text:
         else:
             quoted = match.string.count("'", match.end()) % 2
             found = _named(names, dollar) if dollar in names.values and not quoted else None
-        if isinstance(found, Text):
+        room -= len(found.excerpt.text) if isinstance(found, Text) else 0
+        if isinstance(found, Text) and room >= 0:
             inherited.update({entry.key: entry for entry in found.held})
             return found.excerpt
+        if isinstance(found, Text):
+            found = Unknown("a text too long to read")
         if isinstance(found, Unknown) and found.place is None:
             site = names.document.span(*excerpt.site(*match.span()))
             return replace(found, place=Place(names.document.path, site))

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from vramlint.readers.notebook.literals import Text, text_of_literal
+from vramlint.readers.notebook.literals import LONGEST, Text, text_of_literal
 from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Scalar, Unknown, Value
 
@@ -22,6 +22,8 @@ class Names:
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.shift = 0
+        """Lines above the cell that is followed."""
         self.values: dict[str, Value] = {}
         """Each a `Scalar` of text or a number, or an `Unknown`."""
         self.texts: dict[str, Text] = {}
@@ -60,11 +62,13 @@ class Names:
     def place(self, node: ast.expr | ast.stmt) -> Place | None:
         """Where a node stands."""
         document = self.document
-        if node.end_lineno is None or node.end_col_offset is None or node.end_lineno > len(document.line_starts):
+        if node.end_lineno is None or node.end_col_offset is None:
             return None
-        start = _column(document, node.lineno, node.col_offset)
-        end = _column(document, node.end_lineno, node.end_col_offset)
-        return Place(document.path, Span(node.lineno, start, node.end_lineno, end))
+        first, last = node.lineno + self.shift, node.end_lineno + self.shift
+        if last > len(document.line_starts):
+            return None
+        start, end = _column(document, first, node.col_offset), _column(document, last, node.end_col_offset)
+        return Place(document.path, Span(first, start, last, end))
 
     def set_variable(self, name: str, key_place: Place | None, value: Value) -> None:
         """Set a variable of the environment."""
@@ -116,6 +120,8 @@ class Names:
             if not isinstance(value, Scalar) or (isinstance(node, ast.BinOp) and not isinstance(value.value, str)):
                 return value if isinstance(value, Unknown) else self._unknown(node)
             texts.append(str(value.value))
+            if sum(map(len, texts)) > LONGEST:
+                return Unknown("a text too long to read", self.place(node))
         return Scalar("".join(texts), self.place(node), "computed")
 
     def _unknown(self, node: ast.expr) -> Unknown:

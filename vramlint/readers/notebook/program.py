@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from keyword import iskeyword
 from typing import NamedTuple
 
 from vramlint.readers.notebook.escapes import Escape, escapes
 from vramlint.readers.notebook.magics import Role, role
-from vramlint.text import Document
+from vramlint.text import Document, Place
 from vramlint.values import Problem
 
 
@@ -23,6 +24,14 @@ class Escaped(NamedTuple):
     escape: Escape
 
 
+class Statement(NamedTuple):
+    """A statement at the outermost level of a cell."""
+
+    node: ast.stmt
+    shift: int
+    """How many lines of the document stand above those that the node counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """The Python of a document."""
@@ -31,8 +40,8 @@ class Script:
     """As long as the document in lines, and each line of Python that it has as long as there."""
     escaped: tuple[Escaped, ...]
     """What was taken out, in order."""
-    tree: tuple[ast.stmt, ...]
-    """The statements of the cells that the running Python reads, lines counted in the document."""
+    statements: tuple[Statement, ...]
+    """Those of the cells that the running Python reads."""
     problems: tuple[Problem, ...]
     """Cells that are no Python."""
     margin: re.Pattern[str] | None = None
@@ -43,7 +52,7 @@ def read_script(document: Document) -> Script:
     """The Python of a notebook's document. Never raises on any text."""
     lines: list[str] = []
     found: list[Escaped] = []
-    tree: list[ast.stmt] = []
+    statements: list[Statement] = []
     problems: list[Problem] = []
     for start, end in _stretches(document):
         made = list(_escaped(document.text, start, end))
@@ -52,7 +61,7 @@ def read_script(document: Document) -> Script:
         text = _harmless(document.text, start, end, made)
         cell = _read_cell(document.path, text, first)
         if isinstance(cell, _ReadCell):
-            tree += cell.body
+            statements += (Statement(node, cell.shift) for node in cell.body)
             if cell.is_indented:
                 lines[-1] = _ABOVE
         else:
@@ -60,7 +69,7 @@ def read_script(document: Document) -> Script:
             text = _blank(text)
         lines += text.removesuffix("\n").split("\n")
     program = Document.of(document.path, "".join(f"{line}\n" for line in lines), document.cells)
-    return Script(program, tuple(found), tuple(tree), tuple(problems))
+    return Script(program, tuple(found), tuple(statements), tuple(problems))
 
 
 _ABOVE = "if 1:"
@@ -83,7 +92,7 @@ def _escaped(text: str, start: int, end: int) -> Iterator[Escaped]:
         inner = list(_escaped(text, *escape.body)) if escape.body and what in (Role.PYTHON, Role.PERHAPS) else []
         if what is Role.PERHAPS:
             body = _harmless(text, *(escape.body or (end, end)), inner)
-            what = Role.PYTHON if isinstance(parsed(body), ast.Module) else Role.OTHER
+            what = Role.PYTHON if parsed(body) is not None else Role.OTHER
         yield Escaped(what, escape)
         if what is Role.PYTHON:
             yield from inner
@@ -120,7 +129,7 @@ def _instead(escape: Escape, name: str) -> str:
 
 def _runs_statement(text: str, escape: Escape) -> bool:
     """Whether a line magic has nothing but a simple statement behind it; options come before it otherwise."""
-    return isinstance(parsed(f"0;{text[slice(*escape.arguments)]}"), ast.Module)
+    return parsed(f"0;{text[slice(*escape.arguments)]}") is not None
 
 
 def _blank(text: str) -> str:
@@ -129,35 +138,42 @@ def _blank(text: str) -> str:
 
 class _ReadCell(NamedTuple):
     body: list[ast.stmt]
+    shift: int
     is_indented: bool = False
 
 
 def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     """The statements of one cell, or what is wrong with it; None where it is no Python and not meant to be."""
-    above = "\n" * (first - 1)
-    module = parsed(above + text)
-    if isinstance(module, ast.Module):
-        return _ReadCell(module.body if _LONE_RETURN.search(text) is None else [])
+    module = parsed(text)
+    if module is not None:
+        return _ReadCell(module.body if _LONE_RETURN.search(text) is None else [], first - 1)
     if first > 1 and text.lstrip("\r\n")[:1] in (" ", "\t"):
-        wrapped = parsed(f"{above[1:]}{_ABOVE}\n{text}")
-        if isinstance(wrapped, ast.Module) and isinstance(wrapped.body[0], ast.If):
-            return _ReadCell(wrapped.body[0].body + wrapped.body[1:], is_indented=True)
+        wrapped = parsed(f"{_ABOVE}\n{text}")
+        if wrapped is not None and isinstance(wrapped.body[0], ast.If):
+            return _ReadCell(wrapped.body[0].body + wrapped.body[1:], first - 2, is_indented=True)
     from vramlint.readers.python.source import parse
 
     # Python's grammar may be newer than the Python that runs here
-    document = Document.of(path, above + text)
-    _, problem = parse(document)
+    _, problem = parse(Document.of(path, text))
     if problem is None:
-        return _ReadCell([])
-    typed = _COMMAND.match(document.line(problem.place.span.line))
-    return None if typed and not iskeyword(typed["word"]) else problem
+        return _ReadCell([], first - 1)
+    span = problem.place.span
+    place = Place(path, span._replace(line=span.line + first - 1, end_line=span.end_line + first - 1))
+    return None if _is_typed(text) else replace(problem, place=place)
 
 
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 """Ends a line for Python, and none for a document."""
 
+_JOINED = re.compile(r"\\[ \t]*\r?\n")
 _COMMAND = re.compile(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
-"""A line that is typed as in a shell. IPython runs some of them (`pip install peft`), others are notes."""
+
+
+def _is_typed(text: str) -> bool:
+    """Whether all of a cell is typed as in a shell: IPython runs some such lines (`pip install peft`)."""
+    lines = [line for line in _JOINED.sub(" ", text).split("\n") if line.strip() and not line.startswith("#")]
+    matches = [_COMMAND.match(line) for line in lines]
+    return all(match and not iskeyword(match["word"]) and not hasattr(builtins, match["word"]) for match in matches)
 
 
 def parsed(text: str) -> ast.Module | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
 from vramlint.readers.notebook.escapes import Escape, cell_magic, line_escape
 from vramlint.readers.notebook.magics import Role, role
-from vramlint.readers.notebook.program import Escaped, Script, parsed, read_script
+from vramlint.readers.notebook.program import Escaped, Script, Statement, parsed, read_script
 from vramlint.text import Document
 
 _DATABRICKS = re.compile(r"\A\ufeff?# Databricks notebook source\b")
@@ -38,16 +39,21 @@ def read_cells_of_script(document: Document) -> Script:
     escaped = tuple(Escaped(role(escape, document.text), escape) for escape in found(document.text))
     tree = parsed(document.text.removeprefix("\ufeff"))
     margin = _MAGIC_MARGIN if found is _databricks else _MARGIN
-    return Script(document, escaped, tuple(tree.body) if tree and "\r" not in document.text else (), (), margin)
+    return Script(document, escaped, _statements(document, tree), (), margin)
 
 
 def _plain(document: Document) -> Script:
     """Magics that are no comments make it no Python file, which then is read as a notebook's cells are."""
     tree = parsed(document.text.removeprefix("\ufeff"))
     if tree is not None:
-        return Script(document, (), tuple(tree.body) if "\r" not in document.text else (), ())
+        return Script(document, (), _statements(document, tree), ())
     script = read_script(document)
     return script if script.escaped and not script.problems else Script(document, (), (), ())
+
+
+def _statements(document: Document, tree: ast.Module | None) -> tuple[Statement, ...]:
+    # a lone carriage return ends a line for Python only
+    return tuple(Statement(node, 0) for node in tree.body) if tree and "\r" not in document.text else ()
 
 
 def _databricks(text: str) -> Iterator[Escape]:
