@@ -131,3 +131,33 @@ def test_what_is_written_is_not_read() -> None:
         lib.use(x=1)
     """
     assert given(started(text, None, FILES)) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        """
+        def build(x):
+            if isinstance(x, dict):
+                return SimpleNamespace(**{k: build(v) for k, v in x.items()})
+            return x
+        """,
+        """
+        class build:
+            def __init__(self, values):
+                for key, value in values.items():
+                    if isinstance(value, dict):
+                        value = build(value)
+                    setattr(self, key, value)
+        """,
+    ],
+)
+def test_nested_dicts_as_namespaces(nested: str) -> None:
+    text = f"""
+        import json, lib
+        from types import SimpleNamespace
+        {nested}
+        cfg = build(json.load(open("c.json")))
+        lib.use(lr=cfg.lr, name=cfg.model.name, layers=cfg.model.layers)
+    """
+    assert given(started(text, None, FILES)) == EXPECTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vramlint.readers.python.choices import each, narrow
+from vramlint.readers.python.classes import library_base
 from vramlint.readers.python.enums import member_name
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -103,8 +104,8 @@ def _of_class(item: Class, name: str, site: Site) -> Object:
 
 def _of_base(item: Class, name: str, site: Site) -> Object:
     """A class attribute that the file does not define: the library base's."""
-    names = [base for base in item.base_names() if "." in base]
-    return Name(f"{names[-1]}.{name}", site.place) if names else Unknown(f"{name} of {item.name}", site.place)
+    base = library_base(item)
+    return Unknown(f"{name} of {item.name}", site.place) if base is None else Name(f"{base}.{name}", site.place)
 
 
 def _of_instance(machine: Machine, item: Instance, name: str, site: Site) -> Object:

@@ -54,4 +54,4 @@ def _click_default(decorator: LibraryObject, name: str, *, required: bool) -> Ob
 
 def is_command(function: Function) -> bool:
     """Whether a decorator makes the function a command of the program."""
-    return function.decorated_with("command", "option", "argument")
+    return function.decorated_with("command", "option", "argument", "call_parse")

@@ -12,8 +12,11 @@ from vramlint.readers.python.targets import assign
 from vramlint.readers.python.truth import truth
 from vramlint.values import Scalar, Unknown
 
-MAX_ELEMENTS = 64
+MAX_ELEMENTS = 256
 """More turns than this are not taken one by one."""
+
+MAX_ROWS = 4096
+"""Results of one comprehension."""
 
 Comprehension = cst.ListComp | cst.SetComp | cst.GeneratorExp | cst.DictComp
 
@@ -55,7 +58,7 @@ def _turns(
                 complete = _turns(machine, node, loop.inner_for_in, scope, rows) and complete
             else:
                 rows.append(_row(machine, node, scope))
-    return complete and len(rows) <= MAX_ELEMENTS**2
+    return complete and len(rows) <= MAX_ROWS
 
 
 def _row(machine: Machine, node: Comprehension, scope: Scope) -> tuple[Object, Object]:

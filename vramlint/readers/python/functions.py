@@ -14,6 +14,7 @@ from vramlint.readers.python.contexts import generated
 from vramlint.readers.python.machine import (
     MAX_DEPTH,
     MAX_NESTED,
+    MAX_PARTS,
     MAX_STEPS,
     MAX_VISITS,
     Arguments,
@@ -85,12 +86,17 @@ def call_function(machine: Machine, function: Function, site: Site, owner: Objec
 
 
 def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object | None) -> bool:
-    """Whether a call is not entered: for recursion, a spent budget, or as a spare entry point that repeats `main()`."""
+    """Whether a call is not entered: for recursion, a spent budget, or as a spare entry point that repeats `main()`.
+
+    A function may call itself often on parts of its data, as those do that turn nested dicts into namespaces.
+    """
+    inside = any(frame.function is function for frame in machine.frames)
+    most = MAX_PARTS if inside and _takes_data(site) else MAX_VISITS
     return (
         _repeats(machine, function)
         or len(machine.frames) >= MAX_DEPTH
         or machine.steps > MAX_STEPS
-        or (machine.built >= MAX_BUILT if is_builder(function) else function.called >= MAX_VISITS)
+        or (machine.built >= MAX_BUILT if is_builder(function) else function.called >= most)
         or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
     )
 
@@ -99,6 +105,12 @@ def _repeats(machine: Machine, function: Function) -> bool:
     """Whether a call would repeat itself without end: not where everything that led to it is decided."""
     outer = [frame for frame in machine.frames if frame.function is function]
     return bool(outer) and (len(outer) >= MAX_NESTED or len(machine.path) > outer[0].base)
+
+
+def _takes_data(site: Site) -> bool:
+    """Whether all arguments of a call are plain values, lists and dicts."""
+    given = (*site.arguments.positional, *(item.value for item in site.arguments.keywords))
+    return bool(given) and all(isinstance(item, (Scalar, Sequence, Mapping)) for item in given)
 
 
 def _is_undecided(found: Object) -> bool:

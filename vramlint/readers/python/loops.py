@@ -30,7 +30,7 @@ from vramlint.values import Unknown
 MAX_NAMED = 4
 """Up to this many known elements the loop variable is one of them; beyond, it is unknown."""
 
-MAX_TURNS = 64
+MAX_TURNS = 256
 """More turns than this are not taken one by one."""
 
 _QUIET_WORDS = """

@@ -30,6 +30,9 @@ MAX_STEPS = 50_000
 MAX_VISITS = 40
 """Times that one function is entered."""
 
+MAX_PARTS = 400
+"""Times that a function is entered by itself, on parts of its data."""
+
 MAX_CALLS = 5_000
 """Library calls kept."""
 

@@ -199,3 +199,22 @@ def test_a_function_with_a_dataclass() -> None:
 
 def test_nested_defaults() -> None:
     assert given(started(f"{NESTED}\n    use(tyro.cli(Config))\n", ""))["lr"] == 0.1
+
+
+def test_fastcore() -> None:
+    text = """
+        import lib
+        from fastcore.script import Param, bool_arg, call_parse
+        def train(**settings):
+            lib.use(**settings)
+        @call_parse()
+        def main(
+            model: str = "gpt2",
+            kind: Param("", choices=["lora", "full"]) = "full",
+            batch_size: int = 1,
+            save: bool_arg = False,
+        ):
+            train(**locals())
+    """
+    line = "--kind lora --batch_size 4 --save true"
+    assert given(started(text, line)) == {"model": "gpt2", "kind": "lora", "batch_size": 4, "save": True}

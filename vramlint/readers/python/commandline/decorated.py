@@ -42,7 +42,7 @@ def started(machine: Machine, function: Function, site: Site) -> Site:
         return site
     if any(decorator_name(item) in _WRAPPERS for item in function.decorators):
         return _wrapped(machine, function, words, site)
-    if not function.decorated_with("command"):
+    if not function.decorated_with("command", "call_parse"):
         return site
     _, words = _command_words(machine, words)
     clicked = [item for item in function.decorators if _is_option(item)]
