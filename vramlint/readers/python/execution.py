@@ -65,12 +65,6 @@ def global_names(machine: Machine, site: Site) -> Object:
     return NamesMapping(site.scope.top(), site)
 
 
-def local_names(machine: Machine, site: Site) -> Object:
-    """`locals()`: the names of the function around the call, as they are now."""
-    del machine
-    return Mapping({name: Slot(None, value) for name, value in site.scope.state.items()}, site.place)
-
-
 class NamesMapping(Mapping):
     """A dict over the names of a module; writes go to the names themselves."""
 

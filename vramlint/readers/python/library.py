@@ -17,7 +17,7 @@ from vramlint.readers.python.commandline.lightning_cli import is_lightning_cli, 
 from vramlint.readers.python.commandline.settings_classes import run_settings
 from vramlint.readers.python.config_functions import CONFIG_FUNCTIONS
 from vramlint.readers.python.datafiles import LOADING_FUNCTIONS
-from vramlint.readers.python.execution import execute_text, global_names, local_names
+from vramlint.readers.python.execution import execute_text, global_names
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import join_path
 from vramlint.readers.python.objects import (
@@ -143,7 +143,6 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "ast.literal_eval": lambda _, site: parsed_literal(site.first()),
         "exec": execute_text,
         "globals": global_names,
-        "locals": local_names,
         "locals": _local_names,
         **PATH_FUNCTIONS,
         **STANDARD_FUNCTIONS,
