@@ -37,7 +37,7 @@ python a.py $MODEL $N $# ${3:-none}
 """
     (command,) = read_shell(script(text), arguments=arguments)[0].commands
     assert [shown(word) for word in command.words[2:]] == ["gpt2", "2", "0", "none"]
-    assert command.words[2].place == ELSEWHERE  # type: ignore[union-attr]
+    assert command.words[2].place == ELSEWHERE
 
 
 def test_sourced_files():
@@ -53,7 +53,7 @@ def test_sourced_files():
         "4",
         "?environment variable M, never set in run.sh (missing.sh, which it sources, is not read)",
     ]
-    assert command.words[2].place == Place("scripts/env.sh", Span(1, 11, 1, 15))  # type: ignore[union-attr]
+    assert command.words[2].place == Place("scripts/env.sh", Span(1, 11, 1, 15))
 
 
 def test_reasons_use_the_given_name():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from vramlint.readers.shell import expansion, parameters, scan
+from vramlint.readers.shell import calculation, expansion, parameters, scan
 from vramlint.readers.shell.machine import Machine
 from vramlint.readers.shell.pieces import Hole, Pieces, Text, assigned, known
 from vramlint.readers.shell.source import Range
@@ -71,7 +71,7 @@ def _before(machine: Machine, item: Assignment, before: Held | None, at: Range) 
 
 def _integer(machine: Machine, item: Assignment, pieces: Pieces, before: Held | None, at: Range) -> Pieces:
     """What an integer variable takes from an assignment: the value of the expression."""
-    value = assigned(expansion.calculated(machine, item.start, item.end, at, quoted_=True))
+    value = assigned(calculation.calculated(machine, item.start, item.end, at, quoted_=True))
     if not item.append:
         return value
     old, new = known(_before(machine, item, before, at)), known(value)
@@ -85,7 +85,7 @@ def _subscript(machine: Machine, item: Assignment, before: Held | None, at: Rang
         return "0"
     if isinstance(before, Array) and before.associative:
         return known(expansion.word(machine, *item.subscript))
-    return known(expansion.calculated(machine, *item.subscript, at, quoted_=True))
+    return known(calculation.calculated(machine, *item.subscript, at, quoted_=True))
 
 
 def _extended(before: Held | None, new: Array) -> Held:

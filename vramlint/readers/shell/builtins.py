@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from vramlint.readers.shell import conditions, expansion, reading
+from vramlint.readers.shell import calculation, conditions, reading
 from vramlint.readers.shell.evaluation import evaluate
 from vramlint.readers.shell.invoked import Invoked
 from vramlint.readers.shell.machine import DEEPEST, NO, OPEN, YES, Machine, Outcome, composed
@@ -58,7 +58,7 @@ def _let(machine: Machine, invoked: Invoked) -> Outcome:
             outcome = OPEN
             continue
         machine.source = composed(item)
-        value = known(expansion.calculated(machine, 0, len(text), machine.here(0, len(text)), quoted_=True))
+        value = known(calculation.calculated(machine, 0, len(text), machine.here(0, len(text)), quoted_=True))
         machine.source = source
         outcome = OPEN if value is None else NO if value == "0" else YES
     return outcome

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from vramlint.readers.shell import declarations, expansion, located, outputs, parameters
 from vramlint.readers.shell.assignments import Assignment, assign, assignment
 from vramlint.readers.shell.builtins import BUILTINS
+from vramlint.readers.shell.cutting import Simple
 from vramlint.readers.shell.fields import stream
 from vramlint.readers.shell.invoked import Invoked
 from vramlint.readers.shell.machine import LIKELY, OPEN, YES, Draft, Machine, Outcome
 from vramlint.readers.shell.pieces import Fork, Pieces, Text, Word, known
 from vramlint.readers.shell.redirections import given, target
-from vramlint.readers.shell.scan import Simple
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Arguments, Held
 from vramlint.readers.shell.substitution import emit

@@ -7,12 +7,9 @@ the tree does not always agree with bash (assignments before a newline, words be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from vramlint.readers.shell import scan
-from vramlint.readers.shell.masking import masked
-from vramlint.readers.shell.source import parsable
+from vramlint.readers.shell import cutting, scan
 from vramlint.readers.shell.syntax import (
     Arithmetic,
     Block,
@@ -33,16 +30,7 @@ from vramlint.readers.shell.syntax import (
 )
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
-
-
-class Parsed(NamedTuple):
-    """The statements of a text, and where the grammar found something amiss."""
-
-    block: Block
-    errors: tuple[Error, ...] = ()
-    plain: str = ""
-    """The text without quotes, tests and comments, where there are errors."""
+    from tree_sitter import Node
 
 
 class Error(NamedTuple):
@@ -55,40 +43,19 @@ class Error(NamedTuple):
     """Whether bash surely refuses it."""
 
 
-@cache
-def _parser() -> Parser:
-    import tree_sitter_bash
-    from tree_sitter import Language, Parser
-
-    return Parser(Language(tree_sitter_bash.language()))
+def block_of(root: Node, text: str, start: int, end: int) -> Block:
+    """The statements of a tree over `text[start:end]`; their offsets count from the start of `text`."""
+    return Block(tuple(_Builder(text, start, end).statements(root.children)), start, end)
 
 
-def parse(text: str, start: int = 0, end: int | None = None) -> Parsed:
-    """The statements of `text[start:end]`; their offsets count from the start of `text`."""
-    end = len(text) if end is None else end
-    root = _parser().parse(parsable(text[start:end])).root_node
-    builder = _Builder(text, start, end)
-    errors: list[Error] = []
-    text_of = ""
-    if root.has_error:
-        plain = masked(text[start:end])
-        root = _parser().parse(parsable(plain.text)).root_node
-        text_of = plain.text
-        errors = [Error(start + first, start + last, _PLACEHOLDER, certain=True) for first, last in plain.placeholders]
-        if plain.unclosed is not None:
-            character = text[start + plain.unclosed]
-            message = f"no matching {character} up to the end"
-            errors.append(Error(start + plain.unclosed, start + plain.unclosed + 1, message, certain=True))
-        if root.has_error:
-            errors += builder.errors(root)
-    block = Block(tuple(builder.statements(root.children)), start, end)
-    return Parsed(block, tuple(errors), text_of)
-
-
-_PLACEHOLDER = "a placeholder in angle brackets, which bash takes for redirections"
+def errors_of(root: Node, text: str, start: int, end: int) -> list[Error]:
+    """Where the grammar found something amiss."""
+    return list(_Builder(text, start, end).errors(root)) if root.has_error else []
 
 
 class _Builder:
+    """Turns nodes into statements; offsets move by `shift`."""
+
     def __init__(self, text: str, shift: int, limit: int) -> None:
         self.text, self.shift, self.limit = text, shift, limit
         self.covered = 0
@@ -143,7 +110,7 @@ class _Builder:
             return Test(index, close + 2)
         if self.text.startswith("((", index):
             return Arithmetic(index, scan.parentheses(self.text, index))
-        return scan.simple(self.text, index, self.limit)
+        return cutting.simple(self.text, index, self.limit)
 
     def block(self, nodes: list[Node], start: int, end: int) -> Block:
         return Block(tuple(self.statements(nodes)), start, end)
@@ -232,7 +199,7 @@ class _Builder:
         words: tuple[tuple[int, int], ...] | None = None
         if opening is not None:
             start = self.end(opening)
-            words = scan.simple(self.text, start, self.limit).words
+            words = cutting.simple(self.text, start, self.limit).words
             self.covered = max(self.covered, start)
         title = self.text[self.start(name) : self.end(name)] if name else "_"
         return Each(title, words, self.body(node), self.start(node), self.end(node))
@@ -256,7 +223,7 @@ class _Builder:
         ending = node.children[-1].type if node.children else ";;"
         start = self.start(node) + self.text.startswith("(", self.start(node))
         end = self.start(node.children[cut]) if cut < len(node.children) else self.end(node)
-        patterns = tuple(span for span in scan.tokens(self.text, start, end) if self.text[span[0]] not in "|(")
+        patterns = tuple(span for span in cutting.tokens(self.text, start, end) if self.text[span[0]] not in "|(")
         return patterns, self.covering(node.children[cut + 1 :]), ending
 
     def definition(self, node: Node) -> Statement | None:
@@ -274,7 +241,7 @@ class _Builder:
             body = self.simple(self.start(node), max(self.start(node) + 1, self.end(first)))
         else:
             inner = self.statement(first)
-            rest = scan.simple(self.text, self.end(first), self.limit)
+            rest = cutting.simple(self.text, self.end(first), self.limit)
             body = Redirected(inner, rest) if inner is not None else None
         for child in node.children:
             if child.type == "heredoc_redirect":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vramlint.readers.shell.cutting import Simple
 from vramlint.readers.shell.fields import stream
 from vramlint.readers.shell.pieces import Fork, Pieces, Word, known
-from vramlint.readers.shell.scan import Simple
 from vramlint.readers.shell.source import Range
 
 

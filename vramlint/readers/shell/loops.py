@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vramlint.readers.shell.expansion import calculated, fields
+from vramlint.readers.shell.calculation import calculated
+from vramlint.readers.shell.expansion import fields
 from vramlint.readers.shell.machine import OPEN, YES, Machine, Outcome, assigned_names
 from vramlint.readers.shell.pieces import Fork, Hole, Pieces, Text, Word, assigned, known, shown
 from vramlint.readers.shell.source import Range

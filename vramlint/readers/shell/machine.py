@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vramlint.readers.shell.grammar import Parsed, parse
+from vramlint.readers.shell.parsing import Parsed, parse
 from vramlint.readers.shell.pieces import Hole, Pieces, Text
 from vramlint.readers.shell.source import Composed, Range, Source
 from vramlint.readers.shell.state import Held, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from vramlint.readers.shell import scan
+from vramlint.readers.shell import cutting, scan
 
 _HEREDOC = re.compile(r"<<(-?)[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")")
 _NEXT = re.compile(r"""[\\'"$`#<\[(]""")
@@ -98,7 +98,7 @@ def _behind(text: str, index: int) -> int:
             end = text.find(" ]]", index)
             return end + 3 if end >= 0 else index
         case "[" if first and text.startswith("[ ", index):
-            last = scan.simple(text, index).words[-1]
+            last = cutting.simple(text, index).words[-1]
             return last[1] if text[slice(*last)] == "]" else index
         case "(" if first and text.startswith("((", index) and not text.endswith("for ", 0, index):
             return scan.parentheses(text, index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from vramlint.readers.shell.grammar import Parsed
+from vramlint.readers.shell.parsing import Parsed
 from vramlint.readers.shell.source import Source
 from vramlint.values import Problem
 

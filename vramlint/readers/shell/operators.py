@@ -91,7 +91,7 @@ def _slice(machine: Machine, words: Sequence[Word], start: int, end: int, at: Ra
 
 
 def _bounds(machine: Machine, start: int, end: int, at: Range) -> tuple[int, int | None] | None:
-    from vramlint.readers.shell.expansion import calculated
+    from vramlint.readers.shell.calculation import calculated
 
     text = machine.source.text
     cut = text.find(":", start, end)

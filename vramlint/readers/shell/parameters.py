@@ -247,7 +247,8 @@ def _subscripted(machine: Machine, name: str, subscript: tuple[int, int] | None,
 
 
 def _index(machine: Machine, held: Held, subscript: tuple[int, int], at: Range) -> str | None:
-    from vramlint.readers.shell.expansion import calculated, word
+    from vramlint.readers.shell.calculation import calculated
+    from vramlint.readers.shell.expansion import word
 
     if isinstance(held, Array) and held.associative:
         return known(word(machine, *subscript))

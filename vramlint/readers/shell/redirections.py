@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vramlint.readers.shell import expansion
+from vramlint.readers.shell.cutting import Heredoc, Simple
 from vramlint.readers.shell.machine import Machine
 from vramlint.readers.shell.pieces import Hole, Piece, Pieces, Text, written
-from vramlint.readers.shell.scan import Heredoc, Simple
 
 
 def given(machine: Machine, command: Simple) -> Pieces | None:

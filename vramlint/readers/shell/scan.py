@@ -6,51 +6,18 @@ Everything is total: what is not closed reaches up to the end of the text.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 _PLAIN = re.compile(r"""[^\s\\'"$`;&|<>()#~{}*?\[]+""")
 _IN_DOUBLE = re.compile(r'[^\\"$`]+')
 _IN_BRACES = re.compile(r"""[^\\'"$`}]+""")
 _IN_PARENTHESES = re.compile(r"""[^\\'"$`()#<]+""")
 _BLANKS = re.compile(r"(?:[ \t]|\\\n)*")
-_COMMENT = re.compile(r"[^\n]*")
 _NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!_-]", re.ASCII)
 _CASE = re.compile(r"(?<![\w$-])(?:case|esac)(?![\w-])")
-_ARRAY = re.compile(r"[A-Za-z_]\w*(?:\[[^\]\n]*\])?\+?=\(", re.ASCII)
-_REDIRECTION = re.compile(r"(?:\d+|\{\w+\})?(<<<|<<-|<<|<&|<>|<(?!\()|>>|>\||>&|>(?!\()|&>>|&>)")
 _HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)\\?([A-Za-z_][\w.-]*)\1")
 PLACEHOLDER = re.compile(r"<[A-Za-z_][^<>|&;()\n\"'$`]{0,80}(?<! )>(?=[\s,/]|\Z)")
 """`<path to the data>`, which somebody is to replace; bash takes it for two redirections."""
 _ENDS = frozenset(" \t\n;&|<>()")
-
-
-class Redirection(NamedTuple):
-    """`2> log`: the operator without the descriptor, and the span of its target."""
-
-    operator: str
-    descriptor: str
-    start: int
-    end: int
-
-
-class Heredoc(NamedTuple):
-    """The body of a here-document; a literal one (`<<'EOF'`) expands nothing."""
-
-    start: int
-    end: int
-    literal: bool
-    tabs: bool
-    """`<<-`: leading tabs are not part of it."""
-
-
-class Simple(NamedTuple):
-    """A simple command: spans of its words, its redirections, and where it ends."""
-
-    start: int
-    end: int
-    words: tuple[tuple[int, int], ...]
-    redirections: tuple[Redirection, ...]
-    heredocs: tuple[Heredoc, ...]
 
 
 def blanks(text: str, index: int) -> int:
@@ -125,7 +92,7 @@ def braces(text: str, index: int) -> int:
         character = text[index]
         if character == "}":
             return index + 1
-        following = _quoted(text, index, character)
+        following = quoted(text, index, character)
         if following > index:
             index = following
         else:
@@ -134,7 +101,7 @@ def braces(text: str, index: int) -> int:
     return len(text)
 
 
-def _quoted(text: str, index: int, character: str) -> int:
+def quoted(text: str, index: int, character: str) -> int:
     """Behind the quote or expansion that starts at `index`, or `index` where none does."""
     if character == "\\":
         return index + 2
@@ -168,7 +135,7 @@ def parentheses(text: str, index: int) -> int:
             if not depth:
                 return index
         elif character == "#" and not arithmetic and text[index - 1] in " \t\n;(":
-            index = _match(_COMMENT, text, index)
+            index = comment(text, index)
         elif character == "<" and not arithmetic and (found := _HEREDOC.match(text, index)) and text[index - 1] != "<":
             body = heredoc(text, text.find("\n", found.end()), found[2], tabs=text.startswith("<<-", index))
             line = text.find("\n", found.end())
@@ -176,7 +143,7 @@ def parentheses(text: str, index: int) -> int:
             rest = text.find(")", found.end())
             index = found.end() if body is None or 0 <= rest < line else body[1]
         else:
-            following = _quoted(text, index, character)
+            following = quoted(text, index, character)
             if following == index:
                 match = _IN_PARENTHESES.match(text, index)
                 following = match.end() if match else index + 1
@@ -195,9 +162,10 @@ def _count_cases(text: str, index: int, end: int, depth: int, cases: list[int]) 
             cases.pop()
 
 
-def _match(pattern: re.Pattern[str], text: str, index: int) -> int:
-    match = pattern.match(text, index)
-    return match.end() if match else index
+def comment(text: str, index: int) -> int:
+    """Where the line of the comment at `index` ends."""
+    end = text.find("\n", index)
+    return len(text) if end < 0 else end
 
 
 def heredoc(text: str, newline: int, delimiter: str, *, tabs: bool) -> tuple[int, int] | None:
@@ -227,7 +195,7 @@ def word(text: str, index: int, limit: int) -> int:
             if index >= limit:
                 return limit
         character = text[index]
-        following = _quoted(text, index, character)
+        following = quoted(text, index, character)
         if following > index:
             index = following
         elif character in "<>" and text.startswith("(", index + 1):
@@ -241,85 +209,3 @@ def word(text: str, index: int, limit: int) -> int:
         else:
             index += 1
     return min(index, limit)
-
-
-def simple(text: str, start: int, limit: int | None = None) -> Simple:
-    """The simple command at `start`, as bash cuts it."""
-    limit = len(text) if limit is None else limit
-    words: list[tuple[int, int]] = []
-    redirections: list[Redirection] = []
-    delimiters: list[Redirection] = []
-    index, end = start, start
-    while True:
-        index = blanks(text, index)
-        if index >= limit or text[index] in "\n;|)#":
-            break
-        found = _REDIRECTION.match(text, index) if text[index] in "<>&{0123456789" else None
-        if found and not PLACEHOLDER.match(text, index):
-            first = blanks(text, found.end())
-            index = end = word(text, first, limit)
-            item = Redirection(found[1], found[0][: -len(found[1])], first, end)
-            (delimiters if found[1] in ("<<", "<<-") else redirections).append(item)
-            continue
-        if text[index] == "&":
-            break
-        array = _ARRAY.match(text, index)
-        last = parentheses(text, array.end() - 1) if array else word(text, index, limit)
-        if last == index:
-            if text[index] != "(":
-                break
-            last = parentheses(text, index)
-        words.append((index, last))
-        index = end = last
-    return Simple(start, end, tuple(words), tuple(redirections), _heredocs(text, index, delimiters))
-
-
-def _heredocs(text: str, index: int, delimiters: list[Redirection]) -> tuple[Heredoc, ...]:
-    if not delimiters:
-        return ()
-    newline = _line_end(text, index)
-    found: list[Heredoc] = []
-    for item in delimiters:
-        written = text[item.start : item.end]
-        delimiter = re.sub(r"[\\'\"]", "", written)
-        tabs = item.operator == "<<-"
-        body = heredoc(text, newline, delimiter, tabs=tabs)
-        if body is None:
-            continue
-        found.append(Heredoc(*body, literal=delimiter != written, tabs=tabs))
-        newline = text.find("\n", body[1])
-    return tuple(found)
-
-
-def _line_end(text: str, index: int) -> int:
-    """The newline that ends the line of commands at `index`, behind quotes that span lines; -1 without one."""
-    while index < len(text):
-        character = text[index]
-        if character == "\n":
-            return index
-        if character == "#" and text[index - 1] in " \t;":
-            index = _match(_COMMENT, text, index)
-            continue
-        index = max(_quoted(text, index, character), index + 1)
-    return -1
-
-
-def tokens(text: str, index: int, limit: int) -> list[tuple[int, int]]:
-    """The words and operators between `index` and `limit` in `[[ … ]]` or an array: newlines and comments separate."""
-    found: list[tuple[int, int]] = []
-    while True:
-        index = blanks(text, index)
-        if index >= limit:
-            return found
-        character = text[index]
-        if character == "\n":
-            index += 1
-            continue
-        if character == "#":
-            index = _match(_COMMENT, text, index)
-            continue
-        last = word(text, index, limit)
-        if last == index:
-            last = index + (2 if text[index : index + 2] in ("&&", "||") else 1)
-        found.append((index, last))
-        index = last

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vramlint.readers.shell import conditions, loops
+from vramlint.readers.shell import comparison, conditions, loops
 from vramlint.readers.shell.assignments import assignment
+from vramlint.readers.shell.calculation import calculated
 from vramlint.readers.shell.commands import finish, simple
-from vramlint.readers.shell.expansion import calculated, word
+from vramlint.readers.shell.cutting import Simple
+from vramlint.readers.shell.expansion import word
 from vramlint.readers.shell.machine import DEEPEST, LIKELY, NO, OPEN, YES, Machine, Outcome
 from vramlint.readers.shell.patterns import matches, pattern
 from vramlint.readers.shell.pieces import Hole, Pieces, known, negated, variants
-from vramlint.readers.shell.scan import Simple
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Function, State, Way, merged
 from vramlint.readers.shell.substitution import captured
@@ -241,12 +242,12 @@ def _fits(machine: Machine, subject: Pieces, patterns: Sequence[tuple[int, int]]
     if any(item is not None and item.tests == (None,) for item in wanted):
         return YES
 
-    def fits(texts: Sequence[conditions.Known]) -> bool | None:
+    def fits(texts: Sequence[comparison.Known]) -> bool | None:
         if any(item is not None and matches(item, texts[0][1]) for item in wanted):
             return True
         return None if any(item is None for item in wanted) else False
 
-    return conditions.decided([subject], fits)
+    return comparison.decided([subject], fits)
 
 
 def _pipeline(machine: Machine, pipeline: Pipeline) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vramlint.readers.shell.scan import Simple
+from vramlint.readers.shell.cutting import Simple
 
 
 class Block(NamedTuple):
