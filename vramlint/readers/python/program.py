@@ -80,29 +80,36 @@ def read_program(
     module = machine.new_scope(None, "module")
     with machine.under():
         machine.execute(in_order(source.module), module)
-    _run_uncalled(machine, module, invocation)
+    _run_uncalled(machine, module)
     return _frozen(machine, module), ()
 
 
-def _run_uncalled(machine: Machine, module: Scope, invocation: Invocation | None) -> None:
-    """Evaluate once, with its defaults, every function that nothing in the file called."""
+def _run_uncalled(machine: Machine, module: Scope) -> None:
+    """Evaluate once, with its defaults, every function that nothing in the file called.
+
+    Commands come first: a framework starts them, and they call others with their values.
+    """
     machine.finishing = True
-    index = 0
-    while index < len(machine.functions):
-        function = machine.functions[index]
-        index += 1
-        if function.called or not is_chosen(machine, function):
-            continue
-        if is_command(function) and invocation is None:
-            note_settings(machine, function)
-        named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
-        site = Site(function, Arguments(), function.node, module, machine.place(named))
-        with machine.under(*function.tests):
-            owner = _owner(machine, function, site)
-            if not function.called:  # making its owner may have called it
-                mark = machine.journal.mark()
-                invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
-                machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
+    for commands in (True, False):
+        index = 0
+        while index < len(machine.functions):
+            function = machine.functions[index]
+            index += 1
+            if is_command(function) is commands and not function.called and is_chosen(machine, function):
+                _run(machine, function, module)
+
+
+def _run(machine: Machine, function: Function, module: Scope) -> None:
+    if is_command(function) and "argv" not in machine.process:
+        note_settings(machine, function)
+    named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
+    site = Site(function, Arguments(), function.node, module, machine.place(named))
+    with machine.under(*function.tests):
+        owner = _owner(machine, function, site)
+        if not function.called:  # making its owner may have called it
+            mark = machine.journal.mark()
+            invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
+            machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
 
 
 def _owner(machine: Machine, function: Function, site: Site) -> Object | None:
