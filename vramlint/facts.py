@@ -86,6 +86,7 @@ NAMES = MappingProxyType(
         "vocabulary_size": "tokens in the vocabulary of such a model, or of one whose embeddings are resized",
         "dropout": "dropout probability of such a model",
         "parameters": "parameters of such a model, counted from its modules",
+        "parameters_at_least": "parameters of those of its modules whose sizes are known",
         "tuning": "full, lora, qlora, other adapters by their PEFT name, frozen",
         "frozen_parameters": "regular expressions of parameters that the program freezes by hand",
         "load_dtype": "dtype in which the weights are loaded: float32, bfloat16, float16, auto",

@@ -3,8 +3,14 @@ from __future__ import annotations
 from textwrap import indent
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.surfaces.reading import facts, line, reason, says, sheet
+from vramlint.surfaces.layers import LAYERS
+from vramlint.surfaces.own_models import parameters
+from vramlint.text import Place, Span
+from vramlint.values import Call, Items, Scalar, Unknown, Value
 
 LOOP = """
 import copy
@@ -222,6 +228,13 @@ def test_what_cannot_be_counted_says_why(layer: str, why: str) -> None:
     assert why in reason(sheet(trained("Model()", module)), "parameters")
 
 
+def test_parts_that_are_known_are_counted_where_others_are_not() -> None:
+    module = of_attributes("self.tokens = nn.Embedding(vocabulary(), 8)", "self.layer = nn.Linear(8, 8)")
+    found = sheet(trained("Model()", module))
+    assert reason(found, "parameters")
+    assert says(found, "parameters_at_least") == 72
+
+
 def test_the_module_that_the_optimizer_gets_is_the_trained_one() -> None:
     module = of_attributes("self.layer = nn.Linear(4, 4)") + of_attributes("self.layer = nn.Linear(9, 9)").replace(
         "Model", "Teacher"
@@ -348,3 +361,23 @@ def test_several_modules_that_all_train() -> None:
     )
     assert says(found, "tuning") == "full"
     assert found.get("parameters") is None
+
+
+ARGUMENTS = st.lists(
+    st.one_of(
+        st.integers(-4, 600).map(Scalar),
+        st.floats(allow_nan=True).map(Scalar),
+        st.text(max_size=4).map(Scalar),
+        st.booleans().map(Scalar),
+        st.just(Scalar(None)),
+        st.just(Unknown("somewhere")),
+        st.lists(st.integers(-2, 9).map(Scalar), max_size=3).map(lambda items: Items(tuple(items))),
+    ),
+    max_size=9,
+)
+
+
+@given(st.sampled_from(sorted(LAYERS)), ARGUMENTS)
+def test_no_arguments_of_a_layer_raise(name: str, arguments: list[Value]) -> None:
+    fact = parameters(Call(f"torch.nn.{name}", tuple(arguments), (), Place("a.py", Span(1, 1, 1, 2))))
+    assert fact is None or not fact.candidates or int(str(fact.value)) > 0

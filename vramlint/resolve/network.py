@@ -125,8 +125,10 @@ def changed(network: Network | None, sheet: Sheet) -> Network | None:
 
 
 def counted_network(facts: Mapping[str, Fact], path: str) -> Network | None:
-    """A model of the files' own of which only the number of parameters is known."""
-    fact = facts.get("parameters")
+    """A model of the files' own of which only the number of parameters is known, or a part of it."""
+    fact = next(
+        (fact for name in ("parameters", "parameters_at_least") if (fact := facts.get(name)) and fact.known), None
+    )
     if fact is None or not isinstance(fact.value, int):
         return None
     return Network(model_type="", source=path, parameter_count=fact.value)

@@ -37,6 +37,8 @@ class Count:
     parts: dict[str, int] = field(default_factory=dict)
     """By the path of the layers, those of one list together."""
     seen: set[int] = field(default_factory=set)
+    partly: bool = False
+    """Parts that are not known are left out, instead of leaving the whole number open."""
 
     def add(self, name: str, count: int) -> None:
         """Take `count` parameters of the part called `name`."""
@@ -58,13 +60,13 @@ def short(count: int) -> str:
     return str(count)
 
 
-def count_module(call: Call) -> Count:
-    """All parameters of a module.
+def count_module(call: Call, *, partly: bool = False) -> Count:
+    """All parameters of a module; with `partly` those of the parts that are known.
 
     Raises:
         UnknownSizeError: part of it is not known.
     """
-    count = Count()
+    count = Count(partly=partly)
     _module(call, "", count)
     return count
 
@@ -78,6 +80,14 @@ def _module(call: Call, name: str, count: Count) -> None:
     if id(call) in count.seen:
         return
     count.seen.add(id(call))
+    try:
+        _counted(call, name, count)
+    except UnknownSizeError:
+        if not count.partly:
+            raise
+
+
+def _counted(call: Call, name: str, count: Count) -> None:
     if call.open_keywords and is_module(call):
         raise UnknownSizeError(f"the constructor of {name or 'the model'} is not followed to its end")
     kind = last(call.callee)
@@ -117,28 +127,23 @@ def _replaced(call: Call) -> Value | None:
 def _container(call: Call, name: str, count: Count) -> None:
     """ModuleList, Sequential, ModuleDict: their parts count under the container's name."""
     for part in call.args:
-        _parts(part, name, call, count)
+        _parts(part, name, count)
     for keyword in call.bindings:
         if "." not in keyword.name:
-            _parts(keyword.value, name, call, count)
+            _parts(keyword.value, name, count)
 
 
-def _parts(value: Value, name: str, call: Call, count: Count) -> None:
-    tied = {item.name.removesuffix(".weight") for item in call.bindings if item.name.endswith(".weight")}
+def _parts(value: Value, name: str, count: Count) -> None:
     match value:
         case Items(values=values):
             for item in values:
                 _pair_or_value(item, name, count)
         case Table():
             for entry in value:
-                if entry.key in tied and isinstance(entry.value, Call):
-                    every, weight = own_parameters(entry.value)
-                    count.add(_joined(name, entry.key), every - weight)
-                else:
-                    _value(entry.value, _joined(name, entry.key), count)
+                _value(entry.value, _joined(name, entry.key), count)
         case Call() if last(value.callee) == "OrderedDict":
             for item in value.args:
-                _parts(item, name, call, count)
+                _parts(item, name, count)
         case _:
             _value(value, name, count, must=True)
 
@@ -166,7 +171,7 @@ def _one_of(value: Alternatives, name: str, count: Count) -> None:
     if any(holds_parameters(option.value) for option in options(value)):
         counts = set()
         for option in options(value):
-            trial = Count(seen=set(count.seen))
+            trial = Count(seen=set(count.seen), partly=count.partly)
             _value(option.value, name, trial)
             counts.add(trial.total)
         if len(counts) > 1:

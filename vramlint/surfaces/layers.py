@@ -63,9 +63,9 @@ def whole(value: Value | None, what: str) -> int:
     match value:
         case Scalar(value=bool() as flag):
             return int(flag)
-        case Scalar(value=int() as found):
+        case Scalar(value=int() as found) if found >= 0:
             return found
-        case Scalar(value=float() as found) if found.is_integer():
+        case Scalar(value=float() as found) if found.is_integer() and found >= 0:
             return int(found)
         case Alternatives(options=several):
             reasons = (option.value.reason for option in several if isinstance(option.value, Unknown))
@@ -222,3 +222,6 @@ _COUNTERS: Mapping[str, Callable[[Call], tuple[int, int]]] = MappingProxyType(
     }
 )
 """Modules whose parameters their own arguments decide. ConvTranspose has groups before bias, as Conv has."""
+
+LAYERS = frozenset(_COUNTERS)
+"""Names of the modules that are counted."""

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, dtype
 from vramlint.surfaces.counting import Count, count_module, holds_parameters
-from vramlint.surfaces.draft import Draft, Drawn, derived, draw, options, unknown
+from vramlint.surfaces.draft import Draft, Drawn, derived, draw, unknown
 from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.layers import UnknownSizeError
 from vramlint.surfaces.lineage import is_module, last, leads_to_model
 from vramlint.surfaces.loading import cast_of
 from vramlint.surfaces.optimizers import is_optimizer
-from vramlint.values import Call, Items, Scalar, Table, Value
+from vramlint.values import Alternatives, Call, Items, Scalar, Table, Value
 
 _TAKES_MODEL = frozenset({"prepare", "initialize", "setup", "setup_module", "compile"})
 _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel", "fully_shard"})
@@ -21,7 +21,6 @@ _CASTS = frozenset({".bfloat16", ".half"})
 _ADAPTS = frozenset({"get_peft_model", "add_adapter", "inject_adapter_in_model"})
 _MAY_CAST = frozenset({".to", ".type"})
 _NARROW = ("bfloat16", "float16")
-_DEPTH = 12
 OWN_MODEL = "the files define the model themselves"
 """Why no name is known."""
 
@@ -33,10 +32,10 @@ def own_module(calls: Sequence[Call], given: Value | None = None) -> Call | None
         calls: all calls of the program.
         given: what a trainer was given as its model.
     """
-    led = _distinct(_modules_in(given, _DEPTH)) if given is not None else ()
+    led = _distinct(_modules_in(given)) if given is not None else ()
     if not led:
         takers = [call for call in calls if is_optimizer(call) or last(call.callee) in {*_TAKES_MODEL, *_WRAPPERS}]
-        led = _distinct(found for call in takers for found in _modules_in(call, _DEPTH))
+        led = _distinct(found for call in takers for found in _modules_in(call))
     if not led:
         led = _distinct(call for call in calls if is_module(call) or _is_layer(call))
     outermost = _outermost(led)
@@ -45,7 +44,10 @@ def own_module(calls: Sequence[Call], given: Value | None = None) -> Call | None
 
 def own_model(draft: Draft, calls: Sequence[Call], module: Call) -> None:
     """Put what is known of a module of the files into the draft."""
-    draft.put(parameters(module))
+    counted = parameters(module)
+    draft.put(counted)
+    if counted is not None and not counted.candidates:
+        draft.put(known_parameters(module))
     draft.put(unknown("model", OWN_MODEL, "model", module.place))
     draft.take(_dtype(calls, module))
     if not any(freezes(call) for call in calls):
@@ -72,6 +74,15 @@ def parameters(module: Call) -> Fact | None:
         return None
     candidate = Candidate(count.total, module.place)
     return Fact("parameters", (candidate,), Origin.DERIVED, "parameters", "code", reason=_reason(count))
+
+
+def known_parameters(module: Call) -> Fact | None:
+    """How many parameters the parts have that can be counted."""
+    count = count_module(module, partly=True)
+    if not count.total:
+        return None
+    candidate = Candidate(count.total, module.place)
+    return Fact("parameters_at_least", (candidate,), Origin.DERIVED, "parameters", "code", reason=_reason(count))
 
 
 def _reason(count: Count) -> str:
@@ -106,21 +117,25 @@ def _is_layer(call: Call) -> bool:
     return call.callee in {"torch.nn.Sequential", "torch.nn.Transformer", "torch.nn.TransformerEncoder"}
 
 
-def _modules_in(value: Value | None, depth: int) -> Iterable[Call]:
+def _modules_in(value: Value | None) -> Iterable[Call]:
     """Modules that a value leads to: through wrappers, `parameters()`, and groups of parameters."""
-    for option in options(value) if value is not None and depth else ():
-        match option.value:
-            case Call() as call if holds_parameters(call) and last(call.callee) not in _WRAPPERS:
-                yield call
-            case Call() as call:
-                for item in (call.receiver, call.owner, *call.args, *(keyword.value for keyword in call.keywords)):
-                    yield from _modules_in(item, depth - 1)
+    waiting, seen = [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if item is None or id(item) in seen:
+            continue
+        seen.add(id(item))
+        match item:
+            case Alternatives(options=several):
+                waiting += [option.value for option in several]
+            case Call() if holds_parameters(item) and last(item.callee) not in _WRAPPERS:
+                yield item
+            case Call():
+                waiting += [item.receiver, item.owner, *item.args, *(keyword.value for keyword in item.keywords)]
             case Items(values=values):
-                for item in values:
-                    yield from _modules_in(item, depth - 1)
-            case Table() as table:
-                for entry in table:
-                    yield from _modules_in(entry.value, depth - 1)
+                waiting += values
+            case Table():
+                waiting += [entry.value for entry in item]
 
 
 def _distinct(found: Iterable[Call]) -> tuple[Call, ...]:
