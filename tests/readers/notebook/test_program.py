@@ -64,7 +64,8 @@ def test_body_of_a_python_magic_is_read(magic: str) -> None:
         "%%html\n<b>a</b>",
         "%%unheard_of\nSELECT a FROM b",
         "%%script bash\nls | a",
-        "curl https://example.org | bash",
+        "curl https://example.org | bash\nexec zsh -l",
+        "pip install peft \\\n  trl\n# or\npip install -U peft",
     ],
 )
 def test_cell_of_another_language_is_left_out_without_a_word(cell: str) -> None:
@@ -96,6 +97,11 @@ def test_broken_cell_is_a_problem_and_the_others_are_read() -> None:
     assert cell is not None
     assert cell.number == 2
     assert values("a = 1", "b = (2", "c = 3") == {"a": 1, "c": 3}
+
+
+@pytest.mark.parametrize("cell", ['print "a"', "pip install peft\nx = 1", "x = 1 1", "import a b"])
+def test_python_that_is_broken_is_no_command(cell: str) -> None:
+    assert len(read_script(opened(code(cell))).problems) == 1
 
 
 def test_cell_may_be_indented_as_a_whole() -> None:

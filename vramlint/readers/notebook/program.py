@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 import warnings
 from collections.abc import Iterator
@@ -173,7 +172,8 @@ def _is_typed(text: str) -> bool:
     """Whether all of a cell is typed as in a shell: IPython runs some such lines (`pip install peft`)."""
     lines = [line for line in _JOINED.sub(" ", text).split("\n") if line.strip() and not line.startswith("#")]
     matches = [_COMMAND.match(line) for line in lines]
-    return all(match and not iskeyword(match["word"]) and not hasattr(builtins, match["word"]) for match in matches)
+    # `print "x"` is Python 2
+    return all(match and not iskeyword(match["word"]) and match["word"] != "print" for match in matches)
 
 
 def parsed(text: str) -> ast.Module | None:
