@@ -162,6 +162,12 @@ def test_written_file_keeps_its_place() -> None:
     assert file.document.line(4) == '{"bf16": 1}'
 
 
+def test_files_of_shells_count_too() -> None:
+    notebook = read("%%bash\ncat > ds.json <<EOF\n{\"bf16\": 1}\nEOF", '%%writefile b.json\n{"a": 1}')
+    assert [shown(file.name) for file in notebook.files] == ["ds.json", "b.json"]
+    assert notebook.files[0].document.line(3) == '{"bf16": 1}'
+
+
 def script(text: str) -> list[list[object]]:
     shells = read_notebook(Document.of("nb.py", text), read_shell).shell
     return [[shown(word) for word in command.words] for shell in shells for command in shell.commands]

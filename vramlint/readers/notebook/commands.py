@@ -152,6 +152,7 @@ class _Runner:
             return
         shell, _ = self._read(text.excerpt.document, (*self._environment(), *text.held))
         shell = moved_shell(shell, text.excerpt)
+        self.files += shell.files
         commands = tuple(self._placed(filled(command, text.held), conditions) for command in shell.commands)
         if commands or shell.files:
             self.shells.append(replace(shell, commands=commands))

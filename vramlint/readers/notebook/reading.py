@@ -20,7 +20,7 @@ class Notebook:
     shell: tuple[Shell, ...]
     """What it gives to shells, one for each `!` line, cell of bash and call, in their order."""
     files: tuple[WrittenFile, ...]
-    """Those of `%%writefile`; what shells write is in `shell`."""
+    """Those of `%%writefile`, and what its shells write."""
     environment: tuple[Entry, ...]
     """Variables that its own process sets for itself and all that it starts."""
     problems: tuple[Problem, ...]
