@@ -163,7 +163,7 @@ def test_written_file_keeps_its_place() -> None:
 
 
 def test_files_of_shells_count_too() -> None:
-    notebook = read("%%bash\ncat > ds.json <<EOF\n{\"bf16\": 1}\nEOF", '%%writefile b.json\n{"a": 1}')
+    notebook = read('%%bash\ncat > ds.json <<EOF\n{"bf16": 1}\nEOF', '%%writefile b.json\n{"a": 1}')
     assert [shown(file.name) for file in notebook.files] == ["ds.json", "b.json"]
     assert notebook.files[0].document.line(3) == '{"bf16": 1}'
 
