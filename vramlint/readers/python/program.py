@@ -10,7 +10,7 @@ from vramlint.readers.python.calls import invoke
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import library_base, takes_fields
 from vramlint.readers.python.commandline.decorated import is_chosen
-from vramlint.readers.python.commandline.functions import note_settings
+from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.expressions import evaluate

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from vramlint.readers.python.commandline.functions import (
-    class_from_words,
-    merged_arguments,
-    note_settings,
-    parameters_of,
-    typed_arguments,
-)
+from vramlint.readers.python.commandline.functions import class_from_words, typed_arguments
 from vramlint.readers.python.commandline.given import typed
 from vramlint.readers.python.commandline.hydra_configs import hydra_config, is_hydra_main
 from vramlint.readers.python.commandline.kinds import Kind, convert
 from vramlint.readers.python.commandline.options import Hit, Reader, Spec
+from vramlint.readers.python.commandline.parameters import merged_arguments, note_settings, parameters_of
 from vramlint.readers.python.commandline.trees import DRACCUS, TYRO
 from vramlint.readers.python.commandline.words import Words, command_line, relocated, spelled, variants
 from vramlint.readers.python.machine import Arguments, Machine, Site

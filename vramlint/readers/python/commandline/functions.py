@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import libcst as cst
 
-from vramlint.readers.python.choices import choose, each
+from vramlint.readers.python.choices import each
 from vramlint.readers.python.classes import construct, required
 from vramlint.readers.python.commandline.dataclass_parsers import parse_class
-from vramlint.readers.python.commandline.kinds import Kind, convert, guess, kind_of, parsed_literal
+from vramlint.readers.python.commandline.fire import fire_arguments
+from vramlint.readers.python.commandline.kinds import convert, guess
 from vramlint.readers.python.commandline.options import FLAG, Hit, Reader, Spec
+from vramlint.readers.python.commandline.parameters import (
+    Parameter,
+    merged_arguments,
+    note_settings,
+    parameters_of,
+)
 from vramlint.readers.python.commandline.settings_files import settings_file
 from vramlint.readers.python.commandline.trees import Manner, build, leaves, manner_of, read_tree_words
-from vramlint.readers.python.commandline.words import Words, command_line, is_flag, is_loose, spelled, variants
+from vramlint.readers.python.commandline.words import Words, command_line, spelled, variants
 from vramlint.readers.python.commands import command_default
-from vramlint.readers.python.conditions import Tests
-from vramlint.readers.python.machine import Arguments, Machine, Setting, Site
+from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import (
-    NOT_GIVEN,
     BoundMethod,
     Class,
     Function,
@@ -28,25 +31,7 @@ from vramlint.readers.python.objects import (
     Object,
     Sequence,
 )
-from vramlint.values import Scalar, Unknown
-
-
-class Parameter(NamedTuple):
-    """A parameter of a command."""
-
-    name: str
-    kind: Kind
-    node: cst.Param
-
-
-def parameters_of(function: Function) -> tuple[Parameter, ...]:
-    """What a command can be given, without `self`."""
-    given = function.node.params
-    found = [
-        Parameter(item.name.value, kind_of(item.annotation.annotation if item.annotation else None), item)
-        for item in (*given.posonly_params, *given.params, *given.kwonly_params)
-    ]
-    return tuple(found[1:] if function.owner is not None and not function.decorated_with("staticmethod") else found)
+from vramlint.values import Scalar
 
 
 def command_line_interface(machine: Machine, site: Site) -> Object:
@@ -106,7 +91,7 @@ def _start(machine: Machine, target: Object, words: Words | None, site: Site, *,
     elif isinstance(target, Class):
         _run_class(machine, target, words, site)
     elif isinstance(target, BoundMethod):
-        arguments = Arguments() if words is None else _fire_arguments(machine, target.function, words)
+        arguments = Arguments() if words is None else fire_arguments(target.function, words)
         machine.invoke(site.of(target, arguments))
 
 
@@ -118,15 +103,15 @@ def _run_class(machine: Machine, kind: Class, words: Words | None, site: Site) -
         return
     method = next((word for word in words if isinstance(kind.member(spelled(word)), Function)), None)
     flags = tuple(word for word in words if word is not method)
-    made = construct(machine, kind, site.of(kind, _fire_arguments(machine, initialise, flags)))
+    made = construct(machine, kind, site.of(kind, fire_arguments(initialise, flags)))
     member = None if method is None else kind.member(spelled(method))
     if isinstance(member, Function):
-        machine.invoke(site.of(BoundMethod(member, made), _fire_arguments(machine, member, flags, strict=True)))
+        machine.invoke(site.of(BoundMethod(member, made), fire_arguments(member, flags, strict=True)))
 
 
 def run_command(machine: Machine, function: Function, site: Site, words: Words | None = None) -> Object:
     """Call a function with what fire makes of the words; what has no default must come from the command line."""
-    given = Arguments() if words is None else _fire_arguments(machine, function, words)
+    given = Arguments() if words is None else fire_arguments(function, words)
     return _run(machine, function, given, site)
 
 
@@ -141,84 +126,6 @@ def _run(machine: Machine, function: Function, given: Arguments, site: Site) -> 
         and command_default(function, item.name) is None
     )
     return machine.invoke(site.of(function, Arguments((), (*given.keywords, *missing), False)))
-
-
-def note_settings(machine: Machine, function: Function, given: dict[str, Object] | None = None) -> None:
-    """Record a command's parameters as settings of the program."""
-    for item in parameters_of(function):
-        place = machine.place(item.node.name)
-        default = command_default(function, item.name) or function.defaults.get(item.name)
-        value = (given or {}).get(item.name) or default or required(item.name, place)
-        machine.settings.append(Setting(item.name, place, value))
-
-
-def merged_arguments(outcomes: list[tuple[Arguments, Tests]]) -> Arguments:
-    """One set of keywords for several possible command lines."""
-    if len(outcomes) == 1:
-        return outcomes[0][0]
-    names = dict.fromkeys(item.name for arguments, _ in outcomes for item in arguments.keywords)
-    keywords = []
-    for name in names:
-        held = [(arguments.get(name) or NOT_GIVEN, tests) for arguments, tests in outcomes]
-        keywords.append(Given(name, choose(held)))
-    return Arguments((), tuple(keywords))
-
-
-def _fire_arguments(machine: Machine, function: Function, words: Words, *, strict: bool = False) -> Arguments:
-    """What fire makes of words for a function (fire 0.7, core.py, _ParseFn). `strict` drops what it doesn't have."""
-    del machine
-    return merged_arguments([(_fire(function, line, strict=strict), tests) for line, tests in variants(words)])
-
-
-def _fire(function: Function, words: Words, *, strict: bool) -> Arguments:
-    parameters = parameters_of(function)
-    names = {item.name for item in parameters}
-    takes_more = function.node.params.star_kwarg is not None
-    keywords: dict[str, Given] = {}
-    free: list[Object] = []
-    hidden: Unknown | None = None
-    index = 0
-    while index < len(words):
-        word = words[index]
-        index += 1
-        if not is_flag(word):
-            if is_loose(word) and isinstance(word, Unknown):
-                hidden = hidden or word
-            elif spelled(word) != "-":
-                free.append(word)
-            continue
-        parsed = Reader((), swallows=False).read((word,))
-        hit = parsed.strangers[0] if parsed.strangers else Hit(spelled(word).lstrip("-"), (), spelled(word), word)
-        name = _fire_name(hit.name.replace("-", "_"), names)
-        value: Object
-        if hit.words:
-            value = parsed_literal(hit.words[0])
-        elif index < len(words) and not is_flag(words[index]) and not _negates(name, names):
-            value, index = parsed_literal(words[index]), index + 1
-        else:
-            via = word.via if isinstance(word, Scalar) else "cli"
-            value = Scalar(not _negates(name, names), hit.flag_place, via)
-            name = name.removeprefix("no") if _negates(name, names) else name
-        if name in names or (takes_more and not strict):
-            keywords[name] = Given(name, value, hit.flag_place)
-    for item, word in zip((item for item in parameters if item.name not in keywords), free, strict=False):
-        if not strict:
-            keywords[item.name] = Given(item.name, parsed_literal(word))
-    if hidden is not None:
-        for item in parameters:
-            if item.name not in keywords and item.name not in function.defaults:
-                keywords[item.name] = Given(item.name, hidden)
-    return Arguments((), tuple(keywords.values()))
-
-
-def _fire_name(name: str, names: set[str]) -> str:
-    """A single letter stands for the only parameter that begins with it."""
-    fitting = [full for full in names if full.startswith(name)] if len(name) == 1 and name not in names else []
-    return fitting[0] if len(fitting) == 1 else name
-
-
-def _negates(name: str, names: set[str]) -> bool:
-    return name not in names and name.startswith("no") and name[2:] in names
 
 
 def run_typed(machine: Machine, function: Function, words: Words | None, site: Site, manner: Manner) -> Object:
