@@ -157,6 +157,27 @@ def test_a_trainer_that_another_module_builds_belongs_to_the_script() -> None:
     assert found.calls[-1].callee == ".train"
 
 
+def test_methods_that_a_library_calls_are_read_in_other_modules_too() -> None:
+    project = {
+        "trainer": """
+            import bitsandbytes
+            from transformers import Trainer
+            class Base(Trainer):
+                def create_optimizer(self):
+                    self.optimizer = bitsandbytes.optim.AdamW8bit(self.model.parameters())
+            class Own(Base):
+                pass
+            class Other(Trainer):
+                def create_optimizer(self):
+                    self.optimizer = bitsandbytes.optim.Lion8bit(self.model.parameters())
+        """
+    }
+    found = read_in(Project(project), "from trainer import Other, Own\nOwn(model=None).train()\n")
+    callees = [call.callee for call in found.calls]
+    assert "bitsandbytes.optim.AdamW8bit" in callees
+    assert "bitsandbytes.optim.Lion8bit" not in callees
+
+
 def test_main_guards_of_other_modules_do_not_hold() -> None:
     project = {"settings": "SIZE = 4\nif __name__ == '__main__':\n    SIZE = 5\nNAME = __name__"}
     assert x("from settings import SIZE, NAME\nx = [SIZE, NAME]", project) == [4, "settings"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import merge_into
+from vramlint.readers.python.neighbours import home_of
 from vramlint.readers.python.objects import (
     BoundMethod,
     Choice,
@@ -84,6 +87,7 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
     base = library_base(kind)
     made: Instance | LibraryObject
     if base is not None:
+        _adopt(machine, kind, base)
         made = _library_object(machine, kind, base, site, from_command_line=from_command_line)
     else:
         made = Instance(kind, site.place)
@@ -99,6 +103,19 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
     elif isinstance(finish := kind.member("__post_init__"), Function):
         machine.invoke(site.of(BoundMethod(finish, made), Arguments()))
     return made
+
+
+_NEVER_ASKED = re.compile(r"(Dataset|Sampler|Callback|Collator\w*|DataModule|Loader|Tokenizer\w*|Handler|Formatter)$")
+"""Library classes whose methods say nothing of memory."""
+
+
+def _adopt(machine: Machine, kind: Class, base: str) -> None:
+    """Let methods of another module's class be evaluated as the script's own are: its library calls them."""
+    for item in kind.ancestry():
+        if home_of(item.scope) is None or item.adopted or _NEVER_ASKED.search(base):
+            continue
+        item.adopted = True
+        machine.functions += [made for made in item.scope.state.values() if isinstance(made, Function)]
 
 
 _DICTS = frozenset({"dict", "OrderedDict", "UserDict", "defaultdict", "TypedDict"})

@@ -240,6 +240,8 @@ class Class:
     """Its objects, where it extends no library class."""
     members: dict[str, Object] = field(default_factory=dict)
     """Of an enumeration."""
+    adopted: bool = False
+    """A class of another module whose methods are evaluated, called or not."""
 
     def ancestry(self) -> tuple[Class, ...]:
         """The class and its ancestors in this file, nearest first."""

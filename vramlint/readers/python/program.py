@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import libcst as cst
@@ -84,6 +85,10 @@ def read_program(
     return _frozen(machine, module), ()
 
 
+_SWITCH = re.compile(r"(enable|disable|freeze|unfreeze|gradient_checkpointing)_?")
+"""Names of methods that only the program itself calls, if anyone."""
+
+
 def _run_uncalled(machine: Machine, module: Scope) -> None:
     """Evaluate once, with its defaults, every function that nothing in the file called.
 
@@ -100,6 +105,8 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
 
 
 def _run(machine: Machine, function: Function, module: Scope) -> None:
+    if function.owner is not None and _SWITCH.match(function.name):
+        return
     if is_command(function) and "argv" not in machine.process:
         note_settings(machine, function)
     named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
