@@ -17,6 +17,8 @@ _NONE = re.compile(
 )
 """Modules without parameters."""
 _GATES = MappingProxyType({"LSTM": 4, "GRU": 3, "RNN": 1, "LSTMCell": 4, "GRUCell": 3, "RNNCell": 1})
+LARGEST = 2**40
+"""No size of a layer is beyond this."""
 _FEED_FORWARD = 2048
 """dim_feedforward of a TransformerEncoderLayer unless given."""
 
@@ -63,9 +65,7 @@ def whole(value: Value | None, what: str) -> int:
     match value:
         case Scalar(value=bool() as flag):
             return int(flag)
-        case Scalar(value=int() as found) if found >= 0:
-            return found
-        case Scalar(value=float() as found) if found.is_integer() and found >= 0:
+        case Scalar(value=int() | float() as found) if 0 <= found <= LARGEST and float(found).is_integer():
             return int(found)
         case Alternatives(options=several):
             reasons = (option.value.reason for option in several if isinstance(option.value, Unknown))
