@@ -181,6 +181,8 @@ def _recurrent(call: Call) -> tuple[int, int]:
     bias = _flag(call, "bias", 3, otherwise=True)
     if number(call, "proj_size", 7, 0):
         raise UnknownSizeError("a recurrent layer with projections is not counted")
+    if not layers:
+        raise UnknownSizeError(f"{last(call.callee)} has no layers")
     first = gates * hidden * (inside + hidden + 2 * bias)
     later = gates * hidden * (hidden * directions + hidden + 2 * bias)
     return directions * (first + (layers - 1) * later), 0
