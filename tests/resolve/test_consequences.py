@@ -6,6 +6,7 @@ from tests.resolve.making import LLAMA, run, script, unknown, written
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.memory import simulate
 from vramlint.resolve.run import Run
+from vramlint.values import Entry, Scalar, Table
 
 KNOWN = (written("micro_batch_size", 1), written("sequence_length", 512))
 LORA = (written("tuning", "lora"), written("lora_r", 8))
@@ -80,10 +81,7 @@ def test_a_model_that_cannot_be_counted_has_no_job() -> None:
 
 
 def test_keys_of_the_config_that_the_script_sets() -> None:
-    from vramlint.values import Entry, Table
-    from vramlint.values import Scalar as Value
-
-    overrides = Table((Entry("num_hidden_layers", None, Value(2)),))
+    overrides = Table((Entry("num_hidden_layers", None, Scalar(2)),))
     model = written("model", "gpt2", key="config")
     (job,) = run(
         script(model, *KNOWN, written("load_dtype", "float32"), tables=(("config-overrides", overrides),))

@@ -335,3 +335,32 @@ def test_a_trainer_made_from_parsed_arguments() -> None:
     found = sheet(source.replace("TRAINER", made))
     assert facts(found, "loop", "fp16", "parallelism") == {"loop": "lightning", "fp16": True, "parallelism": "ddp"}
     assert found.get("gradient_accumulation_steps") is None
+
+
+def test_a_command_line_interface_trains_with_what_it_is_given() -> None:
+    found = sheet(
+        """
+        import lightning as L
+        import torch
+        from lightning.pytorch.cli import LightningCLI
+        from transformers import AutoModelForCausalLM
+
+        class Module(L.LightningModule):
+            def __init__(self, name: str = "gpt2"):
+                super().__init__()
+                self.lm = AutoModelForCausalLM.from_pretrained(name)
+
+            def configure_optimizers(self):
+                return torch.optim.AdamW(self.parameters())
+
+        LightningCLI(Module, trainer_defaults={"precision": "bf16-mixed", "devices": 2})
+        """
+    )
+    assert facts(found, "run_kind", "loop", "bf16", "world_size", "optimizer", "model") == {
+        "run_kind": "training",
+        "loop": "lightning",
+        "bf16": True,
+        "world_size": 2,
+        "optimizer": "adamw_torch",
+        "model": "gpt2",
+    }

@@ -242,6 +242,8 @@ def _world(arguments: Arguments) -> Iterable[Drawn]:
 
 
 def _devices(keyword: Keyword | None, arguments: Arguments) -> Fact | None:
+    if keyword is None and arguments.unseen:
+        return unknown("gpus_per_node", "may come through ** from a mapping that cannot be seen", "devices")
     if keyword is None or is_absent(keyword.value):
         reason = "devices is not given: every GPU of the machine is used"
         return unknown("gpus_per_node", reason, "devices", arguments.place)
