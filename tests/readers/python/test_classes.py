@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.readers.python.reading import shown, value
+from tests.readers.python.reading import program, shown, value
 
 DATACLASS = """
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -224,3 +224,22 @@ def test_paths_know_their_parts() -> None:
         x = [path.name, path.stem, path.suffix, path.parent.name, str(path.with_suffix(".pt")), os.path.basename("a/b")]
     """
     assert shown(value(text)) == ["7b.bin", "7b", ".bin", "llama", "/models/llama/7b.pt", "b"]
+
+
+def test_a_config_is_recorded_when_something_is_given_it() -> None:
+    text = """
+        from dataclasses import dataclass
+        @dataclass
+        class NetConfig:
+            layers: int = 2
+            width: int = 64
+        SIZES = {"small": NetConfig(1), "large": NetConfig(layers=24)}
+        class Net:
+            def __init__(self, config):
+                self.config = config
+        config = SIZES["large"]
+        config.width = 128
+        net = Net(config)
+    """
+    (made,) = [call for call in program(text).calls if call.callee == ".NetConfig"]
+    assert [shown(made.argument(name)) for name in ("layers", "width")] == [24, 128]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import libcst as cst
 
 from vramlint.readers.python.choices import choose, each, narrow
-from vramlint.readers.python.classes import construct
+from vramlint.readers.python.classes import construct, note_config
 from vramlint.readers.python.commandline.argparsers import is_parser_class, new_own_parser
 from vramlint.readers.python.commandline.dataclass_parsers import (
     dataclass_parser_method,
@@ -65,6 +65,8 @@ def evaluate_call(machine: Machine, node: cst.Call, scope: Scope) -> Object:
     method = _super_method(machine, node, scope)
     callee = machine.evaluate(node.func, scope) if method is None else method
     arguments = _arguments(machine, node, scope)
+    for item in (*arguments.positional, *(given.value for given in arguments.keywords)):
+        note_config(machine, item)
     return invoke(machine, Site(callee, arguments, node, scope, place))
 
 

@@ -93,7 +93,6 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
         made = Instance(kind, site.place)
         if takes_fields(kind):
             _fill_fields(machine, kind, made, site, from_command_line=from_command_line)
-            _note_config(machine, kind, made)
         give_items(machine, kind, made, site)
         kind.instances.append(made)
     kind.last_instance = made
@@ -132,15 +131,23 @@ def give_items(machine: Machine, kind: Class, made: Instance, site: Site) -> Non
 _CONFIGS = ("Config", "Configuration", "Args", "Params")
 
 
-def _note_config(machine: Machine, kind: Class, made: Instance) -> None:
-    """Record a config of the project's own as a call, for it may hold the dimensions of a model of its own."""
-    if kind.name.endswith(_CONFIGS):
-        fields = tuple(
-            Given(entry.name, made.state[entry.name], entry.name_place)
-            for entry in kind.all_fields()
-            if not isinstance(made.state[entry.name], Unknown)
+def note_config(machine: Machine, made: Object) -> None:
+    """Record a config of the project's own as a call once something is given it: it may say what model is made.
+
+    One that nothing uses, such as another entry of a table of sizes, says nothing of the run.
+    """
+    kind = made.kind if isinstance(made, Instance) else None
+    if kind is None or not isinstance(made, Instance) or not kind.name.endswith(_CONFIGS) or not takes_fields(kind):
+        return
+    if id(made) not in machine.noted:
+        machine.noted[id(made)] = made
+        fields = {entry.name: entry.name_place for entry in kind.all_fields()}
+        known = tuple(
+            Given(name, made.state[name], place)
+            for name, place in fields.items()
+            if name in made.state and not isinstance(made.state[name], Unknown)
         )
-        machine.emit(LibraryObject(f".{kind.name}", (), fields, made.place or kind.place))
+        machine.emit(LibraryObject(f".{kind.name}", (), known, made.place or kind.place))
 
 
 def _library_object(machine: Machine, kind: Class, base: str, site: Site, *, from_command_line: bool) -> LibraryObject:

@@ -150,6 +150,8 @@ class Machine:
         self.calls: list[LibraryObject] = []
         self.functions: list[Function] = []
         self.classes: list[Class] = []
+        self.noted: dict[int, Object] = {}
+        """Configs that were recorded as calls, by identity."""
         self.members: dict[int, tuple[Object, str]] = {}
         """Members of enumerations by identity, and their names."""
         self.settings: list[Setting] = []
