@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 
 from vramlint.readers.python.conditions import Test, Tests
@@ -45,11 +45,15 @@ def options_of(item: Object) -> tuple[tuple[Object, Tests], ...]:
 
 def consistent(tests: Iterable[Test], path: Iterable[Test]) -> bool:
     """Nothing in `tests` contradicts the path or itself."""
-    taken = list(path)
-    for test in tests:
-        if any(test.contradicts(other) for other in taken):
+    return _fit(tests, {(test.text, test.scope): test.holds for test in path})
+
+
+def _fit(tests: Iterable[Test], assumed: Mapping[tuple[str, int], bool]) -> bool:
+    own: dict[tuple[str, int], bool] = {}
+    for text, holds, scope, _ in tests:
+        key = text, scope
+        if assumed.get(key, holds) is not holds or own.setdefault(key, holds) is not holds:
             return False
-        taken.append(test)
     return True
 
 
@@ -83,8 +87,8 @@ def narrow(item: Object, path: Iterable[Test]) -> Object:
     """The object as it can be where the tests of `path` hold."""
     if not isinstance(item, Choice):
         return item
-    taken = tuple(path)
-    left = tuple(option for option in item.options if consistent(option[1], taken))
+    assumed = {(test.text, test.scope): test.holds for test in path}
+    left = tuple(option for option in item.options if _fit(option[1], assumed))
     if not left or len(left) == len(item.options):
         return item
     return left[0][0] if len(left) == 1 else Choice(left)

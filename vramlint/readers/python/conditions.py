@@ -17,10 +17,6 @@ class Test(NamedTuple):
     scope: int
     silent: bool = False
 
-    def contradicts(self, other: Test) -> bool:
-        """Both cannot be the case."""
-        return self.holds != other.holds and self.text == other.text and self.scope == other.scope
-
     def __str__(self) -> str:
         if self.holds:
             return self.text
