@@ -197,7 +197,11 @@ class Outcome:
 
 
 def compare(
-    name: str, expected: Mapping[str, Any], fact: Mapping[str, Any] | None, versions: Mapping[str, str]
+    name: str,
+    expected: Mapping[str, Any],
+    fact: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+    path: str = "",
 ) -> Outcome:
     """One outcome.
 
@@ -212,6 +216,8 @@ def compare(
         expected: Its row: `value`, `line`, `origin`.
         fact: Our fact of the mapped name from `explain --format json`.
         versions: Library -> version from the same output.
+        path: The file that was read. A value that another file holds stands for the line of this one that names it,
+            as a reader writes it down.
     """
     wanted = _choices(expected.get("value"), versions)
     location = (fact or {}).get("location") or {}
@@ -221,7 +227,8 @@ def compare(
     verdict = _verdict(name, wanted, [canonical(value) for value in values], origin, left_open)
     line = expected.get("line")
     stated = verdict == "right" and line is not None and expected.get("origin") == "explicit"
-    covered = bool(location) and int(location["line"]) <= int(line or 0) <= int(location["end_line"])
+    roads = [location, *(fact or {}).get("through", ())]
+    covered = any(_covers(road, line or 0, path) for road in roads)
     return Outcome(
         name=name,
         verdict=verdict,
@@ -234,6 +241,13 @@ def compare(
         ours_line=location.get("line"),
         origin=origin,
     )
+
+
+def _covers(location: Mapping[str, Any], line: int, path: str) -> bool:
+    """Whether a place of ours covers a line of the file."""
+    if not location or (path and location.get("path") != path):
+        return False
+    return int(location["line"]) <= line <= int(location["end_line"])
 
 
 def _verdict(name: str, wanted: Sequence[object], ours: Sequence[object], origin: str, left_open: bool) -> Verdict:

@@ -1,10 +1,13 @@
 """How right the extraction is: `explain --format json` against facts that people read from real files.
 
-    python bench/extraction.py --expected expected_facts.json --root CHECKOUTS [--json] [--details] [--kind KIND]
+    python bench/extraction.py --expected expected_facts.json --root CHECKOUTS [--json] [--details]
+                               [--kind script|config] [--framework NAME]
 
 `--expected` maps `owner/repo:path` to hand-read facts, `--root` holds the checkouts as `owner__repo`. Per fact name and
 in total: `n`, `right`, `wrong`, `missing`, `claimed_wrong` (of the wrong ones: said to be written in the files) and
-`spans_right` (of the right ones whose line is known: our span covers it). `bench/comparison.py` defines each.
+`spans_right` (of the right ones whose line is known: our span covers it). `bench/comparison.py` defines each. `groups`
+tells the files that speak for themselves (Hugging Face's libraries, DeepSpeed, Lightning, plain PyTorch) from those
+of the frameworks with a vocabulary of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,17 +31,29 @@ from vramlint.__main__ import main as vramlint
 
 Row = Mapping[str, Any]
 COLUMNS = ("n", "right", "wrong", "missing", "claimed_wrong", "spans_right")
-KINDS = ("reach", "script", "config", "all")
+KINDS = ("script", "config", "all")
+GROUPS = ("base", "frameworks")
+
+_FRAMEWORKS = re.compile(
+    r"llama-?factory|llamafactory|swift|axolotl|openrlhf|verl|hydra|torchtune|torchtitan|litgpt|open-?instruct|megatron"
+    r"|neox|llm-foundry|xtuner|specforge|lmflow|colossal|unsloth|qlora-pipe|custom yaml|nemo|composer",
+    re.IGNORECASE,
+)
+"""Frameworks with a vocabulary of their own, by what the expected facts say of the file, or by its repository."""
 
 
-def in_reach(key: str, row: Row) -> bool:
-    """Whether vramlint reads this form at all: Python scripts and DeepSpeed JSON."""
-    return key.endswith(".py") or row.get("framework") == "deepspeed-json"
+def group(key: str, row: Row) -> str:
+    """base: a script or config of Hugging Face's libraries, DeepSpeed, Lightning or plain PyTorch; else frameworks."""
+    own = _FRAMEWORKS.search(str(row.get("framework", ""))) or _FRAMEWORKS.search(key.partition(":")[0])
+    return "frameworks" if own else "base"
 
 
-def wanted(key: str, row: Row, kind: str) -> bool:
-    """Whether `--kind` asks for this file."""
-    return kind == "all" or row.get("kind") == kind or (kind == "reach" and in_reach(key, row))
+def wanted(key: str, row: Row, kind: str, framework: str = "") -> bool:
+    """Whether `--kind` and `--framework` ask for this file; a framework is a group, or part of what the row says."""
+    asked = (
+        not framework or framework == group(key, row) or framework.lower() in f"{row.get('framework')} {key}".lower()
+    )
+    return asked and (kind == "all" or row.get("kind") == kind)
 
 
 def explain(path: Path) -> tuple[Row | None, str]:
@@ -53,14 +69,14 @@ def explain(path: Path) -> tuple[Row | None, str]:
         return None, f"{type(error).__name__}: {error}"
 
 
-def outcomes(row: Row, output: Row | None) -> list[Outcome]:
+def outcomes(row: Row, output: Row | None, path: str = "") -> list[Outcome]:
     """Every expected fact of one file held against the job that `explain` gives for it."""
     jobs: Sequence[Row] = output["jobs"] if output else ()
     job: Row = next((job for job in jobs if job.get("kind") == "training"), jobs[0] if jobs else {})
     facts = {fact["name"]: fact for fact in job.get("facts", ())}
     versions = {item["library"]: item["version"] for item in job.get("versions", ())}
     return [
-        compare(name, expected, facts.get(NAMES.get(name, "")), versions)
+        compare(name, expected, facts.get(NAMES.get(name, "")), versions, path)
         for name, expected in comparable(row["facts"]).items()
     ]
 
@@ -98,7 +114,9 @@ def tally(results: Iterable[Outcome]) -> dict[str, float]:
     return table
 
 
-def measure(expected: Mapping[str, Row], root: Path, copies: Path, kind: str) -> dict[str, Any]:
+def measure(
+    expected: Mapping[str, Row], root: Path, copies: Path, kind: str = "all", framework: str = ""
+) -> dict[str, Any]:
     """The whole report as plain data.
 
     Args:
@@ -106,14 +124,13 @@ def measure(expected: Mapping[str, Row], root: Path, copies: Path, kind: str) ->
         root: The folder of checkouts.
         copies: The folder that a row's `file` is relative to: a copy for those without a checkout.
         kind: One of `KINDS`.
+        framework: One of `GROUPS`, part of a framework's name, or empty for all.
     """
     files: dict[str, list[Outcome]] = {}
     crashed: dict[str, str] = {}
-    absent, unsupported = [], []
+    absent = []
     for key, row in expected.items():
-        if not in_reach(key, row):
-            unsupported.append(key)
-        if not wanted(key, row, kind):
+        if not wanted(key, row, kind, framework):
             continue
         repo, _, inside = key.partition(":")
         places = (root / repo.replace("/", "__") / inside, copies / row.get("file", ""))
@@ -124,14 +141,19 @@ def measure(expected: Mapping[str, Row], root: Path, copies: Path, kind: str) ->
         output, failure = explain(path)
         if failure:
             crashed[key] = failure
-        files[key] = outcomes(row, output)
+        files[key] = outcomes(row, output, str(path))
     everything = [result for results in files.values() for result in results]
     return {
         **tally(everything),
         "files": len(files),
         "crashed": crashed,
         "absent": absent,
-        "unsupported": unsupported,
+        "groups": {
+            name: tally(
+                result for key, results in files.items() if group(key, expected[key]) == name for result in results
+            )
+            for name in GROUPS
+        },
         "not_in_vocabulary": sorted({result.name for result in everything} - NAMES.keys()),
         "facts": {
             name: tally(result for result in everything if result.name == name)
@@ -145,6 +167,7 @@ def measure(expected: Mapping[str, Row], root: Path, copies: Path, kind: str) ->
                         "fact": result.name,
                         "verdict": result.verdict,
                         "claimed_wrong": result.claimed,
+                        "span_missed": result.span_expected and not result.span_right,
                         "expected": result.expected,
                         "expected_line": result.expected_line,
                         "ours": result.ours,
@@ -163,11 +186,16 @@ def show(report: Mapping[str, Any], details: bool) -> None:
     """Print the tables."""
     width = max([len(key) for key in report["by_file"]] + [len(name) for name in report["facts"]] + [5])
     header = f"{'':{width}}" + "".join(f"{column:>14}" for column in COLUMNS)
-    for title in ("facts", "by_file"):
+    for title in ("facts", "by_file", "groups"):
         print(header)
         for name, row in report[title].items():
             print(f"{name:{width}}" + "".join(f"{row[column]:>14}" for column in COLUMNS))
             for item in row.get("outcomes", ()) if details else ():
+                if item["verdict"] == "right" and item["span_missed"]:
+                    print(
+                        f"    line of {item['fact']}: expected {item['expected_line']}, ours {item['ours_line']}"
+                        f" ({item['origin']}, {item['ours']!r})"
+                    )
                 if item["verdict"] != "right":
                     print(
                         f"    {item['verdict']:8}{'CLAIMED ' if item['claimed_wrong'] else ''}{item['fact']}:"
@@ -176,12 +204,12 @@ def show(report: Mapping[str, Any], details: bool) -> None:
                     )
         print()
     print(f"{'total':{width}}" + "".join(f"{report[column]:>14}" for column in COLUMNS))
-    print(
-        f"right {report['right_fraction']:.1%}, claimed but wrong {report['claimed_wrong_fraction']:.1%}, spans right"
-        f" {report['spans_right_fraction']:.1%} of {report['spans_n']}; {report['files']} files,"
-        f" {len(report['crashed'])} crashed, {len(report['absent'])} absent,"
-        f" {len(report['unsupported'])} of a form that is not read yet"
-    )
+    for name, row in {"all": report, **report["groups"]}.items():
+        print(
+            f"{name}: right {row['right_fraction']:.1%} of {row['n']}, claimed but wrong"
+            f" {row['claimed_wrong_fraction']:.1%}, spans right {row['spans_right_fraction']:.1%} of {row['spans_n']}"
+        )
+    print(f"{report['files']} files, {len(report['crashed'])} crashed, {len(report['absent'])} absent")
     for key, failure in report["crashed"].items():
         print(f"crashed: {key}: {failure}")
     for key in report["absent"]:
@@ -193,12 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="How right the extraction is, against hand-read facts of real files.")
     parser.add_argument("--expected", type=Path, required=True, help="the expected facts, JSON")
     parser.add_argument("--root", type=Path, required=True, help="folder of checkouts named owner__repo")
-    parser.add_argument("--kind", choices=KINDS, default="reach", help="which files: reach = Python and DeepSpeed JSON")
+    parser.add_argument("--kind", choices=KINDS, default="all", help="scripts, configs or all")
+    parser.add_argument("--framework", default="", help="base, frameworks, or part of a framework's name")
     parser.add_argument("--details", action="store_true", help="every fact that is not right")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     expected = json.loads(options.expected.read_text(encoding="utf-8"))
-    report = measure(expected, options.root, options.expected.parent, options.kind)
+    report = measure(expected, options.root, options.expected.parent, options.kind, options.framework)
     if options.json:
         print(json.dumps(report, indent=2))
     else:

@@ -6,7 +6,8 @@ defaults and builds jobs from them. Fact names are the product's vocabulary; `NA
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -56,6 +57,8 @@ class Fact:
     """For defaults: `transformers 5.23.0`."""
     reason: str = ""
     """For unknown, assumed and derived facts: why."""
+    through: tuple[Place, ...] = ()
+    """Where the file that says it is named: the flag `--deepspeed ds.json`, the command that starts the script."""
 
     @property
     def value(self) -> FactValue:
@@ -216,6 +219,11 @@ class Link:
     place: Place | None = None
 
 
+def passed_on(facts: Iterable[Fact], place: Place | None) -> Iterator[Fact]:
+    """Facts of a file that is named at `place`; as they are where nothing names it."""
+    return (fact if place is None else replace(fact, through=(*fact.through, place)) for fact in facts)
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """Something odd that a surface saw while it read keys; rules turn remarks into findings by their kind."""
@@ -235,6 +243,20 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """By which launcher the program of a sheet is started."""
+
+    path: str
+    """The launcher's file."""
+    name: str
+    """What tells the job from others: `run.sh`, `run.sh:12 [MODEL=gpt2]`, `Makefile (train)`."""
+    place: Place
+    """The command."""
+    folders: tuple[str, ...] = ()
+    """Folders that it may be started in, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """What one surface read from one file about one run."""
 
@@ -247,6 +269,10 @@ class Sheet:
     remarks: tuple[Remark, ...] = ()
     tables: tuple[tuple[str, Table], ...] = ()
     """Whole tables that resolve hands to another surface: an inline DeepSpeed dict, a config.json."""
+    started: Started | None = None
+    """The launcher, where the sheet is of a program that one starts."""
+    sources: tuple[str, ...] = ()
+    """Other files that were read for it: imported modules, data files that the program loads."""
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

@@ -49,8 +49,8 @@ def test_example_against_facts_read_by_hand(checkouts: Path, capsys: pytest.Capt
         "n": 7, "right": 6, "wrong": 0, "missing": 1, "claimed_wrong": 0, "spans_right": 3,
     }  # fmt: skip
     assert report["right_fraction"] == round(6 / 7, 4)
-    assert report["absent"] == ["someone/project:gone.py"]
-    assert report["unsupported"] == ["someone/project:run.sh"]
+    assert report["absent"] == ["someone/project:gone.py", "someone/project:run.sh"]
+    assert report["groups"]["base"]["n"] == 7
     assert report["not_in_vocabulary"] == ["colour"]
     assert report["facts"]["zero_stage"]["right"] == 1
 
@@ -68,7 +68,7 @@ def test_a_crash_is_reported_and_everything_of_the_file_is_missing(
 
     monkeypatch.setattr(extraction, "vramlint", crash)
     row = {"kind": "script", "facts": {"lora_r": {"value": 8, "line": 1, "origin": "explicit"}}}
-    report = extraction.measure({"someone/project:train.py": row}, checkouts / "roots", checkouts, "reach")
+    report = extraction.measure({"someone/project:train.py": row}, checkouts / "roots", checkouts)
     assert "ZeroDivisionError" in report["crashed"]["someone/project:train.py"]
     assert report["missing"] == 1
 
@@ -91,7 +91,17 @@ def test_kinds() -> None:
         files = {"a/b:x.sh": shell, "a/b:ds.json": deepspeed, "a/b:x.yml": axolotl, "a/b:x.py": {"kind": "script"}}
         return [key for key, row in files.items() if extraction.wanted(key, row, kind)]
 
-    assert chosen("reach") == ["a/b:ds.json", "a/b:x.py"]
     assert chosen("script") == ["a/b:x.sh", "a/b:x.py"]
     assert chosen("config") == ["a/b:ds.json", "a/b:x.yml"]
     assert len(chosen("all")) == 4
+
+
+def test_groups_and_frameworks() -> None:
+    torchrun = {"kind": "script", "framework": "shell, torchrun"}
+    swift = {"kind": "script", "framework": "shell, swift sft flags"}
+    assert extraction.group("a/b:run.sh", torchrun) == "base"
+    assert extraction.group("a/b:run.sh", swift) == "frameworks"
+    assert extraction.group("OpenRLHF/OpenRLHF:run.sh", torchrun) == "frameworks"
+    assert extraction.wanted("a/b:run.sh", torchrun, "script", "base")
+    assert extraction.wanted("a/b:run.sh", torchrun, "all", "Torchrun")
+    assert not extraction.wanted("a/b:run.sh", swift, "all", "base")

@@ -181,3 +181,17 @@ def test_an_unresolved_job_is_named(vramlint: Run, script: Path) -> None:
 def test_the_hook_leaves_unrelated_files_alone(vramlint: Run, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("print('no training here')\n")
     assert "1 file skipped" in vramlint("--force-exclude", "a.py").err
+
+
+@pytest.mark.parametrize("how", ["option", "setting", "neither"])
+def test_strict_makes_unresolved_jobs_fail(vramlint: Run, tmp_path: Path, how: str) -> None:
+    (tmp_path / "train.py").write_text(
+        "import sys\nfrom transformers import AutoModelForCausalLM, Trainer, TrainingArguments\n"
+        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        'Trainer(model=model, args=TrainingArguments("out"), train_dataset=data).train()\n'
+    )
+    if how == "setting":
+        (tmp_path / "vramlint.toml").write_text("strict = true\n")
+    result = vramlint(*(["--strict"] if how == "option" else []), "train.py")
+    assert "1 unresolved" in result.err
+    assert result.code == (0 if how == "neither" else 1)

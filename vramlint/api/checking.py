@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from vramlint.api.atlas import Atlas
+from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge
 from vramlint.api.probes import Answers, machine_answers
-from vramlint.api.reading import Contents, read, read_directives
+from vramlint.api.reading import read, read_directives
 from vramlint.api.source import Surroundings
+from vramlint.api.subject import LAUNCHERS, Subject
 from vramlint.api.verifying import verified
+from vramlint.api.world import World, in_world, world_of
 from vramlint.discovery import SourceFile, decode
 from vramlint.discovery.forms import form_of
 from vramlint.engine.check import check_problems, check_remarks, unique
@@ -19,11 +23,13 @@ from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.suppression import suppress
 from vramlint.estimate import Estimate
+from vramlint.facts import Sheet
 from vramlint.findings import Finding, JobReport, Report
 from vramlint.job import Job
 from vramlint.readers.comments import Directive
 from vramlint.resolve import libraries_of, resolve
-from vramlint.resolve.context import Context, find_module
+from vramlint.resolve.context import Context
+from vramlint.resolve.run import Run
 from vramlint.settings import Settings
 from vramlint.text import Document
 from vramlint.values import Problem
@@ -31,7 +37,7 @@ from vramlint.values import Problem
 SettingsOf = Callable[[str], Settings]
 RulesOf = Callable[[Settings], RuleSet]
 
-_CHECKED_FORMS = ("python", "notebook", "json", "yaml")
+_CHECKED_FORMS = ("python", "notebook", "json", "yaml", "shell", "make", "docker")
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 
@@ -41,9 +47,9 @@ def _simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate
     return simulate(job, reserved=reserved, log=log)
 
 
-def _answers(path: str, context: Context) -> Answers:
-    """What a script at `path` may ask at run time, as far as the declared machine and the versions say."""
-    return Answers(machine_answers(context.gpu, context.world_size, context.nodes), lambda: libraries_of(path, context))
+def _known(context: Context) -> Callable[[str, World], Answers]:
+    """What a script at a path may ask at run time, as far as its machine and the versions say."""
+    return lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context))
 
 
 class Checker:
@@ -66,25 +72,67 @@ class Checker:
         """Report a file that could not even be given as bytes."""
         self._findings += check_problems([problem], self._rules(self._settings_of(problem.place.path)))
 
-    def add(self, file: SourceFile) -> None:
-        """Check one file."""
+    def open(self, file: SourceFile, *, given: bool = True) -> Subject | None:
+        """Decode a file and find what holds for it; a file that can't be decoded is reported."""
         settings = self._settings_of(file.path)
         rules = self._rules(settings)
         document = decode(file.path, file.data, file.form)
         if isinstance(document, Problem):
-            self._findings += check_problems([document], rules)
-            return
+            if given:
+                self._findings += check_problems([document], rules)
+            return None
         self._keep(document, file.form, rules)
         declared = declare(self._around.hardware, self._directives[document.path], settings)
-        self._findings += check_remarks(declared.remarks, rules)
+        if given:
+            self._findings += check_remarks(declared.remarks, rules)
         context = self._context(file, declared, settings, rules)
-        contents = read(document, file.form, _answers(file.path, context), partial(find_module, file.path, context))
+        return Subject(file, document, settings, rules, declared, context, given)
+
+    def judge(self, subjects: Sequence[Subject]) -> None:
+        """Check files: all jobs of those that the user gave, of others the jobs that a given file is part of."""
+        given = {self._absolute(subject.path) for subject in subjects if subject.given}
+        read = [(subject, self._read(subject, subject.document, subject.context)) for subject in subjects]
+        started = {self._absolute(path) for _, contents in read for path in _started_by(contents)}
+        for subject, contents in read:
+            if subject.given:
+                self._count(subject, contents)
+            covered = self._absolute(subject.path) in started and not self._around.alone
+            for sheet in contents.sheets:
+                if not covered or _is_apart(sheet):
+                    self._judge_sheet(subject, sheet, given)
+
+    def _count(self, subject: Subject, contents: Contents) -> None:
         if not contents.recognised:
             self._skipped += 1
             return
-        self._findings += check_problems(contents.problems, rules)
+        self._findings += check_problems(contents.problems, subject.rules)
         self._checked += 1
-        self._judge_all(file, contents, context, settings, rules)
+
+    def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
+        return read(document, subject.file.form, context, _known(context))
+
+    def _absolute(self, path: str) -> str:
+        return self._around.absolute(path)
+
+    def _judge_sheet(self, subject: Subject, sheet: Sheet, given: Container[str]) -> None:
+        for run in resolve((sheet,), self._context_of(sheet, subject, subject.context)):
+            if subject.given or any(self._absolute(path) in given for path in run.paths):
+                self._judge_run(subject, run)
+
+    def _judge_run(self, subject: Subject, run: Run) -> None:
+        around = self._around
+        findings, job = judge(
+            run,
+            subject.rules,
+            self._documents,
+            _simulate,
+            subject.settings.headroom,
+            thorough=around.thorough,
+            timeline=around.timeline,
+        )
+        again = partial(self._reestimate, subject, run.name)
+        self._findings += (verified(finding, self._documents, again) for finding in findings)
+        self._jobs.append((job, run.paths))
 
     def _rules(self, settings: Settings) -> RuleSet:
         every = self._rules_of(settings)
@@ -112,34 +160,33 @@ class Checker:
             facts=declared.facts,
         )
 
-    def _judge_all(
-        self, file: SourceFile, contents: Contents, context: Context, settings: Settings, rules: RuleSet
-    ) -> None:
-        if not contents.sheets:
-            return
-        for run in resolve(contents.sheets, context):
-            around = self._around
-            findings, job = judge(
-                run,
-                rules,
-                self._documents,
-                _simulate,
-                settings.headroom,
-                thorough=around.thorough,
-                timeline=around.timeline,
-            )
-            again = partial(self._reestimate, file, run.name, context)
-            self._findings += (verified(finding, self._documents, again) for finding in findings)
-            self._jobs.append((job, run.paths))
-
-    def _reestimate(self, file: SourceFile, name: str, context: Context, edited: Mapping[str, Document]) -> int | None:
+    def _reestimate(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> int | None:
         """The peak of the run called `name` when edited documents take the place of its files."""
+        context = subject.context
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
-        document = edited.get(file.path) or self._documents[file.path]
-        contents = read(document, file.form, _answers(file.path, changed), partial(find_module, file.path, changed))
-        runs = resolve(contents.sheets, changed) if not contents.problems else ()
+        contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
+        if contents.problems:
+            return None
+        runs = (
+            run for sheet in contents.sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed))
+        )
         jobs = next((run.jobs for run in runs if run.name == name), ())
         return max((_simulate(job, reserved=False).device_low for job in jobs), default=None)
+
+    def _context_of(self, sheet: Sheet, subject: Subject, context: Context) -> Context:
+        """The surroundings of one job: what comments in the started script declare, and the files' own machine."""
+        if sheet.started is not None and sheet.path != subject.path:
+            said = (*self._directives.get(sheet.path, ()), *self._directives[subject.path])
+            declared = declare(self._around.hardware, said, subject.settings)
+            context = replace(
+                context,
+                gpu=declared.gpu,
+                gpu_origin=declared.origin,
+                world_size=declared.world_size,
+                nodes=declared.nodes,
+                facts=declared.facts,
+            )
+        return in_world(context, world_of(context, sheet.facts))
 
     def _load(self, path: str, rules: RuleSet) -> Document | None:
         """A file that another one names. It is kept, for findings may point into it."""
@@ -172,6 +219,19 @@ class Checker:
         return tuple(job for job, _ in self._jobs if job.kind != "data" or job.path not in used)
 
 
+def _started_by(contents: Contents) -> Iterator[str]:
+    """The scripts that the jobs of a launcher start, Python's and shells'."""
+    for sheet in contents.sheets:
+        if sheet.started is not None:
+            yield sheet.path
+            yield from (path for path in sheet.sources if form_of(path) == "shell")
+
+
+def _is_apart(sheet: Sheet) -> bool:
+    """Whether a job of a script that a launcher starts is another one: Python's that starts programs itself."""
+    return sheet.started is not None and form_of(sheet.started.path) != "shell"
+
+
 def check_files(
     files: Sequence[SourceFile],
     settings_of: SettingsOf,
@@ -179,10 +239,14 @@ def check_files(
     surroundings: Surroundings,
     problems: Sequence[Problem],
 ) -> Report:
-    """Check files one after the other and report on all."""
+    """Check files and the jobs that they are part of, whichever of a job's files they are."""
     checker = Checker(settings_of, rules_of, surroundings)
     for problem in problems:
         checker.add_problem(problem)
-    for file in files:
-        checker.add(file)
+    found = Atlas(surroundings.around, surroundings.load).referrers(files)
+    subjects = [subject for file in files if (subject := checker.open(file))]
+    subjects += [subject for file in found if (subject := checker.open(file, given=False))]
+    # launchers come first in a report, and behind a script by itself
+    alone = surroundings.alone
+    checker.judge(sorted(subjects, key=lambda item: (alone and not item.given, item.file.form not in LAUNCHERS)))
     return checker.report()

@@ -15,7 +15,13 @@ from vramlint.settings import Settings
 from vramlint.values import Scalar
 
 _FACTS = MappingProxyType(
-    {"model": "model", "micro-batch-size": "micro_batch_size", "sequence-length": "sequence_length"}
+    {
+        "model": "model",
+        "micro-batch": "micro_batch_size",
+        "micro-batch-size": "micro_batch_size",
+        "seq-len": "sequence_length",
+        "sequence-length": "sequence_length",
+    }
 )
 """Key in a comment or settings file to fact name."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from vramlint.values import Plain
 
 if TYPE_CHECKING:
-    from vramlint.job import Gpu, Libraries
+    from vramlint.api.world import World
+    from vramlint.job import Libraries
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed")
 _WITH_DEFAULTS = ("transformers", "trl", "peft")
@@ -64,29 +65,25 @@ class Answers(Mapping[str, Plain]):
         return found.value
 
 
-def machine_answers(gpu: Gpu | None, world_size: int | None, nodes: int | None) -> Mapping[str, Plain]:
-    """Answers about the device and the launcher.
+def machine_answers(world: World) -> Mapping[str, Plain]:
+    """Answers about the device, the launcher and the environment that it sets.
 
-    An undeclared world counts as one without a launcher, so that what a script takes for an unset variable holds:
-    no file of the run sets it.
-
-    Args:
-        gpu: the declared device.
-        world_size: declared GPUs of the whole run; None when nothing says.
-        nodes: declared machines.
+    An undeclared world counts as one without a launcher, so that what a script takes for an unset variable holds: no
+    file of the run sets it. Where a launcher starts as many processes as it finds GPUs, the sizes stay open.
     """
+    gpu, size, nodes = world.gpu, world.world_size, world.nodes
     answers: dict[str, Plain] = {}
     if gpu is not None:
         answers |= {"torch.cuda.is_available()": True, "torch.cuda.is_bf16_supported()": gpu.bf16}
         for index, part in enumerate(gpu.compute_capability or ()):
             answers[f"torch.cuda.get_device_capability()[{index}]"] = part
-    launched = world_size is not None and world_size > 1
-    per_node = (world_size or 1) // (nodes or 1)
-    sizes = dict(zip(_SIZES, (world_size, per_node), strict=True))
-    for name, size in sizes.items():
-        answers[f'os.environ["{name}"]'] = str(size) if launched else None
+    launched = world.launched or (size is not None and size > 1)
+    per_node = (size or 1) // (nodes or 1)
+    if not launched or size is not None:
+        for name, amount in zip(_SIZES, (size, per_node), strict=True):
+            answers[f'os.environ["{name}"]'] = str(amount) if launched else None
     for name in _RANKS:
         answers[f'os.environ["{name}"]'] = "0" if launched else None
-    if world_size is not None:
-        answers |= {"torch.cuda.device_count()": per_node, "torch.distributed.get_world_size()": world_size}
-    return answers
+    if size is not None:
+        answers |= {"torch.cuda.device_count()": per_node, "torch.distributed.get_world_size()": size}
+    return answers | {f'os.environ["{name}"]': value for name, value in world.environment.items()}

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
 
+from vramlint.api.contents import Contents
+from vramlint.api.launching import commands, starts_of
+from vramlint.api.loading import Known, Recorder
+from vramlint.api.world import world_of
+from vramlint.discovery.prefilter import may_start
 from vramlint.facts import Sheet
 from vramlint.readers.comments import Directive, directives
+from vramlint.resolve.context import Context, beside, find_module
+from vramlint.surfaces.launch import Workload
 from vramlint.text import Document
-from vramlint.values import Plain, Problem, Reading, Table
-
-Modules = Callable[[str], Document | None]
-"""From a module as a script imports it to the project's file."""
+from vramlint.values import Problem, Program, Reading, Table
 
 
-class Contents(NamedTuple):
-    """What one file says."""
-
-    sheets: tuple[Sheet, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    recognised: bool = True
-    """False for data files that are written in no vocabulary that vramlint knows."""
-
-
-def read(document: Document, form: str, known: Mapping[str, Plain], modules: Modules) -> Contents:
+def read(document: Document, form: str, context: Context, known: Known) -> Contents:
     """The sheets of one file. Never raises on any content.
 
     Args:
         document: the file.
         form: its written form, a value of `discovery.forms.FORMS`.
+        context: file access, and the declared machine.
         known: answers to what scripts ask at run time.
-        modules: files of the project by the name under which a script imports them.
     """
-    if form == "notebook":
-        return _notebook(document, known, modules)
-    if form == "python":
-        return _program(document, known, modules)
-    return _data(document, form) if form in ("json", "yaml") else Contents((), (), recognised=False)
+    match form:
+        case "python":
+            return _script(document, context, known)
+        case "notebook":
+            return _notebook(document, context, known)
+        case "json" | "yaml":
+            return _data(document, form, context, known)
+        case _:
+            return commands(document, form, context, known)
 
 
 def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:
@@ -44,23 +43,71 @@ def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...
     return directives(document, form) if form else ((), ())
 
 
-def _program(document: Document, known: Mapping[str, Plain], modules: Modules) -> Contents:
-    from vramlint.readers.python import read_program
+def _script(document: Document, context: Context, known: Known) -> Contents:
+    from vramlint.readers.notebook import has_cells
+
+    if has_cells(document.text):
+        return _notebook(document, context, known)
+    program, sources, problems = _program(document, context, known)
+    if program is None:
+        return Contents((), problems)
+    return _with_starts(document, program, sources, problems, context, known)
+
+
+def _with_starts(
+    document: Document,
+    program: Program,
+    sources: tuple[str, ...],
+    problems: tuple[Problem, ...],
+    context: Context,
+    known: Known,
+    workloads: Sequence[Workload] = (),
+) -> Contents:
+    """The sheet of a program, and those of the programs that it starts: with SageMaker, as a process."""
     from vramlint.surfaces import program_sheet
 
-    program, problems = read_program(document, known, modules)
-    return Contents((program_sheet(program),) if program else (), problems)
+    sheet = replace(program_sheet(program), sources=sources)
+    found = starts_of(document, program, context, known, workloads)
+    own = found.machine if sheet.get("gpu") is None else ()
+    sheet = replace(sheet, facts=(*sheet.facts, *own))
+    return Contents((sheet, *found.sheets), (*problems, *found.problems))
 
 
-def _notebook(document: Document, known: Mapping[str, Plain], modules: Modules) -> Contents:
-    from vramlint.readers.notebook import read_script
+def _program(
+    document: Document, context: Context, known: Known
+) -> tuple[Program | None, tuple[str, ...], tuple[Problem, ...]]:
+    """A program with nothing given on its command line, the other files that were read for it, and what is wrong."""
+    from vramlint.readers.python import read_program
 
-    script = read_script(document)
-    contents = _program(script.program, known, modules)
-    return contents._replace(problems=(*script.problems, *contents.problems))
+    loaded = Recorder(context.load)
+    project = replace(context, load=loaded)
+    program, problems = read_program(
+        document,
+        known(document.path, world_of(context, ())),
+        lambda module: find_module(document.path, project, module),
+        files=lambda path: next(filter(None, map(loaded, beside(document.path, path))), None),
+    )
+    return program, tuple(path for path in loaded.found if path != document.path), problems
 
 
-def _data(document: Document, form: str) -> Contents:
+def _notebook(document: Document, context: Context, known: Known) -> Contents:
+    from vramlint.readers.notebook import read_notebook
+    from vramlint.readers.shell import read_shell
+
+    notebook = read_notebook(document, read_shell)
+    program, sources, problems = _program(notebook.program, context, known)
+    problems = tuple(dict.fromkeys((*notebook.problems, *problems)))
+    workloads = [Workload(document.path, "", shell.commands, (), notebook.files) for shell in notebook.shell]
+    if program is None:
+        return Contents((), problems)
+    return _with_starts(document, program, sources, problems, context, known, workloads)
+
+
+def _data(document: Document, form: str, context: Context, known: Known) -> Contents:
+    if may_start(form, document.text.encode(errors="replace")):
+        found = commands(document, form, context, known)
+        if found.recognised:
+            return found
     reading = _tree(document, form)
     if not isinstance(reading.root, Table):
         return Contents((), reading.problems, recognised=reading.root is None)

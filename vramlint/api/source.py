@@ -18,6 +18,10 @@ def _no_root(path: str) -> str:
     return ""
 
 
+def _same(path: str) -> str:
+    return path
+
+
 class Hardware(NamedTuple):
     """The machine that the command line declares. It wins over comments and settings."""
 
@@ -37,7 +41,13 @@ class Surroundings(NamedTuple):
     root: Callable[[str], str] = _no_root
     """The folder above which no requirements are looked for, by the path of the checked file."""
     hardware: Hardware = Hardware()
+    around: Callable[[str], Sequence[str]] = _no_names
+    """The paths of the files in the project of a checked file, which may name it; bounded."""
+    absolute: Callable[[str], str] = _same
+    """A path that tells whether two others are of the same file."""
     thorough: bool = False
     """Work out what no finding depends on too: rules of thumb, and cached segments where there is room to spare."""
     timeline: bool = False
     """Keep the log of the step that needs the most."""
+    alone: bool = False
+    """Judge a script by itself too where launchers start it, with nothing given on its command line."""

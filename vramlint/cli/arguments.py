@@ -152,6 +152,7 @@ def _check() -> _Parser:
         metavar="LEVEL",
         help="lowest severity that gives exit status 1; default: warning",
     )
+    group.add_argument("--strict", action="store_true", help="exit status 1 for jobs that cannot be judged, too")
     group.add_argument("--exit-zero", action="store_true", help="exit with 0 even when something was found")
     group = parser.add_argument_group("input and output")
     group.add_argument(

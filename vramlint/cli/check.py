@@ -14,7 +14,7 @@ from vramlint.cli.work import check_paths
 from vramlint.engine.selection import RuleSet
 from vramlint.findings import Report, Severity
 from vramlint.report import RuleInfo, View, render
-from vramlint.report.summary import summary, unresolved
+from vramlint.report.summary import counts, summary, unresolved
 
 
 def run(options: Namespace) -> int:
@@ -32,7 +32,10 @@ def run(options: Namespace) -> int:
         lines = [*outcome.notes, *unresolved(report), summary(report)]
         sys.stdout.flush()  # the summary stands below the findings even when both go to one pipe
         sys.stderr.write("".join(f"{line}\n" for line in lines))
-    return _exit_code(report, Severity(options.fail_on or outcome.fail_on), exit_zero=options.exit_zero)
+    if options.exit_zero:
+        return CLEAN
+    strict = options.strict or outcome.strict
+    return _exit_code(report, Severity(options.fail_on or outcome.fail_on), strict=strict)
 
 
 def _papers(rules: RuleSet) -> tuple[RuleInfo, ...]:
@@ -45,6 +48,6 @@ def _colored(options: Namespace) -> bool:
     return use_color(str(options.color), None if options.output_file else sys.stdout, os.environ)
 
 
-def _exit_code(report: Report, threshold: Severity, *, exit_zero: bool) -> int:
+def _exit_code(report: Report, threshold: Severity, *, strict: bool) -> int:
     bad = any(finding.severity.rank >= threshold.rank for finding in report.findings)
-    return FINDINGS if bad and not exit_zero else CLEAN
+    return FINDINGS if bad or (strict and counts(report)["unresolved"]) else CLEAN

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from vramlint.discovery.forms import form_of
-from vramlint.discovery.walk import most_bytes
+from vramlint.discovery.walk import SKIPPED_FOLDERS, most_bytes
+
+_MOST_ENTRIES = 20_000
+"""Entries of a repository that are looked at for files that name a checked one."""
+_MOST_OUTSIDE = 500
+"""The same where no repository bounds the search: a home folder, a folder of downloads."""
 
 
 def load(path: str) -> bytes | None:
@@ -33,13 +38,58 @@ def names(folder: str) -> Sequence[str]:
         return ()
 
 
+@cache
 def repository(path: str) -> str:
     """The root of the git repository around an absolute path; empty for relative paths, which end where they start."""
-    if not os.path.isabs(path):
-        return ""
-    folder = os.path.dirname(path)
+    return _root(os.path.dirname(path)) if os.path.isabs(path) else ""
+
+
+def around(path: str) -> Sequence[str]:
+    """The files of the project of a checked file that vramlint can read, as paths of the same kind.
+
+    The project is the git repository around the file, else its folder and those in it. Bounded; links to folders
+    are not followed.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    root = _root(folder)
+    found = _files(root or folder, _MOST_ENTRIES if root else _MOST_OUTSIDE)
+    return found if os.path.isabs(path) else _relative(found, os.getcwd())
+
+
+@cache
+def _root(folder: str) -> str:
+    """The nearest folder with a `.git`, empty when there is none."""
     while folder != (parent := os.path.dirname(folder)):
         if os.path.exists(os.path.join(folder, ".git")):
             return folder
         folder = parent
     return ""
+
+
+@cache
+def _files(root: str, most: int) -> Sequence[str]:
+    return tuple(_walked(root, most))
+
+
+def _walked(root: str, most: int) -> Iterator[str]:
+    waiting = [root]
+    seen = 0
+    while waiting and seen < most:
+        folder = waiting.pop(0)
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            seen += 1
+            if entry.is_dir(follow_symlinks=False):
+                if not SKIPPED_FOLDERS.match(entry.name):
+                    waiting.append(entry.path)
+            elif form_of(entry.name):
+                yield entry.path
+
+
+@cache
+def _relative(paths: Sequence[str], folder: str) -> Sequence[str]:
+    return tuple(os.path.relpath(path, folder) for path in paths)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
+from vramlint.cli import disk
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
 from vramlint.cli.projects import Projects
@@ -30,6 +31,7 @@ class Outcome(NamedTuple):
     rules: RuleSet
     """The rules that ran."""
     fail_on: str
+    strict: bool
     notes: tuple[str, ...]
     """Lines for standard error."""
 
@@ -42,7 +44,9 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
     """
     projects = Projects(options)
     hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes)
-    around = Surroundings(load, names, repository, hardware, thorough, timeline)
+    around = Surroundings(
+        load, names, repository, hardware, disk.around, os.path.abspath, thorough, timeline, alone=thorough
+    )
     found = _gather(options, paths, projects)
     try:
         report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
@@ -51,7 +55,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
     except (UnknownGpuError, UnknownRuleError) as error:
         raise UsageError(str(error)) from None
     report = replace(report, files_skipped=report.files_skipped + found.skipped)
-    return Outcome(report, rules, home.fail_on.value, found.notes)
+    return Outcome(report, rules, home.fail_on.value, home.strict, found.notes)
 
 
 def all_rules(options: Namespace) -> RuleSet:

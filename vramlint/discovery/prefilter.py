@@ -59,8 +59,8 @@ _TRAINER_STATE = b"log_history"
 
 
 def may_train(form: str, data: bytes) -> bool:
-    """Whether a file of that form (python, json, yaml) can say something about a training run."""
-    return _TESTS[form](data)
+    """Whether a file of that form, a value of `forms.FORMS`, can say something about a training run."""
+    return _TESTS[form](data) or may_start(form, data)
 
 
 def _python(data: bytes) -> bool:

@@ -26,7 +26,7 @@ MAX_BYTES = 5_000_000
 _NOTEBOOK_BYTES = 50_000_000
 """Notebooks hold their outputs, images among them."""
 
-_SKIPPED_FOLDERS = re.compile(
+SKIPPED_FOLDERS = re.compile(
     r"(?:\.git|\.hg|\.svn|\.venv|\.tox|\.nox|\.eggs|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.ipynb_checkpoints"
     r"|__pycache__|__pypackages__|node_modules|site-packages|dist|wandb|checkpoint-.*|.*\.egg-info)\Z"
 )
@@ -164,7 +164,7 @@ class _Walk:
                     self._found(entry, child, form, os.path.join(absolute, entry.name), ignores)
 
     def _enters(self, entry: os.DirEntry[str], ignores: Ignores) -> bool:
-        if _SKIPPED_FOLDERS.match(entry.name) or os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+        if SKIPPED_FOLDERS.match(entry.name) or os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
             return False
         absolute = os.path.abspath(entry.path)
         return not (self._excludes(absolute, is_folder=True) or ignores.hides(absolute, is_folder=True))

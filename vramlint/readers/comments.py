@@ -19,7 +19,9 @@ DECLARATIONS = MappingProxyType(
         "nodes": int,
         "model": str,
         "micro-batch-size": int,
+        "micro-batch": int,
         "sequence-length": int,
+        "seq-len": int,
     }
 )
 """What a comment may declare about the file it stands in, with the type of the value."""

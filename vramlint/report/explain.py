@@ -141,7 +141,8 @@ def source(fact: Fact, documents: Documents) -> str:
     match fact.origin:
         case Origin.WRITTEN:
             at = where(fact.place, documents) if fact.place else "written"
-            return printable(f"{key}{at}{via}{reason}")
+            named = "".join(f", by {where(step, documents)}" for step in reversed(fact.through))
+            return printable(f"{key}{at}{named}{via}{reason}")
         case Origin.DEFAULT:
             return printable(f"{key}default of {fact.library or 'the library'}{reason}")
         case _:

@@ -69,6 +69,7 @@ def fact(item: Fact, documents: Documents) -> Json:
         "library": item.library,
         "reason": item.reason,
         "location": place(item.place, documents),
+        "through": [place(step, documents) for step in item.through],
     }
 
 

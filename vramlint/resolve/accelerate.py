@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Fact, Link, Origin, Remark, Sheet
-from vramlint.resolve.context import Context, candidates
+from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on
+from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.surfaces.accelerate_config import accelerate_sheet
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Table
@@ -47,11 +48,15 @@ def configuration_of(sheet: Sheet, context: Context) -> Configuration | None:
     table, path, remarks = _file(sheet, link, context) if link is not None else (Table(()), "", ())
     for top in given:
         table = overlaid(table, top)
-    return Configuration(accelerate_sheet(path or sheet.path, table), path, remarks)
+    said = accelerate_sheet(path or sheet.path, table)
+    inside = (fact for fact in said.facts if fact.place is None or fact.place.path == path)
+    named = {fact.name: fact for fact in passed_on(inside, link.place if link is not None else None)}
+    said = replace(said, facts=tuple(named.get(fact.name, fact) for fact in said.facts))
+    return Configuration(said, path, remarks)
 
 
 def _file(sheet: Sheet, link: Link, context: Context) -> tuple[Table, str, tuple[Remark, ...]]:
-    for path in candidates(sheet.path, link, context):
+    for path in candidates(sheet.path, link, context, started_in(sheet)):
         document = context.load(path)
         if document is None:
             continue

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vramlint.facts import Fact, Link
+from vramlint.facts import Fact, Link, Sheet
 from vramlint.job import Gpu
 from vramlint.text import Document
 
@@ -56,7 +56,12 @@ def beside(path: str, target: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((near, posixpath.normpath(target))))
 
 
-def candidates(path: str, link: Link, context: Context) -> tuple[str, ...]:
+def started_in(sheet: Sheet) -> tuple[str, ...]:
+    """The folders that the program of a sheet may be started in, as far as a launcher says."""
+    return sheet.started.folders if sheet.started else ()
+
+
+def candidates(path: str, link: Link, context: Context, started: Sequence[str] = ()) -> tuple[str, ...]:
     """Where a linked file may lie, the likeliest first.
 
     Beside the file that names it, beside the one at `path`, in the current folder; then seen from each folder above,
@@ -66,12 +71,14 @@ def candidates(path: str, link: Link, context: Context) -> tuple[str, ...]:
         path: the file whose run it is.
         link: the name as written, and where.
         context: the topmost folder.
+        started: folders that the program is started in, which come first.
     """
     starts = dict.fromkeys((link.place.path, path) if link.place else (path,))
     found = [place for start in starts for place in beside(start, link.target)]
     if not posixpath.isabs(link.target):
         folders = dict.fromkeys(folder for start in starts for folder in ancestors(start, context.root))
         found += [posixpath.normpath(posixpath.join(folder, link.target)) for folder in folders]
+        found = [posixpath.normpath(posixpath.join(folder, link.target)) for folder in started] + found
     return tuple(dict.fromkeys(found))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet
+from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on
 from vramlint.resolve.accelerate import configuration_of, merged
-from vramlint.resolve.context import Context, candidates
+from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.recipes import with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.fsdp_config import trainer_facts
@@ -124,10 +125,10 @@ def _linked(
     *,
     beside: str = "",
 ) -> Joined:
-    for path in candidates(beside or sheet.path, link, context):
+    for path in candidates(beside or sheet.path, link, context, started_in(sheet)):
         other = others.get(path)
         if other is not None and other.kind == "deepspeed-json":
-            return _merge(sheet, facts, other, _table(other), path)
+            return _merge(sheet, facts, _reached(other, link), _table(other), path)
         document = context.load(path)
         if document is None:
             continue
@@ -141,13 +142,18 @@ def _linked(
         if not isinstance(reading.root, Table):
             return Joined(sheet, facts, problems, deepspeed_missing=True)
         other = deepspeed_sheet(path, reading.root)
-        joined = _merge(sheet, facts, other, reading.root, path)
+        joined = _merge(sheet, facts, _reached(other, link), reading.root, path)
         return joined._replace(remarks=(*problems, *joined.remarks))
     missing: tuple[Remark, ...] = ()
     if link.place is not None:
         message = f"DeepSpeed configuration {link.target} not found beside this file or in the current folder"
         missing = (Remark("missing-file", link.target, message, link.place, vocabulary="deepspeed"),)
     return Joined(sheet, facts, missing, deepspeed_missing=True)
+
+
+def _reached(other: Sheet, link: Link) -> Sheet:
+    """What the file says that is named by `link`."""
+    return replace(other, facts=tuple(passed_on(other.facts, link.place)))
 
 
 def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
@@ -175,21 +181,21 @@ def _has_trainer(sheet: Sheet) -> bool:
 def with_fsdp(joined: Joined, context: Context) -> Joined:
     """With the `fsdp_config` of the Trainer's arguments, a table or a file."""
     sheet = joined.sheet
-    tables = [(table, "") for name, table in sheet.tables if name == "fsdp"]
+    tables: list[tuple[Table, str, Link | None]] = [(table, "", None) for name, table in sheet.tables if name == "fsdp"]
     remarks: list[Remark] = []
     for link in sheet.links:
         if link.kind == "fsdp":
             table, path, said = _fsdp_file(sheet, link, context)
-            tables += [(table, path)] if table is not None else []
+            tables += [(table, path, link)] if table is not None else []
             remarks += said
     facts = dict(joined.facts)
-    for table, path in tables:
+    for table, path, named in tables:
         for drawn in trainer_facts(table, facts.get("fsdp"), inline=not path):
             if isinstance(drawn, Remark):
                 remarks.append(drawn)
             elif drawn is not None and not _says_already(facts, drawn):
-                facts[drawn.name] = drawn
-    paths = [path for _, path in tables if path]
+                facts |= {fact.name: fact for fact in passed_on((drawn,), named.place if named is not None else None)}
+    paths = [path for _, path, _ in tables if path]
     return joined._replace(facts=facts, remarks=(*joined.remarks, *remarks), further=(*joined.further, *paths))
 
 
@@ -202,7 +208,7 @@ def _says_already(facts: Mapping[str, Fact], fact: Fact) -> bool:
 def _fsdp_file(sheet: Sheet, link: Link, context: Context) -> tuple[Table | None, str, list[Remark]]:
     from vramlint.readers.json import read_json
 
-    for path in candidates(sheet.path, link, context):
+    for path in candidates(sheet.path, link, context, started_in(sheet)):
         document = context.load(path)
         if document is None:
             continue

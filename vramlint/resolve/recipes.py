@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vramlint.facts import Remark, Sheet
-from vramlint.resolve.context import Context, candidates
+from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.surfaces.overlay import overlaid
 from vramlint.surfaces.training_arguments import training_arguments_sheet
 from vramlint.values import Table
@@ -27,7 +27,7 @@ def with_recipe(sheet: Sheet, context: Context) -> Recipe:
     link = next((link for link in sheet.links if link.kind == "training-args"), None)
     if sheet.kind != _COMMAND or link is None:
         return Recipe(sheet)
-    for path in candidates(sheet.path, link, context):
+    for path in candidates(sheet.path, link, context, started_in(sheet)):
         document = context.load(path)
         if document is None:
             continue
@@ -58,7 +58,12 @@ def _completed(sheet: Sheet, file: Table) -> Sheet:
     kept = [item for item in sheet.tables if item[0] not in (name, "deepspeed", "fsdp")]
     links = dict.fromkeys((*whole.links, *(link for link in sheet.links if link.kind not in ("deepspeed", "fsdp"))))
     return replace(
-        whole, facts=(*whole.facts, *rest), links=tuple(links), tables=(*whole.tables, *kept), remarks=whole.remarks
+        whole,
+        facts=(*whole.facts, *rest),
+        links=tuple(links),
+        tables=(*whole.tables, *kept),
+        started=sheet.started,
+        sources=sheet.sources,
     )
 
 

@@ -32,11 +32,13 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     sheet = joined.sheet
     setting = _setting(joined, versions, context)
     remarks = (*sheet.remarks, *joined.remarks, *_key_remarks(joined, setting))
-    paths = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)), *joined.further)))
+    started = (sheet.started.path,) if sheet.started else ()
+    named = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)))))
+    paths = tuple(dict.fromkeys((*started, *named, *joined.further, *sheet.sources)))
     facts = _declared(joined, context)
     run = Run(
-        name=" + ".join((sheet.path, *(path.rpartition("/")[2] for path in paths[1:]))),
-        path=sheet.path,
+        name=_name(sheet, named),
+        path=paths[0],
         paths=paths,
         kind=_kind(sheet, facts),
         facts=(),
@@ -57,6 +59,15 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     board = Board(setting, facts, _written_network(sheet) or counted_network(facts, sheet.path))
     worlds = settled(board, networks)
     return _complete(run, worlds, joined)
+
+
+def _name(sheet: Sheet, named: Sequence[str]) -> str:
+    """`train.py + ds.json`, and the launcher in front: `run.sh:12 runs train.py`."""
+    program = " + ".join((sheet.path, *(path.rpartition("/")[2] for path in named[1:])))
+    if sheet.started is None:
+        return program
+    own = sheet.started.path == sheet.path  # a command of a library: nothing of it lies in the project
+    return sheet.started.name + program.removeprefix(sheet.path) if own else f"{sheet.started.name} runs {program}"
 
 
 def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:

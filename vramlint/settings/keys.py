@@ -32,6 +32,12 @@ def _texts(value: Value) -> tuple[str, ...]:
     return tuple(_text(item) for item in value.values)
 
 
+def _flag(value: Value) -> bool:
+    if isinstance(value, Scalar) and isinstance(value.value, bool):
+        return value.value
+    raise _WrongError("takes true or false", value)
+
+
 def _count(value: Value) -> int:
     if isinstance(value, Scalar) and type(value.value) is int and value.value > 0:
         return value.value
@@ -105,6 +111,7 @@ KEYS = MappingProxyType(
         "severity": Key("severity", _levels, True, "severity of single rules: error, warning or info"),
         "exclude": Key("exclude", _texts, False, "files not to lint, in .gitignore's language"),
         "rules": Key("rules", _texts, False, "folders with rules of your own"),
+        "strict": Key("strict", _flag, False, "jobs that cannot be judged make the exit code 1"),
         "fail-on": Key("fail_on", _level, False, "the lowest severity that makes the exit code 1"),
         "headroom": Key(
             "headroom", _fraction, False, "fraction of the usable memory above which a run is close to the limit"

@@ -37,6 +37,8 @@ class Settings:
     """Folders with rules of the project's own."""
     fail_on: Severity = Severity.WARNING
     """The lowest severity that makes the exit code 1."""
+    strict: bool = False
+    """A job that cannot be judged makes the exit code 1."""
     headroom: float = 0.95
     """From this fraction of the usable memory on, a run that fits is called close to the limit."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,99 @@
+"""Which files of a project name which: found from any end, by their bytes, before anything is parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+
+from vramlint.discovery import SourceFile
+from vramlint.discovery.forms import form_of
+from vramlint.discovery.prefilter import may_train
+
+MOST_SEARCHED = 4000
+"""Files of a project that are looked at for the names of the checked ones."""
+
+_STARTING = frozenset(("shell", "make", "docker", "yaml", "notebook"))
+_ROUNDS = 2
+"""From a DeepSpeed JSON to the script that names it, from there to the launcher that starts the script."""
+
+
+class Atlas:
+    """The files around the checked ones that name them.
+
+    Args:
+        around: the paths of the files in the project of a path, bounded and without what ignore rules leave out.
+        load: a file's bytes.
+    """
+
+    def __init__(self, around: Callable[[str], Sequence[str]], load: Callable[[str], bytes | None]) -> None:
+        self._around = around
+        self._load = load
+        self._kept: dict[str, bytes | None] = {}
+
+    def referrers(self, given: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
+        """Launchers and scripts that name one of the given files, or a file that does, in the order of their paths."""
+        found: dict[str, SourceFile] = {}
+        targets: Sequence[SourceFile] = given
+        known = {file.path for file in given}
+        for _ in range(_ROUNDS):
+            mentions = _Mentions(targets)
+            targets = [file for file in self._candidates(given, mentions) if file.path not in known]
+            if not targets:
+                break
+            found |= {file.path: file for file in targets}
+            known |= found.keys()
+        return tuple(found[path] for path in sorted(found))
+
+    def _candidates(self, given: Sequence[SourceFile], mentions: _Mentions) -> Iterator[SourceFile]:
+        for path in self._paths(given)[:MOST_SEARCHED]:
+            form = form_of(path)
+            wanted = mentions.anywhere if form in _STARTING else mentions.in_scripts if form == "python" else None
+            if wanted is None:
+                continue
+            data = self._bytes(path)
+            if data is not None and wanted.search(data) and may_train(form, data):
+                yield SourceFile(path, form, data, explicit=False)
+
+    def _paths(self, given: Sequence[SourceFile]) -> list[str]:
+        return list(dict.fromkeys(path for file in given for path in self._around(file.path)))
+
+    def _bytes(self, path: str) -> bytes | None:
+        if path not in self._kept:
+            self._kept[path] = self._load(path)
+        return self._kept[path]
+
+
+class _Mentions:
+    """What a file must hold to name one of some files."""
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        self._files = tuple(files)
+
+    @cached_property
+    def anywhere(self) -> re.Pattern[bytes] | None:
+        """In a launcher: the name of a file, or of a script as a module."""
+        words = [re.escape(_name(file.path)) for file in self._files]
+        words += [rf"-(?:m|-module)[ \t'\",=]+[\w.]*\b{re.escape(stem)}\b" for stem in self._modules()]
+        return _pattern(words)
+
+    @cached_property
+    def in_scripts(self) -> re.Pattern[bytes] | None:
+        """In a script: the name of a data file, or the import of a module."""
+        words = [re.escape(_name(file.path)) for file in self._files if file.form in ("json", "yaml")]
+        words += [
+            rf"(?m:^[ \t]*from[ \t]+[\w.]*\b{stem}[ \t]+import\b|^[ \t]*import[ \t]+[\w.]*\b{stem}\b)"
+            for stem in map(re.escape, self._modules())
+        ]
+        return _pattern(words)
+
+    def _modules(self) -> list[str]:
+        return [_name(file.path).removesuffix(".py") for file in self._files if file.form == "python"]
+
+
+def _pattern(words: Sequence[str]) -> re.Pattern[bytes] | None:
+    return re.compile("|".join(words).encode(errors="surrogateescape")) if words else None
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,228 @@
+"""From the commands that a launcher runs to the sheets of the programs that they start."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
+
+from vramlint.api.contents import Contents
+from vramlint.api.loading import Known, Recorder, Shells
+from vramlint.api.scripts import with_scripts
+from vramlint.api.world import world_of
+from vramlint.facts import Candidate, Fact, Sheet, Started
+from vramlint.resolve.context import Context, ancestors, find_module
+from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command
+from vramlint.text import Document
+from vramlint.values import Problem, Program, Scalar
+
+MOST = 64
+"""Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
+
+
+class _Start(NamedTuple):
+    """One start of a program that trains."""
+
+    workload: Workload
+    launch: Launch
+    sheet: Sheet
+
+
+class Starts(NamedTuple):
+    """What a program starts besides what it does itself."""
+
+    sheets: tuple[Sheet, ...]
+    problems: tuple[Problem, ...]
+    machine: tuple[Fact, ...]
+    """What it asks of the machine that its own code runs on."""
+
+
+def commands(document: Document, form: str, context: Context, known: Known) -> Contents:
+    """The jobs that the commands of a launcher start.
+
+    Args:
+        document: a shell script, Makefile, Dockerfile, or YAML or JSON of jobs.
+        form: shell, make, docker, yaml or json.
+        context: file access, and the declared machine.
+        known: answers to what the started scripts ask at run time.
+    """
+    from vramlint.surfaces.jobfiles import workloads_of_file
+
+    shells = Shells(context.load)
+    workloads = workloads_of_file(document, form, shells)
+    sheets, problems = _launched(workloads, context, known, shells)
+    return Contents(sheets, tuple(dict.fromkeys((*shells.problems, *problems))), recognised=bool(sheets))
+
+
+def starts_of(
+    document: Document, program: Program, context: Context, known: Known, workloads: Sequence[Workload] = ()
+) -> Starts:
+    """What a Python program starts: on SageMaker and its like, as processes, and in the cells of a notebook.
+
+    Args:
+        document: the program's file.
+        program: what it does.
+        context: file access, and the declared machine.
+        known: answers to what the started scripts ask at run time.
+        workloads: those of a notebook's cells.
+    """
+    from vramlint.surfaces.jobfiles import machine_of_program, workloads_of_program
+
+    machine = machine_of_program(program)
+    shells = Shells(context.load)
+    own = workloads_of_program(document, program, shells)
+    sheets, problems = _launched((*own, *workloads), context, known, shells)
+    return Starts(sheets, problems, machine)
+
+
+def _launched(
+    workloads: Sequence[Workload], context: Context, known: Known, shells: Shells
+) -> tuple[tuple[Sheet, ...], tuple[Problem, ...]]:
+    """The sheets of all programs that the workloads start and that train, or may."""
+    found: list[_Start] = []
+    problems: list[Problem] = []
+    scripts = (script for workload in workloads for script in with_scripts(workload, context, shells))
+    starts = ((workload, through, launch) for workload, through in scripts for launch in launches(workload))
+    for workload, through, launch in islice(starts, MOST):
+        sheet, trouble = _Reader(workload, launch, context, known).sheet()
+        problems += trouble
+        if sheet is not None:
+            sheet = replace(sheet, sources=(*through, *sheet.sources))
+            found.append(_Start(workload, launch, sheet))
+    return tuple(_named(found)), tuple(problems)
+
+
+def _named(starts: Sequence[_Start]) -> Iterator[Sheet]:
+    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop."""
+    names = [_name(start, line=False) for start in starts]
+    for index, start in enumerate(starts):
+        name = names[index] if names.count(names[index]) == 1 else _name(start, line=True)
+        started = start.sheet.started
+        yield replace(start.sheet, started=replace(started, name=name) if started else None)
+
+
+def _name(start: _Start, *, line: bool) -> str:
+    name = start.workload.path
+    name += f":{start.launch.command.place.span.line}" if line else ""
+    name += f" ({start.workload.name})" if start.workload.name else ""
+    return name + (f" [{start.launch.command.label}]" if start.launch.command.label else "")
+
+
+class _Reader:
+    """Reads what one launch starts."""
+
+    def __init__(self, workload: Workload, launch: Launch, context: Context, known: Known) -> None:
+        self._workload = workload
+        self._launch = launch
+        self._loaded = Recorder(_with_written(workload, context))
+        self._context = replace(context, load=self._loaded)
+        self._known = known
+        self._folders = _folders(workload, launch, context)
+        self._world = world_of(context, launch.facts, launch.invocation.environment)
+
+    def sheet(self) -> tuple[Sheet | None, tuple[Problem, ...]]:
+        """What the started program says; None when it trains nothing."""
+        problems: tuple[Problem, ...] = ()
+        sheet: Sheet | None = None
+        script = self._script() if self._launch.kind != "command" else None
+        if script is not None:
+            sheet, problems = self._program(script)
+        if sheet is None or not _trains(sheet):
+            sheet = sheet_of_command(self._launch) or sheet
+        if sheet is None or not _trains(sheet):
+            return None, problems
+        return self._joined(sheet), problems
+
+    def _script(self) -> Document | None:
+        """The started file, where the project has it."""
+        program = self._launch.program
+        if self._launch.kind == "module":
+            path = self._workload.path
+            return find_module(path, self._context, program) or find_module(path, self._context, f"{program}.__main__")
+        return next(filter(None, map(self._context.load, _paths(program, self._folders))), None)
+
+    def _program(self, script: Document) -> tuple[Sheet | None, tuple[Problem, ...]]:
+        from vramlint.readers.python import read_program
+        from vramlint.surfaces import program_sheet
+
+        program, problems = read_program(
+            script,
+            self._known(script.path, self._world),
+            lambda module: find_module(script.path, self._context, module),
+            invocation=self._launch.invocation,
+            files=self._file(script.path),
+        )
+        return (program_sheet(program) if program else None), problems
+
+    def _file(self, script: str) -> Callable[[str], Document | None]:
+        """Data files by the path as written: in the folder that the program is started in, else beside it."""
+        places = (*self._folders, posixpath.dirname(script) or ".")
+        return lambda path: next(filter(None, map(self._context.load, _paths(path, places))), None)
+
+    def _joined(self, sheet: Sheet) -> Sheet:
+        """The sheet with the facts, links and the name of its launcher."""
+        sheet = launched(sheet, self._launch)
+        command = self._launch.command
+        return replace(
+            sheet,
+            facts=tuple(self._reached(_conditional(fact, command.conditions)) for fact in sheet.facts),
+            started=Started(self._workload.path, "", command.place, self._folders),
+            sources=tuple(path for path in self._loaded.found if path not in (sheet.path, self._workload.path)),
+        )
+
+    def _reached(self, fact: Fact) -> Fact:
+        """A fact that the started script says is reached through the command."""
+        place = self._launch.program_place
+        inside = fact.place is not None and fact.place.path == self._workload.path
+        return fact if place is None or inside else replace(fact, through=(*fact.through, place))
+
+
+def _conditional(fact: Fact, conditions: Sequence[str]) -> Fact:
+    """A start in an undecided branch is a job of its own, so its facts hold; the run's kind says when it happens."""
+    if fact.name != "run_kind" or not conditions:
+        return fact
+    condition = " and ".join(conditions)
+    return replace(fact, candidates=tuple(Candidate(item.value, item.place, condition) for item in fact.candidates))
+
+
+def _trains(sheet: Sheet) -> bool:
+    kind = sheet.get("run_kind")
+    return kind is not None and any(item.value == "training" for item in kind.candidates)
+
+
+def _with_written(workload: Workload, context: Context) -> Callable[[str], Document | None]:
+    """File access in which the files that the launcher writes itself take the place of those on disk."""
+    written = {
+        str(file.name.value).replace("\\", "/").rpartition("/")[2]: file.document
+        for file in workload.files
+        if isinstance(file.name, Scalar)
+    }
+    if not written:
+        return context.load
+    return lambda path: written.get(path.rpartition("/")[2]) or context.load(path)
+
+
+def _folders(workload: Workload, launch: Launch, context: Context) -> tuple[str, ...]:
+    """Where the command may run: where its `cd` leads from each folder that the launcher may be started in."""
+    starts = tuple(dict.fromkeys((*ancestors(workload.path, context.root), ".")))
+    folder = launch.command.folder
+    if not (isinstance(folder, Scalar) and isinstance(folder.value, str)):
+        return starts
+    moved = (posixpath.normpath(posixpath.join(start, folder.value)) for start in (".", *starts))
+    return tuple(dict.fromkeys((*moved, *starts)))
+
+
+def _paths(target: str, folders: Sequence[str]) -> Iterator[str]:
+    """Where a file named `target` may lie. The head of an absolute path is that of another machine: a container's."""
+    target = target.replace("\\", "/")
+    if posixpath.isabs(target):
+        yield target
+        parts = target.strip("/").split("/")
+        tails = ["/".join(parts[index:]) for index in range(1, len(parts))]
+    else:
+        tails = [target]
+    for tail in tails:
+        for folder in folders:
+            yield posixpath.normpath(posixpath.join(folder, tail))
