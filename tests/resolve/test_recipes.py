@@ -61,6 +61,23 @@ def test_close_misspelling_in_a_recipe() -> None:
     assert (remark.kind, remark.suggestion) == ("unknown-key", "gradient_accumulation_steps")
 
 
+@pytest.mark.parametrize(
+    ("more", "kinds"),
+    [
+        ("model_name_or_path: openai-community/gpt2\ndataset_name: some/data\n", ["removed-key"]),
+        ("model_name: openai-community/gpt2\nkeep_last_tokens: true\n", []),  # a program with keys of its own reads it
+    ],
+)
+def test_keys_of_other_releases_only_where_the_libraries_read_the_file(more: str, kinds: list[str]) -> None:
+    sheet = sheet_of(f"{more}per_device_train_batch_size: 1\nmax_seq_length: 512\n")
+    assert [remark.kind for remark in run(sheet, trl="0.24.0").remarks] == kinds
+
+
+def test_model_keys_of_a_recipe_are_no_strangers() -> None:
+    sheet = sheet_of("model_name_or_path: gpt2\nper_device_train_batch_size: 1\nbeta: 0.1\ntrust_remote_code: true\n")
+    assert run(sheet, trl="0.9.6").remarks == ()
+
+
 @pytest.mark.parametrize(("folder", "objective"), [("dpo", "dpo"), ("orpo", "orpo"), ("zephyr", "dpo")])
 def test_preference_objective_by_its_folder(folder: str, objective: str) -> None:
     fact = sheet_of(QLORA + "beta: 0.1\n", f"recipes/{folder}/config_full.yaml").get("objective")

@@ -138,7 +138,7 @@ def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str,
     exceeds = run.gpu is not None and low.device_low > run.gpu.usable_bytes
     if exceeds or not (_NO_UPPER_END & set(run.unresolved) or high.method != "simulated"):
         return "checked", ""
-    return "unresolved", "; ".join(reasons) or "the figure is only a lower bound"
+    return "unresolved", "; ".join(reasons) or high.why or "the figure is only a lower bound"
 
 
 def _why(run: Run, name: str) -> str:

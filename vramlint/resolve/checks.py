@@ -22,7 +22,8 @@ def key_remarks(tables: tuple[tuple[str, Table], ...], setting: Setting, *, mixe
         tables: written keywords by class (`training-arguments`, `SFTConfig`, …).
         setting: versions of the run.
         mixed: keys of other vocabularies may stand in the same table (a flat recipe); then only near misses of a
-            known key are remarked on.
+            known key are remarked on, and keys of other releases only where no key is a stranger to the libraries:
+            a program with arguments of its own reads the rest, and may give these keys a meaning of its own too.
     """
     for name, table in tables:
         vocabulary = "TrainingArguments" if name == "training-arguments" else name
@@ -35,19 +36,46 @@ _NEAR_IN_RECIPE = 0.88
 """How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling. A recipe also holds keys
 of the script's own, so that only a closer likeness counts."""
 
+_SCRIPT_ARGUMENTS = frozenset(
+    (
+        "dataset_name",
+        "dataset_config",
+        "dataset_train_split",
+        "dataset_test_split",
+        "dataset_streaming",
+        "datasets",
+        "streaming",
+        "test_split_size",
+        "gradient_checkpointing_use_reentrant",
+        "ignore_bias_buffers",
+        "env",
+    )
+)
+"""Keys of a recipe that TRL's parser takes beside those of a trainer and of ModelConfig (trl 0.9 to 1.16,
+ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
+
 
 def _unknown_keys(vocabulary: str, table: Table, setting: Setting, mixed: bool) -> Iterator[Remark]:
     accepted = accepted_keys(vocabulary, setting.libraries)
     if vocabulary == "TrainingArguments":
         accepted |= accepted_keys("Seq2SeqTrainingArguments", setting.libraries)  # the surface tells them not apart
+    if mixed:
+        accepted |= accepted_keys("ModelConfig", setting.libraries) | _SCRIPT_ARGUMENTS
     strangers = [entry for entry in table if entry.key not in accepted and entry.key_place]
     elsewhere = _trl_keys() if mixed and strangers else frozenset()
+    own = mixed and any(not _known(vocabulary, entry.key, elsewhere) for entry in strangers)
     for entry in strangers:
         history = key_history(vocabulary, entry.key)
         if history is not None:
-            yield _of_another_release(history, entry, setting)
+            if not own:
+                yield _of_another_release(history, entry, setting)
         elif entry.key not in elsewhere:
             yield from _misspelt(vocabulary, entry, accepted, setting, mixed)
+
+
+def _known(vocabulary: str, key: str, elsewhere: frozenset[str]) -> bool:
+    """Whether the libraries have, or had, a key of that name."""
+    return key in elsewhere or key_history(vocabulary, key) is not None
 
 
 def _trl_keys() -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -75,6 +76,20 @@ def find_network(name: str, path: str, context: Context) -> Network | None:
     if rows and all(config == configs[0] for config in configs):
         return _from_row(rows[0])
     return None
+
+
+def why_unfound(name: str) -> str:
+    """Why no network is known for a name that `find_network` did not find, for people."""
+    if not _is_id(name):
+        return f"{name} is neither a model of the catalog nor a folder with a config.json"
+    if len({str(dict(row.config)) for row in find_model_by_last_part(name)}) > 1:
+        return f"{name} may be any of several models of the catalog, and no config.json lies beside the files"
+    return f"{name} is not in the model catalog, and no config.json lies beside the files"
+
+
+def _is_id(name: str) -> bool:
+    """Whether a name has the form of an id of the hub, `owner/name`, and not of a path."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None
 
 
 def read_network(path: str, context: Context) -> Network | None:

@@ -14,7 +14,7 @@ from vramlint.resolve.context import Context
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
-from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of
+from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.run import Run, Version
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
@@ -56,7 +56,11 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     if run.kind != "training":
         return replace(run, facts=tuple(facts.values()))
     networks = {name: changed(find_network(name, sheet.path, context), sheet) for name in _model_names(facts)}
-    board = Board(setting, facts, _written_network(sheet) or counted_network(facts, sheet.path))
+    own = _written_network(sheet) or counted_network(facts, sheet.path)
+    strange = [name for name, network in networks.items() if network is None]
+    if strange and own is None:
+        facts["model"] = replace(facts["model"], reason="; ".join(map(why_unfound, strange)))
+    board = Board(setting, facts, own)
     worlds = settled(board, networks)
     return _complete(run, worlds, joined)
 
