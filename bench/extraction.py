@@ -72,7 +72,9 @@ def explain(path: Path) -> tuple[Row | None, str]:
 def outcomes(row: Row, output: Row | None, path: str = "") -> list[Outcome]:
     """Every expected fact of one file held against the job that `explain` gives for it."""
     jobs: Sequence[Row] = output["jobs"] if output else ()
-    job: Row = next((job for job in jobs if job.get("kind") == "training"), jobs[0] if jobs else {})
+    trained = (job for job in jobs if job.get("kind") == "training" and job.get("path") == path)
+    first: Row = jobs[0] if jobs else {}
+    job = first if row.get("kind") == "config" else next(trained, first)  # a file by itself comes first
     facts = {fact["name"]: fact for fact in job.get("facts", ())}
     versions = {item["library"]: item["version"] for item in job.get("versions", ())}
     return [

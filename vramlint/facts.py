@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
-from vramlint.text import Place
+from vramlint.text import Document, Place
 from vramlint.values import Table
 
 FactValue = str | int | float | bool | None | tuple[str, ...]
@@ -254,6 +254,8 @@ class Started:
     """The command."""
     folders: tuple[str, ...] = ()
     """Folders that it may be started in, the likeliest first."""
+    written: tuple[tuple[str, Document], ...] = ()
+    """Files that the launcher writes before, by their names without folders."""
 
 
 @dataclass(frozen=True, slots=True)

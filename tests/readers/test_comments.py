@@ -133,3 +133,17 @@ def test_directives_that_are_not_understood(comment: str, said: str) -> None:
     assert problem.kind == "bad-directive"
     assert said in problem.message
     assert (problem.place.span.line, problem.place.span.column) == (1, 8)
+
+
+def test_shell_comments() -> None:
+    text = "echo '# vramlint: gpu=rtx3090'\nX=\"# vramlint: gpu=x\" # vramlint: gpu=rtx4090\necho a#b # don't\n"
+    (directive,), problems = directives(Document.of("run.sh", text), "shell")
+    (entry,) = directive.values
+    assert isinstance(entry.value, Scalar)
+    assert (entry.value.value, problems) == ("rtx4090", ())
+
+
+def test_makefile_comments() -> None:
+    text = "# vramlint: gpu=rtx4090\ntrain:\n\tpython train.py\n"
+    (directive,), _ = directives(Document.of("Makefile", text), "make")
+    assert directive.place.span.line == 1

@@ -10,8 +10,10 @@ from vramlint.api.atlas import Atlas
 from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge
+from vramlint.api.loading import with_written
 from vramlint.api.probes import Answers, machine_answers
 from vramlint.api.reading import read, read_directives
+from vramlint.api.simulating import Simulator
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
 from vramlint.api.verifying import verified
@@ -22,10 +24,8 @@ from vramlint.engine.check import check_problems, check_remarks, unique
 from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.suppression import suppress
-from vramlint.estimate import Estimate
 from vramlint.facts import Sheet
 from vramlint.findings import Finding, JobReport, Report
-from vramlint.job import Job
 from vramlint.readers.comments import Directive
 from vramlint.resolve import libraries_of, resolve
 from vramlint.resolve.context import Context
@@ -41,12 +41,6 @@ _CHECKED_FORMS = ("python", "notebook", "json", "yaml", "shell", "make", "docker
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 
-def _simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
-    from vramlint.memory import simulate
-
-    return simulate(job, reserved=reserved, log=log)
-
-
 def _known(context: Context) -> Callable[[str, World], Answers]:
     """What a script at a path may ask at run time, as far as its machine and the versions say."""
     return lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context))
@@ -59,6 +53,7 @@ class Checker:
         self._settings_of = settings_of
         self._rules_of = rules_of
         self._around = surroundings
+        self._simulate = Simulator()
         self._findings: list[Finding] = []
         self._jobs: list[tuple[JobReport, tuple[str, ...]]] = []
         self._documents: dict[str, Document] = {}
@@ -125,7 +120,7 @@ class Checker:
             run,
             subject.rules,
             self._documents,
-            _simulate,
+            self._simulate,
             subject.settings.headroom,
             thorough=around.thorough,
             timeline=around.timeline,
@@ -171,7 +166,7 @@ class Checker:
             run for sheet in contents.sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed))
         )
         jobs = next((run.jobs for run in runs if run.name == name), ())
-        return max((_simulate(job, reserved=False).device_low for job in jobs), default=None)
+        return max((self._simulate(job, reserved=False).device_low for job in jobs), default=None)
 
     def _context_of(self, sheet: Sheet, subject: Subject, context: Context) -> Context:
         """The surroundings of one job: what comments in the started script declare, and the files' own machine."""
@@ -186,6 +181,8 @@ class Checker:
                 nodes=declared.nodes,
                 facts=declared.facts,
             )
+        if sheet.started is not None and sheet.started.written:
+            context = replace(context, load=with_written(context.load, sheet.started.written))
         return in_world(context, world_of(context, sheet.facts))
 
     def _load(self, path: str, rules: RuleSet) -> Document | None:
@@ -214,7 +211,9 @@ class Checker:
         )
 
     def _own_jobs(self) -> tuple[JobReport, ...]:
-        """The jobs without the configurations that are part of another job here."""
+        """The jobs without the configurations that are part of another job here, unless each file is asked for."""
+        if self._around.alone:
+            return tuple(job for job, _ in self._jobs)
         used = {path for job, paths in self._jobs if job.kind != "data" for path in paths}
         return tuple(job for job, _ in self._jobs if job.kind != "data" or job.path not in used)
 
@@ -223,8 +222,8 @@ def _started_by(contents: Contents) -> Iterator[str]:
     """The scripts that the jobs of a launcher start, Python's and shells'."""
     for sheet in contents.sheets:
         if sheet.started is not None:
-            yield sheet.path
-            yield from (path for path in sheet.sources if form_of(path) == "shell")
+            scripts = (path for path in sheet.sources if form_of(path) == "shell")
+            yield from (path for path in (sheet.path, *scripts) if path != sheet.started.path)
 
 
 def _is_apart(sheet: Sheet) -> bool:

@@ -9,12 +9,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from vramlint.api.contents import Contents
-from vramlint.api.loading import Known, Recorder, Shells
+from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
 from vramlint.api.world import world_of
+from vramlint.discovery.prefilter import may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
-from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command
+from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
 from vramlint.text import Document
 from vramlint.values import Problem, Program, Scalar
 
@@ -53,7 +54,7 @@ def commands(document: Document, form: str, context: Context, known: Known) -> C
     shells = Shells(context.load)
     workloads = workloads_of_file(document, form, shells)
     sheets, problems = _launched(workloads, context, known, shells)
-    return Contents(sheets, tuple(dict.fromkeys((*shells.problems, *problems))), recognised=bool(sheets))
+    return Contents(sheets, tuple(dict.fromkeys((*shells.problems, *problems))), recognised=bool(sheets or problems))
 
 
 def starts_of(
@@ -96,9 +97,9 @@ def _launched(
 
 def _named(starts: Sequence[_Start]) -> Iterator[Sheet]:
     """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop."""
-    names = [_name(start, line=False) for start in starts]
-    for index, start in enumerate(starts):
-        name = names[index] if names.count(names[index]) == 1 else _name(start, line=True)
+    places = [(start.workload.path, start.workload.name) for start in starts]
+    for start, place in zip(starts, places, strict=True):
+        name = _name(start, line=places.count(place) > 1)
         started = start.sheet.started
         yield replace(start.sheet, started=replace(started, name=name) if started else None)
 
@@ -116,7 +117,8 @@ class _Reader:
     def __init__(self, workload: Workload, launch: Launch, context: Context, known: Known) -> None:
         self._workload = workload
         self._launch = launch
-        self._loaded = Recorder(_with_written(workload, context))
+        self._written = _written(workload)
+        self._loaded = Recorder(with_written(context.load, self._written))
         self._context = replace(context, load=self._loaded)
         self._known = known
         self._folders = _folders(workload, launch, context)
@@ -129,11 +131,22 @@ class _Reader:
         script = self._script() if self._launch.kind != "command" else None
         if script is not None:
             sheet, problems = self._program(script)
+            if problems and not may_train("python", script.text.encode(errors="replace")):
+                return None, ()
         if sheet is None or not _trains(sheet):
-            sheet = sheet_of_command(self._launch) or sheet
+            sheet = sheet_of_command(self._launch) or self._by_options(script) or sheet
         if sheet is None or not _trains(sheet):
             return None, problems
         return self._joined(sheet), problems
+
+    def _by_options(self, script: Document | None) -> Sheet | None:
+        """What the options alone say, where they are a Trainer's."""
+        if self._launch.kind == "command":
+            return None
+        program = self._launch.program or "the program"
+        if script is None:
+            return sheet_of_options(self._launch, f"{program} is not in the project")
+        return sheet_of_options(self._launch, f"{program} hands its training on to code that cannot be followed")
 
     def _script(self) -> Document | None:
         """The started file, where the project has it."""
@@ -168,7 +181,7 @@ class _Reader:
         return replace(
             sheet,
             facts=tuple(self._reached(_conditional(fact, command.conditions)) for fact in sheet.facts),
-            started=Started(self._workload.path, "", command.place, self._folders),
+            started=Started(self._workload.path, "", command.place, self._folders, self._written),
             sources=tuple(path for path in self._loaded.found if path not in (sheet.path, self._workload.path)),
         )
 
@@ -192,16 +205,12 @@ def _trains(sheet: Sheet) -> bool:
     return kind is not None and any(item.value == "training" for item in kind.candidates)
 
 
-def _with_written(workload: Workload, context: Context) -> Callable[[str], Document | None]:
-    """File access in which the files that the launcher writes itself take the place of those on disk."""
-    written = {
-        str(file.name.value).replace("\\", "/").rpartition("/")[2]: file.document
+def _written(workload: Workload) -> tuple[tuple[str, Document], ...]:
+    return tuple(
+        (str(file.name.value).replace("\\", "/").rpartition("/")[2], file.document)
         for file in workload.files
         if isinstance(file.name, Scalar)
-    }
-    if not written:
-        return context.load
-    return lambda path: written.get(path.rpartition("/")[2]) or context.load(path)
+    )
 
 
 def _folders(workload: Workload, launch: Launch, context: Context) -> tuple[str, ...]:

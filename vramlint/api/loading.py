@@ -28,6 +28,19 @@ class Recorder:
         return document
 
 
+def with_written(
+    load: Callable[[str], Document | None], written: Sequence[tuple[str, Document]]
+) -> Callable[[str], Document | None]:
+    """File access in which the files that a launcher writes itself take the place of those on disk.
+
+    They are told by their names alone: a script's working directory is rarely known.
+    """
+    if not written:
+        return load
+    by_name = dict(written)
+    return lambda path: by_name.get(path.rpartition("/")[2]) or load(path)
+
+
 class Shells:
     """Reads shell text and keeps what is wrong with it."""
 

@@ -10,12 +10,13 @@ from vramlint.api.launching import commands, starts_of
 from vramlint.api.loading import Known, Recorder
 from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import may_start
-from vramlint.facts import Sheet
+from vramlint.facts import Sheet, Started
 from vramlint.readers.comments import Directive, directives
-from vramlint.resolve.context import Context, beside, find_module
+from vramlint.resolve.context import Context, beside, find_module, folder_of
+from vramlint.resolve.executors import Executor, executor_of, is_bare
 from vramlint.surfaces.launch import Workload
-from vramlint.text import Document
-from vramlint.values import Problem, Program, Reading, Table
+from vramlint.text import Document, Place, Span
+from vramlint.values import Invocation, Problem, Program, Reading, Table
 
 
 def read(document: Document, form: str, context: Context, known: Known) -> Contents:
@@ -51,7 +52,23 @@ def _script(document: Document, context: Context, known: Known) -> Contents:
     program, sources, problems = _program(document, context, known)
     if program is None:
         return Contents((), problems)
+    executor = executor_of(document.path, context) if is_bare(program) else None
+    if executor is not None:
+        return _executed(executor, document, context, known)
     return _with_starts(document, program, sources, problems, context, known)
+
+
+def _executed(executor: Executor, settings: Document, context: Context, known: Known) -> Contents:
+    """The job of a script that executes a file of settings over its own."""
+    from vramlint.surfaces import program_sheet
+
+    program, sources, problems = _program(executor.script, context, known, executor.invocation)
+    if program is None:
+        return Contents((), problems)
+    sheet = program_sheet(program)
+    place = Place(settings.path, Span(1, 1, 1, 1))
+    started = Started(settings.path, settings.path, place, (folder_of(executor.script.path),))
+    return Contents((replace(sheet, sources=sources, started=started),), problems)
 
 
 def _with_starts(
@@ -74,9 +91,9 @@ def _with_starts(
 
 
 def _program(
-    document: Document, context: Context, known: Known
+    document: Document, context: Context, known: Known, invocation: Invocation | None = None
 ) -> tuple[Program | None, tuple[str, ...], tuple[Problem, ...]]:
-    """A program with nothing given on its command line, the other files that were read for it, and what is wrong."""
+    """A program, by default with nothing given on its command line, the files that were read for it, what is wrong."""
     from vramlint.readers.python import read_program
 
     loaded = Recorder(context.load)
@@ -85,6 +102,7 @@ def _program(
         document,
         known(document.path, world_of(context, ())),
         lambda module: find_module(document.path, project, module),
+        invocation,
         files=lambda path: next(filter(None, map(loaded, beside(document.path, path))), None),
     )
     return program, tuple(path for path in loaded.found if path != document.path), problems

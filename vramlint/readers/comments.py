@@ -63,7 +63,8 @@ class Directive(NamedTuple):
 def directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:
     """All directives of a file and a `bad-directive` problem for each that isn't understood.
 
-    `form` is python, notebook, json (hjson's comments), yaml or toml. Text inside strings is no comment. In a file with
+    `form` is python, notebook, json (hjson's comments), yaml, toml, shell, make or docker. Text inside strings is
+    no comment. In a file with
     a syntax error only the comments before it count.
     """
     if MARKER not in document.text:
@@ -148,6 +149,23 @@ def _hashes(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield match.span()
 
 
+_SHELL_WORD = re.compile(
+    r"\\[\s\S]|'[^']*'|\"(?:[^\"\\]|\\[\s\S])*\"|(?P<comment>(?:(?<=[\s;&|()])|(?<![\s\S]))\#[^\r\n]*)"
+)
+"""What hides a `#` in a shell's text, and the comments between."""
+
+
+def _shell_comments(document: Document) -> Iterator[tuple[int, int]]:
+    for match in _SHELL_WORD.finditer(document.text):
+        if match["comment"] is not None:
+            yield match.span()
+
+
+def _line_comments(document: Document) -> Iterator[tuple[int, int]]:
+    """Of Makefiles and Dockerfiles, where nothing quotes a `#` at the start of a line or behind a space."""
+    return _hashes(document.text, 0, len(document.text))
+
+
 def _toml_comments(document: Document) -> Iterator[tuple[int, int]]:
     for match in _HASH_OR_TOML_STRING.finditer(document.text):
         if match["comment"] is not None:
@@ -161,6 +179,9 @@ _FORMS: MappingProxyType[str, Callable[[Document], Iterator[tuple[int, int]]]] =
         "json": _json_comments,
         "yaml": _yaml_comments,
         "toml": _toml_comments,
+        "shell": _shell_comments,
+        "make": _line_comments,
+        "docker": _line_comments,
     }
 )
 

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.readers.python.reading import program, shown, value
+from tests.readers.python.reading import callees, program, shown, value
 
 DATACLASS = """
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -243,3 +243,20 @@ def test_a_config_is_recorded_when_something_is_given_it() -> None:
     """
     (made,) = [call for call in program(text).calls if call.callee == ".NetConfig"]
     assert [shown(made.argument(name)) for name in ("layers", "width")] == [24, 128]
+
+
+def test_a_constructor_that_nobody_calls_makes_nothing() -> None:
+    text = """
+        import torch.nn as nn
+        from transformers import GPT2LMHeadModel
+
+        class GPT(nn.Module):
+            @classmethod
+            def from_pretrained(cls, name):
+                return GPT2LMHeadModel.from_pretrained(name)
+
+        {made}
+    """
+    loaded = "transformers.GPT2LMHeadModel.from_pretrained"
+    assert loaded not in callees(program(text.format(made="model = GPT()")))
+    assert loaded in callees(program(text.format(made="")))

@@ -107,6 +107,8 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
 def _run(machine: Machine, function: Function, module: Scope) -> None:
     if function.owner is not None and _SWITCH.match(function.name):
         return
+    if _is_other_constructor(function):
+        return
     if is_command(function) and "argv" not in machine.process:
         note_settings(machine, function)
     named = function.node.name if isinstance(function.node, cst.FunctionDef) else function.node
@@ -117,6 +119,12 @@ def _run(machine: Machine, function: Function, module: Scope) -> None:
             mark = machine.journal.mark()
             invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
             machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
+
+
+def _is_other_constructor(function: Function) -> bool:
+    """Whether it makes objects, maybe from a checkpoint, of a class of which the program makes them in another way."""
+    kind = function.owner
+    return kind is not None and kind.last_instance is not None and function.decorated_with("classmethod")
 
 
 def _owner(machine: Machine, function: Function, site: Site) -> Object | None:

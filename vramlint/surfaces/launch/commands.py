@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Draft, draw
+from vramlint.surfaces.draft import Draft, draw, unknown
 from vramlint.surfaces.flat import stated_by
+from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.launch.clis import tool_of
 from vramlint.surfaces.launch.flags import arguments_table
 from vramlint.surfaces.launch.launch import Launch
@@ -52,6 +53,8 @@ _EXAMPLES: Mapping[str, Example] = MappingProxyType(
 """transformers 5.23 examples/pytorch/*/*.py, DataTrainingArguments. `run_clm` and `run_mlm` take the tokenizer's
 maximum where it is smaller."""
 
+_UNSEEN = ("model", "tuning", "load_dtype")
+"""What a Trainer's options leave to its script."""
 _MODEL_FACTS = ("model", "load_dtype", "trust_remote_code", "attention_implementation")
 
 
@@ -70,6 +73,26 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     name = re.sub(r"\.py$", "", posixpath.basename(launch.program.replace("\\", "/")))
     example = _EXAMPLES.get(name) if launch.kind == "script" else None
     return launched(_example_sheet(path, example, launch), launch) if example is not None else None
+
+
+def sheet_of_options(launch: Launch, why: str) -> Sheet | None:
+    """The sheet of a launch whose program can't be read, from options that only a Trainer's command line has.
+
+    Args:
+        launch: the start of a script or module.
+        why: what is wrong with the program: the project doesn't have it, or it hands its training on.
+    """
+    table = arguments_table(launch.invocation)
+    kind = kind_of_table("options.yaml", table)
+    if kind is None or not kind.startswith("training-args"):
+        return None
+    sheet = training_arguments_sheet(launch.command.place.path, table, KIND)
+    kept = [fact for fact in sheet.facts if fact.name not in ("run_kind", "objective")]
+    place = launch.program_place
+    trained = Fact("run_kind", (Candidate("training", place),), Origin.DERIVED, via="code", reason=why)
+    loop = Fact("loop", (Candidate("trainer", place),), Origin.DERIVED, via="code", reason=why)
+    unseen = [unknown(name, why, place=place) for name in _UNSEEN if sheet.get(name) is None]
+    return launched(replace(sheet, facts=(trained, loop, *kept, *unseen)), launch)
 
 
 def launched(sheet: Sheet, launch: Launch) -> Sheet:

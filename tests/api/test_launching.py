@@ -1,0 +1,198 @@
+"""From launchers to jobs, over files in memory."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+
+import pytest
+
+from vramlint.api import SourceFile, Surroundings, lint
+from vramlint.discovery.forms import form_of
+from vramlint.engine.loader import load_rules
+from vramlint.findings import JobReport, Report
+from vramlint.settings import Settings
+
+RULES = load_rules()
+
+TRAIN = """\
+import os
+from dataclasses import dataclass, field
+from transformers import AutoModelForCausalLM, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str = field(default="openai-community/gpt2")
+    block_size: int = field(default=512)
+
+parser = HfArgumentParser((ModelArguments, TrainingArguments))
+model_args, training_args = parser.parse_args_into_dataclasses()
+model = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, torch_dtype="bfloat16")
+data = load().map(lambda x: tokenizer(x["text"], truncation=True, max_length=model_args.block_size))
+Trainer(model=model, args=training_args, train_dataset=data).train()
+"""
+DS = '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": "auto"}'
+
+
+def check(files: Mapping[str, str], *given: str, alone: bool = False) -> Report:
+    data = {path: text.encode() for path, text in files.items()}
+    sources = [SourceFile(path, form_of(path), data[path], explicit=True) for path in given]
+
+    def names(folder: str) -> list[str]:
+        inside = [path for path in data if folder in (".", "") or path.startswith(f"{folder}/")]
+        return sorted({posixpath.relpath(path, folder or ".").split("/")[0] for path in inside})
+
+    around = Surroundings(load=data.get, names=names, around=lambda _: tuple(data), alone=alone)
+    return lint(sources, Settings(), RULES, around)
+
+
+def facts(job: JobReport) -> dict[str, object]:
+    return {fact.name: fact.value for fact in job.facts}
+
+
+def place(job: JobReport, name: str) -> str:
+    found = next(fact.place for fact in job.facts if fact.name == name)
+    return f"{found.path}:{found.span.line}" if found else ""
+
+
+def test_the_launchers_flags_reach_the_script() -> None:
+    files = {
+        "scripts/run.sh": "BS=4\ntorchrun --nproc_per_node 8 train.py --per_device_train_batch_size $BS --bf16 True\n",
+        "train.py": TRAIN,
+    }
+    (job,) = check(files, "scripts/run.sh").jobs
+    assert job.name == "scripts/run.sh runs train.py"
+    found = facts(job)
+    assert (found["micro_batch_size"], found["precision"], found["world_size"]) == (4, "bf16-mixed", 8)
+    assert place(job, "micro_batch_size") == "scripts/run.sh:1"
+    assert found["sequence_length"] == 512
+    assert job.status == "checked"
+
+
+@pytest.mark.parametrize("given", ["run.sh", "train.py", "conf/ds.json"])
+def test_the_job_is_found_from_any_of_its_files(given: str) -> None:
+    files = {
+        "run.sh": "deepspeed --num_gpus 4 train.py --deepspeed conf/ds.json --per_device_train_batch_size 2\n",
+        "train.py": TRAIN,
+        "conf/ds.json": DS,
+    }
+    (job,) = (job for job in check(files, given).jobs if job.kind == "training")
+    assert job.name == "run.sh runs train.py + ds.json"
+    assert facts(job)["zero_stage"] == 3
+    zero = next(fact for fact in job.facts if fact.name == "zero_stage")
+    assert [step.span.line for step in zero.through] == [1]
+
+
+def test_several_launchers_are_several_jobs() -> None:
+    files = {
+        "a.sh": "python train.py --per_device_train_batch_size 1\n",
+        "b.sh": "python train.py --per_device_train_batch_size 2\n"
+        "for M in gpt2 gpt2-large; do python train.py --model_name_or_path $M; done\n",
+        "train.py": TRAIN,
+    }
+    names = [job.name for job in check(files, "train.py").jobs]
+    assert names == [
+        "a.sh runs train.py",
+        "b.sh:1 runs train.py",
+        "b.sh:2 [M=gpt2] runs train.py",
+        "b.sh:2 [M=gpt2-large] runs train.py",
+    ]
+
+
+def test_a_script_by_itself_stands_for_itself_or_comes_first() -> None:
+    files = {"run.sh": "python train.py --per_device_train_batch_size 3\n", "train.py": TRAIN}
+    assert [job.name for job in check(files, "train.py").jobs] == ["run.sh runs train.py"]
+    assert [job.name for job in check(files, "train.py", alone=True).jobs] == ["train.py", "run.sh runs train.py"]
+    assert [job.name for job in check({"train.py": TRAIN}, "train.py").jobs] == ["train.py"]
+
+
+def test_a_script_that_another_script_starts_is_one_job() -> None:
+    files = {
+        "all.sh": "bash one.sh gpt2-large 4\n",
+        "one.sh": "python train.py --model_name_or_path $1 --per_device_train_batch_size $2\n",
+        "train.py": TRAIN,
+    }
+    (job,) = check(files, "all.sh", "one.sh", "train.py").jobs
+    assert (facts(job)["model"], facts(job)["micro_batch_size"]) == ("gpt2-large", 4)
+    (job,) = check({name: files[name] for name in ("one.sh", "train.py")}, "one.sh").jobs
+    assert "positional argument 1 of one.sh" in next(fact.reason for fact in job.facts if fact.name == "model")
+    assert job.status == "unresolved"
+
+
+def test_a_deepspeed_json_that_the_launcher_writes_itself() -> None:
+    files = {
+        "run.sh": f"cat > ds.json <<'EOF'\n{DS}\nEOF\ndeepspeed train.py --deepspeed ds.json\n",
+        "train.py": TRAIN,
+    }
+    report = check(files, "run.sh")
+    assert facts(report.jobs[0])["zero_stage"] == 3
+    assert place(report.jobs[0], "zero_stage") == "run.sh:2"
+
+
+def test_a_job_file_declares_the_gpu() -> None:
+    files = {
+        "job.yaml": "resources:\n  accelerators: A100-80GB:8\nrun: |\n  torchrun --nproc_per_node 8 train.py\n",
+        "train.py": TRAIN,
+    }
+    (job,) = check(files, "job.yaml").jobs
+    assert job.gpu == "NVIDIA A100-SXM4-80GB"
+    assert job.gpu_origin == "job.yaml:2"
+
+
+def test_a_makefile_names_the_target() -> None:
+    files = {
+        "Makefile": "train:\n\tpython train.py --bf16 True\nlong:\n\tpython train.py --block_size 1024\n",
+        "train.py": TRAIN,
+    }
+    assert [job.name for job in check(files, "Makefile").jobs] == [
+        "Makefile (train) runs train.py",
+        "Makefile (long) runs train.py",
+    ]
+
+
+def test_a_script_that_is_not_there_leaves_the_options_of_a_trainer() -> None:
+    run = (
+        "python /opt/code/finetune.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 --output_dir o\n"
+    )
+    (job,) = check({"run.sh": run}, "run.sh").jobs
+    assert facts(job)["micro_batch_size"] == 2
+    tuning = next(fact for fact in job.facts if fact.name == "tuning")
+    assert "finetune.py is not in the project" in tuning.reason
+    assert check({"run.sh": "python /opt/code/prepare.py --input x\n"}, "run.sh").jobs == ()
+
+
+def test_environment_of_the_launcher_reaches_the_script() -> None:
+    script = TRAIN.replace('"bfloat16"', 'os.environ.get("DTYPE", "float32")')
+    (job,) = check({"run.sh": "export DTYPE=float16\npython train.py\n", "train.py": script}, "run.sh").jobs
+    assert facts(job)["load_dtype"] == "float16"
+
+
+def test_comments_of_launcher_and_script_declare() -> None:
+    files = {
+        "run.sh": "# vramlint: gpu=rtx4090\npython train.py\n",
+        "train.py": f"# vramlint: micro-batch=2 gpu=rtx3090\n{TRAIN}",
+    }
+    (job,) = check(files, "run.sh").jobs
+    assert job.gpu == "NVIDIA GeForce RTX 4090"
+
+
+def test_settings_that_a_script_executes_belong_to_its_job() -> None:
+    files = {
+        "train.py": "import sys, torch\nbatch_size = 8\nexec(open(sys.argv[1]).read())\nmodel = torch.nn.Linear(8, 8)\n"
+        "opt = torch.optim.AdamW(model.parameters())\nloss = model(torch.ones(batch_size, 8)).sum()\nloss.backward()\n"
+        "opt.step()\n",
+        "config/small.py": "batch_size = 32\n",
+    }
+    (job,) = check(files, "config/small.py").jobs
+    assert job.name == "config/small.py runs train.py"
+    assert facts(job)["micro_batch_size"] == 32
+
+
+def test_a_script_with_a_syntax_error_is_told() -> None:
+    report = check({"run.sh": "python train.py\n", "train.py": "def f(:\n  Trainer()\n"}, "run.sh")
+    assert any(finding.name == "syntax-error" and finding.place.path == "train.py" for finding in report.findings)
+
+
+def test_a_launcher_that_starts_itself_ends() -> None:
+    files = {"run.sh": "bash run.sh\npython train.py\n", "train.py": TRAIN}
+    assert len(check(files, "run.sh").jobs) == 1
