@@ -235,9 +235,10 @@ def world_size(board: Board) -> Fact | None:
     steps = board.integer("gradient_accumulation_steps")
     if setting.deepspeed and total and micro and steps and total % (micro * steps) == 0:
         return derived("world_size", total // (micro * steps), "train_batch_size / (micro batch size · accumulation)")
-    if board.value("launcher") not in (None, *_PLAIN_LAUNCHERS):
-        said = board.facts.get("world_size") or board.facts.get("gpus_per_node")
-        why = (said.reason if said else "") or "the launcher starts a process for every GPU"
+    if board.value("launcher") not in (None, "python"):
+        said = (board.facts.get(name) for name in ("world_size", "gpus_per_node", "nodes"))
+        open_ = next((fact.reason for fact in said if fact is not None and not fact.candidates), "")
+        why = open_ or "the launcher starts a process for every GPU"
         return possible("world_size", (1, _ONE_NODE), f"{why}; 1 to {_ONE_NODE} are assumed")
     if board.setting.recipe and not board.setting.deepspeed:
         reason = f"the launcher decides how many GPUs there are; 1 to {_ONE_NODE} are assumed"
