@@ -9,10 +9,10 @@ import pytest
 from vramlint.catalog.deepspeed import all_deepspeed_keys
 from vramlint.facts import FactValue, Remark, Sheet
 from vramlint.readers.json import read_json
-from vramlint.surfaces.deepspeed import deepspeed_sheet
+from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.deepspeed_keys import check_deepspeed_keys
-from vramlint.text import Document
-from vramlint.values import Table
+from vramlint.text import Document, Place, Span
+from vramlint.values import Entry, Scalar, Table
 
 
 def table_of(config: object) -> Table:
@@ -97,11 +97,33 @@ def test_remarks(config: object, kind: str, subject: str) -> None:
     [
         {"zero_optimization": {"stage": 3, "stage3_max_live_parameters": 1, "offload_param": {"device": "cpu"}}},
         {"zero_optimization": {"stage": 2, "offload_param": {"device": "none"}}},
+        {"zero_optimization": {"stage": 2, "stage3_max_live_parameters": "auto"}},
         {"fp16": {"enabled": "auto"}, "bf16": {"enabled": "auto"}},
     ],
 )
 def test_quiet(config: object) -> None:
     assert sheet_of(config).remarks == ()
+
+
+def test_stage_3_keys_at_another_stage_have_one_cause() -> None:
+    config = {"zero_optimization": {"stage": 2, "stage3_max_live_parameters": 1, "offload_param": {"device": "cpu"}}}
+    (remark,) = sheet_of(config).remarks
+    assert remark.message.startswith("offload_param, stage3_max_live_parameters have no effect at ZeRO stage 2")
+
+
+def test_a_dict_for_any_stage_may_hold_the_keys_of_all() -> None:
+    def at(line: int, column: int = 1) -> Place:
+        return Place("config.py", Span(line, column, line, column + 5))
+
+    def config(stage: Place) -> Table:
+        entries = (
+            Entry("stage", at(2), Scalar(2, stage)),
+            Entry("stage3_max_live_parameters", at(3), Scalar(1, at(3, 20))),
+        )
+        return Table((Entry("zero_optimization", at(1), Table(entries, at(1, 20))),), at(1))
+
+    assert len(deepspeed_facts(config(at(2, 20)))[1]) == 1
+    assert deepspeed_facts(config(at(40, 20)))[1] == ()
 
 
 def test_misspelt_section_is_ignored_in_silence() -> None:

@@ -13,6 +13,8 @@ from vramlint.values import Scalar, Table, Value
 VOCABULARY = "deepspeed"
 
 _STAGE_3_ONLY = (
+    "offload_param",
+    "cpu_offload_param",
     "stage3_prefetch_bucket_size",
     "stage3_param_persistence_threshold",
     "stage3_model_persistence_threshold",
@@ -20,8 +22,6 @@ _STAGE_3_ONLY = (
     "stage3_max_reuse_distance",
     "stage3_gather_16bit_weights_on_model_save",
     "stage3_gather_fp16_weights_on_model_save",
-    "offload_param",
-    "cpu_offload_param",
 )
 """Keys of zero_optimization that only ZeRO stage 3 reads (deepspeed 0.19.8, runtime/zero/config.py)."""
 
@@ -88,26 +88,37 @@ def _key_place(table: Table, *path: str) -> Place | None:
 
 
 def _misplaced(table: Table, stage: Fact | None) -> Iterator[Remark]:
+    """What only stage 3 reads, in a table for another stage: one remark, for all of it has one cause."""
     zero = table.get("zero_optimization")
-    if not isinstance(zero, Table) or (stage is not None and not isinstance(stage.value, int)):
+    if not isinstance(zero, Table) or not (stage is None or _is_beside(zero, stage)):
         return
     number = stage.value if stage else 0
     if number == 3:
         return
-    for key in _STAGE_3_ONLY:
-        place = _key_place(zero, key)
-        if place is None or _says_nothing(zero.get(key)):
-            continue
-        message = f"{key} has no effect at ZeRO stage {number}; only stage 3 reads it"
-        yield Remark("misplaced-key", f"zero_optimization.{key}", message, place, vocabulary=VOCABULARY)
+    placed = ((key, _key_place(zero, key)) for key in _STAGE_3_ONLY if not _says_nothing(zero.get(key)))
+    found = {key: place for key, place in placed if place}
+    if found:
+        have = "has" if len(found) == 1 else "have"
+        reads = "it" if len(found) == 1 else "them"
+        message = f"{', '.join(found)} {have} no effect at ZeRO stage {number}; only stage 3 reads {reads}"
+        first = next(iter(found))
+        yield Remark("misplaced-key", f"zero_optimization.{first}", message, found[first], vocabulary=VOCABULARY)
+
+
+def _is_beside(zero: Table, stage: Fact) -> bool:
+    """Whether the stage is written in the table itself: one that comes from elsewhere may be another next time."""
+    entry = zero.entry("stage")
+    if not isinstance(stage.value, int) or entry is None or entry.key_place is None or stage.place is None:
+        return False
+    return (stage.place.path, stage.place.span.line) == (entry.key_place.path, entry.key_place.span.line)
 
 
 def _says_nothing(value: Value | None) -> bool:
-    """Whether an offload block or flag switches nothing on anyway."""
+    """Whether an offload block or flag switches nothing on, or a size is left to the trainer."""
     if isinstance(value, Table):
         device = value.get("device")
         return device is None or (isinstance(device, Scalar) and device.value in ("none", None))
-    return isinstance(value, Scalar) and value.value in (False, None)
+    return isinstance(value, Scalar) and value.value in (False, None, "auto")
 
 
 def _deprecated(table: Table) -> Iterator[Remark]:
