@@ -196,3 +196,15 @@ def test_a_script_with_a_syntax_error_is_told() -> None:
 def test_a_launcher_that_starts_itself_ends() -> None:
     files = {"run.sh": "bash run.sh\npython train.py\n", "train.py": TRAIN}
     assert len(check(files, "run.sh").jobs) == 1
+
+
+def test_of_a_package_the_main_module_runs() -> None:
+    files = {
+        "run.sh": "torchrun -m tool.train --model_name_or_path openai-community/gpt2-medium\n",
+        "tool/__init__.py": "",
+        "tool/train/__init__.py": "",
+        "tool/train/__main__.py": TRAIN,
+    }
+    (job,) = check(files, "run.sh").jobs
+    assert job.name == "run.sh runs tool/train/__main__.py"
+    assert facts(job)["model"] == "openai-community/gpt2-medium"

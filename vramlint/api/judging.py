@@ -132,13 +132,14 @@ def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str,
     """checked, unresolved or skipped, with the reason. A range is judged; a mere lower bound only if it is too much."""
     if run.kind in _WHY_SKIPPED and high is None:
         return "skipped", _WHY_SKIPPED[run.kind]
-    reasons = [_why(run, name) for name in run.unresolved]
+    reasons = [_why(run, name) for name in run.unresolved if name in _NO_UPPER_END]
     if low is None or high is None:
         return "unresolved", "; ".join(reasons) or "no job could be built"
     exceeds = run.gpu is not None and low.device_low > run.gpu.usable_bytes
-    if exceeds or not (_NO_UPPER_END & set(run.unresolved) or high.method != "simulated"):
+    reasons += [high.why or "the figure is only a lower bound"] if high.method != "simulated" else []
+    if exceeds or not reasons:
         return "checked", ""
-    return "unresolved", "; ".join(reasons) or high.why or "the figure is only a lower bound"
+    return "unresolved", "; ".join(reasons)
 
 
 def _why(run: Run, name: str) -> str:

@@ -153,7 +153,8 @@ class _Reader:
         program = self._launch.program
         if self._launch.kind == "module":
             path = self._workload.path
-            return find_module(path, self._context, program) or find_module(path, self._context, f"{program}.__main__")
+            # of a package, `-m` runs its __main__
+            return find_module(path, self._context, f"{program}.__main__") or find_module(path, self._context, program)
         return next(filter(None, map(self._context.load, _paths(program, self._folders))), None)
 
     def _program(self, script: Document) -> tuple[Sheet | None, tuple[Problem, ...]]:

@@ -65,3 +65,12 @@ def test_a_file_is_written_before_the_commands_that_follow():
     text = 'for n in 1 2; do\n  echo "{\\"n\\": $n}" > ds.json\n  deepspeed a.py\ndone\n'
     found, _ = read_shell(script(text))
     assert [(file.after, file.document.text.strip()) for file in found.files] == [(0, '{"n": 1}'), (1, '{"n": 2}')]
+
+
+def test_reasons_do_not_name_what_the_reader_made_up():
+    text = '# MODEL=gpt2\nargs="--cache $HOME/.cache --model $MODEL"\ncmd="python a.py $args"\neval $cmd\n'
+    (command,) = read_shell(script(text))[0].commands
+    assert [shown(word) for word in command.words[3::2]] == [
+        "?value of $HOME/.cache: environment variable HOME",
+        "?environment variable MODEL, set in a comment only in run.sh",
+    ]

@@ -7,7 +7,7 @@ import re
 from vramlint.readers.shell import located
 from vramlint.readers.shell.invoked import Invoked
 from vramlint.readers.shell.machine import DEEPEST, OPEN, Machine, Outcome, composed
-from vramlint.readers.shell.pieces import Break, Choice, Fork, Hole, Piece, Pieces, Text, Word, known, variants
+from vramlint.readers.shell.pieces import STAND, Break, Choice, Fork, Hole, Piece, Pieces, Text, Word, known, variants
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Arguments
 from vramlint.text import Place
@@ -45,7 +45,7 @@ def _readable(machine: Machine, pieces: Pieces, stands: dict[str, Hole | Choice]
     found: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, Hole) or (isinstance(piece, Choice) and _plain(piece)):
-            name = f"__part_{machine.depth}_{len(stands)}"
+            name = f"{STAND}{machine.depth}_{len(stands)}"
             stands[name] = piece
             at = piece.range if isinstance(piece, Hole) else piece.ref or piece.site
             if at is not None:

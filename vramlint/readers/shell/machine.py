@@ -65,8 +65,8 @@ class Machine:
     substituting: bool = False
     """Inside of `$( … )`, where commands ask something and do not train."""
     input: Pieces | None = None
-    own: set[str] | None = None
-    """The variables that the script seems to set anywhere, once asked for."""
+    own: dict[str, str] | None = None
+    """The variables that the script seems to set anywhere, and how, once asked for."""
     locals: list[dict[str, Held | None]] = field(default_factory=list)
     folders: list[Pieces | None] = field(default_factory=list)
     """What `pushd` has put aside."""
@@ -123,8 +123,10 @@ class Machine:
         if name in self.state.mentioned or name.isdigit():
             return ()
         if self.own is None:
-            self.own = assigned_names(self.source.text)
-        reason = f"environment variable {name}, {'set too late' if name in self.own else 'never set'} in {self.name}"
+            text = self.source.text
+            self.own = dict.fromkeys(assigned_names(text), "set in a comment only")
+            self.own.update(dict.fromkeys(assigned_names(_COMMENT.sub("", text)), "set too late"))
+        reason = f"environment variable {name}, {self.own.get(name, 'never set')} in {self.name}"
         if self.unread:
             reason += f" ({self.unread[-1]}, which it sources, is not read)"
         return (Hole(reason, written_name(at, name), at, True, ""),)
@@ -134,6 +136,7 @@ class Machine:
         self.state.mentioned.update(assigned_names(self.source.text[start:end]))
 
 
+_COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
 _ASSIGNED = re.compile(
     r"(?:^|(?<=[\s;&|({]))([A-Za-z_]\w*)(?:\[[^\]\n]*\])?\+?=|\b(?:for|read(?:[ \t]+-\w+)*)[ \t]+([A-Za-z_]\w*)"
     r"|\(\([ \t]*([A-Za-z_]\w*)[ \t]*(?:[-+*/]?=(?!=)|\+\+|--)",

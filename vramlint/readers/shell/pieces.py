@@ -60,6 +60,8 @@ class Break(NamedTuple):
 
 
 BREAK = Break()
+STAND = "__part_"
+"""How the variables are called that stand for unknown parts of a text that is read as commands."""
 Piece = Text | Hole | Choice | Break
 Pieces = tuple[Piece, ...]
 
@@ -207,7 +209,9 @@ def chosen(options: Sequence[tuple[Pieces, str]], at: Range | None) -> Pieces:
 def referred(pieces: Pieces, ref: Range, *, quoted: bool) -> Pieces:
     """A variable's value where `ref` expands it."""
     if len(pieces) == 1 and isinstance(pieces[0], Hole):
-        return (pieces[0]._replace(written=written(ref), quoted=quoted, ref=ref),)
+        name = written(ref)
+        shown_as = pieces[0].written if name.startswith(f"${{{STAND}") else name
+        return (pieces[0]._replace(written=shown_as, quoted=quoted, ref=ref),)
     return tuple(_referred(piece, ref, quoted) for piece in pieces)
 
 
