@@ -208,3 +208,27 @@ def test_of_a_package_the_main_module_runs() -> None:
     (job,) = check(files, "run.sh").jobs
     assert job.name == "run.sh runs tool/train/__main__.py"
     assert facts(job)["model"] == "openai-community/gpt2-medium"
+
+
+def test_turns_that_start_the_same_are_one_job() -> None:
+    script = """\
+for liger in True False; do
+  for i in 1 2 3; do
+    python train.py --use_liger_kernel $liger --per_device_train_batch_size 4
+    sleep $i
+  done
+done
+"""
+    jobs = check({"bench.sh": script, "train.py": TRAIN}, "bench.sh").jobs
+    assert [job.name for job in jobs] == [f"bench.sh:3 [liger={word}] runs train.py" for word in ("True", "False")]
+
+
+def test_a_script_that_is_run_several_times_is_told_apart_by_who_runs_it() -> None:
+    files = {
+        "all.sh": "bash one.sh 4\nbash one.sh 8\nbash two.sh\n",
+        "one.sh": "\n\npython train.py --per_device_train_batch_size $1\n",
+        "two.sh": "python train.py --bf16 True\npython train.py --fp16 True\n",
+        "train.py": TRAIN,
+    }
+    names = [job.name.removesuffix(" runs train.py") for job in check(files, "all.sh").jobs]
+    assert names == ["all.sh:1", "all.sh:2", "all.sh:3 through two.sh:1", "all.sh:3 through two.sh:2"]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vramlint.api.contents import Contents
 from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
+from vramlint.api.starts import Start, distinct, named
 from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
@@ -21,14 +22,6 @@ from vramlint.values import Problem, Program, Scalar
 
 MOST = 64
 """Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
-
-
-class _Start(NamedTuple):
-    """One start of a program that trains."""
-
-    workload: Workload
-    launch: Launch
-    sheet: Sheet
 
 
 class Starts(NamedTuple):
@@ -82,33 +75,16 @@ def _launched(
     workloads: Sequence[Workload], context: Context, known: Known, shells: Shells
 ) -> tuple[tuple[Sheet, ...], tuple[Problem, ...]]:
     """The sheets of all programs that the workloads start and that train, or may."""
-    found: list[_Start] = []
+    found: list[tuple[Start, Sheet]] = []
     problems: list[Problem] = []
     scripts = (script for workload in workloads for script in with_scripts(workload, context, shells))
-    starts = ((workload, through, launch) for workload, through in scripts for launch in launches(workload))
-    for workload, through, launch in islice(starts, MOST):
-        sheet, trouble = _Reader(workload, launch, context, known).sheet()
+    starts = (Start(*script, launch) for script in scripts for launch in launches(script.workload))
+    for start in islice(distinct(islice(starts, 16 * MOST)), MOST):
+        sheet, trouble = _Reader(start.workload, start.launch, context, known).sheet()
         problems += trouble
         if sheet is not None:
-            sheet = replace(sheet, sources=(*through, *sheet.sources))
-            found.append(_Start(workload, launch, sheet))
-    return tuple(_named(found)), tuple(problems)
-
-
-def _named(starts: Sequence[_Start]) -> Iterator[Sheet]:
-    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop."""
-    places = [(start.workload.path, start.workload.name) for start in starts]
-    for start, place in zip(starts, places, strict=True):
-        name = _name(start, line=places.count(place) > 1)
-        started = start.sheet.started
-        yield replace(start.sheet, started=replace(started, name=name) if started else None)
-
-
-def _name(start: _Start, *, line: bool) -> str:
-    name = start.workload.path
-    name += f":{start.launch.command.place.span.line}" if line else ""
-    name += f" ({start.workload.name})" if start.workload.name else ""
-    return name + (f" [{start.launch.command.label}]" if start.launch.command.label else "")
+            found.append((start, replace(sheet, sources=(*start.through, *sheet.sources))))
+    return tuple(named(found, context.load)), tuple(problems)
 
 
 class _Reader:

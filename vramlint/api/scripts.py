@@ -11,7 +11,7 @@ from vramlint.api.loading import Shells
 from vramlint.facts import Fact
 from vramlint.resolve.context import Context, ancestors
 from vramlint.surfaces.launch import Workload
-from vramlint.text import Document
+from vramlint.text import Document, Place
 from vramlint.values import Command, Scalar, Shell, Value
 
 DEEPEST = 4
@@ -29,10 +29,16 @@ class Script(NamedTuple):
 
     workload: Workload
     through: tuple[str, ...] = ()
+    by: tuple[Place, ...] = ()
+    """The commands that start those scripts."""
 
 
 def with_scripts(
-    workload: Workload, context: Context, shells: Shells, through: tuple[str, ...] = ()
+    workload: Workload,
+    context: Context,
+    shells: Shells,
+    through: tuple[str, ...] = (),
+    by: tuple[Place, ...] = (),
 ) -> Iterator[Script]:
     """The workload's own commands, and those of the scripts among them, in the order in which they run."""
     own: list[Command] = []
@@ -42,15 +48,15 @@ def with_scripts(
             own.append(command)
             continue
         if own:
-            yield Script(replace(workload, commands=tuple(own)), through)
+            yield Script(replace(workload, commands=tuple(own)), through, by)
             own = []
         shell, path = inner
         commands = tuple(_inside(item, command) for item in shell.commands)
         facts = (*workload.facts, *_asked(shell, workload))
         nested = replace(workload, commands=commands, facts=facts, files=(*workload.files, *shell.files))
-        yield from with_scripts(nested, context, shells, (*through, path))
+        yield from with_scripts(nested, context, shells, (*through, path), (*by, command.place))
     if own or not through:
-        yield Script(replace(workload, commands=tuple(own)), through)
+        yield Script(replace(workload, commands=tuple(own)), through, by)
 
 
 def _started(

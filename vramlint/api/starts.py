@@ -1,0 +1,100 @@
+"""What tells the starts of one launcher apart, and which of them are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from vramlint.facts import Sheet
+from vramlint.surfaces.launch import Launch, Workload
+from vramlint.text import Document, Place
+from vramlint.values import Alternatives, Items, Scalar, Value
+
+
+class Start(NamedTuple):
+    """One start of a program."""
+
+    workload: Workload
+    through: tuple[str, ...]
+    """The scripts that it is started through."""
+    by: tuple[Place, ...]
+    """The commands that start those."""
+    launch: Launch
+
+
+def distinct(starts: Iterable[Start]) -> Iterator[Start]:
+    """The starts without those that repeat another: turns of a loop that the command takes nothing from.
+
+    What is left of its label is what all its turns have in common.
+    """
+    found: dict[Hashable, Start] = {}
+    for start in starts:
+        key = _key(start)
+        first = found.get(key)
+        found[key] = start if first is None else _labelled(first, start.launch.command.label)
+    yield from found.values()
+
+
+def _key(start: Start) -> Hashable:
+    launch = start.launch
+    command = launch.command
+    invocation = launch.invocation
+    words = tuple(_plain(item) for item in invocation.arguments)
+    variables = tuple((entry.key, _plain(entry.value)) for entry in invocation.environment)
+    folder = _plain(command.folder) if command.folder is not None else None
+    declared = (start.workload.name, start.workload.facts, launch.facts, launch.links, launch.tables)
+    return (start.by, command.place, launch.kind, launch.program, words, variables, folder, repr(declared))
+
+
+def _plain(value: Value) -> Hashable:
+    """What a value is, wherever it is written: a turn of a loop takes it from another word than the next."""
+    match value:
+        case Scalar():
+            return (type(value.value), value.value)
+        case Items():
+            return tuple(_plain(item) for item in value.values)
+        case Alternatives():
+            return tuple((_plain(option.value), option.condition) for option in value.options)
+        case _:
+            return repr(value)
+
+
+def _labelled(start: Start, other: str) -> Start:
+    common = ", ".join(part for part in _parts(start.launch.command.label) if part in _parts(other))
+    return start._replace(launch=replace(start.launch, command=replace(start.launch.command, label=common)))
+
+
+def _parts(label: str) -> list[str]:
+    return label.split(", ") if label else []
+
+
+def named(found: Sequence[tuple[Start, Sheet]], load: Callable[[str], Document | None]) -> Iterator[Sheet]:
+    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop."""
+    groups = Counter((start.workload.path, start.workload.name) for start, _ in found)
+    several = [groups[start.workload.path, start.workload.name] > 1 for start, _ in found]
+    names = [_name(start, load, line=line) for (start, _), line in zip(found, several, strict=True)]
+    for (start, sheet), name in zip(found, names, strict=True):
+        if sheet.started is None:
+            yield sheet
+            continue
+        inner = start.launch.command.place
+        alike = start.by and names.count(name) > 1
+        further = f" through {inner.path}:{inner.span.line}" if alike else ""
+        yield replace(sheet, started=replace(sheet.started, name=name + further))
+
+
+def _name(start: Start, load: Callable[[str], Document | None], *, line: bool) -> str:
+    command = start.launch.command
+    at = (*start.by, command.place)[0]
+    name = start.workload.path
+    name += f":{_line(at, load(at.path))}" if line else ""
+    name += f" ({start.workload.name})" if start.workload.name else ""
+    return name + (f" [{command.label}]" if command.label else "")
+
+
+def _line(place: Place, document: Document | None) -> str:
+    """`12`, in a notebook `cell 3:2`."""
+    cell = document.cell(place.span.line) if document else None
+    return f"cell {cell.number}:{place.span.line - cell.first_line + 1}" if cell else str(place.span.line)
