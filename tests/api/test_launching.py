@@ -232,3 +232,38 @@ def test_a_script_that_is_run_several_times_is_told_apart_by_who_runs_it() -> No
     }
     names = [job.name.removesuffix(" runs train.py") for job in check(files, "all.sh").jobs]
     assert names == ["all.sh:1", "all.sh:2", "all.sh:3 through two.sh:1", "all.sh:3 through two.sh:2"]
+
+
+def test_a_test_that_a_workflow_runs_is_no_job() -> None:
+    workflow = """\
+on: push
+jobs:
+  gpu:
+    runs-on: ubuntu-latest
+    steps:
+      - run: torchrun --nproc_per_node 2 tests/test_training.py
+      - run: torchrun --nproc_per_node 2 -m tests.test_training
+      - run: python train.py --bf16 True
+"""
+    files = {".github/workflows/ci.yml": workflow, "tests/test_training.py": TRAIN, "train.py": TRAIN}
+    (job,) = check(files, ".github/workflows/ci.yml").jobs
+    assert job.name.endswith("runs train.py")
+
+
+LIBRARY = """\
+import deepspeed
+
+class Strategy:
+    def prepare(self, model, optimizer):
+        return deepspeed.initialize(model=model, optimizer=optimizer, config={"zero_optimization": {"stage": 2}})[0]
+
+    def backward(self, loss, model):
+        model.backward(loss)
+"""
+
+
+def test_definitions_of_a_step_without_a_model_are_no_run() -> None:
+    (job,) = check({"strategy.py": LIBRARY}, "strategy.py").jobs
+    assert (job.status, job.kind) == ("skipped", "library")
+    (job,) = check({"train.py": f"{LIBRARY}\nmain()\n"}, "train.py").jobs
+    assert job.status == "unresolved"

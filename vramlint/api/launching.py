@@ -13,6 +13,7 @@ from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
 from vramlint.api.starts import Start, distinct, named
 from vramlint.api.world import world_of
+from vramlint.discovery.forms import is_no_run
 from vramlint.discovery.prefilter import may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
@@ -101,7 +102,9 @@ class _Reader:
         self._world = world_of(context, launch.facts, launch.invocation.environment)
 
     def sheet(self) -> tuple[Sheet | None, tuple[Problem, ...]]:
-        """What the started program says; None when it trains nothing."""
+        """What the started program says; None when it trains nothing, or is a test."""
+        if is_no_run(self._file_name()):
+            return None, ()
         problems: tuple[Problem, ...] = ()
         sheet: Sheet | None = None
         script = self._script() if self._launch.kind != "command" else None
@@ -114,6 +117,13 @@ class _Reader:
         if sheet is None or not _trains(sheet):
             return None, problems
         return self._joined(sheet), problems
+
+    def _file_name(self) -> str:
+        """The last part of the program's path; a module's is its file's."""
+        program = self._launch.program
+        if self._launch.kind == "module":
+            return f"{program.rpartition('.')[2]}.py"
+        return "" if self._launch.kind == "command" else posixpath.basename(program)
 
     def _by_options(self, script: Document | None) -> Sheet | None:
         """What the options alone say, where they are a Trainer's."""

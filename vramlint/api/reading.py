@@ -9,7 +9,7 @@ from vramlint.api.contents import Contents
 from vramlint.api.launching import commands, starts_of
 from vramlint.api.loading import Known, Recorder
 from vramlint.api.world import world_of
-from vramlint.discovery.prefilter import may_start
+from vramlint.discovery.prefilter import may_start, runs_by_itself
 from vramlint.facts import Sheet, Started
 from vramlint.readers.comments import Directive, directives
 from vramlint.resolve.context import Context, beside, find_module, folder_of
@@ -17,6 +17,9 @@ from vramlint.resolve.executors import Executor, executor_of, is_bare
 from vramlint.surfaces.launch import Workload
 from vramlint.text import Document, Place, Span
 from vramlint.values import Invocation, Problem, Program, Reading, Table
+
+_MODELS = frozenset(("model", "parameters", "parameters_at_least"))
+"""Facts that say what is trained."""
 
 
 def read(document: Document, form: str, context: Context, known: Known) -> Contents:
@@ -84,10 +87,20 @@ def _with_starts(
     from vramlint.surfaces import program_sheet
 
     sheet = replace(program_sheet(program), sources=sources)
+    if _is_library(sheet, document, context):
+        sheet = replace(sheet, facts=tuple(fact for fact in sheet.facts if fact.name != "run_kind"))
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
     return Contents((sheet, *found.sheets), (*problems, *found.problems))
+
+
+def _is_library(sheet: Sheet, document: Document, context: Context) -> bool:
+    """Whether a file only defines a training step, whose model is that of whoever calls it."""
+    if not document.path.endswith(".py") or runs_by_itself(document.text.encode(errors="replace")):
+        return False
+    said = {fact.name for fact in (*sheet.facts, *context.facts) if fact.candidates}
+    return not (said & _MODELS or any(name == "model-config" for name, _ in sheet.tables))
 
 
 def _program(

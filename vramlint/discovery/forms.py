@@ -42,3 +42,11 @@ def form_of(path: str) -> str:
         match = _NAMED.fullmatch(name)
         found = (match.lastgroup or "") if match else ""
     return found
+
+
+_NO_RUNS = re.compile(r"(?:test_.*\.py|.*_test\.py|conftest\.py|setup\.py)\Z")
+
+
+def is_no_run(name: str) -> bool:
+    """Whether a file of that name is a test or an installer: tests build trainers by the dozen, and none is a run."""
+    return _NO_RUNS.match(name) is not None

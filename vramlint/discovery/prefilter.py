@@ -71,7 +71,12 @@ def _python(data: bytes) -> bool:
         or _is_called(_ENGINE, data)
         or (_is_called(_LOOP, data) and _OPTIMIZER.search(data) is not None)
     )
-    return trains and (_OWN_TRAINER.search(data) is None or _SCRIPT_BODY.search(data) is not None)
+    return trains and (_OWN_TRAINER.search(data) is None or runs_by_itself(data))
+
+
+def runs_by_itself(data: bytes) -> bool:
+    """Whether a Python file has statements that do something when it is run, and not definitions alone."""
+    return _SCRIPT_BODY.search(data) is not None
 
 
 def _is_called(call: re.Pattern[bytes], data: bytes) -> bool:

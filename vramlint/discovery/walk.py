@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from vramlint.discovery.decoding import START
-from vramlint.discovery.forms import FORMS, form_of
+from vramlint.discovery.forms import FORMS, form_of, is_no_run
 from vramlint.text import Place
 from vramlint.values import Problem
 
@@ -30,9 +30,6 @@ SKIPPED_FOLDERS = re.compile(
     r"(?:\.git|\.hg|\.svn|\.venv|\.tox|\.nox|\.eggs|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.ipynb_checkpoints"
     r"|__pycache__|__pypackages__|node_modules|site-packages|dist|wandb|checkpoint-.*|.*\.egg-info)\Z"
 )
-_SKIPPED_FILES = re.compile(r"(?:test_.*\.py|.*_test\.py|conftest\.py|setup\.py)\Z")
-"""Tests build trainers by the dozen and none of them is a run."""
-
 _SHEBANG = re.compile(rb"#![^\n]*\b(?:(?P<python>python[\d.]*)|(?P<shell>(?:ba|z|k|da)?sh))\b")
 _SNIFFED = 8192
 
@@ -173,7 +170,7 @@ class _Walk:
         """A file of a known suffix. Ignore files come last: matching them costs more than reading most files."""
         from vramlint.discovery.prefilter import may_train
 
-        if _SKIPPED_FILES.match(entry.name) or not entry.is_file():
+        if is_no_run(entry.name) or not entry.is_file():
             self.counts["unrelated"] += 1
             return
         most = most_bytes(form)
