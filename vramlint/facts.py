@@ -275,6 +275,8 @@ class Sheet:
     """The launcher, where the sheet is of a program that one starts."""
     sources: tuple[str, ...] = ()
     """Other files that were read for it: imported modules, data files that the program loads."""
+    defines: bool = False
+    """A Python file that only defines a training step: whoever calls it says of which model."""
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

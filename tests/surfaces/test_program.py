@@ -197,6 +197,46 @@ def test_a_model_from_a_config_is_pretrained_from_scratch() -> None:
     }
 
 
+def test_a_config_that_is_read_from_a_file_is_no_config_with_that_name() -> None:
+    found = sheet("""
+        from litgpt import GPT, Config
+        from transformers import Trainer
+
+        def setup(folder):
+            model = GPT(Config.from_file(folder / "model_config.yaml"))
+            Trainer(model=model).train()
+    """)
+    assert "model-config" not in dict(found.tables)
+
+
+def test_positions_that_only_run_time_knows_leave_the_checkpoint_what_it_is() -> None:
+    found = sheet("""
+        from transformers import AutoConfig, AutoModelForCausalLM, Trainer
+
+        config = AutoConfig.from_pretrained("openai-community/gpt2")
+        config.max_position_embeddings = max(config.max_position_embeddings, read_length())
+        model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2", config=config)
+        Trainer(model=model).train()
+    """)
+    assert says(found, "model") == "openai-community/gpt2"
+
+
+def test_what_is_asked_for_bounds_sequences_also_beside_the_tokenizers_own_bound() -> None:
+    found = sheet("""
+        from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
+
+        tokenizer = AutoTokenizer.from_pretrained("openai-community/gpt2")
+        block_size = min(512, tokenizer.model_max_length)
+
+        def tokenize(rows):
+            return tokenizer(rows["text"], truncation=True, max_length=block_size)
+
+        data = load().map(tokenize)
+        Trainer(model=AutoModelForCausalLM.from_pretrained("openai-community/gpt2"), train_dataset=data).train()
+    """)
+    assert says(found, "sequence_length") == 512
+
+
 @pytest.mark.parametrize(
     ("loader", "objective"),
     [

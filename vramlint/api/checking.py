@@ -110,6 +110,8 @@ class Checker:
         return self._around.absolute(path)
 
     def _judge_sheet(self, subject: Subject, sheet: Sheet, given: Container[str]) -> None:
+        if sheet.defines and not self._around.alone:
+            sheet = replace(sheet, facts=tuple(fact for fact in sheet.facts if fact.name != "run_kind"))
         for run in resolve((sheet,), self._context_of(sheet, subject, subject.context)):
             if subject.given or any(self._absolute(path) in given for path in run.paths):
                 self._judge_run(subject, run)

@@ -87,20 +87,19 @@ def _with_starts(
     from vramlint.surfaces import program_sheet
 
     sheet = replace(program_sheet(program), sources=sources)
-    if _is_library(sheet, document, context):
-        sheet = replace(sheet, facts=tuple(fact for fact in sheet.facts if fact.name != "run_kind"))
+    sheet = replace(sheet, defines=not _runs(sheet, document, context))
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
     return Contents((sheet, *found.sheets), (*problems, *found.problems))
 
 
-def _is_library(sheet: Sheet, document: Document, context: Context) -> bool:
-    """Whether a file only defines a training step, whose model is that of whoever calls it."""
+def _runs(sheet: Sheet, document: Document, context: Context) -> bool:
+    """Whether a file trains when it is run; definitions alone do not, unless they say which model they are for."""
     if not document.path.endswith(".py") or runs_by_itself(document.text.encode(errors="replace")):
-        return False
+        return True
     said = {fact.name for fact in (*sheet.facts, *context.facts) if fact.candidates}
-    return not (said & _MODELS or any(name == "model-config" for name, _ in sheet.tables))
+    return bool(said & _MODELS) or any(name == "model-config" for name, _ in sheet.tables)
 
 
 def _program(

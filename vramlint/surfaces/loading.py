@@ -141,9 +141,9 @@ def inline_config(lineage: Lineage) -> Table | None:
     if config is None or _is_loader(config):
         return None
     arguments = Arguments.of(config)
-    if arguments.unseen:
-        return None
     name = last(config.callee)
+    if arguments.unseen or not name[:1].isupper():  # `Config.from_file(path)` reads its keys elsewhere
+        return None
     kind = _MODEL_TYPES.get(name, name.removesuffix("Config").lower())
     return Table((Entry("model_type", None, Scalar(kind, config.place, "code")), *arguments.table()), config.place)
 

@@ -20,6 +20,8 @@ _DIMENSIONS_WORDS = """
 """
 DIMENSIONS = frozenset(_DIMENSIONS_WORDS.split())
 """Keys of config.json that decide what a model consists of and what its step holds."""
+_POSITIONS = frozenset(("max_position_embeddings", "n_positions", "n_ctx"))
+"""Keys that a checkpoint with learned positions dictates, and that cost nothing where positions are computed."""
 RESIZED = "resize_token_embeddings"
 
 
@@ -34,9 +36,14 @@ def config_overrides(lineage: Lineage) -> Table | None:
         Entry(keyword.name, keyword.name_place, keyword.value)
         for source in sources
         for keyword in (*source.keywords, *_before(source, root))
-        if keyword.name in DIMENSIONS
+        if keyword.name in DIMENSIONS and not (last(root.callee) == "from_pretrained" and _is_open_bound(keyword))
     ]
     return Table(tuple(entries), root.place) if entries else None
+
+
+def _is_open_bound(keyword: Keyword) -> bool:
+    """`config.max_position_embeddings = max(config.max_position_embeddings, length)`."""
+    return keyword.name in _POSITIONS and not isinstance(keyword.value, Scalar)
 
 
 def _before(config: Call, root: Call) -> Iterable[Keyword]:

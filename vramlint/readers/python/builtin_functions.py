@@ -14,6 +14,7 @@ from vramlint.readers.python.iteration_functions import ITERATION_FUNCTIONS
 from vramlint.readers.python.machine import Handler, Machine, Site
 from vramlint.readers.python.methods import lift, merge_into, plain_of
 from vramlint.readers.python.objects import (
+    Attribute,
     Class,
     Instance,
     LibraryObject,
@@ -72,6 +73,19 @@ def _numbers(function: Callable[..., Any]) -> Handler:
         return each(work, *site.arguments.positional)
 
     return applied
+
+
+_ROOMY = frozenset(("model_max_length", "max_position_embeddings", "n_positions"))
+"""Attributes that say the most that a tokenizer or a model takes, which is rarely what a program asks for."""
+
+
+def _least(machine: Machine, site: Site) -> Object:
+    """`min(args.block_size, tokenizer.model_max_length)`: what the program asks for bounds it either way."""
+    items = site.arguments.positional
+    asked = [item for item in items if not (isinstance(item, Attribute) and item.name in _ROOMY)]
+    if len(asked) == 1 < len(items) and not site.arguments.open:
+        return asked[0]
+    return _numbers(min)(machine, site)
 
 
 def _length(machine: Machine, site: Site) -> Object:
@@ -198,7 +212,7 @@ BUILTIN_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
         "str": _conversion(str),
         "bool": _conversion(bool),
         "len": _length,
-        "min": _numbers(min),
+        "min": _least,
         "max": _numbers(max),
         "abs": _numbers(abs),
         "round": _numbers(round),
