@@ -167,6 +167,21 @@ Value = Scalar | Items | Table | Name | Unknown | Alternatives | Call
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a program brings tokens to one length: rows of joined samples, or samples that it cuts or fills alone."""
+
+    length: Value
+    place: Place
+    """The function that cuts."""
+    joined: bool
+    """Samples are joined before they are cut."""
+    conditions: tuple[str, ...] = ()
+    """Source text of the undecided branches in which it is used."""
+    mapped: bool = True
+    """It is mapped over a data set; else it is part of a class of data sets."""
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What a Python file does, as far as it can be known without running it."""
 
@@ -180,6 +195,8 @@ class Program:
     """Module-level names with their final values."""
     settings: tuple[Entry, ...] = ()
     """Command-line settings of the program: argparse / fire / click / dataclass fields with their defaults."""
+    cuts: tuple[Cut, ...] = ()
+    """Where it brings tokens to one length."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,13 @@ def precision(board: Board) -> Fact | None:
     pure = {"bfloat16": "bf16-pure", "float16": "fp16-pure"}
     if dtype is None or not isinstance(dtype.value, str):
         return _inherited("precision", "fp32", board.facts["bf16"]) if "bf16" in board.facts else None
+    if (
+        board.value("loop") == "accelerate"
+        and board.is_missing("launcher")
+        and not {"bf16", "fp16"} & board.facts.keys()
+    ):
+        word, reason = pure.get(dtype.value, "fp32"), "nothing is cast unless accelerate's own configuration says so"
+        return Fact("precision", (Candidate(word, dtype.place),), Origin.ASSUMED, reason=reason)
     if dtype.value in pure:
         return derived("precision", pure[dtype.value], f"the weights are {dtype.value} and nothing is cast", dtype)
     fact = board.facts.get("bf16")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Outcome, count
-from vramlint.surfaces.draft import Drawn, by_setting, draw, stated, united
+from vramlint.surfaces.draft import Drawn, by_setting, conditional, draw, stated, united
 from vramlint.surfaces.lineage import last, package
-from vramlint.values import Call, Items, Scalar, Value
+from vramlint.values import Call, Cut, Items, Scalar, Value
 
 _LENGTHS = (
     "model_max_length",
@@ -27,6 +28,9 @@ _LENGTHS = (
 
 _PAIRS = (("source_max_len", "target_max_len"), ("max_source_length", "max_target_length"))
 """Settings whose sum bounds a sample of a decoder; of an encoder-decoder they bound the two sides."""
+
+_SPECIAL_TOKENS = 8
+"""Tokens that a program may add to a source and a target."""
 
 _PADDING_COLLATORS = ("DataCollatorWithPadding", "DataCollatorForSeq2Seq", "DataCollatorForTokenClassification")
 """Collators of transformers that pad to the longest sample of the batch."""
@@ -91,7 +95,7 @@ def model_max_length(calls: Sequence[Call]) -> Fact | None:
     for call in calls:
         if last(call.callee) == "from_pretrained" and (value := call.argument("max_seq_length")) is not None:
             drawn = draw("sequence_length", value, CONVERTERS["count"], "max_seq_length", call.place)
-            if isinstance(drawn, Fact):
+            if isinstance(drawn, Fact) and not drawn.reason.startswith("parameter "):  # of what nothing calls
                 return drawn
         if last(call.callee) != "from_pretrained" or not ("Tokenizer" in call.callee or "Processor" in call.callee):
             continue
@@ -115,6 +119,46 @@ def setting_pair(settings: Mapping[str, Value]) -> Fact | None:
             candidate = Candidate(total, first.place)
             via = first.via if isinstance(first, Scalar) else "computed"
             return Fact("sequence_length", (candidate,), Origin.WRITTEN, f"{source} + {target}", via)
+    return None
+
+
+def pair_as_cut(pair: Fact | None, cuts: Sequence[Cut]) -> Fact | None:
+    """The sum of a source and a target bound, with what the program adds to it: the end of the text."""
+    if pair is None or not isinstance(pair.value, int):
+        return pair
+    for cut in cuts:
+        length = count(cut.length)
+        if isinstance(length, int) and 0 < length - pair.value <= _SPECIAL_TOKENS:
+            return replace(pair, candidates=(Candidate(length, pair.place),))
+    return pair
+
+
+def cut_length(cuts: Sequence[Cut], *, joined: bool) -> Fact | None:
+    """The length of rows that the program cuts from joined samples, or to which it cuts or fills single ones."""
+    drawn = [
+        draw("sequence_length", cut.length, CONVERTERS["count"], "cut", cut.place)
+        for cut in cuts
+        if cut.joined is joined
+    ]
+    return united(fact for fact in drawn if isinstance(fact, Fact) and fact.origin is not Origin.UNKNOWN)
+
+
+def rows_of_library(calls: Sequence[Call]) -> Iterable[Cut]:
+    """TRL's ConstantLengthDataset (until 0.19), which fills rows of `seq_length` tokens."""
+    for call in calls:
+        if package(call.callee) == "trl" and last(call.callee) == "ConstantLengthDataset":
+            yield Cut(call.argument("seq_length") or Scalar(1024, None, "library"), call.place, True, call.conditions)
+
+
+def rows_packed(cuts: Sequence[Cut], settings: Mapping[str, Value]) -> Fact | None:
+    """That rows are full, where samples are joined before they are cut; a setting of that name is what decides it."""
+    for cut in cuts:
+        if cut.joined:
+            reason = "samples are joined and cut into rows of one length"
+            asked = settings.get("packing")
+            place = asked.place if isinstance(asked, Scalar) and asked.value is True else None
+            fact = Fact("packing", (Candidate(True, place or cut.place),), Origin.DERIVED, via="code", reason=reason)
+            return conditional(fact, cut.conditions)
     return None
 
 
@@ -142,7 +186,7 @@ def packing_fact(loop: Fact | None, calls: Sequence[Call]) -> Fact | None:
 
     TRL's trainers pack by themselves; theirs is the trainer's key and its default.
     """
-    if loop is None or loop.key in {"SFTTrainer", "LigerSFTTrainer"} or any("group_texts" in c.callee for c in calls):
+    if loop is None or loop.key in {"SFTTrainer", "LigerSFTTrainer"}:
         return None
     if any(_cuts(call) and call.argument("max_length") is not None for call in tokenizer_calls(calls)):
         reason = "every sample is tokenized by itself"

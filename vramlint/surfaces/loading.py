@@ -31,6 +31,7 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(T5|Bart|BART|Pegasus|Marian|Prophet|Longt5|LED)\w*ForConditionalGeneration", "seq2seq"),
         (r"ForSeq2SeqLM", "seq2seq"),
         (r"ForSpeechSeq2Seq|Whisper\w*ForConditionalGeneration", "speech-seq2seq"),
+        (r"ChatGLM\w*ForConditionalGeneration", "sft"),
         (r"ForConditionalGeneration|ForVision2Seq|ForImageTextToText", "sft-vlm"),
         (r"ForCausalLM|LMHeadModel|^Fast\w*Model", "sft"),
         (r"ForMaskedLM|ForPreTraining", "mlm"),
@@ -83,6 +84,7 @@ _ARGUMENTS_ONLY = frozenset({"attn_implementation", "experts_implementation"})
 def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
     """Facts of the call that loads the model and of the casts that it goes through."""
     yield from _casts(lineage)
+    yield from _quantized(lineage)
     root = lineage.root
     if not isinstance(root, Call):
         return
@@ -193,6 +195,14 @@ def _casts(lineage: Lineage) -> Iterable[Drawn]:
         if fact is not None:
             yield fact
             return
+
+
+def _quantized(lineage: Lineage) -> Iterable[Drawn]:
+    """`model.quantize(4)`, which the code of ChatGLM, Baichuan and their like has: weights of so many bits."""
+    for wrapper in lineage.wrappers:
+        bits = wrapper.argument("bits", 0) if wrapper.callee == ".quantize" else None
+        if bits is not None:
+            yield draw("quantization_bits", bits, CONVERTERS["count"], "quantize", wrapper.place)
 
 
 def _keywords(arguments: Arguments) -> Iterable[Drawn]:

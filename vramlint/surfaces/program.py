@@ -25,7 +25,8 @@ from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_f
 from vramlint.surfaces.lineage import last, leads_to_model, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
-from vramlint.surfaces.models import common_objective, followed, loading_keywords, loads, read_model
+from vramlint.surfaces.models import followed, loading_keywords, loads, read_model
+from vramlint.surfaces.objectives import objective_of_run, reference_of
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
 from vramlint.surfaces.own_models import casts, own_model, own_module, trains_own_modules
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
@@ -34,7 +35,6 @@ from vramlint.surfaces.trainers import (
     arguments_of,
     is_training_arguments,
     model_of,
-    objective_of_trainer,
     trainer_keywords,
     trainers,
     training_place,
@@ -131,13 +131,14 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
         settings=settings,
         until=training_place(trainer, calls),
     )
-    objective = objective_of_trainer(trainer) or common_objective(ways)
+    objective = objective_of_run(program, ways, trainer)
+    draft.put(reference_of(trainer))
     if embeds(ways):
         draft.put(objective_of_loss(trainer))
         draft.take(length_of(ways))
     elif objective:
         draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
-    _lengths(draft, calls, settings, objective)
+    _lengths(draft, program, settings, objective)
     constants = {entry.key: entry.value for entry in program.constants}
     draft.put(lengths.setting_length(constants))
     return draft
@@ -184,10 +185,10 @@ def _loop_run(program: Program) -> Draft:
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
         if module is not None and not {"bf16", "fp16"} & draft.facts.keys():
             draft.put(unknown("precision", "the program casts tensors by itself", "precision", module.place))
-    objective = common_objective(ways)
+    objective = objective_of_run(program, ways)
     if objective:
         draft.put(stated("objective", objective, backward.place, "backward"))
-    _lengths(draft, calls, named, objective)
+    _lengths(draft, program, named, objective)
     if followed(ways) or module is not None:
         _off_unless_enabled(draft)
     return draft
@@ -207,10 +208,10 @@ def _lightning_run(trainer: Call, program: Program) -> Draft:
     if module is not None:
         own_model(draft, calls, module)
     read_model(draft, calls, ways, settings=named)
-    objective = common_objective(ways)
+    objective = objective_of_run(program, ways)
     if objective:
         draft.put(stated("objective", objective, trainer.place, last(trainer.callee)))
-    _lengths(draft, calls, named, objective)
+    _lengths(draft, program, named, objective)
     _off_unless_enabled(draft)
     return draft
 
@@ -249,16 +250,19 @@ def _bare_settings(draft: Draft, constants: Mapping[str, Value]) -> None:
     draft.put(lengths.setting_length(constants))
 
 
-def _lengths(draft: Draft, calls: Sequence[Call], settings: Mapping[str, Value], objective: str) -> None:
+def _lengths(draft: Draft, program: Program, settings: Mapping[str, Value], objective: str) -> None:
     """Sequence length from the surest source: the trainer's own, then the tokenizer's, then a setting by name."""
+    calls, cuts = program.calls, (*program.cuts, *lengths.rows_of_library(program.calls))
     encoder_decoder = objective in _ENCODER_DECODER
     sources: list[Drawn] = []
     if encoder_decoder:
         sources += lengths.tokenized_length(calls, settings, encoder_decoder=True)
         sources += lengths.encoder_decoder_pair(settings)
     else:
-        sources.append(lengths.setting_pair(settings))
+        sources += [lengths.cut_length(cuts, joined=True), lengths.pair_as_cut(lengths.setting_pair(settings), cuts)]
         sources += lengths.tokenized_length(calls, settings, encoder_decoder=False)
+        sources.append(lengths.cut_length(cuts, joined=False))
     draft.take((*sources, lengths.model_max_length(calls), lengths.setting_length(settings)))
+    draft.put(lengths.rows_packed(cuts, settings))
     draft.put(lengths.packing_fact(draft.facts.get("loop"), calls))
     draft.put(lengths.padding_fact(calls, draft.facts.get("packing")))

@@ -105,7 +105,7 @@ def _is_built(value: Value | None) -> bool:
 
 def objective_of_trainer(trainer: Call) -> str:
     """What a trainer of TRL optimises, empty for a plain Trainer."""
-    for name in (trainer.callee, *trainer.bases):
+    for name in (trainer.callee, trainer.kind, *trainer.bases):
         method = re.sub(r"^Liger|Trainer$", "", last(name))
         if package(name) == "trl" and method:
             return method.lower()

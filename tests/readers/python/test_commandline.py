@@ -281,3 +281,31 @@ def test_no_command_line_at_all_is_no_problem() -> None:
     found, problems = read_program(document(""), {})
     assert found is not None
     assert (found.calls, found.settings, problems) == ((), (), ())
+
+
+def test_click_options_that_fall_to_keywords() -> None:
+    text = """
+        import click, peft
+        def train(*, lora_r, fast, **others):
+            peft.LoraConfig(r=lora_r, fast=fast, alpha=others["lora_alpha"])
+        @click.command()
+        @click.option("--lora-r", type=int, default=8)
+        @click.option("--lora-alpha", type=int, default=16)
+        @click.option("--fast/--slow", is_flag=True, default=True)
+        def main(**kwargs):
+            train(**kwargs)
+        if __name__ == "__main__":
+            main()
+    """
+    found = call(program(text), "peft.LoraConfig")
+    assert [shown(found.argument(name)) for name in ("r", "alpha", "fast")] == [8, 16, True]
+    assert settings(program(text))["lora_r"] == 8
+
+
+def test_dtypes_know_what_they_are() -> None:
+    text = """
+        import torch
+        storage = getattr(torch, "bfloat16")
+        x = storage if storage and storage.is_floating_point else torch.float32
+    """
+    assert shown(value(text)) == "torch.bfloat16"

@@ -18,6 +18,9 @@ from vramlint.values import Scalar
 _INSTALLED = frozenset({"accelerate", "datasets", "numpy", "tokenizers", "torch", "tqdm", "transformers"})
 """Packages that nothing works without here; whether any other one is installed, only run time knows."""
 
+_CACHES = frozenset({"datasets.load_from_disk", "datasets.Dataset.load_from_disk"})
+"""What reads back the data that an earlier run left: the first run goes the way of the handler."""
+
 _IMPORT_ERRORS = frozenset({"", "ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 
 
@@ -45,14 +48,14 @@ def _attempt(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope) -> Flo
 
 
 def _body(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope) -> tuple[Flow, bool]:
-    """Run the body up to a statement that surely raises, which is then undone; whether there is one."""
+    """Run the body up to a statement that raises, surely or in the first run, which is undone; whether there is one."""
     outer, machine.failures = machine.failures, []
     depth = len(machine.path)
     try:
         for statement in node.body.body:
             mark, calls = machine.journal.mark(), len(machine.calls)
             flow = machine.execute([statement], scope)
-            if depth in machine.failures:
+            if depth in machine.failures or any(call.callee in _CACHES for call in machine.calls[calls:]):
                 machine.journal.rewind(mark)
                 del machine.calls[calls:]
                 return flow, True

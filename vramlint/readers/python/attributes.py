@@ -26,6 +26,7 @@ from vramlint.readers.python.objects import (
 )
 from vramlint.readers.python.paths import path_attribute
 from vramlint.readers.python.probes import attribute_probe, library_default
+from vramlint.readers.python.truth import DTYPES
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
 
@@ -47,6 +48,8 @@ def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
     match item:
         case Name() if name in {"__name__", "__qualname__"}:
             return computed(item.qualified.rpartition(".")[2], site.place)
+        case Name() if name == "is_floating_point" and item.qualified in DTYPES:
+            return computed(DTYPES[item.qualified], site.place)
         case Name():
             return attribute_probe(machine, f"{item.qualified}.{name}", site.place)
         case Module():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+
 from vramlint.readers.python.classes import relabel
 from vramlint.readers.python.objects import Function, LibraryObject, Object, decorator_name
 from vramlint.values import Name, Scalar, Unknown
@@ -25,6 +27,19 @@ def command_default(function: Function, name: str) -> Object | None:
     if default is not None and function.decorated_with("command"):
         return relabel(default, "click-default")
     return None
+
+
+def remaining_options(function: Function, taken: Container[str]) -> Iterator[tuple[str, Object]]:
+    """The click options that fall to a command's `**kwargs`, with their defaults: those that `taken` does not name."""
+    seen: set[str] = set()
+    for decorator in function.decorators:
+        if not (isinstance(decorator, LibraryObject) and decorator_name(decorator).endswith((".option", ".argument"))):
+            continue
+        names, required = _option_names(decorator)
+        name = next(iter(names), "")
+        if name and name not in taken and name not in seen:
+            seen.add(name)
+            yield name, _click_default(decorator, name, required=required)
 
 
 def _option_names(decorator: LibraryObject) -> tuple[tuple[str, ...], bool]:

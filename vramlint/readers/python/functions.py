@@ -8,7 +8,7 @@ import libcst as cst
 
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import relabel
-from vramlint.readers.python.commands import command_default
+from vramlint.readers.python.commands import command_default, remaining_options
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.contexts import generated
 from vramlint.readers.python.machine import (
@@ -174,6 +174,9 @@ def _bind(machine: Machine, function: Function, site: Site, scope: Scope, owner:
         extra = Mapping({**slots}, site.place)
         if arguments.open:
             extra.state[OPEN] = True
+        else:
+            for name, value in remaining_options(function, scope.state.keys() | slots.keys()):
+                extra.state[name] = Slot(None, value)
         scope.state[parameters.star_kwarg.name.value] = extra
 
 

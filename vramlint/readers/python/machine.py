@@ -169,6 +169,8 @@ class Machine:
         """Modules of torch that the program has built of its own classes."""
         self.finishing = False
         """True once the program has run and only functions that nothing called are left."""
+        self.called = 0
+        """How many of the calls the program itself made, before those functions."""
         self._serial = 0
         self._evaluate, self._execute, self._invoke = evaluate, execute, invoke
 

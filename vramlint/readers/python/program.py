@@ -14,6 +14,7 @@ from vramlint.readers.python.commandline.decorated import is_chosen
 from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
+from vramlint.readers.python.cuts import cuts
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.lazy import Module, Pending
@@ -94,7 +95,7 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
 
     Commands come first: a framework starts them, and they call others with their values.
     """
-    machine.finishing = True
+    machine.finishing, machine.called = True, len(machine.calls)
     for commands in (True, False):
         index = 0
         while index < len(machine.functions):
@@ -168,6 +169,7 @@ def _frozen(machine: Machine, module: Scope) -> Program:
         imports=tuple(machine.imports),
         constants=tuple(constants),
         settings=tuple(_settings(machine, freezer)),
+        cuts=cuts(machine, freezer),
     )
 
 

@@ -19,7 +19,13 @@ from vramlint.readers.python.objects import (
     Scope,
     Sequence,
 )
-from vramlint.values import Scalar
+from vramlint.values import Name, Scalar
+
+DTYPES = {
+    **dict.fromkeys(("torch.bfloat16", "torch.float16", "torch.half", "torch.float32", "torch.float"), True),
+    **dict.fromkeys(("torch.uint8", "torch.int8", "torch.int16", "torch.int32", "torch.int64", "torch.bool"), False),
+}
+"""torch's dtypes, and whether they are of floats."""
 
 
 def truth(item: Object) -> bool | None:
@@ -33,6 +39,8 @@ def truth(item: Object) -> bool | None:
         case Mapping():
             return True if item.slots() else (None if item.open else False)
         case Function() | Class() | BoundMethod():
+            return True
+        case Name(qualified=qualified) if qualified in DTYPES:
             return True
         case LibraryObject():
             return True if is_constructor(item.callee) else None

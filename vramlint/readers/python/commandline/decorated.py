@@ -34,6 +34,8 @@ def started(machine: Machine, function: Function, site: Site) -> Site:
         return site if config is None else site.of(function, Arguments((config,)))
     words = command_line(machine)
     if words is None:
+        if function.decorated_with("command"):
+            note_settings(machine, function)
         return site
     if any(decorator_name(item) in _WRAPPERS for item in function.decorators):
         return _wrapped(machine, function, words, site)

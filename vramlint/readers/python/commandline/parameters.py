@@ -9,7 +9,7 @@ import libcst as cst
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import required
 from vramlint.readers.python.commandline.kinds import Kind, kind_of
-from vramlint.readers.python.commands import command_default
+from vramlint.readers.python.commands import command_default, remaining_options
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.machine import Arguments, Machine, Setting
 from vramlint.readers.python.objects import NOT_GIVEN, Function, Given, Object
@@ -40,6 +40,10 @@ def note_settings(machine: Machine, function: Function, given: dict[str, Object]
         default = command_default(function, item.name) or function.defaults.get(item.name)
         value = (given or {}).get(item.name) or default or required(item.name, place)
         machine.settings.append(Setting(item.name, place, value))
+    if function.node.params.star_kwarg is None:
+        return
+    for name, default in remaining_options(function, [item.name for item in parameters_of(function)]):
+        machine.settings.append(Setting(name, None, (given or {}).get(name) or default))
 
 
 def merged_arguments(outcomes: list[tuple[Arguments, Tests]]) -> Arguments:

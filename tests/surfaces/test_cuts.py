@@ -1,0 +1,188 @@
+"""Rows of joined samples, and samples that a program cuts or fills by itself."""
+
+from __future__ import annotations
+
+from tests.surfaces.reading import line, says, sheet
+from vramlint.readers.python import read_program
+from vramlint.surfaces import program_sheet
+from vramlint.text import Document
+
+GROUPED = """
+import argparse
+from itertools import chain
+from datasets import load_dataset, load_from_disk
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, default_data_collator
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--block", type=int, default=768)
+    args = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained("gpt2")
+    block_size = min(args.block, tokenizer.model_max_length)
+
+    def rows(examples):
+        joined = {key: list(chain(*examples[key])) for key in examples}
+        total = len(joined["input_ids"]) // block_size * block_size
+        found = {k: [t[i : i + block_size] for i in range(0, total, block_size)] for k, t in joined.items()}
+        found["labels"] = found["input_ids"].copy()
+        return found
+
+    try:
+        data = load_from_disk("cache")
+    except Exception:
+        data = load_dataset("text", data_files="a.txt").map(lambda x: tokenizer(x["text"]), batched=True)
+        data = data.map(rows, batched=True)
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    Trainer(model=model, args=TrainingArguments("out"), train_dataset=data, data_collator=default_data_collator).train()
+
+main()
+"""
+
+
+def test_grouped_texts_are_packed_rows() -> None:
+    found = sheet(GROUPED)
+    assert says(found, "packing") is True
+    assert says(found, "sequence_length") == 768
+    assert GROUPED.splitlines()[line(found, "sequence_length") - 1].strip().startswith('parser.add_argument("--block"')
+
+
+def test_a_program_called_pretraining_pretrains() -> None:
+    program, _ = read_program(Document.of("scripts/run_pt.py", GROUPED), {})
+    assert program is not None
+    assert says(program_sheet(program), "objective") == "pretrain"
+    assert says(sheet(GROUPED), "objective") == "sft"
+
+
+def test_a_function_that_nothing_maps_packs_nothing() -> None:
+    found = sheet(GROUPED.replace("        data = data.map(rows, batched=True)\n", ""))
+    assert found.get("packing") is None
+
+
+CONSTANT = """
+from torch.utils.data import IterableDataset
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+class Rows(IterableDataset):
+    def __init__(self, tokenizer, data, seq_length=1024):
+        self.tokenizer, self.data = tokenizer, data
+        self.seq_length = seq_length
+
+    def __iter__(self):
+        ids = []
+        for one in self.tokenizer(self.data)["input_ids"]:
+            ids.extend(one)
+        for start in range(0, len(ids), self.seq_length):
+            yield {"input_ids": ids[start : start + self.seq_length]}
+
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+rows = Rows(tokenizer, texts, seq_length=2048)
+Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
+"""
+
+
+def test_a_data_set_of_constant_length() -> None:
+    found = sheet(CONSTANT)
+    assert (says(found, "packing"), says(found, "sequence_length")) == (True, 2048)
+
+
+def test_batches_of_texts_are_no_rows() -> None:
+    found = sheet(CONSTANT.replace("self.seq_length", "self.batch"))
+    assert found.get("packing") is None
+
+
+PADDED = """
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+def main():
+    accelerator = Accelerator()
+    max_length = 96
+    tokenizer = AutoTokenizer.from_pretrained("gpt2")
+
+    def prepare(examples):
+        inputs = tokenizer(examples["text"])
+        for index, ids in enumerate(inputs["input_ids"]):
+            ids = [0] * (max_length - len(ids)) + ids
+            inputs["input_ids"][index] = torch.tensor(ids[:max_length])
+        return inputs
+
+    data = load_data().map(prepare, batched=True)
+    model = AutoModelForCausalLM.from_pretrained("gpt2")
+    optimizer = torch.optim.AdamW(model.parameters())
+    loader = DataLoader(data, batch_size=4)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch in loader:
+        loss = model(**batch).loss
+        accelerator.backward(loss)
+        optimizer.step()
+
+main()
+"""
+
+
+def test_samples_that_a_function_cuts_itself() -> None:
+    found = sheet(PADDED)
+    assert says(found, "sequence_length") == 96
+    assert line(found, "sequence_length") == PADDED.splitlines().index("    max_length = 96") + 1
+
+
+PAIR = """
+from dataclasses import dataclass
+from transformers import AutoModel, DataCollatorForSeq2Seq, HfArgumentParser, Trainer, TrainingArguments
+
+@dataclass
+class Data:
+    max_source_length: int = 64
+    max_target_length: int = 128
+
+data, args = HfArgumentParser((Data, TrainingArguments)).parse_args_into_dataclasses()
+model = AutoModel.from_pretrained("org/chat-6b", trust_remote_code=True)
+model = model.quantize(4)
+
+def prepare(examples):
+    max_seq_length = data.max_source_length + data.max_target_length + 1
+    for ids in examples["input_ids"]:
+        ids += [0] * (max_seq_length - len(ids))
+    return examples
+
+class Own(Trainer):
+    pass
+
+rows = dataset.map(prepare, batched=True)
+Own(model=model, args=args, train_dataset=rows, data_collator=DataCollatorForSeq2Seq(tokenizer, model=model)).train()
+"""
+
+
+def test_source_target_and_an_end() -> None:
+    found = sheet(PAIR)
+    assert says(found, "sequence_length") == 193
+    assert line(found, "sequence_length") == PAIR.splitlines().index("    max_source_length: int = 64") + 1
+
+
+def test_code_of_its_own_says_bits_and_its_collator_the_objective() -> None:
+    found = sheet(PAIR)
+    assert (says(found, "quantization_bits"), says(found, "objective")) == (4, "sft")
+
+
+DPO = """
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+class DPOTrainer(Trainer):
+    def __init__(self, reference_model=None, **kwargs):
+        super().__init__(**kwargs)
+
+model = AutoModelForCausalLM.from_pretrained("org/policy")
+DPOTrainer(
+    model=model,
+    reference_model=AutoModelForCausalLM.from_pretrained("org/reference"),
+    args=TrainingArguments("out"),
+    train_dataset=data,
+).train()
+"""
+
+
+def test_a_trainer_of_its_own_is_known_by_its_name() -> None:
+    found = sheet(DPO)
+    assert (says(found, "objective"), says(found, "reference_model")) == ("dpo", "org/reference")

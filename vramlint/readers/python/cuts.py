@@ -1,0 +1,171 @@
+"""Data that a program brings to one length: `group_texts`, datasets of constant length, samples that it cuts itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import libcst as cst
+
+from vramlint.readers.python.choices import options_of
+from vramlint.readers.python.freeze import Freezer
+from vramlint.readers.python.machine import Machine
+from vramlint.readers.python.objects import (
+    Class,
+    Function,
+    Instance,
+    LibraryObject,
+    Mapping,
+    Object,
+    Partial,
+    Slot,
+)
+from vramlint.text import Place
+from vramlint.values import Cut, Scalar, Unknown
+
+_MAPS = (".map", ".with_transform", ".set_transform")
+"""Methods of datasets that take a function of a batch."""
+
+_STEPS = re.compile(
+    r"for (?P<i>\w+) in range\(\s*0\s*,[^:\[\]]+?,\s*(?P<n>[\w.]+)\s*,?\s*\)"
+    r"|\.(?:view|reshape)\(\s*-1\s*,\s*(?P<m>[\w.]+)\s*\)"
+)
+"""Steps through joined tokens, or rows made of them at once."""
+_ENDS = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
+"""The head of a sample, or how much it lacks."""
+_SIDE = re.compile(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
+"""Words in the name of the length of a sample's part."""
+_LENGTH = re.compile(r"block|seq|context|ctx|chunk|window|max_?len|cutoff|max_length", re.IGNORECASE)
+"""Words in the name of a row's length, none of which a batch of texts has."""
+_JOINED = re.compile(r"chain\(|\+=|\.extend\(|sum\(|concat|\.join\(|\bcat\(")
+"""What joins samples before they are cut."""
+
+
+class _Use(NamedTuple):
+    """A function of the files that works on data, and where it is handed over."""
+
+    function: Function
+    named: dict[str, Object]
+    """What its parameters hold."""
+    owner: Instance | LibraryObject | None
+    conditions: tuple[str, ...]
+
+
+def cuts(machine: Machine, freezer: Freezer) -> tuple[Cut, ...]:
+    """Where the program brings tokens to one length, in the order of its calls."""
+    found: dict[Place, Cut] = {}
+    for use in (*_mapped(machine), *_of_datasets(machine)):
+        node = use.function.node
+        if not isinstance(node, cst.FunctionDef) or not machine.whole(use.function):
+            continue
+        text, place = machine.text(use.function.node), machine.place(node.name)
+        row = _row(text)
+        for name in (row,) if row else _ends(text):
+            length = _held(machine, use, name)
+            if length is None or isinstance(length, Unknown):
+                length = Unknown(f"value of {name}", place)
+            elif not row and not isinstance(length, Scalar):
+                continue
+            cut = Cut(freezer.value(length), place, bool(row), use.conditions, mapped=use.owner is None)
+            found.setdefault(place, cut)
+    return tuple(found.values())
+
+
+def _row(text: str) -> str:
+    """What a function calls the length of the rows that it cuts from joined samples; empty where it cuts none."""
+    for match in _STEPS.finditer(text):
+        name: str = match["n"] or match["m"]
+        step = rf"\[\s*{match['i']}\s*:\s*{match['i']}\s*\+\s*{re.escape(name)}\s*\]"
+        if _LENGTH.search(name) and _JOINED.search(text) and (match["m"] or re.search(step, text)):
+            return name
+    return ""
+
+
+def _ends(text: str) -> tuple[str, ...]:
+    """What a function calls the length to which it cuts or fills single samples."""
+    names = (match["n"] or match["m"] for match in _ENDS.finditer(text))
+    return tuple(dict.fromkeys(name for name in names if _LENGTH.search(name) and not _SIDE.search(name)))
+
+
+def _calls(machine: Machine) -> list[LibraryObject]:
+    """The calls that training hangs on: where the program itself trains, not those of functions that nothing calls."""
+    own = machine.calls[: machine.called]
+    return own if any("Trainer" in call.callee or call.callee.endswith("backward") for call in own) else machine.calls
+
+
+def _mapped(machine: Machine) -> Iterator[_Use]:
+    """Functions that datasets are given to work on batches."""
+    for call in _calls(machine):
+        if call.callee not in _MAPS:
+            continue
+        passed = call.args[0] if call.args else call.argument("function")
+        named = _keywords(call.argument("fn_kwargs"))
+        for option, tests in options_of(passed) if passed is not None else ():
+            conditions = (*call.conditions, *(str(test) for test in tests if not test.silent))
+            match option:
+                case Function():
+                    yield _Use(option, named, None, conditions)
+                case Partial(target=Function() as function, keywords=keywords):
+                    bound = {given.name: given.value for given in keywords}
+                    yield _Use(function, named | bound, None, conditions)
+
+
+def _keywords(value: Object | None) -> dict[str, Object]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {key: slot.value for key, slot in value.slots()}
+
+
+def _of_datasets(machine: Machine) -> Iterator[_Use]:
+    """Methods of the objects that the program makes of its own dataset classes."""
+    made: list[tuple[Class, Instance | LibraryObject, tuple[str, ...]]] = [
+        (call.local_class, call, call.conditions) for call in _calls(machine) if call.local_class is not None
+    ]
+    made += [(kind, item, ()) for kind in machine.classes for item in kind.instances[:1]]
+    seen: set[int] = set()
+    for kind, item, conditions in made:
+        if id(kind) in seen or not any("Dataset" in name for name in (kind.name, *kind.base_names())):
+            continue
+        seen.add(id(kind))
+        for member in kind.scope.state.values():
+            if isinstance(member, Function):
+                yield _Use(member, {}, item, conditions)
+
+
+def _held(machine: Machine, use: _Use, name: str) -> Object | None:
+    """What the length is, by the name that the function has for it."""
+    first, _, attribute = name.partition(".")
+    if attribute:
+        return _attribute(use.owner, attribute) if first == "self" else None
+    node = use.function.node
+    if first in {item.name.value for item in (*node.params.params, *node.params.kwonly_params)}:
+        return use.named.get(first, use.function.defaults.get(first))
+    written = _assigned(node, first)
+    if written is None:
+        return use.function.scope.find(first)
+    return machine.evaluate(written, use.function.scope) if use.owner is None else None
+
+
+def _assigned(node: cst.FunctionDef | cst.Lambda, name: str) -> cst.BaseExpression | None:
+    """What a function binds a name to at its top; None where it binds none there."""
+    body = node.body.body if isinstance(node.body, cst.IndentedBlock) else ()
+    for line in body:
+        for item in line.body if isinstance(line, cst.SimpleStatementLine) else ():
+            if isinstance(item, cst.Assign) and any(_is_name(target.target, name) for target in item.targets):
+                return item.value
+    return None
+
+
+def _is_name(node: cst.BaseExpression, name: str) -> bool:
+    return isinstance(node, cst.Name) and node.value == name
+
+
+def _attribute(owner: Instance | LibraryObject | None, name: str) -> Object | None:
+    held = None if owner is None else owner.state.get(name)
+    if isinstance(held, Slot):
+        return held.value
+    if held is None and isinstance(owner, LibraryObject):
+        return next((item.value for item in owner.keywords if item.name == name), None)
+    found: Object | None = held
+    return found
