@@ -267,3 +267,21 @@ def test_definitions_of_a_step_without_a_model_are_no_run() -> None:
     assert (job.status, job.kind) == ("skipped", "library")
     (job,) = check({"train.py": f"{LIBRARY}\nmain()\n"}, "train.py").jobs
     assert job.status == "unresolved"
+
+
+def test_cells_of_a_notebook_start_jobs_with_what_they_write() -> None:
+    import json
+
+    cells = [
+        ["%env DTYPE=float16\n"],
+        ["%%writefile ds.json\n", DS],
+        ["!deepspeed --num_gpus 2 train.py --deepspeed ds.json --per_device_train_batch_size 4\n"],
+    ]
+    code = [{"cell_type": "code", "metadata": {}, "outputs": [], "source": source} for source in cells]
+    notebook = json.dumps({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+    script = TRAIN.replace('"bfloat16"', 'os.environ.get("DTYPE", "float32")')
+    jobs = check({"run.ipynb": notebook, "train.py": script}, "run.ipynb").jobs
+    (job,) = (job for job in jobs if job.kind == "training")
+    found = facts(job)
+    assert (found["zero_stage"], found["world_size"], found["micro_batch_size"]) == (3, 2, 4)
+    assert found["load_dtype"] == "float16"

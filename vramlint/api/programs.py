@@ -1,0 +1,125 @@
+"""From Python files and notebooks to the jobs that they are, and those that they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from vramlint.api.contents import Contents
+from vramlint.api.launching import starts_of
+from vramlint.api.loading import Known, Recorder, with_written
+from vramlint.api.world import world_of
+from vramlint.discovery.prefilter import runs_by_itself
+from vramlint.facts import Sheet, Started
+from vramlint.resolve.context import Context, beside, find_module, folder_of
+from vramlint.resolve.executors import Executor, executor_of, is_bare
+from vramlint.surfaces.launch import Workload
+from vramlint.text import Document, Place, Span
+from vramlint.values import Entry, Invocation, Problem, Program, Scalar
+
+_MODELS = frozenset(("model", "parameters", "parameters_at_least"))
+"""Facts that say what is trained."""
+
+
+class _Read(NamedTuple):
+    """A program as read."""
+
+    program: Program | None
+    sources: tuple[str, ...]
+    """The other files that were read for it."""
+    problems: tuple[Problem, ...]
+
+
+def script(document: Document, context: Context, known: Known) -> Contents:
+    """The job of a Python script with nothing given on its command line, and those that it starts."""
+    from vramlint.readers.notebook import has_cells
+
+    if has_cells(document.text):
+        return notebook(document, context, known)
+    read = _read(document, context, known)
+    if read.program is None:
+        return Contents((), read.problems)
+    executor = executor_of(document.path, context) if is_bare(read.program) else None
+    if executor is not None:
+        return _executed(executor, document, context, known)
+    return _with_starts(document, read.program, read, context, known)
+
+
+def notebook(document: Document, context: Context, known: Known) -> Contents:
+    """The job of a notebook's own Python, and those that its cells start."""
+    from vramlint.readers.notebook import read_notebook
+    from vramlint.readers.shell import read_shell
+
+    found = read_notebook(document, read_shell)
+    files = (*found.files, *(file for shell in found.shell for file in shell.files))
+    written = tuple((str(file.name.value), file.document) for file in files if isinstance(file.name, Scalar))
+    project = replace(context, load=with_written(context.load, written))
+    read = _read(found.program, project, known, environment=found.environment)
+    problems = tuple(dict.fromkeys((*found.problems, *read.problems)))
+    if read.program is None:
+        return Contents((), problems)
+    workloads = [Workload(document.path, "", shell.commands, (), files) for shell in found.shell]
+    return _with_starts(document, read.program, read._replace(problems=problems), context, known, workloads)
+
+
+def _executed(executor: Executor, settings: Document, context: Context, known: Known) -> Contents:
+    """The job of a script that executes a file of settings over its own."""
+    from vramlint.surfaces import program_sheet
+
+    read = _read(executor.script, context, known, executor.invocation)
+    if read.program is None:
+        return Contents((), read.problems)
+    sheet = program_sheet(read.program)
+    place = Place(settings.path, Span(1, 1, 1, 1))
+    started = Started(settings.path, settings.path, place, (folder_of(executor.script.path),))
+    return Contents((replace(sheet, sources=read.sources, started=started),), read.problems)
+
+
+def _with_starts(
+    document: Document,
+    program: Program,
+    read: _Read,
+    context: Context,
+    known: Known,
+    workloads: Sequence[Workload] = (),
+) -> Contents:
+    """The sheet of a program, and those of the programs that it starts: with SageMaker, as a process."""
+    from vramlint.surfaces import program_sheet
+
+    sheet = replace(program_sheet(program), sources=read.sources)
+    sheet = replace(sheet, defines=not _runs(sheet, document, context))
+    found = starts_of(document, program, context, known, workloads)
+    own = found.machine if sheet.get("gpu") is None else ()
+    sheet = replace(sheet, facts=(*sheet.facts, *own))
+    return Contents((sheet, *found.sheets), (*read.problems, *found.problems))
+
+
+def _runs(sheet: Sheet, document: Document, context: Context) -> bool:
+    """Whether a file trains when it is run; definitions alone do not, unless they say which model they are for."""
+    if not document.path.endswith(".py") or runs_by_itself(document.text.encode(errors="replace")):
+        return True
+    said = {fact.name for fact in (*sheet.facts, *context.facts) if fact.candidates}
+    return bool(said & _MODELS) or any(name == "model-config" for name, _ in sheet.tables)
+
+
+def _read(
+    document: Document,
+    context: Context,
+    known: Known,
+    invocation: Invocation | None = None,
+    environment: Sequence[Entry] = (),
+) -> _Read:
+    """A program, by default with nothing given on its command line."""
+    from vramlint.readers.python import read_program
+
+    loaded = Recorder(context.load)
+    project = replace(context, load=loaded)
+    program, problems = read_program(
+        document,
+        known(document.path, world_of(context, (), environment)),
+        lambda module: find_module(document.path, project, module),
+        invocation,
+        files=lambda path: next(filter(None, map(loaded, beside(document.path, path))), None),
+    )
+    return _Read(program, tuple(path for path in loaded.found if path != document.path), problems)
