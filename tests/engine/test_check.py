@@ -73,6 +73,19 @@ def test_what_may_not_fit_is_a_warning_that_names_the_unknowns() -> None:
     assert (finding.estimate, finding.low) == (needs[3], needs[0])
 
 
+def test_what_hardly_matters_is_not_blamed() -> None:
+    subject = run(
+        fact("micro_batch_size", 1, 8, line=6),
+        fact("sequence_length", 512, 2048, line=7),
+        jobs=batches(1, 8),
+        open_facts=("micro_batch_size", "sequence_length"),
+    )
+    (finding,) = check(subject, [estimate(10), estimate(40), estimate(10.001), estimate(40.1)], RULES)
+    assert "depending on sequence length;" in finding.message
+    assert finding.labels[0].text == "sequence length may be 512 or 2048"
+    assert len(finding.notes) == 2
+
+
 @pytest.mark.parametrize(
     ("allocated", "reserved", "expected"),
     [(10, 12, []), (22, 23, ["VRAM103"]), (22, 25, ["VRAM103"]), (23.6, 23.68, ["VRAM103"]), (23.7, 24, ["VRAM101"])],

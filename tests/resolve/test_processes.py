@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
-from vramlint.facts import Link
+from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, unknown, written
+from vramlint.facts import Fact, Link
 
 KNOWN = (LLAMA, written("micro_batch_size", 1), written("sequence_length", 512), written("load_dtype", "bfloat16"))
 SEEN = written("world_size", 2, key="CUDA_VISIBLE_DEVICES")
@@ -36,3 +36,19 @@ def test_shares_are_those_of_processes():
 def test_device_map_spreads_instead():
     (job,) = run(script(*KNOWN, SEEN, written("launcher", "python"), written("device_map", "auto"))).jobs
     assert job.parallelism.strategy == "device_map"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "each", "ends"),
+    [
+        (written("nodes", 1), unknown("gpus_per_node"), {1, 8}),
+        (written("nodes", 4), unknown("gpus_per_node"), {4, 32}),
+        (unknown("nodes"), written("gpus_per_node", 4), {4, 32}),
+        (unknown("nodes"), unknown("gpus_per_node"), {1, 64}),
+    ],
+)
+def test_a_launcher_for_several_machines_may_start_more_than_one_holds(nodes: Fact, each: Fact, ends: set[int]) -> None:
+    launcher = written("launcher", "torchrun")
+    found = run(script(LLAMA, launcher, nodes, each, unknown("world_size"))).get("world_size")
+    assert found is not None
+    assert {candidate.value for candidate in found.candidates} == ends

@@ -125,6 +125,13 @@ def contributions(run: Run, estimates: Sequence[Estimate]) -> tuple[tuple[str, i
     return tuple(sorted(result, key=lambda pair: (-pair[1], pair[0])))
 
 
+def decisive(run: Run, estimates: Sequence[Estimate]) -> tuple[str, ...]:
+    """The open facts that the range comes from, the largest part first; all of them where only several together do."""
+    sizes = contributions(run, estimates)
+    least = max((size for _, size in sizes), default=0) * SHARE_WORTH_A_LABEL
+    return tuple(name for name, size in sizes if size > least) or run.open_facts
+
+
 def peak_labels(run: Run, estimate: Estimate) -> tuple[Label, ...]:
     """A label on each written value that causes the peak; the one behind the largest component is primary.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from vramlint.catalog.gpus import smallest_gpus
-from vramlint.engine.causes import GIB, contributions, name_in_words, peak_labels
+from vramlint.engine.causes import GIB, contributions, decisive, name_in_words, peak_labels
 from vramlint.engine.names import Scope
 from vramlint.engine.predicates import PREDICATES
 from vramlint.engine.rule import OPEN, PEAK, Rule
@@ -159,7 +159,11 @@ def _labels(rule: Rule, scope: Scope, run: Run) -> tuple[Label, ...]:
         if name == PEAK:
             labels += peak_labels(run, scope.high) if scope.high else ()
         elif name == OPEN:
-            labels += (_label(rule, scope, fact) for fact in map(run.get, run.open_facts) if fact and fact.place)
+            labels += (
+                _label(rule, scope, fact)
+                for fact in map(run.get, decisive(run, scope.estimates))
+                if fact and fact.place
+            )
         else:
             fact = run.get(name)
             labels += [_label(rule, scope, fact)] if fact and fact.place else []
@@ -182,12 +186,16 @@ def _label(rule: Rule, scope: Scope, fact: Fact) -> Label:
     return Label(place, f"{name_in_words(fact.name)} may be {several}" if len(fact.candidates) > 1 else "")
 
 
+_WORTH_SAYING = GIB // 200
+"""Less of a range than this prints as 0.00 GiB."""
+
+
 def _open_notes(run: Run, estimates: Sequence[Estimate]) -> tuple[str, ...]:
     """What every open fact adds to the range, those that matter."""
     return tuple(
         f"{name_in_words(name)} is open{_reason(run.get(name))} and accounts for {size / GIB:.2f} GiB of the range"
         for name, size in contributions(run, estimates)
-        if size
+        if size >= _WORTH_SAYING
     )
 
 

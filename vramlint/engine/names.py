@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint import facts
+from vramlint.engine.causes import decisive
 from vramlint.engine.expression import UNKNOWN, Term
 from vramlint.estimate import Estimate
 from vramlint.facts import Origin, Remark
@@ -157,13 +158,14 @@ class Scope(NamedTuple):
     headroom: float = 0.95
     detail: str = ""
     """What the rule's predicate said."""
+    estimates: Sequence[Estimate] = ()
 
     @classmethod
     def of(cls, run: Run, estimates: Sequence[Estimate], headroom: float = 0.95) -> Scope:
         """The scope of a run with the estimates of its jobs."""
         low = min(estimates, key=lambda estimate: estimate.device_low, default=None)
         high = max(estimates, key=lambda estimate: estimate.device_high, default=None)
-        return cls(run, low, high, None, headroom)
+        return cls(run, low, high, None, headroom, estimates=estimates)
 
     def lookup(self, name: str) -> Term:
         """The value of a dotted name, UNKNOWN when it has none."""
@@ -225,7 +227,7 @@ def _estimate(scope: Scope, name: str) -> Term:
     if name == "need":
         return need(low, high)
     if name == "depends_on":
-        opened = scope.run.open_facts if scope.run else ()
+        opened = decisive(scope.run, scope.estimates) if scope.run else ()
         return (*opened, *(("architecture",) if high.stand_in else ()))
     end, _, field = name.partition(".")
     return getattr(low if end == "low" else high, field)

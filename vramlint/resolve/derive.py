@@ -246,7 +246,8 @@ def world_size(board: Board) -> Fact | None:
         said = (board.facts.get(name) for name in ("world_size", "gpus_per_node", "nodes"))
         open_ = next((fact.reason for fact in said if fact is not None and not fact.candidates), "")
         why = open_ or "the launcher starts a process for every GPU"
-        return possible("world_size", (1, _ONE_NODE), f"{why}; 1 to {_ONE_NODE} are assumed")
+        least, most = _launched(board)
+        return possible("world_size", (least, most), f"{why}; {least} to {most} are assumed")
     if board.setting.recipe and not board.setting.deepspeed:
         reason = f"the launcher decides how many GPUs there are; 1 to {_ONE_NODE} are assumed"
         return possible("world_size", (1, _ONE_NODE), reason)
@@ -258,6 +259,16 @@ def world_size(board: Board) -> Fact | None:
 
 _ONE_NODE = 8
 """GPUs of a full node, the high end of an unknown number of GPUs that share the model's states."""
+_NODES = 8
+"""The high end of an unknown number of machines, where a launcher asks for several."""
+
+
+def _launched(board: Board) -> tuple[int, int]:
+    """The ends of the number of processes that a launcher starts."""
+    each = board.integer("gpus_per_node")
+    machines = board.integer("nodes")
+    fewest, most = (machines, machines) if machines else (1, _NODES if board.is_unknown("nodes") else 1)
+    return fewest * (each or 1), most * (each or _ONE_NODE)
 
 
 def _shares_states(board: Board) -> bool:
