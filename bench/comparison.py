@@ -167,6 +167,9 @@ LEFT_TO_TRAINER = frozenset({"auto", "auto (bf16 from the trainer)", "from the t
 """Expected values that say: another file, the Trainer or the checkpoint decides. Right is to say `auto`, unknown, or
 the value that follows together with the reason that the key is auto."""
 
+ROADS = ("through", "decided_by", "also")
+"""Places of a fact besides its own that a reader may write down for it."""
+
 _OPERATORS: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = MappingProxyType(
     {
         "<": lambda have, bound: have < bound,
@@ -227,7 +230,7 @@ def compare(
     verdict = _verdict(name, wanted, [canonical(value) for value in values], origin, left_open)
     line = expected.get("line")
     stated = verdict == "right" and line is not None and expected.get("origin") == "explicit"
-    roads = [location, *(fact or {}).get("through", ())]
+    roads = [location, *(place for key in ROADS for place in (fact or {}).get(key, ()))]
     covered = any(_covers(road, line or 0, path) for road in roads)
     return Outcome(
         name=name,

@@ -59,6 +59,11 @@ class Fact:
     """For unknown, assumed and derived facts: why."""
     through: tuple[Place, ...] = ()
     """Where the file that says it is named: the flag `--deepspeed ds.json`, the command that starts the script."""
+    decided: tuple[Place, ...] = ()
+    """Where the settings are written that decided it: those of the branch that it stands in, or of one that is not
+    taken, those that it is computed from."""
+    also: tuple[Place, ...] = ()
+    """Further places that say it: where the setting is declared, where it is passed on, a file that agrees."""
 
     @property
     def value(self) -> FactValue:
@@ -259,6 +264,15 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Settings because of which a program leaves out what would make a fact another one."""
+
+    name: str
+    """The fact."""
+    by: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """What one surface read from one file about one run."""
 
@@ -277,6 +291,7 @@ class Sheet:
     """Other files that were read for it: imported modules, data files that the program loads."""
     defines: bool = False
     """A Python file that only defines a training step: whoever calls it says of which model."""
+    left_out: tuple[LeftOut, ...] = ()
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

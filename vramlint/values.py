@@ -152,6 +152,12 @@ class Call:
     """Whose attribute the receiver is, where it is one: `model` of `model.bert.pooler.requires_grad_(False)`."""
     path: str = ""
     """Which attribute: `bert.pooler`."""
+    decided: tuple[Place, ...] = ()
+    """Where the settings are written that decided the innermost branch that this call stands in."""
+    entered: Place | None = None
+    """Of a call in another module: the call in the program's own file that led to it."""
+    loops: tuple[Place, ...] = ()
+    """What the loops around it go over, outermost first."""
 
     def argument(self, name: str, position: int | None = None) -> Value | None:
         """The value for parameter `name`: later attribute assignment, keyword, or positional argument."""
@@ -182,6 +188,28 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What settings decided: a side of a branch, an operand, a value of a table."""
+
+    by: tuple[Place, ...]
+    """Where the settings' values are written."""
+    taken: tuple[Place, ...] = ()
+    """What they selected: statements, an expression, where its value is written."""
+    skipped: frozenset[str] = frozenset()
+    """What the other side would have called, assigned, passed or named: `get_peft_model`, `load_in_4bit`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A value that is passed on under a keyword, or as a call's first argument, on another line than it stands on."""
+
+    value: Place
+    name: str
+    """The keyword, empty for a first argument."""
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What a Python file does, as far as it can be known without running it."""
 
@@ -197,6 +225,10 @@ class Program:
     """Command-line settings of the program: argparse / fire / click / dataclass fields with their defaults."""
     cuts: tuple[Cut, ...] = ()
     """Where it brings tokens to one length."""
+    decisions: tuple[Decision, ...] = ()
+    passed: tuple[Passed, ...] = ()
+    files: tuple[tuple[str, Place], ...] = ()
+    """Data files that the program loads, and where their paths are written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ def source(fact: Fact, documents: Documents) -> str:
     key = f"{fact.key}, " if fact.key else ""
     via = f" ({fact.via})" if fact.via and fact.via not in {"literal", "config-file"} else ""
     reason = f": {fact.reason}" if fact.reason else ""
+    reason += _decided(fact, documents)
     match fact.origin:
         case Origin.WRITTEN:
             at = where(fact.place, documents) if fact.place else "written"
@@ -148,6 +149,12 @@ def source(fact: Fact, documents: Documents) -> str:
         case _:
             at = f" ({where(fact.place, documents)})" if fact.place else ""
             return printable(f"{key}{fact.origin.value}{reason}{at}")
+
+
+def _decided(fact: Fact, documents: Documents) -> str:
+    """`, decided by train.py:12`: the settings on which it depends."""
+    shown = dict.fromkeys(where(place, documents) for place in fact.decided if place != fact.place)
+    return f", decided by {' and '.join(shown)}" if shown else ""
 
 
 def _columns(rows: Sequence[tuple[str, ...]], widest: int = 60) -> list[str]:

@@ -70,6 +70,8 @@ def fact(item: Fact, documents: Documents) -> Json:
         "reason": item.reason,
         "location": place(item.place, documents),
         "through": [place(step, documents) for step in item.through],
+        "decided_by": [place(step, documents) for step in item.decided],
+        "also": [place(step, documents) for step in item.also],
     }
 
 

@@ -94,7 +94,13 @@ def derived(name: str, value: FactValue, reason: str, source: Fact | None = None
     """A fact that follows from others; it points where `source` is written."""
     place = source.place if source else None
     key = source.key if source else ""
-    return Fact(name, (Candidate(value, place),), Origin.DERIVED, key, "derived", reason=reason)
+    fact = Fact(name, (Candidate(value, place),), Origin.DERIVED, key, "derived", reason=reason)
+    return with_roads(fact, source) if source else fact
+
+
+def with_roads(fact: Fact, source: Fact) -> Fact:
+    """The fact with the roads of the one that it follows from."""
+    return replace(fact, through=source.through, decided=source.decided, also=source.also)
 
 
 def possible(name: str, values: Iterable[FactValue], reason: str, origin: Origin = Origin.ASSUMED) -> Fact:

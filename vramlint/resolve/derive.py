@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.catalog.optimizers import find_optimizer
 from vramlint.facts import Candidate, Fact, FactValue, Origin
-from vramlint.resolve.board import Board, by_default, derived, possible
+from vramlint.resolve.board import Board, by_default, derived, possible, with_roads
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
 from vramlint.resolve.network import stored_number
 from vramlint.resolve.processes import one_rank, replicas
@@ -62,7 +63,7 @@ def tuning(board: Board) -> Fact | None:
     if fact.value == "lora" and bits == 4:
         place = fact.place
         reason = "LoRA on a 4-bit base"
-        return Fact("tuning", (Candidate("qlora", place),), fact.origin, fact.key, fact.via, fact.library, reason)
+        return replace(fact, candidates=(Candidate("qlora", place),), reason=reason)
     return None
 
 
@@ -98,7 +99,7 @@ def _checkpoint_dtype(board: Board, asked: Fact) -> Fact:
     if dtype:
         reason += f" ({dtype} in its family)"
     candidates = (Candidate(likely, asked.place), Candidate("float32", asked.place))
-    return Fact("load_dtype", candidates, Origin.ASSUMED, asked.key, reason=reason)
+    return with_roads(Fact("load_dtype", candidates, Origin.ASSUMED, asked.key, reason=reason), asked)
 
 
 def half_flags(board: Board) -> Fact | None:
@@ -138,7 +139,7 @@ def precision(board: Board) -> Fact | None:
 def _inherited(name: str, value: str, fact: Fact) -> Fact:
     """A fact that only renames another one keeps where that one comes from."""
     candidate = Candidate(value, fact.place)
-    return Fact(name, (candidate,), fact.origin, fact.key, fact.via, fact.library, fact.reason)
+    return replace(fact, name=name, candidates=(candidate,))
 
 
 def optimizer(board: Board) -> Fact | None:
@@ -166,7 +167,7 @@ def optimizer(board: Board) -> Fact | None:
 def _renamed(fact: Fact, name: str) -> Fact:
     candidate = fact.candidates[0]
     renamed = Candidate(name, candidate.place, candidate.condition)
-    return Fact("optimizer", (renamed,), fact.origin, fact.key, fact.via, fact.library, fact.reason)
+    return replace(fact, candidates=(renamed,))
 
 
 _AUTO_BUCKETS: Mapping[str, tuple[Callable[[int], int], str]] = MappingProxyType(
@@ -320,7 +321,8 @@ def parallelism(board: Board) -> Fact | None:
         if spread and spread.value in _UNLAUNCHED:
             way, reason = _UNLAUNCHED[spread.value]
             candidate = Candidate(way, spread.place)
-            return Fact("parallelism", (candidate,), Origin.ASSUMED, spread.key, "derived", reason=reason)
+            fact = Fact("parallelism", (candidate,), Origin.ASSUMED, spread.key, "derived", reason=reason)
+            return with_roads(fact, spread)
         if gpus > 1:
             return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
         return possible("parallelism", ("none",), launched.reason)

@@ -15,6 +15,7 @@ from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
+from vramlint.resolve.omissions import with_omissions
 from vramlint.resolve.run import Run, Version
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
@@ -93,7 +94,7 @@ def _mixed(flag: Fact) -> tuple[Candidate, ...]:
 
 
 def _complete(run: Run, worlds: Worlds, joined: Joined) -> Run:
-    facts = merged(worlds)
+    facts = tuple(with_omissions(merged(worlds), joined.sheet.left_out))
     jobs: tuple[Job, ...] = thinned([job for board in worlds.boards if (job := job_of(board, run.gpu))])
     remarks = [remark for board in worlds.boards[:1] for remark in batch_remarks(board)]
     return replace(

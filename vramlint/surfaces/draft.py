@@ -188,7 +188,7 @@ def conditional(fact: Fact, conditions: tuple[str, ...]) -> Fact:
         for item in fact.candidates
     )
     away = Candidate(None, None, f"not ({condition})")
-    return Fact(fact.name, (*candidates, away), fact.origin, fact.key, fact.via, fact.library, fact.reason)
+    return replace(fact, candidates=(*candidates, away))
 
 
 def under(fact: Fact | None, condition: str) -> Fact | None:
@@ -216,7 +216,7 @@ def united(facts: Iterable[Fact | None]) -> Fact | None:
         known += fact.candidates
     if first is None:
         return None
-    return Fact(first.name, distinct(known), first.origin, first.key, first.via, first.library, first.reason)
+    return replace(first, candidates=distinct(known))
 
 
 def _opaque(value: Value) -> str:

@@ -20,6 +20,7 @@ from vramlint.readers.python.commandline.nested_parsers import nested_parser_met
 from vramlint.readers.python.commandline.settings_classes import is_settings, new_settings
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.datafiles import load_with
+from vramlint.readers.python.decisions import passed
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
 from vramlint.readers.python.hyperparameters import save
@@ -240,8 +241,12 @@ def _arguments(machine: Machine, node: cst.Call, scope: Scope) -> Arguments:
             unseen = unseen or not complete
             origins += [value.origin] if isinstance(value, Mapping) and value.origin else []
         elif argument.keyword is not None:
-            keywords.append(Given(argument.keyword.value, value, machine.place(argument.keyword)))
+            here = machine.place(argument.keyword)
+            keywords.append(Given(argument.keyword.value, value, here))
+            passed(machine, value, argument.keyword.value, here)
         else:
+            if not positional and isinstance(value, Scalar) and isinstance(value.value, str):
+                passed(machine, value, "", machine.place(argument.value))
             positional.append(value)
     return Arguments(tuple(positional), tuple(keywords), unseen, tuple(origins))
 

@@ -80,6 +80,8 @@ def load_path(machine: Machine, path: Object, form: str = "") -> Object | None:
     if not isinstance(path, Scalar) or not isinstance(path.value, str):
         return None
     document = find(machine, path.value)
+    if document is not None and path.place is not None:
+        machine.trail.files.setdefault(document.path, path.place)
     return None if document is None else read_tree(document, form or form_of_path(path.value))
 
 

@@ -13,6 +13,7 @@ from vramlint.readers.python.attributes import get_attribute
 from vramlint.readers.python.calls import evaluate_call
 from vramlint.readers.python.choices import choose, each, narrow, options_of
 from vramlint.readers.python.comprehensions import evaluate_comprehension
+from vramlint.readers.python.decisions import branch, chosen, computed_from, operands
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.iteration import elements_of
@@ -138,7 +139,8 @@ def _binary(machine: Machine, node: cst.BinaryOperation, scope: Scope) -> Object
     tensor = same_shape(left, right)
     if tensor is not None:
         return tensor
-    return binary(type(node.operator), left, right, machine.place(node))
+    place = machine.place(node)
+    return computed_from(machine, binary(type(node.operator), left, right, place), (left, right))
 
 
 def _unary(machine: Machine, node: cst.UnaryOperation, scope: Scope) -> Object:
@@ -171,7 +173,8 @@ def _boolean(machine: Machine, node: cst.BooleanOperation, scope: Scope) -> Obje
         if found is None and not _settled(right, stops=stops):
             results += [(option, (*tests, *stopping)), (right, (*tests, *going))]
         else:
-            results.append((right, tests))
+            by = operands(machine, node.left, scope, holds=found) if found is not None else ()
+            results.append((chosen(machine, right, by), tests))
     return choose(results)
 
 
@@ -211,7 +214,10 @@ def _in_environment(
 def _conditional(machine: Machine, node: cst.IfExp, scope: Scope) -> Object:
     found, item = decide(machine, node.test, scope)
     if found is not None:
-        return machine.evaluate(node.body if found else node.orelse, scope)
+        decision = branch(machine, node, scope, holds=found)
+        with machine.decided_by(decision):
+            value = machine.evaluate(node.body if found else node.orelse, scope)
+        return value if decision is None else chosen(machine, value, decision.by)
     yes, no = tests_for(machine, node.test, scope, item)
     with machine.under(*yes):
         body = machine.evaluate(node.body, scope)

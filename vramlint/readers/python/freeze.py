@@ -113,6 +113,9 @@ class Freezer:
             bindings=tuple(self._bindings(item)),
             owner=None if owner is None else self.value(owner),
             path=path,
+            decided=item.decided,
+            entered=item.entered,
+            loops=item.loops,
         )
 
     def _bindings(self, item: LibraryObject) -> list[Keyword]:

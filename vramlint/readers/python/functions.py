@@ -69,9 +69,9 @@ def call_function(machine: Machine, function: Function, site: Site, owner: Objec
     body = function.node.body
     if isinstance(function.node, cst.Lambda):
         assert isinstance(body, cst.BaseExpression)  # noqa: S101 (a lambda's body is an expression by its grammar)
-        with machine.entering(Frame(function, len(machine.path))):
+        with machine.entering(Frame(function, len(machine.path), place=site.place)):
             return machine.evaluate(body, scope)
-    frame = Frame(function, len(machine.path), loose=machine.loose)
+    frame = Frame(function, len(machine.path), loose=machine.loose, place=site.place)
     assert isinstance(body, cst.BaseSuite)  # noqa: S101 (a def's body is a suite by its grammar)
     with machine.entering(frame), machine.under():
         flow = machine.execute(body.body, scope)

@@ -43,6 +43,14 @@ _QUIET = frozenset(_QUIET_WORDS.split())
 
 def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     """`for target in elements`."""
+    machine.trail.loops.append(machine.place(node.iter))
+    try:
+        return _for(machine, node, scope)
+    finally:
+        machine.trail.loops.pop()
+
+
+def _for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
     source = narrow(machine.evaluate(node.iter, scope), machine.path)
     elements = elements_of(source)
     if elements == ():

@@ -15,8 +15,9 @@ from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot, State
 from vramlint.readers.python.source import Source
+from vramlint.readers.python.trail import Trail
 from vramlint.text import Document, Place
-from vramlint.values import Plain, Unknown
+from vramlint.values import Decision, Plain, Unknown
 
 MAX_DEPTH = 14
 """Calls of the file's own functions inside one another."""
@@ -101,6 +102,8 @@ class Frame:
     yields: list[Object] = field(default_factory=list)
     loose: int = 0
     """`Machine.loose` where the invocation began."""
+    place: Place | None = None
+    """The call."""
     uncertain: bool = False
     """A `yield` stands where only run time knows whether, or how often, it is reached."""
 
@@ -146,6 +149,7 @@ class Machine:
         self.known = known
         self.journal = Journal()
         self.path: list[Test] = []
+        self.trail = Trail()
         self.frames: list[Frame] = []
         self.calls: list[LibraryObject] = []
         self.functions: list[Function] = []
@@ -234,14 +238,29 @@ class Machine:
             del self.path[before:]
 
     @contextmanager
+    def decided_by(self, decision: Decision | None) -> Iterator[None]:
+        """Everything inside happens because of this decision."""
+        if decision is None:
+            yield
+            return
+        self.trail.deciding.append(decision.by)
+        try:
+            yield
+        finally:
+            self.trail.deciding.pop()
+
+    @contextmanager
     def apart(self) -> Iterator[None]:
         """Everything inside happens once and for all, wherever it is asked for: what a module does when imported."""
         outer = self.journal, self.path, self.frames
+        around = self.trail.deciding, self.trail.loops
         self.journal, self.path, self.frames = Journal(), [], []
+        self.trail.deciding, self.trail.loops = [], []
         try:
             yield
         finally:
             self.journal, self.path, self.frames = outer
+            self.trail.deciding, self.trail.loops = around
 
     @contextmanager
     def repeating(self, *, again: bool) -> Iterator[None]:
@@ -269,9 +288,18 @@ class Machine:
     def emit(self, made: LibraryObject) -> LibraryObject:
         """Record a library call."""
         made.conditions = self.conditions()
+        made.decided = self.trail.deciding[-1] if self.trail.deciding else ()
+        made.loops = tuple(self.trail.loops)
+        if made.place.path != self.source.document.path:
+            made.entered = self._entered()
         if not self.repeats and len(self.calls) < MAX_CALLS:
             self.calls.append(made)
         return made
+
+    def _entered(self) -> Place | None:
+        """The innermost call in the script itself that the program is inside of."""
+        own = self.source.document.path
+        return next((frame.place for frame in reversed(self.frames) if frame.place and frame.place.path == own), None)
 
     def bind(self, target: LibraryObject, path: str, value: Object, place: Place | None) -> None:
         """Assign an attribute of a library object."""

@@ -11,6 +11,7 @@ from vramlint.readers.python.branches import decided, fork
 from vramlint.readers.python.builtin_functions import is_instance
 from vramlint.readers.python.choices import narrow
 from vramlint.readers.python.conditions import Test
+from vramlint.readers.python.decisions import case_of
 from vramlint.readers.python.iteration import elements_of
 from vramlint.readers.python.machine import Arguments, Flow, Machine, Site
 from vramlint.readers.python.methods import lookup
@@ -48,7 +49,8 @@ def _case(machine: Machine, node: cst.Match, index: int, subject: Object, scope:
         guarded = truth(machine.evaluate(case.guard, scope))
         found = False if guarded is False else None if guarded is None else found
     if found is not None:
-        return decided(machine, body, other) if found else other()
+        with machine.decided_by(case_of(machine, node, case, scope) if found else None):
+            return decided(machine, body, other) if found else other()
     text = f"case {index + 1} of match {machine.text(node.subject)}"
     serial = scope.serial
     return fork(machine, [Test(text, True, serial)], [Test(text, False, serial)], body, other)

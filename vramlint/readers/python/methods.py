@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vramlint.readers.python.commandline.words import is_given, piece_of
+from vramlint.readers.python.decisions import by_key, chosen
 from vramlint.readers.python.execution import put_name
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import (
@@ -169,9 +170,10 @@ def lookup(table: Mapping, key: Object, default: Object | None, place: Place) ->
     return slot.value
 
 
-def _get(_: Machine, table: Mapping, site: Site) -> Object:
+def _get(machine: Machine, table: Mapping, site: Site) -> Object:
     default = site.arguments.get("default", 1) or Scalar(None, None, "computed")
-    return lookup(table, site.arguments.positional[0] if site.arguments.positional else default, default, site.place)
+    key = site.arguments.positional[0] if site.arguments.positional else default
+    return chosen(machine, lookup(table, key, default, site.place), by_key(key, site.place))
 
 
 def _pop(machine: Machine, table: Mapping, site: Site) -> Object:

@@ -117,6 +117,11 @@ class LibraryObject:
     open: bool = False
     from_command_line: bool = False
     state: State = field(default_factory=dict)
+    decided: tuple[Place, ...] = ()
+    """Where the settings are written that decided the branch around it."""
+    entered: Place | None = None
+    """Of a call in another module: the call in the script itself that led to it."""
+    loops: tuple[Place, ...] = ()
 
     def argument(self, name: str) -> Object | None:
         """The object behind an assigned attribute or a keyword."""

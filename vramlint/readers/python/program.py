@@ -15,6 +15,7 @@ from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.cuts import cuts
+from vramlint.readers.python.decisions import decisions_of
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.lazy import Module, Pending
@@ -34,7 +35,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.source import parse
 from vramlint.readers.python.statements import execute
 from vramlint.text import Document
-from vramlint.values import Call, Entry, Invocation, Name, Plain, Problem, Program, Unknown
+from vramlint.values import Call, Entry, Invocation, Name, Passed, Plain, Problem, Program, Unknown
 
 Modules = Callable[[str], Document | None]
 """From a module as imported (`fastchat.train.train`, `.arguments`) to the project's file, None where it has none."""
@@ -170,6 +171,9 @@ def _frozen(machine: Machine, module: Scope) -> Program:
         constants=tuple(constants),
         settings=tuple(_settings(machine, freezer)),
         cuts=cuts(machine, freezer),
+        decisions=decisions_of(machine),
+        passed=tuple(Passed(value, name, tuple(places)) for (value, name), places in machine.trail.passed.items()),
+        files=tuple(machine.trail.files.items()),
     )
 
 

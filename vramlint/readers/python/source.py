@@ -96,7 +96,8 @@ class Source:
 
     def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
         first, last = self._spans.get(node, (0, 0))
-        return self._offsets[first], self._offsets[last]
+        # the line end that a block was written with is taken back at the end of a file without one
+        return self._offsets[first], self._offsets[min(last, len(self._offsets) - 1)]
 
 
 @lru_cache(maxsize=16)  # a script is read once for every launcher that starts it

@@ -12,6 +12,7 @@ from vramlint.readers.python.attempts import run_try
 from vramlint.readers.python.branches import decided, fork
 from vramlint.readers.python.conditions import Test
 from vramlint.readers.python.contexts import run_with
+from vramlint.readers.python.decisions import branch, leave_rest
 from vramlint.readers.python.definitions import define_class, define_function
 from vramlint.readers.python.imports import dotted, import_from, import_modules
 from vramlint.readers.python.loops import run_for, run_while
@@ -31,13 +32,15 @@ _EXITS = frozenset({"sys.exit", "exit", "quit", "os._exit"})
 
 def execute(machine: Machine, body: Sequence[cst.CSTNode], scope: Scope) -> Flow:
     """Run statements until one of them ends the block."""
-    for node in body:
+    for index, node in enumerate(body):
         executor = _EXECUTORS.get(type(node))
         if executor is None:
             continue
         machine.steps += 1
         flow = executor(machine, node, scope)
         if flow is not Flow.NEXT:
+            if flow is Flow.RETURN and isinstance(node, cst.If):
+                leave_rest(machine, node, body[index + 1 :], scope)
             return flow
     return Flow.NEXT
 
@@ -164,7 +167,8 @@ def _if(machine: Machine, node: cst.If, scope: Scope) -> Flow:
 
     found, item = decide(machine, node.test, scope)
     if found is not None:
-        return decided(machine, body, other) if found else decided(machine, other, body)
+        with machine.decided_by(branch(machine, node, scope, holds=found)):
+            return decided(machine, body, other) if found else decided(machine, other, body)
     yes, no = tests_for(machine, node.test, scope, item)
     return fork(machine, yes, no, body, other)
 

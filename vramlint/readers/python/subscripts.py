@@ -6,6 +6,7 @@ import libcst as cst
 
 from vramlint.readers.python.choices import each, narrow
 from vramlint.readers.python.commandline.words import is_given, piece_of
+from vramlint.readers.python.decisions import by_key, chosen
 from vramlint.readers.python.instances import call_special
 from vramlint.readers.python.iteration import tuple_elements
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -50,7 +51,8 @@ def subscript(machine: Machine, item: Object, node: cst.Subscript, scope: Scope)
         item = item.items or (item if elements is None else Sequence.of(elements, place))
     if _misses(item, key):
         machine.fail()
-    return each(lambda one, other: _element(one, other, place), narrow(item, machine.path), key)
+    found = each(lambda one, other: _element(one, other, place), narrow(item, machine.path), key)
+    return chosen(machine, found, by_key(key, place)) if isinstance(item, Mapping) else found
 
 
 def _key(machine: Machine, node: cst.Subscript, scope: Scope) -> Object | None:
