@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vramlint.facts import Fact
-from vramlint.surfaces.draft import is_absent, options
+from vramlint.surfaces.draft import is_absent, options, stated
 from vramlint.surfaces.lineage import Lineage, last, lineages, model_class
 from vramlint.surfaces.loading import model_fact
 from vramlint.surfaces.models import common_objective
-from vramlint.surfaces.trainers import objective_of_trainer
+from vramlint.surfaces.trainers import objective_of_trainer, vocabulary_of
 from vramlint.values import Call, Program, Scalar
 
 _PRETRAINS = re.compile(r"pre-?train|(^|[_-])pt([_.-]|$)", re.IGNORECASE)
@@ -29,6 +30,28 @@ def objective_of_run(program: Program, ways: Sequence[Lineage], trainer: Call | 
     word = word or _by_collator(program.calls, ways)
     rows = any(cut.joined and cut.mapped and not cut.conditions for cut in program.cuts)
     return "pretrain" if word == "sft" and rows and _PRETRAINS.search(posixpath.basename(program.path)) else word
+
+
+def objective_fact(objective: str, made: Call, ways: Sequence[Lineage], given: Sequence[Call] = ()) -> Fact:
+    """The fact, said where the program trains.
+
+    A trainer's own arguments say it too (`ORPOConfig`), and what no trainer says the class of the loaded model does.
+
+    Args:
+        objective: what is optimised.
+        made: the trainer, or a loop's backward.
+        ways: how the model may have been made.
+        given: the arguments of the trainer.
+    """
+    own = objective_of_trainer(made) != ""
+    told = [item for item in given if not _is_plain(item)] if own else [way.root for way in ways]
+    also = dict.fromkeys(item.place for item in told if isinstance(item, Call))
+    return replace(stated("objective", objective, made.place, last(made.callee)), also=tuple(also))
+
+
+def _is_plain(arguments: Call) -> bool:
+    """Whether arguments are those of no trainer in particular."""
+    return vocabulary_of(arguments) == "training-arguments"
 
 
 def _by_collator(calls: Sequence[Call], ways: Sequence[Lineage]) -> str:

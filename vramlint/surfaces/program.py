@@ -13,7 +13,6 @@ Beside facts, a sheet of a program tells `resolve`:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from vramlint.facts import Fact, Origin, Sheet
 from vramlint.surfaces import lengths
@@ -24,11 +23,11 @@ from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
-from vramlint.surfaces.lineage import Lineage, last, leads_to_model, lineages
+from vramlint.surfaces.lineage import last, leads_to_model, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import followed, loading_keywords, loads, read_model
-from vramlint.surfaces.objectives import objective_of_run, reference_of
+from vramlint.surfaces.objectives import objective_fact, objective_of_run, reference_of
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
 from vramlint.surfaces.own_models import casts, own_model, own_module, trains_own_modules
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
@@ -45,7 +44,6 @@ from vramlint.surfaces.trainers import (
     vocabulary_of,
     written,
 )
-from vramlint.text import Place
 from vramlint.values import Call, Program, Table, Unknown, Value
 
 KIND = "python-script"
@@ -142,26 +140,11 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
         draft.put(objective_of_loss(trainer))
         draft.take(length_of(ways))
     elif objective:
-        said = objective_of_trainer(trainer) != ""
-        also = [item.place for item in given if said and isinstance(item, Call) and not _is_plain(item)]
-        draft.put(_objective(objective, trainer, [] if said else ways, also))
+        draft.put(objective_fact(objective, trainer, ways, [item for item in given if isinstance(item, Call)]))
     _lengths(draft, program, settings, objective)
     constants = {entry.key: entry.value for entry in program.constants}
     draft.put(lengths.setting_length(constants))
     return draft
-
-
-def _objective(objective: str, made: Call, ways: Iterable[Lineage], also: Iterable[Place] = ()) -> Fact:
-    """What a run optimises, said where it trains, and by the class of the model that it loads."""
-    roots = (way.root.place for way in ways if isinstance(way.root, Call))
-    return replace(
-        stated("objective", objective, made.place, last(made.callee)), also=tuple(dict.fromkeys((*also, *roots)))
-    )
-
-
-def _is_plain(arguments: Call) -> bool:
-    """Whether a trainer's arguments are those of no trainer in particular."""
-    return vocabulary_of(arguments) == "training-arguments"
 
 
 def _given(item: Call | Unknown) -> Draft:
@@ -207,7 +190,7 @@ def _loop_run(program: Program) -> Draft:
             draft.put(unknown("precision", "the program casts tensors by itself", "precision", module.place))
     objective = objective_of_run(program, ways)
     if objective:
-        draft.put(_objective(objective, backward, ways))
+        draft.put(objective_fact(objective, backward, ways))
     _lengths(draft, program, named, objective)
     if followed(ways) or module is not None:
         _off_unless_enabled(draft)
@@ -230,7 +213,7 @@ def _lightning_run(trainer: Call, program: Program) -> Draft:
     read_model(draft, calls, ways, settings=named)
     objective = objective_of_run(program, ways)
     if objective:
-        draft.put(_objective(objective, trainer, ways))
+        draft.put(objective_fact(objective, trainer, ways))
     _lengths(draft, program, named, objective)
     _off_unless_enabled(draft)
     return draft
