@@ -74,6 +74,8 @@ class Finding:
     """The high end, for findings about memory."""
     low: Estimate | None = None
     """The low end, when it differs."""
+    jobs: tuple[str, ...] = ()
+    """The jobs of launchers that it is about: `run.sh:12 [MODEL=gpt2] runs train.py`."""
 
     @property
     def place(self) -> Place:

@@ -285,3 +285,22 @@ def test_cells_of_a_notebook_start_jobs_with_what_they_write() -> None:
     found = facts(job)
     assert (found["zero_stage"], found["world_size"], found["micro_batch_size"]) == (3, 2, 4)
     assert found["load_dtype"] == "float16"
+
+
+def test_findings_name_the_jobs_that_they_are_about() -> None:
+    big = "--model_name_or_path meta-llama/Llama-2-70b-hf"
+    files = {
+        "a.sh": f"# vramlint: gpu=rtx3090\npython train.py {big}\n",
+        "b.sh": "# vramlint: gpu=rtx3090\npython train.py\n",
+        "train.py": TRAIN,
+    }
+    report = check(files, "train.py")
+    (finding,) = (finding for finding in report.findings if finding.name == "exceeds-gpu-memory")
+    assert finding.jobs == ("a.sh runs train.py",)
+
+
+def test_one_cause_in_many_jobs_is_one_finding_that_names_them() -> None:
+    run = "deepspeed --num_gpus 4 train.py --deepspeed ds.json"
+    files = {"a.sh": run, "b.sh": run, "train.py": TRAIN, "ds.json": DS.replace("}, ", '}, "gradient_clippin": 1, ', 1)}
+    found = [finding for finding in check(files, "train.py").findings if finding.name == "unknown-deepspeed-key"]
+    assert len(found) == 1

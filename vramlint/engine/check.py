@@ -74,10 +74,13 @@ def check_remarks(remarks: Iterable[Remark], rules: RuleSet) -> tuple[Finding, .
 
 
 def unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings without repetitions: several runs in one file may say the same."""
+    """The findings without repetitions: several runs may say the same, and one finding then names them all."""
     seen: dict[tuple[object, ...], Finding] = {}
     for finding in findings:
-        seen.setdefault((finding.code, finding.message, finding.labels), finding)
+        key = (finding.code, finding.message, finding.labels)
+        first = seen.setdefault(key, finding)
+        if finding.jobs != first.jobs:
+            seen[key] = replace(first, jobs=tuple(dict.fromkeys((*first.jobs, *finding.jobs))))
     return tuple(seen.values())
 
 
@@ -123,6 +126,7 @@ def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Pl
         fix,
         scope.high if about_memory else None,
         scope.low if about_memory and scope.low is not scope.high else None,
+        jobs=(run.name,) if run.launched else (),
     )
 
 

@@ -6,7 +6,7 @@ from vramlint.findings import Finding, Report
 from vramlint.report.spots import Documents, where
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import ordered, printable
+from vramlint.report.words import ordered, printable, shown
 
 
 def render(report: Report, view: View) -> str:
@@ -18,4 +18,5 @@ def render(report: Report, view: View) -> str:
 def line(finding: Finding, documents: Documents, style: Style) -> str:
     """One finding on one line."""
     level = style(finding.severity.value, f"{finding.severity.value} {finding.code}")
-    return f"{where(finding.place, documents)}: {level} {printable(finding.message)}"
+    jobs = f" ({printable(', '.join(shown(finding.jobs)))})" if finding.jobs else ""
+    return f"{where(finding.place, documents)}: {level} {printable(finding.message)}{jobs}"

@@ -8,7 +8,7 @@ from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report import breakdown, excerpt
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import gib, ordered, printable, span_of
+from vramlint.report.words import gib, ordered, printable, shown, span_of
 
 
 def render(report: Report, view: View) -> str:
@@ -28,6 +28,7 @@ def block(finding: Finding, report: Report, style: Style) -> str:
     lines = [head, *excerpt.draw(finding, report.documents, style)]
     margin = " " * (excerpt.gutter(finding, report.documents) + 1)
     lines += _memory(finding, report.jobs, margin, style)
+    lines += [_item(margin, "job", job, style) for job in shown(finding.jobs)]
     lines += [_item(margin, "note", note, style) for note in finding.notes]
     lines += [_item(margin, "help", text, style) for text in finding.help]
     if finding.fix:

@@ -10,7 +10,7 @@ from vramlint.report import concise
 from vramlint.report.spots import Documents, spot
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import gib, levels, ordered
+from vramlint.report.words import gib, levels, ordered, shown
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _SHOWN = 10
@@ -45,7 +45,7 @@ def _command(finding: Finding, documents: Documents) -> str:
         properties |= {"col": str(span.column), "endColumn": str(span.end_column)}
     written = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
     steps = [f"{step.description} (saves {gib(step.saves)})" for step in finding.fix.steps] if finding.fix else []
-    message = "\n".join([finding.message, *finding.help, *steps])
+    message = "\n".join([finding.message, *shown(finding.jobs), *finding.help, *steps])
     return f"::{_LEVELS[finding.severity.value]} {written}::{_data(message)}"
 
 

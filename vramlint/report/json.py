@@ -56,6 +56,7 @@ def finding(item: Finding, documents: Documents) -> Json:
             }
             for label in item.labels
         ],
+        "jobs": list(item.jobs),
         "notes": list(item.notes),
         "help": list(item.help),
         "fix": fix(item.fix, documents) if item.fix else None,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from vramlint.findings import Finding, Label, Report
 from vramlint.report.spots import Documents, spot
 from vramlint.report.view import RuleInfo, View
-from vramlint.report.words import gib, ordered
+from vramlint.report.words import gib, ordered, shown
 from vramlint.text import Edit, Place, Span
 
 Json = dict[str, object]
@@ -72,7 +72,7 @@ def _problem(severity: str) -> str:
 
 
 def _result(finding: Finding, index: int, report: Report, view: View, seen: Counter[str]) -> Json:
-    text = "\n".join([finding.message, *finding.notes, *finding.help, *_steps(finding)])
+    text = "\n".join([finding.message, *shown(finding.jobs), *finding.notes, *finding.help, *_steps(finding)])
     result: Json = {
         "ruleId": finding.code,
         "ruleIndex": index,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vramlint.facts import Candidate, FactValue
 from vramlint.findings import Finding, Severity
 
@@ -26,6 +28,16 @@ def span_of(low: int, high: int) -> str:
 def count(amount: int, noun: str, plural: str = "") -> str:
     """`1 error`, `2 errors`."""
     return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
+
+
+_NAMED = 3
+"""Jobs of one finding that are named."""
+
+
+def shown(jobs: Sequence[str]) -> tuple[str, ...]:
+    """The names of jobs, the last few as a number."""
+    rest = len(jobs) - _NAMED
+    return tuple(jobs) if rest <= 0 else (*jobs[:_NAMED], f"and {rest} more")
 
 
 def printable(text: str) -> str:

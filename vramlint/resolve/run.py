@@ -44,6 +44,8 @@ class Run:
     """`--gpu`, `# vramlint: gpu=`, a settings file; empty without a GPU."""
     versions: tuple[Version, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    launched: bool = False
+    """A launcher starts it, so that its name tells it from other jobs of the same script."""
     anchor: Place | None = None
     """Where the run is made: the Trainer(...) or TrainingArguments(...) call."""
 

@@ -50,6 +50,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         gpu_origin=context.gpu_origin,
         versions=versions,
         remarks=tuple(dict.fromkeys(remarks)),
+        launched=sheet.started is not None,
         anchor=_anchor(facts),
     )
     if sheet.kind in _CONFIGURATIONS:
