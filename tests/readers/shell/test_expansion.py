@@ -52,6 +52,7 @@ SUBSTITUTIONS = [
      ["hi", "a", "b", "a  b", "a-b", "07", "a", "b"]),
     (r'''`echo x` "`echo \"q r\"`" "$(echo 'a)b')" $(echo "$(echo "deep $X")") $(echo ')')''',
      ["x", "q r", "a)b", "deep", "abc", ")"]),
+    ("$(which python3) `command -v torchrun` $(type -P x)", ["python3", "torchrun", "x"]),
     (r"$(dirname /a/b) $(basename /a/b.txt .txt) $(basename /a/b/) $(dirname a) $(seq 1 3) $(seq 2) $(seq 1 2 5)",
      ["/a", "b", "b", ".", "1", "2", "3", "1", "2", "1", "3", "5"]),
     (r"$(echo $CSV | tr ',' '\n' | wc -l) $(echo $CSV | awk -F, '{print NF}') $(echo $CSV | cut -d, -f2)",

@@ -203,6 +203,11 @@ def _real(arguments: list[str], read: str | None) -> str | None:
     return posixpath.normpath(paths[0]) + "\n" if len(paths) == 1 else None
 
 
+def _program(arguments: list[str], read: str | None) -> str | None:
+    """`which python`: the program by its name, for where it lies tells nothing of what it does."""
+    return arguments[-1] + "\n" if arguments and not arguments[-1].startswith("-") else None
+
+
 def _sequence(arguments: list[str], read: str | None) -> str | None:
     separator = "\n"
     if arguments[:1] == ["-s"] and len(arguments) > 2:
@@ -230,6 +235,9 @@ PRINTERS: dict[str, Printer] = {
     "basename": _pure(_basename),
     "realpath": _pure(_real),
     "readlink": _pure(_real),
+    "which": _pure(_program),
+    "command": _pure(_program),
+    "type": _pure(_program),
     "seq": _pure(_sequence),
     **{name: _pure(function) for name, function in filters.FILTERS.items()},
 }
