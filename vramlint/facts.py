@@ -201,6 +201,7 @@ NAMES = MappingProxyType(
         "fsdp": "FSDP options as written",
         "fsdp_wrap_class": "class of the layers that are FSDP units of their own",
         "deepspeed_config": "path of the DeepSpeed JSON",
+        "accelerate_config": "path of Accelerate's configuration",
         "trust_remote_code": "the model's code comes from its repository",
         "device_map": "how the model is spread at load",
         "entry": "the program that a launcher starts: script, module or command",
@@ -261,6 +262,9 @@ class Started:
     """Folders that it may be started in, the likeliest first."""
     written: tuple[tuple[str, Document], ...] = ()
     """Files that the launcher writes before, by their names without folders."""
+    made: frozenset[str] = frozenset()
+    """Names without folders of files that other commands of the launcher write or handle before, and of which only
+    run time knows what is in them."""
 
 
 @dataclass(frozen=True, slots=True)

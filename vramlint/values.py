@@ -266,11 +266,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that a script writes itself, by a heredoc or `echo … > file`."""
+    """A file that a script writes itself, by a heredoc, `echo … > file` or `jq … > file`."""
 
     name: Value
-    document: Document
-    """Its text at the very place where the script holds it: the script's document, all else blanked."""
+    document: Document | None
+    """Its text at the very place where the script holds it: the script's document, all else blanked. None where only
+    run time knows what it is."""
     place: Place
     after: int = 0
     """How many of the shell's commands come before it: of several files of one name a command finds the last that was

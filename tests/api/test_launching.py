@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from vramlint.api import SourceFile, Surroundings, lint
+from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.discovery.forms import form_of
 from vramlint.engine.loader import load_rules
 from vramlint.findings import JobReport, Report
@@ -34,7 +34,7 @@ Trainer(model=model, args=training_args, train_dataset=data).train()
 DS = '{"zero_optimization": {"stage": 3}, "bf16": {"enabled": true}, "train_micro_batch_size_per_gpu": "auto"}'
 
 
-def check(files: Mapping[str, str], *given: str, alone: bool = False) -> Report:
+def check(files: Mapping[str, str], *given: str, alone: bool = False, gpu: str = "") -> Report:
     data = {path: text.encode() for path, text in files.items()}
     sources = [SourceFile(path, form_of(path), data[path], explicit=True) for path in given]
 
@@ -42,7 +42,7 @@ def check(files: Mapping[str, str], *given: str, alone: bool = False) -> Report:
         inside = [path for path in data if folder in (".", "") or path.startswith(f"{folder}/")]
         return sorted({posixpath.relpath(path, folder or ".").split("/")[0] for path in inside})
 
-    around = Surroundings(load=data.get, names=names, around=lambda _: tuple(data), alone=alone)
+    around = Surroundings(load=data.get, names=names, around=lambda _: tuple(data), alone=alone, hardware=Hardware(gpu))
     return lint(sources, Settings(), RULES, around)
 
 

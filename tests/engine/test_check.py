@@ -186,6 +186,23 @@ def test_batch_product(values: tuple[FactValue, ...], said: str | None) -> None:
     assert messages == ([f"the batch sizes contradict each other: {said}"] if said else [])
 
 
+def test_batch_product_counts_gpus_that_share_a_sequence_once() -> None:
+    values = {"global_batch_size": 8, "micro_batch_size": 4, "gradient_accumulation_steps": 1, "world_size": 4}
+    facts = [fact(name, value, line=index) for index, (name, value) in enumerate(values.items(), 1)]
+    assert codes(check(run(*facts, kind="data"), [], RULES)) == ["VRAM601"]
+    assert codes(check(run(*facts, fact("context_parallel", 2, line=9), kind="data"), [], RULES)) == []
+
+
+def test_batch_product_of_a_hand_written_loop_is_deepspeeds_own() -> None:
+    values = {"global_batch_size": 16, "gradient_accumulation_steps": 1, "world_size": 2}
+    facts = [fact(name, value, line=index) for index, (name, value) in enumerate(values.items(), 1)]
+    facts.append(fact("loop", "script", line=8))
+    loader = replace(fact("micro_batch_size", 4, line=9), key="batch_size")
+    assert codes(check(run(*facts, loader), [], RULES)) == []
+    written = replace(loader, key="train_micro_batch_size_per_gpu")
+    assert codes(check(run(*facts, written), [], RULES)) == ["VRAM601"]
+
+
 def test_hardware_rules() -> None:
     old = replace(GPU, name="Tesla T4", bf16=False, compute_capability=(7, 5))
     subject = run(fact("bf16", True, line=1), fact("attention_implementation", "flash_attention_2", line=2), gpu=old)

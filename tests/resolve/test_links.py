@@ -85,14 +85,6 @@ def test_disagreement_is_remarked_at_the_configuration() -> None:
     assert "is 4 here but 1" in remark.message
 
 
-def test_batch_product_against_declared_gpus() -> None:
-    config = {"train_batch_size": 30, "zero_optimization": {"stage": 1}}
-    context = files({"ds.json": json.dumps(config)}, versions=NEWEST, world_size=4)
-    found = run(script(LLAMA, *KNOWN, links=(LINK,)), context)
-    (remark,) = found.remarks
-    assert "1 x gradient accumulation 1 x 4 GPUs makes 4" in remark.message
-
-
 def test_configuration_named_by_a_script_is_no_run_of_its_own() -> None:
     text = json.dumps({**ZERO_3, "zero_optimisation": {}})
     root = read_json(Document.of("ds.json", text)).root

@@ -33,6 +33,8 @@ _WHY_SKIPPED = {
 
 _NO_UPPER_END = frozenset({"model", "micro_batch_size"})
 """Facts that nothing bounds from above: without them the high end of the range says nothing."""
+_SHARING = frozenset({"parallelism", "deepspeed_config", "accelerate_config"})
+"""Facts without which a figure that fits nowhere says nothing: the GPUs may share what it consists of."""
 
 
 _ROOMY = 2
@@ -132,10 +134,14 @@ def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str,
     """checked, unresolved or skipped, with the reason. A range is judged; a mere lower bound only if it is too much."""
     if run.kind in _WHY_SKIPPED and high is None:
         return "skipped", _WHY_SKIPPED[run.kind]
-    reasons = [_why(run, name) for name in run.unresolved if name in _NO_UPPER_END]
+    unknown = (
+        _NO_UPPER_END if run.gpu and high and high.device_need <= run.gpu.usable_bytes else _NO_UPPER_END | _SHARING
+    )
+    reasons = [_why(run, name) for name in run.unresolved if name in unknown]
     if low is None or high is None:
         return "unresolved", "; ".join(reasons) or "no job could be built"
-    exceeds = run.gpu is not None and low.device_low > run.gpu.usable_bytes
+    unshared = not _SHARING & set(run.unresolved)
+    exceeds = run.gpu is not None and low.device_low > run.gpu.usable_bytes and unshared
     reasons += [high.why or "the figure is only a lower bound"] if high.method != "simulated" else []
     if exceeds or not reasons:
         return "checked", ""
@@ -145,6 +151,8 @@ def _status(run: Run, low: Estimate | None, high: Estimate | None) -> tuple[str,
 def _why(run: Run, name: str) -> str:
     fact = run.get(name)
     reason = f" ({fact.reason})" if fact and fact.reason else ""
+    if fact and fact.candidates and name.endswith("_config"):
+        return f"{name.replace('_', ' ')} {fact.value} cannot be read{reason}"
     return f"{name.replace('_', ' ')} is not known{reason}"
 
 

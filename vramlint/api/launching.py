@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from vramlint.api.contents import Contents
@@ -19,7 +19,7 @@ from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
 from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
 from vramlint.text import Document
-from vramlint.values import Problem, Program, Scalar
+from vramlint.values import Problem, Program, Scalar, Value
 
 MOST = 64
 """Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
@@ -168,9 +168,21 @@ class _Reader:
         return replace(
             sheet,
             facts=tuple(self._reached(_conditional(fact, command.conditions)) for fact in sheet.facts),
-            started=Started(self._workload.path, "", command.place, self._folders, self._written),
+            started=Started(self._workload.path, "", command.place, self._folders, self._written, self._made()),
             sources=tuple(path for path in self._loaded.found if path not in (sheet.path, self._workload.path)),
         )
+
+    def _made(self) -> frozenset[str]:
+        """Names of the files that come into being before the program starts: `gen.py --out ds.json`, `sed … > ds.json`.
+
+        A command that starts the same program only reads them.
+        """
+        own, program = self._launch.command, self._launch.program
+        earlier = takewhile(lambda command: command is not own, self._workload.commands)
+        texts = (tuple(filter(None, map(_text, command.words))) for command in earlier)
+        handled = (text for words in texts if program not in words for text in words[1:])
+        printed = (_text(file.name) for file in self._workload.files if file.document is None)
+        return frozenset(_last_part(text) for text in (*handled, *printed) if text and text.endswith(_CONFIGURATIONS))
 
     def _reached(self, fact: Fact) -> Fact:
         """A fact that the started script says is reached through the command."""
@@ -192,12 +204,24 @@ def _trains(sheet: Sheet) -> bool:
     return kind is not None and any(item.value == "training" for item in kind.candidates)
 
 
+_CONFIGURATIONS = (".json", ".yaml", ".yml", ".toml", ".hjson")
+
+
 def _written(workload: Workload) -> tuple[tuple[str, Document], ...]:
     return tuple(
-        (str(file.name.value).replace("\\", "/").rpartition("/")[2], file.document)
+        (_last_part(str(file.name.value)), file.document)
         for file in workload.files
-        if isinstance(file.name, Scalar)
+        if isinstance(file.name, Scalar) and file.document is not None
     )
+
+
+def _text(word: Value) -> str | None:
+    return word.value if isinstance(word, Scalar) and isinstance(word.value, str) else None
+
+
+def _last_part(path: str) -> str:
+    """`ds.json` of `configs/ds.json` and of `--out=configs/ds.json`."""
+    return path.replace("\\", "/").rpartition("/")[2].rpartition("=")[2]
 
 
 def _folders(workload: Workload, launch: Launch, context: Context) -> tuple[str, ...]:

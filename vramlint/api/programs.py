@@ -53,7 +53,9 @@ def notebook(document: Document, context: Context, known: Known) -> Contents:
 
     found = read_notebook(document, read_shell)
     files = (*found.files, *(file for shell in found.shell for file in shell.files))
-    written = tuple((str(file.name.value), file.document) for file in files if isinstance(file.name, Scalar))
+    written = tuple(
+        (str(file.name.value), file.document) for file in files if file.document and isinstance(file.name, Scalar)
+    )
     project = replace(context, load=with_written(context.load, written))
     read = _read(found.program, project, known, environment=found.environment)
     problems = tuple(dict.fromkeys((*found.problems, *read.problems)))

@@ -195,7 +195,8 @@ def _command(command: Command, excerpt: Excerpt) -> Command:
 
 
 def _file(file: WrittenFile, excerpt: Excerpt) -> WrittenFile:
-    return WrittenFile(moved(file.name, excerpt), _laid_back(file.document, excerpt), excerpt.stands(file.place))
+    document = None if file.document is None else _laid_back(file.document, excerpt)
+    return replace(file, name=moved(file.name, excerpt), document=document, place=excerpt.stands(file.place))
 
 
 def _laid_back(document: Document, excerpt: Excerpt) -> Document:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on
 from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.missing import missing
 from vramlint.surfaces.accelerate_config import accelerate_sheet
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Table
@@ -71,10 +72,7 @@ def _file(sheet: Sheet, link: Link, context: Context) -> tuple[Table, str, tuple
             for problem in reading.problems
         ]
         return (reading.root if isinstance(reading.root, Table) else Table(())), path, tuple(remarks)
-    if link.place is None:
-        return Table(()), "", ()
-    message = f"Accelerate configuration {link.target} not found beside this file or in the folders above"
-    return Table(()), "", (Remark("missing-file", link.target, message, link.place, vocabulary="accelerate"),)
+    return Table(()), "", missing(sheet, link, "Accelerate configuration")
 
 
 def merged(own: Mapping[str, Fact], said: Sheet, *, trainer: bool, shards: bool) -> dict[str, Fact]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from vramlint.catalog.deepspeed import all_deepspeed_keys
 from vramlint.catalog.keys import LIBRARIES, KeyHistory, accepted_keys, histories, key_history, lineage
 from vramlint.facts import Remark
-from vramlint.resolve.board import Board, Setting
+from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
 from vramlint.resolve.versions import Bound
 from vramlint.surfaces.deepspeed_keys import check_deepspeed_keys
@@ -145,18 +145,3 @@ def deepspeed_key_remarks(table: Table, setting: Setting) -> Iterator[Remark]:
     """Keys of a DeepSpeed configuration that DeepSpeed does not know or has removed."""
     statuses = {row.key: row.status for row in all_deepspeed_keys()}
     return check_deepspeed_keys(table, statuses, setting.libraries.deepspeed, setting.label("deepspeed"))
-
-
-def batch_remarks(board: Board) -> Iterator[Remark]:
-    """A `train_batch_size` that no number of GPUs, or not the declared one, can give."""
-    fact = board.facts.get("global_batch_size")
-    total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
-    steps = board.integer("gradient_accumulation_steps")
-    if fact is None or fact.place is None or not (total and micro and steps):
-        return
-    gpus = board.setting.world_size
-    product = micro * steps * (gpus or 1)
-    if (gpus and product != total) or (not gpus and total % product):
-        times = f"micro batch size {micro} x gradient accumulation {steps}" + (f" x {gpus} GPUs" if gpus else "")
-        message = f"train_batch_size is {total}, but {times} makes {'' if gpus else 'multiples of '}{product}"
-        yield Remark("batch-size-mismatch", fact.key, message, fact.place, vocabulary="deepspeed")

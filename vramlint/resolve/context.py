@@ -65,7 +65,7 @@ def candidates(path: str, link: Link, context: Context, started: Sequence[str] =
     """Where a linked file may lie, the likeliest first.
 
     Beside the file that names it, beside the one at `path`, in the current folder; then seen from each folder above,
-    because programs are started from all of them.
+    because programs are started from all of them. The head of an absolute path may be that of another machine.
 
     Args:
         path: the file whose run it is.
@@ -75,8 +75,12 @@ def candidates(path: str, link: Link, context: Context, started: Sequence[str] =
     """
     starts = dict.fromkeys((link.place.path, path) if link.place else (path,))
     found = [place for start in starts for place in beside(start, link.target)]
-    if not posixpath.isabs(link.target):
-        folders = dict.fromkeys(folder for start in starts for folder in ancestors(start, context.root))
+    folders = tuple(dict.fromkeys(folder for start in starts for folder in ancestors(start, context.root)))
+    if posixpath.isabs(link.target):
+        parts = link.target.strip("/").split("/")
+        tails = ["/".join(parts[index:]) for index in range(1, len(parts))]
+        found += [posixpath.normpath(posixpath.join(folder, tail)) for tail in tails for folder in folders]
+    else:
         found += [posixpath.normpath(posixpath.join(folder, link.target)) for folder in folders]
         found = [posixpath.normpath(posixpath.join(folder, link.target)) for folder in started] + found
     return tuple(dict.fromkeys(found))

@@ -9,11 +9,13 @@ from typing import NamedTuple
 from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.missing import missing, unseen_fact
 from vramlint.resolve.recipes import with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.fsdp_config import trainer_facts
 from vramlint.values import Table
 
+_STEPS = "gradient_accumulation_steps"
 _SHARED = ("micro_batch_size", "gradient_accumulation_steps", "max_grad_norm", "bf16", "fp16")
 """Facts that both the trainer's arguments and the DeepSpeed configuration say. The Hugging Face Trainer wants them
 equal (transformers 5.23.0, integrations/deepspeed.py, HfTrainerDeepSpeedConfig.trainer_config_finalize)."""
@@ -40,6 +42,8 @@ class Joined(NamedTuple):
     deepspeed_optimizer: bool = False
     deepspeed_missing: bool = False
     """The files name a DeepSpeed configuration that can't be read."""
+    accelerate_missing: bool = False
+    """Nobody knows what Accelerate is told, and the run leaves it to Accelerate how the model is shared."""
     further: tuple[str, ...] = ()
     """Other files that are part of the run: of Accelerate, of FSDP."""
 
@@ -56,12 +60,20 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     sheet = recipe.sheet
     joined = with_fsdp(_with_deepspeed(sheet, others, context), context)
     joined = joined._replace(remarks=(*recipe.remarks, *joined.remarks), further=(*recipe.paths, *joined.further))
+    shards = joined.deepspeed is not None or joined.deepspeed_missing or _shards(joined.facts)
+    named = joined.facts.get("accelerate_config")
     configuration = configuration_of(sheet, context)
+    unseen = named is not None and not (
+        configuration and (configuration.path or _shards(_by_name(configuration.sheet)))
+    )
+    if unseen and not shards and is_accelerated(joined.facts, sheet):
+        link = next((link for link in sheet.links if link.kind == "accelerate"), None)
+        reason = unseen_fact("accelerate_config", sheet, link) if link is not None else {}
+        joined = joined._replace(accelerate_missing=True, facts={**joined.facts, **reason})
     if configuration is None:
         return joined
     said = configuration.sheet
-    shards = joined.deepspeed is not None or joined.deepspeed_missing or _shards(joined.facts)
-    facts = merged(joined.facts, said, trainer=_has_trainer(sheet), shards=shards)
+    facts = merged(joined.facts, said, trainer=has_trainer(sheet), shards=shards)
     joined = joined._replace(
         facts=facts,
         remarks=(*joined.remarks, *configuration.remarks, *said.remarks),
@@ -71,6 +83,10 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     if shards or parallelism is None or parallelism.value != "deepspeed":
         return joined
     return _deepspeed_of(joined, said, others, context)
+
+
+def _by_name(sheet: Sheet) -> dict[str, Fact]:
+    return {fact.name: fact for fact in sheet.facts}
 
 
 def _shards(facts: Mapping[str, Fact]) -> bool:
@@ -144,11 +160,9 @@ def _linked(
         other = deepspeed_sheet(path, reading.root)
         joined = _merge(sheet, facts, _reached(other, link), reading.root, path)
         return joined._replace(remarks=(*problems, *joined.remarks))
-    missing: tuple[Remark, ...] = ()
-    if link.place is not None:
-        message = f"DeepSpeed configuration {link.target} not found beside this file or in the current folder"
-        missing = (Remark("missing-file", link.target, message, link.place, vocabulary="deepspeed"),)
-    return Joined(sheet, facts, missing, deepspeed_missing=True)
+    where = "beside this file or in the current folder"
+    facts = facts | unseen_fact("deepspeed_config", sheet, link)
+    return Joined(sheet, facts, missing(sheet, link, "DeepSpeed configuration", where), deepspeed_missing=True)
 
 
 def _reached(other: Sheet, link: Link) -> Sheet:
@@ -158,8 +172,12 @@ def _reached(other: Sheet, link: Link) -> Sheet:
 
 def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
     remarks = list(other.remarks)
-    trainer = _has_trainer(sheet)
+    trainer = has_trainer(sheet)
     merged = dict(facts)
+    if not is_accelerated(facts, sheet) and {fact.name for fact in other.facts} & {"global_batch_size", _STEPS} == {
+        "global_batch_size"
+    }:
+        merged.pop(_STEPS, None)  # the engine counts by itself: train_batch_size / (micro batch size · GPUs)
     for fact in other.facts:
         own = facts.get(fact.name)
         if fact.value == "auto" and trainer and fact.name in (*_SHARED, "global_batch_size"):
@@ -172,7 +190,7 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
     return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))
 
 
-def _has_trainer(sheet: Sheet) -> bool:
+def has_trainer(sheet: Sheet) -> bool:
     """Whether the Trainer of transformers, or one of its subclasses, runs the loop."""
     trained = any(fact.name == "loop" and fact.value == "trainer" for fact in sheet.facts)
     return trained or sheet.kind.startswith("training-args")
@@ -215,10 +233,13 @@ def _fsdp_file(sheet: Sheet, link: Link, context: Context) -> tuple[Table | None
         reading = read_json(document)
         said = [Remark(item.kind, path, item.message, item.place, vocabulary="fsdp") for item in reading.problems]
         return (reading.root if isinstance(reading.root, Table) else None), path, said
-    if link.place is None:
-        return None, "", []
-    message = f"FSDP configuration {link.target} not found beside this file or in the folders above"
-    return None, "", [Remark("missing-file", link.target, message, link.place, vocabulary="fsdp")]
+    return None, "", list(missing(sheet, link, "FSDP configuration"))
+
+
+def is_accelerated(facts: Mapping[str, Fact], sheet: Sheet) -> bool:
+    """Whether Accelerate prepares the model: in the Trainer, or in a loop of its own."""
+    loop = facts.get("loop")
+    return has_trainer(sheet) or (loop is not None and loop.value == "accelerate")
 
 
 def _disagreement(own: Fact, fact: Fact) -> Remark | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vramlint.facts import Remark, Sheet
 from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.missing import missing
 from vramlint.surfaces.overlay import overlaid
 from vramlint.surfaces.training_arguments import training_arguments_sheet
 from vramlint.values import Table
@@ -41,10 +42,7 @@ def with_recipe(sheet: Sheet, context: Context) -> Recipe:
         if not isinstance(reading.root, Table):
             return Recipe(sheet, tuple(remarks), (path,))
         return Recipe(_completed(sheet, reading.root), tuple(remarks), (path,))
-    if link.place is None:
-        return Recipe(sheet)
-    message = f"configuration {link.target} not found beside this file or in the folders above"
-    return Recipe(sheet, (Remark("missing-file", link.target, message, link.place, vocabulary="training-arguments"),))
+    return Recipe(sheet, missing(sheet, link, "configuration"))
 
 
 def _completed(sheet: Sheet, file: Table) -> Sheet:

@@ -9,7 +9,7 @@ from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
 from vramlint.resolve.board import Board, Setting
-from vramlint.resolve.checks import batch_remarks, deepspeed_key_remarks, key_remarks
+from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
 from vramlint.resolve.context import Context
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
@@ -95,16 +95,15 @@ def _mixed(flag: Fact) -> tuple[Candidate, ...]:
 
 
 def _complete(run: Run, worlds: Worlds, joined: Joined) -> Run:
-    facts = tuple(with_omissions(merged(worlds), joined.sheet.left_out))
+    told = (_unsimulated(worlds, fact) for fact in merged(worlds))
+    facts = tuple(with_omissions(tuple(told), joined.sheet.left_out))
     jobs: tuple[Job, ...] = thinned([job for board in worlds.boards if (job := job_of(board, run.gpu))])
-    remarks = [remark for board in worlds.boards[:1] for remark in batch_remarks(board)]
     return replace(
         run,
         facts=facts,
         jobs=jobs,
         unresolved=_unresolved(facts, jobs, joined),
         open_facts=tuple(fact.name for fact in facts if _spans(fact)),
-        remarks=tuple(dict.fromkeys((*run.remarks, *remarks))),
     )
 
 
@@ -230,8 +229,19 @@ def _model_names(facts: dict[str, Fact]) -> tuple[str, ...]:
     return tuple(item.value for item in fact.candidates if isinstance(item.value, str)) if fact else ()
 
 
-_UNSIMULATED = ("tensor_parallel", "context_parallel")
+_SPLITS = {"tensor_parallel": "every matrix", "context_parallel": "every sequence"}
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
+
+
+def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
+    """`parallelism` with the reason where GPUs share what the simulator does not split."""
+    if fact.name != "parallelism":
+        return fact
+    said = {
+        name for board in worlds.boards for name in _SPLITS if name in board.facts and board.value(name) not in (0, 1)
+    }
+    shares = [f"GPUs share {what} ({name})" for name, what in _SPLITS.items() if name in said]
+    return replace(fact, reason=f"{' and '.join(shares)}, which is not simulated") if shares else fact
 
 
 def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> tuple[str, ...]:
@@ -243,12 +253,14 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
     if (shared is not None and not shared.candidates) or any(
-        fact.name in _UNSIMULATED and fact.value != 1 for fact in facts
+        fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts
     ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")
     if joined.deepspeed_missing or (config is not None and not config.candidates and joined.deepspeed is None):
         found.append("deepspeed_config")
+    if joined.accelerate_missing:
+        found.append("accelerate_config")
     return tuple(found)
 
 

@@ -83,7 +83,16 @@ STEPS: tuple[Step, ...] = (
 )
 """Every step in order: a step stands after those that give what it needs."""
 
-LATER = ("model", "micro_batch_size", "sequence_length", "world_size", "padding", "deepspeed_config", "gpu")
+LATER = (
+    "model",
+    "micro_batch_size",
+    "sequence_length",
+    "world_size",
+    "padding",
+    "deepspeed_config",
+    "accelerate_config",
+    "gpu",
+)
 """Facts whose being unknown is no range of values: their own steps deal with it, or nothing can."""
 
 SPANNING = frozenset(

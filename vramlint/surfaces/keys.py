@@ -157,6 +157,8 @@ _DEEPSPEED = (
     ("bfloat16.enabled", "bf16", "flag"),
     ("optimizer.type", "optimizer", "name"),
     ("data_types.grad_accum_dtype", "gradient_accumulation_dtype", "dtype"),
+    ("sequence_parallel_size", "context_parallel", "count"),
+    ("tensor_parallel.autotp_size", "tensor_parallel", "count"),
     ("zero_optimization.stage", "zero_stage", "count"),
     ("zero_optimization.offload_optimizer.device", "offload_optimizer", "device"),
     ("zero_optimization.offload_param.device", "offload_parameters", "device"),

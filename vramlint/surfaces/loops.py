@@ -113,10 +113,12 @@ def _accumulation(calls: Sequence[Call], named: Mapping[str, Value]) -> Drawn:
     steps = [(at, call) for at, call in enumerate(calls) if call.callee == ".step" and not _is_schedule(call.receiver)]
     test = re.compile("%") if accelerators(calls) else _EACH_STEP  # an Accelerator counts by itself
     for at, call in steps:
-        if not any(test.search(condition) for condition in call.conditions):
+        tests = [condition for condition in call.conditions if test.search(condition)]
+        if not tests:
             continue
         before = [item for item in calls[:at] if item.callee == _EVERY]
-        if not before:
+        asks = all("(" in condition and "%" not in condition for condition in tests)  # an engine at_boundary()
+        if asks or not before:
             return unknown(name, "the loop steps after several batches", "step", call.place)
         return draw(name, before[-1].args[1], CONVERTERS["count"], "%", before[-1].place)
     if any("accum" in word.lower() for word in named):

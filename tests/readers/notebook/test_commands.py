@@ -158,6 +158,7 @@ def test_written_file_keeps_its_place() -> None:
     document = opened(code("x = 1"), code('%%writefile "conf/ds.json"', '{"bf16": 1}'))
     (file,) = read_notebook(document, read_shell).files
     assert shown(file.name) == "conf/ds.json"
+    assert file.document is not None
     assert file.document.text.split() == ['{"bf16":', "1}"]
     assert file.document.line(4) == '{"bf16": 1}'
 
@@ -165,7 +166,9 @@ def test_written_file_keeps_its_place() -> None:
 def test_files_of_shells_count_too() -> None:
     notebook = read('%%bash\ncat > ds.json <<EOF\n{"bf16": 1}\nEOF', '%%writefile b.json\n{"a": 1}')
     assert [shown(file.name) for file in notebook.files] == ["ds.json", "b.json"]
-    assert notebook.files[0].document.line(3) == '{"bf16": 1}'
+    document = notebook.files[0].document
+    assert document is not None
+    assert document.line(3) == '{"bf16": 1}'
 
 
 def script(text: str) -> list[list[object]]:

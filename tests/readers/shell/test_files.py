@@ -11,7 +11,13 @@ from vramlint.values import Scalar, plain
 
 
 def written(script: str) -> dict[object, str]:
-    return {shown(file.name): file.document.text for file in shell(script).files}
+    return {shown(file.name): file.document.text for file in shell(script).files if file.document}
+
+
+def test_files_whose_text_only_run_time_knows():
+    script = "jq .a x.json > a.json\nsed s/A/B/ t > b.yaml\ncat c d | tee c.json\npython a.py > log.txt\n"
+    found = shell(script).files
+    assert [(shown(file.name), file.document) for file in found] == [(n, None) for n in ("a.json", "b.yaml", "c.json")]
 
 
 def test_a_heredoc_is_a_document_of_its_own():

@@ -90,6 +90,7 @@ def test_parameters_of_a_run_are_a_file_there() -> None:
     (file,) = run.files
     assert isinstance(file.name, Scalar)
     assert file.name.value == "/mnt/config/parameters.yaml"
+    assert file.document is not None
     root = read_yaml(file.document).root
     assert isinstance(root, Table)
     assert text_at(text, root.entries[0].key_place) == "seed"

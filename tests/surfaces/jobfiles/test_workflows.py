@@ -79,6 +79,7 @@ jobs:
     (file,) = job.files
     assert isinstance(file.name, Scalar)
     assert file.name.value == "ds.json"
+    assert file.document is not None
     root = read_json(file.document).root
     assert isinstance(root, Table)
     assert text_at(text, root.entries[0].key_place) == '"zero_optimization"'

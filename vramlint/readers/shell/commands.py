@@ -122,8 +122,7 @@ def _program(
         wanted = file is not None or machine.output is not None or invoked.name == "tee"
         pieces = printing(machine, words[1:], read, invoked.at) if wanted else None
         if file is not None:
-            if pieces is not None:
-                finish(machine, file, pieces, invoked.at)
+            finish(machine, file, pieces, invoked.at)
         else:
             emit(machine, pieces, invoked.at)
         return YES if invoked.name in ("echo", "printf") else LIKELY
@@ -141,20 +140,28 @@ def _program(
             )
     if file is None:
         emit(machine, None, invoked.at)
+    else:
+        finish(machine, file, None, invoked.at)
     return LIKELY if found is None else found
 
 
-def finish(machine: Machine, file: tuple[Pieces, bool], pieces: Pieces, at: Range) -> None:
-    """Text goes to a file: a new one, or behind what has been written to it before."""
+_CONFIGURATIONS = (".json", ".yaml", ".yml", ".toml", ".hjson")
+
+
+def finish(machine: Machine, file: tuple[Pieces, bool], pieces: Pieces | None, at: Range) -> None:
+    """Text goes to a file: a new one, or behind what has been written to it before. Logs are of no interest."""
     name, append = file
     title = known(name)
     if title is not None and title.startswith("/dev/"):
+        return
+    if pieces is None and not (title or "").endswith(_CONFIGURATIONS):
         return
     if append:
         for index in range(len(machine.drafts) - 1, -1, -1):
             draft = machine.drafts[index]
             if known(draft.name) == title is not None:
-                machine.drafts[index] = draft._replace(pieces=(*draft.pieces, *pieces))
+                whole = None if draft.pieces is None or pieces is None else (*draft.pieces, *pieces)
+                machine.drafts[index] = draft._replace(pieces=whole)
                 return
     machine.drafts.append(Draft(name, pieces, at, len(machine.commands)))
 

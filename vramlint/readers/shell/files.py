@@ -14,7 +14,8 @@ def written(draft: Draft) -> WrittenFile:
     """The file that a draft describes."""
     at = draft.range
     name = located.value(draft.name, at) if draft.name else located.value((Text("", at, "shell", True),), at)
-    return WrittenFile(name, _document(draft.pieces, at), at.source.place(at.start, at.end), draft.after)
+    document = None if draft.pieces is None else _document(draft.pieces, at)
+    return WrittenFile(name, document, at.source.place(at.start, at.end), draft.after)
 
 
 def _document(pieces: Pieces, at: Range) -> Document:

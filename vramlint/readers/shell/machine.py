@@ -38,7 +38,8 @@ class Draft(NamedTuple):
     """Text that goes to a file."""
 
     name: Pieces
-    pieces: Pieces
+    pieces: Pieces | None
+    """None where only run time knows the text."""
     range: Range
     after: int = 0
     """How many commands come before it."""

@@ -133,10 +133,9 @@ def _tee(machine: Machine, words: Sequence[Pieces], read: Pieces | None, at: Ran
 
     append = any(known(word) in ("-a", "--append") for word in words)
     usable = read is not None and not any(isinstance(piece, Hole) and not piece.reason for piece in read)
-    if read is not None and usable:
-        for word in words:
-            if not (known(word) or "").startswith("-"):
-                finish(machine, (word, append), read, at)
+    for word in words:
+        if not (known(word) or "").startswith("-"):
+            finish(machine, (word, append), read if usable else None, at)
     return read
 
 

@@ -78,7 +78,8 @@ def _facts(road: Road, name: str, word: Word) -> Iterator[Fact]:
         launcher, at = road.launcher
         yield stated_at("launcher", launcher, at.written, "")
     ranks = road.ranks or _alone(road)
-    for fact in (ranks.world, ranks.nodes, ranks.per_node, road.gpu, allocator_of_variables(road.environment)):
+    machine = (ranks.world, ranks.nodes, ranks.per_node, road.gpu)
+    for fact in (*machine, road.configuration, allocator_of_variables(road.environment)):
         if isinstance(fact, Fact):
             yield fact
 

@@ -17,6 +17,7 @@ from vramlint.surfaces.launch.starters import STARTERS, Starter
 from vramlint.surfaces.launch.words import Line, Word, after, grammar, looks_like_program, named, parse
 from vramlint.surfaces.launch.wrappers import WRAPPERS, peel
 from vramlint.surfaces.numbers import times
+from vramlint.values import Scalar, Unknown
 
 _DEEPEST = 16
 """Wrappers around wrappers; more are no command that anybody writes."""
@@ -66,7 +67,18 @@ def _assigned(road: Road) -> Road:
     line, environment = road.line, road.environment
     while line and (entry := assignment(line[0])) is not None:
         line, environment = line[1:], (*environment, entry)
-    return road._replace(line=line, environment=environment)
+    return road._replace(line=(_placed(line[0]), *line[1:]) if line else line, environment=environment)
+
+
+def _placed(word: Word) -> Word:
+    """A program whose folder only run time knows, as the program: `$HOME/.local/bin/accelerate`."""
+    value = word.value
+    name = value.suffix.rpartition("/")[2] if isinstance(value, Unknown) and "/" in value.suffix else ""
+    known = Word(Scalar(name, word.place, "shell"), word.place)
+    return known if name and (is_python(known) or name in CLIS or name in _PROGRAMS) else word
+
+
+_PROGRAMS = frozenset(row.partition(" ")[0] for row in (*STARTERS, *WRAPPERS))
 
 
 def _on(step: Road, depth: int) -> Iterator[Road]:

@@ -47,6 +47,8 @@ class Road(NamedTuple):
     """Processes in total, as a scheduler's header asks for them."""
     ranks: Ranks | None = None
     gpu: Fact | None = None
+    configuration: Fact | None = None
+    """The file that `accelerate launch` is given: `accelerate_config`."""
     links: tuple[Link, ...] = ()
     tables: tuple[tuple[str, Table], ...] = ()
     program: Program | None = None

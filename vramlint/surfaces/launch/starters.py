@@ -10,7 +10,7 @@ from vramlint.facts import Fact, Link
 from vramlint.surfaces.draft import unknown
 from vramlint.surfaces.launch import clusters, grammars
 from vramlint.surfaces.launch.accelerate_flags import flags_table
-from vramlint.surfaces.launch.counts import count, opened
+from vramlint.surfaces.launch.counts import count, opened, stated_at
 from vramlint.surfaces.launch.ranks import NODES, PER_NODE, WORLD, every_visible, is_scheduled, scheduled
 from vramlint.surfaces.launch.road import Ranks, Road
 from vramlint.surfaces.launch.words import Grammar, Parsed, Word, after
@@ -117,7 +117,16 @@ def accelerate(parsed: Parsed, road: Road) -> Road:
     flags = flags_table(parsed, road.environment)
     found = _files(parsed)
     tables = (*road.tables, ("accelerate", flags)) if flags is not None else road.tables
-    return processes(parsed, road._replace(links=(*road.links, *found), tables=tables))
+    road = road._replace(links=(*road.links, *found), tables=tables, configuration=_configuration(parsed))
+    return processes(parsed, road)
+
+
+def _configuration(parsed: Parsed) -> Fact | None:
+    name, key = "accelerate_config", "--config_file"
+    file = parsed.options.get("config_file")
+    if file is None:
+        return None
+    return stated_at(name, file.text, file.written, key) if file.text else opened(name, file, key)
 
 
 def _files(parsed: Parsed) -> Iterator[Link]:

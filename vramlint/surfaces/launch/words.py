@@ -226,6 +226,8 @@ def _option(line: Line, at: int, text: str, taken: Grammar, found: list[tuple[st
         found.append((name, follows or word))
         return at + (2 if follows is not None and "=" in (follows.text or "") else 3)
     if name in taken.values:
+        if follows is not None and _is_option(follows, taken):
+            return at + 1  # its value is a variable that is empty
         found.append((name, follows or word))
         return at + 2
     if name not in taken.flags and not text.startswith("--") and len(text) > 2 and text[1] in taken.glued:
@@ -237,6 +239,13 @@ def _option(line: Line, at: int, text: str, taken: Grammar, found: list[tuple[st
         return at + 2
     found.append((name, word))
     return at + 1
+
+
+def _is_option(word: Word, taken: Grammar) -> bool:
+    """Whether a word is an option that the program is known to take, by its long name."""
+    text = word.text or ""
+    name = canonical(text.partition("=")[0], taken.aliases)
+    return text.startswith("--") and name in (taken.values | taken.flags | taken.pairs)
 
 
 def _is_value(word: Word, rest: Line) -> bool:
