@@ -296,6 +296,8 @@ class Sheet:
     defines: bool = False
     """A Python file that only defines a training step: whoever calls it says of which model."""
     left_out: tuple[LeftOut, ...] = ()
+    replaced: bool = False
+    """A library that it imports puts classes of its own, with further keys, in the place of those of `tables`."""
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

@@ -15,7 +15,9 @@ from vramlint.text import Place
 from vramlint.values import Entry, Table
 
 
-def key_remarks(tables: tuple[tuple[str, Table], ...], setting: Setting, *, mixed: bool) -> Iterator[Remark]:
+def key_remarks(
+    tables: tuple[tuple[str, Table], ...], setting: Setting, *, mixed: bool, replaced: bool = False
+) -> Iterator[Remark]:
     """Keys that the classes of this run do not take at their versions.
 
     Args:
@@ -24,11 +26,13 @@ def key_remarks(tables: tuple[tuple[str, Table], ...], setting: Setting, *, mixe
         mixed: keys of other vocabularies may stand in the same table (a flat recipe); then only near misses of a
             known key are remarked on, and keys of other releases only where no key is a stranger to the libraries:
             a program with arguments of its own reads the rest, and may give these keys a meaning of its own too.
+        replaced: other classes stand in the place of TRL's, so that only near misses are sure.
     """
     for name, table in tables:
         vocabulary = "TrainingArguments" if name == "training-arguments" else name
         if vocabulary in LIBRARIES and vocabulary != "deepspeed":
-            yield from _unknown_keys(vocabulary, table, setting, mixed)
+            other = replaced and LIBRARIES[vocabulary] == "trl"
+            yield from _unknown_keys(vocabulary, table, setting, mixed=mixed or other, own=other)
 
 
 _NEAR = 0.8
@@ -55,7 +59,7 @@ _SCRIPT_ARGUMENTS = frozenset(
 ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
 
 
-def _unknown_keys(vocabulary: str, table: Table, setting: Setting, mixed: bool) -> Iterator[Remark]:
+def _unknown_keys(vocabulary: str, table: Table, setting: Setting, *, mixed: bool, own: bool) -> Iterator[Remark]:
     accepted = accepted_keys(vocabulary, setting.libraries)
     if vocabulary == "TrainingArguments":
         accepted |= accepted_keys("Seq2SeqTrainingArguments", setting.libraries)  # the surface tells them not apart
@@ -63,7 +67,7 @@ def _unknown_keys(vocabulary: str, table: Table, setting: Setting, mixed: bool) 
         accepted |= accepted_keys("ModelConfig", setting.libraries) | _SCRIPT_ARGUMENTS
     strangers = [entry for entry in table if entry.key not in accepted and entry.key_place]
     elsewhere = _trl_keys() if mixed and strangers else frozenset()
-    own = mixed and any(not _known(vocabulary, entry.key, elsewhere) for entry in strangers)
+    own = own or (mixed and any(not _known(vocabulary, entry.key, elsewhere) for entry in strangers))
     for entry in strangers:
         history = key_history(vocabulary, entry.key)
         if history is not None:

@@ -193,7 +193,8 @@ def _written_network(sheet: Sheet) -> Network | None:
 
 def _key_remarks(joined: Joined, setting: Setting) -> tuple[Remark, ...]:
     sheet = joined.sheet
-    found = list(key_remarks(sheet.tables, setting, mixed=sheet.kind.startswith("training-args")))
+    mixed = sheet.kind.startswith("training-args")
+    found = list(key_remarks(sheet.tables, setting, mixed=mixed, replaced=sheet.replaced))
     if joined.deepspeed is not None:
         found += deepspeed_key_remarks(joined.deepspeed, setting)
     return tuple(found)

@@ -14,16 +14,11 @@ from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, first_module, last, model_class
 from vramlint.surfaces.litgpt import is_litgpt, litgpt_name
 from vramlint.surfaces.quantization import quantization_facts
+from vramlint.surfaces.unsloth import unsloth_facts
 from vramlint.values import Call, Entry, Scalar, Table, Unknown, Value
 
 _LATER = ("quantization_bits",)
 """Facts of the from-pretrained vocabulary that another module reads with more context."""
-
-_UNSLOTH = re.compile(r"Fast\w*Model\.from_pretrained$")
-"""Unsloth's loaders, whose parameter load_in_4bit is True unless given (unsloth, models/loader.py)."""
-
-_NOT_4_BIT = ("load_in_4bit", "load_in_8bit", "load_in_fp8", "full_finetuning")
-"""Keywords of Unsloth's loaders that decide the quantization themselves."""
 
 _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), task)
@@ -89,6 +84,7 @@ def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
     if not isinstance(root, Call):
         return
     arguments = Arguments.of(root)
+    yield from unsloth_facts(root)
     yield from _keywords(arguments)
     passed_on = arguments.value("model_kwargs")
     if isinstance(passed_on, Table):
@@ -101,8 +97,6 @@ def loading_facts(lineage: Lineage) -> Iterable[Drawn]:
         yield from _config_facts(config)
     if "Liger" in root.callee:
         yield stated("fused_loss", True, root.place)
-    if _UNSLOTH.search(root.callee) and not arguments.unseen and not any(map(arguments.find, _NOT_4_BIT)):
-        yield stated("quantization_bits", 4, root.place, "load_in_4bit", "library")
     yield from quantization_facts(arguments)
 
 

@@ -44,6 +44,7 @@ from vramlint.surfaces.trainers import (
     vocabulary_of,
     written,
 )
+from vramlint.surfaces.unsloth import replaces_trl
 from vramlint.values import Call, Program, Table, Unknown, Value
 
 KIND = "python-script"
@@ -83,6 +84,7 @@ def program_sheet(program: Program) -> Sheet:
         tuple(dict.fromkeys(draft.remarks)),
         _once(draft.tables),
         left_out=omitted,
+        replaced=replaces_trl(program.imports),
     )
 
 
