@@ -304,3 +304,11 @@ def test_one_cause_in_many_jobs_is_one_finding_that_names_them() -> None:
     files = {"a.sh": run, "b.sh": run, "train.py": TRAIN, "ds.json": DS.replace("}, ", '}, "gradient_clippin": 1, ', 1)}
     found = [finding for finding in check(files, "train.py").findings if finding.name == "unknown-deepspeed-key"]
     assert len(found) == 1
+
+
+def test_a_command_of_trl_loads_as_its_model_config_says() -> None:
+    run = "trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name x --max_length 512{more}\n"
+    (job,) = check({"run.sh": run.format(more="")}, "run.sh").jobs
+    assert facts(job)["load_dtype"] == "float32"
+    (job,) = check({"run.sh": run.format(more=" --dtype bfloat16")}, "run.sh").jobs
+    assert facts(job)["load_dtype"] == "bfloat16"

@@ -29,6 +29,8 @@ class Setting(NamedTuple):
     """TRL's trainer loads the model itself, from an id."""
     recipe: bool = False
     """The model's keys are those of trl.ModelConfig, with its defaults."""
+    command: bool = False
+    """A command of TRL itself runs, which makes the model by its ModelConfig."""
     evaluates: bool = False
     """The trainer evaluates while it trains."""
     from_config: bool = False

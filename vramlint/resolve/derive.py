@@ -78,7 +78,10 @@ def load_dtype(board: Board) -> Fact | None:
     if setting.from_config:
         return derived("load_dtype", "float32", "fresh weights have torch's default dtype")
     found = None
-    if setting.string_model and setting.libraries.trl >= _TRL_STRING_MODELS:
+    if setting.command and setting.trl:  # trl.ModelConfig hands its own default on to from_pretrained
+        found = library_default(board, "load_dtype", "trl", "ModelConfig.dtype")
+        found = found if found is not None and found.value else None
+    elif setting.string_model and setting.libraries.trl >= _TRL_STRING_MODELS:
         found = library_default(board, "load_dtype", "trl", "create_model_from_path.dtype")
     if found is None:
         quantized = board.value("quantization_bits") in (4, 8)

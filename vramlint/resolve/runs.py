@@ -118,6 +118,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         deepspeed_optimizer=joined.deepspeed_optimizer,
         string_model=_is_string_model(joined),
         recipe=sheet.kind.startswith("training-args"),
+        command=sheet.kind == "training-args-cli",
         evaluates=any(_evaluates(table) for _, table in sheet.tables),
         from_config=_is_fresh(joined),
         world_size=context.world_size,
