@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.readers.located import assert_spans_read_back, fault, root, written
 from vramlint.readers.json import read_json
 from vramlint.text import Document
-from vramlint.values import Entry, Items, Reading, Table
+from vramlint.values import Entry, Items, Reading, Table, Unknown
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 VALUES = st.recursive(
@@ -154,3 +154,13 @@ def test_a_megabyte() -> None:
     document = Document.of("big.json", json.dumps(value, indent=1))
     assert len(document.text) > 1_000_000
     assert root(read_json(document)) == value
+
+
+def test_placeholders_of_a_template_are_unknown_values() -> None:
+    text = '{"train_batch_size": GB_SIZE,\n "fp16": {"enabled": FP16}, "stage": ${zero},\n "lr": {{ lr }}, "n": <steps>}\n'
+    reading = read_json(Document.of("ds.json", text))
+    assert isinstance(reading.root, Table)
+    assert reading.problems == ()
+    values = [reading.root.get(*path) for path in (("train_batch_size",), ("fp16", "enabled"), ("stage",), ("n",))]
+    reasons = [value.reason for value in values if isinstance(value, Unknown)]
+    assert reasons == [f"the placeholder {name} of a template" for name in ("GB_SIZE", "FP16", "${zero}", "<steps>")]

@@ -252,6 +252,22 @@ def test_keys_of_the_config_that_the_script_sets() -> None:
     assert "num_hidden_layers" in reason(unknown, "model")
 
 
+def test_keys_that_the_config_gets_where_it_has_them() -> None:
+    made = """config = AutoConfig.from_pretrained("facebook/opt-1.3b")
+for key in ("dropout", "num_hidden_layers"):
+    if hasattr(config, key):
+        setattr(config, key, 2)
+config.attention_dropout = measured()
+model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b", config=config)"""
+    head = "from transformers import AutoConfig\n"
+    plainly = 'model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")'
+    source = accelerated("")
+    assert plainly in source
+    found = sheet(head + source.replace(plainly, made))
+    assert plain(table(found, "config-overrides")) == {"dropout": 2, "num_hidden_layers": 2}
+    assert says(found, "model") == "facebook/opt-1.3b"
+
+
 def test_a_step_under_no_test_follows_every_backward() -> None:
     assert says(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "gradient_accumulation_steps") == 1
     assert possible(sheet(AUTOCAST.replace(", ARGUMENTS", "")), "max_grad_norm") == {0}

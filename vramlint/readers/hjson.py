@@ -25,6 +25,12 @@ _LITERAL = re.compile(
     r"(?:(?P<word>true|false|null)|(?P<number>-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)))"
     r"[ \t]*(?=[\r\n,}\]\#]|//|/\*|\Z)"
 )
+PLACEHOLDER = re.compile(
+    r"(?:\$\{[^{}\s]*\}|\$[A-Za-z_]\w*|\{\{[^{}\r\n]*\}\}|<[\w -]+>|@\w+@|%\w+%|[A-Z][A-Z0-9]*_[A-Z0-9_]+|[A-Z]{3,})"
+    r"(?=[ \t]*(?:[\r\n,}\]]|\Z))"
+)
+"""What a template holds in place of a value, for `sed`, `envsubst` or a script to fill in: `MICRO_BATCH`, `${STAGE}`,
+`{{ stage }}`, `<size>`. DeepSpeed knows no string of that form."""
 _WORDS: dict[str, Plain] = {"true": True, "false": False, "null": None}
 _PUNCTUATION = "{}[],:"
 
@@ -92,7 +98,7 @@ class _Reader:
             mark = self.gap()
             if mark == "":
                 raise self.ended("a value")
-            if mark not in "{[":
+            if mark not in "{[" or PLACEHOLDER.match(self.text, self.position):
                 self.scalar(mark)
                 return
             self.builder.open(mark == "{", self.position)
@@ -149,6 +155,11 @@ class _Reader:
     def scalar(self, mark: str) -> None:
         """Reads a string, a literal, or the rest of the line as a string."""
         start = self.position
+        placeholder = PLACEHOLDER.match(self.text, start)
+        if placeholder is not None:
+            self.position = placeholder.end()
+            self.builder.unknown(f"the placeholder {placeholder[0]} of a template", start, self.position)
+            return
         value: Plain
         if self.text.startswith("'''", start):
             value = self.multiline()

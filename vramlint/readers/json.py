@@ -54,7 +54,7 @@ def read_json(document: Document) -> Reading:
 
     Strict JSON (with the NaN and Infinity of Python's `json` module) is tried first. Text that only hjson takes
     (DeepSpeed reads its config file with `hjson.load`) still gives a tree, together with a `json-extension`
-    problem at the first such place: `json.load`, with which Hugging Face Accelerate 1.15
+    problem at the first such place, unless it is a template: `json.load`, with which Hugging Face Accelerate 1.15
     (accelerate/utils/deepspeed.py, HfDeepSpeedConfig) reads the same file, rejects it. A lone surrogate escape
     reads as U+FFFD, for it could not be printed.
     """
@@ -64,13 +64,14 @@ def read_json(document: Document) -> Reading:
         strict = fault
     if not document.text.strip("\ufeff \t\n\r"):
         return Reading(None, (Problem("empty-file", "the file holds no value", _start(document)),))
-    from vramlint.readers.hjson import read_hjson
+    from vramlint.readers.hjson import PLACEHOLDER, read_hjson
 
     try:
         reading = read_hjson(document)
     except ReadError as fault:
         return Reading(None, (_clearer(document, strict, fault).problem(document),))
-    return Reading(reading.root, (_extension(document, strict), *reading.problems))
+    template = PLACEHOLDER.match(document.text, strict.start) is not None  # nobody reads it as it stands
+    return Reading(reading.root, (*(() if template else (_extension(document, strict),)), *reading.problems))
 
 
 def _start(document: Document) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vramlint.text import Document, Place, Span
-from vramlint.values import Entry, Items, Plain, Problem, Scalar, Table, Value
+from vramlint.values import Entry, Items, Plain, Problem, Scalar, Table, Unknown, Value
 
 MAX_DEPTH = 256
 """Nesting that a reader accepts. `json.load` gives up near 1000; whoever walks the tree may then recurse."""
@@ -108,6 +108,10 @@ class TreeBuilder:
     def scalar(self, value: Plain, start: int, end: int) -> None:
         """A value without children."""
         self._add(Scalar(value, self.place(start, end)))
+
+    def unknown(self, reason: str, start: int, end: int) -> None:
+        """A value that the text leaves open."""
+        self._add(Unknown(reason, self.place(start, end)))
 
     def close(self, end: int) -> None:
         """The closing bracket that ends before offset `end`."""

@@ -31,6 +31,8 @@ Elsewhere an unknown key is ignored in silence."""
 _FREE = ("optimizer.params", "scheduler.params", "autotuning.arg_mappings")
 """Sections that are handed on to something else as they are."""
 
+_PLACEHOLDER = re.compile(r"[A-Z][A-Za-z0-9]*_\w*[A-Z]")
+"""A key that a script fills in; DeepSpeed's own have no capitals."""
 _REMOVED_IN = re.compile(r"removed in (\d+(?:\.\d+)*)")
 
 
@@ -67,7 +69,7 @@ def _check(table: Table, prefix: str, keys: _KeyList) -> Iterator[Remark]:
     strangers: list[Entry] = []
     for entry in table:
         key = prefix + entry.key
-        if entry.key.startswith(("_", "#", "//", "comment")):
+        if entry.key.startswith(("_", "#", "//", "comment")) or _PLACEHOLDER.fullmatch(entry.key):
             continue
         section = key in keys.sections
         status = keys.known.get(key) or keys.known.get(_stage3_spelling(key)) or ("current" if section else None)

@@ -8,7 +8,7 @@ from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Drawn, conditional, draw, unknown
 from vramlint.surfaces.lineage import Lineage, last
-from vramlint.values import Call, Entry, Keyword, Scalar, Table, Value
+from vramlint.values import Alternatives, Call, Entry, Keyword, Scalar, Table, Value
 
 _DIMENSIONS_WORDS = """
     hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size head_dim vocab_size
@@ -32,13 +32,23 @@ def config_overrides(lineage: Lineage) -> Table | None:
         return None
     config = root.argument("config") or (root.args[0] if last(root.callee) == "from_config" and root.args else None)
     sources = [item for item in (config, root) if isinstance(item, Call) and last(item.callee) != "from_config"]
-    entries = [
-        Entry(keyword.name, keyword.name_place, keyword.value)
+    given = [
+        Entry(keyword.name, keyword.name_place, _where_it_has_it(keyword.value))
         for source in sources
         for keyword in (*source.keywords, *_before(source, root))
         if keyword.name in DIMENSIONS and not (last(root.callee) == "from_pretrained" and _is_open_bound(keyword))
     ]
+    # a dropout that only run time knows makes no other model: the checkpoint's own stands for it
+    entries = [entry for entry in given if isinstance(entry.value, Scalar) or "drop" not in entry.key]
     return Table(tuple(entries), root.place) if entries else None
+
+
+def _where_it_has_it(value: Value) -> Value:
+    """What a key gets `if hasattr(config, key)`: the value, for a model without the key does not look at it."""
+    if not isinstance(value, Alternatives):
+        return value
+    found = [option.value for option in value.options if option.condition.startswith("hasattr(")]
+    return found[0] if len(found) == 1 else value
 
 
 def _is_open_bound(keyword: Keyword) -> bool:
