@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Mapping
 
@@ -81,6 +82,18 @@ def test_the_job_is_found_from_any_of_its_files(given: str) -> None:
     assert facts(job)["zero_stage"] == 3
     zero = next(fact for fact in job.facts if fact.name == "zero_stage")
     assert [step.span.line for step in zero.through] == [1]
+
+
+def test_a_models_config_finds_the_job_that_loads_it() -> None:
+    config = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2, "vocab_size": 100, "n_positions": 512}
+    files = {
+        "scripts/run.sh": "python src/train.py --model_name_or_path models/tiny\n",
+        "src/train.py": TRAIN,
+        "models/tiny/config.json": json.dumps(config),
+    }
+    (job,) = (job for job in check(files, "models/tiny/config.json").jobs if job.kind == "training")
+    assert job.name == "scripts/run.sh runs src/train.py"
+    assert facts(job)["model_type"] == "gpt2"
 
 
 def test_several_launchers_are_several_jobs() -> None:
@@ -270,8 +283,6 @@ def test_definitions_of_a_step_without_a_model_are_no_run() -> None:
 
 
 def test_cells_of_a_notebook_start_jobs_with_what_they_write() -> None:
-    import json
-
     cells = [
         ["%env DTYPE=float16\n"],
         ["%%writefile ds.json\n", DS],
@@ -312,3 +323,26 @@ def test_a_command_of_trl_loads_as_its_model_config_says() -> None:
     assert facts(job)["load_dtype"] == "float32"
     (job,) = check({"run.sh": run.format(more=" --dtype bfloat16")}, "run.sh").jobs
     assert facts(job)["load_dtype"] == "bfloat16"
+
+
+RECIPE = (
+    "model_name_or_path: gpt2-medium\nper_device_train_batch_size: 2\nbf16: true\noutput_dir: out\nblock_size: 256\n"
+)
+
+
+def test_a_recipe_that_a_launcher_names_is_part_of_its_job() -> None:
+    loads = TRAIN.replace(
+        "parser.parse_args_into_dataclasses()", "parser.parse_yaml_file(yaml_file=os.path.abspath(sys.argv[1]))"
+    ).replace("import os", "import os, sys")
+    files = {"run.sh": "torchrun --nproc_per_node 2 train.py recipes/a.yaml\n", "train.py": loads}
+    files["recipes/a.yaml"] = RECIPE + "per_device_train_batch_sise: 4\n"
+    report = check(files, "run.sh", "recipes/a.yaml")
+    (job,) = report.jobs
+    assert (facts(job)["model"], facts(job)["micro_batch_size"], facts(job)["sequence_length"]) == (
+        "gpt2-medium",
+        2,
+        256,
+    )
+    assert place(job, "micro_batch_size") == "recipes/a.yaml:2"
+    assert "unknown-training-argument" in {finding.name for finding in report.findings}
+    assert [job.name for job in check(files, "recipes/a.yaml").jobs] == ["run.sh runs train.py"]

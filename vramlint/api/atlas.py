@@ -14,6 +14,7 @@ MOST_SEARCHED = 4000
 """Files of a project that are looked at for the names of the checked ones."""
 
 _STARTING = frozenset(("shell", "make", "docker", "yaml", "notebook"))
+_MODEL_CONFIG = "config.json"
 _ROUNDS = 2
 """From a DeepSpeed JSON to the script that names it, from there to the launcher that starts the script."""
 
@@ -96,4 +97,6 @@ def _pattern(words: Sequence[str]) -> re.Pattern[bytes] | None:
 
 
 def _name(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
+    """What others call a file; a model's config.json lies in the folder that they name."""
+    folder, _, name = path.replace("\\", "/").rpartition("/")
+    return folder.rpartition("/")[2] or name if name == _MODEL_CONFIG else name

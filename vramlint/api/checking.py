@@ -41,6 +41,9 @@ _CHECKED_FORMS = ("python", "notebook", "json", "yaml", "shell", "make", "docker
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 
+_DATA_FORMS = ("json", "yaml")
+
+
 def _known(context: Context) -> Callable[[str, World], Answers]:
     """What a script at a path may ask at run time, as far as its machine and the versions say."""
     return lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context))
@@ -95,6 +98,8 @@ class Checker:
             for sheet in contents.sheets:
                 if not covered or _is_apart(sheet):
                     self._judge_sheet(subject, sheet, given)
+                elif subject.given and subject.file.form in _DATA_FORMS:
+                    self._check_keys(subject, sheet)
 
     def _count(self, subject: Subject, contents: Contents) -> None:
         if not contents.recognised:
@@ -115,6 +120,11 @@ class Checker:
         for run in resolve((sheet,), self._context_of(sheet, subject, subject.context)):
             if subject.given or any(self._absolute(path) in given for path in run.paths):
                 self._judge_run(subject, run)
+
+    def _check_keys(self, subject: Subject, sheet: Sheet) -> None:
+        """Arguments in a file that a started script loads: their keys; the figures are those of its jobs."""
+        for run in resolve((sheet,), subject.context):
+            self._findings += check_remarks(run.remarks, subject.rules)
 
     def _judge_run(self, subject: Subject, run: Run) -> None:
         around = self._around
@@ -221,11 +231,11 @@ class Checker:
 
 
 def _started_by(contents: Contents) -> Iterator[str]:
-    """The scripts that the jobs of a launcher start, Python's and shells'."""
+    """The scripts that a launcher's jobs start, Python's and shells', and the files of arguments that they load."""
     for sheet in contents.sheets:
         if sheet.started is not None:
-            scripts = (path for path in sheet.sources if form_of(path) == "shell")
-            yield from (path for path in (sheet.path, *scripts) if path != sheet.started.path)
+            further = (path for path in sheet.sources if form_of(path) in ("shell", *_DATA_FORMS))
+            yield from (path for path in (sheet.path, *further) if path != sheet.started.path)
 
 
 def _is_apart(sheet: Sheet) -> bool:

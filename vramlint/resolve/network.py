@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vramlint.catalog.models import find_model, find_model_by_last_part
-from vramlint.resolve.context import Context, beside
+from vramlint.facts import Link
+from vramlint.resolve.context import Context, candidates
 from vramlint.surfaces.model_config import config_values
 from vramlint.values import Table
 
@@ -58,8 +59,8 @@ class Network:
         return None
 
 
-def find_network(name: str, path: str, context: Context) -> Network | None:
-    """The network behind a hub id or a path, as seen from the file `path`.
+def find_network(name: str, path: str, context: Context, started: Sequence[str] = ()) -> Network | None:
+    """The network behind a hub id or a path, as seen from the file `path` and from the folders it is started in.
 
     By id; then by a config.json in a folder of that name; then by the last part of the path, where all models that
     bear that name are one network.
@@ -67,7 +68,8 @@ def find_network(name: str, path: str, context: Context) -> Network | None:
     row = find_model(name)
     if row:
         return _from_row(row)
-    for folder in beside(path, name):
+    link = Link("model-directory", name)
+    for folder in candidates(path, link, context, started):
         network = read_network(f"{folder.rstrip('/')}/config.json", context)
         if network:
             return network

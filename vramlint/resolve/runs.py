@@ -10,7 +10,7 @@ from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
 from vramlint.resolve.board import Board, Setting
 from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
-from vramlint.resolve.context import Context
+from vramlint.resolve.context import Context, started_in
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
@@ -57,7 +57,10 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         return replace(run, facts=_with_deepspeed_defaults(Board(setting, facts)))
     if run.kind != "training":
         return replace(run, facts=tuple(facts.values()))
-    networks = {name: changed(find_network(name, sheet.path, context), sheet) for name in _model_names(facts)}
+    found = {name: find_network(name, sheet.path, context, started_in(sheet)) for name in _model_names(facts)}
+    configs = (network.source for network in found.values() if network and network.source.endswith("config.json"))
+    run = replace(run, paths=tuple(dict.fromkeys((*run.paths, *configs))))
+    networks = {name: changed(network, sheet) for name, network in found.items()}
     own = _written_network(sheet) or counted_network(facts, sheet.path)
     strange = [name for name, network in networks.items() if network is None]
     if strange and own is None:
