@@ -157,7 +157,7 @@ def test_a_megabyte() -> None:
 
 
 def test_placeholders_of_a_template_are_unknown_values() -> None:
-    text = '{"train_batch_size": GB_SIZE,\n "fp16": {"enabled": FP16}, "stage": ${zero},\n "lr": {{ lr }}, "n": <steps>}\n'
+    text = '{"train_batch_size": GB_SIZE,\n "fp16": {"enabled": FP16}, "stage": ${zero}, "lr": {{ lr }}, "n": <steps>}'
     reading = read_json(Document.of("ds.json", text))
     assert isinstance(reading.root, Table)
     assert reading.problems == ()

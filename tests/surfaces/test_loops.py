@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.surfaces.reading import facts, line, possible, reason, says, sheet, table
@@ -261,7 +263,7 @@ config.attention_dropout = measured()
 model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b", config=config)"""
     head = "from transformers import AutoConfig\n"
     plainly = 'model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")'
-    source = accelerated("")
+    source = dedent(accelerated(""))
     assert plainly in source
     found = sheet(head + source.replace(plainly, made))
     assert plain(table(found, "config-overrides")) == {"dropout": 2, "num_hidden_layers": 2}

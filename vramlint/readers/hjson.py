@@ -26,7 +26,8 @@ _LITERAL = re.compile(
     r"[ \t]*(?=[\r\n,}\]\#]|//|/\*|\Z)"
 )
 PLACEHOLDER = re.compile(
-    r"(?:\$\{[^{}\s]*\}|\$[A-Za-z_]\w*|\{\{[^{}\r\n]*\}\}|<[\w -]+>|@\w+@|%\w+%|[A-Z][A-Z0-9]*_[A-Z0-9_]+|[A-Z]{3,})"
+    r"(?:\$\{[^{}\s]*\}|\$[A-Za-z_]\w*|\{\{[^{}\r\n]*\}\}|<[\w -]+>|@\w+@|%\w+%"
+    r"|[A-Z][A-Z0-9]{2,}(?:_\w+)?|[A-Z]{2}_\w+)"
     r"(?=[ \t]*(?:[\r\n,}\]]|\Z))"
 )
 """What a template holds in place of a value, for `sed`, `envsubst` or a script to fill in: `MICRO_BATCH`, `${STAGE}`,
