@@ -230,6 +230,13 @@ def passed_on(facts: Iterable[Fact], place: Place | None) -> Iterator[Fact]:
     return (fact if place is None else replace(fact, through=(*fact.through, place)) for fact in facts)
 
 
+def seconded(fact: Fact, other: Fact | None) -> Fact:
+    """The fact with the place of another one that says the same."""
+    if other is None or other.place is None or not (fact.known and other.known) or fact.value != other.value:
+        return fact
+    return fact if other.place == fact.place else replace(fact, also=(*fact.also, other.place))
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """Something odd that a surface saw while it read keys; rules turn remarks into findings by their kind."""

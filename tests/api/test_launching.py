@@ -56,6 +56,29 @@ def place(job: JobReport, name: str) -> str:
     return f"{found.path}:{found.span.line}" if found else ""
 
 
+def also(job: JobReport, name: str) -> list[str]:
+    places = next(fact.also for fact in job.facts if fact.name == name)
+    return [f"{found.path}:{found.span.line}" for found in places]
+
+
+def test_places_that_say_the_same_and_words_that_pass_a_variable_on() -> None:
+    run = """\
+export CUDA_VISIBLE_DEVICES=0,1
+MODEL=openai-community/gpt2
+BS=4
+torchrun --nproc_per_node 2 \\
+    train.py --model_name_or_path $MODEL \\
+    --per_device_train_batch_size $BS
+"""
+    (job,) = check({"run.sh": run, "train.py": TRAIN}, "run.sh").jobs
+    assert (place(job, "world_size"), also(job, "world_size")) == ("run.sh:4", ["run.sh:1"])
+    assert place(job, "micro_batch_size") == "run.sh:3"
+    assert "run.sh:6" in also(job, "micro_batch_size")
+    assert place(job, "model") == "run.sh:2"
+    assert "run.sh:5" in also(job, "model")
+    assert place(job, "parallelism") == "run.sh:4"
+
+
 def test_the_launchers_flags_reach_the_script() -> None:
     files = {
         "scripts/run.sh": "BS=4\ntorchrun --nproc_per_node 8 train.py --per_device_train_batch_size $BS --bf16 True\n",

@@ -120,6 +120,7 @@ def test_flags_without_a_file():
 def test_number_that_the_launcher_says_too_stays_there():
     found = joined(FSDP, written("world_size", 4, key="CUDA_VISIBLE_DEVICES"))
     assert found.get("world_size").key == "CUDA_VISIBLE_DEVICES"
+    assert [said.path for said in found.get("world_size").also] == ["configs/accelerate.yaml"]
     assert joined(FSDP, written("world_size", 2)).get("world_size").value == 4
 
 

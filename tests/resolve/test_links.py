@@ -198,3 +198,12 @@ def test_unknown_keyword_is_remarked_with_its_nearest_spelling() -> None:
     found = run(script(LLAMA, *KNOWN, tables=(("training-arguments", table),)))
     (remark,) = found.remarks
     assert (remark.kind, remark.suggestion) == ("unknown-key", "per_device_train_batch_size")
+
+
+def test_precision_that_a_configuration_leaves_to_the_trainer():
+    text = '{"zero_optimization": {"stage": 2},\n"fp16": {"enabled": "auto"},\n"bf16": {"enabled": "auto"}}'
+    root = read_json(Document.of("ds.json", text)).root
+    (found,) = resolve([deepspeed_sheet("ds.json", root)], files({}, versions=NEWEST))
+    precision = found.get("precision")
+    assert (precision.value, precision.place.span.line) == ("auto", 3)
+    assert [said.span.line for said in precision.also] == [2]

@@ -71,6 +71,17 @@ def test_recipe() -> None:
     place = next(fact.place for fact in sheet.facts if fact.name == "lora_r")
     assert place is not None
     assert place.span.line == 6
+    targets = sheet.get("lora_target_modules")
+    assert targets is not None
+    assert [said.span.line for said in targets.also] == [7]  # the key above its list
+
+
+def test_keys_that_tell_the_objective() -> None:
+    lines = ("model_name_or_path: gpt2", "per_device_train_batch_size: 1", "beta: 0.1", "max_prompt_length: 64")
+    sheet = sheet_of("config.yaml", "\n".join((*lines, "output_dir: out\n")))
+    objective = sheet.get("objective")
+    assert objective is not None
+    assert (objective.value, [said.span.line for said in objective.decided]) == ("dpo", [3, 4])
 
 
 def test_wrong_type_in_json() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from vramlint.discovery.prefilter import may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
 from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
-from vramlint.text import Document
-from vramlint.values import Problem, Program, Scalar, Value
+from vramlint.text import Document, Place
+from vramlint.values import Command, Problem, Program, Scalar, Value
 
 MOST = 64
 """Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
@@ -100,6 +100,8 @@ class _Reader:
         self._known = known
         self._folders = _folders(workload, launch, context)
         self._world = world_of(context, launch.facts, launch.invocation.environment)
+
+        self._words = _words(launch.command)
 
     def sheet(self) -> tuple[Sheet | None, tuple[Problem, ...]]:
         """What the started program says; None when it trains nothing, or is a test."""
@@ -185,10 +187,21 @@ class _Reader:
         return frozenset(_last_part(text) for text in (*handled, *printed) if text and text.endswith(_CONFIGURATIONS))
 
     def _reached(self, fact: Fact) -> Fact:
-        """A fact that the started script says is reached through the command."""
+        """A fact that the started script says is reached through the command; of a variable's value a word is."""
         place = self._launch.program_place
         inside = fact.place is not None and fact.place.path == self._workload.path
-        return fact if place is None or inside else replace(fact, through=(*fact.through, place))
+        if inside:
+            return replace(fact, also=(*fact.also, *self._words.get(fact.place, ())))
+        return fact if place is None else replace(fact, through=(*fact.through, place))
+
+
+def _words(command: Command) -> Mapping[Place | None, tuple[Place, ...]]:
+    """Where in a command the values of variables stand, by the place where these are written."""
+    found: dict[Place | None, tuple[Place, ...]] = {}
+    for word, place in zip(command.words, command.word_places, strict=True):
+        if word.place is not None and word.place.span.line != place.span.line:
+            found[word.place] = (*found.get(word.place, ()), place)
+    return found
 
 
 def _conditional(fact: Fact, conditions: Sequence[str]) -> Fact:

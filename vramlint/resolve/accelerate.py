@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on
+from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing
 from vramlint.surfaces.accelerate_config import accelerate_sheet
@@ -91,6 +91,8 @@ def merged(own: Mapping[str, Fact], said: Sheet, *, trainer: bool, shards: bool)
     for fact in said.facts:
         if _holds(fact, own, accelerated=accelerated, trainer=trainer, shards=shards):
             facts[fact.name] = fact
+        elif fact.name in own:
+            facts[fact.name] = seconded(own[fact.name], fact)
     return facts
 
 

@@ -334,7 +334,9 @@ def parallelism(board: Board) -> Fact | None:
             "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
         )
     alone = replicas(board)
-    return alone or derived("parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}")
+    return alone or derived(
+        "parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}", launched
+    )
 
 
 def use_cache(board: Board) -> Fact | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on
+from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing, unseen_fact
@@ -185,6 +185,7 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
         if fact.name in _SHARED and own is not None and trainer:
             remark = _disagreement(own, fact)
             remarks += [remark] if remark else []
+            merged[fact.name] = seconded(own, fact)
             continue
         merged[fact.name] = fact
     return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))

@@ -85,16 +85,13 @@ def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
         found = any_default(board, name) if board.is_missing(name) else None
         if found:
             board.facts[name] = found
-    for flag in ("bf16", "fp16"):
-        if board.value(flag) is True:
-            board.facts["precision"] = replace(
-                board.facts[flag], name="precision", candidates=_mixed(board.facts[flag])
-            )
+    flags = [fact for name in ("bf16", "fp16") if (fact := board.facts.get(name)) is not None]
+    on = [fact for fact in flags if fact.value is True][-1:] or [fact for fact in flags if fact.value == "auto"]
+    if on:
+        value = "auto" if on[0].value == "auto" else f"{on[0].name}-mixed"
+        said = replace(on[0], name="precision", candidates=(Candidate(value, on[0].place),))
+        board.facts["precision"] = replace(said, also=(*said.also, *(item.place for item in on[1:] if item.place)))
     return merged(Worlds((board,), {}))
-
-
-def _mixed(flag: Fact) -> tuple[Candidate, ...]:
-    return (Candidate(f"{flag.name}-mixed", flag.place),)
 
 
 def _complete(run: Run, worlds: Worlds, joined: Joined) -> Run:

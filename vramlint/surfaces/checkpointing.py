@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 
-from vramlint.facts import Candidate, Fact, Origin
+from vramlint.facts import Candidate, Fact, Origin, seconded
 from vramlint.surfaces.adapters import preparation_facts
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
@@ -86,9 +87,9 @@ def _strongest(sources: Sequence[Fact]) -> Fact | None:
     """A source that surely turns it on; else an unknown one; else all that the sources say together."""
     if not sources:
         return None
-    for fact in sources:
+    for index, fact in enumerate(sources):
         if fact.known and fact.value is True:
-            return fact
+            return reduce(seconded, sources[index + 1 :], fact)
     for fact in sources:
         if fact.origin is Origin.UNKNOWN:
             return fact

@@ -128,7 +128,14 @@ def draw(name: str, value: Value, convert: Converter, key: str = "", fallback: P
     if via == "library":
         reason = "a default of the library that the script passes on"
         return Fact(name, distinct(candidates), Origin.DERIVED, key, via, reason=reason)
-    return Fact(name, distinct(candidates), Origin.WRITTEN, key, via)
+    also = () if fallback is None or _beside(candidates, fallback) else (fallback,)
+    return Fact(name, distinct(candidates), Origin.WRITTEN, key, via, also=also)
+
+
+def _beside(candidates: Sequence[Candidate], key: Place) -> bool:
+    """Whether a key stands on a line of its value, as usual."""
+    lines = [item.place.span.line for item in candidates if item.place is not None and item.place.path == key.path]
+    return not lines or key.span.line in lines
 
 
 def draw_keyword(row: KeyRow, keyword: Keyword) -> Drawn:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from vramlint.facts import Fact, Remark
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import draw
-from vramlint.surfaces.keys import KeyRow, rows
+from vramlint.surfaces.keys import rows
 from vramlint.values import Scalar, Table, Value
 
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
@@ -29,19 +29,16 @@ def stated_by(
     """
     said: set[str] = set()
     for row in rows(vocabulary).values():
-        value = table.get(*row.key.split("."))
-        if value is None or row.fact in said:
+        entry = table.entry(*row.key.split("."))
+        if entry is None or row.fact in said:
             continue
-        drawn = _read(row, lenient(value) if quoted_numbers and row.converter in _NUMERIC else value)
+        value = lenient(entry.value) if quoted_numbers and row.converter in _NUMERIC else entry.value
+        drawn = draw(row.fact, value, CONVERTERS[row.converter], row.key, entry.key_place)
         if isinstance(drawn, Remark):
             yield replace(drawn, vocabulary=vocabulary)
         elif drawn is not None:
             said.add(row.fact)
             yield replace(drawn, via=via) if via and drawn.via != "runtime" else drawn
-
-
-def _read(row: KeyRow, value: Value) -> Fact | Remark | None:
-    return draw(row.fact, value, CONVERTERS[row.converter], row.key)
 
 
 def lenient(value: Value) -> Value:

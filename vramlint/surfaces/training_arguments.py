@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
 from vramlint.surfaces.flat import stated_by
+from vramlint.text import Place
 from vramlint.values import Scalar, Table
 
 _VOCABULARIES = ("training-arguments", "trl", "trl-model")
@@ -36,7 +38,7 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
     facts["run_kind"] = _fixed("run_kind", "training", reason)
     objective = objective or _objective(path, table)
     if objective:
-        facts["objective"] = _fixed("objective", objective, reason)
+        facts["objective"] = replace(_fixed("objective", objective, reason), decided=tuple(_telling(table)))
     (links, tables), sharded = _named(table, "deepspeed"), _named(table, "fsdp", "fsdp_config")
     links, tables = links + sharded[0], tables + sharded[1]
     tables += ((_CLASSES.get(objective, "training-arguments"), table),)
@@ -92,6 +94,15 @@ def _objective(path: str, table: Table) -> str:
         return found
     named = re.split(r"[^a-z]+", path.lower())
     return next((objective for objective in _PREFERENCES if objective in named), found)
+
+
+def _telling(table: Table) -> Iterator[Place]:
+    """The keys that tell the objective."""
+    for key, _ in _OBJECTIVES:
+        entry = table.entry(key)
+        place = entry and (entry.key_place or entry.value.place)
+        if place:
+            yield place
 
 
 _Configuration = tuple[tuple[Link, ...], tuple[tuple[str, Table], ...]]

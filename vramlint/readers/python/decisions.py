@@ -86,7 +86,8 @@ def passed(machine: Machine, value: Object, name: str, here: Place) -> None:
     """Note that a call is given a value under a keyword, or as its first argument."""
     if not isinstance(value, (Scalar, Name, Elements)) or value.place is None or machine.repeats:
         return
-    if value.place.span.line != here.span.line and not _stands_in(value.place, here):
+    apart = value.place.span.line != here.span.line or value.place.path != here.path
+    if apart and not _stands_in(value.place, here):
         machine.trail.passed.setdefault((value.place, name), {})[here] = None
 
 

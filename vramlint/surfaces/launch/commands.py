@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet, seconded
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, unknown
 from vramlint.surfaces.flat import stated_by
@@ -106,7 +106,7 @@ def launched(sheet: Sheet, launch: Launch) -> Sheet:
         own = facts.get(fact.name)
         taken = fact.candidates and fact.name != "allocator_settings"
         if own is None or taken or own.origin is not Origin.WRITTEN:
-            facts[fact.name] = fact
+            facts[fact.name] = seconded(fact, own)
     links = dict.fromkeys((*sheet.links, *launch.links))
     return replace(sheet, facts=tuple(facts.values()), links=tuple(links), tables=(*sheet.tables, *launch.tables))
 

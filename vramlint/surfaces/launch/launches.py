@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vramlint.facts import Fact
+from vramlint.facts import Fact, seconded
 from vramlint.surfaces.draft import options, unknown
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.launch.accelerate_flags import flags_table
@@ -81,7 +81,7 @@ def _facts(road: Road, name: str, word: Word) -> Iterator[Fact]:
     machine = (ranks.world, ranks.nodes, ranks.per_node, road.gpu)
     for fact in (*machine, road.configuration, allocator_of_variables(road.environment)):
         if isinstance(fact, Fact):
-            yield fact
+            yield seconded(fact, road.granted()) if fact.name in (WORLD, PER_NODE) else fact
 
 
 def _alone(road: Road) -> Ranks:
