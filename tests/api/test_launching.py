@@ -195,6 +195,17 @@ def test_a_script_that_is_not_there_leaves_the_options_of_a_trainer() -> None:
     tuning = next(fact for fact in job.facts if fact.name == "tuning")
     assert "finetune.py is not in the project" in tuning.reason
     assert check({"run.sh": "python /opt/code/prepare.py --input x\n"}, "run.sh").jobs == ()
+    strange = check({"run.sh": run.replace("--bf16", "--bf16 --eval_step 10")}, "run.sh")
+    assert [finding.code for finding in strange.findings] == ["VRAM906"]
+
+
+def test_a_script_that_hands_its_training_on() -> None:
+    run = "python src/go.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --output_dir o\n"
+    given = "from tool.tuner import run_exp\n\nif __name__ == '__main__':\n    run_exp()\n"
+    (job,) = check({"run.sh": run, "src/go.py": given}, "run.sh").jobs
+    assert facts(job)["micro_batch_size"] == 2
+    analysis = "from datasets import load_dataset\n\ndef main():\n    print(load_dataset('x'))\n\nmain()\n"
+    assert check({"run.sh": run, "src/go.py": analysis}, "run.sh").jobs == ()
 
 
 def test_environment_of_the_launcher_reaches_the_script() -> None:

@@ -14,7 +14,7 @@ from vramlint.api.scripts import with_scripts
 from vramlint.api.starts import Start, distinct, named
 from vramlint.api.world import world_of
 from vramlint.discovery.forms import is_no_run
-from vramlint.discovery.prefilter import may_train
+from vramlint.discovery.prefilter import hands_on, may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
 from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
@@ -134,6 +134,8 @@ class _Reader:
         program = self._launch.program or "the program"
         if script is None:
             return sheet_of_options(self._launch, f"{program} is not in the project")
+        if not hands_on(script.text.encode(errors="replace")):
+            return None
         return sheet_of_options(self._launch, f"{program} hands its training on to code that cannot be followed")
 
     def _script(self) -> Document | None:

@@ -79,6 +79,15 @@ def runs_by_itself(data: bytes) -> bool:
     return _SCRIPT_BODY.search(data) is not None
 
 
+_HANDLER = re.compile(rb"(?<![\w.])(?!def )(\w*(?:train|sft|exp|tune|tuning|main|launch|cli)\w*)\(")
+
+
+def hands_on(data: bytes) -> bool:
+    """Whether a Python file leaves its training to a function that it imports: `run_exp()`, `sft_main()`."""
+    names = set(_HANDLER.findall(data))
+    return any(re.search(rb"\bimport[ \t]+(?:\([^)]*|[^\n(]*)\b" + name + rb"\b", data) is not None for name in names)
+
+
 def _is_called(call: re.Pattern[bytes], data: bytes) -> bool:
     """Whether `call` stands in a line that is neither a comment nor part of a doctest."""
     return any(

@@ -92,7 +92,13 @@ def sheet_of_options(launch: Launch, why: str) -> Sheet | None:
     trained = Fact("run_kind", (Candidate("training", place),), Origin.DERIVED, via="code", reason=why)
     loop = Fact("loop", (Candidate("trainer", place),), Origin.DERIVED, via="code", reason=why)
     unseen = [unknown(name, why, place=place) for name in _UNSEEN if sheet.get(name) is None]
-    return launched(replace(sheet, facts=(trained, loop, *kept, *unseen)), launch)
+    tables = tuple((name, _unchecked(table)) for name, table in sheet.tables)
+    return launched(replace(sheet, facts=(trained, loop, *kept, *unseen), tables=tables), launch)
+
+
+def _unchecked(table: Table) -> Table:
+    """The options without the places of their names: which other ones the program's parser takes, nobody sees."""
+    return replace(table, entries=tuple(replace(entry, key_place=None) for entry in table))
 
 
 def launched(sheet: Sheet, launch: Launch) -> Sheet:
