@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.catalog.defaults import effective_default
+from vramlint.catalog.keys import LIBRARIES
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default
@@ -58,6 +59,14 @@ def at_run_time(board: Board, name: str) -> Fact | None:
 
 _ATTRIBUTE = re.compile(r"attribute (\w+) of (?:\w+\.)*(\w+)\b")
 """How the reader words an attribute of command-line arguments whose class a library declares."""
+
+
+def in_words(reason: str) -> str:
+    """A reason for people: an attribute of a library's arguments is an option that the command line may give."""
+    match = _ATTRIBUTE.match(reason)
+    if match is None or match[2] not in LIBRARIES:
+        return reason
+    return f"command line: --{match[1]}, an option of {match[2]}{reason[match.end() :]}"
 
 
 def _declared_default(board: Board, fact: Fact) -> Fact | None:

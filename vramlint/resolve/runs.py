@@ -8,6 +8,7 @@ from dataclasses import replace
 from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
+from vramlint.resolve.assume import in_words
 from vramlint.resolve.board import Board, Setting
 from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
 from vramlint.resolve.context import Context, started_in
@@ -65,6 +66,8 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     strange = [name for name, network in networks.items() if network is None]
     if strange and own is None:
         facts["model"] = replace(facts["model"], reason="; ".join(map(why_unfound, strange)))
+    elif "model" in facts and not facts["model"].candidates:
+        facts["model"] = replace(facts["model"], reason=in_words(facts["model"].reason))
     board = Board(setting, facts, own)
     worlds = settled(board, networks)
     return _complete(run, worlds, joined)
