@@ -338,3 +338,20 @@ def test_a_step_under_a_flag_that_counts_batches() -> None:
         """
     )
     assert says(found, "gradient_accumulation_steps") == 6
+
+
+def test_a_condition_on_the_whole_step_is_no_other_case_of_clipping() -> None:
+    found = sheet("""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2")
+        optimizer = torch.optim.AdamW(model.parameters())
+        for batch in read_batches():
+            loss, used = collect(model, batch)
+            if used > 0:
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+                optimizer.step()
+    """)
+    assert says(found, "max_grad_norm") == 0.5

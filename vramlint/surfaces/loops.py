@@ -174,13 +174,15 @@ def _is_true(value: Value | None) -> bool:
 
 
 def _clipping(calls: Sequence[Call]) -> Drawn:
+    """The bound of the gradients' norm; a condition that the backward stands under too is no other case."""
+    stepping = {item for call in calls if last(call.callee) == "backward" for item in call.conditions}
     for call in calls:
         if last(call.callee) in _CLIPS:
             position = 1 if last(call.callee) != "clip_gradients" else None
             value = call.argument("max_norm", position)
             if value is not None:
                 drawn = draw("max_grad_norm", value, CONVERTERS["number"], "max_norm", call.place)
-                held = tuple([condition for condition in call.conditions if not _EACH_STEP.search(condition)])
+                held = tuple([item for item in call.conditions if not (item in stepping or _EACH_STEP.search(item))])
                 return conditional(drawn, held) if isinstance(drawn, Fact) else drawn
     return derived("max_grad_norm", 0, "the loop doesn't clip gradients")
 

@@ -384,3 +384,19 @@ def test_a_program_may_run_inside_its_exit(end: str) -> None:
     found = program(text)
     assert callees(found) == ["a.train", "a.other"]
     assert shown(call(found, "a.train").args[0]) == 4
+
+
+def test_a_function_whose_result_is_used_gives_it_every_time() -> None:
+    text = """
+        import a
+        def config():
+            return a.config(4)
+        class Tuner:
+            def load(self):
+                self.model = a.load(config())
+            def train(self):
+                self.load()
+                a.train(self.model)
+    """
+    (train,) = (call for call in program(text).calls if call.callee == "a.train")
+    assert "Unknown" not in repr(train.args)

@@ -97,8 +97,13 @@ def _is_left_out(machine: Machine, function: Function, site: Site, owner: Object
         or len(machine.frames) >= MAX_DEPTH
         or machine.steps > MAX_STEPS
         or (machine.built >= MAX_BUILT if is_builder(function) else function.called >= most)
-        or (machine.finishing and function.called > 0 and owner is None and site.arguments == Arguments())
+        or (machine.finishing and function.called > 0 and owner is None and _starts_again(machine, site))
     )
+
+
+def _starts_again(machine: Machine, site: Site) -> bool:
+    """Whether a call is `main()` by itself, and not one whose result is used."""
+    return site.arguments == Arguments() and machine.statement is site.node
 
 
 def _repeats(machine: Machine, function: Function) -> bool:

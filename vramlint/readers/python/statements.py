@@ -54,6 +54,7 @@ def _expression(machine: Machine, node: cst.Expr, scope: Scope) -> Flow:
         return Flow.NEXT  # a docstring
     if isinstance(node.value, cst.Call) and dotted(node.value.func) in _EXITS:
         return _exit(machine, node.value, scope)
+    machine.statement = node.value
     machine.evaluate(node.value, scope)
     return Flow.NEXT
 
