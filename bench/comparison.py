@@ -247,10 +247,11 @@ def compare(
 
 
 def _covers(location: Mapping[str, Any], line: int, path: str) -> bool:
-    """Whether a place of ours covers a line of the file."""
+    """Whether a place of ours covers a line of the file; of a notebook, a line of its JSON."""
     if not location or (path and location.get("path") != path):
         return False
-    return int(location["line"]) <= line <= int(location["end_line"])
+    first, last = (location.get(f"file_{key}", location[key]) for key in ("line", "end_line"))
+    return int(first) <= line <= int(last)
 
 
 def _verdict(name: str, wanted: Sequence[object], ours: Sequence[object], origin: str, left_open: bool) -> Verdict:

@@ -188,12 +188,14 @@ def test_a_makefile_names_the_target() -> None:
 
 def test_a_script_that_is_not_there_leaves_the_options_of_a_trainer() -> None:
     run = (
-        "python /opt/code/finetune.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 --output_dir o\n"
+        "python /opt/code/finetune.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 \\\n"
+        "    --output_dir o --bits 4 --quant_type nf4 --cutoff_len 640\n"
     )
     (job,) = check({"run.sh": run}, "run.sh").jobs
     assert facts(job)["micro_batch_size"] == 2
-    tuning = next(fact for fact in job.facts if fact.name == "tuning")
-    assert "finetune.py is not in the project" in tuning.reason
+    assert (facts(job)["quantization_bits"], facts(job)["sequence_length"]) == (4, 640)
+    dtype = next(fact for fact in job.facts if fact.name == "load_dtype")
+    assert "finetune.py is not in the project" in dtype.reason
     assert check({"run.sh": "python /opt/code/prepare.py --input x\n"}, "run.sh").jobs == ()
     strange = check({"run.sh": run.replace("--bf16", "--bf16 --eval_step 10")}, "run.sh")
     assert [finding.code for finding in strange.findings] == ["VRAM906"]

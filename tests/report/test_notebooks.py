@@ -46,7 +46,8 @@ def test_json_is_of_the_published_form(name: str, content: str) -> None:
 
 def test_explain_json_says_the_cell() -> None:
     (job,) = json.loads(explain_json.render("nb.ipynb", notebook_sample.report, VIEW))["jobs"]
-    assert (job["facts"][0]["location"]["cell"], job["facts"][0]["location"]["line"]) == (4, 3)
+    location = job["facts"][0]["location"]
+    assert (location["cell"], location["line"], location["file_line"]) == (4, 3, 27)
 
 
 def test_sarif_gives_lines_of_the_file_and_no_edits_of_it() -> None:

@@ -54,6 +54,20 @@ def test_auto_is_filled_as_the_trainer_does() -> None:
     assert precision.value == "bf16-mixed"
 
 
+def test_auto_batch_sizes_are_the_loaders_of_accelerate() -> None:
+    config = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": "auto", "train_batch_size": "auto"}
+    sheet = script(LLAMA, written("loop", "accelerate"), *KNOWN, links=(LINK,))
+    found = run(sheet, files({"ds.json": json.dumps(config)}, versions=NEWEST, world_size=4))
+    assert {job.batch.micro_batch_size for job in found.jobs} == {1}
+
+
+def test_the_batch_identity_says_what_a_gpu_takes() -> None:
+    config = {"zero_optimization": {"stage": 2}, "train_batch_size": 32, "gradient_accumulation_steps": 2}
+    sheet = script(LLAMA, written("loop", "script"), written("parallelism", "deepspeed"), *KNOWN[1:], links=(LINK,))
+    found = run(sheet, files({"ds.json": json.dumps(config)}, versions=NEWEST, world_size=4))
+    assert {job.batch.micro_batch_size for job in found.jobs} == {4}
+
+
 def test_offloaded_optimizer_becomes_the_cpu_adam() -> None:
     found = run(script(LLAMA, *KNOWN, links=(LINK,)), files({"ds.json": json.dumps(ZERO_3)}, versions=NEWEST))
     assert {job.optimizer.name for job in found.jobs} == {"deepspeed_cpu_adam"}

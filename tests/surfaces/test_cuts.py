@@ -186,3 +186,29 @@ DPOTrainer(
 def test_a_trainer_of_its_own_is_known_by_its_name() -> None:
     found = sheet(DPO)
     assert (says(found, "objective"), says(found, "reference_model")) == ("dpo", "org/reference")
+
+
+MAPPED = """
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+def prepare(sample, tokenizer, longest=512):
+    return tokenizer(sample["text"], truncation=True, max_length=longest)
+
+tokenizer = AutoTokenizer.from_pretrained("gpt2")
+rows = dataset.map(lambda sample: prepare(sample, tokenizer))
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
+"""
+
+
+def test_what_a_data_set_maps_gets_its_arguments() -> None:
+    assert says(sheet(MAPPED), "sequence_length") == 512
+    given = MAPPED.replace("lambda sample: prepare(sample, tokenizer)", "prepare, fn_kwargs=extra")
+    given = given.replace("rows =", 'extra = {"tokenizer": tokenizer, "longest": 256}\nrows =')
+    assert says(sheet(given), "sequence_length") == 256
+
+
+def test_the_longest_sample_that_a_filter_keeps() -> None:
+    kept = 'rows = dataset.map(prepare_all).filter(lambda row: len(row["input_ids"]) <= 320)'
+    source = MAPPED.replace("rows = dataset.map(lambda sample: prepare(sample, tokenizer))", kept)
+    assert says(sheet(source), "sequence_length") == 320

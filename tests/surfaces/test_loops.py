@@ -355,3 +355,26 @@ def test_a_condition_on_the_whole_step_is_no_other_case_of_clipping() -> None:
                 optimizer.step()
     """)
     assert says(found, "max_grad_norm") == 0.5
+
+
+ENGINE = """
+    import deepspeed
+    from torch.utils.data import DataLoader
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")
+    loader = DataLoader(rows, batch_size=1, shuffle=True)
+    engine, _, loader, _ = deepspeed.initialize(model=model, training_data=rows, config=CONFIG)
+    for batch in loader:
+        loss = engine(**batch).loss
+        engine.backward(loss)
+        engine.step()
+"""
+
+
+def test_an_engine_makes_the_loader_and_counts_steps() -> None:
+    found = sheet(ENGINE.replace("CONFIG", '"ds.json"'))
+    assert found.get("micro_batch_size") is None
+    assert found.get("gradient_accumulation_steps") is None
+    own = sheet(ENGINE.replace("training_data=rows, ", "").replace("CONFIG", '"ds.json"'))
+    assert says(own, "micro_batch_size") == 1

@@ -155,10 +155,10 @@ def gpu(job: JobReport) -> Json | None:
 
 
 def place(item: Place | None, documents: Documents) -> Json | None:
-    """A place in one object."""
+    """A place in one object. `file_line` is the line of the file itself, which in a notebook is one of its JSON."""
     if item is None:
         return None
-    path, cell, span, *_ = spot(item, documents)
+    path, cell, span, file_line, file_end_line = spot(item, documents)
     return {
         "path": path,
         "cell": cell,
@@ -166,4 +166,6 @@ def place(item: Place | None, documents: Documents) -> Json | None:
         "column": span.column,
         "end_line": span.end_line,
         "end_column": span.end_column,
+        "file_line": file_line,
+        "file_end_line": file_end_line,
     }

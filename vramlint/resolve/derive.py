@@ -219,13 +219,23 @@ def accumulation(board: Board) -> Fact | None:
     if board.setting.deepspeed and not board.setting.trainer and total and micro and gpus:
         reason = "train_batch_size / (micro batch size · GPUs)"
         return derived("gradient_accumulation_steps", max(1, total // (micro * gpus)), reason)
+    config = board.facts.get("deepspeed_config")
+    if config is not None and config.origin is Origin.UNKNOWN and not board.setting.trainer:
+        return possible("gradient_accumulation_steps", (1,), f"{config.reason}; one is assumed")
     found = any_default(board, "gradient_accumulation_steps")
     return found or derived("gradient_accumulation_steps", 1, "nothing accumulates gradients")
 
 
 def micro_batch_size(board: Board) -> Fact | None:
-    """The trainer's default; in a hand-written loop only the files can say."""
-    return any_default(board, "micro_batch_size") if board.is_missing("micro_batch_size") else None
+    """What DeepSpeed's batch identity implies, else the trainer's default; in other loops only the files can say."""
+    if not board.is_missing("micro_batch_size"):
+        return None
+    total, steps = board.integer("global_batch_size"), board.integer("gradient_accumulation_steps")
+    gpus = board.integer("world_size") or board.setting.world_size
+    if board.setting.deepspeed and not board.setting.trainer and total and steps and gpus:
+        reason = "train_batch_size / (gradient accumulation · GPUs)"
+        return derived("micro_batch_size", max(1, total // (steps * gpus)), reason)
+    return any_default(board, "micro_batch_size")
 
 
 def max_grad_norm(board: Board) -> Fact | None:

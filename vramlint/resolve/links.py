@@ -173,15 +173,14 @@ def _reached(other: Sheet, link: Link) -> Sheet:
 def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
     remarks = list(other.remarks)
     trainer = has_trainer(sheet)
+    filled = is_accelerated(facts, sheet)
     merged = dict(facts)
-    if not is_accelerated(facts, sheet) and {fact.name for fact in other.facts} & {"global_batch_size", _STEPS} == {
-        "global_batch_size"
-    }:
+    if not filled and {fact.name for fact in other.facts} & {"global_batch_size", _STEPS} == {"global_batch_size"}:
         merged.pop(_STEPS, None)  # the engine counts by itself: train_batch_size / (micro batch size · GPUs)
     for fact in other.facts:
         own = facts.get(fact.name)
-        if fact.value == "auto" and trainer and fact.name in (*_SHARED, "global_batch_size"):
-            continue  # the trainer's own value, which it puts there
+        if fact.value == "auto" and filled and fact.name in (*_SHARED, "global_batch_size"):
+            continue  # the value of the trainer's arguments, or of Accelerate's loader, which is put there
         if fact.name in _SHARED and own is not None and trainer:
             remark = _disagreement(own, fact)
             remarks += [remark] if remark else []

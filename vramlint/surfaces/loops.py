@@ -44,7 +44,7 @@ def is_loop(calls: Sequence[Call], *, has_settings: bool) -> bool:
     """
     if not any(last(call.callee) == "backward" for call in calls):
         return False
-    if any(is_optimizer(call) or last(call.callee, 2) == "deepspeed.initialize" for call in calls):
+    if _engines(calls) or any(map(is_optimizer, calls)):
         return True
     driven = has_settings or bool(accelerators(calls)) or fabric_of(calls) is not None
     return driven and any(call.callee == ".step" for call in calls)
@@ -121,7 +121,7 @@ def _accumulation(calls: Sequence[Call], named: Mapping[str, Value]) -> Drawn:
         if asks or not before:
             return unknown(name, "the loop steps after several batches", "step", call.place)
         return draw(name, before[-1].args[1], CONVERTERS["count"], "%", before[-1].place)
-    if any("accum" in word.lower() for word in named):
+    if any("accum" in word.lower() for word in named) or _engines(calls):
         return None
     place = next((call.place for _, call in steps), None)
     return derived(name, 1, "the loop steps after every backward", place)
@@ -144,6 +144,8 @@ def loader_facts(calls: Sequence[Call], named: Mapping[str, Value], *, split: bo
         split: the processes share every batch.
     """
     yield from connected(calls)
+    if any(call.argument("training_data", 3) is not None for call in _engines(calls)):
+        return  # the engine makes the loader, of the size that its configuration says
     loaders = list({call.place: call for call in calls if last(call.callee) == "DataLoader"}.values())
     if not loaders:
         return
@@ -187,11 +189,14 @@ def _clipping(calls: Sequence[Call]) -> Drawn:
     return derived("max_grad_norm", 0, "the loop doesn't clip gradients")
 
 
+def _engines(calls: Sequence[Call]) -> tuple[Call, ...]:
+    """The calls that make a DeepSpeed engine, whose steps count batches by themselves."""
+    return tuple(call for call in calls if last(call.callee, 2) == "deepspeed.initialize")
+
+
 def _engine(draft: Draft, calls: Sequence[Call], named: Mapping[str, Value]) -> None:
     """`deepspeed.initialize`: its configuration is an argument, or the setting that its parser adds."""
-    for call in calls:
-        if last(call.callee, 2) != "deepspeed.initialize":
-            continue
+    for call in _engines(calls):
         draft.put(stated("parallelism", "deepspeed", call.place, "deepspeed.initialize"))
         config = call.argument("config") or call.argument("config_params")
         setting = named.get("deepspeed_config")

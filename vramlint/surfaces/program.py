@@ -159,12 +159,13 @@ def _given(item: Call | Unknown) -> Draft:
 
 def _init_kwargs(trainer: Call, given: Sequence[Call | Unknown]) -> Table | None:
     """Keywords with which the trainer loads the model that it got by name."""
+    own = loading_keywords(trainer)
     sources: list[Call] = [trainer, *(item for item in given if isinstance(item, Call))]
     for source in sources:
         value = source.argument("model_init_kwargs")
         if isinstance(value, Table):
-            return value
-    return loading_keywords(trainer)
+            return value if own is None else Table((*value.entries, *own.entries), value.place)
+    return own
 
 
 def _loop_run(program: Program) -> Draft:

@@ -109,7 +109,7 @@ def objective_of_trainer(trainer: Call) -> str:
         method = re.sub(r"^Liger|Trainer$", "", last(name))
         if package(name) == "trl" and method:
             return method.lower()
-        found = next((word for part, word in _OBJECTIVES if part in method), "")
+        found = "reward" if method == "RM" else next((word for part, word in _OBJECTIVES if part in method), "")
         if found:
             return found
     return ""

@@ -10,22 +10,25 @@ import libcst as cst
 
 from vramlint.readers.python.choices import options_of
 from vramlint.readers.python.freeze import Freezer
-from vramlint.readers.python.machine import Machine
+from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.objects import (
     Class,
     Function,
+    Given,
     Instance,
     LibraryObject,
     Mapping,
     Object,
     Partial,
+    Scope,
     Slot,
 )
 from vramlint.text import Place
 from vramlint.values import Cut, Scalar, Unknown
 
-_MAPS = (".map", ".with_transform", ".set_transform")
-"""Methods of datasets that take a function of a batch."""
+_FILTER = ".filter"
+_MAPS = (".map", ".with_transform", ".set_transform", _FILTER)
+"""Methods of datasets that take a function of samples."""
 
 _STEPS = re.compile(
     r"for (?P<i>\w+) in range\(\s*0\s*,[^:\[\]]+?,\s*(?P<n>[\w.]+)\s*,?\s*\)"
@@ -34,6 +37,8 @@ _STEPS = re.compile(
 """Steps through joined tokens, or rows made of them at once."""
 _ENDS = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
 """The head of a sample, or how much it lacks."""
+_KEPT = re.compile(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za-z_][\w.]*|\d+)")
+"""The longest samples that a filter keeps."""
 _SIDE = re.compile(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
 """Words in the name of the length of a sample's part."""
 _LENGTH = re.compile(r"block|seq|context|ctx|chunk|window|max_?len|cutoff|max_length", re.IGNORECASE)
@@ -50,19 +55,21 @@ class _Use(NamedTuple):
     """What its parameters hold."""
     owner: Instance | LibraryObject | None
     conditions: tuple[str, ...]
+    filters: bool = False
+    """It says which samples to keep."""
 
 
 def cuts(machine: Machine, freezer: Freezer) -> tuple[Cut, ...]:
     """Where the program brings tokens to one length, in the order of its calls."""
     found: dict[Place, Cut] = {}
     for use in (*_mapped(machine), *_of_datasets(machine)):
-        node = use.function.node
-        if not isinstance(node, cst.FunctionDef) or not machine.whole(use.function):
+        if not machine.whole(use.function):
             continue
-        text, place = machine.text(use.function.node), machine.place(node.name)
-        row = _row(text)
-        for name in (row,) if row else _ends(text):
-            length = _held(machine, use, name)
+        node = use.function.node
+        text, place = machine.text(node), machine.place(node.name if isinstance(node, cst.FunctionDef) else node)
+        row = "" if use.filters else _row(text)
+        for name in (row,) if row else _kept(text) if use.filters else _ends(text):
+            length = Scalar(int(name), place) if name.isdecimal() else _held(machine, use, name)
             if length is None or isinstance(length, Unknown):
                 length = Unknown(f"value of {name}", place)
             elif not row and not isinstance(length, Scalar):
@@ -80,6 +87,11 @@ def _row(text: str) -> str:
         if _LENGTH.search(name) and _JOINED.search(text) and (match["m"] or re.search(step, text)):
             return name
     return ""
+
+
+def _kept(text: str) -> tuple[str, ...]:
+    """What a filter calls the length up to which it keeps samples, or its digits."""
+    return tuple(dict.fromkeys(match["n"] for match in _KEPT.finditer(text)))
 
 
 def _ends(text: str) -> tuple[str, ...]:
@@ -105,10 +117,29 @@ def _mapped(machine: Machine) -> Iterator[_Use]:
             conditions = (*call.conditions, *(str(test) for test in tests if not test.silent))
             match option:
                 case Function():
-                    yield _Use(option, named, None, conditions)
+                    yield _Use(option, named, None, conditions, call.callee == _FILTER)
                 case Partial(target=Function() as function, keywords=keywords):
                     bound = {given.name: given.value for given in keywords}
-                    yield _Use(function, named | bound, None, conditions)
+                    yield _Use(function, named | bound, None, conditions, call.callee == _FILTER)
+
+
+def run_mapped(machine: Machine, module: Scope) -> None:
+    """Run the functions that datasets are given once, with a sample that only run time knows."""
+    for call in machine.calls[:]:
+        if call.callee not in _MAPS:
+            continue
+        passed = call.args[0] if call.args else call.argument("function")
+        given = tuple(Given(name, value) for name, value in _keywords(call.argument("fn_kwargs")).items())
+        for option, _ in options_of(passed) if passed is not None else ():
+            function = option.target if isinstance(option, Partial) else option
+            if not isinstance(function, Function) or function.called or function.owner is not None:
+                continue
+            sample = Unknown("a sample of the data", call.place)
+            site = Site(option, Arguments((sample,), given), function.node, module, call.place)
+            with machine.under(*function.tests):
+                mark = machine.journal.mark()
+                machine.invoke(site)
+                machine.journal.restore_plain(mark)
 
 
 def _keywords(value: Object | None) -> dict[str, Object]:

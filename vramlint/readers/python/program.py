@@ -14,7 +14,7 @@ from vramlint.readers.python.commandline.decorated import is_chosen
 from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
-from vramlint.readers.python.cuts import cuts
+from vramlint.readers.python.cuts import cuts, run_mapped
 from vramlint.readers.python.decisions import decisions_of
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
@@ -97,6 +97,7 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
     Commands come first: a framework starts them, and they call others with their values.
     """
     machine.finishing, machine.called = True, len(machine.calls)
+    run_mapped(machine, module)
     for commands in (True, False):
         index = 0
         while index < len(machine.functions):

@@ -53,8 +53,20 @@ _EXAMPLES: Mapping[str, Example] = MappingProxyType(
 """transformers 5.23 examples/pytorch/*/*.py, DataTrainingArguments. `run_clm` and `run_mlm` take the tokenizer's
 maximum where it is smaller."""
 
-_UNSEEN = ("model", "tuning", "load_dtype")
+_UNSEEN = ("model", "tuning", "load_dtype", "quantization_bits")
 """What a Trainer's options leave to its script."""
+_USUAL = (
+    ("model_max_length", "sequence_length", "bound"),
+    ("model_max_len", "sequence_length", "bound"),
+    ("max_seq_length", "sequence_length", "bound"),
+    ("max_seq_len", "sequence_length", "bound"),
+    ("cutoff_len", "sequence_length", "bound"),
+    ("block_size", "sequence_length", "bound"),
+    ("bits", "quantization_bits", "count"),
+    ("quant_type", "quantization_type", "text"),
+    ("double_quant", "double_quantization", "flag"),
+)
+"""Options that scripts define themselves, which mean the same in all that have them."""
 _MODEL_FACTS = ("model", "load_dtype", "trust_remote_code", "attention_implementation")
 
 
@@ -83,7 +95,8 @@ def sheet_of_options(launch: Launch, why: str) -> Sheet | None:
         why: what is wrong with the program: the project doesn't have it, or it hands its training on.
     """
     table = arguments_table(launch.invocation)
-    kind = kind_of_table("options.yaml", table)
+    plain = tuple(entry for entry in table if entry.key != "cutoff_len")  # in data files, LLaMA-Factory's
+    kind = kind_of_table("options.yaml", replace(table, entries=plain))
     if kind is None or not kind.startswith("training-args"):
         return None
     sheet = training_arguments_sheet(launch.command.place.path, table, KIND)
@@ -91,9 +104,14 @@ def sheet_of_options(launch: Launch, why: str) -> Sheet | None:
     place = launch.program_place
     trained = Fact("run_kind", (Candidate("training", place),), Origin.DERIVED, via="code", reason=why)
     loop = Fact("loop", (Candidate("trainer", place),), Origin.DERIVED, via="code", reason=why)
-    unseen = [unknown(name, why, place=place) for name in _UNSEEN if sheet.get(name) is None]
+    draft = Draft()
+    draft.take((trained, loop, *kept))
+    for key, name, convert in _USUAL:
+        entry = table.entry(key)
+        draft.put(draw(name, entry.value, CONVERTERS[convert], key) if entry is not None else None)
+    draft.take(unknown(name, why, place=place) for name in _UNSEEN)
     tables = tuple((name, _unchecked(table)) for name, table in sheet.tables)
-    return launched(replace(sheet, facts=(trained, loop, *kept, *unseen), tables=tables), launch)
+    return launched(replace(sheet, facts=tuple(draft.facts.values()), tables=tables), launch)
 
 
 def _unchecked(table: Table) -> Table:
