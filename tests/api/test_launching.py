@@ -197,7 +197,7 @@ def test_a_script_that_is_not_there_leaves_the_options_of_a_trainer() -> None:
     dtype = next(fact for fact in job.facts if fact.name == "load_dtype")
     assert "finetune.py is not in the project" in dtype.reason
     assert check({"run.sh": "python /opt/code/prepare.py --input x\n"}, "run.sh").jobs == ()
-    strange = check({"run.sh": run.replace("--bf16", "--bf16 --eval_step 10")}, "run.sh")
+    strange = check({"run.sh": run.replace("--cutoff_len 640", "--eval_step 10")}, "run.sh")
     assert [finding.code for finding in strange.findings] == ["VRAM906"]
 
 
