@@ -20,3 +20,9 @@ def test_a_model_that_is_not_found_is_named(name: str, reason: str) -> None:
     fact = run(script(written("model", name))).get("model")
     assert fact is not None
     assert fact.reason.startswith(reason)
+
+
+def test_tokenizers_of_t5_bound_what_its_positions_do_not() -> None:
+    found = run(script(written("model", "google-t5/t5-small"), written("objective", "seq2seq"))).get("sequence_length")
+    assert found is not None
+    assert {candidate.value for candidate in found.candidates} == {64, 512}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vramlint.catalog.models import find_model, find_model_by_last_part
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from vramlint.catalog.models import ModelRow
     from vramlint.facts import Fact, Sheet
     from vramlint.job import ConfigValue
+
+
+_TOKENIZER_BOUNDS = MappingProxyType({"t5": 512})
+"""Tokens to which the tokenizers of an architecture without positions truncate: `model_max_length` in
+tokenizer_config.json of t5-small to t5-11b and flan-t5-small to flan-t5-xxl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class Network:
     @property
     def positions(self) -> int | None:
         """The longest sequence that the model was made for, in tokens."""
-        return self.integer("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+        found = self.integer("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+        return found or _TOKENIZER_BOUNDS.get(self.model_type)
 
     def integer(self, *names: str) -> int | None:
         """The first of these config keys that is a number, at the top or in the text part."""
