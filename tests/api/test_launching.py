@@ -186,6 +186,17 @@ def test_a_makefile_names_the_target() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("flags", "full"),
+    [("--use_lora", False), ("--use_lora True --q_lora", False), ("--use_lora False --bf16", True), ("", True)],
+)
+def test_usual_flags_of_a_script_that_is_not_there_say_how_it_tunes(flags: str, full: bool) -> None:
+    command = "python ../finetune.py --model_name_or_path gpt2 --output_dir out --per_device_train_batch_size 1"
+    (job,) = check({"run.sh": f"{command} {flags}\n"}, "run.sh").jobs
+    tuning = next(fact for fact in job.facts if fact.name == "tuning")
+    assert ("full" in {candidate.value for candidate in tuning.candidates}) is full
+
+
 def test_a_script_that_is_not_there_leaves_the_options_of_a_trainer() -> None:
     run = (
         "python /opt/code/finetune.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --bf16 \\\n"

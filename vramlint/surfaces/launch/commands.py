@@ -67,6 +67,8 @@ _USUAL = (
     ("double_quant", "double_quantization", "flag"),
 )
 """Options that scripts define themselves, which mean the same in all that have them."""
+_ADAPTERS = (("q_lora", "qlora"), ("use_qlora", "qlora"), ("qlora", "qlora"), ("use_lora", "lora"))
+"""Such flags, and how a run with one of them tunes; the first that is on."""
 _MODEL_FACTS = ("model", "load_dtype", "trust_remote_code", "attention_implementation")
 
 
@@ -109,9 +111,18 @@ def sheet_of_options(launch: Launch, why: str) -> Sheet | None:
     for key, name, convert in _USUAL:
         entry = table.entry(key)
         draft.put(draw(name, entry.value, CONVERTERS[convert], key) if entry is not None else None)
+    draft.put(_adapter(table))
     draft.take(unknown(name, why, place=place) for name in _UNSEEN)
     tables = tuple((name, _unchecked(table)) for name, table in sheet.tables)
     return launched(replace(sheet, facts=tuple(draft.facts.values()), tables=tables), launch)
+
+
+def _adapter(table: Table) -> Fact | None:
+    for key, tuning in _ADAPTERS:
+        value = table.get(key)
+        if isinstance(value, Scalar) and str(value.value).lower() in ("true", "1", "yes"):
+            return Fact("tuning", (Candidate(tuning, value.place),), Origin.WRITTEN, key, "cli")
+    return None
 
 
 def _unchecked(table: Table) -> Table:
