@@ -27,6 +27,7 @@ from vramlint.readers.python.hyperparameters import save
 from vramlint.readers.python.instances import brought_method
 from vramlint.readers.python.library import known_call
 from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.maps import feed
 from vramlint.readers.python.methods import mapping_method, sequence_method, text_method
 from vramlint.readers.python.modules import grow, is_container
 from vramlint.readers.python.objects import (
@@ -175,6 +176,7 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
     if save(machine, name, receiver, site):
         return Scalar(None, site.place, "computed")
     made = _record(machine, f".{name}", site, receiver)
+    feed(machine, name, site, invoke)
     launch(machine, name, receiver, site)
     if made.args and _gives_back(name, receiver):
         return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
