@@ -178,3 +178,11 @@ def test_a_stream_has_a_tree_for_each_document_with_its_own_places() -> None:
 def test_a_stream_of_one_document_is_that_document() -> None:
     document = Document.of("x.yaml", "a: 1\n")
     assert read_yaml_stream(document) == (read_yaml(document),)
+
+
+def test_only_keys_that_come_twice_are_written_twice() -> None:
+    reading = read_yaml(Document.of("a.yaml", "a: 1\nb: 2\na: 1\nc: 3\nd: 4\nb: 2\n"))
+    assert [(problem.kind, problem.message, problem.place.span.line) for problem in reading.problems] == [
+        ("duplicate-key", "key `a` is written twice (first on line 1); the last one wins", 3),
+        ("duplicate-key", "key `b` is written twice (first on line 2); the last one wins", 6),
+    ]

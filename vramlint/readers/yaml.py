@@ -197,8 +197,9 @@ class _Composer:
             top.merging = True
             return
         place = self._place(start, end)
+        known = len(top.seen)
         first = top.seen.setdefault((tag, event.value), place.span.line)
-        if len(top.seen) == len(top.entries):
+        if len(top.seen) == known:
             message = f"key `{event.value}` is written twice (first on line {first}); the last one wins"
             self.problems.append(Problem("duplicate-key", message, place))
         top.key = (event.value, place)

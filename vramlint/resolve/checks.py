@@ -36,9 +36,9 @@ def key_remarks(
 
 
 _NEAR = 0.8
-_NEAR_IN_RECIPE = 0.88
-"""How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling. A recipe also holds keys
-of the script's own, so that only a closer likeness counts."""
+_CLOSENESS = {(False, False): _NEAR, (False, True): _NEAR, (True, False): 0.88, (True, True): 0.93}
+"""How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling: by whether keys of a script
+may stand among those of the class, and whether some do. Then only a closer likeness counts."""
 
 _SCRIPT_ARGUMENTS = frozenset(
     (
@@ -74,7 +74,7 @@ def _unknown_keys(vocabulary: str, table: Table, setting: Setting, *, mixed: boo
             if not own:
                 yield _of_another_release(history, entry, setting)
         elif entry.key not in elsewhere:
-            yield from _misspelt(vocabulary, entry, accepted, setting, mixed)
+            yield from _misspelt(vocabulary, entry, accepted, setting, _CLOSENESS[mixed, own])
 
 
 def _known(vocabulary: str, key: str, elsewhere: frozenset[str]) -> bool:
@@ -98,12 +98,12 @@ def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> 
 
 
 def _misspelt(
-    vocabulary: str, entry: Entry, accepted: frozenset[str], setting: Setting, mixed: bool
+    vocabulary: str, entry: Entry, accepted: frozenset[str], setting: Setting, closeness: float
 ) -> Iterator[Remark]:
     from difflib import get_close_matches
 
-    near = get_close_matches(entry.key, sorted(accepted), n=1, cutoff=_NEAR_IN_RECIPE if mixed else _NEAR)
-    if near or not mixed:
+    near = get_close_matches(entry.key, sorted(accepted), n=1, cutoff=closeness)
+    if near or closeness == _NEAR:
         message = f"{vocabulary} has no key {entry.key} ({setting.label(LIBRARIES[vocabulary])})"
         yield Remark("unknown-key", entry.key, message, _place(entry), near[0] if near else "", vocabulary)
 

@@ -15,6 +15,8 @@ LENGTH = 256
 tokenizer = AutoTokenizer.from_pretrained("openai-community/gpt2")
 data = load_dataset("gsm8k")
 
+"""
+OWN = """\
 def tokenize(row, length=64):
     return tokenizer(row["text"], truncation=True, max_length=length)
 
@@ -37,4 +39,5 @@ Trainer(model=model, args=TrainingArguments(output_dir="out"), train_dataset=dat
     ],
 )
 def test_what_a_dataset_is_given_runs_on_a_sample(step: str, length: int) -> None:
-    assert says(sheet(HEAD + step + TAIL), "sequence_length") == length
+    source = HEAD + (OWN if "tokenize)" in step or "tokenize," in step else "") + step + TAIL
+    assert says(sheet(source), "sequence_length") == length
