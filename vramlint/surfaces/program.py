@@ -30,6 +30,7 @@ from vramlint.surfaces.models import followed, loading_keywords, loads, read_mod
 from vramlint.surfaces.objectives import objective_fact, objective_of_run, reference_of
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
 from vramlint.surfaces.own_models import casts, own_model, own_module, trains_own_modules
+from vramlint.surfaces.replaced_layers import fills_by_hand, quantized_layers, unseen_weights
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
     argument_facts,
@@ -186,12 +187,15 @@ def _loop_run(program: Program) -> Draft:
         reason = "the model is made from dimensions that the files give"
         draft.put(derived("objective", "pretrain", reason, backward.place))
         draft.put(derived("tuning", "full", reason))
+    filled = fills_by_hand(calls, ways)
+    draft.take(quantized_layers(calls))
+    draft.put(unseen_weights(filled) if filled is not None else None)
     read_model(draft, calls, ways, settings=named)
     if not followed(ways) and (module is None or casts(calls)):
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
         if module is not None and not {"bf16", "fp16"} & draft.facts.keys():
             draft.put(unknown("precision", "the program casts tensors by itself", "precision", module.place))
-    objective = objective_of_run(program, ways)
+    objective = "sft" if filled is not None else objective_of_run(program, ways)
     if objective:
         draft.put(objective_fact(objective, backward, ways))
     _lengths(draft, program, named, objective)
