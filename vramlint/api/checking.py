@@ -10,14 +10,14 @@ from vramlint.api.atlas import Atlas
 from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge
-from vramlint.api.loading import with_written
+from vramlint.api.loading import Idle, Known, with_written
 from vramlint.api.probes import Answers, machine_answers
 from vramlint.api.reading import read, read_directives
 from vramlint.api.simulating import Simulator
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
 from vramlint.api.verifying import verified
-from vramlint.api.world import World, in_world, world_of
+from vramlint.api.world import in_world, world_of
 from vramlint.discovery import SourceFile, decode
 from vramlint.discovery.forms import form_of
 from vramlint.engine.check import check_problems, check_remarks, unique
@@ -44,9 +44,9 @@ _CHECKED_FORMS = ("python", "notebook", "json", "yaml", "shell", "make", "docker
 _DATA_FORMS = ("json", "yaml")
 
 
-def _known(context: Context) -> Callable[[str, World], Answers]:
+def _known(context: Context, idle: Idle) -> Known:
     """What a script at a path may ask at run time, as far as its machine and the versions say."""
-    return lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context))
+    return Known(lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context)), idle)
 
 
 class Checker:
@@ -57,6 +57,7 @@ class Checker:
         self._rules_of = rules_of
         self._around = surroundings
         self._simulate = Simulator()
+        self._idle = Idle()
         self._findings: list[Finding] = []
         self._jobs: list[tuple[JobReport, tuple[str, ...]]] = []
         self._documents: dict[str, Document] = {}
@@ -109,7 +110,7 @@ class Checker:
         self._checked += 1
 
     def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
-        return read(document, subject.file.form, context, _known(context))
+        return read(document, subject.file.form, context, _known(context, self._idle))
 
     def _absolute(self, path: str) -> str:
         return self._around.absolute(path)

@@ -110,8 +110,10 @@ class _Reader:
         problems: tuple[Problem, ...] = ()
         sheet: Sheet | None = None
         script = self._script() if self._launch.kind != "command" else None
-        if script is not None:
+        words = self._launch.invocation.arguments
+        if script is not None and not self._known.idle.knows(script.path, words):
             sheet, problems = self._program(script)
+            self._known.idle.note(script.path, words, trains=sheet is not None and _trains(sheet))
             if problems and not may_train("python", script.text.encode(errors="replace")):
                 return None, ()
         if sheet is None or not _trains(sheet):

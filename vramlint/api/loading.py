@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 from vramlint.api.world import World
 from vramlint.text import Document
-from vramlint.values import Entry, Plain, Problem, Shell, Value
+from vramlint.values import Entry, Plain, Problem, Scalar, Shell, Value
 
-Known = Callable[[str, World], Mapping[str, Plain]]
-"""Answers to what the script at a path asks at run time, on a machine."""
+ENOUGH = 3
+"""Starts of a script, alike but for its options, after which one that trained nothing is left alone."""
+
+
+class Idle:
+    """Scripts that were started and trained nothing: what a project starts a hundred times to evaluate is read thrice.
+
+    Which of a script's jobs runs is mostly said by words, not options: `main.py train`, `main.py evaluate`.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, ...], int] = {}
+
+    def knows(self, path: str, words: Sequence[Value]) -> bool:
+        """Whether the script at a path, started with such words, has trained nothing often enough."""
+        return self._times.get(_key(path, words), 0) >= ENOUGH
+
+    def note(self, path: str, words: Sequence[Value], *, trains: bool) -> None:
+        """Remember what came of a start. One that trains makes the others of its kind worth reading."""
+        key = _key(path, words)
+        self._times[key] = -1_000_000 if trains else self._times.get(key, 0) + 1
+
+
+def _key(path: str, words: Sequence[Value]) -> tuple[str, ...]:
+    texts = [str(word.value) if isinstance(word, Scalar) else "" for word in words]
+    return (path, *takewhile(lambda text: text and not text.startswith("-"), texts))
+
+
+class Known:
+    """What a project's scripts ask, and what is known of them."""
+
+    def __init__(self, answers: Callable[[str, World], Mapping[str, Plain]], idle: Idle | None = None) -> None:
+        self._answers = answers
+        self.idle = Idle() if idle is None else idle
+
+    def __call__(self, path: str, world: World) -> Mapping[str, Plain]:
+        """Answers to what the script at a path asks at run time, on a machine."""
+        return self._answers(path, world)
 
 
 class Recorder:
