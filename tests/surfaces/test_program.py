@@ -813,3 +813,14 @@ def test_a_deepspeed_file_that_the_script_loads_stays_a_link() -> None:
 
     assert links("") == (["ds.json"], [])
     assert links('config["train_batch_size"] = 4') == ([], ["deepspeed"])
+
+
+def test_keys_are_those_of_the_library_that_the_class_is_of() -> None:
+    script = """\
+    from {package} import DPOConfig, DPOTrainer
+    args = DPOConfig(output_dir="out", pref_loss="sigmoid")
+    DPOTrainer(model="openai-community/gpt2", args=args).train()
+    """
+    for package, checked in (("trl", True), ("trainer_of_others.dpo", False)):
+        entries = dict(sheet(script.format(package=package)).tables)["DPOConfig"].entries
+        assert all((entry.key_place is not None) is checked for entry in entries)

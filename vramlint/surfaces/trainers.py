@@ -162,9 +162,14 @@ def argument_facts(call: Call) -> Draft:
     return draft
 
 
+_LIBRARIES = frozenset({"transformers", "trl", "peft"})
+"""Packages whose classes take the keys that the catalog knows; others have classes of the same names."""
+
+
 def written(call: Call) -> Table:
-    """The keywords as written; without places of keys where a subclass elsewhere may define the key."""
-    own_keys = bool(call.bases) or call.from_command_line or package(call.callee) == "sentence_transformers"
+    """The keywords as written; without places of keys where a class of another library, or a subclass, defines them."""
+    known = package(call.callee) in _LIBRARIES or "." not in call.callee
+    own_keys = bool(call.bases) or call.from_command_line or not known
     entries = (Entry(item.name, None if own_keys else item.name_place, item.value) for item in call.keywords)
     return Table(tuple(entries), call.place)
 
