@@ -393,3 +393,9 @@ def test_a_recipe_that_a_launcher_names_is_part_of_its_job() -> None:
     assert place(job, "micro_batch_size") == "recipes/a.yaml:2"
     assert "unknown-training-argument" in {finding.name for finding in report.findings}
     assert [job.name for job in check(files, "recipes/a.yaml").jobs] == ["run.sh runs train.py"]
+
+
+def test_a_program_that_only_starts_another_is_no_job_itself() -> None:
+    launcher = 'import subprocess\n\nsubprocess.run(["python", "train.py", "--bf16", "True"], check=True)\n'
+    (job,) = check({"launch.py": launcher, "train.py": TRAIN}, "launch.py").jobs
+    assert job.name == "launch.py runs train.py"

@@ -94,7 +94,14 @@ def _with_starts(
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
-    return Contents((sheet, *found.sheets), (*read.problems, *found.problems))
+    sheets = found.sheets if found.sheets and _says_nothing(sheet) else (sheet, *found.sheets)
+    return Contents(sheets, (*read.problems, *found.problems))
+
+
+def _says_nothing(sheet: Sheet) -> bool:
+    """Whether a program does nothing itself that a rule could speak of."""
+    kind = sheet.get("run_kind")
+    return kind is not None and kind.value == "library" and not (sheet.tables or sheet.remarks)
 
 
 def _runs(sheet: Sheet, document: Document, context: Context) -> bool:

@@ -128,5 +128,7 @@ def _text(value: Value) -> Value:
             return value
         case Items(values=values) if all(isinstance(item, Scalar) for item in values):
             return Scalar(str([item.value for item in values if isinstance(item, Scalar)]), value.place)
+        case Call(callee=callee):
+            return Unknown(f"result of {callee.lstrip('.')}(…)", value.place)
         case _:
             return Unknown("a hyperparameter that is no text", value.place)
