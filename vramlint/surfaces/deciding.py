@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from vramlint.facts import Candidate, Fact, LeftOut, Link
+from vramlint.facts import Candidate, Fact, LeftOut, Link, Origin
 from vramlint.text import Place, Span
 from vramlint.values import Call, Decision, Program
 
@@ -22,7 +22,7 @@ _MARKS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         name: re.compile(pattern)
         for name, pattern in {
             "tuning": r"(?i)\w*(get_peft_model|peft_?config|lora_?config|add_adapter|inject_adapter\w*)"
-            r"|\w*(add|apply|attach|inject|make|setup|wrap|convert|create|init)\w*_(lora|peft|adapters?)\w*"
+            r"|\w*(add|apply|attach|inject|make|setup|wrap|create|init)\w*_(lora|peft|adapters?)\w*|convert\w*_to_lora"
             r"|mark_only_lora_as_trainable",
             "quantization_bits": r"\w*(BitsAndBytes|GPTQ|Awq|Hqq|Quanto|TorchAo|Quantization)Config|quantization_config"
             r"|(bnb|quant)_config|load_in_[48]bit|bnb_4bit_\w+|prepare_model_for_(kbit|int8)_training|quantize_?",
@@ -47,14 +47,12 @@ _MARKS: Mapping[str, re.Pattern[str]] = MappingProxyType(
 )
 """Facts and what a program calls, assigns or passes to make them other than the library's default."""
 
-_CHOICES = frozenset(
-    (*_MARKS, "model", "objective", "liger", "quantization_type", "device_map", "fsdp", "fp8", "run_kind", "loop")
-)
+_CHOICES = frozenset((*_MARKS, "model", "objective", "liger", "quantization_type", "device_map", "fsdp", "fp8"))
 """Facts that a branch decides by what it calls, wherever in the files that call stands."""
 
 
-_STEPS = ("objective", "loop", "run_kind")
-"""Facts of a hand-written loop as a whole, which the loops around its backward pass say too."""
+_WHOLE = ("run_kind", "loop")
+"""Facts of a run as a whole, which no single branch decides, and which the loops around a backward pass say too."""
 
 
 def left_out(program: Program) -> tuple[LeftOut, ...]:
@@ -88,11 +86,12 @@ def with_reasons(facts: Iterable[Fact], program: Program, omitted: Sequence[Left
         decided: dict[Place, None] = dict.fromkeys(fact.decided)
         also: dict[Place, None] = dict.fromkeys(fact.also)
         through: dict[Place, None] = dict.fromkeys(fact.through)
+        by_setting = fact.origin is Origin.WRITTEN and fact.name not in _WHOLE and fact.key != "backward"
         for place in _places(fact.candidates):
-            decided |= dict.fromkeys(_deciding(fact.name, place, taken, called))
+            decided |= dict.fromkeys(_deciding(fact.name, place, taken, called) if by_setting else ())
             also |= dict.fromkeys(_passed_under(fact, place, passed))
             through |= dict.fromkeys(_leading_to(place, program.path, called, files))
-            if fact.name in _STEPS:
+            if fact.name in (*_WHOLE, "objective"):
                 also |= dict.fromkeys(loop for call in program.calls if call.place == place for loop in call.loops)
         if fact.name == "tuning" and fact.value == "lora":
             decided |= dict.fromkeys(without)  # without them it were qlora

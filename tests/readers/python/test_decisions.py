@@ -190,3 +190,47 @@ def test_data_file_that_a_setting_names() -> None:
     assert found is not None
     ((path, place),) = found.files
     assert (path, at(text, place)) == ("ds.json", '"ds.json"')
+
+
+def test_values_that_the_program_only_passes_about_are_no_settings() -> None:
+    text = f"""{PARSER}
+def build(net, adapted=False):
+    if adapted:
+        return get_peft_model(net)
+    return net
+def found():
+    return None
+class Engine:
+    def __init__(self):
+        self.engine = None
+        if self.engine is not None:
+            get_peft_model(self.engine)
+def main():
+    Engine()
+    rest = found()
+    if rest is not None:
+        get_peft_model(rest)
+    build(net)
+main()
+"""
+    assert deciding(text, "get_peft_model") == []
+
+
+def test_variable_of_the_function_itself_is_a_setting() -> None:
+    text = f"{PARSER}\ndef main():\n    adapted = False\n    if adapted:\n        get_peft_model(net)\nmain()\n"
+    assert deciding(text, "get_peft_model") == ["False"]
+
+
+def test_function_that_is_called_elsewhere_too_is_not_left_out() -> None:
+    text = f"""{PARSER}
+def evaluate():
+    torch.compile(model)
+def adapt():
+    get_peft_model(model)
+if args.lora:
+    evaluate()
+    adapt()
+evaluate()
+"""
+    assert deciding(text, "get_peft_model") == ["False"]
+    assert deciding(text, "compile") == []

@@ -1,14 +1,14 @@
 """Which settings decided a branch or chose a value, and what was left out because of them.
 
 A setting is a value that is written elsewhere than in the test itself: a default of the command line, a constant, a
-word of a launcher. Tests are looked at once for each way in which they come out.
+word of a launcher. Tests are looked at once for each way in which they come out; `reasons.py` then tells the settings
+from values that the program only passes about.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import libcst as cst
 
@@ -16,12 +16,15 @@ from vramlint.readers.python.choices import narrow
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Function, Object, Scope
 from vramlint.readers.python.objects import Sequence as Elements
+from vramlint.readers.python.trail import Branch
 from vramlint.readers.python.truth import decide
 from vramlint.text import Place
-from vramlint.values import Decision, Name, Scalar
+from vramlint.values import Name, Scalar
 
-_OUTSIDE = frozenset({"cli", "environment", "config-file"})
+_OUTSIDE = frozenset({"cli", "environment", "config-file", "shell", "shell-variable"})
 """Roads of values that are settings wherever their text stands: the default in `os.environ.get("BITS", "4")`."""
+_SETTINGS = _OUTSIDE | {"module-constant", "argparse-default", "dataclass-default", "click-default"}
+"""Roads of values that surely are settings."""
 _READERS = frozenset({"getattr", "get", "getenv"})
 """Functions and methods that look a setting up."""
 _PLAIN_FUNCTIONS = frozenset({"bool", "int", "float", "str", "len"})
@@ -31,39 +34,37 @@ _CALLED = re.compile(r"(\w+)\s*(?:\(|=(?!=))|[\"']([\w.-]+)[\"']")
 """What a statement calls, assigns or passes, and its words in quotes, which may be keys or values."""
 _WORD = re.compile(r"\w+")
 _COMMENT = re.compile(r"#.*")
-MOST_ORIGINS = 6
-"""Settings that are told of one computed value."""
 MOST_TEXT = 20_000
 """Characters of a side that are looked through."""
 
 
-def branch(machine: Machine, node: cst.If | cst.IfExp, scope: Scope, *, holds: bool) -> Decision | None:
+def branch(machine: Machine, node: cst.If | cst.IfExp, scope: Scope, *, holds: bool) -> Branch | None:
     """The decision behind a condition that holds or doesn't; None where no setting is behind it."""
     key = (node, holds)
     if key not in machine.trail.branches:
         sides = (node.body, node.orelse) if holds else (node.orelse, node.body)
         by = operands(machine, node.test, scope, holds=holds)
-        machine.trail.branches[key] = _decision(machine, by, sides[0], sides[1:], scope) if by else None
+        machine.trail.branches[key] = _noted(machine, by, sides[0], sides[1:], scope) if by else None
     return machine.trail.branches[key]
 
 
-def case_of(machine: Machine, node: cst.Match, case: cst.MatchCase, scope: Scope) -> Decision | None:
+def case_of(machine: Machine, node: cst.Match, case: cst.MatchCase, scope: Scope) -> Branch | None:
     """The decision for one case of a `match` statement."""
     key = (case, True)
     if key not in machine.trail.branches:
         by = tuple(dict.fromkeys(_written(machine, node.subject, node.subject, scope)))
         others = [other.body for other in node.cases if other is not case]
-        machine.trail.branches[key] = _decision(machine, by, case.body, others, scope) if by else None
+        machine.trail.branches[key] = _noted(machine, by, case.body, others, scope) if by else None
     return machine.trail.branches[key]
 
 
 def leave_rest(machine: Machine, node: cst.If, rest: Sequence[cst.CSTNode], scope: Scope) -> None:
     """Note what stands behind a branch that settings decided and that left the block."""
     for holds in (True, False):
-        decision = machine.trail.branches.get((node, holds))
-        if decision is not None:
-            skipped = frozenset().union(*(names_in(machine, statement, scope) for statement in rest))
-            machine.trail.branches[node, holds] = Decision(decision.by, decision.taken, decision.skipped | skipped)
+        found = machine.trail.branches.get((node, holds))
+        if found is not None:
+            for statement in rest:
+                _leave_out(machine, found, statement, scope)
 
 
 def chosen(machine: Machine, value: Object, by: tuple[Place, ...]) -> Object:
@@ -103,24 +104,6 @@ def operands(machine: Machine, test: cst.BaseExpression, scope: Scope, *, holds:
         return tuple(dict.fromkeys(_operands(machine, test, scope, holds)))
 
 
-def decisions_of(machine: Machine) -> tuple[Decision, ...]:
-    """All decisions of a finished reading, those behind a computed setting included."""
-    values = (Decision(_origins(machine, by), (place,)) for place, by in machine.trail.chosen.items())
-    branches = (replace(item, by=_origins(machine, item.by)) for item in machine.trail.branches.values() if item)
-    return (*branches, *values)
-
-
-def _origins(machine: Machine, places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """The places, and where what they were computed from is written."""
-    found = dict.fromkeys(places)
-    pending = [*places]
-    while pending and len(found) < MOST_ORIGINS:
-        further = [place for place in machine.trail.chosen.get(pending.pop(), ()) if place not in found]
-        found |= dict.fromkeys(further)
-        pending += further
-    return tuple(found)
-
-
 def _operands(machine: Machine, test: cst.BaseExpression, scope: Scope, holds: bool) -> Iterator[Place]:
     if isinstance(test, cst.UnaryOperation) and isinstance(test.operator, cst.Not):
         yield from _operands(machine, test.expression, scope, not holds)
@@ -144,7 +127,18 @@ def _written(machine: Machine, node: cst.BaseExpression, test: cst.BaseExpressio
             continue  # a class or function of a library is no setting
         road = item.via if isinstance(item, Scalar) else ""
         if road in _OUTSIDE or not _stands_in(item.place, here):
+            if road in _SETTINGS or _is_assigned(machine, leaf, item):
+                machine.trail.settings.add(item.place)
             yield item.place
+
+
+def _is_assigned(machine: Machine, leaf: cst.BaseExpression, item: Object) -> bool:
+    """Whether a name holds a literal that the function around it writes itself: `use_lora = False`."""
+    if not (isinstance(leaf, cst.Name) and isinstance(item, Scalar) and item.via == "literal"):
+        return False
+    function = machine.frames[-1].function.node if machine.frames else None
+    known = item.value is not None and item.place is not None
+    return known and function is not None and item.place is not None and _stands_in(item.place, machine.place(function))
 
 
 def _stands_in(inner: Place, outer: Place) -> bool:
@@ -204,32 +198,31 @@ def _is_plain(node: cst.BaseExpression) -> bool:
     return False
 
 
-def _decision(
+def _noted(
     machine: Machine,
     by: tuple[Place, ...],
     taken: cst.CSTNode | None,
     skipped: Iterable[cst.CSTNode | None],
     scope: Scope,
-) -> Decision:
-    names = (names_in(machine, node, scope) for node in skipped if node is not None)
-    place = () if taken is None else (machine.place(taken),)
-    return Decision(by, place, frozenset().union(*names))
+) -> Branch:
+    branch = Branch(by, () if taken is None else (machine.place(taken),))
+    for node in skipped:
+        if node is not None:
+            _leave_out(machine, branch, node, scope)
+    return branch
 
 
-def names_in(machine: Machine, node: cst.CSTNode, scope: Scope) -> frozenset[str]:
-    """What code calls, assigns, passes and names, that of the file's functions which it calls included."""
-    found: set[str] = set()
-    pending: list[cst.CSTNode] = [node]
-    seen: set[cst.CSTNode] = set()
+def _leave_out(machine: Machine, branch: Branch, node: cst.CSTNode, scope: Scope) -> None:
+    """Note what code calls, assigns, passes and names, and the file's functions that it calls."""
+    names = _names(machine, node)
+    branch.skipped |= names
+    pending = [function for name in names if (function := _function_of(scope, name)) is not None]
     while pending:
-        part = pending.pop()
-        seen.add(part)
-        names = _names(machine, part)
-        found |= names
-        functions = (_function_of(scope, name) for name in names)
-        pending += [function for function in functions if function is not None and function not in seen]
-        seen.update(pending)
-    return frozenset(found)
+        function = pending.pop()
+        if function not in branch.functions:
+            inside = _names(machine, function.node)
+            branch.functions[function] = frozenset(inside)
+            pending += [inner for name in inside if (inner := _function_of(scope, name)) is not None]
 
 
 def _names(machine: Machine, node: cst.CSTNode) -> set[str]:
@@ -242,12 +235,12 @@ def _names(machine: Machine, node: cst.CSTNode) -> set[str]:
     return {word or quoted for word, quoted in _CALLED.findall(text)}
 
 
-def _function_of(scope: Scope, name: str) -> cst.FunctionDef | None:
+def _function_of(scope: Scope, name: str) -> Function | None:
     """The file's function of that name; nothing is run to find it."""
     inner: Scope | None = scope
     while inner is not None:
         held = inner.state.get(name)
         if isinstance(held, Function):
-            return held.node if isinstance(held.node, cst.FunctionDef) else None
+            return held
         inner = inner.parent
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.objects import (
     ITEMS,
@@ -29,7 +31,9 @@ MAX_DEPTH = 60
 class Freezer:
     """Freezes objects once each, so that a call that appears in several places is the same value everywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, around: Callable[[LibraryObject], tuple[Place, ...]]) -> None:
+        """`around` tells which settings decided the branch around a call."""
+        self._around = around
         self._done: dict[int, tuple[object, Value]] = {}
         self._active: set[int] = set()
 
@@ -113,7 +117,7 @@ class Freezer:
             bindings=tuple(self._bindings(item)),
             owner=None if owner is None else self.value(owner),
             path=path,
-            decided=item.decided,
+            decided=self._around(item),
             entered=item.entered,
             loops=item.loops,
         )

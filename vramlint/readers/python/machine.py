@@ -15,9 +15,9 @@ from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot, State
 from vramlint.readers.python.source import Source
-from vramlint.readers.python.trail import Trail
+from vramlint.readers.python.trail import Branch, Trail
 from vramlint.text import Document, Place
-from vramlint.values import Decision, Plain, Unknown
+from vramlint.values import Plain, Unknown
 
 MAX_DEPTH = 14
 """Calls of the file's own functions inside one another."""
@@ -240,7 +240,7 @@ class Machine:
             del self.path[before:]
 
     @contextmanager
-    def decided_by(self, decision: Decision | None) -> Iterator[None]:
+    def decided_by(self, decision: Branch | None) -> Iterator[None]:
         """Everything inside happens because of this decision."""
         if decision is None:
             yield
@@ -290,7 +290,7 @@ class Machine:
     def emit(self, made: LibraryObject) -> LibraryObject:
         """Record a library call."""
         made.conditions = self.conditions()
-        made.decided = self.trail.deciding[-1] if self.trail.deciding else ()
+        made.deciding = tuple(self.trail.deciding)
         made.loops = tuple(self.trail.loops)
         if made.place.path != self.source.document.path:
             made.entered = self._entered()

@@ -117,8 +117,8 @@ class LibraryObject:
     open: bool = False
     from_command_line: bool = False
     state: State = field(default_factory=dict)
-    decided: tuple[Place, ...] = ()
-    """Where the settings are written that decided the branch around it."""
+    deciding: tuple[tuple[Place, ...], ...] = ()
+    """Where the values are written that decided the branches around it, innermost last."""
     entered: Place | None = None
     """Of a call in another module: the call in the script itself that led to it."""
     loops: tuple[Place, ...] = ()

@@ -15,7 +15,6 @@ from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.cuts import cuts, run_mapped
-from vramlint.readers.python.decisions import decisions_of
 from vramlint.readers.python.expressions import evaluate
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.lazy import Module, Pending
@@ -32,6 +31,7 @@ from vramlint.readers.python.objects import (
     Object,
     Scope,
 )
+from vramlint.readers.python.reasons import Reasons
 from vramlint.readers.python.source import parse
 from vramlint.readers.python.statements import execute
 from vramlint.text import Document
@@ -120,6 +120,7 @@ def _run(machine: Machine, function: Function, module: Scope) -> None:
         owner = _owner(machine, function, site)
         if not function.called:  # making its owner may have called it
             mark = machine.journal.mark()
+            machine.trail.spare.add(id(function))
             invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
             machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
 
@@ -156,7 +157,8 @@ def _stand_in(machine: Machine, kind: Class, site: Site) -> Instance | LibraryOb
 
 
 def _frozen(machine: Machine, module: Scope) -> Program:
-    freezer = Freezer()
+    reasons = Reasons(machine, module)
+    freezer = Freezer(reasons.around)
     calls = [freezer.call(made) for made in machine.calls]
     imported = {*machine.imports, *(name.partition(".")[0] for name in machine.imports)}
     constants = [
@@ -172,7 +174,7 @@ def _frozen(machine: Machine, module: Scope) -> Program:
         constants=tuple(constants),
         settings=tuple(_settings(machine, freezer)),
         cuts=cuts(machine, freezer),
-        decisions=decisions_of(machine),
+        decisions=tuple(reasons.decisions()),
         passed=tuple(Passed(value, name, tuple(places)) for (value, name), places in machine.trail.passed.items()),
         files=tuple(machine.trail.files.items()),
     )

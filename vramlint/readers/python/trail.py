@@ -6,10 +6,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vramlint.text import Place
-from vramlint.values import Decision
 
 if TYPE_CHECKING:
     import libcst as cst
+
+    from vramlint.readers.python.objects import Function
+
+
+@dataclass(slots=True)
+class Branch:
+    """A branch whose condition values from elsewhere decided."""
+
+    by: tuple[Place, ...]
+    """Where those values are written."""
+    taken: tuple[Place, ...] = ()
+    skipped: set[str] = field(default_factory=set)
+    """What the other side calls, assigns, passes and names."""
+    functions: dict[Function, frozenset[str]] = field(default_factory=dict)
+    """The file's functions that it calls, and the same of these."""
 
 
 @dataclass(slots=True)
@@ -17,14 +31,18 @@ class Trail:
     """Places that explain calls and values."""
 
     deciding: list[tuple[Place, ...]] = field(default_factory=list)
-    """Where the settings are written that decided the branches around this point, innermost last."""
+    """Where the values are written that decided the branches around this point, innermost last."""
     loops: list[Place] = field(default_factory=list)
     """What the loops around this point go over."""
-    branches: dict[tuple[cst.CSTNode, bool], Decision | None] = field(default_factory=dict)
-    """Branches by how their condition came out; None: no setting decided it."""
+    branches: dict[tuple[cst.CSTNode, bool], Branch | None] = field(default_factory=dict)
+    """Branches by how their condition came out; None: nothing from elsewhere decided it."""
     chosen: dict[Place, tuple[Place, ...]] = field(default_factory=dict)
     """Where the settings are written that chose a value, or from which it was computed, by the value's place."""
     files: dict[str, Place] = field(default_factory=dict)
     """Data files that were loaded, and where their paths are written."""
     passed: dict[tuple[Place, str], dict[Place, None]] = field(default_factory=dict)
     """Where values are passed on, by the place where they are written and the keyword; of a first argument empty."""
+    settings: set[Place] = field(default_factory=set)
+    """Where values are written that surely are settings."""
+    spare: set[int] = field(default_factory=set)
+    """Functions by identity that nothing in the files calls."""
