@@ -378,3 +378,21 @@ def test_an_engine_makes_the_loader_and_counts_steps() -> None:
     assert found.get("gradient_accumulation_steps") is None
     own = sheet(ENGINE.replace("training_data=rows, ", "").replace("CONFIG", '"ds.json"'))
     assert says(own, "micro_batch_size") == 1
+
+
+def test_a_cast_in_the_branch_that_makes_the_model() -> None:
+    found = sheet("""
+    import os, torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    if int(os.environ["RANK"]) == 0:
+        model = AutoModelForCausalLM.from_pretrained("facebook/opt-1.3b")
+        model.to(dtype=torch.bfloat16, device="cpu")
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained("facebook/opt-1.3b"))
+        model.to(torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for batch in loader:
+        model(**batch).loss.backward()
+        optimizer.step()
+    """)
+    assert says(found, "load_dtype") == "bfloat16"

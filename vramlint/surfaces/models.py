@@ -141,7 +141,8 @@ def _casts_in_place(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:
         if isinstance(call.receiver, Call) and call.receiver.place in own and call.place not in own:
             cast = cast_of(call)
             if cast is not None:
-                yield conditional(cast, call.conditions)
+                # in the branch that makes the model, the branch is no condition
+                yield conditional(cast, tuple(test for test in call.conditions if test not in way.root.conditions))
 
 
 def _tuning(
