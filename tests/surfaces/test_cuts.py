@@ -212,3 +212,25 @@ def test_the_longest_sample_that_a_filter_keeps() -> None:
     kept = 'rows = dataset.map(prepare_all).filter(lambda row: len(row["input_ids"]) <= 320)'
     source = MAPPED.replace("rows = dataset.map(lambda sample: prepare(sample, tokenizer))", kept)
     assert says(sheet(source), "sequence_length") == 320
+
+
+COLLATED = """
+import torch
+from functools import partial
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+
+def collate(batch, device="cpu", allowed_max_length=None):
+    return torch.stack([ids[:allowed_max_length] for ids in batch])
+
+model = AutoModelForCausalLM.from_pretrained("gpt2")
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in DataLoader(rows, batch_size=2, shuffle=True, collate_fn=partial(collate, allowed_max_length=448)):
+    loss = model(batch).loss
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_what_puts_samples_together_cuts_them() -> None:
+    assert says(sheet(COLLATED), "sequence_length") == 448

@@ -381,3 +381,34 @@ ARGUMENTS = st.lists(
 def test_no_arguments_of_a_layer_raise(name: str, arguments: list[Value]) -> None:
     fact = parameters(Call(f"torch.nn.{name}", tuple(arguments), (), Place("a.py", Span(1, 1, 1, 2))))
     assert fact is None or not fact.candidates or int(str(fact.value)) > 0
+
+
+DICT = """
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, cfg):
+            super().__init__()
+            self.emb = torch.nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
+            self.head = torch.nn.Linear(cfg["emb_dim"], cfg["vocab_size"])
+
+    def main(config):
+        model = Net(config)
+        LOAD
+        optimizer = torch.optim.AdamW(model.parameters())
+        for batch in rows:
+            loss = torch.nn.functional.cross_entropy(model.head(model.emb(batch)), batch)
+            loss.backward()
+            optimizer.step()
+
+    if __name__ == "__main__":
+        SIZES = {"vocab_size": 50257, "context_length": 256, "emb_dim": 768, "n_heads": 12, "n_layers": 12}
+        main(SIZES)
+"""
+
+
+def test_a_dict_of_dimensions() -> None:
+    found = sheet(DICT.replace("LOAD", ""))
+    names = ("layers", "attention_heads", "hidden_size", "vocabulary_size", "sequence_length", "objective")
+    assert facts(found, *names) == dict(zip(names, (12, 12, 768, 50257, 256, "pretrain"), strict=True))
+    assert sheet(DICT.replace("LOAD", 'model.load_state_dict(torch.load("a.pt"))')).get("objective") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from vramlint.api.loading import Known, Recorder, with_written
 from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import runs_by_itself
 from vramlint.facts import Sheet, Started
-from vramlint.resolve.context import Context, beside, find_module, folder_of
+from vramlint.resolve.context import Context, ancestors, beside, find_module, folder_of
 from vramlint.resolve.executors import Executor, executor_of, is_bare
 from vramlint.surfaces.launch import Workload
 from vramlint.text import Document, Place, Span
@@ -129,6 +130,15 @@ def _read(
         known(document.path, world_of(context, (), environment)),
         lambda module: find_module(document.path, project, module),
         invocation,
-        files=lambda path: next(filter(None, map(loaded, beside(document.path, path))), None),
+        files=lambda path: next(filter(None, map(loaded, _places(document, path, context))), None),
     )
     return _Read(program, tuple(path for path in loaded.found if path != document.path), problems)
+
+
+def _places(document: Document, path: str, context: Context) -> tuple[str, ...]:
+    """Where a data file of a program may lie: beside it, in the current folder, seen from the folders above."""
+    near = beside(document.path, path)
+    if posixpath.isabs(path):
+        return near
+    above = (posixpath.normpath(posixpath.join(folder, path)) for folder in ancestors(document.path, context.root))
+    return tuple(dict.fromkeys((*near, *above)))

@@ -8,7 +8,7 @@ from vramlint.facts import Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Arguments, Draft, draw
 from vramlint.surfaces.lineage import last, package
-from vramlint.values import Call, Value
+from vramlint.values import Call, Table, Value
 
 _KEYS = (
     ("layers", "count", ("n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth")),
@@ -24,6 +24,16 @@ _TELLING = ("layers", "attention_heads", "hidden_size")
 """Facts of which two make a config that of a transformer."""
 
 _CONFIGS = ("Config", "Args", "Params", "Configuration")
+
+
+def given_dict(module: Call | None) -> dict[str, Value]:
+    """The dict of dimensions that a module of the files is made from, as GPTModel(CONFIG) takes it."""
+    for value in (*module.args, *(item.value for item in module.keywords)) if module is not None else ():
+        if isinstance(value, Table):
+            held = {entry.key: entry.value for entry in value}
+            if sum(fact.name in _TELLING for fact in _drawn(held)) > 1:
+                return held
+    return {}
 
 
 def dimensions(draft: Draft, calls: Sequence[Call], settings: Mapping[str, Value]) -> bool:

@@ -20,6 +20,8 @@ _WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedD
 _CASTS = frozenset({".bfloat16", ".half"})
 _ADAPTS = frozenset({"get_peft_model", "add_adapter", "inject_adapter_in_model"})
 _MAY_CAST = frozenset({".to", ".type"})
+_LOADS = frozenset({"load_state_dict", "load_variable", "load_file", "safe_open"})
+"""Calls of torch, tensorflow and safetensors that give weights of a file."""
 _NARROW = ("bfloat16", "float16")
 OWN_MODEL = "the files define the model themselves"
 """Why no name is known."""
@@ -99,6 +101,16 @@ def _dtype(calls: Sequence[Call], module: Call) -> Iterable[Drawn]:
         if call.callee == "torch.set_default_dtype" and call.args:
             yield draw("load_dtype", call.args[0], CONVERTERS["dtype"], "set_default_dtype", call.place)
             return
+
+
+def loads_weights(calls: Sequence[Call]) -> bool:
+    """Whether weights from a file surely get into a model before the first backward pass."""
+    for call in calls:
+        if last(call.callee) == "backward":
+            return False
+        if last(call.callee) in _LOADS and not call.conditions:
+            return True
+    return False
 
 
 def casts(calls: Sequence[Call]) -> bool:

@@ -18,7 +18,7 @@ from vramlint.facts import Fact, Origin, Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
 from vramlint.surfaces.deciding import left_out, named_at, with_reasons
-from vramlint.surfaces.dimensions import dimensions
+from vramlint.surfaces.dimensions import dimensions, given_dict
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
@@ -29,7 +29,7 @@ from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, l
 from vramlint.surfaces.models import followed, loading_keywords, loads, read_model
 from vramlint.surfaces.objectives import objective_fact, objective_of_run, reference_of
 from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact, settings_of
-from vramlint.surfaces.own_models import casts, own_model, own_module, trains_own_modules
+from vramlint.surfaces.own_models import casts, loads_weights, own_model, own_module, trains_own_modules
 from vramlint.surfaces.replaced_layers import fills_by_hand, quantized_layers, unseen_weights
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
 from vramlint.surfaces.trainers import (
@@ -183,9 +183,11 @@ def _loop_run(program: Program) -> Draft:
         own_model(draft, calls, module)
     elif not followed(ways):
         draft.put(trains_own_modules(calls))
-    if not followed(ways) and dimensions(draft, calls, named):
+    given = given_dict(module)
+    if not followed(ways) and dimensions(draft, () if given else calls, given or named):
         reason = "the model is made from dimensions that the files give"
-        draft.put(derived("objective", "pretrain", reason, backward.place))
+        if not loads_weights(calls):
+            draft.put(derived("objective", "pretrain", reason, backward.place))
         draft.put(derived("tuning", "full", reason))
     filled = fills_by_hand(calls, ways)
     draft.take(quantized_layers(calls))
@@ -199,6 +201,7 @@ def _loop_run(program: Program) -> Draft:
     if objective:
         draft.put(objective_fact(objective, backward, ways))
     _lengths(draft, program, named, objective)
+    draft.put(lengths.setting_length(given))
     if followed(ways) or module is not None:
         _off_unless_enabled(draft)
     return draft

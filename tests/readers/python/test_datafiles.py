@@ -161,3 +161,19 @@ def test_nested_dicts_as_namespaces(nested: str) -> None:
         lib.use(lr=cfg.lr, name=cfg.model.name, layers=cfg.model.layers)
     """
     assert given(started(text, None, FILES)) == EXPECTED
+
+
+@pytest.mark.parametrize("asked", ["os.path.exists('c.json')", "Path('c.json').exists()", "os.path.isfile('c.json')"])
+def test_settings_of_the_project_exist(asked: str) -> None:
+    text = f"""
+        import json, lib, os
+        from pathlib import Path
+        if {asked}:
+            lr = json.load(open("c.json"))["lr"]
+        else:
+            lr = 1.0
+        lib.use(lr=lr)
+    """
+    assert given(started(text, None, FILES)) == {"lr": 0.1}
+    other = used(started(text.replace("c.json')", "d.json')"), None, FILES)).argument("lr")
+    assert not isinstance(other, Scalar)

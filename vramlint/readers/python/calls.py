@@ -19,7 +19,7 @@ from vramlint.readers.python.commandline.lightning_cli import extends_lightning_
 from vramlint.readers.python.commandline.nested_parsers import nested_parser_method
 from vramlint.readers.python.commandline.settings_classes import is_settings, new_settings
 from vramlint.readers.python.conditions import Tests
-from vramlint.readers.python.datafiles import load_with
+from vramlint.readers.python.datafiles import exists_method, load_with
 from vramlint.readers.python.decisions import passed
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import call_function
@@ -150,6 +150,7 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
     match receiver:
         case Scalar():
             found = text_method(name, receiver, site) or path_method(name, receiver, site)
+            found = found or exists_method(machine, name, receiver, site)
         case Sequence():
             found = sequence_method(machine, name, receiver, site)
         case Mapping():

@@ -37,6 +37,8 @@ _STEPS = re.compile(
 """Steps through joined tokens, or rows made of them at once."""
 _ENDS = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
 """The head of a sample, or how much it lacks."""
+_DATA = re.compile("Dataset|Collat")
+"""Classes of the files that hold samples or put them together."""
 _KEPT = re.compile(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za-z_][\w.]*|\d+)")
 """The longest samples that a filter keeps."""
 _SIDE = re.compile(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
@@ -109,9 +111,7 @@ def _calls(machine: Machine) -> list[LibraryObject]:
 def _mapped(machine: Machine) -> Iterator[_Use]:
     """Functions that datasets are given to work on batches."""
     for call in _calls(machine):
-        if call.callee not in _MAPS:
-            continue
-        passed = call.args[0] if call.args else call.argument("function")
+        passed = _passed(call)
         named = _keywords(call.argument("fn_kwargs"))
         for option, tests in options_of(passed) if passed is not None else ():
             conditions = (*call.conditions, *(str(test) for test in tests if not test.silent))
@@ -121,6 +121,13 @@ def _mapped(machine: Machine) -> Iterator[_Use]:
                 case Partial(target=Function() as function, keywords=keywords):
                     bound = {given.name: given.value for given in keywords}
                     yield _Use(function, named | bound, None, conditions, call.callee == _FILTER)
+
+
+def _passed(call: LibraryObject) -> Object | None:
+    """The function that a data set maps, or by which a loader puts samples together."""
+    if call.callee in _MAPS:
+        return call.args[0] if call.args else call.argument("function")
+    return call.argument("collate_fn") if call.callee.endswith("DataLoader") else None
 
 
 def run_mapped(machine: Machine, module: Scope) -> None:
@@ -156,7 +163,7 @@ def _of_datasets(machine: Machine) -> Iterator[_Use]:
     made += [(kind, item, ()) for kind in machine.classes for item in kind.instances[:1]]
     seen: set[int] = set()
     for kind, item, conditions in made:
-        if id(kind) in seen or not any("Dataset" in name for name in (kind.name, *kind.base_names())):
+        if id(kind) in seen or not any(map(_DATA.search, (kind.name, *kind.base_names()))):
             continue
         seen.add(id(kind))
         for member in kind.scope.state.values():

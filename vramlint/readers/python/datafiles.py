@@ -10,7 +10,16 @@ from vramlint.readers.python.choices import each
 from vramlint.readers.python.commandline.kinds import literal
 from vramlint.readers.python.commandline.words import relocated
 from vramlint.readers.python.machine import Handler, Machine, Site
-from vramlint.readers.python.objects import Attribute, Choice, LibraryObject, Mapping, Object, Sequence, Slot
+from vramlint.readers.python.objects import (
+    Attribute,
+    Choice,
+    LibraryObject,
+    Mapping,
+    Object,
+    Sequence,
+    Slot,
+    computed,
+)
 from vramlint.text import Document
 from vramlint.values import Items, Reading, Scalar, Table, Unknown, Value
 
@@ -90,6 +99,27 @@ def find(machine: Machine, path: str) -> Document | None:
     if not path or len(path) > 4096 or "\0" in path:
         return None
     return machine.files(posixpath.normpath(path))
+
+
+def exists(machine: Machine, item: Object, site: Site) -> Object:
+    """Whether there is a file: yes for settings that the project has; what else there is, only run time knows."""
+
+    def known(one: Object) -> Object:
+        path = one.value if isinstance(one, Scalar) and isinstance(one.value, str) else ""
+        if path.lower().endswith(_SETTINGS) and find(machine, path) is not None:
+            return computed(True, site.place)
+        return recorded(machine, site)
+
+    return each(known, item)
+
+
+_SETTINGS = (".json", ".jsonc", ".yaml", ".yml", ".toml")
+_EXISTS = ("exists", "isfile", "is_file")
+
+
+def exists_method(machine: Machine, name: str, path: Scalar, site: Site) -> Object | None:
+    """`Path(…).exists()`, None for other methods."""
+    return exists(machine, path, site) if name in _EXISTS else None
 
 
 def path_of(item: Object) -> Object | None:
@@ -180,6 +210,10 @@ def text_value(item: Object, form: str, site: Site) -> Object:
 
 LOADING_FUNCTIONS: MappingProxyType[str, Handler] = MappingProxyType(
     {
+        **{
+            f"os.path.{name}": lambda machine, site: exists(machine, site.first(), site)
+            for name in ("exists", "isfile")
+        },
         **{f"{module}.load": _from_file("json") for module in ("json", "hjson", "json5", "simplejson", "ujson")},
         **{
             f"{module}.loads": _from_text("json")
