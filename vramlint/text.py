@@ -56,6 +56,9 @@ class Document:
     cells: tuple[Cell, ...] = ()
     """In the order of the document; empty for all but notebooks."""
 
+    def __hash__(self) -> int:
+        return hash((self.path, self.text))  # a tuple's hash is worked out anew each time, a text's is kept
+
     @classmethod
     def of(cls, path: str, text: str, cells: tuple[Cell, ...] = ()) -> Document:
         """A document over `text`. Lines end at LF; a CR before it belongs to the line's content."""
@@ -85,7 +88,10 @@ class Document:
 
     def span(self, start: int, end: int) -> Span:
         """The span of `text[start:end]`."""
-        return Span(*self.position(start), *self.position(end))
+        starts = self.line_starts
+        line = bisect_right(starts, start)
+        last = bisect_right(starts, end)
+        return Span(line, start - starts[line - 1] + 1, last, end - starts[last - 1] + 1)
 
     def slice(self, span: Span) -> str:
         """The text that `span` covers."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
+from vramlint.readers.python.around import Longer
 from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
@@ -132,7 +133,10 @@ class Machine:
     ) -> None:
         self.source = source
         """The script itself."""
-        self._parts: dict[cst.CSTNode, Source] = {}
+        self._parts: dict[int, Source] = {}
+        """What other statements stand in, by the identities of their nodes."""
+        self._here = source
+        """Where the last node stood: the next one mostly stands there too."""
         self.modules = modules
         self.neighbours: dict[str, Module | None] = {}
         """Other modules of the project by the name under which they are imported; None: it has no such module."""
@@ -203,7 +207,10 @@ class Machine:
 
     def source_of(self, node: cst.CSTNode) -> Source:
         """The file that an expression stands in."""
-        return self.source if self.source.holds(node) else self._parts.get(node, self.source)
+        here = self._here
+        if not here.holds(node):
+            here = self._here = self.source if self.source.holds(node) else self._parts.get(id(node), self.source)
+        return here
 
     def whole(self, function: Function) -> bool:
         """Read the body of a function of another module if it was left out; False where it can't be read."""
@@ -218,7 +225,7 @@ class Machine:
 
     def add_source(self, source: Source) -> None:
         """Statements of another module that are about to run."""
-        self._parts |= dict.fromkeys(source.nodes(), source)
+        self._parts |= dict.fromkeys(source.identities, source)
 
     def new_scope(self, parent: Scope | None, kind: str) -> Scope:
         """A scope with a serial number of its own."""
@@ -229,27 +236,13 @@ class Machine:
         """The undecided conditions under which the program is here, as source text."""
         return tuple(dict.fromkeys(str(test) for test in self.path if not test.silent))
 
-    @contextmanager
-    def under(self, *tests: Test) -> Iterator[None]:
+    def under(self, *tests: Test) -> Longer:
         """Everything inside stands under these tests; what the inside adds to the path ends with it."""
-        before = len(self.path)
-        self.path.extend(tests)
-        try:
-            yield
-        finally:
-            del self.path[before:]
+        return Longer(self.path, tests)
 
-    @contextmanager
-    def decided_by(self, decision: Branch | None) -> Iterator[None]:
+    def decided_by(self, decision: Branch | None) -> Longer:
         """Everything inside happens because of this decision."""
-        if decision is None:
-            yield
-            return
-        self.trail.deciding.append(decision.by)
-        try:
-            yield
-        finally:
-            self.trail.deciding.pop()
+        return Longer(self.trail.deciding, () if decision is None else (decision.by,))
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -273,14 +266,9 @@ class Machine:
         finally:
             self.repeats -= again
 
-    @contextmanager
-    def entering(self, frame: Frame) -> Iterator[None]:
+    def entering(self, frame: Frame) -> Longer:
         """Everything inside belongs to this invocation."""
-        self.frames.append(frame)
-        try:
-            yield
-        finally:
-            self.frames.pop()
+        return Longer(self.frames, (frame,))
 
     def fail(self) -> None:
         """Note that the expression at hand surely raises."""

@@ -94,8 +94,9 @@ def _filled_by_decorators(body: Sequence[ast.stmt]) -> dict[str, tuple[str, ...]
     """The top-level objects that decorators of a module fill, by the first name of the decorator."""
     assigned = {name for node in body if isinstance(node, (ast.Assign, ast.AnnAssign)) for name in _bound((node,))}
     tables: dict[str, tuple[str, ...]] = {name: (name,) for name in assigned}
+    decorating = {root for node in body for root in _decorator_roots(node)}
     for node in body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and node.name in decorating:
             inner = [item for item in ast.walk(node) if isinstance(item, (ast.Assign, ast.Expr))]
             tables[node.name] = tuple(assigned.intersection(_bound(inner)))
     return tables

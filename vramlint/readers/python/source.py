@@ -32,7 +32,10 @@ class _Recorder(CodegenState):
     token; noting token numbers instead and adding up lengths once at the end takes a third of the time.
     """
 
-    spans: dict[cst.CSTNode, tuple[int, int]]
+    spans: dict[int, tuple[int, int]]
+    """By identity: what LibCST's nodes hash by is a method in Python."""
+    nodes: list[cst.CSTNode]
+    """What keeps the identities."""
 
     def record_syntactic_position(  # type: ignore[override]  # a context manager, if no generator's
         self,
@@ -58,7 +61,9 @@ class _Stretch(AbstractContextManager[None]):
         self._start = len(self._recorder.tokens)
 
     def __exit__(self, *raised: object) -> None:
-        self._recorder.spans[self._node] = self._start, len(self._recorder.tokens)
+        recorder, node = self._recorder, self._node
+        recorder.spans[id(node)] = self._start, len(recorder.tokens)
+        recorder.nodes.append(node)
 
 
 class Source:
@@ -69,25 +74,36 @@ class Source:
         self.document = document
         self.module = module
         recorder = _Recorder(default_indent=module.default_indent, default_newline=module.default_newline)
-        recorder.spans = {}
+        recorder.spans, recorder.nodes = {}, []
         module._codegen(recorder)
         # a byte order mark is no token, so everything stands one further on
         first = start if start is not None else 1 if document.text.startswith("\ufeff") else 0
         self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
         self._spans = recorder.spans
+        self._nodes = recorder.nodes
+        self._places: dict[int, Place] = {}
+
+    @property
+    def identities(self) -> Iterable[int]:
+        """The `id` of every node that has a place; none is used again as long as the source is there."""
+        return self._spans
 
     def holds(self, node: cst.CSTNode) -> bool:
         """Whether the expression is part of this document."""
-        return node in self._spans
+        return id(node) in self._spans
 
     def nodes(self) -> Iterable[cst.CSTNode]:
         """Every node that has a place."""
-        return self._spans
+        return self._nodes
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
-        start, end = self._offsets_of(node)
-        return Place(self.document.path, self.document.span(start, end))
+        found = self._places.get(id(node))
+        if found is None:
+            found = Place(self.document.path, self.document.span(*self._offsets_of(node)))
+            if id(node) in self._spans:
+                self._places[id(node)] = found
+        return found
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
@@ -95,7 +111,7 @@ class Source:
         return " ".join(self.document.text[start:end].split())
 
     def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
-        first, last = self._spans.get(node, (0, 0))
+        first, last = self._spans.get(id(node), (0, 0))
         # the line end that a block was written with is taken back at the end of a file without one
         return self._offsets[first], self._offsets[min(last, len(self._offsets) - 1)]
 
