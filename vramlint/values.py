@@ -142,6 +142,8 @@ class Call:
     """Source text of the undecided branches that this call stands in; empty when it surely runs."""
     open_keywords: bool = False
     """True when a `**mapping` could not be seen through: absent keywords are then unknown, not default."""
+    hidden: Unknown | None = None
+    """Why a file of settings that may give further keywords can't be read."""
     from_command_line: bool = False
     """True when a command-line parser builds the object (`HfArgumentParser`): `keywords` hold the file's own
     defaults, what is absent has the library's, and the command line may override any of them."""

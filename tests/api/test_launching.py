@@ -399,3 +399,21 @@ def test_a_program_that_only_starts_another_is_no_job_itself() -> None:
     launcher = 'import subprocess\n\nsubprocess.run(["python", "train.py", "--bf16", "True"], check=True)\n'
     (job,) = check({"launch.py": launcher, "train.py": TRAIN}, "launch.py").jobs
     assert job.name == "launch.py runs train.py"
+
+
+RECIPE_SCRIPT = """\
+from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+
+script, training, model = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+SFTTrainer(model.model_name_or_path, args=training, train_dataset=data, peft_config=get_peft_config(model)).train()
+"""
+
+
+def test_a_recipe_that_the_launcher_is_given_is_why_nothing_is_known() -> None:
+    files = {"run.sh": "python train.py --config $1 --max_length 512\n", "train.py": RECIPE_SCRIPT}
+    (job,) = check(files, "run.sh").jobs
+    found = {fact.name: fact for fact in job.facts}
+    assert found["sequence_length"].value == 512
+    for name in ("model", "tuning", "load_dtype", "micro_batch_size"):
+        assert "positional argument 1 of run.sh" in found[name].reason, name
+        assert found[name].origin.value in ("unknown", "assumed")

@@ -124,7 +124,7 @@ def _infer(job: Job, network: Network, recorder: Recorder) -> None:
 def _refusal(job: Job, family: type[Network] | None) -> str:
     """Why the step is not simulated; empty if it is."""
     if family is None and is_simulated(job.model.model_type):
-        return f"the task {job.model.task} is not simulated"
+        return f"{job.model.model_type} for the task {job.model.task} is not simulated"
     if family is None:
         return f"the architecture {job.model.model_type or 'of this model'} is not simulated"
     if job.objective.kind != "training":

@@ -46,7 +46,7 @@ from vramlint.surfaces.trainers import (
     written,
 )
 from vramlint.surfaces.unsloth import replaces_trl
-from vramlint.values import Call, Program, Table, Unknown, Value
+from vramlint.values import Call, Entry, Program, Table, Unknown, Value
 
 KIND = "python-script"
 MAX_RUNS = 12
@@ -164,6 +164,8 @@ def _init_kwargs(trainer: Call, given: Sequence[Call | Unknown]) -> Table | None
     sources: list[Call] = [trainer, *(item for item in given if isinstance(item, Call))]
     for source in sources:
         value = source.argument("model_init_kwargs")
+        if value is None and source.hidden is not None:
+            value = Table((Entry("dtype", None, source.hidden),), source.place)
         if isinstance(value, Table):
             return value if own is None else Table((*value.entries, *own.entries), value.place)
     return own

@@ -149,9 +149,8 @@ def argument_facts(call: Call) -> Draft:
             if keyword is not None:
                 draft.put(draw_keyword(row, keyword))
             elif arguments.unseen and "." not in row.key and row.fact not in draft.facts:
-                draft.put(
-                    unknown(row.fact, "may come through ** from a mapping that cannot be seen", row.key, call.place)
-                )
+                why = call.hidden or Unknown("may come through ** from a mapping that cannot be seen")
+                draft.put(unknown(row.fact, why.reason, row.key, why.place or call.place))
     _data_parallel(draft, arguments)
     draft.tables.append((vocabulary_of(call), written(call)))
     if trl:

@@ -144,6 +144,10 @@ def _bound(machine: Machine, member: Object, owner: Object, site: Site) -> Objec
     return method
 
 
+_METHODS = ("get_", "set_", "to_", "main_process_first", "_")
+"""How methods of the libraries' argument classes begin; other attributes are what the command line may set."""
+
+
 def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) -> Object:
     written = item.argument(name)
     if written is not None and written is not NOT_GIVEN:
@@ -157,6 +161,8 @@ def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) ->
     if member is not None:
         return _bound(machine, member, item, site)
     default = None if item.open else library_default(machine, item.callee, name, site.place)
+    if default is None and item.hidden is not None and not name.startswith(_METHODS):
+        return item.hidden
     return Attribute(item, name, site.place) if default is None else default
 
 

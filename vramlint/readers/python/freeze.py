@@ -113,6 +113,7 @@ class Freezer:
             kind="" if item.local_class is None else item.local_class.name,
             conditions=item.conditions,
             open_keywords=item.open,
+            hidden=item.hidden,
             from_command_line=item.from_command_line,
             bindings=tuple(self._bindings(item)),
             owner=None if owner is None else self.value(owner),

@@ -116,6 +116,8 @@ class LibraryObject:
     conditions: tuple[str, ...] = ()
     open: bool = False
     from_command_line: bool = False
+    hidden: Unknown | None = None
+    """Why more may be given than is known, where a file of settings can't be read."""
     state: State = field(default_factory=dict)
     deciding: tuple[tuple[Place, ...], ...] = ()
     """Where the values are written that decided the branches around it, innermost last."""

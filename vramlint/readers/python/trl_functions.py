@@ -38,6 +38,12 @@ _DTYPES = ("dtype", "torch_dtype")
 """Fields that the compute dtype comes from, by release."""
 
 
+_FLAGS = MappingProxyType[str, tuple[str, ...]](
+    {"get_peft_config": ("use_peft",), "get_quantization_config": ("load_in_4bit", "load_in_8bit")}
+)
+"""Helpers and the fields that switch on what they make."""
+
+
 def helper_result(machine: Machine, callee: str, site: Site) -> Object | None:
     """What such a helper gives; None for other functions, and where the ModelConfig does not say.
 
@@ -49,6 +55,9 @@ def helper_result(machine: Machine, callee: str, site: Site) -> Object | None:
     config = site.arguments.get("model_args", 0)
     if not isinstance(config, LibraryObject) or not config.callee.endswith(".ModelConfig"):
         return None
+    flags = _FLAGS.get(name, ())
+    if flags and config.hidden is not None and not any(config.argument(flag) for flag in flags):
+        return config.hidden
     if name == "get_peft_config" and _is_on(config, "use_peft"):
         return _made(machine, "peft.LoraConfig", _keywords(config, _LORA), site)
     if name == "get_quantization_config" and _is_on(config, "load_in_4bit"):

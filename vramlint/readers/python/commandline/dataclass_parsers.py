@@ -175,14 +175,16 @@ def parse_class(machine: Machine, kind: Object, site: Site, values: Values | Non
     if isinstance(kind, Class):
         arguments = Arguments() if values is None else own_values(machine, kind, values)
         made = construct(machine, kind, site.of(kind, arguments), from_command_line=True)
+        if isinstance(made, LibraryObject) and values is not None:
+            made.hidden = values.hidden
         for entry in kind.all_fields():
             machine.settings.append(Setting(entry.name, entry.name_place, _field_value(made, entry.name)))
         return made
     if isinstance(kind, Name):
         given = Arguments() if values is None else values.for_library(machine, kind.qualified)
-        return machine.emit(
-            LibraryObject(kind.qualified, (), given.keywords, site.place, open=given.open, from_command_line=True)
-        )
+        made = LibraryObject(kind.qualified, (), given.keywords, site.place, open=given.open, from_command_line=True)
+        made.hidden = None if values is None else values.hidden
+        return machine.emit(made)
     return site.unknown("a dataclass of the command line")
 
 
