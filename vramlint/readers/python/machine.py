@@ -121,6 +121,9 @@ class Setting:
 class Machine:
     """Everything that the parts of the interpreter share."""
 
+    statement: cst.BaseExpression | None = None
+    """The last expression that is a statement of its own."""
+
     def __init__(
         self,
         source: Source,
@@ -176,8 +179,6 @@ class Machine:
         self.built = 0
         """Modules of torch that the program has built of its own classes."""
         self.finishing = False
-        self.statement: cst.BaseExpression | None = None
-        """The last expression that is a statement of its own."""
         """True once the program has run and only functions that nothing called are left."""
         self.called = 0
         """How many of the calls the program itself made, before those functions."""
