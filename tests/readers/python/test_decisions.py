@@ -161,9 +161,10 @@ trainer = Arguments(
 )
 model = load(NAME)
 direct = Arguments(batch=8)
+options = {"micro": SIZE, "macro": 1}
 """
     found = {(item.name, at(text, item.value)): texts(text, item.places) for item in program(text).passed}
-    assert found == {("batch", "4"): ["batch"], ("", '"gpt2"'): ["NAME"]}
+    assert found == {("batch", "4"): ["batch"], ("", '"gpt2"'): ["NAME"], ("micro", "4"): ['"micro"']}
 
 
 def test_loops_around_a_call() -> None:

@@ -13,7 +13,7 @@ from vramlint.readers.python.attributes import get_attribute
 from vramlint.readers.python.calls import evaluate_call
 from vramlint.readers.python.choices import choose, each, narrow, options_of
 from vramlint.readers.python.comprehensions import evaluate_comprehension
-from vramlint.readers.python.decisions import branch, chosen, computed_from, operands
+from vramlint.readers.python.decisions import branch, chosen, computed_from, operands, passed
 from vramlint.readers.python.enums import member_of
 from vramlint.readers.python.functions import define
 from vramlint.readers.python.iteration import elements_of
@@ -121,7 +121,9 @@ def _dict(machine: Machine, node: cst.Dict, scope: Scope) -> Object:
             key = machine.evaluate(element.key, scope)
             if isinstance(key, Scalar):
                 state.pop(str(key.value), None)
-                state[str(key.value)] = Slot(machine.place(element.key), value, key)
+                here = machine.place(element.key)
+                state[str(key.value)] = Slot(here, value, key)
+                passed(machine, value, str(key.value), here)
             else:
                 state[OPEN] = True
         elif isinstance(value, Mapping):
