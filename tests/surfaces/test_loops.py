@@ -396,3 +396,46 @@ def test_a_cast_in_the_branch_that_makes_the_model() -> None:
         optimizer.step()
     """)
     assert says(found, "load_dtype") == "bfloat16"
+
+
+def test_a_search_for_a_batch_size_and_a_downloaded_repository() -> None:
+    found = sheet("""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import find_executable_batch_size
+    from huggingface_hub import snapshot_download
+    from torch.utils.data import DataLoader
+    from transformers import AutoModelForSequenceClassification
+
+    def train(name, batch_size=16):
+        folder = snapshot_download(repo_id=name, cache_dir="cache")
+
+        @find_executable_batch_size(starting_batch_size=batch_size)
+        def inner(batch_size):
+            accelerator = Accelerator()
+            model = AutoModelForSequenceClassification.from_pretrained(folder)
+            optimizer = torch.optim.AdamW(model.parameters())
+            for batch in DataLoader(data, shuffle=True, batch_size=batch_size):
+                accelerator.backward(model(**batch).loss)
+                optimizer.step()
+
+        inner()
+
+    train("google-bert/bert-base-cased")
+    """)
+    assert facts(found, "model", "micro_batch_size") == {
+        "model": "google-bert/bert-base-cased",
+        "micro_batch_size": 16,
+    }
+
+
+def test_a_model_that_another_library_makes() -> None:
+    found = sheet("""
+    import timm, torch
+    model = timm.create_model("resnet50d", pretrained=True)
+    optimizer = torch.optim.AdamW(params=model.parameters())
+    for batch in loader:
+        model(batch).sum().backward()
+        optimizer.step()
+    """)
+    assert "made by timm.create_model" in reason(found, "model")

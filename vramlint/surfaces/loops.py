@@ -235,6 +235,18 @@ def launched_by_script(calls: Sequence[Call]) -> Drawn:
     return None
 
 
+def maker(calls: Sequence[Call]) -> Call | None:
+    """The call that makes what the optimizer gets the parameters of, where it is of a library that is not followed."""
+    for call in filter(is_optimizer, calls):
+        for given in (*call.args, *(keyword.value for keyword in call.keywords)):
+            made = given
+            while isinstance(made, Call) and made.receiver is not None:
+                made = made.receiver
+            if isinstance(made, Call) and "." in made.callee.lstrip("."):
+                return made
+    return None
+
+
 def trained_model(calls: Sequence[Call]) -> Value | None:
     """The model whose parameters the optimizer gets, or which Accelerate or DeepSpeed prepares."""
     for call in calls:

@@ -20,7 +20,7 @@ from vramlint.surfaces.loading import (
     model_fact,
     objective_of,
 )
-from vramlint.surfaces.loops import parallel_facts
+from vramlint.surfaces.loops import maker, parallel_facts
 from vramlint.surfaces.overrides import config_overrides, open_override, resized
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
@@ -59,7 +59,9 @@ def read_model(
         roots = {way.root.place for way in ways}
         draft.join(Draft.merged(read, [way.condition if len(roots) > 1 else "" for way in ways]))
     else:
-        draft.put(unknown("model", "no call loads a model that can be followed"))
+        made = maker(calls)
+        reason = f"made by {made.callee}(…)" if made is not None else "no call loads a model that can be followed"
+        draft.put(unknown("model", reason, place=made.place if made is not None else None))
     chain = tuple(wrapper for way in ways for wrapper in way.wrappers)
     wrapped = tuple(adapter for way in ways for adapter in adapters_of(way))
     given = next((adapter for adapter in adapters if adapter.method not in {"", "full"}), None)

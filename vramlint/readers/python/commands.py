@@ -11,13 +11,29 @@ from vramlint.values import Name, Scalar, Unknown
 _PARAMETER_CALLS = frozenset({"typer.Option", "typer.Argument"})
 
 
+_BATCH_SEARCH = ".find_executable_batch_size"
+_STARTING_BATCH = 128
+"""accelerate 1.15 utils/memory.py: the decorator calls a function with this batch size, and with less until it fits."""
+
+
+def _first(function: Function) -> str:
+    parameters = function.node.params.params
+    return parameters[0].name.value if parameters else ""
+
+
 def command_default(function: Function, name: str) -> Object | None:
-    """The default that a click or typer option gives a parameter, None if no option does."""
+    """What a click or typer option, or accelerate's search for a batch size, gives a parameter; else None."""
     for decorator in function.decorators:
         if isinstance(decorator, LibraryObject) and decorator_name(decorator).endswith((".option", ".argument")):
             names, required = _option_names(decorator)
             if name in names:
                 return _click_default(decorator, name, required=required)
+        if (
+            isinstance(decorator, LibraryObject)
+            and decorator.callee.endswith(_BATCH_SEARCH)
+            and name == _first(function)
+        ):
+            return decorator.argument("starting_batch_size") or Scalar(_STARTING_BATCH, decorator.place, "library")
     default = function.defaults.get(name)
     if isinstance(default, LibraryObject) and default.callee in _PARAMETER_CALLS:
         value = default.args[0] if default.args else default.argument("default")

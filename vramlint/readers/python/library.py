@@ -102,6 +102,11 @@ def _path_part(work: Callable[[str], str]) -> Handler:
     return found
 
 
+def _repository(_: Machine, site: Site) -> Object:
+    """`snapshot_download("owner/name")`: the folder of a repository of a hub, which is known by the repository's id."""
+    return site.arguments.get("repo_id") or site.arguments.get("model_id") or site.first()
+
+
 def _environment(machine: Machine, site: Site) -> Object:
     return environment_variable(machine, site.first(), site.arguments.get("default", 1), site)
 
@@ -165,6 +170,9 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
         "os.getenv": _environment,
         "os.environ.setdefault": _default_variable,
         "os.environ.update": _variables,
+        "huggingface_hub.snapshot_download": _repository,
+        "modelscope.snapshot_download": _repository,
+        "modelscope.hub.snapshot_download.snapshot_download": _repository,
         "deepspeed.add_config_arguments": extended_by_deepspeed,
         "fire.Fire": run_target,
         "fire.core.Fire": run_target,
