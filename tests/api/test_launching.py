@@ -417,3 +417,11 @@ def test_a_recipe_that_the_launcher_is_given_is_why_nothing_is_known() -> None:
     for name in ("model", "tuning", "load_dtype", "micro_batch_size"):
         assert "positional argument 1 of run.sh" in found[name].reason, name
         assert found[name].origin.value in ("unknown", "assumed")
+
+
+@pytest.mark.parametrize(
+    "start", ["torchrun -m train --", "torchrun --standalone train.py --", "accelerate launch train.py --"]
+)
+def test_dashes_between_program_and_arguments_are_the_launchers(start: str) -> None:
+    (job,) = check({"run.sh": f"{start} --per_device_train_batch_size=16\n", "train.py": TRAIN}, "run.sh").jobs
+    assert facts(job)["micro_batch_size"] == 16

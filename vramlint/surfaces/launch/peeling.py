@@ -115,12 +115,19 @@ def _started(starter: Starter, line: Line, road: Road, depth: int) -> Iterator[R
         return
     if starter.command or (parsed.given(*starter.direct) and rest[0].text is not None):
         yield from roads(road._replace(line=rest), depth + 1)
-    elif parsed.given(*starter.module):
+        return
+    rest = _divided(rest)
+    if parsed.given(*starter.module):
         yield from module(road, rest)
     elif is_python(rest[0]) or named(rest[0]) in CLIS:
         yield from roads(road._replace(line=rest), depth + 1)
     else:
         yield from script(road, rest)
+
+
+def _divided(line: Line) -> Line:
+    """Without the `--` behind the program, which the launchers' own argparse takes away."""
+    return (line[0], *line[2:]) if len(line) > 1 and line[1].text == "--" else line
 
 
 def _texts(road: Road, depth: int) -> Iterator[Road]:
