@@ -5,6 +5,7 @@ from textwrap import dedent
 import pytest
 
 from tests.surfaces.reading import facts, line, possible, reason, says, sheet, table
+from vramlint.facts import Origin
 from vramlint.values import plain
 
 LOOP = """
@@ -439,3 +440,27 @@ def test_a_model_that_another_library_makes() -> None:
         optimizer.step()
     """)
     assert "made by timm.create_model" in reason(found, "model")
+
+
+SWITCHED = """
+    from accelerate import Accelerator
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    accelerator = Accelerator(mixed_precision="fp16")
+    model = AutoModelForCausalLM.from_pretrained("org/chat-16b", trust_remote_code=True)
+    model.transformer.gradient_checkpointing = True
+    optimizer = torch.optim.AdamW(model.parameters())
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    for batch in loader:
+        accelerator.backward(model(**batch).loss)
+        optimizer.step()
+"""
+
+
+def test_the_switch_of_a_module_and_what_accelerate_may_still_say() -> None:
+    found = sheet(SWITCHED)
+    assert says(found, "activation_checkpointing") is True
+    steps = found.get("gradient_accumulation_steps")
+    assert steps is not None
+    assert (steps.value, steps.origin) == (1, Origin.ASSUMED)

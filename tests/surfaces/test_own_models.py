@@ -412,3 +412,45 @@ def test_a_dict_of_dimensions() -> None:
     names = ("layers", "attention_heads", "hidden_size", "vocabulary_size", "sequence_length", "objective")
     assert facts(found, *names) == dict(zip(names, (12, 12, 768, 50257, 256, "pretrain"), strict=True))
     assert sheet(DICT.replace("LOAD", 'model.load_state_dict(torch.load("a.pt"))')).get("objective") is None
+
+
+OWN_CONFIG = """
+    import math
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    class NetConfig(PretrainedConfig):
+        model_type = "net"
+
+        def __init__(self, hidden_size=512, num_hidden_layers=8, **kwargs):
+            super().__init__(**kwargs)
+            self.hidden_size = hidden_size
+            self.num_hidden_layers = num_hidden_layers
+            self.num_attention_heads = kwargs.get("num_attention_heads", 8)
+            self.intermediate_size = kwargs.get("intermediate_size", math.ceil(hidden_size * math.pi / 64) * 64)
+
+    class Net(PreTrainedModel):
+        def __init__(self, config):
+            super().__init__(config)
+            self.up = torch.nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+
+    class Batches(torch.utils.data.Sampler):
+        def __init__(self, rows, batch_size):
+            self.rows = rows
+            self.batch_size = batch_size
+
+    model = Net(NetConfig(hidden_size=768))
+    optimizer = torch.optim.AdamW(model.parameters())
+    loader = torch.utils.data.DataLoader(rows, batch_sampler=Batches(rows, 16))
+    for batch in loader:
+        loss = model(batch).loss
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_a_pretrained_model_class_of_the_files() -> None:
+    found = sheet(OWN_CONFIG)
+    names = ("layers", "attention_heads", "hidden_size", "parameters", "micro_batch_size", "torch_compile")
+    assert facts(found, *names) == dict(zip(names, (8, 8, 768, 768 * 2432, 16, False), strict=True))
+    assert found.get("model_type") is None

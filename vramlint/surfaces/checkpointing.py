@@ -10,7 +10,7 @@ from vramlint.surfaces.adapters import preparation_facts
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
 from vramlint.surfaces.lineage import last
-from vramlint.surfaces.trainers import trains
+from vramlint.surfaces.trainers import is_training_arguments, trains
 from vramlint.values import Call, Name, Scalar, Table
 
 _ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
@@ -18,6 +18,7 @@ _WRAPPERS = ("apply_activation_checkpointing", "checkpoint_wrapper", "checkpoint
 _TORCH = ("torch.utils.checkpoint.", "torch.distributed.algorithms.", "deepspeed.checkpointing.", "fairscale.")
 """Functions that recompute what they are given, and where they are."""
 _FACT = "activation_checkpointing"
+_SWITCH = "gradient_checkpointing"
 _LIGER_OPTIONS = (
     ("rope", "liger_rope"),
     ("rms_norm", "liger_rms_norm"),
@@ -54,8 +55,20 @@ def checkpointing_facts(draft: Draft, calls: Sequence[Call], chain: Sequence[Cal
             key = "use_gradient_checkpointing"
             drawn = draw(_FACT, value, CONVERTERS["switch"], key, call.place)
             sources += [drawn] if isinstance(drawn, Fact) else []
+    sources += _switches(chain, calls)
     trainer = draft.facts.pop(_FACT, None)
     draft.put(_strongest([*([trainer] if trainer else []), *sources]))
+
+
+def _switches(chain: Sequence[Call], calls: Sequence[Call]) -> Iterable[Fact]:
+    """`model.transformer.gradient_checkpointing = True`, the switch that modules of transformers look at."""
+    for call in {item.place: item for item in (*chain, *calls)}.values():
+        for item in call.bindings:
+            path = item.name.rpartition(".")
+            if path[2] == _SWITCH and not is_training_arguments(call):
+                drawn = draw(_FACT, item.value, CONVERTERS["switch"], item.name, item.name_place)
+                if isinstance(drawn, Fact):
+                    yield drawn
 
 
 def _undecided(call: Call) -> tuple[str, ...]:

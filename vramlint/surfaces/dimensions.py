@@ -23,6 +23,8 @@ _KEYS = (
 _TELLING = ("layers", "attention_heads", "hidden_size")
 """Facts of which two make a config that of a transformer."""
 
+_BASES = ("PretrainedConfig", "PreTrainedConfig")
+"""Classes of transformers that the files derive configs of models of their own from."""
 _CONFIGS = ("Config", "Args", "Params", "Configuration")
 
 
@@ -43,7 +45,8 @@ def dimensions(draft: Draft, calls: Sequence[Call], settings: Mapping[str, Value
         Whether a config of a model was found.
     """
     for call in calls:
-        if last(call.callee).endswith(_CONFIGS) and package(call.callee) not in {"transformers", "peft", "trl"}:
+        named = last(call.callee).endswith(_CONFIGS) and package(call.callee) not in {"transformers", "peft", "trl"}
+        if named or (call.kind.endswith(_CONFIGS) and last(call.callee) in _BASES):
             found = _drawn({item.name: item.value for item in Arguments.of(call).keywords})
             if sum(fact.name in _TELLING for fact in found) > 1:
                 draft.take(found)

@@ -17,7 +17,7 @@ _MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Mo
 _NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
 _SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder")
-_MODULE_BASES = (".Module", ".LightningModule")
+_MODULE_BASES = (".Module", ".LightningModule", ".PreTrainedModel")
 _NAMES = ("model_name_or_path", "model_name")
 """What the classes of sentence_transformers call the model that they load."""
 
@@ -52,7 +52,7 @@ def model_class(call: Call) -> str:
         name = parts[-1]
     else:
         return ""
-    if name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
+    if name == "PreTrainedModel" or name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
         return ""
     return name
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from vramlint.facts import Fact
+from vramlint.facts import Fact, Origin
 from vramlint.surfaces.accelerators import accelerator_facts, accelerators, splits_batches
 from vramlint.surfaces.convert import CONVERTERS, dtype
 from vramlint.surfaces.draft import Draft, Drawn, by_setting, conditional, derived, draw, stated, unknown
@@ -124,7 +125,10 @@ def _accumulation(calls: Sequence[Call], named: Mapping[str, Value]) -> Drawn:
     if any("accum" in word.lower() for word in named) or _engines(calls):
         return None
     place = next((call.place for _, call in steps), None)
-    return derived(name, 1, "the loop steps after every backward", place)
+    every = derived(name, 1, "the loop steps after every backward", place)
+    if accelerators(calls):
+        return replace(every, origin=Origin.ASSUMED, reason=f"{every.reason}, unless accelerate's configuration waits")
+    return every
 
 
 def _is_schedule(receiver: Value | None) -> bool:
@@ -164,6 +168,9 @@ def loader_facts(calls: Sequence[Call], named: Mapping[str, Value], *, split: bo
 
 def _batch(name: str, loader: Call, named: Mapping[str, Value]) -> Drawn:
     value = loader.argument("batch_size", 1)
+    sampler = loader.argument("batch_sampler")
+    if value is None and isinstance(sampler, Call):
+        value = sampler.argument("batch_size", 1 if last(sampler.callee) == "BatchSampler" else None)
     if value is None:
         if loader.open_keywords or loader.argument("batch_sampler") is not None:
             return unknown(name, "the loader's batch size cannot be seen", "batch_size", loader.place)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vramlint.facts import Fact, Origin, Sheet
+from vramlint.facts import Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
 from vramlint.surfaces.deciding import left_out, named_at, with_reasons
@@ -232,10 +232,9 @@ def _lightning_run(trainer: Call, program: Program) -> Draft:
 
 
 def _off_unless_enabled(draft: Draft) -> None:
-    """A loop that the files show whole checkpoints only what they say."""
-    if "activation_checkpointing" not in draft.facts:
-        off = stated("activation_checkpointing", False, None)
-        draft.put(Fact(off.name, off.candidates, Origin.DERIVED, via="code", reason="nothing enables it"))
+    """A loop that the files show whole checkpoints and compiles only what they say."""
+    for name in ("activation_checkpointing", "torch_compile"):
+        draft.put(derived(name, False, "nothing enables it"))
 
 
 def _other(program: Program) -> Draft:

@@ -273,6 +273,8 @@ def trainer_keywords(trainer: Call) -> Iterable[Drawn]:
         ("max_seq_length", "sequence_length", "count"),
         ("max_length", "sequence_length", "count"),
         ("packing", "packing", "flag"),
+        ("max_prompt_length", "prompt_length", "count"),
+        ("max_completion_length", "completion_length", "count"),
     ):
         keyword = arguments.find(key)
         if keyword is not None and trl:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import MappingProxyType
 
@@ -116,6 +117,9 @@ def variable(machine: Machine, name: str) -> Object | None:
     return Scalar(None, None, "environment") if key in machine.known else None
 
 
+_CONSTANTS = {f"{module}.{name}": getattr(math, name) for module in ("math", "numpy") for name in ("pi", "e", "inf")}
+
+
 def attribute_probe(machine: Machine, qualified: str, place: Place) -> Object:
     """A qualified name, or what it is known to stand for."""
     if qualified == "sys.argv":
@@ -123,6 +127,8 @@ def attribute_probe(machine: Machine, qualified: str, place: Place) -> Object:
     if qualified.startswith(_FLAGS):
         found = flag_value(machine, qualified.removeprefix(_FLAGS))
         return Name(qualified, place) if found is None else found
+    if qualified in _CONSTANTS:
+        return Scalar(_CONSTANTS[qualified], place, "computed")
     if qualified in {"sys.platform", "os.name"}:
         return Scalar("linux" if qualified == "sys.platform" else "posix", None, "environment")
     if qualified in machine.known:
