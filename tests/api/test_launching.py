@@ -425,3 +425,11 @@ def test_a_recipe_that_the_launcher_is_given_is_why_nothing_is_known() -> None:
 def test_dashes_between_program_and_arguments_are_the_launchers(start: str) -> None:
     (job,) = check({"run.sh": f"{start} --per_device_train_batch_size=16\n", "train.py": TRAIN}, "run.sh").jobs
     assert facts(job)["micro_batch_size"] == 16
+
+
+def test_a_projects_own_script_is_no_example_of_transformers() -> None:
+    run = "python run_clm.py --model_name_or_path gpt2 --per_device_train_batch_size 2 --output_dir out\n"
+    own = "from tool import write\n\nwrite('not a training script')\n"
+    assert check({"run.sh": run, "run_clm.py": own}, "run.sh").jobs == ()
+    (job,) = check({"run.sh": run}, "run.sh").jobs
+    assert facts(job)["objective"] == "sft"

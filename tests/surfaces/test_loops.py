@@ -464,3 +464,20 @@ def test_the_switch_of_a_module_and_what_accelerate_may_still_say() -> None:
     steps = found.get("gradient_accumulation_steps")
     assert steps is not None
     assert (steps.value, steps.origin) == (1, Origin.ASSUMED)
+
+
+def test_optimizers_of_packages_that_nobody_knows() -> None:
+    found = sheet("""
+    import colossalai
+    from colossalai.nn.optimizer import HybridAdam
+    from transformers import OPTForCausalLM
+    parser = colossalai.get_default_parser()
+    parser.add_argument("--model_name_or_path", default="facebook/opt-1.3b")
+    args = parser.parse_args()
+    model = OPTForCausalLM.from_pretrained(args.model_name_or_path)
+    optimizer = HybridAdam(model.parameters(), lr=1e-5)
+    for batch in loader:
+        optimizer.backward(model(**batch).loss)
+        optimizer.step()
+    """)
+    assert facts(found, "run_kind", "model") == {"run_kind": "training", "model": "facebook/opt-1.3b"}

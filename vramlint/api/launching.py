@@ -117,7 +117,8 @@ class _Reader:
             if problems and not may_train("python", script.text.encode(errors="replace")):
                 return None, ()
         if sheet is None or not _trains(sheet):
-            sheet = sheet_of_command(self._launch) or self._by_options(script) or sheet
+            elsewhere = sheet_of_command(self._launch) if script is None else None
+            sheet = elsewhere or self._by_options(script) or sheet
         if sheet is None or not _trains(sheet):
             return None, problems
         return self._joined(sheet), problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -34,6 +35,9 @@ _PACKAGES = (
 _SHORT: Mapping[str, str] = MappingProxyType({"bitsandbytes": "bnb"})
 """Packages that the catalog calls otherwise."""
 
+_NAMED = re.compile(r"(?:Adam|AdamW|AdamW?8bit|Adafactor|SGD|Lion|Lamb|LAMB|Muon|Shampoo|Sophia|SophiaG)$")
+"""How optimizers of any other package are called."""
+
 MEMORY_ARGUMENTS = (
     "momentum",
     "nesterov",
@@ -56,8 +60,10 @@ MEMORY_ARGUMENTS = (
 def is_optimizer(call: Call) -> bool:
     """Whether a call makes an optimizer."""
     name = last(call.callee)
-    if package(call.callee) not in _PACKAGES or not name[:1].isupper():
+    if not name[:1].isupper():
         return False
+    if package(call.callee) not in _PACKAGES:
+        return "." in call.callee.lstrip(".") and _NAMED.search(name) is not None
     if ".optim" in call.callee or "Optimizer" in name:
         return "lr_scheduler" not in call.callee and not name.endswith(("LR", "Scheduler"))
     return package(call.callee) != "torch" and find_optimizer(name) is not None

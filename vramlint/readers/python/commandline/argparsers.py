@@ -39,7 +39,8 @@ _NO_OPTION = frozenset({"help", "version"})
 
 _PARSERS_WORDS = """
     argparse.ArgumentParser configargparse.ArgumentParser configargparse.ArgParser configargparse.Parser
-    jsonargparse.ArgumentParser simple_parsing.ArgumentParser
+    jsonargparse.ArgumentParser simple_parsing.ArgumentParser colossalai.get_default_parser
+    colossalai.legacy.get_default_parser
 """
 PARSERS = frozenset(_PARSERS_WORDS.split())
 
