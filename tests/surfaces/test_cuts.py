@@ -234,3 +234,16 @@ for batch in DataLoader(rows, batch_size=2, shuffle=True, collate_fn=partial(col
 
 def test_what_puts_samples_together_cuts_them() -> None:
     assert says(sheet(COLLATED), "sequence_length") == 448
+
+
+def test_a_buffer_that_rows_are_taken_from() -> None:
+    steps = """        for start in range(0, len(ids), self.seq_length):
+            yield {"input_ids": ids[start : start + self.seq_length]}
+"""
+    taken = """        while len(ids) > self.seq_length:
+            yield {"input_ids": ids[: self.seq_length]}
+            ids = ids[self.seq_length :]
+"""
+    assert steps in CONSTANT
+    found = sheet(CONSTANT.replace(steps, taken))
+    assert (says(found, "packing"), says(found, "sequence_length")) == (True, 2048)

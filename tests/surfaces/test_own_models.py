@@ -454,3 +454,21 @@ def test_a_pretrained_model_class_of_the_files() -> None:
     names = ("layers", "attention_heads", "hidden_size", "parameters", "micro_batch_size", "torch_compile")
     assert facts(found, *names) == dict(zip(names, (8, 8, 768, 768 * 2432, 16, False), strict=True))
     assert found.get("model_type") is None
+
+
+def test_a_copy_of_a_models_code_is_what_its_name_says() -> None:
+    found = sheet("""
+        from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+        class LlamaForCausalLM(PreTrainedModel):
+            def __init__(self, config):
+                super().__init__(config)
+
+        model = LlamaForCausalLM.from_pretrained("org/llama-7b", torch_dtype="float16")
+        Trainer(model=model, args=TrainingArguments("out"), train_dataset=rows).train()
+    """)
+    assert facts(found, "model", "load_dtype", "objective") == {
+        "model": "org/llama-7b",
+        "load_dtype": "float16",
+        "objective": "sft",
+    }

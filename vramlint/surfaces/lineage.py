@@ -48,11 +48,11 @@ def model_class(call: Call) -> str:
         return ""
     if parts[-1] in _LOADERS and len(parts) > 1:
         name = parts[-2]
-    elif parts[0] in {"transformers", "trl"} and call.args:
+    elif parts[0] in {"transformers", "trl"} and call.args and parts[-1] != "PreTrainedModel":
         name = parts[-1]
     else:
         return ""
-    if name == "PreTrainedModel" or name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
+    if name[:1].islower() or not _MODEL_CLASS.search(name) or _NO_MODEL.search(name):
         return ""
     return name
 

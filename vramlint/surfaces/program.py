@@ -21,6 +21,7 @@ from vramlint.surfaces.deciding import left_out, named_at, with_reasons
 from vramlint.surfaces.dimensions import dimensions, given_dict
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
+from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
 from vramlint.surfaces.lineage import last, leads_to_model, lineages
@@ -190,7 +191,8 @@ def _loop_run(program: Program) -> Draft:
         reason = "the model is made from dimensions that the files give"
         if not loads_weights(calls):
             draft.put(derived("objective", "pretrain", reason, backward.place))
-        draft.put(derived("tuning", "full", reason))
+        if not any(map(freezes, calls)):
+            draft.put(derived("tuning", "full", reason))
     filled = fills_by_hand(calls, ways)
     draft.take(quantized_layers(calls))
     draft.put(unseen_weights(filled) if filled is not None else None)

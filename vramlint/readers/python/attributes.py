@@ -32,6 +32,7 @@ from vramlint.values import Name, Scalar, Unknown
 
 _WRAPPERS = (".DistributedDataParallel", ".DataParallel", ".FullyShardedDataParallel")
 """Modules of torch that keep the one that they wrap as `module`."""
+_LOADERS = ("from_pretrained", "from_config", "_from_config")
 SETTER = ".setter"
 """What is added to a property's name for the function that sets it."""
 
@@ -108,7 +109,11 @@ def _of_class(item: Class, name: str, site: Site) -> Object:
 def _of_base(item: Class, name: str, site: Site) -> Object:
     """A class attribute that the file does not define: the library base's."""
     base = library_base(item)
-    return Unknown(f"{name} of {item.name}", site.place) if base is None else Name(f"{base}.{name}", site.place)
+    if base is None:
+        return Unknown(f"{name} of {item.name}", site.place)
+    if name in _LOADERS and base.endswith(".PreTrainedModel"):
+        return Name(f"transformers.{item.name}.{name}", site.place)  # a copy of a model's code is what its name says
+    return Name(f"{base}.{name}", site.place)
 
 
 def _of_instance(machine: Machine, item: Instance, name: str, site: Site) -> Object:

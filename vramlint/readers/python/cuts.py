@@ -43,6 +43,8 @@ _KEPT = re.compile(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za
 """The longest samples that a filter keeps."""
 _SIDE = re.compile(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
 """Words in the name of the length of a sample's part."""
+_TAKEN = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\].*?\[\s*(?P=n)\s*:\s*\]")
+"""A buffer that rows are taken from the front of."""
 _LENGTH = re.compile(r"block|seq|context|ctx|chunk|window|max_?len|cutoff|max_length", re.IGNORECASE)
 """Words in the name of a row's length, none of which a batch of texts has."""
 _JOINED = re.compile(r"chain\(|\+=|\.extend\(|sum\(|concat|\.join\(|\bcat\(")
@@ -88,7 +90,8 @@ def _row(text: str) -> str:
         step = rf"\[\s*{match['i']}\s*:\s*{match['i']}\s*\+\s*{re.escape(name)}\s*\]"
         if _LENGTH.search(name) and _JOINED.search(text) and (match["m"] or re.search(step, text)):
             return name
-    return ""
+    taken = _TAKEN.search(text)
+    return taken["n"] if taken and _LENGTH.search(taken["n"]) and "while " in text else ""
 
 
 def _kept(text: str) -> tuple[str, ...]:
