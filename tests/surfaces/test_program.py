@@ -824,3 +824,16 @@ def test_keys_are_those_of_the_library_that_the_class_is_of() -> None:
     for package, checked in (("trl", True), ("trainer_of_others.dpo", False)):
         entries = dict(sheet(script.format(package=package)).tables)["DPOConfig"].entries
         assert all((entry.key_place is not None) is checked for entry in entries)
+
+
+def test_a_trainer_that_only_evaluates_trains_nothing() -> None:
+    script = """
+    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+    model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2")
+    trainer = Trainer(model=model, args=TrainingArguments(output_dir="out"), eval_dataset=data)
+    if {trains}:
+        trainer.train()
+    trainer.evaluate()
+    """
+    assert says(sheet(script.format(trains=False)), "run_kind") == "inference"
+    assert says(sheet(script.format(trains=True)), "run_kind") == "training"

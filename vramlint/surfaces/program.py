@@ -21,6 +21,7 @@ from vramlint.surfaces.deciding import left_out, named_at, with_reasons
 from vramlint.surfaces.dimensions import dimensions, given_dict
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
+from vramlint.surfaces.evaluating import evaluation_only
 from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
@@ -65,6 +66,9 @@ def program_sheet(program: Program) -> Sheet:
         draft = _other(program)
         reason = f"it makes {len(made)} trainers, which is no single run"
         draft.replace(derived("run_kind", "library", reason))
+    elif (asked := evaluation_only(program.calls)) is not None:
+        draft = _other(program)
+        draft.replace(stated("run_kind", "inference", asked.place, last(asked.callee)))
     elif made:
         draft = Draft.merged([_trainer_run(trainer, program) for trainer in made])
         draft.put(stated("run_kind", "training", made[0].place, last(made[0].callee)))
