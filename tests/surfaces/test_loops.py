@@ -481,3 +481,17 @@ def test_optimizers_of_packages_that_nobody_knows() -> None:
         optimizer.step()
     """)
     assert facts(found, "run_kind", "model") == {"run_kind": "training", "model": "facebook/opt-1.3b"}
+
+
+def test_what_is_loaded_after_training_is_not_what_trains() -> None:
+    found = sheet("""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    model = AutoModelForSequenceClassification.from_pretrained("FacebookAI/roberta-large")
+    optimizer = torch.optim.AdamW([{"params": [p for n, p in model.named_parameters() if "head" in n]}])
+    for batch in loader:
+        model(**batch).loss.backward()
+        optimizer.step()
+    again = AutoModelForSequenceClassification.from_pretrained("google-bert/bert-base-cased")
+    """)
+    assert says(found, "model") == "FacebookAI/roberta-large"

@@ -242,13 +242,18 @@ def launched_by_script(calls: Sequence[Call]) -> Drawn:
     return None
 
 
+def _wrapped(call: Call) -> Value | None:
+    """What goes through a call that only puts something around it."""
+    return call.args[0] if call.args and last(call.callee) in {"get_peft_model", "prepare", "compile"} else None
+
+
 def maker(calls: Sequence[Call]) -> Call | None:
     """The call that makes what the optimizer gets the parameters of, where it is of a library that is not followed."""
     for call in filter(is_optimizer, calls):
         for given in (*call.args, *(keyword.value for keyword in call.keywords)):
             made = given
-            while isinstance(made, Call) and made.receiver is not None:
-                made = made.receiver
+            while isinstance(made, Call) and (inner := made.receiver or _wrapped(made)) is not None:
+                made = inner
             if isinstance(made, Call) and "." in made.callee.lstrip("."):
                 return made
     return None

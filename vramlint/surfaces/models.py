@@ -60,7 +60,11 @@ def read_model(
         draft.join(Draft.merged(read, [way.condition if len(roots) > 1 else "" for way in ways]))
     else:
         made = maker(calls)
-        reason = f"made by {made.callee}(…)" if made is not None else "no call loads a model that can be followed"
+        reason = (
+            f"made by {made.kind or made.callee}(…)"
+            if made is not None
+            else "no call loads a model that can be followed"
+        )
         draft.put(unknown("model", reason, place=made.place if made is not None else None))
     chain = tuple(wrapper for way in ways for wrapper in way.wrappers)
     wrapped = tuple(adapter for way in ways for adapter in adapters_of(way))
@@ -91,11 +95,17 @@ def _assigned_before(call: Call, until: Place) -> Call:
     return replace(call, bindings=kept, keywords=keywords)
 
 
-def loads(calls: Sequence[Call]) -> tuple[Lineage, ...]:
+def loads(calls: Sequence[Call], training: Call | None = None) -> tuple[Lineage, ...]:
     """The models that the program loads, for when no value leads from one to the training.
 
-    Several that surely load different models leave it open which is trained.
+    Several that surely load different models leave it open which is trained. What is loaded after the call that
+    trains is not it.
     """
+    end = next((index for index, call in enumerate(calls) if call is training), len(calls))
+    return _loads(calls[:end]) or _loads(calls)
+
+
+def _loads(calls: Sequence[Call]) -> tuple[Lineage, ...]:
     made = {call.place: call for call in calls if model_class(call)}
     ways = tuple(Lineage(call, (), " and ".join(call.conditions)) for call in made.values())
     facts = [model_fact(way) for way in ways]

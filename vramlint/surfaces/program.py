@@ -129,7 +129,7 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     model = model_of(trainer)
     ways = lineages(model) if model is not None else ()
     if not followed(ways):
-        ways = loads(calls) or ways
+        ways = loads(calls, trainer) or ways
     module = None if followed(ways) or model is None else own_module((), model)
     if module is not None:
         own_model(draft, calls, module)
@@ -184,7 +184,7 @@ def _loop_run(program: Program) -> Draft:
     draft.put(stated("run_kind", "training", backward.place, "backward"))
     loop_settings(draft, named)
     model = trained_model(calls)
-    ways = lineages(model) if model is not None else loads(calls)
+    ways = lineages(model) if model is not None else loads(calls, backward)
     module = None if followed(ways) else own_module(calls)
     if module is not None:
         own_model(draft, calls, module)
