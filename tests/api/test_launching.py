@@ -433,3 +433,9 @@ def test_a_projects_own_script_is_no_example_of_transformers() -> None:
     assert check({"run.sh": run, "run_clm.py": own}, "run.sh").jobs == ()
     (job,) = check({"run.sh": run}, "run.sh").jobs
     assert facts(job)["objective"] == "sft"
+
+
+def test_a_model_in_the_home_directory() -> None:
+    run = "python train.py --model_name_or_path ~/models/gpt2\n"
+    (job,) = check({"run.sh": run, "train.py": TRAIN}, "run.sh").jobs
+    assert facts(job)["model"] == "~/models/gpt2"

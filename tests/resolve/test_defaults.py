@@ -164,3 +164,11 @@ def test_trls_activation_offloading_reaches_the_job() -> None:
     found = run(script(LLAMA, written("activation_offloading", True), tables=SFT))
 
     assert all(job.offloads_activations for job in found.jobs)
+
+
+def test_a_length_that_only_the_tokenizer_knows() -> None:
+    bert = written("model", "google-bert/bert-base-uncased", key="pretrained_model_name_or_path")
+    own = Fact("sequence_length", (), Origin.UNKNOWN, "padding", "runtime", reason="the tokenizer fills samples")
+    known = (written("micro_batch_size", 1), written("load_dtype", "float32"), written("objective", "seq-cls"))
+    assert {job.batch.sequence_length for job in run(script(bert, *known, own)).jobs} == {512}
+    assert len({job.batch.sequence_length for job in run(script(LLAMA, *known[:2], own)).jobs}) > 1

@@ -247,3 +247,10 @@ def test_a_buffer_that_rows_are_taken_from() -> None:
     assert steps in CONSTANT
     found = sheet(CONSTANT.replace(steps, taken))
     assert (says(found, "packing"), says(found, "sequence_length")) == (True, 2048)
+
+
+def test_a_tokenizer_that_fills_to_its_own_maximum() -> None:
+    source = MAPPED.replace("truncation=True, max_length=longest", 'truncation=True, padding="max_length"')
+    fact = sheet(source).get("sequence_length")
+    assert fact is not None
+    assert (fact.candidates, fact.reason) == ((), "the tokenizer fills samples to its own maximum (line 5)")

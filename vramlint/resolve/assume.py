@@ -12,6 +12,7 @@ from vramlint.catalog.keys import LIBRARIES
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default
+from vramlint.surfaces.lengths import OWN_MAXIMUM
 
 _EITHER: Mapping[str, tuple[FactValue, ...]] = MappingProxyType(
     {
@@ -36,6 +37,9 @@ SHORTEST = 64
 
 _LONGEST = 2048
 """The high end where the model's own bound is not known, in tokens."""
+
+_SHORT_CONTEXT = 1024
+"""Models that take no more have tokenizers that say so; others' say a number without bound."""
 
 LONGEST_ASSUMED = 8192
 """The high end for models that take more: hardly any data has samples that long, and the end of a long context
@@ -101,6 +105,8 @@ def sequence_length(board: Board) -> Fact | None:
             return found
     bound = board.network.positions if board.network else None
     longest = min(bound or _LONGEST, LONGEST_ASSUMED)
+    if fact is not None and fact.key == OWN_MAXIMUM and bound and bound <= _SHORT_CONTEXT:
+        return possible("sequence_length", (bound,), f"{fact.reason}; the model's, {bound} tokens, is assumed")
     shortest = min(SHORTEST, longest)
     said = fact.reason if fact else "no file bounds the sequences"
     known = f"the model takes up to {bound}" if bound else "the model's own bound is not known"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Outcome, count
-from vramlint.surfaces.draft import Drawn, by_setting, conditional, draw, stated, united
+from vramlint.surfaces.draft import Drawn, by_setting, conditional, draw, stated, united, unknown
 from vramlint.surfaces.lineage import last, package
 from vramlint.values import Call, Cut, Items, Scalar, Value
 
@@ -28,6 +28,9 @@ _LENGTHS = (
 
 _PAIRS = (("source_max_len", "target_max_len"), ("max_source_length", "max_target_length"))
 """Settings whose sum bounds a sample of a decoder; of an encoder-decoder they bound the two sides."""
+
+OWN_MAXIMUM = "padding"
+"""The key of a length that only the tokenizer knows, and that every sample has."""
 
 _SPECIAL_TOKENS = 8
 """Tokens that a program may add to a source and a target."""
@@ -88,6 +91,14 @@ def _fills(call: Call) -> bool:
 
 def _is_target(call: Call) -> bool:
     return call.argument("text_target") is not None or any("target" in item for item in call.conditions)
+
+
+def own_maximum(calls: Sequence[Call]) -> Fact | None:
+    """Samples that a tokenizer cuts and fills to its own maximum: `padding="max_length"` and no length."""
+    for call in tokenizer_calls(calls):
+        if _fills(call) and _cuts(call) and call.argument("max_length") is None:
+            return unknown("sequence_length", "the tokenizer fills samples to its own maximum", OWN_MAXIMUM, call.place)
+    return None
 
 
 def model_max_length(calls: Sequence[Call]) -> Fact | None:

@@ -41,6 +41,9 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 """Class names of transformers to what a plain Trainer optimises with them."""
 
+_HOME = re.compile(r"value of (~/\S+): the home directory$")
+"""Why the shell reader does not know a path in the home directory, which names a model as well as any other."""
+
 _CASTS: Mapping[str, str] = MappingProxyType(
     {".half": "float16", ".bfloat16": "bfloat16", ".float": "float32", ".double": "float64"}
 )
@@ -169,6 +172,9 @@ def cast_of(call: Call) -> Fact | None:
 
 
 def _identity(name: Value, key: str) -> Fact | None:
+    home = _HOME.match(name.reason) if isinstance(name, Unknown) else None
+    if home is not None:
+        name = Scalar(home[1], name.place, "cli")
     drawn = draw("model", name, CONVERTERS["text"], key)
     if isinstance(drawn, Fact):
         return drawn if all(item.value is not None for item in drawn.candidates) else _maybe_unnamed(drawn)

@@ -283,6 +283,7 @@ def _lengths(draft: Draft, program: Program, settings: Mapping[str, Value], obje
         sources += lengths.tokenized_length(calls, settings, encoder_decoder=False)
         sources.append(lengths.cut_length(cuts, joined=False))
     draft.take((*sources, lengths.model_max_length(calls), lengths.setting_length(settings)))
+    draft.put(lengths.own_maximum(calls))
     draft.put(lengths.rows_packed(cuts, settings))
     draft.put(lengths.packing_fact(draft.facts.get("loop"), calls))
     draft.put(lengths.padding_fact(calls, draft.facts.get("packing")))
