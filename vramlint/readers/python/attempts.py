@@ -54,10 +54,13 @@ def _body(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope) -> tuple[
     try:
         for statement in node.body.body:
             mark, calls = machine.journal.mark(), len(machine.calls)
-            flow = machine.execute([statement], scope)
-            if depth in machine.failures or any(call.callee in _CACHES for call in machine.calls[calls:]):
-                machine.journal.rewind(mark)
-                del machine.calls[calls:]
+            with machine.holding():
+                flow = machine.execute([statement], scope)
+                failed = depth in machine.failures or any(call.callee in _CACHES for call in machine.calls[calls:])
+                if failed:
+                    machine.journal.rewind(mark)
+                    del machine.calls[calls:]
+            if failed:
                 return flow, True
             if flow is not Flow.NEXT:
                 return flow, False
@@ -112,8 +115,9 @@ def _either(machine: Machine, node: cst.Try | cst.TryStar, handler: cst.BaseSuit
     first, ours, more = run_side(machine, [test], body, mark)
     calls, own = len(machine.calls), len(returns)
     no = Test(test.text, False, test.scope)
-    second, theirs, _ = run_side(machine, [no], lambda: machine.execute(handler.body, scope), mark)
-    del machine.calls[calls:]
+    with machine.holding():
+        second, theirs, _ = run_side(machine, [no], lambda: machine.execute(handler.body, scope), mark)
+        del machine.calls[calls:]
     if first is not second or not all(isinstance(value, Scalar) for value, _ in returns[own:]):
         del returns[own:]
         machine.journal.replay(ours)

@@ -18,12 +18,12 @@ def decided(machine: Machine, taken: Side, other: Side) -> Flow:
     the command line must give) is not what anyone means by running the program.
     """
     mark, calls = machine.journal.mark(), len(machine.calls)
-    flow = taken()
-    if flow is not Flow.RAISE:
-        return flow
-    machine.journal.rewind(mark)
-    del machine.calls[calls:]
-    return other()
+    with machine.holding():
+        flow = taken()
+        if flow is Flow.RAISE:
+            machine.journal.rewind(mark)
+            del machine.calls[calls:]
+    return flow if flow is not Flow.RAISE else other()
 
 
 def fork(machine: Machine, yes: list[Test], no: list[Test], body: Side, other: Side) -> Flow:
@@ -31,7 +31,10 @@ def fork(machine: Machine, yes: list[Test], no: list[Test], body: Side, other: S
     mark = machine.journal.mark()
     first, ours, more_ours = run_side(machine, yes, body, mark)
     second, theirs, more_theirs = run_side(machine, no, other, mark)
-    machine.splits += first is not second
+    if first is not second:
+        machine.splits += 1
+        if machine.trial is not None:
+            machine.trial.split()
     if (first is Flow.NEXT) == (second is Flow.NEXT):
         machine.journal.merge(ours, theirs, yes[0])
         if first is Flow.NEXT or first is second:

@@ -23,6 +23,7 @@ from vramlint.readers.python.objects import (
     Sequence,
 )
 from vramlint.readers.python.targets import assign
+from vramlint.readers.python.trials import GivenUp, Trial
 from vramlint.readers.python.truth import decide
 from vramlint.text import Place
 from vramlint.values import Unknown
@@ -32,13 +33,6 @@ MAX_NAMED = 4
 
 MAX_TURNS = 256
 """More turns than this are not taken one by one."""
-
-_QUIET_WORDS = """
-    append debug error exception exists info isdir isfile log makedirs mkdir set_description update warn warning
-    write
-"""
-_QUIET = frozenset(_QUIET_WORDS.split())
-"""Calls that may be made once a turn without being a job of their own."""
 
 
 def run_for(machine: Machine, node: cst.For, scope: Scope) -> Flow:
@@ -105,18 +99,32 @@ def _turns(machine: Machine, turns: Iterable[Callable[[], Flow]]) -> Flow | None
     calls: then it is a job of its own, and the loop stands for several.
     """
     journal, frame = machine.journal, machine.frames[-1] if machine.frames else None
-    mark, calls, splits = journal.mark(), len(machine.calls), machine.splits
+    mark, calls, loose = journal.mark(), len(machine.calls), machine.loose
     returns, yields = (len(frame.returns), len(frame.yields)) if frame else (0, 0)
-    flow = Flow.NEXT
+    outer = machine.trial
+    machine.trial = trial = Trial(machine.calls, outer)
+    try:
+        flow = _tried(machine, turns, trial)
+    except GivenUp as end:
+        if end.trial is not trial:
+            raise
+        flow, machine.loose = None, loose
+    finally:
+        machine.trial = outer
+    if flow is None:
+        journal.rewind(mark)
+        del machine.calls[calls:]
+        if frame:
+            del frame.returns[returns:], frame.yields[yields:]
+    return flow
+
+
+def _tried(machine: Machine, turns: Iterable[Callable[[], Flow]], trial: Trial) -> Flow | None:
+    splits = machine.splits
     for number, take in enumerate(turns):
         with machine.under():
             flow = take()
-        loud = any(call.callee.rpartition(".")[2] not in _QUIET for call in machine.calls[calls:])
-        if machine.splits != splits or machine.steps > MAX_STEPS or number >= MAX_TURNS or loud:
-            journal.rewind(mark)
-            del machine.calls[calls:]
-            if frame:
-                del frame.returns[returns:], frame.yields[yields:]
+        if machine.splits != splits or machine.steps > MAX_STEPS or number >= MAX_TURNS or trial.is_loud:
             return None
         if flow in (Flow.BREAK, Flow.RETURN, Flow.RAISE):
             return flow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -16,7 +16,9 @@ from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot, State
 from vramlint.readers.python.source import Source
+from vramlint.readers.python.sources import Sources
 from vramlint.readers.python.trail import Branch, Trail
+from vramlint.readers.python.trials import Trial
 from vramlint.text import Document, Place
 from vramlint.values import Plain, Unknown
 
@@ -136,10 +138,7 @@ class Machine:
     ) -> None:
         self.source = source
         """The script itself."""
-        self._parts: dict[int, Source] = {}
-        """What other statements stand in, by the identities of their nodes."""
-        self._here = source
-        """Where the last node stood: the next one mostly stands there too."""
+        self._sources = Sources(source)
         self.modules = modules
         self.neighbours: dict[str, Module | None] = {}
         """Other modules of the project by the name under which they are imported; None: it has no such module."""
@@ -172,6 +171,8 @@ class Machine:
         """Loops around this point whose number of turns is not known."""
         self.splits = 0
         """Undecided branches so far of which one side left its block, and the other did not or did otherwise."""
+        self.trial: Trial | None = None
+        """The innermost loop around this point of which it is not clear yet whether its turns are taken one by one."""
         self.failures: list[int] | None = None
         """Inside a `try`: how many undecided conditions stood around each expression that surely raises."""
         self.repeats = 0
@@ -200,7 +201,7 @@ class Machine:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands."""
-        return self.source_of(node).place(node)
+        return self._sources.place(node)
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
@@ -208,10 +209,7 @@ class Machine:
 
     def source_of(self, node: cst.CSTNode) -> Source:
         """The file that an expression stands in."""
-        here = self._here
-        if not here.holds(node):
-            here = self._here = self.source if self.source.holds(node) else self._parts.get(id(node), self.source)
-        return here
+        return self._sources.of(node)
 
     def whole(self, function: Function) -> bool:
         """Read the body of a function of another module if it was left out; False where it can't be read."""
@@ -226,7 +224,7 @@ class Machine:
 
     def add_source(self, source: Source) -> None:
         """Statements of another module that are about to run."""
-        self._parts |= dict.fromkeys(source.identities, source)
+        self._sources.add(source)
 
     def new_scope(self, parent: Scope | None, kind: str) -> Scope:
         """A scope with a serial number of its own."""
@@ -248,14 +246,14 @@ class Machine:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Everything inside happens once and for all, wherever it is asked for: what a module does when imported."""
-        outer = self.journal, self.path, self.frames
+        outer = self.journal, self.path, self.frames, self.trial
         around = self.trail.deciding, self.trail.loops
-        self.journal, self.path, self.frames = Journal(), [], []
+        self.journal, self.path, self.frames, self.trial = Journal(), [], [], None
         self.trail.deciding, self.trail.loops = [], []
         try:
             yield
         finally:
-            self.journal, self.path, self.frames = outer
+            self.journal, self.path, self.frames, self.trial = outer
             self.trail.deciding, self.trail.loops = around
 
     @contextmanager
@@ -271,6 +269,10 @@ class Machine:
         """Everything inside belongs to this invocation."""
         return Longer(self.frames, (frame,))
 
+    def holding(self) -> AbstractContextManager[None]:
+        """What is called inside may be taken back at its end."""
+        return nullcontext() if self.trial is None else self.trial.holding()
+
     def fail(self) -> None:
         """Note that the expression at hand surely raises."""
         if self.failures is not None:
@@ -285,6 +287,8 @@ class Machine:
             made.entered = self._entered()
         if not self.repeats and len(self.calls) < MAX_CALLS:
             self.calls.append(made)
+            if self.trial is not None:
+                self.trial.note(made)
         return made
 
     def _entered(self) -> Place | None:
