@@ -400,3 +400,17 @@ def test_a_function_whose_result_is_used_gives_it_every_time() -> None:
     """
     (train,) = (call for call in program(text).calls if call.callee == "a.train")
     assert "Unknown" not in repr(train.args)
+
+
+def test_a_dtype_is_no_text() -> None:
+    text = """
+        import torch
+        HALF = [16, "fp16", torch.float16]
+        def to_dtype(word):
+            if word in HALF:
+                return torch.float16
+            elif word in ("fp32", torch.float32):
+                return torch.float32
+        x = to_dtype("fp32")
+    """
+    assert shown(value(text)) == "torch.float32"

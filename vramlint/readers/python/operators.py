@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -249,6 +250,10 @@ def _ordered(item: Object) -> Any:  # noqa: ANN401 (numbers, strings and tuples 
     return None
 
 
+_TORCH_DTYPE = re.compile(r"torch\.(?:b?float|half|double|u?int|short|long|bool|complex)\d*(?:_\w+)?$")
+"""Objects of torch that no number or text equals."""
+
+
 def _equal(left: Object, right: Object) -> bool | None:
     if isinstance(left, Scalar) and isinstance(right, Scalar):
         return left.value == right.value
@@ -262,6 +267,8 @@ def _equal(left: Object, right: Object) -> bool | None:
             if isinstance(other, Name) and other.qualified.startswith("torch."):
                 return False
             return is_none(other)
+        if isinstance(one, Scalar) and isinstance(other, Name) and _TORCH_DTYPE.match(other.qualified):
+            return False
         if isinstance(one, Scalar) and isinstance(other, (Sequence, Mapping)):
             return False
     if isinstance(left, Sequence) and isinstance(right, Sequence):
