@@ -439,3 +439,14 @@ def test_a_model_in_the_home_directory() -> None:
     run = "python train.py --model_name_or_path ~/models/gpt2\n"
     (job,) = check({"run.sh": run, "train.py": TRAIN}, "run.sh").jobs
     assert facts(job)["model"] == "~/models/gpt2"
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"), [("$MODELS/Llama-2-7b-hf", True), ("~/models/gpt2/", True), ("$OUT/checkpoint-500", False)]
+)
+def test_a_folder_of_which_the_end_is_known_may_name_the_model(folder: str, found: bool) -> None:
+    run = f"python train.py --model_name_or_path {folder} --per_device_train_batch_size 1\n"
+    (job,) = check({"run.sh": run, "train.py": TRAIN}, "run.sh").jobs
+    assert ("model" not in job.unresolved) is found
+    reason = next(fact.reason for fact in job.facts if fact.name == "model")
+    assert found or "no model of the catalog has the name of that folder" in reason

@@ -89,6 +89,8 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
 
 def why_unfound(name: str) -> str:
     """Why no network is known for a name that `find_network` did not find, for people."""
+    if name.startswith("…"):
+        return f"only run time knows where {name} begins, and no model of the catalog has the name of that folder"
     if not _is_id(name):
         return f"{name} is neither a model of the catalog nor a folder with a config.json"
     if len({str(dict(row.config)) for row in find_model_by_last_part(name)}) > 1:
