@@ -450,3 +450,16 @@ def test_a_folder_of_which_the_end_is_known_may_name_the_model(folder: str, foun
     assert ("model" not in job.unresolved) is found
     reason = next(fact.reason for fact in job.facts if fact.name == "model")
     assert found or "no model of the catalog has the name of that folder" in reason
+
+
+def test_a_file_that_accelerates_file_names_is_reached_from_the_launcher() -> None:
+    files = {
+        "run.sh": "accelerate launch --num_processes 4 \\\n  --config_file acc.yaml train.py\n",
+        "acc.yaml": "distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: ds.json\n",
+        "ds.json": DS,
+        "train.py": TRAIN,
+    }
+    (job,) = check(files, "run.sh").jobs
+    zero = next(fact for fact in job.facts if fact.name == "zero_stage")
+    assert (zero.value, zero.place and zero.place.path) == (3, "ds.json")
+    assert [(step.path, step.span.line) for step in zero.through] == [("acc.yaml", 3), ("run.sh", 2)]

@@ -82,7 +82,21 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     parallelism = facts.get("parallelism")
     if shards or parallelism is None or parallelism.value != "deepspeed":
         return joined
-    return _deepspeed_of(joined, said, others, context)
+    found = _deepspeed_of(joined, said, others, context)
+    return found._replace(facts=_all_the_way(found.facts, sheet, configuration.path))
+
+
+def _all_the_way(facts: Mapping[str, Fact], sheet: Sheet, between: str) -> dict[str, Fact]:
+    """The facts of a file that Accelerate's names, with the place where that one is named in turn."""
+    place = next((link.place for link in sheet.links if link.kind == "accelerate"), None)
+    if place is None or not between:
+        return dict(facts)
+    return {
+        name: replace(fact, through=(*fact.through, place))
+        if fact.through and fact.through[-1].path == between
+        else fact
+        for name, fact in facts.items()
+    }
 
 
 def _by_name(sheet: Sheet) -> dict[str, Fact]:
