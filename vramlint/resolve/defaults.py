@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.defaults import default, effective_default
-from vramlint.facts import Fact, FactValue
+from vramlint.facts import Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default
 
 TRAINER_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -55,6 +55,11 @@ def has_lora(board: Board) -> bool:
     return board.value("tuning") in ("lora", "qlora")
 
 
+def _says_lora(board: Board) -> bool:
+    """Whether the files say that it is LoRA: of adapters that are only assumed, nobody knows the defaults."""
+    return has_lora(board) and board.facts["tuning"].origin is not Origin.ASSUMED
+
+
 def _is_four_bit(board: Board) -> bool:
     return board.value("quantization_bits") == 4
 
@@ -74,10 +79,10 @@ _OTHER: Mapping[str, tuple[str, str, Callable[[Board], bool]]] = MappingProxyTyp
         "quantization_type": ("transformers", "BitsAndBytesConfig.bnb_4bit_quant_type", _is_four_bit),
         "double_quantization": ("transformers", "BitsAndBytesConfig.bnb_4bit_use_double_quant", _is_four_bit),
         "quantization_compute_dtype": ("transformers", "BitsAndBytesConfig.bnb_4bit_compute_dtype", _is_four_bit),
-        "lora_r": ("peft", "LoraConfig.r", has_lora),
-        "lora_alpha": ("peft", "LoraConfig.lora_alpha", has_lora),
-        "lora_dropout": ("peft", "LoraConfig.lora_dropout", has_lora),
-        "use_dora": ("peft", "LoraConfig.use_dora", has_lora),
+        "lora_r": ("peft", "LoraConfig.r", _says_lora),
+        "lora_alpha": ("peft", "LoraConfig.lora_alpha", _says_lora),
+        "lora_dropout": ("peft", "LoraConfig.lora_dropout", _says_lora),
+        "use_dora": ("peft", "LoraConfig.use_dora", _says_lora),
         "attention_implementation": ("transformers", "from_pretrained.attn_implementation", loads_a_model),
         "checkpointing_reentrant": (
             "transformers",
