@@ -463,3 +463,11 @@ def test_a_file_that_accelerates_file_names_is_reached_from_the_launcher() -> No
     zero = next(fact for fact in job.facts if fact.name == "zero_stage")
     assert (zero.value, zero.place and zero.place.path) == (3, "ds.json")
     assert [(step.path, step.span.line) for step in zero.through] == [("acc.yaml", 3), ("run.sh", 2)]
+
+
+def test_processes_that_torchrun_starts_are_replicas_however_many() -> None:
+    run = "torchrun --nproc_per_node $(nvidia-smi -L | wc -l) train.py --bf16 True\n"
+    (job,) = check({"run.sh": run, "train.py": TRAIN}, "run.sh").jobs
+    found = {fact.name: [item.value for item in fact.candidates] for fact in job.facts}
+    assert found["world_size"] == [1, 8]
+    assert found["parallelism"] == ["none", "ddp"]

@@ -7,11 +7,10 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.catalog.optimizers import find_optimizer
-from vramlint.facts import Candidate, Fact, FactValue, Origin
+from vramlint.facts import Candidate, Fact, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible, with_roads
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
 from vramlint.resolve.network import stored_number
-from vramlint.resolve.processes import one_rank, replicas
 from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
@@ -243,110 +242,6 @@ def max_grad_norm(board: Board) -> Fact | None:
     if not board.is_missing("max_grad_norm"):
         return None
     return any_default(board, "max_grad_norm") or derived("max_grad_norm", 0, "nothing clips gradients")
-
-
-def world_size(board: Board) -> Fact | None:
-    """GPUs of the run: what is declared, what DeepSpeed's batch identity implies; else one, or several that share."""
-    if not board.is_missing("world_size") and not board.is_unknown("world_size"):
-        return one_rank(board, shards=board.setting.deepspeed or _has_fsdp(board))
-    setting = board.setting
-    if setting.world_size:
-        return possible("world_size", (setting.world_size,), "declared")
-    total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
-    steps = board.integer("gradient_accumulation_steps")
-    if setting.deepspeed and total and micro and steps and total % (micro * steps) == 0:
-        return derived("world_size", total // (micro * steps), "train_batch_size / (micro batch size · accumulation)")
-    if board.value("launcher") not in (None, "python"):
-        said = (board.facts.get(name) for name in ("world_size", "gpus_per_node", "nodes"))
-        open_ = next((fact.reason for fact in said if fact is not None and not fact.candidates), "")
-        why = open_ or "the launcher starts a process for every GPU"
-        least, most = _launched(board)
-        return possible("world_size", (least, most), f"{why}; {least} to {most} are assumed")
-    if board.setting.recipe and not board.setting.deepspeed:
-        reason = f"the launcher decides how many GPUs there are; 1 to {_ONE_NODE} are assumed"
-        return possible("world_size", (1, _ONE_NODE), reason)
-    if _shares_states(board):
-        reason = f"no launcher says how many GPUs share the model; 1 to {_ONE_NODE} are assumed"
-        return possible("world_size", (1, _ONE_NODE), reason)
-    return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
-
-
-_ONE_NODE = 8
-"""GPUs of a full node, the high end of an unknown number of GPUs that share the model's states."""
-_NODES = 8
-"""The high end of an unknown number of machines, where a launcher asks for several."""
-
-
-def _launched(board: Board) -> tuple[int, int]:
-    """The ends of the number of processes that a launcher starts."""
-    each = board.integer("gpus_per_node")
-    machines = board.integer("nodes")
-    fewest, most = (machines, machines) if machines else (1, _NODES if board.is_unknown("nodes") else 1)
-    return fewest * (each or 1), most * (each or _ONE_NODE)
-
-
-def _shares_states(board: Board) -> bool:
-    """Whether what one GPU holds depends on how many there are: ZeRO from stage 1, FSDP."""
-    if board.setting.deepspeed:
-        return (board.integer("zero_stage") or 0) > 0
-    return board.value("parallelism") == "fsdp" or _has_fsdp(board)
-
-
-def _has_fsdp(board: Board) -> bool:
-    fsdp = board.facts.get("fsdp")
-    return fsdp is not None and fsdp.value not in (None, "", False)
-
-
-_SPREADING = ("auto", "balanced", "balanced_low_0", "sequential", "custom")
-"""Device maps that spread one model over all visible GPUs."""
-
-_PLAIN_LAUNCHERS = ("torchrun", "deepspeed", "srun", "mpirun", "torchx", "jsrun", "aprun", "horovodrun")
-"""Launchers that start processes and leave it to the program how these share the model."""
-
-_UNLAUNCHED: Mapping[FactValue, tuple[str, str]] = MappingProxyType(
-    {
-        **{
-            word: ("device_map", f"device_map is {word}: one process spreads the model over the GPUs that it sees")
-            for word in _SPREADING
-        },
-        "process": ("ddp", "device_map puts the model on the process's own GPU, as under a launcher"),
-    }
-)
-"""What a device map says about a run whose launcher no file shows."""
-
-
-def parallelism(board: Board) -> Fact | None:
-    """How the GPUs share the work."""
-    if not board.is_missing("parallelism"):
-        return None
-    if board.setting.deepspeed:
-        return derived(
-            "parallelism", "deepspeed", "a DeepSpeed configuration is in force", board.facts.get("zero_stage")
-        )
-    if _has_fsdp(board):
-        return derived("parallelism", "fsdp", "fsdp is set", board.facts["fsdp"])
-    gpus = board.integer("world_size") or 1
-    spread = board.facts.get("device_map")
-    if spread and gpus > 1 and spread.value in _SPREADING:
-        return derived("parallelism", "device_map", f"device_map is {spread.value}", spread)
-    launched = board.facts["world_size"]
-    if launched.origin is Origin.ASSUMED and board.setting.world_size is None:
-        if spread and spread.value in _UNLAUNCHED:
-            way, reason = _UNLAUNCHED[spread.value]
-            candidate = Candidate(way, spread.place)
-            fact = Fact("parallelism", (candidate,), Origin.ASSUMED, spread.key, "derived", reason=reason)
-            return with_roads(fact, spread)
-        if gpus > 1:
-            return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
-        return possible("parallelism", ("none",), launched.reason)
-    if gpus > 1 and board.setting.recipe and board.value("launcher") not in _PLAIN_LAUNCHERS:
-        return possible(
-            "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
-        )
-    alone = replicas(board)
-    return alone or derived(
-        "parallelism", "ddp" if gpus > 1 else "none", f"{gpus} GPU{'s' if gpus > 1 else ''}", launched
-    )
 
 
 def use_cache(board: Board) -> Fact | None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vramlint.facts import Fact
-from vramlint.resolve import assume, consequences, derive
+from vramlint.resolve import assume, consequences, derive, ranks
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 
@@ -70,9 +70,9 @@ STEPS: tuple[Step, ...] = (
     Step(
         "world_size",
         ("micro_batch_size", "gradient_accumulation_steps", "zero_stage", "fsdp", "parallelism"),
-        derive.world_size,
+        ranks.world_size,
     ),
-    Step("parallelism", ("world_size", "zero_stage", "fsdp"), derive.parallelism),
+    Step("parallelism", ("world_size", "zero_stage", "fsdp"), ranks.parallelism),
     Step("trainable_dtype", ("load_dtype", "parallelism", "tuning", "bf16", "fp16"), consequences.trainable_dtype),
     Step("reference_model", ("objective", "tuning"), consequences.reference_model),
     Step("full_logits", ("objective", "fused_loss"), consequences.full_logits),
