@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from vramlint.api.contents import Contents
 from vramlint.api.launching import starts_of
-from vramlint.api.loading import Known, Recorder, with_written
+from vramlint.api.loading import Known, Recorder, Shells, with_written
+from vramlint.api.usage import with_usage
 from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import runs_by_itself
 from vramlint.facts import Sheet, Started
@@ -95,6 +96,8 @@ def _with_starts(
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
+    if document.path.endswith(".py"):
+        sheet = with_usage(sheet, document, Shells(context.load))
     sheets = found.sheets if found.sheets and _says_nothing(sheet) else (sheet, *found.sheets)
     return Contents(sheets, (*read.problems, *found.problems))
 

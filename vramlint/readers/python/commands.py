@@ -12,8 +12,7 @@ _PARAMETER_CALLS = frozenset({"typer.Option", "typer.Argument"})
 
 
 _BATCH_SEARCH = ".find_executable_batch_size"
-_STARTING_BATCH = 128
-"""accelerate 1.15 utils/memory.py: the decorator calls a function with this batch size, and with less until it fits."""
+"""accelerate 1.15 utils/memory.py: the decorator calls a function with ever smaller batch sizes until one fits."""
 
 
 def _first(function: Function) -> str:
@@ -33,7 +32,7 @@ def command_default(function: Function, name: str) -> Object | None:
             and decorator.callee.endswith(_BATCH_SEARCH)
             and name == _first(function)
         ):
-            return decorator.argument("starting_batch_size") or Scalar(_STARTING_BATCH, decorator.place, "library")
+            return Unknown("accelerate looks for a batch size that fits", decorator.place)
     default = function.defaults.get(name)
     if isinstance(default, LibraryObject) and default.callee in _PARAMETER_CALLS:
         value = default.args[0] if default.args else default.argument("default")
