@@ -47,3 +47,12 @@ def test_only_misspellings_are_sure_of_replaced_classes(keys: str, remarked: lis
     found = sheet(SCRIPT.format(given="", keys=keys))
     (run,) = resolve([found], Context(lambda _: None, lambda _: ()))
     assert [remark.subject for remark in run.remarks] == remarked
+
+
+def test_a_figure_of_other_kernels_is_no_verdict_that_it_does_not_fit() -> None:
+    found = sheet(SCRIPT.format(given="", keys=", max_length=500_000"))
+    (run,) = resolve([found], Context(lambda _: None, lambda _: ()))
+    assert "attention_implementation" in run.unresolved
+    fact = run.get("attention_implementation")
+    assert fact is not None
+    assert "kernels of its own" in fact.reason

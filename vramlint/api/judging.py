@@ -33,8 +33,9 @@ _WHY_SKIPPED = {
 
 _NO_UPPER_END = frozenset({"model", "micro_batch_size"})
 """Facts that nothing bounds from above: without them the high end of the range says nothing."""
-_SHARING = frozenset({"parallelism", "deepspeed_config", "accelerate_config"})
-"""Facts without which a figure that fits nowhere says nothing: the GPUs may share what it consists of."""
+_SHARING = frozenset({"parallelism", "deepspeed_config", "accelerate_config", "attention_implementation"})
+"""Facts without which a figure that fits nowhere says nothing: the GPUs may share what it consists of, or kernels
+that are not simulated need less."""
 
 
 _ROOMY = 2

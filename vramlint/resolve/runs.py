@@ -266,6 +266,8 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("deepspeed_config")
     if joined.accelerate_missing:
         found.append("accelerate_config")
+    if joined.sheet.replaced:
+        found.append("attention_implementation")
     return tuple(found)
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from vramlint.surfaces.draft import Arguments, Drawn, is_absent, stated
+from vramlint.surfaces.draft import Arguments, Drawn, is_absent, stated, unknown
 from vramlint.values import Call, Scalar
 
 _LOADER = re.compile(r"Fast\w*Model\.from_pretrained$")
 
 _DECIDES_BITS = ("load_in_4bit", "load_in_8bit", "load_in_fp8", "full_finetuning")
 """Keywords that decide the quantization; without any of them it is 4-bit."""
+
+
+_KERNELS = "Unsloth puts kernels of its own in the place of the model's, which need less"
 
 
 def unsloth_facts(root: Call) -> Iterable[Drawn]:
@@ -30,6 +33,7 @@ def unsloth_facts(root: Call) -> Iterable[Drawn]:
         yield stated("load_dtype", "bfloat16", root.place, "dtype", "library")
     if not any(map(arguments.find, _DECIDES_BITS)):
         yield stated("quantization_bits", 4, root.place, "load_in_4bit", "library")
+    yield unknown("attention_implementation", _KERNELS, place=root.place)
     four = arguments.value("load_in_4bit")
     if isinstance(four, Scalar) and four.value is False:
         return
