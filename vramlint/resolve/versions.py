@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -137,8 +138,8 @@ def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
                 continue
             seen.add(name)
             document = context.load(name if folder == "." else f"{folder.rstrip('/')}/{name}")
-            if document and re.search(_ANY, document.text):
-                yield from _read(name, document)
+            if document:
+                yield from _required(name, document)
 
 
 _ANY = "|".join(library.replace("_", "[-_]") for library in LIBRARIES)
@@ -151,6 +152,11 @@ _QUOTED = rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']"
 _PIP = re.compile(r"(?m)^[ \t]*[!%][ \t]*(?:\S*python[\d.]* -m |uv )?pip3? install\b(?:[^\\\n]|\\\r?\n|\\.)*")
 _ARGUMENT = rf"(?<=[\s\"'])({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}(?=[\s\"';]|\Z)"
 _TABLE_KEY = rf"(?m)^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']"
+
+
+@lru_cache(maxsize=256)  # the jobs of one project have the same files above them
+def _required(name: str, document: Document) -> tuple[Requirement, ...]:
+    return tuple(_read(name, document)) if re.search(_ANY, document.text) else ()
 
 
 def _read(name: str, document: Document) -> Iterator[Requirement]:

@@ -24,7 +24,7 @@ _NAMES = ("model_name_or_path", "model_name")
 
 def last(callee: str, count: int = 1) -> str:
     """The last `count` segments of a qualified name."""
-    return ".".join(callee.split(".")[-count:])
+    return callee.rpartition(".")[2] if count == 1 else ".".join(callee.split(".")[-count:])
 
 
 def package(callee: str) -> str:

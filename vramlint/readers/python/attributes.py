@@ -42,6 +42,8 @@ PARAMETER = ".parameter"
 
 def get_attribute(machine: Machine, item: Object, name: str, site: Site) -> Object:
     """`item.name`; an `Attribute` when only run time knows it."""
+    if not isinstance(item, Choice):
+        return _get(machine, item, name, site)
     return each(lambda one: _get(machine, one, name, site), narrow(item, machine.path))
 
 

@@ -202,9 +202,9 @@ def _super_method(machine: Machine, node: cst.Call, scope: Scope) -> Object | No
     """The method behind `super().name`, None for every other callee."""
     target = node.func
     if not (
-        isinstance(target, cst.Attribute)
-        and isinstance(target.value, cst.Call)
-        and isinstance(target.value.func, cst.Name)
+        type(target) is cst.Attribute
+        and type(target.value) is cst.Call
+        and type(target.value.func) is cst.Name
         and target.value.func.value == "super"
     ):
         return None

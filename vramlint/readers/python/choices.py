@@ -119,7 +119,10 @@ def _shown(option: Object, index: int) -> str:
 
 def each(function: Callable[..., Object], *items: Object) -> Object:
     """`function` over every consistent combination of the possible objects."""
-    if not any(isinstance(item, Choice) for item in items):
+    for item in items:
+        if isinstance(item, Choice):
+            break
+    else:
         return function(*items)
     results: list[tuple[Object, Tests]] = []
     for combination in product(*(options_of(item) for item in items)):

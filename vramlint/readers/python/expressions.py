@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -39,7 +38,7 @@ from vramlint.readers.python.probes import environment_variable
 from vramlint.readers.python.records import as_mapping
 from vramlint.readers.python.subscripts import subscript
 from vramlint.readers.python.targets import assign
-from vramlint.readers.python.texts import evaluate_concatenated, evaluate_formatted, evaluate_string
+from vramlint.readers.python.texts import evaluate_concatenated, evaluate_formatted, evaluate_string, number_value
 from vramlint.readers.python.truth import decide, tests_for, truth
 from vramlint.values import Name, Scalar, Unknown
 
@@ -82,12 +81,8 @@ def _name(machine: Machine, node: cst.Name, scope: Scope) -> Object:
 
 
 def _number(machine: Machine, node: cst.Integer | cst.Float, _: Scope) -> Object:
-    place = machine.place(node)
-    try:
-        value = ast.literal_eval(node.value)
-    except (ValueError, SyntaxError):
-        return Unknown("a number too long to read", place)
-    return Scalar(value, place)
+    place, value = machine.place(node), number_value(node.value)
+    return Unknown("a number too long to read", place) if value is None else Scalar(value, place)
 
 
 def _attribute(machine: Machine, node: cst.Attribute, scope: Scope) -> Object:
@@ -103,7 +98,7 @@ def _list(machine: Machine, node: cst.List | cst.Tuple | cst.Set, scope: Scope) 
     complete = True
     for element in node.elements:
         value = machine.evaluate(element.value, scope)
-        if isinstance(element, cst.StarredElement):
+        if type(element) is cst.StarredElement:
             more = value.elements if isinstance(value, Sequence) else None
             complete = complete and more is not None
             items += more or ()
@@ -135,7 +130,7 @@ def _dict(machine: Machine, node: cst.Dict, scope: Scope) -> Object:
 
 def _binary(machine: Machine, node: cst.BinaryOperation, scope: Scope) -> Object:
     left, right = machine.evaluate(node.left, scope), machine.evaluate(node.right, scope)
-    if isinstance(node.operator, cst.Modulo) and isinstance(left, Unknown) and not isinstance(right, Mapping):
+    if isinstance(left, Unknown) and isinstance(node.operator, cst.Modulo) and not isinstance(right, Mapping):
         # `step % every == 0`: how often a loop does something is known although the step is not
         machine.emit(LibraryObject(MODULO, (left, right), (), machine.place(node)))
     tensor = same_shape(left, right)

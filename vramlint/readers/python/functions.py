@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import libcst as cst
 
@@ -35,6 +36,7 @@ from vramlint.readers.python.objects import (
     Sequence,
     Slot,
 )
+from vramlint.text import Document
 from vramlint.values import Scalar, Unknown
 
 
@@ -132,12 +134,17 @@ _GATHERING = tuple(
 )
 
 
+@lru_cache(maxsize=64)
+def _walks(document: Document) -> bool:
+    return _WALK in document.text
+
+
 def _lists_linear_layers(machine: Machine, function: Function) -> bool:
     """Whether a function gathers the names of a model's linear layers, as scripts for LoRA's targets do.
 
     It walks the modules, tests their class, and has a word for linear layers; what it gives depends on the model.
     """
-    if _WALK not in machine.source_of(function.node).document.text:
+    if not _walks(machine.source_of(function.node).document):
         return False
     text = machine.text(function.node)
     return _WALK in text and all(pattern.search(text) for pattern in _GATHERING)

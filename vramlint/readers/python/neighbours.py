@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import libcst as cst
 
@@ -190,12 +190,11 @@ class _Neighbour:
     def _note_bodies(self, source: Source, statement: Statement) -> None:
         """Say for every function whose body was left out how to get it."""
         bodies = {body.definition: body for body in statement.bodies}
-        for node in source.nodes():
-            if isinstance(node, cst.FunctionDef):
-                line = source.place(node.name).span.line
-                body = bodies.get(self._document.offset(line, 1))
-                if body is not None:
-                    self._machine.left_out[node] = partial(self._whole, body)
+        for node in source.functions:
+            line = source.place(node.name).span.line
+            body = bodies.get(self._document.offset(line, 1))
+            if body is not None:
+                self._machine.left_out[node] = partial(self._whole, body)
 
     def _whole(self, body: Body) -> cst.FunctionDef | None:
         opening = "if 1:\n"  # a method is indented
@@ -209,8 +208,12 @@ class _Neighbour:
         inner = node.body.body[0] if isinstance(node, cst.If) else node
         return inner if isinstance(inner, cst.FunctionDef) else None
 
+    @cached_property
+    def _has_stars(self) -> bool:
+        return re.search(r"import\s*\*", self._document.text) is not None
+
     def _starred(self, name: str) -> Object | None:
-        if name.startswith("_") or not re.search(r"import\s*\*", self._document.text):
+        if name.startswith("_") or not self._has_stars:
             return None
         self.define(STAR)
         return starred(self._machine, self._scope, name)

@@ -219,18 +219,17 @@ def _written_at(left: Object, right: Object, place: Place) -> Place:
     return elsewhere[0] if len(elsewhere) == 1 else place
 
 
+_POSITIVE: MappingProxyType[type[cst.CSTNode], bool] = MappingProxyType(
+    {cst.Equal: True, cst.Is: True, cst.In: True, cst.NotEqual: False, cst.IsNot: False, cst.NotIn: False}
+)
+"""Comparisons by whether they hold where the sides are equal, or the left one is in the right one."""
+
+
 def _outcome(kind: cst.BaseCompOp, left: Object, right: Object) -> bool | None:
-    match kind:
-        case cst.Equal() | cst.Is():
-            return _equal(left, right)
-        case cst.NotEqual() | cst.IsNot():
-            found = _equal(left, right)
-            return None if found is None else not found
-        case cst.In():
-            return _contains(right, left)
-        case cst.NotIn():
-            found = _contains(right, left)
-            return None if found is None else not found
+    positive = _POSITIVE.get(type(kind))
+    if positive is not None:
+        found = _contains(right, left) if type(kind) in (cst.In, cst.NotIn) else _equal(left, right)
+        return None if found is None else found is positive
     ours, theirs = _ordered(left), _ordered(right)
     function = COMPARISONS.get(type(kind))
     if function is None or ours is None or theirs is None:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import libcst as cst
@@ -81,7 +81,8 @@ class Source:
         self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
         self._spans = recorder.spans
         self._nodes = recorder.nodes
-        self._places: dict[int, Place] = {}
+        self.places: dict[int, Place] = {}
+        """The places that were asked for, by the identities of their nodes."""
 
     @property
     def identities(self) -> Iterable[int]:
@@ -92,17 +93,18 @@ class Source:
         """Whether the expression is part of this document."""
         return id(node) in self._spans
 
-    def nodes(self) -> Iterable[cst.CSTNode]:
-        """Every node that has a place."""
-        return self._nodes
+    @cached_property
+    def functions(self) -> tuple[cst.FunctionDef, ...]:
+        """Its functions and methods, and those inside of them."""
+        return tuple([node for node in self._nodes if isinstance(node, cst.FunctionDef)])
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
-        found = self._places.get(id(node))
+        found = self.places.get(id(node))
         if found is None:
             found = Place(self.document.path, self.document.span(*self._offsets_of(node)))
             if id(node) in self._spans:
-                self._places[id(node)] = found
+                self.places[id(node)] = found
         return found
 
     def text(self, node: cst.CSTNode) -> str:
@@ -136,7 +138,7 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)  # launchers of one project start the same few scripts, which import the same modules
 def parse_part(document: Document, start: int, text: str) -> Source | None:
     """The tree of statements out of a document that CPython has read, None where LibCST doesn't read them.
 

@@ -31,4 +31,4 @@ class Sources:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands."""
-        return self.of(node).place(node)
+        return self._last.places.get(id(node)) or self.of(node).place(node)

@@ -50,9 +50,9 @@ def _line(machine: Machine, node: cst.SimpleStatementLine, scope: Scope) -> Flow
 
 
 def _expression(machine: Machine, node: cst.Expr, scope: Scope) -> Flow:
-    if isinstance(node.value, cst.SimpleString):
+    if type(node.value) is cst.SimpleString:
         return Flow.NEXT  # a docstring
-    if isinstance(node.value, cst.Call) and dotted(node.value.func) in _EXITS:
+    if type(node.value) is cst.Call and dotted(node.value.func) in _EXITS:
         return _exit(machine, node.value, scope)
     machine.statement = node.value
     machine.evaluate(node.value, scope)

@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from types import MappingProxyType
 
 import libcst as cst
@@ -40,6 +41,16 @@ def string_value(node: cst.SimpleString) -> str | bytes:
         except (ValueError, SyntaxError):
             return b""
     return found
+
+
+@lru_cache(maxsize=1024)
+def number_value(text: str) -> int | float | None:
+    """The number that a literal stands for, None for one that is too long to read, or imaginary."""
+    try:
+        found: object = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+    return found if isinstance(found, (int, float)) else None
 
 
 def evaluate_concatenated(machine: Machine, node: cst.ConcatenatedString, scope: Scope) -> Object:

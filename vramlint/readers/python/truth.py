@@ -61,9 +61,9 @@ def decide(machine: Machine, node: cst.BaseExpression, scope: Scope) -> tuple[bo
 
     An undecided part whose text was already assumed on the way here comes out as assumed.
     """
-    if isinstance(node, cst.BooleanOperation):
+    if type(node) is cst.BooleanOperation:
         return _decide_operation(machine, node, scope), None
-    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Not):
+    if type(node) is cst.UnaryOperation and type(node.operator) is cst.Not:
         inner, _ = decide(machine, node.expression, scope)
         return (None if inner is None else not inner), None
     item = narrow(machine.evaluate(node, scope), machine.path)

@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ class Kind(NamedTuple):
 ANY = Kind()
 
 
+@lru_cache(maxsize=2048)  # one class of settings is read for every launcher
 def kind_of(annotation: cst.BaseExpression | None) -> Kind:
     """The kind behind an annotation's source text: `Optional[List[int]]`, `int | None`, `Literal["a"]`."""
     if annotation is None:
