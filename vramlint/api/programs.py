@@ -128,10 +128,12 @@ def _read(
 
     loaded = Recorder(context.load)
     project = replace(context, load=loaded)
+    # a module that only defines a step is of interest for what it says itself: its package may be a whole library
+    inside = runs_by_itself(document.text.encode(errors="replace"))
     program, problems = read_program(
         document,
         known(document.path, world_of(context, (), environment)),
-        lambda module: find_module(document.path, project, module),
+        lambda module: find_module(document.path, project, module) if inside or module[0] != "." else None,
         invocation,
         files=lambda path: next(filter(None, map(loaded, _places(document, path, context))), None),
     )

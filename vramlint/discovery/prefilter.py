@@ -151,12 +151,6 @@ _TOOLS = re.compile(
 """Modules that test, pack and check a project."""
 _PYTHON_JOBS = (
     (b"sagemaker", b"entry_"),
-    (b"subprocess", b"torchrun"),
-    (b"subprocess", b"accelerate"),
-    (b"subprocess", b"deepspeed"),
-    (b"os.system(", b"torchrun"),
-    (b"os.system(", b"accelerate"),
-    (b"os.system(", b"deepspeed"),
     (b"aiplatform", b"CustomJob"),
     (b"azure.ai.ml", b"command("),
     (b"sky.Task(", b"run="),
@@ -166,10 +160,20 @@ _PYTHON_JOBS = (
 """Words that only a Python file has together that starts jobs."""
 
 
+_PROCESS = re.compile(rb"\bos\.system\(|\bsubprocess\.(?:run|call|check_call|check_output|Popen)\(|\bPopen\(")
+_STARTED = re.compile(
+    rb"[\"'\s/]torchrun[\"' \t\\\\]|[\"']deepspeed[\"'],\s*f?[\"']|[\"'\s]deepspeed[ \t]+(?:-|[\w./]+\.py)"
+    rb"|accelerate(?:[\"'],\s*[\"']|[ \t]+)launch\b"
+)
+"""A launcher as a word of a command, in text or in a list."""
+
+
 def may_start(form: str, data: bytes) -> bool:
     """Whether a file of that form may start programs on machines that it asks for, or send jobs to a service."""
     if form == "python":
-        return any(first in data and second in data for first, second in _PYTHON_JOBS)
+        return any(first in data and second in data for first, second in _PYTHON_JOBS) or (
+            _PROCESS.search(data) is not None and _STARTED.search(data) is not None and runs_by_itself(data)
+        )
     if form not in ("yaml", "json") or _JOB_MARKS.search(data) is None:
         return False
     return any(
