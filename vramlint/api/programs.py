@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vramlint.api.contents import Contents
-from vramlint.api.launching import starts_of
 from vramlint.api.loading import Known, Recorder, Shells, with_written
-from vramlint.api.usage import with_usage
 from vramlint.api.world import world_of
-from vramlint.discovery.prefilter import runs_by_itself
+from vramlint.discovery.prefilter import makes_processes, may_start, runs_by_itself
 from vramlint.facts import Sheet, Started
 from vramlint.resolve.context import Context, ancestors, beside, find_module, folder_of
 from vramlint.resolve.executors import Executor, executor_of, is_bare
-from vramlint.surfaces.launch import Workload
 from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Invocation, Problem, Program, Scalar
 
+if TYPE_CHECKING:
+    from vramlint.surfaces.launch import Workload
+
 _MODELS = frozenset(("model", "parameters", "parameters_at_least"))
 """Facts that say what is trained."""
+
+
+_MARK = re.compile(r"(?m)^\ufeff?# ?(?:%%|In\[|Databricks|[ \t]+jupytext)")
+"""What every script with cells has somewhere."""
+_LAUNCHER = re.compile(r"accelerate[ \t]+launch|torchrun|deepspeed")
+_HEAD = 8000
+"""Characters at the start of a script, in which its usage stands."""
 
 
 class _Read(NamedTuple):
@@ -35,9 +43,7 @@ class _Read(NamedTuple):
 
 def script(document: Document, context: Context, known: Known) -> Contents:
     """The job of a Python script with nothing given on its command line, and those that it starts."""
-    from vramlint.readers.notebook import has_cells
-
-    if has_cells(document.text):
+    if _has_cells(document.text):
         return notebook(document, context, known)
     read = _read(document, context, known)
     if read.program is None:
@@ -48,10 +54,19 @@ def script(document: Document, context: Context, known: Known) -> Contents:
     return _with_starts(document, read.program, read, context, known)
 
 
+def _has_cells(text: str) -> bool:
+    if _MARK.search(text) is None:  # what reads notebooks is not even loaded for most scripts
+        return False
+    from vramlint.readers.notebook import has_cells
+
+    return has_cells(text)
+
+
 def notebook(document: Document, context: Context, known: Known) -> Contents:
     """The job of a notebook's own Python, and those that its cells start."""
     from vramlint.readers.notebook import read_notebook
     from vramlint.readers.shell import read_shell
+    from vramlint.surfaces.launch import Workload
 
     found = read_notebook(document, read_shell)
     files = (*found.files, *(file for shell in found.shell for file in shell.files))
@@ -93,11 +108,18 @@ def _with_starts(
 
     sheet = replace(program_sheet(program), sources=read.sources)
     sheet = replace(sheet, defines=not _runs(sheet, document, context))
+    if document.path.endswith(".py") and _LAUNCHER.search(document.text, 0, _HEAD):
+        from vramlint.api.usage import with_usage
+
+        sheet = with_usage(sheet, document, Shells(context.load))
+    data = document.text.encode(errors="replace")
+    if not workloads and not may_start("python", data) and not makes_processes(data):
+        return Contents((sheet,), read.problems)
+    from vramlint.api.launching import starts_of
+
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
-    if document.path.endswith(".py"):
-        sheet = with_usage(sheet, document, Shells(context.load))
     sheets = found.sheets if found.sheets and _says_nothing(sheet) else (sheet, *found.sheets)
     return Contents(sheets, (*read.problems, *found.problems))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vramlint.api.contents import Contents
-from vramlint.api.launching import commands
 from vramlint.api.loading import Known
 from vramlint.api.programs import notebook, script
 from vramlint.discovery.prefilter import may_start
@@ -31,7 +30,7 @@ def read(document: Document, form: str, context: Context, known: Known) -> Conte
         case "json" | "yaml":
             return _data(document, form, context, known)
         case _:
-            return commands(document, form, context, known)
+            return _commands(document, form, context, known)
 
 
 def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...], tuple[Problem, ...]]:
@@ -39,9 +38,15 @@ def read_directives(document: Document, form: str) -> tuple[tuple[Directive, ...
     return directives(document, form) if form else ((), ())
 
 
+def _commands(document: Document, form: str, context: Context, known: Known) -> Contents:
+    from vramlint.api.launching import commands
+
+    return commands(document, form, context, known)
+
+
 def _data(document: Document, form: str, context: Context, known: Known) -> Contents:
     if may_start(form, document.text.encode(errors="replace")):
-        found = commands(document, form, context, known)
+        found = _commands(document, form, context, known)
         if found.recognised:
             return found
     reading = _tree(document, form)

@@ -155,7 +155,8 @@ _PYTHON_JOBS = (
     (b"azure.ai.ml", b"command("),
     (b"sky.Task(", b"run="),
     (b"run_uv_job(", b"flavor"),
-    (b"modal.", b"gpu="),
+    (b"modal", b"gpu="),
+    (b"ray", b"ScalingConfig("),
 )
 """Words that only a Python file has together that starts jobs."""
 
@@ -166,6 +167,11 @@ _STARTED = re.compile(
     rb"|accelerate(?:[\"'],\s*[\"']|[ \t]+)launch\b"
 )
 """A launcher as a word of a command, in text or in a list."""
+
+
+def makes_processes(data: bytes) -> bool:
+    """Whether a Python file runs commands."""
+    return _PROCESS.search(data) is not None
 
 
 def may_start(form: str, data: bytes) -> bool:
