@@ -1,6 +1,6 @@
 """Fine-tune all weights of Llama-2-7B on Alpaca with the Hugging Face Trainer and DeepSpeed ZeRO-2.
 
-    deepspeed train.py
+    deepspeed --num_gpus 1 train.py
     vramlint train.py --gpu rtx3090      # before renting the machine
 """
 
