@@ -144,6 +144,12 @@ _JOB_STARTS = re.compile(
     rb"|(?:\./|\b(?:bash|sh)[ \t]+)[\w./-]+\.sh\b"
 )
 """What starts training, as shell text or as a list of words."""
+_JOB_WORDS = (
+    *(b"torchrun", b"deepspeed", b"accelerate", b"srun", b"mpirun", b"composer", b"llamafactory-cli", b"axolotl"),
+    *(b"litgpt", b"xtuner", b"torchx", b"colossalai", b"swift", b"tune", b"trl", b"python", b"uv", b"hf"),
+    *(b"program", b".sh"),
+)
+"""One of these is in whatever starts something. Looked for first, as the gates above are."""
 _TOOLS = re.compile(
     rb"-m[\"']?,?\s+-?\s*[\"']?(?:pip|uv|build|pytest|unittest|venv|virtualenv|twine|coverage|ruff|mypy|black|isort|flake8"
     rb"|pylint|pre_commit|ensurepip|site|sphinx|http\.server|json\.tool|compileall|cibuildwheel)\b"
@@ -155,13 +161,14 @@ _PYTHON_JOBS = (
     (b"azure.ai.ml", b"command("),
     (b"sky.Task(", b"run="),
     (b"run_uv_job(", b"flavor"),
-    (b"modal", b"gpu="),
-    (b"ray", b"ScalingConfig("),
+    (b"gpu=", b"modal"),
+    (b"ScalingConfig(", b"ray"),
 )
-"""Words that only a Python file has together that starts jobs."""
+"""Words that only a Python file has together that starts jobs, the rarer one first."""
 
 
 _PROCESS = re.compile(rb"\bos\.system\(|\bsubprocess\.(?:run|call|check_call|check_output|Popen)\(|\bPopen\(")
+_PROCESS_WORDS = (b"subprocess", b"os.system(", b"Popen(")
 _STARTED = re.compile(
     rb"[\"'\s/]torchrun[\"' \t\\\\]|[\"']deepspeed[\"'],\s*f?[\"']|[\"'\s]deepspeed[ \t]+(?:-|[\w./]+\.py)"
     rb"|accelerate(?:[\"'],\s*[\"']|[ \t]+)launch\b"
@@ -171,16 +178,16 @@ _STARTED = re.compile(
 
 def makes_processes(data: bytes) -> bool:
     """Whether a Python file runs commands."""
-    return _PROCESS.search(data) is not None
+    return any(word in data for word in _PROCESS_WORDS) and _PROCESS.search(data) is not None
 
 
 def may_start(form: str, data: bytes) -> bool:
     """Whether a file of that form may start programs on machines that it asks for, or send jobs to a service."""
     if form == "python":
         return any(first in data and second in data for first, second in _PYTHON_JOBS) or (
-            _PROCESS.search(data) is not None and _STARTED.search(data) is not None and runs_by_itself(data)
+            makes_processes(data) and _STARTED.search(data) is not None and runs_by_itself(data)
         )
-    if form not in ("yaml", "json") or _JOB_MARKS.search(data) is None:
+    if form not in ("yaml", "json") or not any(word in data for word in _JOB_WORDS) or _JOB_MARKS.search(data) is None:
         return False
     return any(
         _TOOLS.search(match[0] + data[match.end() : match.end() + 40]) is None for match in _JOB_STARTS.finditer(data)
