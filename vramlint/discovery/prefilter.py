@@ -161,7 +161,8 @@ _PYTHON_JOBS = (
     (b"azure.ai.ml", b"command("),
     (b"sky.Task(", b"run="),
     (b"run_uv_job(", b"flavor"),
-    (b"gpu=", b"modal"),
+    (b"import modal", b"gpu="),
+    (b"from modal", b"gpu="),
     (b"ScalingConfig(", b"ray"),
 )
 """Words that only a Python file has together that starts jobs, the rarer one first."""
