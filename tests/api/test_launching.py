@@ -471,3 +471,26 @@ def test_processes_that_torchrun_starts_are_replicas_however_many() -> None:
     found = {fact.name: [item.value for item in fact.candidates] for fact in job.facts}
     assert found["world_size"] == [1, 8]
     assert found["parallelism"] == ["none", "ddp"]
+
+
+def test_an_option_that_says_to_train_is_not_lost_behind_evaluations() -> None:
+    script = """\
+import argparse
+import torch
+parser = argparse.ArgumentParser()
+parser.add_argument("--do_train", action="store_true")
+parser.add_argument("--task", default="evaluate")
+parser.add_argument("--n", type=int, default=1)
+args = parser.parse_args()
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.AdamW(model.parameters())
+if args.do_train or args.task == "fit":
+    loss = model(torch.ones(4, 8)).sum()
+    loss.backward()
+    optimizer.step()
+"""
+    evaluations = "".join(f"python run.py --n {number}\n" for number in range(5))
+    for option in ("--do_train", "--task fit", "--task=fit"):
+        files = {"all.sh": f"{evaluations}python run.py {option}\n", "run.py": script}
+        kinds = [job.kind for job in check(files, "all.sh").jobs]
+        assert kinds == ["training"], option

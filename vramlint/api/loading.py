@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
@@ -16,7 +17,7 @@ ENOUGH = 3
 class Idle:
     """Scripts that were started and trained nothing: what a project starts a hundred times to evaluate is read thrice.
 
-    Which of a script's jobs runs is mostly said by words, not options: `main.py train`, `main.py evaluate`.
+    Starts are alike where the words are that choose among a script's jobs: `main.py train`, `--do_train`, `--mode fit`.
     """
 
     def __init__(self) -> None:
@@ -32,9 +33,21 @@ class Idle:
         self._times[key] = -1_000_000 if trains else self._times.get(key, 0) + 1
 
 
+_CHOOSES = re.compile(r"--?(?:[\w-]*[-_])?(?:mode|task|stage|phase|action|command|job)(?:[-_](?:name|type))?")
+"""Options of which the value says what a script does."""
+_SWITCHES = re.compile(r"--?(?:[\w-]*[-_])?(?:train|training|fit|tune|finetune|pretrain|eval|test|predict|infer|only)")
+"""Flags that say it by being given."""
+
+
 def _key(path: str, words: Sequence[Value]) -> tuple[str, ...]:
     texts = [str(word.value) if isinstance(word, Scalar) else "" for word in words]
-    return (path, *takewhile(lambda text: text and not text.startswith("-"), texts))
+    chosen: set[str] = set()
+    for text, following in zip(texts, (*texts[1:], ""), strict=False):
+        name, _, value = text.partition("=")
+        given = value or ("" if following.startswith("-") else following)
+        if _CHOOSES.fullmatch(name) or _SWITCHES.fullmatch(name):
+            chosen.add(f"{name}={given}")
+    return (path, *takewhile(lambda text: text and not text.startswith("-"), texts), *sorted(chosen))
 
 
 class Known:
