@@ -209,6 +209,44 @@ NAMES = MappingProxyType(
         "gpu": "declared GPU",
         "nodes": "machines of the run",
         "gpus_per_node": "GPUs of one machine",
+        "intermediate_size": "width of the MLP of such a model",
+        "tied_embeddings": "such a model's head shares the weights of its embeddings",
+        "vocabulary_multiple": "the vocabulary is padded to a multiple of this",
+        "activation": "activation function of such a model's MLP",
+        "attention_kind": "form of such a model's attention: mla, gqa, …",
+        "experts": "experts of a layer of such a model",
+        "experts_per_token": "experts that a token is sent to",
+        "expert_intermediate_size": "width of one expert's MLP",
+        "shared_expert_intermediate_size": "width of the MLP that every token passes beside the experts",
+        "moe_layers": "layers that have experts",
+        "mtp_layers": "layers that predict further tokens",
+        "pipeline_parallel": "stages that the layers are split into",
+        "pipeline_layout": "which layers each stage has, as written",
+        "expert_parallel": "GPUs that share the experts",
+        "expert_tensor_parallel": "GPUs that share every expert's matrices",
+        "sequence_parallel": "norms and dropouts are split along the sequence among the GPUs that share matrices",
+        "distributed_optimizer": "optimizer states are shared over data parallelism",
+        "recompute": "what Megatron recomputes: none, selective, full",
+        "optimizer_in_backward": "the optimizer steps on each gradient during backward",
+        "optimizer_rank": "rank of a low-rank optimizer",
+        "quantization_storage_dtype": "dtype in which packed weights are stored",
+        "quantization_method": "who quantizes: bnb, hqq, gptq, …",
+        "use_rslora": "LoRA scaled by the root of its rank",
+        "fsdp_use_orig_params": "FSDP 1 keeps parameters apart inside its flat ones",
+        "fsdp_reshard_after_forward": "FSDP frees gathered parameters behind a layer's forward",
+        "fsdp_mixed_precision": "FSDP's own dtypes, as written",
+        "tiled_mlp": "MLPs run over parts of the sequence",
+        "partition_activations": "checkpoints are shared among the GPUs that share matrices",
+        "inference_engine": "what generates beside the trainer: vllm, sglang, …, or none",
+        "inference_memory_fraction": "part of the device that it may take",
+        "inference_tensor_parallel": "GPUs that share its matrices",
+        "ppo_mini_batch_size": "samples per optimizer step of a policy",
+        "offload_reference": "where the reference model waits: none, cpu",
+        "kl_coefficient": "weight of the distance to the reference model",
+        "image_size": "pixels of a side of an image",
+        "tokens_per_batch": "tokens per optimizer step, where the batch is counted in tokens",
+        "model_class": "class that loads the model",
+        "pad_to_maximum": "rows are padded to the sequence length",
     }
 )
 """Every fact name with its meaning."""
@@ -284,13 +322,24 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """In which vocabulary a file was taken to be written."""
+
+    kind: str
+    """Kind of its sheet: axolotl, llama-factory, deepspeed-json, …"""
+    confidence: float
+    """From 0 to 1; 1 where the settings say so."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """What one surface read from one file about one run."""
 
     path: str
     kind: str
     """python-script, deepspeed-json, training-args-json, training-args-yaml, training-args-cli, accelerate-config,
-    model-config."""
+    model-config, or the name of a framework (`surfaces/frameworks`)."""
     facts: tuple[Fact, ...] = ()
     links: tuple[Link, ...] = ()
     remarks: tuple[Remark, ...] = ()
@@ -305,6 +354,8 @@ class Sheet:
     left_out: tuple[LeftOut, ...] = ()
     replaced: bool = False
     """A library that it imports puts classes of its own, with further keys, in the place of those of `tables`."""
+    recognised: Recognised | None = None
+    """Of a data file: how its vocabulary was told."""
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vramlint.estimate import Estimate
-from vramlint.facts import Fact
+from vramlint.facts import Fact, Recognised
 from vramlint.text import Document, Edit, Place
 
 
@@ -111,6 +111,8 @@ class JobReport:
     """training, inference, library or data."""
     gpu_origin: str = ""
     """Who declared the GPU: `--gpu`, `# vramlint: gpu=`, a settings file."""
+    recognised: Recognised | None = None
+    """Of a data file: the vocabulary that it was taken to be written in."""
     unresolved: tuple[str, ...] = ()
     """Names of the facts that stay open and without which no figure, or only a bound, can be given."""
 

@@ -37,11 +37,11 @@ from vramlint.values import Problem
 SettingsOf = Callable[[str], Settings]
 RulesOf = Callable[[Settings], RuleSet]
 
-_CHECKED_FORMS = ("python", "notebook", "json", "yaml", "shell", "make", "docker")
+_CHECKED_FORMS = ("python", "notebook", "json", "yaml", "toml", "shell", "make", "docker")
 """Forms whose comments speak to vramlint; requirements and settings files are read for versions only."""
 
 
-_DATA_FORMS = ("json", "yaml")
+_DATA_FORMS = ("json", "yaml", "toml")
 
 
 def _known(context: Context, idle: Idle) -> Known:
@@ -165,6 +165,7 @@ class Checker:
             world_size=declared.world_size,
             nodes=declared.nodes,
             versions=settings.versions,
+            kind=settings.kind or "",
             facts=declared.facts,
         )
 

@@ -122,6 +122,7 @@ def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
         kind=run.kind,
         gpu_origin=run.gpu_origin,
         unresolved=run.unresolved,
+        recognised=run.recognised,
     )
 
 

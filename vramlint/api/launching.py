@@ -18,6 +18,7 @@ from vramlint.discovery.prefilter import hands_on, may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
 from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
+from vramlint.surfaces.launch.framework_programs import framework_program
 from vramlint.text import Document, Place
 from vramlint.values import Command, Problem, Program, Scalar, Value
 
@@ -109,7 +110,8 @@ class _Reader:
             return None, ()
         problems: tuple[Problem, ...] = ()
         sheet: Sheet | None = None
-        script = self._script() if self._launch.kind != "command" else None
+        own = framework_program(self._launch.program) is not None
+        script = self._script() if self._launch.kind != "command" and not own else None
         words = self._launch.invocation.arguments
         if script is not None and not self._known.idle.knows(script.path, words):
             sheet, problems = self._program(script)

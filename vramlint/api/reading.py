@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vramlint.api.contents import Contents
 from vramlint.api.loading import Known
 from vramlint.api.programs import notebook, script
 from vramlint.discovery.prefilter import may_start
-from vramlint.facts import Sheet
+from vramlint.facts import Recognised, Sheet
 from vramlint.readers.comments import Directive, directives
 from vramlint.resolve.context import Context
 from vramlint.text import Document
@@ -27,7 +29,7 @@ def read(document: Document, form: str, context: Context, known: Known) -> Conte
             return script(document, context, known)
         case "notebook":
             return notebook(document, context, known)
-        case "json" | "yaml":
+        case "json" | "yaml" | "toml":
             return _data(document, form, context, known)
         case _:
             return _commands(document, form, context, known)
@@ -52,11 +54,15 @@ def _data(document: Document, form: str, context: Context, known: Known) -> Cont
     reading = _tree(document, form)
     if not isinstance(reading.root, Table):
         return Contents((), reading.problems, recognised=reading.root is None)
-    sheet = _sheet(document.path, reading.root)
+    sheet = _sheet(document.path, reading.root, context.kind)
     return Contents((sheet,) if sheet else (), reading.problems, recognised=sheet is not None)
 
 
 def _tree(document: Document, form: str) -> Reading:
+    if form == "toml":
+        from vramlint.readers.toml import read_toml
+
+        return read_toml(document)
     if form == "yaml":
         from vramlint.readers.yaml import read_yaml
 
@@ -66,13 +72,16 @@ def _tree(document: Document, form: str) -> Reading:
     return read_json(document)
 
 
-def _sheet(path: str, table: Table) -> Sheet | None:
-    from vramlint.surfaces.kinds import kind_of_table
+def _sheet(path: str, table: Table, forced: str) -> Sheet | None:
+    from vramlint.surfaces.recognising import recognise
 
-    kind = kind_of_table(path, table)
-    match kind:
-        case None:
-            return None
+    recognised = recognise(path, table, forced)
+    sheet = _sheet_of_kind(path, table, recognised) if recognised else None
+    return replace(sheet, recognised=recognised) if sheet else None
+
+
+def _sheet_of_kind(path: str, table: Table, recognised: Recognised) -> Sheet:
+    match recognised.kind:
         case "deepspeed-json":
             from vramlint.surfaces.deepspeed import deepspeed_sheet
 
@@ -85,7 +94,11 @@ def _sheet(path: str, table: Table) -> Sheet | None:
             from vramlint.surfaces.model_config import model_config_sheet
 
             return model_config_sheet(path, table)
-        case _:
+        case "training-args-json" | "training-args-yaml":
             from vramlint.surfaces.training_arguments import training_arguments_sheet
 
-            return training_arguments_sheet(path, table, kind)
+            return training_arguments_sheet(path, table, recognised.kind)
+        case _:
+            from vramlint.surfaces.frameworks.reading import file_sheet
+
+            return file_sheet(path, table, recognised.kind)

@@ -13,6 +13,7 @@ FORMS = MappingProxyType(
         ".jsonc": "json",
         ".hjson": "json",
         ".yaml": "yaml",
+        ".toml": "toml",
         ".yml": "yaml",
         ".sh": "shell",
         ".bash": "shell",

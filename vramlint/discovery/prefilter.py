@@ -99,11 +99,36 @@ def _is_called(call: re.Pattern[bytes], data: bytes) -> bool:
 def _json(data: bytes) -> bool:
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[" or _TRAINER_STATE in data:
         return False
-    return _is_deepspeed(data) or _has_arguments(data) or _ACCELERATE in data or _MODEL_CONFIG.search(data) is not None
+    return (
+        _is_deepspeed(data)
+        or _has_arguments(data)
+        or _ACCELERATE in data
+        or _MODEL_CONFIG.search(data) is not None
+        or _is_framework(data)
+    )
 
 
 def _yaml(data: bytes) -> bool:
-    return _has_arguments(data) or _ACCELERATE in data or any(key in data for key in _DEEPSPEED_SURE[:2])
+    known = _has_arguments(data) or _ACCELERATE in data or any(key in data for key in _DEEPSPEED_SURE[:2])
+    return known or _is_framework(data)
+
+
+_KEY = re.compile(rb"[\"']?([A-Za-z_][\w.-]{2,63})[\"']?[ \t]*[:=]")
+"""What may be a key of a data file."""
+_FEW = 4
+"""So many keys that frameworks share make a file worth a look."""
+
+
+def _is_framework(data: bytes) -> bool:
+    """Whether a data file has keys of a framework with a vocabulary of its own."""
+    from vramlint.catalog.marks import own_words, shared_words
+
+    words = {key.rpartition(b".")[2] for key in _KEY.findall(data)}
+    return not words.isdisjoint(own_words()) or len(words & shared_words()) >= _FEW
+
+
+def _toml(data: bytes) -> bool:
+    return b"[build-system]" not in data and _is_framework(data)
 
 
 def _is_deepspeed(data: bytes) -> bool:
@@ -223,6 +248,7 @@ _TESTS: MappingProxyType[str, Callable[[bytes], bool]] = MappingProxyType(
         "notebook": _notebook,
         "json": _json,
         "yaml": _yaml,
+        "toml": _toml,
         "shell": _commands,
         "make": _commands,
         "docker": _container,

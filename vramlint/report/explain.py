@@ -54,6 +54,9 @@ def verdict(job: JobReport) -> tuple[str, str]:
 def _job(job: JobReport, documents: Documents, style: Style) -> str:
     role, sentence = verdict(job)
     lines = [f"{style('strong', printable(job.name))}: {style(role, printable(sentence))}"]
+    if job.recognised is not None:
+        told = job.recognised
+        lines.append(printable(f"  read as {told.kind} {told.why}, confidence {told.confidence:.0%}"))
     lines += _section("facts", _facts(job.facts, documents), style)
     lines += _section("versions", _columns([(name, version, source) for name, version, source in job.versions]), style)
     if job.high:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from math import isfinite
 
-from vramlint.facts import Candidate, Fact, FactValue
+from vramlint.facts import Candidate, Fact, FactValue, Recognised
 from vramlint.findings import JobReport, Report
 from vramlint.report.json import Json, estimate, gpu, place
 from vramlint.report.spots import Documents
@@ -42,6 +42,7 @@ def job(item: JobReport, documents: Documents) -> Json:
         "name": item.name,
         "path": item.path,
         "kind": item.kind,
+        "vocabulary": recognised(item.recognised),
         "status": item.status,
         "reason": item.reason,
         "unresolved": list(item.unresolved),
@@ -55,6 +56,11 @@ def job(item: JobReport, documents: Documents) -> Json:
         "rules_of_thumb": [{"name": name, "bytes": size, "why": why} for name, size, why in item.thumb],
         "fits_on": list(item.fits_on),
     }
+
+
+def recognised(item: Recognised | None) -> Json | None:
+    """In which vocabulary a data file is written; null for scripts."""
+    return None if item is None else {"name": item.kind, "confidence": item.confidence, "why": item.why}
 
 
 def fact(item: Fact, documents: Documents) -> Json:

@@ -37,6 +37,8 @@ class Context:
     nodes: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library versions that the settings fix: {"transformers": "4.46.3"}."""
+    kind: str = ""
+    """The vocabulary of the file, where the settings force one."""
     facts: tuple[Fact, ...] = ()
     """Facts that the settings declare (model, micro_batch_size, sequence_length); they stand in where the files
     are silent or say something that only run time knows."""

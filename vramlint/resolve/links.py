@@ -9,9 +9,11 @@ from typing import NamedTuple
 from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.frameworks import with_framework
 from vramlint.resolve.missing import missing, unseen_fact
 from vramlint.resolve.recipes import with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
+from vramlint.surfaces.frameworks import FRAMEWORKS
 from vramlint.surfaces.fsdp_config import trainer_facts
 from vramlint.values import Table
 
@@ -56,7 +58,7 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
         others: sheets of files that are read anyway, by path.
         context: file access for the rest.
     """
-    recipe = with_recipe(sheet, context)
+    recipe = with_framework(sheet, context) if sheet.kind in FRAMEWORKS else with_recipe(sheet, context)
     sheet = recipe.sheet
     joined = with_fsdp(_with_deepspeed(sheet, others, context), context)
     joined = joined._replace(remarks=(*recipe.remarks, *joined.remarks), further=(*recipe.paths, *joined.further))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vramlint.facts import Fact, Remark
+from vramlint.facts import Fact, Recognised, Remark
 from vramlint.job import Gpu, Job
 from vramlint.text import Place
 
@@ -46,6 +46,8 @@ class Run:
     remarks: tuple[Remark, ...] = ()
     launched: bool = False
     """A launcher starts it, so that its name tells it from other jobs of the same script."""
+    recognised: Recognised | None = None
+    """Of a data file: how its vocabulary was told."""
     anchor: Place | None = None
     """Where the run is made: the Trainer(...) or TrainingArguments(...) call."""
 

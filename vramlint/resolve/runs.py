@@ -53,6 +53,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         remarks=tuple(dict.fromkeys(remarks)),
         launched=sheet.started is not None,
         anchor=_anchor(facts),
+        recognised=sheet.recognised,
     )
     if sheet.kind in _CONFIGURATIONS:
         return replace(run, facts=_with_deepspeed_defaults(Board(setting, facts)))

@@ -14,6 +14,32 @@ from vramlint.resolve.releases import newest, newest_allowed, pinned, release_of
 from vramlint.resolve.run import Version
 from vramlint.text import Document
 
+FRAMEWORKS = (
+    "axolotl",
+    "llamafactory",
+    "ms_swift",
+    "torchtune",
+    "torchtitan",
+    "litgpt",
+    "lightning",
+    "megatron_core",
+    "megatron_bridge",
+    "nemo_toolkit",
+    "llm_foundry",
+    "mosaicml",
+    "xtuner",
+    "verl",
+    "openrlhf",
+    "specforge",
+    "lmflow",
+    "unsloth",
+    "diffusers",
+    "sentence_transformers",
+    "setfit",
+    "timm",
+    "fairseq",
+)
+"""Distributions of frameworks with configurations of their own; their release decides keys and defaults."""
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "deepspeed", "liger_kernel")
 
 NEWEST = "newest known"
@@ -90,6 +116,24 @@ def find_versions(
     return tuple(found.get(library) or _newest(library, bounds.get(library)) for library in LIBRARIES)
 
 
+def framework_version(path: str, context: Context, library: str) -> tuple[int, ...] | None:
+    """The release of a framework that the settings fix or the nearest file pins; None: nobody says.
+
+    Args:
+        path: the file of the run.
+        context: file access and versions that the settings fix.
+        library: its distribution, with underscores; one of `FRAMEWORKS`.
+    """
+    fixed = context.versions.get(library)
+    if fixed:
+        return release_of(fixed)
+    for folder in ancestors(path, context.root):
+        pins = [pinned(item.specifier) for item in _requirements(folder, context) if item.library == library]
+        if found := next(filter(None, pins), None):
+            return found
+    return None
+
+
 def _version(library: str, named: list[Requirement], bound: Bound | None) -> Version:
     for item in named:
         release = pinned(item.specifier)
@@ -142,7 +186,7 @@ def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
                 yield from _required(name, document)
 
 
-_ANY = "|".join(library.replace("_", "[-_]") for library in LIBRARIES)
+_ANY = "|".join(library.replace("_", "[-_]") for library in (*LIBRARIES, *FRAMEWORKS))
 """Their names as files write them: an underscore may be a hyphen."""
 _LOCKED = rf'(?m)^name = "({_ANY})"\s*\nversion = "([^"]+)"'
 _PIPFILE_LOCKED = rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"'

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from vramlint.catalog.frameworks import KINDS
 from vramlint.findings import Severity
 from vramlint.text import Place, Span
 from vramlint.values import Entry, Items, Problem, Scalar, Table, Value
@@ -65,6 +66,13 @@ def _levels(value: Value) -> dict[str, Severity]:
     return {entry.key: _level(entry.value) for entry in _entries(value, "a table of rules with their severities")}
 
 
+def _kind(value: Value) -> str:
+    written = _text(value)
+    if written not in KINDS:
+        raise _WrongError(f"does not take `{written}`{_near(written, KINDS)}", value)
+    return written
+
+
 def _versions(value: Value) -> dict[str, str]:
     versions = {}
     for entry in _entries(value, "a table of libraries with their versions"):
@@ -106,6 +114,7 @@ KEYS = MappingProxyType(
         "model": Key("model", _text, True, "the model, where the files leave it to run time"),
         "micro-batch-size": Key("micro_batch_size", _count, True, "sequences per GPU, where only run time knows"),
         "sequence-length": Key("sequence_length", _count, True, "tokens per sequence, where only run time knows"),
+        "kind": Key("kind", _kind, True, "the vocabulary of data files, where it is not to be told by their keys"),
         "select": Key("select", _texts, True, "rules to run"),
         "ignore": Key("ignore", _texts, True, "rules not to run"),
         "severity": Key("severity", _levels, True, "severity of single rules: error, warning or info"),

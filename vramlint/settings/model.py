@@ -24,6 +24,8 @@ class Settings:
     gpu: str | None = None
     gpus_per_node: int | None = None
     nodes: int | None = None
+    kind: str | None = None
+    """The vocabulary of files, where it is not to be told by their keys."""
     model: str | None = None
     micro_batch_size: int | None = None
     sequence_length: int | None = None

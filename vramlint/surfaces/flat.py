@@ -13,7 +13,7 @@ from vramlint.surfaces.keys import rows
 from vramlint.values import Scalar, Table, Value
 
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
-_NUMERIC = ("count", "elements", "bound", "number")
+NUMERIC = ("count", "elements", "bound", "number")
 
 
 def stated_by(
@@ -32,7 +32,7 @@ def stated_by(
         entry = table.entry(*row.key.split("."))
         if entry is None or row.fact in said:
             continue
-        value = lenient(entry.value) if quoted_numbers and row.converter in _NUMERIC else entry.value
+        value = lenient(entry.value) if quoted_numbers and row.converter in NUMERIC else entry.value
         drawn = draw(row.fact, value, CONVERTERS[row.converter], row.key, entry.key_place)
         if isinstance(drawn, Remark):
             yield replace(drawn, vocabulary=vocabulary)

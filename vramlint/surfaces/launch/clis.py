@@ -59,8 +59,8 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
         "axolotl": Cli("axolotl", frozenset({"train"}), positional=True, every_gpu=True),
         "llamafactory-cli": Cli("llama-factory", frozenset({"train"}), positional=True, every_gpu=True),
         "lmf": Cli("llama-factory", frozenset({"train"}), positional=True, every_gpu=True),
-        "swift": Cli("swift", frozenset({"sft", "pt", "rlhf"}), positional=True),
-        "megatron": Cli("swift-megatron", frozenset({"sft", "pt", "rlhf"}), positional=True),
+        "swift": Cli("ms-swift", frozenset({"sft", "pt", "rlhf"}), positional=True),
+        "megatron": Cli("ms-swift-megatron", frozenset({"sft", "pt", "rlhf"}), positional=True),
         "tune": Cli("torchtune", frozenset({"run"})),
         "litgpt": Cli(
             "litgpt",

@@ -9,14 +9,16 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet, seconded
+from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, unknown
 from vramlint.surfaces.flat import stated_by
 from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.launch.clis import tool_of
 from vramlint.surfaces.launch.flags import arguments_table
+from vramlint.surfaces.launch.framework_programs import PROGRAM, FrameworkProgram, framework_program
 from vramlint.surfaces.launch.launch import Launch
+from vramlint.surfaces.launch.options import options_table
 from vramlint.surfaces.training_arguments import training_arguments_sheet
 from vramlint.values import Entry, Scalar, Table
 
@@ -78,8 +80,11 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     Of `trl sft …` and its like, in every way in which they are started, and of transformers' example scripts. It has
     what the launchers say too; a YAML that `--config` names is a link of kind `training-args`.
     """
-    tool = tool_of(launch.program)
     path = launch.command.place.path
+    framework = framework_program(launch.program)
+    if framework is not None:
+        return launched(_framework_sheet(path, framework, launch), launch)
+    tool = tool_of(launch.program)
     if tool is not None and tool[0] == "trl":
         table = arguments_table(launch.invocation)
         objective = tool[1].replace("_", "-")
@@ -87,6 +92,19 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     name = re.sub(r"\.py$", "", posixpath.basename(launch.program.replace("\\", "/")))
     example = _EXAMPLES.get(name) if launch.kind == "script" else None
     return launched(_example_sheet(path, example, launch), launch) if example is not None else None
+
+
+def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sheet:
+    """The sheet of a framework's own program; its configuration is read when the files are joined."""
+    reason = f"the program of {program.framework} trains"
+    trained = Fact(
+        "run_kind", (Candidate("training", launch.program_place),), Origin.DERIVED, via="code", reason=reason
+    )
+    table = options_table(launch.invocation)
+    start = Entry(PROGRAM, None, Scalar(launch.program, launch.program_place, "cli"))
+    table = replace(table, entries=(*table.entries, start))
+    links = tuple(Link(program.framework, target, place) for target, place in program.files(launch.invocation))
+    return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),))
 
 
 def sheet_of_options(launch: Launch, why: str) -> Sheet | None:

@@ -1,0 +1,56 @@
+"""The keys that tell a vocabulary, and words of paths that hint at it: what `surfaces/recognising.py` weighs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+
+class Marks(NamedTuple):
+    """How files of one vocabulary are told."""
+
+    kind: str
+    """Kind of the sheets: the name of a framework, or one of `surfaces/kinds.py`."""
+    own: tuple[str, ...]
+    """Keys that no other vocabulary has; dotted for nested tables, `*` for a table of any name."""
+    shared: tuple[str, ...] = ()
+    """Keys that others have too."""
+    paths: tuple[str, ...] = ()
+    """Parts of a path, in lower case; `/` begins a folder or name."""
+    never: tuple[str, ...] = ()
+    """Keys that rule it out."""
+
+
+MARKS: tuple[Marks, ...] = (
+    Marks(
+        "axolotl",
+        (
+            "base_model",
+            "sequence_len",
+            "sample_packing",
+            "pad_to_sequence_len",
+            "datasets.type",
+            "val_set_size",
+            "special_tokens.pad_token",
+            "flash_optimum",
+            "lora_target_linear",
+            "dataset_prepared_path",
+            "chat_template_jinja",
+        ),
+        ("micro_batch_size", "adapter", "load_in_4bit", "load_in_8bit", "lora_r", "num_epochs", "wandb_project", "rl"),
+        ("axolotl",),
+    ),
+)
+"""Every vocabulary with marks; the one with the most evidence wins, the first of equals."""
+
+
+@cache
+def own_words() -> frozenset[bytes]:
+    """The last parts of the keys that one vocabulary alone has."""
+    return frozenset(key.rpartition(".")[2].encode() for marks in MARKS for key in marks.own)
+
+
+@cache
+def shared_words() -> frozenset[bytes]:
+    """The last parts of the keys that several have."""
+    return frozenset(key.rpartition(".")[2].encode() for marks in MARKS for key in marks.shared)

@@ -1,0 +1,90 @@
+"""The run of a framework's configuration: its file under what the command line says, read at the release in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vramlint.facts import Origin, Remark, Sheet, seconded
+from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.missing import missing
+from vramlint.resolve.recipes import Recipe
+from vramlint.resolve.versions import framework_version
+from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
+from vramlint.surfaces.frameworks.reading import read_config
+from vramlint.surfaces.overlay import overlaid
+from vramlint.text import Document
+from vramlint.values import Reading, Table
+
+
+def with_framework(sheet: Sheet, context: Context) -> Recipe:
+    """The sheet with what its framework makes of its keys; any other sheet as it is."""
+    if sheet.kind not in FRAMEWORKS:
+        return Recipe(sheet)
+    framework = framework_of(sheet.kind)
+    own = next((table for name, table in sheet.tables if name == sheet.kind), Table(()))
+    links = [link for link in sheet.links if link.kind == sheet.kind]
+    table, paths = Table(()), []
+    remarks: list[Remark] = []
+    for link in links:
+        found = next(
+            _files(sheet, link.target, candidates(sheet.path, link, context, started_in(sheet)), context), None
+        )
+        if found is None:
+            remarks += missing(sheet, link, f"{framework.title} configuration")
+            continue
+        path, reading = found
+        paths.append(path)
+        remarks += [
+            Remark(item.kind, path, item.message, item.place, vocabulary=sheet.kind) for item in reading.problems
+        ]
+        if isinstance(reading.root, Table):
+            table = overlaid(table, reading.root)
+    release = framework_version(sheet.path, context, framework.library) if framework.library else None
+    said = read_config(framework, sheet.path, overlaid(table, own), release, command=sheet.started is not None)
+    place = next((link.place for link in links), None)
+    facts = {
+        fact.name: replace(fact, through=(*fact.through, place))
+        if place is not None and fact.place is not None and fact.place.path in paths
+        else fact
+        for fact in said.facts
+    }
+    for fact in sheet.facts:  # the launcher's words on the machine are nearer to the run
+        own_fact = facts.get(fact.name)
+        if own_fact is None or fact.candidates or own_fact.origin is not Origin.WRITTEN:
+            facts[fact.name] = seconded(fact, own_fact)
+    return Recipe(
+        replace(
+            said,
+            facts=tuple(facts.values()),
+            links=(*said.links, *(link for link in sheet.links if link.kind != sheet.kind)),
+            tables=(*said.tables, *(item for item in sheet.tables if item[0] != sheet.kind)),
+            remarks=(*said.remarks, *sheet.remarks),
+            started=sheet.started,
+            sources=sheet.sources,
+            recognised=sheet.recognised,
+        ),
+        tuple(remarks),
+        tuple(paths),
+    )
+
+
+def _files(sheet: Sheet, target: str, paths: tuple[str, ...], context: Context) -> Iterator[tuple[str, Reading]]:
+    for path in paths:
+        document = context.load(path)
+        if document is not None:
+            yield path, _read(document, target)
+
+
+def _read(document: Document, target: str) -> Reading:
+    if target.endswith(".json"):
+        from vramlint.readers.json import read_json
+
+        return read_json(document)
+    if target.endswith(".toml"):
+        from vramlint.readers.toml import read_toml
+
+        return read_toml(document)
+    from vramlint.readers.yaml import read_yaml
+
+    return read_yaml(document)

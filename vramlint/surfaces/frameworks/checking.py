@@ -1,0 +1,72 @@
+"""Keys of a framework's configuration that it does not know, or no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from vramlint.catalog.frameworks import FrameworkKey, framework_keys
+from vramlint.facts import Remark
+from vramlint.surfaces.frameworks.framework import Framework
+from vramlint.values import Entry, Table
+
+_NEAR = 0.8
+_CLOSE = 0.9
+"""How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling of it: where a framework
+refuses keys of others, and where it takes them."""
+
+_Known = Mapping[str, tuple[FrameworkKey, ...]]
+
+
+def key_remarks(framework: Framework, table: Table, release: tuple[int, ...] | None) -> Iterator[Remark]:
+    """Unknown, misspelt, removed and renamed keys, with the nearest valid spelling.
+
+    Args:
+        framework: whose keys they are.
+        table: the configuration.
+        release: of the framework; None for the newest, at which removed keys are remarked on too.
+    """
+    known = framework_keys(framework.name)
+    if not known:
+        return
+    for path, entry in _written(table, "", known):
+        rows = known.get(path)
+        if entry.key_place is None:
+            continue
+        if rows is None:
+            yield from _strange(framework, path, entry, known)
+        elif not any(row.holds_in(release) for row in rows):
+            yield _gone(framework, entry, rows[-1])
+
+
+def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Entry]]:
+    """Every key that can be held against the list, as dotted path; a table is entered where its keys are listed."""
+    for entry in table:
+        path = f"{above}{entry.key}"
+        inside = f"{path}."
+        listed = any(key.startswith(inside) for key in known) and f"{inside}*" not in known
+        if isinstance(entry.value, Table) and listed:
+            yield from _written(entry.value, inside, known)
+        elif f"{above}*" not in known:
+            yield path, entry
+
+
+def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> Iterator[Remark]:
+    accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
+    near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
+    place = entry.key_place
+    if place is not None and (near or not framework.loose):
+        message = f"{framework.title} has no key {path}"
+        yield Remark("unknown-key", path, message, place, near[0] if near else "", framework.name)
+
+
+def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:
+    when = f"it was removed in {row.until}" if row.until else f"it came with {row.since}"
+    message = f"{framework.title} has no key {row.key}: {when}"
+    if row.renamed_to:
+        message += f"; the key is now {row.renamed_to}"
+    place = entry.key_place
+    if place is None:
+        raise ValueError(f"{row.key} has no place")
+    kind = "removed-key" if row.until else "unknown-key"
+    return Remark(kind, row.key, message, place, row.renamed_to, framework.name)

@@ -1,0 +1,211 @@
+"""A framework's surface: the keys of its configuration, what they say, and what the framework makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from vramlint.catalog.frameworks import framework_default
+from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import Draft, draw, is_absent
+from vramlint.surfaces.flat import NUMERIC, lenient
+from vramlint.text import Place
+from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
+
+
+class Row(NamedTuple):
+    """One key and the fact that it says by itself."""
+
+    key: str
+    """Dotted for nested tables."""
+    fact: str
+    converter: str
+    """The name of a row of `convert.CONVERTERS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """One framework. Its keys and defaults by release are the table `catalog/data/frameworks/<name>.tsv`."""
+
+    name: str
+    """Kind of its sheets and of the links to its files, and name of its table of keys."""
+    title: str
+    """As its authors spell it."""
+    library: str
+    """The distribution whose version counts; empty where there is none."""
+    rows: tuple[Row, ...]
+    complete: Callable[[Config], None]
+    """What the framework computes: facts that need several keys, words of its own, files that it names."""
+    loose: bool = True
+    """Keys that it does not know may be its users' own: only near misses are remarked on."""
+    checked: bool = True
+    """Its keys are listed, so that others can be told."""
+    spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
+    """Facts that `complete` reads from words of its own: the keys and values that say them."""
+
+
+class Config:
+    """The configuration of one run, as the framework's code looks at it.
+
+    Args:
+        framework: whose keys they are.
+        path: the file of the run.
+        table: all keys, what the command line says on top.
+        release: of the framework; None for the newest.
+        command: a command line says all or part of it.
+    """
+
+    def __init__(
+        self,
+        framework: Framework,
+        path: str,
+        table: Table,
+        release: tuple[int, ...] | None = None,
+        *,
+        command: bool = False,
+    ) -> None:
+        self.framework = framework
+        self.path = path
+        self.table = table
+        self.release = release
+        self.command = command
+        self.draft = Draft()
+
+    @property
+    def label(self) -> str:
+        """`axolotl 0.12.2`, for defaults."""
+        name = self.framework.library or self.framework.name
+        return f"{name} {'.'.join(map(str, self.release))}" if self.release else name
+
+    def entry(self, key: str) -> Entry | None:
+        """The entry of a key (dotted), also where the file itself writes the dots; None for an explicit null."""
+        found = self.table.entry(*key.split(".")) or self.table.entry(key)
+        return None if found is None or is_absent(found.value) else found
+
+    def value(self, key: str) -> Value | None:
+        """What the files write under a key."""
+        entry = self.entry(key)
+        return entry.value if entry else None
+
+    def given(self, key: str) -> bool:
+        """Whether the files say anything under a key."""
+        return self.entry(key) is not None
+
+    def is_unknown(self, key: str) -> bool:
+        """Whether only run time knows what stands under a key, or it is one of several things."""
+        return isinstance(self.value(key), Unknown | Alternatives)
+
+    def default(self, key: str) -> Plain:
+        """What the framework takes for an absent key."""
+        return framework_default(self.framework.name, key, self.release)
+
+    def plain(self, key: str) -> Plain:
+        """The scalar under a key, the framework's default where it is absent; None if neither is known."""
+        value = self.value(key)
+        if value is None:
+            return self.default(key)
+        number = lenient(value)
+        return number.value if isinstance(number, Scalar) else None
+
+    def text(self, key: str) -> str:
+        """The string under a key or its default; empty where there is none."""
+        value = self.plain(key)
+        return value if isinstance(value, str) else ""
+
+    def integer(self, key: str) -> int | None:
+        """The whole number under a key, or its default."""
+        value = self.plain(key)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def on(self, key: str) -> bool:
+        """Whether a switch is on, by the files or by default; a word that is not a no counts."""
+        value = self.plain(key)
+        if isinstance(value, str):
+            return value.lower() not in ("", "false", "no", "none", "off", "0")
+        return bool(value)
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """The strings of a list under a key, or of a text with commas."""
+        value = self.value(key)
+        if isinstance(value, Items):
+            return tuple([str(item.value) for item in value.values if isinstance(item, Scalar)])
+        text = self.text(key)
+        return tuple([word.strip() for word in text.split(",") if word.strip()])
+
+    def place(self, *keys: str) -> Place | None:
+        """Where the first of the keys that the files write is written."""
+        for key in keys:
+            entry = self.entry(key)
+            if entry is not None:
+                return entry.value.place or entry.key_place
+        return None
+
+    def fact(self, name: str) -> Fact | None:
+        """What was said of a fact so far."""
+        return self.draft.facts.get(name)
+
+    def say(self, fact: str, key: str, converter: str) -> bool:
+        """Draw a fact from what the files write under a key, unless it is known; whether they write anything."""
+        entry = self.entry(key)
+        if entry is None:
+            return False
+        value = lenient(entry.value) if converter in NUMERIC else entry.value
+        drawn = draw(fact, value, CONVERTERS[converter], key, entry.key_place)
+        if isinstance(drawn, Remark):
+            drawn = replace(drawn, vocabulary=self.framework.name)
+        elif drawn is not None and drawn.via == "literal":
+            drawn = replace(drawn, via="config-file")
+        return self.draft.put(drawn)
+
+    def state(self, fact: str, value: FactValue, *keys: str, over: bool = False) -> None:
+        """A fact that written keys say in words of the framework's own, at the first of them that is written.
+
+        Where none is written, it is the framework's default. `over` replaces what was said before.
+        """
+        key = next((key for key in keys if self.given(key)), "")
+        unknown = next((found for key in keys if isinstance(found := self.value(key), Unknown)), None)
+        if unknown is not None:
+            said = Fact(fact, (), Origin.UNKNOWN, key, "runtime", reason=unknown.reason)
+        elif key:
+            said = Fact(fact, (Candidate(value, self.place(key)),), Origin.WRITTEN, key, _road(self.value(key)))
+        else:
+            said = Fact(fact, (Candidate(value),), Origin.DEFAULT, keys[0] if keys else "", "library", self.label)
+        self._put(said, over)
+
+    def derive(self, fact: str, value: FactValue, reason: str, *keys: str, over: bool = False) -> None:
+        """A fact that follows from what the framework does, with the written key that makes it so, if any.
+
+        `over` replaces what was said before.
+        """
+        key = next((key for key in keys if self.given(key)), "")
+        self._put(Fact(fact, (Candidate(value, self.place(*keys)),), Origin.DERIVED, key, "code", reason=reason), over)
+
+    def unknown(self, fact: str, reason: str, *keys: str) -> None:
+        """A fact that only run time knows."""
+        self._put(Fact(fact, (), Origin.UNKNOWN, keys[0] if keys else "", "runtime", reason=reason), False)
+
+    def link(self, kind: str, key: str) -> bool:
+        """A file that a key names, or the table that stands there itself."""
+        value = self.value(key)
+        if isinstance(value, Scalar) and isinstance(value.value, str) and value.value:
+            self.draft.links.append(Link(kind, value.value, value.place))
+            return True
+        if isinstance(value, Table):
+            self.draft.tables.append((kind, value))
+            return True
+        return False
+
+    def _put(self, fact: Fact, over: bool) -> None:
+        if over:
+            self.draft.replace(fact)
+        else:
+            self.draft.put(fact)
+
+
+def _road(value: Value | None) -> str:
+    via = value.via if isinstance(value, Scalar) else "literal"
+    return "config-file" if via == "literal" else via

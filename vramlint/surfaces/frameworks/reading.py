@@ -1,0 +1,44 @@
+"""From the configuration of a framework to the sheet of its run."""
+
+from __future__ import annotations
+
+from vramlint.facts import Candidate, Fact, Origin, Sheet
+from vramlint.surfaces.frameworks.checking import key_remarks
+from vramlint.surfaces.frameworks.framework import Config, Framework
+from vramlint.values import Table
+
+
+def file_sheet(path: str, table: Table, framework: str) -> Sheet:
+    """The sheet of a framework's file before its keys are looked at, which waits for the release in use."""
+    return Sheet(path, framework, (_training(),), tables=((framework, table),))
+
+
+def read_config(
+    framework: Framework, path: str, table: Table, release: tuple[int, ...] | None = None, *, command: bool = False
+) -> Sheet:
+    """What a configuration says and what the framework makes of it, its defaults included.
+
+    Args:
+        framework: whose configuration it is.
+        path: the file of the run.
+        table: the keys.
+        release: of the framework; None for the newest.
+        command: a command line says all or part of it.
+    """
+    config = Config(framework, path, table, release, command=command)
+    config.draft.put(_training())
+    for row in framework.rows:
+        config.say(row.fact, row.key, row.converter)
+    framework.complete(config)
+    for row in framework.rows:
+        value = config.default(row.key)
+        if value is not None and row.fact not in config.draft.facts and not config.given(row.key):
+            config.state(row.fact, value, row.key)
+    draft = config.draft
+    remarks = (*draft.remarks, *(key_remarks(framework, table, release) if framework.checked else ()))
+    tables = (*draft.tables, (framework.name, table))
+    return Sheet(path, framework.name, tuple(draft.facts.values()), tuple(draft.links), remarks, tables)
+
+
+def _training() -> Fact:
+    return Fact("run_kind", (Candidate("training"),), Origin.DERIVED, via="code", reason="the framework trains")

@@ -1,0 +1,56 @@
+"""The command line of a framework's program as the table that its parser makes: `--a.b 1`, `--a.b=1`, `a.b=1`."""
+
+from __future__ import annotations
+
+from vramlint.surfaces.launch.flags import arguments_table
+from vramlint.surfaces.launch.scalars import typed
+from vramlint.surfaces.launch.words import Word, after
+from vramlint.surfaces.overlay import overlaid
+from vramlint.text import Place
+from vramlint.values import Entry, Invocation, Items, Scalar, Table, Value
+
+
+def options_table(invocation: Invocation) -> Table:
+    """All options and overrides of a command line, nested by their dots; the last of equal ones wins.
+
+    Options are spelled with underscores. `key=value` words are Hydra's and OmegaConf's overrides; `+key` and `++key`
+    add, `~key` is left out. `[a,b]` is a list.
+    """
+    table = Table((), invocation.place)
+    for entry in arguments_table(invocation):
+        table = overlaid(table, nested(entry.key, entry.key_place, _listed(entry.value)))
+    for value in invocation.arguments:
+        at = value.place or invocation.place
+        word = Word(value, at) if at is not None else None
+        text = (word.text or word.prefix) if word else ""
+        head, equals, _ = text.partition("=")
+        name = head.lstrip("+")
+        if word is None or not equals or not name or text.startswith(("-", "~")) or not _is_path(name):
+            continue
+        given = _listed(typed(after(word, len(head) + 1)))
+        table = overlaid(table, nested(name, word.place, given))
+    return table
+
+
+def nested(path: str, place: Place | None, value: Value) -> Table:
+    """A table with one value under a dotted path."""
+    head, _, rest = path.partition(".")
+    inner = nested(rest, place, value) if rest else value
+    return Table((Entry(head, place, inner),), place)
+
+
+def _is_path(name: str) -> bool:
+    return all(
+        part and (part.isidentifier() or part.isalnum()) for part in name.replace("-", "_").replace("@", "").split(".")
+    )
+
+
+def _listed(value: Value) -> Value:
+    """`[a,b]` as a list."""
+    if not (isinstance(value, Scalar) and isinstance(value.value, str)):
+        return value
+    text = value.value.strip()
+    if not (text.startswith("[") and text.endswith("]")) or any(mark in text[1:-1] for mark in "[]{}"):
+        return value
+    parts = [part.strip().strip("\"'") for part in text[1:-1].split(",")]
+    return Items(tuple([Scalar(part, value.place, value.via) for part in parts if part]), value.place)
