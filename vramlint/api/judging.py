@@ -94,6 +94,12 @@ def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...
 def _write(
     run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
 ) -> tuple[str, tuple[Edit, ...]] | None:
+    if run.framework:
+        from vramlint.surfaces.frameworks import framework_of
+        from vramlint.surfaces.frameworks.writing import write_facts
+
+        said = write_facts(framework_of(run.framework), changes, run.facts, documents)
+        return (said.description, said.edits) if said else None
     from vramlint.surfaces.writing import write
 
     written = write(changes, run.facts, run.anchor, documents)

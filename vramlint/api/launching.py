@@ -13,6 +13,7 @@ from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
 from vramlint.api.starts import Start, distinct, named
 from vramlint.api.world import world_of
+from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.discovery.forms import is_no_run
 from vramlint.discovery.prefilter import hands_on, may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
@@ -174,12 +175,19 @@ class _Reader:
         """The sheet with the facts, links and the name of its launcher."""
         sheet = launched(sheet, self._launch)
         command = self._launch.command
+        self._look_at_configurations(sheet)
         return replace(
             sheet,
             facts=tuple(self._reached(_conditional(fact, command.conditions)) for fact in sheet.facts),
             started=Started(self._workload.path, "", command.place, self._folders, self._written, self._made()),
             sources=tuple(path for path in self._loaded.found if path not in (sheet.path, self._workload.path)),
         )
+
+    def _look_at_configurations(self, sheet: Sheet) -> None:
+        """Load the framework's files that the command names, which makes them part of this job."""
+        for link in sheet.links:
+            if link.kind == sheet.kind and link.kind in FRAMEWORKS:
+                next(filter(None, map(self._loaded, _paths(link.target, self._folders))), None)
 
     def _made(self) -> frozenset[str]:
         """Names of the files that come into being before the program starts: `gen.py --out ds.json`, `sed … > ds.json`.

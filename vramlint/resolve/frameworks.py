@@ -12,8 +12,8 @@ from vramlint.resolve.recipes import Recipe
 from vramlint.resolve.versions import framework_version
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.frameworks.reading import read_config
+from vramlint.surfaces.frameworks.writing import read_data
 from vramlint.surfaces.overlay import overlaid
-from vramlint.text import Document
 from vramlint.values import Reading, Table
 
 
@@ -27,9 +27,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     table, paths = Table(()), []
     remarks: list[Remark] = []
     for link in links:
-        found = next(
-            _files(sheet, link.target, candidates(sheet.path, link, context, started_in(sheet)), context), None
-        )
+        found = next(_files(candidates(sheet.path, link, context, started_in(sheet)), context), None)
         if found is None:
             remarks += missing(sheet, link, f"{framework.title} configuration")
             continue
@@ -69,22 +67,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     )
 
 
-def _files(sheet: Sheet, target: str, paths: tuple[str, ...], context: Context) -> Iterator[tuple[str, Reading]]:
+def _files(paths: tuple[str, ...], context: Context) -> Iterator[tuple[str, Reading]]:
     for path in paths:
         document = context.load(path)
         if document is not None:
-            yield path, _read(document, target)
-
-
-def _read(document: Document, target: str) -> Reading:
-    if target.endswith(".json"):
-        from vramlint.readers.json import read_json
-
-        return read_json(document)
-    if target.endswith(".toml"):
-        from vramlint.readers.toml import read_toml
-
-        return read_toml(document)
-    from vramlint.readers.yaml import read_yaml
-
-    return read_yaml(document)
+            yield path, read_data(document)

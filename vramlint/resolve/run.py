@@ -46,6 +46,8 @@ class Run:
     remarks: tuple[Remark, ...] = ()
     launched: bool = False
     """A launcher starts it, so that its name tells it from other jobs of the same script."""
+    framework: str = ""
+    """The framework whose vocabulary the run's own facts are written in; empty for the libraries themselves."""
     recognised: Recognised | None = None
     """Of a data file: how its vocabulary was told."""
     anchor: Place | None = None

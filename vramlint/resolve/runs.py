@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
@@ -53,6 +54,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         remarks=tuple(dict.fromkeys(remarks)),
         launched=sheet.started is not None,
         anchor=_anchor(facts),
+        framework=sheet.kind if sheet.kind in FRAMEWORKS else "",
         recognised=sheet.recognised,
     )
     if sheet.kind in _CONFIGURATIONS:

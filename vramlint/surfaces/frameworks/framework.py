@@ -42,6 +42,8 @@ class Framework:
     """Keys that it does not know may be its users' own: only near misses are remarked on."""
     checked: bool = True
     """Its keys are listed, so that others can be told."""
+    commands_only: bool = False
+    """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
 

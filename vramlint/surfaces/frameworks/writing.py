@@ -1,0 +1,106 @@
+"""The way back for frameworks: changed facts as edits of the configuration, or of the command line, that says them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from vramlint.facts import Fact, FactValue, Origin
+from vramlint.surfaces.frameworks.framework import Framework
+from vramlint.surfaces.frameworks.spelling import spell
+from vramlint.surfaces.members import form_of, literal, set_key
+from vramlint.text import Document, Edit, Place
+from vramlint.values import Plain, Reading, Table
+
+
+class Said(NamedTuple):
+    """Changes in the framework's words, `optimizer: adamw_bnb_8bit`, and the edits that make it so."""
+
+    description: str
+    edits: tuple[Edit, ...]
+
+
+def write_facts(
+    framework: Framework,
+    changes: Mapping[str, FactValue],
+    facts: Sequence[Fact],
+    documents: Mapping[str, Document],
+) -> Said | None:
+    """Edits that give the facts their new values, all or none.
+
+    A flag of a command line is changed where it stands; every other key in the framework's own file.
+
+    Args:
+        framework: in whose vocabulary.
+        changes: fact names to new values.
+        facts: what the run's files say.
+        documents: the files by path.
+    """
+    by_name = {fact.name: fact for fact in facts}
+    words: list[str] = []
+    edits: list[Edit] = []
+    for name, value in changes.items():
+        keys = spell(framework, name, value)
+        if keys is None:
+            return None
+        fact = by_name.get(name)
+        for key, plain in keys.items():
+            edit = _flag(fact, key, plain, documents) if fact is not None else None
+            edit = edit or _in_file(key, plain, facts, documents)
+            if edit is None:
+                return None
+            edits.append(edit)
+            words.append(f"{key}: {literal(plain, 'yaml')}")
+    return Said(", ".join(words), _merged(edits)) if edits else None
+
+
+def _flag(fact: Fact, key: str, value: Plain, documents: Mapping[str, Document]) -> Edit | None:
+    """The value of a command line's option, where it is written plainly."""
+    place = fact.place
+    document = documents.get(place.path) if place else None
+    if place is None or document is None or form_of(place.path) or fact.origin is not Origin.WRITTEN:
+        return None
+    if fact.key != key or fact.via not in ("cli", "shell", "shell-variable") or isinstance(value, bool | None):
+        return None
+    old = document.slice(place.span)
+    quote = old[:1] if old[:1] in ("'", '"') else ""
+    return Edit(place, f"{quote}{value}{quote}") if old and "\n" not in old and "$" not in old else None
+
+
+def _in_file(key: str, value: Plain, facts: Iterable[Fact], documents: Mapping[str, Document]) -> Edit | None:
+    """The key in the file of data that says most of the run."""
+    said = [
+        fact.place.path
+        for fact in facts
+        if fact.place is not None and fact.via == "config-file" and form_of(fact.place.path)
+    ]
+    for path in sorted(set(said), key=lambda path: (-said.count(path), path)):
+        document = documents.get(path)
+        root = read_data(document).root if document else None
+        if document is not None and isinstance(root, Table):
+            return set_key(document, root, key, value, form_of(path))
+    return None
+
+
+def read_data(document: Document) -> Reading:
+    """The tree of a JSON, YAML or TOML document, by its name."""
+    form = form_of(document.path)
+    if form == "json":
+        from vramlint.readers.json import read_json
+
+        return read_json(document)
+    if form == "toml":
+        from vramlint.readers.toml import read_toml
+
+        return read_toml(document)
+    from vramlint.readers.yaml import read_yaml
+
+    return read_yaml(document)
+
+
+def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """Insertions at one and the same place joined into one edit, in order."""
+    joined: dict[Place, str] = {}
+    for edit in edits:
+        joined[edit.place] = joined.get(edit.place, "") + edit.replacement
+    return tuple(Edit(place, text) for place, text in joined.items())
