@@ -25,6 +25,11 @@ def typed(word: Word, *, words: bool = True) -> Value:
     return _typed(word.value, word, words)
 
 
+def plain_of(text: str) -> Plain:
+    """What a text spells: a number, a truth, nothing, or itself."""
+    return _plain(text, True)
+
+
 def _typed(value: Value, word: Word, words: bool) -> Value:
     match value:
         case Scalar():
