@@ -18,6 +18,7 @@ COMMANDS = MappingProxyType(
         "rule": "list the rules, or print one",
         "gpus": "list the GPUs of the catalog",
         "models": "list the models of the catalog",
+        "init": "look at a repository, and write its settings, hook and workflow",
     }
 )
 LEVELS = ("error", "warning", "info")
@@ -222,6 +223,22 @@ def _catalog(command: str) -> Callable[[], _Parser]:
     return build
 
 
+def _init() -> _Parser:
+    parser = _parser(
+        "init",
+        "Look at a repository: which jobs it has, on which hardware. Then write a settings section, the\n"
+        "pre-commit hook and a GitHub workflow. Files that are there are only added to.",
+        "vramlint init [OPTIONS] [FOLDER]",
+    )
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="the repository; default: .")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be written")
+    parser.add_argument("--no-hook", dest="hook", action="store_false", help="leave pre-commit's configuration alone")
+    parser.add_argument("--no-workflow", dest="workflow", action="store_false", help="write no GitHub workflow")
+    _hardware(parser)
+    _settings(parser)
+    return parser
+
+
 def _hardware(parser: _Parser) -> None:
     group = parser.add_argument_group("hardware")
     group.add_argument("--gpu", metavar="NAME[xN]", help="the GPU, and how many: rtx3090, a100-80gb, h100x8, 24GiB")
@@ -242,5 +259,6 @@ _PARSERS: Mapping[str, Callable[[], _Parser]] = MappingProxyType(
         "rule": _rule,
         "gpus": _catalog("gpus"),
         "models": _catalog("models"),
+        "init": _init,
     }
 )
