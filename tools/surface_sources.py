@@ -1,0 +1,65 @@
+"""Where the frameworks declare their keys: files of the distribution, and the classes or parsers in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """One place that declares keys."""
+
+    path: str
+    """Inside the distribution, below the folder that is on Python's path; a glob."""
+    classes: tuple[str, ...] = ()
+    """Classes whose annotated fields, inherited ones included, are keys; none: the options of argparse parsers."""
+    prefix: str = ""
+    """What stands in front of the keys, with its dot."""
+
+
+class Source(NamedTuple):
+    """All places of one framework."""
+
+    distribution: str
+    """On PyPI."""
+    parts: tuple[Part, ...]
+
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "axolotl": Source(
+            "axolotl",
+            (Part("axolotl/utils/schemas/**/*.py", ("AxolotlInputConfig",)),),
+        ),
+        "litgpt": Source(
+            "litgpt",
+            (
+                Part("litgpt/args.py", ("TrainArgs",), "train."),
+                Part("litgpt/args.py", ("EvalArgs",), "eval."),
+                Part("litgpt/args.py", ("LogArgs",), "log."),
+            ),
+        ),
+        "llama-factory": Source(
+            "llamafactory",
+            (
+                Part("llamafactory/hparams/*.py", ("ModelArguments",)),
+                Part("llamafactory/hparams/*.py", ("DataArguments",)),
+                Part("llamafactory/hparams/*.py", ("FinetuningArguments",)),
+                Part("llamafactory/hparams/*.py", ("TrainingArguments",)),
+                Part("llamafactory/hparams/*.py", ("GeneratingArguments",)),
+            ),
+        ),
+        "ms-swift": Source(
+            "ms-swift",
+            (
+                Part("swift/**/*.py", ("SftArguments",)),
+                Part("swift/**/*.py", ("RLHFArguments",)),
+            ),
+        ),
+        "megatron": Source("megatron-core", (Part("megatron/training/arguments.py"),)),
+        "openrlhf": Source("openrlhf", (Part("openrlhf/cli/train_*.py"),)),
+    }
+)
+"""By the name of the vocabulary. Frameworks that declare no keys (torchtune reads what a recipe asks its file for) are
+left out: their tables are read off by hand."""
