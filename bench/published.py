@@ -26,25 +26,37 @@ import tomli
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.published_outcomes import Outcome, outcome_of, read_table  # noqa: E402  the repository may not be installed
+from bench.published_outcomes import (  # noqa: E402  the repository may not be installed
+    Outcome,
+    outcome_of,
+    outcome_of_figure,
+)
+from bench.published_tables import figures_of_table  # noqa: E402
 
 DEFAULT_ROWS = ROOT / "bench" / "data" / "published.toml"
 Report = dict[str, Any]
+COLUMNS = (
+    *("n", "mean_error", "max_error", "all_n", "all_mean_error", "all_max_error", "ranges", "within"),
+    *("verdicts", "verdict_right", "false_fits"),
+)
+"""`all_…` are of rows with a figure of ours that is no wide range; of those that are, `within` is the part in which
+the row's figure lies."""
 
 
 def report_of(outcomes: Sequence[Outcome]) -> Report:
     """The figures of all groups, what was skipped and which rows miss by more than they may."""
     groups: defaultdict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        if not outcome.skipped:
-            groups[outcome.group].append(outcome)
+        groups[outcome.group].append(outcome)
     verdicts = [outcome for outcome in outcomes if outcome.verdict]
+    figures = {name: group_figures(members) for name, members in sorted(groups.items())}
     return {
-        "groups": {name: group_figures(members) for name, members in sorted(groups.items())},
+        "groups": {name: row for name, row in figures.items() if row["all_n"] or row["ranges"] or row["verdicts"]},
         "verdicts": len(verdicts),
         "verdict_right": _mean([outcome.right for outcome in verdicts]),
         "false_fits": sum(outcome.false_fit for outcome in verdicts),
-        "skipped": dict(Counter(outcome.skipped for outcome in outcomes if outcome.skipped).most_common()),
+        "skipped": _reasons(outcomes),
+        "skipped_by_group": {name: _reasons(members) for name, members in sorted(groups.items()) if _reasons(members)},
         "misses": [
             {"id": outcome.id, "error": outcome.error, "tol": outcome.tolerance}
             for outcome in outcomes
@@ -54,20 +66,27 @@ def report_of(outcomes: Sequence[Outcome]) -> Report:
 
 
 def group_figures(members: Iterable[Outcome]) -> Report:
-    """One group: exact rows (allocated memory, high confidence), all rows with a figure, verdicts."""
+    """One group: exact rows (allocated memory, high confidence), all rows with a figure, wide ranges, verdicts."""
     members = list(members)
-    known = [abs(outcome.error) for outcome in members if outcome.error is not None]
+    known = [abs(outcome.error) for outcome in members if outcome.error is not None and not outcome.ranged]
     exact = [abs(outcome.error) for outcome in members if outcome.error is not None and outcome.exact]
+    ranged = [outcome.error == 0 for outcome in members if outcome.ranged]
     verdicts = [outcome for outcome in members if outcome.verdict]
-    figures: Report = {"n": len(exact), "all_n": len(known), "verdicts": len(verdicts)}
+    figures: Report = {"n": len(exact), "all_n": len(known), "ranges": len(ranged), "verdicts": len(verdicts)}
     if exact:
         figures |= {"mean_error": _mean(exact), "max_error": max(exact)}
     if known:
-        figures["all_mean_error"] = _mean(known)
+        figures |= {"all_mean_error": _mean(known), "all_max_error": max(known)}
+    if ranged:
+        figures["within"] = _mean(ranged)
     if verdicts:
         figures["verdict_right"] = _mean([outcome.right for outcome in verdicts])
         figures["false_fits"] = sum(outcome.false_fit for outcome in verdicts)
     return figures
+
+
+def _reasons(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    return dict(Counter(outcome.skipped for outcome in outcomes if outcome.skipped).most_common())
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -76,10 +95,9 @@ def _mean(values: Sequence[float]) -> float:
 
 def show(report: Report, outcomes: Sequence[Outcome], worst: int) -> None:
     """Print the tables."""
-    columns = ("n", "mean_error", "max_error", "all_n", "all_mean_error", "verdicts", "verdict_right", "false_fits")
-    print(f"{'group':<12}" + "".join(f"{column:>16}" for column in columns))
+    print(f"{'group':<12}" + "".join(f"{column:>15}" for column in COLUMNS))
     for name, row in report["groups"].items():
-        print(f"{name:<12}" + "".join(f"{_cell(row.get(column)):>16}" for column in columns))
+        print(f"{name:<12}" + "".join(f"{_cell(row.get(column)):>15}" for column in COLUMNS))
     print(
         f"\nverdicts: {report['verdicts']}, right {report['verdict_right']:.1%}, fits that ran out of memory:"
         f" {report['false_fits']}"
@@ -91,8 +109,10 @@ def show(report: Report, outcomes: Sequence[Outcome], worst: int) -> None:
         if outcome.verdict and not outcome.right:
             print(f"{outcome.verdict:>8}  ({outcome.happened})  {outcome.id}")
     print(f"\nskipped: {sum(report['skipped'].values())}")
-    for reason, count in report["skipped"].items():
-        print(f"{count:5}  {reason}")
+    for group, reasons in report["skipped_by_group"].items():
+        print(f"{group}: {sum(reasons.values())}")
+        for reason, count in reasons.items():
+            print(f"{count:5}  {reason}")
     if worst:
         print("\nworst")
         known = [outcome for outcome in outcomes if outcome.error is not None]
@@ -106,12 +126,14 @@ def _cell(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2%}"
 
 
-def rows_of(options: argparse.Namespace) -> list[Mapping[str, Any]]:
-    """The rows that the command line names."""
+def outcomes_of(options: argparse.Namespace) -> list[Outcome]:
+    """The outcomes of the rows that the command line names."""
     if options.tsv is not None:
-        return read_table(options.tsv, options.root)
+        return [
+            outcome_of_figure(figure) for figure in figures_of_table(options.tsv, options.root or options.tsv.parent)
+        ]
     rows: list[Mapping[str, Any]] = tomli.loads(options.rows.read_text(encoding="utf-8"))["row"]
-    return rows
+    return [outcome_of(row) for row in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
     options = parser.parse_args(arguments)
-    outcomes = [outcome_of(row) for row in rows_of(options)]
+    outcomes = outcomes_of(options)
     report = report_of(outcomes)
     if options.json:
         print(json.dumps(report, indent=2))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from bench.published_operators import operator_of, peak_of
 from bench.published_rows import FIRST, Row, Skip, job_of
-from bench.published_tables import rows_of_table
+from bench.published_tables import Figure
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import simulate
@@ -21,6 +18,8 @@ HEADROOM = 0.95
 HELD = frozenset({"weights", "buffers", "quantization constants"})
 """What a loaded model consists of."""
 TOLERANCE = 0.15
+WIDE = 1.25
+"""The high end over the low one from which on a range says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ class Outcome:
     """Of rows that say only whether a run fitted: exceeds, close or fits, as the check has it."""
     happened: str = ""
     """fit or oom."""
+    ranged: bool = False
+    """Ours is a wide range, so that the error says little."""
 
     @property
     def exact(self) -> bool:
@@ -149,6 +150,49 @@ def _gpus(row: Row) -> int:
     return int(row.get("n_gpus", 1)) if row.get("per") == "sum" else 1
 
 
-def read_table(path: Path, root: Path | None) -> list[Mapping[str, Any]]:
-    """Rows of a TSV of measurements whose configs lie under `root`."""
-    return list(rows_of_table(path, root or path.parent))
+def outcome_of_figure(figure: Figure) -> Outcome:
+    """The outcome of one line of a table of measurements beside their configs.
+
+    A run that is itself a range, or whose samples have lengths that nobody knows, is compared as a range: the error is
+    the distance between it and what the figure stands for.
+    """
+    known = (figure.id, figure.group, figure.metric, "medium")
+    run = figure.run
+    if figure.skipped or run is None or run.low is None or run.high is None:
+        return Outcome(*known, skipped=figure.skipped or "no job could be built")
+    if figure.verdict:
+        return _judged(figure, known, run.low, run.high)
+    low, high = (_bytes_of(figure.metric, estimate) for estimate in (run.low, run.high))
+    ours = (_held(run.low) if figure.bound else low[0], high[1])
+    distance = max(0.0, ours[0] - figure.high) + min(0.0, ours[1] - figure.low)
+    error = distance / (0.5 * (figure.low + figure.high))
+    return Outcome(*known, error=error, ranged=ours[1] > WIDE * ours[0])
+
+
+def _judged(figure: Figure, known: tuple[str, str, str, str], low: Estimate, high: Estimate) -> Outcome:
+    if figure.gpu is None:
+        return Outcome(*known, skipped="the GPU is not said")
+    room = figure.gpu.usable_bytes
+    least = _held(low) + low.outside if figure.bound else low.device_low
+    verdict = "exceeds" if least > room else "close" if high.device_high > HEADROOM * room else "fits"
+    return Outcome(*known, verdict=verdict, happened=figure.verdict)
+
+
+def _bytes_of(metric: str, estimate: Estimate) -> tuple[int, int]:
+    """Our figure of a metric, bytes; a range where nobody says what was read."""
+    match metric:
+        case "loading":
+            phase = next((phase for phase in estimate.phases if phase.phase == "loading"), None)
+            return (phase.reserved, phase.reserved) if phase else (estimate.reserved, estimate.reserved)
+        case "allocated" | "active":
+            highest = max(estimate.allocated, estimate.blocks)
+            return highest, highest
+        case "reserved":
+            return estimate.reserved, estimate.reserved
+    return estimate.allocated, estimate.device_high
+
+
+def _held(estimate: Estimate) -> int:
+    """What a step needs of the shortest samples: weights, gradients and optimizer states."""
+    held = sum(amount.bytes for amount in estimate.components if amount.name in HELD)
+    return max(held, estimate.parameters) + estimate.gradients + estimate.optimizer_states

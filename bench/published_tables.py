@@ -1,147 +1,204 @@
-"""A TSV of measurements that projects published next to their configs, as rows that `published_rows` understands.
+"""A TSV of measurements that projects published next to their configs, each held against what vramlint reads there.
 
 Columns: framework, repo, commit, measured_in, config, gpu, n_gpus, metric, value, unit, note. A config is looked for in
-`<root>/<framework>/<owner>__<repo>/<config>`; what it says is put into the words of the rows.
+`<root>/<owner>__<repo>/<config>`, `<root>/<framework>/<owner>__<repo>/<config>` and the folder that the framework's
+copies lie in otherwise; the estimate is that of `vramlint explain` for it. What the note says of the file, such as its
+place, its card or the samples that were seen, is put into words by the tables of `published_notes`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
+from bench import published_notes as notes
+from bench.published_rows import Skip
+from vramlint.api import Hardware, SourceFile, Surroundings, lint
+from vramlint.catalog.gpus import find_gpu
+from vramlint.cli import disk
+from vramlint.discovery.forms import form_of
+from vramlint.engine.selection import RuleSet
+from vramlint.facts import Fact, Origin
+from vramlint.findings import JobReport
+from vramlint.job import Gpu
+from vramlint.settings import Settings
 
-Words = dict[str, Any]
-UNITS = {"bytes": 1, "GB": 10**9, "GiB": 1 << 30, "GiB (printed as GB)": 1 << 30}
-METRICS = (
-    (r"max allocated", "allocated"),
-    (r"max_memory_reserved", "reserved"),
-    (r"peak active", "active"),
-    (r"mem-max-allocated", "allocated"),
-)
-"""What a metric's column means; what is in no line does not say what was read."""
+Line = Mapping[str, str]
+_ASSUMED_AWAY = ("model", "micro_batch_size", "sequence_length")
+"""Facts without which a figure is of another run, if they are only assumed."""
 
 
-def rows_of_table(path: Path, root: Path) -> Iterator[Mapping[str, Any]]:
-    """One row for every line of the table."""
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One published figure, and the run that it is of as vramlint reads it."""
+
+    id: str
+    group: str
+    metric: str
+    """allocated, active, reserved, unknown or verdict; after `loading`, what was there before the first step."""
+    low: float = 0.0
+    """Bytes; of a rounded figure the least that it stands for."""
+    high: float = 0.0
+    verdict: str = ""
+    """fit or oom, of lines that say no more."""
+    run: JobReport | None = None
+    skipped: str = ""
+    """Why there is nothing to compare."""
+    bound: bool = False
+    """The samples are shorter than the length that the files say, by how much nobody knows."""
+    gpu: Gpu | None = None
+
+
+def figures_of_table(path: Path, root: Path) -> Iterator[Figure]:
+    """The figures of every line of the table, in its order; what is not of one GPU is skipped.
+
+    Args:
+        path: the TSV.
+        root: the folder of the configs.
+    """
     with path.open(encoding="utf-8", newline="") as lines:
         for number, line in enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 2):
-            yield _row(line, root, number)
+            yield from _figures(line, root, number)
 
 
-def _row(line: Mapping[str, str], root: Path, number: int) -> Words:
-    config = line["config"].partition(" ")[0]
-    metric = next((name for pattern, name in METRICS if re.search(pattern, line["metric"])), "unknown")
-    gpus = int(line["n_gpus"]) if line["n_gpus"].isdigit() else 1
-    row: Words = {
-        "id": f"{number}:{config}",
-        "group": line["framework"],
-        "task": "train",
-        "metric": metric,
-        "confidence": "medium",
-        "gpu": "" if line["gpu"] == "?" else line["gpu"],
-        "n_gpus": gpus,
-        "model": "?",
-        "parallel": "none" if gpus == 1 else "not said",
-        **_amount(line),
-    }
-    folder = root / line["framework"] / line["repo"].replace("/", "__")
-    read = READERS.get(line["framework"])
-    if read is None:
-        return row | {"skip": f"configs of {line['framework']} alone do not say what was run"}
-    if not (folder / config).is_file():
-        return row | {"skip": "the config is not beside the table"}
-    return row | read(folder / config, line["note"])
+def _figures(line: Line, root: Path, number: int) -> Iterator[Figure]:
+    metric = next((name for pattern, name in notes.METRICS if re.search(pattern, line["metric"])), "unknown")
+    figure = Figure(f"{number}:{line['config']}", line["framework"], metric)
+    try:
+        if line["n_gpus"] != "1":
+            raise Skip("the run is on several GPUs")
+        reason = notes.meaning(notes.UNSURE, line["note"])
+        if reason:
+            raise Skip(reason)
+        figure = replace(figure, gpu=_gpu(line))
+        figure = replace(figure, run=_run(line, _config(line, root), figure.gpu))
+        figure = replace(figure, bound=_is_bound(line, figure.run))
+    except Skip as reason:
+        yield replace(figure, skipped=str(reason))
+        return
+    measured = _measured(figure, line)
+    yield measured
+    if figure.bound and figure.gpu is not None and not measured.verdict:
+        yield replace(figure, id=f"{figure.id} on its card", metric="verdict", verdict="fit")
+    before = re.search(notes.BEFORE, line["note"])
+    if before:
+        size = float(before[1]) * notes.UNITS[line["unit"]]
+        yield replace(figure, id=f"{figure.id} before training", metric="loading", low=size, high=size, bound=False)
 
 
-def _amount(line: Mapping[str, str]) -> Words:
+def _measured(figure: Figure, line: Line) -> Figure:
     if line["value"] == "OOM":
-        return {"metric": "verdict", "verdict": "oom"}
-    return {"value_mib": float(line["value"]) * UNITS.get(line["unit"], 1 << 30) / (1 << 20)}
+        return replace(figure, metric="verdict", verdict="oom")
+    unit = notes.UNITS[line["unit"]]
+    if re.search(notes.CARD, line["note"]):
+        card = find_gpu(f"{round(float(line['value']))}GB")
+        return replace(figure, metric="verdict", verdict="fit", gpu=card if isinstance(card, Gpu) else figure.gpu)
+    low, high = _stands_for(line["value"], notes.meaning(notes.ROUNDED, line["metric"]) is not None)
+    return replace(figure, low=low * unit, high=high * unit)
 
 
-def _litgpt(config: Path, note: str) -> Words:
-    recipe = yaml.safe_load(config.read_text(encoding="utf-8"))
-    train = recipe.get("train", {})
-    ranks = [part for part in ("query", "key", "value", "projection", "mlp", "head") if recipe.get(f"lora_{part}")]
-    precision = str(recipe.get("precision", ""))
-    words: Words = {
-        "framework": "litgpt",
-        "date": "2024-06",
-        "versions": "bitsandbytes 0.42.0",
-        "model": str(recipe["checkpoint_dir"]).removeprefix("checkpoints/"),
-        "params_dtype": {"bf16-true": "bfloat16", "16-true": "float16"}.get(precision, "float32"),
-        "autocast": "bf16" if precision == "bf16-mixed" else "none",
-        "optimizer": "AdamW (torch)",
-        "micro_batch": train.get("micro_batch_size"),
-        "seq_len": train.get("max_seq_length"),
-        "attention": "SDPA",
-    }
-    batch = train.get("global_batch_size")
-    devices = int(recipe.get("devices", 1))
-    words["grad_accum"] = max(1, batch // (words["micro_batch"] * devices)) if batch else 1
-    if recipe.get("lora_r"):
-        words["peft"] = f"LoRA r={recipe['lora_r']} dropout={recipe.get('lora_dropout', 0)} targets={','.join(ranks)}"
-    if recipe.get("quantize"):
-        words["quant"] = f"bitsandbytes {str(recipe['quantize']).removeprefix('bnb.')}"
-    return words
+def _stands_for(text: str, rounded: bool) -> tuple[float, float]:
+    """The range that a figure as it is written stands for: half a unit of its last digit to both sides."""
+    value = float(text)
+    half = 0.5 * 10.0 ** -len(text.partition(".")[2]) if rounded else 0.0
+    return value - half, value + half
 
 
-def _peft(config: Path, note: str) -> Words:
-    """PEFT's method comparison: the adapter is a file, the rest stands in the note."""
-    adapter = json.loads(config.read_text(encoding="utf-8"))
-    said = dict(re.findall(r"(\w+) ([^;]+)", note))
-    targets = adapter.get("target_modules") or ("q_proj", "v_proj")
-    listed = targets if isinstance(targets, str) else ",".join(targets)
-    kind = str(adapter.get("peft_type", "?"))
-    return {
-        "framework": "PEFT method_comparison",
-        "date": "2026-07",
-        "versions": "torch 2.13.0, transformers 5.13.1, peft 0.19.2",
-        "model": said.get("model", "?"),
-        "params_dtype": said.get("dtype", "?"),
-        "optimizer": said.get("optimizer", "?"),
-        "micro_batch": int(said.get("batch", 0)) or None,
-        "seq_len": int(said.get("max_seq", 0)) or None,
-        "attention": "SDPA",
-        "peft": f"LoRA r={adapter['r']} targets={listed}" if kind == "LORA" and adapter.get("r") else kind,
-        "adapter": adapter,
-    }
+def _gpu(line: Line) -> Gpu | None:
+    """The card, with the memory that torch saw where the note says it."""
+    name = re.sub(r"(\d+) GB card", r"\1GB", line["gpu"])
+    found = find_gpu(name) if name not in ("", "?") else None
+    seen = re.search(r"card ([\d.]+)", line["note"])
+    if not isinstance(found, Gpu):
+        return None
+    return replace(found, usable_bytes=int(float(seen[1]) * 2**30)) if seen else found
 
 
-def _axolotl(config: Path, note: str) -> Words:
-    recipe = yaml.safe_load(config.read_text(encoding="utf-8"))
-    linear = "all linear" if recipe.get("lora_target_linear") else ",".join(recipe.get("lora_target_modules") or ())
-    packed = "sample packing" if recipe.get("sample_packing") else "real sample lengths"
-    plugins = " ".join(recipe.get("plugins") or ())
-    words: Words = {
-        "framework": "axolotl",
-        "date": "2026-05",
-        "model": str(recipe.get("base_model")),
-        "params_dtype": "bfloat16",
-        "autocast": "bf16",
-        "optimizer": str(recipe.get("optimizer")),
-        "micro_batch": recipe.get("micro_batch_size"),
-        "grad_accum": recipe.get("gradient_accumulation_steps", 1),
-        "seq_len": recipe.get("sequence_len"),
-        "seq_note": packed,
-        "grad_ckpt": bool(recipe.get("gradient_checkpointing")),
-        "attention": recipe.get("attn_implementation") or "flash_attention_2",
-        "extra": "CutCrossEntropy" if "CutCrossEntropy" in plugins else "",
-    }
-    if recipe.get("adapter"):
-        words["peft"] = f"LoRA r={recipe.get('lora_r')} dropout={recipe.get('lora_dropout') or 0} targets={linear}"
-    if recipe.get("load_in_4bit"):
-        experts = ", experts too" if recipe.get("quantize_moe_experts") else ""
-        words["quant"] = f"bitsandbytes nf4 + double quant{experts}"
-    if recipe.get("load_in_8bit"):
-        words["quant"] = "LLM.int8"
-    return words
+def _config(line: Line, root: Path) -> Path:
+    if line["config"] in ("", "?"):
+        raise Skip("no config is named")
+    if " with " in line["config"]:
+        raise Skip("the config was run with other values than it has")
+    folder = line["repo"].replace("/", "__")
+    places = (root / folder, root / line["framework"] / folder, *root.glob(f"{line['framework']}*/{folder}"))
+    for place in places:
+        if (place / line["config"]).is_file():
+            return place / line["config"]
+    raise Skip("the config is not beside the table")
 
 
-READERS: Mapping[str, Callable[[Path, str], Words]] = {"litgpt": _litgpt, "peft": _peft, "axolotl": _axolotl}
-"""How the configs of a framework are read; those of the others say too little by themselves."""
+def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
+    """The training run of the file; of several the one of the model in the note.
+
+    Raises:
+        Skip: there is none, or it is not simulated as it is.
+    """
+    runs = [job for job in _read(str(config), _parameters(line), line["framework"]) if job.kind == "training"]
+    named = re.search(r"model ([^;]+)", line["note"])
+    wanted = [job for job in runs if named and _value(job, "model") == named[1]] or runs
+    if not wanted:
+        raise Skip("no training run is found in the file")
+    run = wanted[0]
+    if run.low is None or run.high is None:
+        raise Skip(_plain(run.reason) or "no job could be built")
+    if run.status == "unresolved":
+        raise Skip(_plain(run.reason))
+    assumed = [name for name in _ASSUMED_AWAY if (fact := _fact(run, name)) and fact.origin is Origin.ASSUMED]
+    if assumed:
+        raise Skip(f"the file does not say: {', '.join(assumed)}")
+    return run
+
+
+def _parameters(line: Line) -> tuple[tuple[str, bytes], ...]:
+    """What the note says of the parameters of the run, as the file that would hold them."""
+    name = notes.PARAMETERS.get(line["framework"])
+    if name is None:
+        return ()
+    said = dict(re.findall(r"(\w+) ([^;]+)", line["note"]))
+    found = {key: notes.plain(said[word]) for word, key in notes.WORDS.items() if said.get(word, "?") != "?"}
+    return ((name, json.dumps(found).encode()),)
+
+
+@cache
+def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str) -> Sequence[JobReport]:
+    """The jobs of a file. `parameters` are files that would lie beside it, where nothing there says more."""
+    folder = Path(config).parent
+    alone = not any(file.is_file() for file in notes.instead_of(folder))
+    virtual = {str(folder / name): data for name, data in parameters} if alone else {}
+
+    def load(path: str) -> bytes | None:
+        found = disk.load(path)
+        return virtual.get(os.path.normpath(path)) if found is None else found
+
+    data = disk.load(config)
+    file = SourceFile(config, form_of(config) or "yaml", data or b"", explicit=True)
+    around = Surroundings(load, disk.names, disk.repository, Hardware(), disk.around, os.path.abspath, True, alone=True)
+    settings = Settings(versions=notes.VERSIONS.get(framework, {}))
+    return lint((file,), settings, RuleSet(()), around).jobs
+
+
+def _is_bound(line: Line, run: JobReport | None) -> bool:
+    """Whether real samples of unknown lengths were trained on, shorter than the bound that the files give."""
+    if run is None or line["framework"] in notes.REACHED:
+        return False
+    return not any(_value(run, name) is True for name in ("packing", "pad_to_maximum"))
+
+
+def _fact(run: JobReport, name: str) -> Fact | None:
+    return next((fact for fact in run.facts if fact.name == name), None)
+
+
+def _value(run: JobReport, name: str) -> object:
+    fact = _fact(run, name)
+    return fact.value if fact is not None else None
+
+
+def _plain(reason: str) -> str:
+    """A reason without what it says of one file alone."""
+    return re.sub(r"[^ ]*/[^ :]*", "…", re.sub(r" \([^()]*\)", "", reason.partition(";")[0]))

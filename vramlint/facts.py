@@ -339,7 +339,7 @@ class Sheet:
     path: str
     kind: str
     """python-script, deepspeed-json, training-args-json, training-args-yaml, training-args-cli, accelerate-config,
-    model-config, or the name of a framework (`surfaces/frameworks`)."""
+    model-config, peft, or the name of a framework (`surfaces/frameworks`)."""
     facts: tuple[Fact, ...] = ()
     links: tuple[Link, ...] = ()
     remarks: tuple[Remark, ...] = ()

@@ -11,8 +11,9 @@ import pytest
 import tomli
 
 from bench import published
-from bench.published_outcomes import Outcome, outcome_of, read_table
+from bench.published_outcomes import Outcome, outcome_of, outcome_of_figure
 from bench.published_rows import Skip, job_of
+from bench.published_tables import figures_of_table
 
 ROWS: list[Mapping[str, Any]] = tomli.loads(published.DEFAULT_ROWS.read_text(encoding="utf-8"))["row"]
 TRAINED: Mapping[str, Any] = {
@@ -167,6 +168,8 @@ def test_figures_of_outcomes() -> None:
         "max_error": 0.03,
         "all_n": 3,
         "all_mean_error": pytest.approx(0.08),
+        "all_max_error": 0.2,
+        "ranges": 0,
         "verdicts": 2,
         "verdict_right": 0.5,
         "false_fits": 0,
@@ -191,56 +194,71 @@ def test_json_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "made-up" in shown.partition("worst")[2]
 
 
-RECIPE = """\
-checkpoint_dir: checkpoints/google/gemma-2b
-precision: bf16-true
-devices: 1
-lora_r: 8
-lora_dropout: 0.1
-lora_query: true
-lora_value: true
-train:
-  global_batch_size: 6
-  micro_batch_size: 2
-  max_seq_length: 512
-"""
+ADAPTER = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+FOLDER = "huggingface__peft/method_comparison/MetaMathQA/experiments/lora/rank8"
 LINE = {
-    "framework": "litgpt",
-    "repo": "Lightning-AI/litgpt",
-    "config": "finetune/lora.yaml",
-    "gpu": "A10G",
+    "framework": "peft",
+    "repo": "huggingface/peft",
+    "config": f"{FOLDER.partition('/')[2]}/adapter_config.json",
+    "gpu": "NVIDIA L40S",
     "n_gpus": "1",
-    "metric": "max allocated",
-    "value": "12.62",
-    "unit": "GB",
-    "note": "",
+    "metric": "max_memory_reserved over the run",
+    "value": "4000000000",
+    "unit": "bytes",
+    "note": "model EleutherAI/pythia-160m; batch 2; max_seq 256; dtype bfloat16; gc False; optimizer AdamW",
 }
 
 
-def table_of(folder: Path, *lines: Mapping[str, str]) -> Path:
-    config = folder / "litgpt" / "Lightning-AI__litgpt" / LINE["config"]
+def outcomes_of(folder: Path, *changes: Mapping[str, str]) -> list[Outcome]:
+    """The outcomes of a table with a line for each of `changes`, which are changes of `LINE`."""
+    config = folder / FOLDER / "adapter_config.json"
     config.parent.mkdir(parents=True)
-    config.write_text(RECIPE, encoding="utf-8")
+    config.write_text(json.dumps(ADAPTER | {"target_modules": ["query_key_value"]}), encoding="utf-8")
     table = folder / "measured.tsv"
-    rows = ["\t".join(line[name] for name in LINE) for line in lines]
+    rows = ["\t".join({**LINE, **change}.values()) for change in changes]
     table.write_text("\n".join(["\t".join(LINE), *rows]), encoding="utf-8")
-    return table
+    return [outcome_of_figure(figure) for figure in figures_of_table(table, folder)]
 
 
-def test_measurements_beside_their_configs(tmp_path: Path) -> None:
-    table = table_of(tmp_path, LINE, {**LINE, "value": "OOM"}, {**LINE, "config": "gone.yaml"}, {**LINE, "gpu": "?"})
+def test_a_figure_is_held_against_what_is_read_from_its_config(tmp_path: Path) -> None:
+    small, large, rounded = outcomes_of(tmp_path, {}, {"note": LINE["note"].replace("256", "1024")}, {"gpu": "?"})
 
-    row, ran_out, gone, _ = read_table(table, tmp_path)
-
-    job = job_of(row)
-    assert (job.model.model_type, job.batch.gradient_accumulation_steps) == ("litgpt", 3)
-    assert row["value_mib"] == pytest.approx(12.62e9 / 2**20)
-    assert outcome_of(row).error == pytest.approx(0, abs=0.1)
-    assert (ran_out["metric"], ran_out["verdict"]) == ("verdict", "oom")
-    assert outcome_of(gone).skipped == "the config is not beside the table"
+    assert small.error is not None
+    assert large.error is not None
+    assert large.error > small.error
+    assert rounded.error == small.error
 
 
-def test_frameworks_whose_configs_say_too_little(tmp_path: Path) -> None:
-    (row,) = read_table(table_of(tmp_path, {**LINE, "framework": "somebody"}), tmp_path)
+def test_a_card_or_a_failure_is_a_verdict(tmp_path: Path) -> None:
+    card = {"note": f"{LINE['note']}; probably the card size, not a measurement", "unit": "GiB"}
+    fitted, full, failed = outcomes_of(tmp_path, {**card, "value": "80"}, {**card, "value": "16"}, {"value": "OOM"})
 
-    assert outcome_of(row).skipped == "configs of somebody alone do not say what was run"
+    assert (fitted.verdict, fitted.right) == ("fits", True)
+    assert (full.verdict, full.happened) == ("fits", "fit")
+    assert (failed.verdict, failed.right, failed.false_fit) == ("fits", False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"n_gpus": "4"}, "the run is on several GPUs"),
+        ({"config": "gone.yaml"}, "the config is not beside the table"),
+        ({"config": "?"}, "no config is named"),
+        ({"config": "a.yaml with overrides"}, "the config was run with other values than it has"),
+        ({"note": "WARNING 2 GPUs visible"}, "what stands beside the file contradicts it"),
+        ({"note": "nothing"}, "model is not known"),
+    ],
+)
+def test_lines_that_cannot_be_compared(tmp_path: Path, change: Mapping[str, str], reason: str) -> None:
+    (found,) = outcomes_of(tmp_path, change)
+
+    assert found.skipped.startswith(reason)
+
+
+def test_a_rounded_figure_stands_for_a_range(tmp_path: Path) -> None:
+    note = {"metric": "per GPU, header comment", "unit": "GiB"}
+    near, far = outcomes_of(tmp_path, {**note, "value": "1"}, {**note, "value": "1.00"})
+
+    assert near.error is not None
+    assert far.error is not None
+    assert abs(near.error) <= abs(far.error)

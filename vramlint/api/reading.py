@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.api.contents import Contents
@@ -55,7 +57,25 @@ def _data(document: Document, form: str, context: Context, known: Known) -> Cont
     if not isinstance(reading.root, Table):
         return Contents((), reading.problems, recognised=reading.root is None)
     sheet = _sheet(document.path, reading.root, context.kind)
-    return Contents((sheet,) if sheet else (), reading.problems, recognised=sheet is not None)
+    if sheet is None:
+        return Contents((), reading.problems, recognised=False)
+    runs = tuple(_experiment(sheet, reading.root, context))
+    by_itself = not runs or reading.root.get("peft_type") is not None
+    return Contents((sheet, *runs) if by_itself else runs, reading.problems)
+
+
+def _experiment(sheet: Sheet, table: Table, context: Context) -> Iterator[Sheet]:
+    """The run of PEFT's own comparison of methods that a file is an experiment of."""
+    if sheet.kind != "peft":
+        return
+    from vramlint.surfaces.frameworks.peft_comparison import experiments
+
+    folder = posixpath.dirname(sheet.path)
+    for run in experiments(sheet.path, table):
+        paths = {link: posixpath.normpath(posixpath.join(folder, link.target)) for link in run.links}
+        there = [link for link, path in paths.items() if context.load(path) is not None]
+        if there or not run.links:
+            yield replace(run, links=tuple(there), recognised=sheet.recognised)
 
 
 def _tree(document: Document, form: str) -> Reading:
@@ -94,6 +114,10 @@ def _sheet_of_kind(path: str, table: Table, recognised: Recognised) -> Sheet:
             from vramlint.surfaces.model_config import model_config_sheet
 
             return model_config_sheet(path, table)
+        case "peft":
+            from vramlint.surfaces.adapter_config import adapter_config_sheet
+
+            return adapter_config_sheet(path, table)
         case "training-args-json" | "training-args-yaml":
             from vramlint.surfaces.training_arguments import training_arguments_sheet
 

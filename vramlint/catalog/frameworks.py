@@ -11,10 +11,18 @@ from typing import NamedTuple
 from vramlint.catalog.lines import DATA
 from vramlint.catalog.versions import Version, at_least, version_of
 
-FRAMEWORKS = ("axolotl",)
+FRAMEWORKS = ("axolotl", "peft-comparison")
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 
-KINDS = (*FRAMEWORKS, "accelerate-config", "deepspeed-json", "model-config", "training-args-json", "training-args-yaml")
+KINDS = (
+    *FRAMEWORKS,
+    "accelerate-config",
+    "deepspeed-json",
+    "model-config",
+    "peft",
+    "training-args-json",
+    "training-args-yaml",
+)
 """Every vocabulary of a data file, as settings and `explain` call it."""
 
 FOLDER = "frameworks"

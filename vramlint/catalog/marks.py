@@ -40,6 +40,21 @@ MARKS: tuple[Marks, ...] = (
         ("micro_batch_size", "adapter", "load_in_4bit", "load_in_8bit", "lora_r", "num_epochs", "wandb_project", "rl"),
         ("axolotl",),
     ),
+    Marks(
+        "peft",
+        ("peft_type", "run_info.peft_config"),
+        (
+            "optimizer_kwargs",
+            "optimizer_kwargs.lr",
+            "batch_size_eval",
+            "use_gc",
+            "grad_norm_clip",
+            "autocast_adapter_dtype",
+            "base_model_name_or_path",
+            "inference_mode",
+        ),
+        ("training_params.json", "adapter_config.json"),
+    ),
 )
 """Every vocabulary with marks; the one with the most evidence wins, the first of equals."""
 

@@ -1,0 +1,67 @@
+"""What the notes and columns of a table of measurements mean, in tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+UNITS: Mapping[str, int] = {
+    "bytes": 1,
+    "GB": 10**9,
+    "G": 1 << 30,
+    "GiB": 1 << 30,
+    "GiB (printed as GB)": 1 << 30,
+}
+METRICS = (
+    (r"max allocated|mem-max-allocated", "allocated"),
+    (r"max_memory_reserved", "reserved"),
+    (r"peak active", "active"),
+)
+"""What a metric's column means; what is in no line does not say what was read."""
+ROUNDED = ((r"comment|README|readme|per GPU", "rounded"),)
+"""Metrics that people wrote down with the digits that they found worth it."""
+UNSURE = (
+    (r"WARNING", "what stands beside the file contradicts it"),
+    (r"default model of the notebook", "which of the file's models was run is not said"),
+)
+"""Notes of lines that cannot be compared, and why."""
+CARD = r"probably the card size"
+"""The figure is the memory of the card on which the run fitted."""
+BEFORE = r"reserved before training ([\d.]+)"
+"""What was reserved between loading and the first step."""
+REACHED = frozenset({"litgpt", "peft"})
+"""Projects whose runs come to the bound of their lengths: litgpt's reports are the longest sample's, and PEFT's
+comparison cut its data so that 768 tokens hold the longest (method_comparison/MetaMathQA/data.py, CHAR_LIMIT)."""
+PARAMETERS: Mapping[str, str] = {"peft": "training_params.json"}
+"""Of projects whose configs are one part of a run: the file that has the rest, which the note repeats."""
+WORDS: Mapping[str, str] = {
+    "model": "model_id",
+    "batch": "batch_size",
+    "max_seq": "max_seq_length",
+    "dtype": "dtype",
+    "gc": "use_gc",
+    "optimizer": "optimizer_type",
+}
+"""Words of such a note and the keys of that file."""
+VERSIONS: Mapping[str, Mapping[str, str]] = {
+    "peft": {"torch": "2.13.0", "transformers": "5.13.1", "peft": "0.19.2", "bitsandbytes": "0.49.2"},
+}
+"""Versions of the runs, where the project's results say them (method_comparison/MetaMathQA/results)."""
+
+
+def meaning(table: Sequence[tuple[str, str]], text: str) -> str | None:
+    """What the first fitting line of a table says of `text`."""
+    return next((said for pattern, said in table if re.search(pattern, text)), None)
+
+
+def plain(text: str) -> str | int | float | bool:
+    """A word of a note as the value that it stands for."""
+    if text in ("True", "False"):
+        return text == "True"
+    return int(text) if text.isdecimal() else text
+
+
+def instead_of(folder: Path) -> Sequence[Path]:
+    """Files that say what a note says, in a checkout of the project."""
+    return (folder.parents[2] / "default_training_params.json",) if len(folder.parents) > 2 else ()
