@@ -11,7 +11,11 @@ from typing import NamedTuple
 from vramlint.catalog.lines import DATA
 from vramlint.catalog.versions import Version, at_least, version_of
 
-FRAMEWORKS = ("axolotl", "peft-comparison")
+FRAMEWORKS = (
+    "axolotl",
+    "gpt-neox",
+    "peft-comparison",
+)
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 
 KINDS = (

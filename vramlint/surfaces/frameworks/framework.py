@@ -46,6 +46,11 @@ class Framework:
     """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
+    prepared: Callable[[Table], Table] | None = None
+    """What its parser makes of the written keys before anything reads them: one spelling, older forms, interpolations.
+    None: they are read as they are written."""
+    located: Callable[[Table, str], str] | None = None
+    """The dotted key of the file in which one of `rows` is written, or would be. None: as it is."""
 
 
 class Config:
@@ -185,6 +190,10 @@ class Config:
         """
         key = next((key for key in keys if self.given(key)), "")
         self._put(Fact(fact, (Candidate(value, self.place(*keys)),), Origin.DERIVED, key, "code", reason=reason), over)
+
+    def assume(self, fact: str, value: FactValue, reason: str) -> None:
+        """A fact that nothing says and that is likely."""
+        self._put(Fact(fact, (Candidate(value),), Origin.ASSUMED, reason=reason), False)
 
     def unknown(self, fact: str, reason: str, *keys: str) -> None:
         """A fact that only run time knows."""
