@@ -13,8 +13,8 @@ from vramlint.catalog.versions import Version, at_least, version_of
 
 FRAMEWORKS = (
     "axolotl",
-    "gpt-neox",
     "peft-comparison",
+    "torchtune",
 )
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 

@@ -56,39 +56,28 @@ MARKS: tuple[Marks, ...] = (
         ("training_params.json", "adapter_config.json"),
     ),
     Marks(
-        "gpt-neox",
-        tuple(
-            spelled
-            for key in (
-                "pipe_parallel_size",
-                "model_parallel_size",
-                "no_weight_tying",
-                "pos_emb",
-                "gpt_j_residual",
-                "output_layer_parallelism",
-                "attention_config",
-                "scaled_upper_triang_masked_softmax_fusion",
-                "bias_gelu_fusion",
-                "checkpoint_factor",
-                "keep_last_n_checkpoints",
-                "distributed_backend",
-                "lr_decay_iters",
-                "train_data_paths",
-                "merge_file",
-                "synchronize_each_layer",
-            )
-            for spelled in (key, key.replace("_", "-"))
+        "torchtune",
+        (
+            "model._component_",
+            "tokenizer._component_",
+            "checkpointer._component_",
+            "dataset._component_",
+            "optimizer._component_",
+            "loss._component_",
+            "policy_model._component_",
+            "metric_logger._component_",
+            "profiler._component_",
+            "quantizer._component_",
         ),
         (
-            "num_layers",
-            "num-layers",
-            "train_micro_batch_size_per_gpu",
-            "data_path",
-            "data-path",
-            "vocab_file",
-            "vocab-file",
+            "enable_activation_checkpointing",
+            "enable_activation_offloading",
+            "optimizer_in_bwd",
+            "log_peak_memory_stats",
+            "max_steps_per_epoch",
+            "resume_from_checkpoint",
         ),
-        ("neox",),
+        ("torchtune",),
     ),
 )
 """Every vocabulary with marks; the one with the most evidence wins, the first of equals."""

@@ -41,6 +41,7 @@ def adapter_of(board: Board) -> Adapter | None:
         variants=_words(board, "lora_variants"),
         trained_tokens=_pairs(board, "trained_tokens"),
         autocast_adapter_dtype=_casts(board),
+        from_peft=board.value("adapter_library") in (None, "peft"),
         dtype=None if preparation(board) is not Preparation.NARROWS else "bfloat16",
         method=method,
         merged=board.value("merges_adapter") is True,

@@ -28,6 +28,10 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     remarks: list[Remark] = []
     for link in links:
         found = next(_files(candidates(sheet.path, link, context, started_in(sheet)), context), None)
+        shipped = framework.packaged(link.target) if found is None and framework.packaged is not None else None
+        if shipped is not None:
+            table = overlaid(table, shipped)
+            continue
         if found is None:
             remarks += missing(sheet, link, f"{framework.title} configuration")
             continue
@@ -39,7 +43,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         if isinstance(reading.root, Table):
             table = overlaid(table, reading.root)
     release = framework_version(sheet.path, context, framework.library) if framework.library else None
-    said = read_config(framework, sheet.path, overlaid(table, own), release, command=sheet.started is not None)
+    said = read_config(framework, sheet.path, framework.overlay(table, own), release, command=sheet.started is not None)
     place = next((link.place for link in links), None)
     facts = {
         fact.name: replace(fact, through=(*fact.through, place))

@@ -56,8 +56,17 @@ _ONE_MODEL_ONE_BATCH = ("", "sft", "pretrain")
 """Objectives whose step is one forward and backward of a language model over one batch. Others (dpo, grpo, …) pair
 answers, keep further models or generate; they go by their own name."""
 
-_SFT_LOSSES: Mapping[str, str] = MappingProxyType({"chunked_nll": "chunked"})
-"""`loss_type` of TRL's SFTTrainer and Objective.loss; others go by their own name."""
+_SFT_LOSSES: Mapping[str, str] = MappingProxyType(
+    {
+        "chunked_nll": "chunked",
+        "LinearCrossEntropyLoss": "chunked-head",
+        "CEWithChunkedOutputLoss": "chunked-logits",
+        "CrossEntropyLoss": "causal-lm",
+    }
+)
+"""`loss_type` of TRL's SFTTrainer, torchtune's losses, and Objective.loss; others go by their own name."""
+_FUSED_BY_OTHERS = ("LinearCrossEntropyLoss",)
+"""Losses that take the head's weight and are not Liger's."""
 
 _LIGER_OPTIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -144,9 +153,12 @@ def _evaluation(board: Board) -> Evaluation | None:
 def _optimizer(board: Board) -> Optimizer:
     targets, decay = board.value("optimizer_target_modules"), board.value("weight_decay")
     name = str(board.value("optimizer") or Optimizer().name)
+    arguments = optimizer_arguments(board, name)
+    if board.value("optimizer_in_backward") is True:
+        arguments = {**arguments, "layerwise": True}
     return Optimizer(
         name,
-        optimizer_arguments(board, name),
+        arguments,
         weight_decay=float(decay) if isinstance(decay, int | float) else 0.0,
         wide_embeddings=board.value("loop") == "trainer",
         target_modules=targets if isinstance(targets, str | tuple) else None,
@@ -255,6 +267,8 @@ def _objective(board: Board) -> Objective:
 def _loss(board: Board, objective: str) -> str:
     if objective not in _ONE_MODEL_ONE_BATCH and objective not in _TASKS:
         return objective
+    if board.value("fake_quantization") is not None:
+        return "sft with fake quantization"
     trainer = board.setting.trl
     logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
     if logits is not None and logits.value == "tiled":
@@ -271,7 +285,8 @@ def _loss(board: Board, objective: str) -> str:
 
 
 def _has_liger(board: Board) -> bool:
-    return board.value("fused_loss") is True or board.value("liger") is True
+    fused = board.value("fused_loss") is True and board.value("loss_type") not in _FUSED_BY_OTHERS
+    return fused or board.value("liger") is True
 
 
 def _kernels(board: Board) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     run = replace(run, paths=tuple(dict.fromkeys((*run.paths, *configs))))
     networks = {name: changed(network, sheet) for name, network in found.items()}
     own = _written_network(sheet) or counted_network(facts, sheet.path)
+    if own is not None and sheet.kind in FRAMEWORKS:  # sizes that the configuration states are nearer than a name
+        networks = dict.fromkeys(networks, own)
     strange = [name for name, network in networks.items() if network is None]
     if strange and own is None:
         facts["model"] = replace(facts["model"], reason="; ".join(map(why_unfound, strange)))
@@ -237,12 +239,7 @@ def _model_names(facts: dict[str, Fact]) -> tuple[str, ...]:
     return tuple(item.value for item in fact.candidates if isinstance(item.value, str)) if fact else ()
 
 
-_SPLITS = {
-    "tensor_parallel": "every matrix",
-    "context_parallel": "every sequence",
-    "pipeline_parallel": "the layers",
-    "expert_parallel": "the experts",
-}
+_SPLITS = {"tensor_parallel": "every matrix", "context_parallel": "every sequence"}
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 

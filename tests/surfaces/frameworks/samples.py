@@ -25,41 +25,40 @@ optimizer: 'paged_adamw_8bit'
 gradient_checkpointing: true
 """,
     ),
-    "gpt-neox": (
-        "configs/410M.yml",
+    "torchtune": (
+        "configs/custom_lora.yaml",
         """\
-# small enough for one node
-{
-   "pipe-parallel-size": 1,
-   "model-parallel-size": 1,
+# tune run lora_finetune_single_device --config configs/custom_lora.yaml
+base: /tmp/Llama-3.2-1B-Instruct
 
-   "num-layers": 24,
-   "hidden-size": 1024,
-   "num-attention-heads": 16,
-   "seq-length": 2048,   # tokens
-   "max-position-embeddings": 2048,
-   "pos-emb": "rotary",
-   "no-weight-tying": true,
+model:
+  _component_: torchtune.models.llama3_2.lora_llama3_2_1b
+  lora_attn_modules: [q_proj, v_proj]
+  apply_lora_to_mlp: True
+  lora_rank: 64   # more parameters
+  lora_alpha: 128
 
-   "optimizer": {
-     "type": "Adam",
-     "params": {
-       "lr": 0.0003,
-       "betas": [0.9, 0.95],
-     }
-   },
-   "zero_optimization": {
-     "stage": 1,
-     "allgather_bucket_size": 500000000,
-     "overlap_comm": True,
-  },
+tokenizer:
+  _component_: torchtune.models.llama3.llama3_tokenizer
+  path: ${base}/original/tokenizer.model
+  max_seq_len: 2048
 
-   "train_micro_batch_size_per_gpu": 8,
-   "gradient_accumulation_steps": 2,
-   "checkpoint-activations": true,
-   "checkpoint-num-layers": 1,
-   "bf16": {"enabled": true},
-}
+dataset:
+  _component_: torchtune.datasets.alpaca_cleaned_dataset
+  packed: False
+batch_size: 4
+gradient_accumulation_steps: 8
+
+optimizer:
+  _component_: torch.optim.AdamW
+  fused: True
+  lr: 3e-4
+loss:
+  _component_: torchtune.modules.loss.LinearCrossEntropyLoss
+
+dtype: bf16
+enable_activation_checkpointing: True
+compile: False
 """,
     ),
 }

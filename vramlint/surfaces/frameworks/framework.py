@@ -11,6 +11,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, is_absent
 from vramlint.surfaces.flat import NUMERIC, lenient
+from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
@@ -46,11 +47,12 @@ class Framework:
     """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
-    prepared: Callable[[Table], Table] | None = None
-    """What its parser makes of the written keys before anything reads them: one spelling, older forms, interpolations.
-    None: they are read as they are written."""
-    located: Callable[[Table, str], str] | None = None
-    """The dotted key of the file in which one of `rows` is written, or would be. None: as it is."""
+    packaged: Callable[[str], Table | None] | None = None
+    """The configuration of a name that comes with the framework: its values stand in no file (`via` library)."""
+    overlay: Callable[[Table, Table], Table] = overlaid
+    """What the command line makes of the file below it."""
+    prepare: Callable[[Table], Table] | None = None
+    """What the framework makes of the keys before it reads them, such as interpolations."""
 
 
 class Config:
@@ -166,6 +168,8 @@ class Config:
             drawn = replace(drawn, vocabulary=self.framework.name)
         elif drawn is not None and drawn.via == "literal":
             drawn = replace(drawn, via="config-file")
+        elif drawn is not None and drawn.via == "library":
+            drawn = replace(drawn, origin=Origin.DEFAULT, library=self.label, reason="")
         return self.draft.put(drawn)
 
     def state(self, fact: str, value: FactValue, *keys: str, over: bool = False) -> None:
@@ -177,10 +181,10 @@ class Config:
         unknown = next((found for key in keys if isinstance(found := self.value(key), Unknown)), None)
         if unknown is not None:
             said = Fact(fact, (), Origin.UNKNOWN, key, "runtime", reason=unknown.reason)
-        elif key:
-            said = Fact(fact, (Candidate(value, self.place(key)),), Origin.WRITTEN, key, _road(self.value(key)))
+        elif key and (road := _road(self.value(key))) != "library":
+            said = Fact(fact, (Candidate(value, self.place(key)),), Origin.WRITTEN, key, road)
         else:
-            said = Fact(fact, (Candidate(value),), Origin.DEFAULT, keys[0] if keys else "", "library", self.label)
+            said = Fact(fact, (Candidate(value),), Origin.DEFAULT, key or "".join(keys[:1]), "library", self.label)
         self._put(said, over)
 
     def derive(self, fact: str, value: FactValue, reason: str, *keys: str, over: bool = False) -> None:
@@ -192,7 +196,7 @@ class Config:
         self._put(Fact(fact, (Candidate(value, self.place(*keys)),), Origin.DERIVED, key, "code", reason=reason), over)
 
     def assume(self, fact: str, value: FactValue, reason: str) -> None:
-        """A fact that nothing says and that is likely."""
+        """A fact that nothing says, and what is likely."""
         self._put(Fact(fact, (Candidate(value),), Origin.ASSUMED, reason=reason), False)
 
     def unknown(self, fact: str, reason: str, *keys: str) -> None:

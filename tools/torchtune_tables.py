@@ -1,0 +1,297 @@
+"""Make the tables of torchtune from a git checkout: `python -m tools.torchtune_tables REPOSITORY`.
+
+Writes `catalog/data/frameworks/torchtune.tsv` (keys that its recipes read, by release),
+`torchtune_builders.tsv` (builders of models and their arguments) and `torchtune_configs.tsv` (what its packaged
+configurations say). Reads the source as text and syntax trees; nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vramlint.catalog.lines import DATA
+from vramlint.readers.yaml import read_yaml
+from vramlint.text import Document
+from vramlint.values import plain
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_RELEASES = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0")
+"""Tagged releases whose recipes differ; what the checkout holds is the next one."""
+_NEXT = "0.7.0"
+_TABLES = _words("""
+model tokenizer checkpointer ref_checkpointer teacher_checkpointer ref_policy_checkpointer value_checkpointer
+reward_checkpointer dataset dataset_val datasets optimizer optimizer_in_bwd loss kd_loss lr_scheduler
+metric_logger profiler teacher_model policy_model reward_and_value_model quantizer dataloader early_exit_loss
+layer_dropout inference orchestration postprocessing training reward_functions compile tensor_parallel_plan
+mp_policy recipe_checkpoint
+""")
+"""Keys with a component or a table below them, whose own keys are the component's."""
+_ELSEWHERE = {
+    "config": "read by the command line",
+    "recipe": "",
+    "name": "used by other keys of the packaged configurations",
+    "base_model_path": "used by other keys of the packaged configurations",
+    "checkpoint_dir": "used by other keys of the packaged configurations",
+    "checkpoint_files": "used by other keys of the packaged configurations",
+}
+_KEPT = _words("""
+batch_size batch_size_val gradient_accumulation_steps dtype optimizer_in_bwd enable_activation_checkpointing
+enable_activation_offloading ac_mode ac_option compile clip_grad_norm fsdp_cpu_offload
+fsdp_reshard_after_forward custom_sharded_layers tensor_parallel_dim context_parallel_dim
+data_parallel_shard_dim data_parallel_replicate_dim enable_fp8_training fp8_recipe_name forward_batch_size
+ppo_batch_size ppo_epochs grpo_samples num_steps max_generated_tokens kd_ratio fake_quant_after_n_steps
+low_cpu_ram run_val_every_n_steps
+""")
+_KEPT_TABLES = _words("""
+model teacher_model policy_model reward_and_value_model optimizer loss kd_loss quantizer dataset dataset_val
+tokenizer early_exit_loss layer_dropout
+""")
+_LEFT_OUT = ("lr", "weight_decay", "path", "merges_file", "source", "split", "column_map", "betas", "partition")
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _files(repository: Path, revision: str, folder: str, end: str) -> Iterator[tuple[str, str]]:
+    for path in _git(repository, "ls-tree", "-r", "--name-only", revision, folder).splitlines():
+        if path.endswith(end):
+            yield path, _git(repository, "show", f"{revision}:{path}")
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    root = read_yaml(Document.of("config.yaml", text)).root
+    found = plain(root) if root is not None else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _literal(node: ast.expr | None) -> tuple[bool, Any]:
+    try:
+        return (node is not None), ast.literal_eval(node) if node is not None else None
+    except ValueError:
+        return False, None
+
+
+def _read_keys(text: str) -> Iterator[tuple[str, str]]:
+    """Keys of `cfg` that a recipe reads, with the default of `cfg.get` as JSON."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Call(func=ast.Attribute(value=owner, attr="get"), args=[ast.Constant(value=str(key)), *rest]):
+                known, value = _literal(rest[0] if rest else None)
+                if prefix := _path(owner):
+                    yield ".".join((*prefix.split(".")[1:], key)), json.dumps(value) if known else ""
+            case ast.Attribute(attr=attribute) if attribute not in ("get", "keys", "pop", "items"):
+                if (path := _path(node)) and path.startswith("cfg.") and path.count(".") == 1:
+                    yield path.removeprefix("cfg."), ""
+
+
+def _path(node: ast.expr) -> str:
+    """`cfg.model` of an attribute; empty for anything else than cfg."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name) and node.id == "cfg":
+        return ".".join(["cfg", *reversed(names)])
+    return "cfg" if names and names[-1] in ("_cfg", "cfg") and len(names) == 1 else ""
+
+
+def keys(repository: Path) -> list[str]:
+    """Rows of the table of keys: since, until and the defaults of each."""
+    seen: dict[str, dict[str, str]] = {}
+    revisions = {**{release: f"v{release}" for release in _RELEASES}, _NEXT: "HEAD"}
+    for release, revision in revisions.items():
+        sources = [
+            *_files(repository, revision, "recipes", ".py"),
+            *_files(repository, revision, "torchtune/training", ".py"),
+        ]
+        for path, text in sources:
+            if path.endswith(("generate.py", "eleuther_eval.py", "quantize.py")) or "/generate_v2" in path:
+                continue
+            for key, default in _read_keys(text):
+                if "." not in key:
+                    defaults = seen.setdefault(key, {})
+                    defaults[release] = defaults.get(release) or default
+        for _, text in _files(repository, revision, "recipes/configs", ".yaml"):
+            for key in _yaml(text):
+                seen.setdefault(key, {}).setdefault(release, "")
+    for key in (*_TABLES, *_ELSEWHERE):
+        seen.setdefault(key, dict.fromkeys(revisions, ""))
+    return [row for key in sorted(seen) for row in _rows(key, seen[key], list(revisions))]
+
+
+def _rows(key: str, defaults: Mapping[str, str], releases: list[str]) -> Iterator[str]:
+    runs: list[list[str]] = []
+    for release in releases:
+        if release in defaults:
+            joins = runs and runs[-1][1] == releases[releases.index(release) - 1] and runs[-1][2] == defaults[release]
+            if joins:
+                runs[-1][1] = release
+            else:
+                runs.append([release, release, defaults[release]])
+    for first, last, default in runs:
+        since = "" if first == releases[0] else first
+        until = "" if last == releases[-1] else releases[releases.index(last) + 1]
+        kind = "table" if key in _TABLES else {"true": "bool", "false": "bool"}.get(default, "")
+        yield "\t".join((key, since, until, "", kind, default, _ELSEWHERE.get(key, "")))
+    if key in _TABLES:
+        yield "\t".join((f"{key}.*", "", "", "", "", "", "arguments of the component"))
+
+
+def builders(repository: Path) -> list[str]:
+    """Rows of the table of builders: name, the component builder that it calls, its arguments as JSON."""
+    components = _components(repository)
+    found = {name: (family, name, dict(parameters)) for name, (family, parameters) in components.items()}
+    for path, text in _files(repository, "HEAD", "torchtune/models", "_model_builders.py"):
+        family = path.split("/")[2]
+        for node in ast.parse(text).body:
+            call = _made(node)
+            if not isinstance(node, ast.FunctionDef) or call is None:
+                continue
+            component = getattr(call.func, "id", "")
+            if component not in components:
+                continue  # no language model
+            parameters, constants = components[component][1], _constants(node)
+            names = list(parameters)
+            given: dict[str, object] = {names[index]: _value(value, constants) for index, value in enumerate(call.args)}
+            given |= {item.arg: _value(item.value, constants) for item in call.keywords if item.arg}
+            found[node.name] = (family, component, {**parameters, **given})
+    rows = []
+    for name, (family, component, said) in sorted(found.items()):
+        kept = {key: value for key, value in said.items() if value is not None}
+        rows.append(f"{name}\t{family}\t{component}\t{json.dumps(kept, separators=(',', ':'))}")
+    return rows
+
+
+def _components(repository: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Functions that make a model from its sizes: family and parameters with their defaults."""
+    found = {}
+    for path, text in _files(repository, "HEAD", "torchtune/models", "_component_builders.py"):
+        family = path.split("/")[2]
+        for node in ast.parse(text).body:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith(("lora_", "qlora_")):
+                continue
+            arguments = node.args
+            positional = [*arguments.posonlyargs, *arguments.args]
+            defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+            pairs = [
+                *zip(positional, defaults, strict=True),
+                *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+            ]
+            parameters = {argument.arg: _literal(default)[1] for argument, default in pairs}
+            if {"vocab_size", "num_layers", "embed_dim"} <= parameters.keys() and family not in ("clip", "t5"):
+                found[node.name] = (family, parameters)
+    return found
+
+
+def _made(node: ast.stmt) -> ast.Call | None:
+    """The call that makes the language model of a builder."""
+    if not isinstance(node, ast.FunctionDef) or node.name.startswith(("lora_", "qlora_")):
+        return None
+    returned = next((item.value for item in node.body if isinstance(item, ast.Return)), None)
+    return _decoder(node) or (returned if isinstance(returned, ast.Call) else None)
+
+
+def _decoder(node: ast.FunctionDef) -> ast.Call | None:
+    """The call that builds the language model of a model that has an encoder too."""
+    for item in node.body:
+        match item:
+            case ast.Assign(targets=[ast.Name(id="decoder")], value=ast.Call() as call):
+                return call
+    return None
+
+
+def _constants(node: ast.FunctionDef) -> dict[str, Any]:
+    """Names that a function gives a literal."""
+    return {
+        target.id: value
+        for item in node.body
+        if isinstance(item, ast.Assign)
+        for target in item.targets
+        if isinstance(target, ast.Name) and (value := _literal(item.value)[1]) is not None
+    }
+
+
+def _value(node: ast.expr, constants: Mapping[str, Any]) -> object:
+    return constants.get(node.id) if isinstance(node, ast.Name) else _literal(node)[1]
+
+
+def configs(repository: Path) -> list[str]:
+    """Rows of the table of packaged configurations: name, recipes, what they say as JSON of dotted keys."""
+    recipes: dict[str, list[str]] = {}
+    files: dict[str, str] = {}
+    tree = ast.parse(_git(repository, "show", "HEAD:torchtune/_recipe_registry.py"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="Recipe"), keywords=keywords):
+                given = {item.arg: item.value for item in keywords}
+                for call in getattr(given["configs"], "elts", ()):
+                    named = {item.arg: _literal(item.value)[1] for item in call.keywords}
+                    recipes.setdefault(named["name"], []).append(_literal(given["name"])[1])
+                    files[named["name"]] = named["file_path"]
+    rows = []
+    sources = dict(_files(repository, "HEAD", "recipes/configs", ".yaml"))
+    for name in sorted(recipes):
+        if all(recipe in ("generate", "eleuther_eval", "quantize") or "generate" in recipe for recipe in recipes[name]):
+            continue
+        text = sources.get(f"recipes/configs/{files[name]}")
+        if text is None:  # the registry has names whose files are gone
+            continue
+        said = _flat(_yaml(text))
+        rows.append(f"{name}\t{','.join(recipes[name])}\t{json.dumps(said, separators=(',', ':'))}")
+    return rows
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {key: config[key] for key in _KEPT if config.get(key) is not None}
+    for table in _KEPT_TABLES:
+        inner = config.get(table)
+        if isinstance(inner, Mapping):
+            said |= {
+                f"{table}.{key}": value for key, value in inner.items() if value is not None and key not in _LEFT_OUT
+            }
+    return said
+
+
+_HEADERS = {
+    "torchtune.tsv": (
+        "Keys that torchtune's recipes read (recipes/**/*.py, recipes/configs, torchtune/training of 0.1.0 to 0.7.0).",
+        "key, since, until, renamed_to, type, default (JSON), note",
+    ),
+    "torchtune_builders.tsv": (
+        "Builders of models (torchtune 0.7 models/*/_model_builders.py, _component_builders.py): name without lora_",
+        "and qlora_, family, the component builder that it calls, its arguments (of the language model)",
+    ),
+    "torchtune_configs.tsv": (
+        "Packaged configurations (torchtune 0.7 _recipe_registry.py, recipes/configs): name, recipes, keys that decide",
+        "memory as JSON of dotted keys",
+    ),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: the checkout, or its bare repository."""
+    repository = Path(arguments[0])
+    rows = {
+        "torchtune.tsv": keys(repository),
+        "torchtune_builders.tsv": builders(repository),
+        "torchtune_configs.tsv": configs(repository),
+    }
+    for name, lines in rows.items():
+        head = [f"# {line}" for line in _HEADERS[name]]
+        (DATA / "frameworks" / name).write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
