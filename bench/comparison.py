@@ -189,6 +189,8 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "single process, layers split over visible gpus": frozenset({"device_map"}),
             "ddp if world_size != 1, else device_map auto": frozenset({"ddp", "device_map"}),
         },
+        # gpt-neox's pipe_parallel_size 0 means that no pipeline is built: one stage.
+        "pp": {0.0: frozenset({1.0})},
         # Embeddings aside, the weights are float32.
         "param_dtype": {"float32 (embeddings in compute dtype)": frozenset({"float32"})},
         "ref_model": {"base weights with the adapter switched off": frozenset({"adapter off"})},

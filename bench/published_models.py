@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli
 
+from vramlint.catalog.litgpt_models import MODEL_TYPE, litgpt_model, of_checkpoint
 from vramlint.catalog.models import find_model
 from vramlint.job import ConfigValue, Model
 
@@ -64,61 +65,13 @@ def _keywords(text: str) -> dict[str, ConfigValue]:
 
 
 def as_litgpt(model: Model) -> Model | None:
-    """The same network as litgpt's own class has it (litgpt config.py), None for one that litgpt does not have.
+    """The same network as litgpt's own class had it in 2023 and 2024, None for one that litgpt does not have.
 
-    litgpt pads vocabularies; the published checkpoints' `vocab_size` is that padded one.
+    Only Gemma 2, whose scores are capped, had windows then, and norms multiplied in the dtype of their weights.
     """
-    style = _LITGPT.get(model.model_type)
-    if style is None:
+    config = litgpt_model(model.name) or of_checkpoint(model.model_type, model.config)
+    if config is None:
         return None
-    config = {**model.config, **style(model.config)}
-    config.pop("model_type", None)
-    return Model(model.name, "litgpt", config, model.parameter_count)
-
-
-def _llama(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    return {"norm_class": "RMSNorm", "mlp_class": "LLaMAMLP", "bias": False, "parallel_residual": False}
-
-
-def _gemma(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    return {**_llama(config), "mlp_class": "GemmaMLP", "scale_embeddings": True}
-
-
-def _gemma2(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    return {**_gemma(config), "post_norms": True, "softcapped": True}
-
-
-def _neox(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    return {
-        "norm_class": "LayerNorm",
-        "mlp_class": "GptNeoxMLP",
-        "bias": True,
-        "parallel_residual": True,
-        "rotary_percentage": config.get("rotary_pct", 0.25),
-    }
-
-
-def _falcon(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    hidden = config["hidden_size"]
-    new = bool(config.get("new_decoder_architecture"))
-    groups = (config.get("num_kv_heads") if new else 1) or 1
-    width = 4 * hidden if isinstance(hidden, int) else None
-    style: dict[str, ConfigValue] = {**_neox(config), "bias": False, "rotary_percentage": 1.0}
-    return {**style, "num_key_value_heads": groups, "intermediate_size": width, "shared_attention_norm": not new}
-
-
-def _phi(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
-    rotary = config.get("partial_rotary_factor", 0.5)
-    return {**_neox(config), "shared_attention_norm": True, "lm_head_bias": True, "rotary_percentage": rotary}
-
-
-_LITGPT = {
-    "llama": _llama,
-    "mistral": _llama,
-    "phi3": _llama,
-    "gemma": _gemma,
-    "gemma2": _gemma2,
-    "gpt_neox": _neox,
-    "falcon": _falcon,
-    "phi": _phi,
-}
+    if config.get("attention_logit_softcapping") is None:
+        config.pop("sliding_window_size", None)
+    return Model(model.name, MODEL_TYPE, {**config, "norm_widens_weights": False})

@@ -39,6 +39,7 @@ FORMS = {
     "accelerators.tsv": Form(2, 4),
     "instances.tsv": Form(1, 4),
     "keys.tsv": Form(2, 6),
+    "litgpt_models.tsv": Form(1, 4),
     "mig.tsv": Form(2, 4),
     "models.tsv": Form(2, 3),
     "optimizers.tsv": Form(1, 2),

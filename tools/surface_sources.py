@@ -22,7 +22,7 @@ class Source(NamedTuple):
     """All places of one framework."""
 
     distribution: str
-    """On PyPI."""
+    """On PyPI, unless the framework is used from a checkout alone."""
     parts: tuple[Part, ...]
 
 
@@ -31,6 +31,28 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "axolotl": Source(
             "axolotl",
             (Part("axolotl/utils/schemas/**/*.py", ("AxolotlInputConfig",)),),
+        ),
+        "gpt-neox": Source(
+            "gpt-neox",
+            (
+                Part(
+                    "megatron/neox_arguments/*_args.py",
+                    (
+                        "NeoXArgsDeepspeedRunner",
+                        "NeoXArgsDeepspeedConfig",
+                        "NeoXArgsModel",
+                        "NeoXArgsMoE",
+                        "NeoXArgsLRScheduler",
+                        "NeoXArgsOptimizer",
+                        "NeoXArgsTokenizer",
+                        "NeoXArgsTraining",
+                        "NeoXArgsParallelism",
+                        "NeoXArgsLogging",
+                        "NeoXArgsTextgen",
+                        "NeoXArgsOther",
+                    ),
+                ),
+            ),
         ),
         "litgpt": Source(
             "litgpt",

@@ -13,6 +13,7 @@ from vramlint.catalog.versions import Version, at_least, version_of
 
 FRAMEWORKS = (
     "axolotl",
+    "gpt-neox",
     "peft-comparison",
     "torchtune",
 )

@@ -56,6 +56,41 @@ MARKS: tuple[Marks, ...] = (
         ("training_params.json", "adapter_config.json"),
     ),
     Marks(
+        "gpt-neox",
+        tuple(
+            spelled
+            for key in (
+                "pipe_parallel_size",
+                "model_parallel_size",
+                "no_weight_tying",
+                "pos_emb",
+                "gpt_j_residual",
+                "output_layer_parallelism",
+                "attention_config",
+                "scaled_upper_triang_masked_softmax_fusion",
+                "bias_gelu_fusion",
+                "checkpoint_factor",
+                "keep_last_n_checkpoints",
+                "distributed_backend",
+                "lr_decay_iters",
+                "train_data_paths",
+                "merge_file",
+                "synchronize_each_layer",
+            )
+            for spelled in (key, key.replace("_", "-"))
+        ),
+        (
+            "num_layers",
+            "num-layers",
+            "train_micro_batch_size_per_gpu",
+            "data_path",
+            "data-path",
+            "vocab_file",
+            "vocab-file",
+        ),
+        ("neox",),
+    ),
+    Marks(
         "torchtune",
         (
             "model._component_",

@@ -46,7 +46,9 @@ class Step:
         """What a hand-written loop still refers to."""
         self.reduced: list[tuple[int, int]] = []
         """Reduced gradients of this rank, until the optimizer has used them."""
-        self.trainable = [parameter for parameter in inventory.parameters if parameter.requires_grad]
+        self.trainable = [
+            parameter for parameter in inventory.parameters if parameter.requires_grad and parameter.stepped
+        ]
         self.update = optimizers.update_of(job)
         self.groups = self.update.groups(self.trainable, inventory.no_decay) if self.update else ()
         self.memory = self._memory()

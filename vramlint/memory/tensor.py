@@ -99,6 +99,7 @@ class Parameter(Tensor):
         "pending",
         "reached",
         "rows",
+        "stepped",
         "stored_tensors",
         "stretch",
     )
@@ -117,6 +118,8 @@ class Parameter(Tensor):
         """An adapter on its rows, where it is an embedding's."""
         self.linear = False
         """The weight of an nn.Linear."""
+        self.stepped = True
+        """An optimizer that trains it has it, and clears its gradient."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
         self.layer: LayerId | None = None

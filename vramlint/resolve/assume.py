@@ -46,6 +46,10 @@ LONGEST_ASSUMED = 8192
 (131072 tokens) would only say that nothing fits."""
 
 
+WITHOUT_TOKENS = ("diffusion",)
+"""Objectives whose samples have no length in tokens."""
+
+
 def at_run_time(board: Board, name: str) -> Fact | None:
     """A range in place of a fact that only run time knows; the library's default where no range is sensible."""
     fact = board.facts[name]
@@ -97,7 +101,7 @@ def micro_batch_size(board: Board) -> Fact | None:
 def sequence_length(board: Board) -> Fact | None:
     """The trainer's default, else everything from a short sequence to the model's own bound, within reason."""
     fact = board.facts.get("sequence_length")
-    if fact is not None and fact.candidates:
+    if (fact is not None and fact.candidates) or board.value("objective") in WITHOUT_TOKENS:
         return None
     if fact is None:
         found = any_default(board, "sequence_length") or _prompt_and_completion(board)
@@ -130,6 +134,8 @@ def _prompt_and_completion(board: Board) -> Fact | None:
 
 def padding(board: Board) -> Fact | None:
     """Whether a mask reaches the attention kernel; a range where the files don't show it and it matters."""
+    if board.value("objective") in WITHOUT_TOKENS:
+        return None
     if not board.is_missing("padding") and not board.is_unknown("padding"):
         return None
     if board.value("packing") is True:

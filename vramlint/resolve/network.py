@@ -175,7 +175,14 @@ def _quantization(config: Mapping[str, ConfigValue]) -> str:
     return str(config.get("quant_method") or "")
 
 
+_DENOISERS = ("unet", "transformer")
+"""Parts of a diffusion pipeline that are trained; the others are frozen, or make their output beforehand."""
+
+
 def _from_row(row: ModelRow) -> Network:
+    trained = next((part for name in _DENOISERS if isinstance(part := row.components.get(name), Mapping)), None)
+    if trained is not None and isinstance(count := trained.get("params"), int):
+        row = row._replace(parameter_count=count)
     return Network(
         model_type=row.model_type,
         config=row.config,

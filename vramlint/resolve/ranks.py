@@ -52,7 +52,7 @@ def _launched(board: Board) -> tuple[int, int]:
 
 def _shares_states(board: Board) -> bool:
     """Whether what one GPU holds depends on how many there are: ZeRO from stage 1, FSDP."""
-    if board.setting.deepspeed:
+    if board.setting.deepspeed or board.value("parallelism") == "deepspeed":
         return (board.integer("zero_stage") or 0) > 0
     return board.value("parallelism") == "fsdp" or _has_fsdp(board)
 

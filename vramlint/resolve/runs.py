@@ -239,7 +239,12 @@ def _model_names(facts: dict[str, Fact]) -> tuple[str, ...]:
     return tuple(item.value for item in fact.candidates if isinstance(item.value, str)) if fact else ()
 
 
-_SPLITS = {"tensor_parallel": "every matrix", "context_parallel": "every sequence"}
+_SPLITS = {
+    "tensor_parallel": "every matrix",
+    "context_parallel": "every sequence",
+    "pipeline_parallel": "the layers",
+    "expert_parallel": "the experts",
+}
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 

@@ -16,7 +16,7 @@ _LOADERS = ("from_pretrained", "from_config", "from_quantized", "load_model")
 _MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Model)$")
 _NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
-_SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder")
+_SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
 _MODULE_BASES = (".Module", ".LightningModule", ".PreTrainedModel")
 _NAMES = ("model_name_or_path", "model_name")
 """What the classes of sentence_transformers call the model that they load."""

@@ -37,6 +37,8 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ForImageClassification", "image-cls"),
         (r"^CrossEncoder$", "seq-cls"),
         (r"^SentenceTransformer$", "embedding-pairs"),
+        (r"^SparseEncoder$", "sparse-embedding"),
+        (r"^MultiVectorEncoder$", "multi-vector-embedding"),
     )
 )
 """Class names of transformers to what a plain Trainer optimises with them."""

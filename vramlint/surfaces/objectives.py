@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from vramlint.facts import Fact
 from vramlint.surfaces.draft import is_absent, options, stated
-from vramlint.surfaces.lineage import Lineage, last, lineages, model_class
+from vramlint.surfaces.lineage import Lineage, last, lineages, model_class, package
 from vramlint.surfaces.loading import model_fact
 from vramlint.surfaces.models import common_objective
 from vramlint.surfaces.trainers import objective_of_trainer, vocabulary_of
@@ -59,6 +59,8 @@ def _by_collator(calls: Sequence[Call], ways: Sequence[Lineage]) -> str:
     own_code = any(_is_own_code(way) for way in ways)
     for call in calls:
         name = last(call.callee)
+        if name == "create_model" and package(call.callee) == "timm":
+            return "image-cls"
         if name == "DataCollatorForLanguageModeling":
             masked = call.argument("mlm", 1)
             if masked is None or isinstance(masked, Scalar):

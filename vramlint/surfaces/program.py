@@ -18,6 +18,7 @@ from vramlint.facts import Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
 from vramlint.surfaces.deciding import left_out, named_at, with_reasons
+from vramlint.surfaces.diffusion import denoiser, read_denoiser
 from vramlint.surfaces.dimensions import dimensions, given_dict
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
@@ -34,6 +35,7 @@ from vramlint.surfaces.optimizers import calls_of, made_by_hand, optimizer_fact,
 from vramlint.surfaces.own_models import casts, loads_weights, own_model, own_module, trains_own_modules
 from vramlint.surfaces.replaced_layers import fills_by_hand, quantized_layers, unseen_weights
 from vramlint.surfaces.sentences import embeds, fitted, length_of, objective_of_loss
+from vramlint.surfaces.setfit import setfit_trainers
 from vramlint.surfaces.trainers import (
     argument_facts,
     arguments_of,
@@ -61,7 +63,12 @@ _ENCODER_DECODER = ("seq2seq", "speech-seq2seq")
 
 def program_sheet(program: Program) -> Sheet:
     """The facts, links and remarks of a script; several trainers give several candidates where they differ."""
-    made = trainers(program.calls) or fitted(program.calls) or unseen_trainers(program.calls)
+    made = (
+        setfit_trainers(program.calls)
+        or trainers(program.calls)
+        or fitted(program.calls)
+        or unseen_trainers(program.calls)
+    )
     if len(made) > MAX_RUNS:
         draft = _other(program)
         reason = f"it makes {len(made)} trainers, which is no single run"
@@ -183,6 +190,10 @@ def _loop_run(program: Program) -> Draft:
     backward = next(call for call in calls if last(call.callee) == "backward")
     draft.put(stated("run_kind", "training", backward.place, "backward"))
     loop_settings(draft, named)
+    diffused = denoiser(calls)
+    if diffused is not None:
+        read_denoiser(draft, diffused, calls, named)
+        return draft
     model = trained_model(calls)
     ways = lineages(model) if model is not None else loads(calls, backward)
     module = None if followed(ways) else own_module(calls)

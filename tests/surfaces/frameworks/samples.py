@@ -25,6 +25,43 @@ optimizer: 'paged_adamw_8bit'
 gradient_checkpointing: true
 """,
     ),
+    "gpt-neox": (
+        "configs/410M.yml",
+        """\
+# small enough for one node
+{
+   "pipe-parallel-size": 1,
+   "model-parallel-size": 1,
+
+   "num-layers": 24,
+   "hidden-size": 1024,
+   "num-attention-heads": 16,
+   "seq-length": 2048,   # tokens
+   "max-position-embeddings": 2048,
+   "pos-emb": "rotary",
+   "no-weight-tying": true,
+
+   "optimizer": {
+     "type": "Adam",
+     "params": {
+       "lr": 0.0003,
+       "betas": [0.9, 0.95],
+     }
+   },
+   "zero_optimization": {
+     "stage": 1,
+     "allgather_bucket_size": 500000000,
+     "overlap_comm": True,
+  },
+
+   "train_micro_batch_size_per_gpu": 8,
+   "gradient_accumulation_steps": 2,
+   "checkpoint-activations": true,
+   "checkpoint-num-layers": 1,
+   "bf16": {"enabled": true},
+}
+""",
+    ),
     "torchtune": (
         "configs/custom_lora.yaml",
         """\

@@ -30,6 +30,16 @@ def loss_of(tape: Tape, hidden: list[Tensor], head: Weights, *, softcapped: bool
     return tape.apply("mean", losses, (1,), "float32", _shared), logits
 
 
+def loss_of_whole(tape: Tape, hidden: list[Tensor], head: Weights, *, softcapped: bool) -> tuple[Tensor, list[Tensor]]:
+    """The loss in chunks of logits that are one tensor, which Fabric makes float32 (litgpt/pretrain.py)."""
+    narrow = [_logits(tape, hidden.pop(), head, softcapped=softcapped)]
+    logits = tape.to(narrow.pop(), "float32")
+    mark_logits(tape, logits)
+    tokens, vocabulary = logits.shape[0] * logits.shape[1], logits.shape[2]
+    losses = [_loss(tape, chunk) for chunk in _split(tape, logits.as_shape((1, tokens, vocabulary)))]
+    return tape.apply("mean", losses, (1,), "float32", _shared), [logits]
+
+
 def _logits(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> Tensor:
     logits = linear(tape, hidden, head)
     mark_logits(tape, logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vramlint.memory.weights import Builder
 
 PARTS = ("query", "key", "value")
+Norms = tuple[Callable[[Tape, Tensor], Tensor] | None, Callable[[Tape, Tensor], Tensor] | None]
+"""Norms of queries and keys; None: none."""
 
 
 @dataclass(slots=True)
@@ -82,14 +84,28 @@ def _spread(tape: Tape, x: Tensor, like: Tensor) -> Tensor:
     return tape.apply("index_copy", (x,), like.shape, x.dtype, _gradients, save=(x,))
 
 
-def split(tape: Tape, qkv: Tensor, weights: GroupedWeights) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [B, heads, T, size]: views, or copies where key heads are shared."""
+def split(
+    tape: Tape, qkv: Tensor, weights: GroupedWeights, *, flat: Norms | None = None, by_head: Norms | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [B, heads, T, size]: views, or copies where key heads are shared.
+
+    `flat` norms work on all heads of a token together, `by_head` ones on each alone.
+    """
     size, heads, groups = weights.size, weights.heads, weights.groups
-    parts = shaping.split_last(tape, qkv, (heads * size, groups * size, groups * size))
+    parts = list(shaping.split_last(tape, qkv, (heads * size, groups * size, groups * size)))
+    parts[:2] = _normed(tape, parts, flat)
     if heads == groups:
         q, k, v = (attention.split_heads(tape, part, heads) for part in parts)
+        q, k = _normed(tape, (q, k), by_head)
         return q, k, v
     q = e.clone(tape, attention.split_heads(tape, parts[0], heads))
     q.heads_first = True
-    k, v = (attention.broadcast_heads(tape, attention.split_heads(tape, part, groups), heads) for part in parts[1:])
+    k, v = (attention.split_heads(tape, part, groups) for part in parts[1:])
+    q, k = _normed(tape, (q, k), by_head)
+    k, v = (attention.broadcast_heads(tape, part, heads) for part in (k, v))
     return q, k, v
+
+
+def _normed(tape: Tape, parts: Sequence[Tensor], norms: Norms | None) -> Sequence[Tensor]:
+    pair = zip(parts[:2], norms or (None, None), strict=True)
+    return [part if norm is None else norm(tape, part) for part, norm in pair]

@@ -47,12 +47,15 @@ class Framework:
     """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
+    prepared: Callable[[Table], Table] | None = None
+    """What its parser makes of the written keys before anything reads them: one spelling, older forms, interpolations.
+    None: they are read as they are written."""
+    located: Callable[[Table, str], str] | None = None
+    """The dotted key of the file in which one of `rows` is written, or would be. None: as it is."""
     packaged: Callable[[str], Table | None] | None = None
     """The configuration of a name that comes with the framework: its values stand in no file (`via` library)."""
     overlay: Callable[[Table, Table], Table] = overlaid
     """What the command line makes of the file below it."""
-    prepare: Callable[[Table], Table] | None = None
-    """What the framework makes of the keys before it reads them, such as interpolations."""
 
 
 class Config:
@@ -196,7 +199,7 @@ class Config:
         self._put(Fact(fact, (Candidate(value, self.place(*keys)),), Origin.DERIVED, key, "code", reason=reason), over)
 
     def assume(self, fact: str, value: FactValue, reason: str) -> None:
-        """A fact that nothing says, and what is likely."""
+        """A fact that nothing says and that is likely."""
         self._put(Fact(fact, (Candidate(value),), Origin.ASSUMED, reason=reason), False)
 
     def unknown(self, fact: str, reason: str, *keys: str) -> None:

@@ -25,8 +25,8 @@ def read_config(
         release: of the framework; None for the newest.
         command: a command line says all or part of it.
     """
-    prepared = framework.prepare(table) if framework.prepare is not None else table
-    config = Config(framework, path, prepared, release, command=command)
+    table = framework.prepared(table) if framework.prepared is not None else table
+    config = Config(framework, path, table, release, command=command)
     config.draft.put(_training())
     for row in framework.rows:
         config.say(row.fact, row.key, row.converter)

@@ -317,5 +317,5 @@ FRAMEWORK = Framework(
     },
     packaged=shipped,
     overlay=overlay,
-    prepare=interpolated,
+    prepared=interpolated,
 )

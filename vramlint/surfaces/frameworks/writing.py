@@ -46,7 +46,7 @@ def write_facts(
         fact = by_name.get(name)
         for key, plain in keys.items():
             edit = _flag(fact, key, plain, documents) if fact is not None else None
-            edit = edit or _in_file(key, plain, facts, documents)
+            edit = edit or _in_file(framework, key, plain, facts, documents)
             if edit is None:
                 return None
             edits.append(edit)
@@ -67,7 +67,9 @@ def _flag(fact: Fact, key: str, value: Plain, documents: Mapping[str, Document])
     return Edit(place, f"{quote}{value}{quote}") if old and "\n" not in old and "$" not in old else None
 
 
-def _in_file(key: str, value: Plain, facts: Iterable[Fact], documents: Mapping[str, Document]) -> Edit | None:
+def _in_file(
+    framework: Framework, key: str, value: Plain, facts: Iterable[Fact], documents: Mapping[str, Document]
+) -> Edit | None:
     """The key in the file of data that says most of the run."""
     said = [
         fact.place.path
@@ -78,7 +80,8 @@ def _in_file(key: str, value: Plain, facts: Iterable[Fact], documents: Mapping[s
         document = documents.get(path)
         root = read_data(document).root if document else None
         if document is not None and isinstance(root, Table):
-            return set_key(document, root, key, value, form_of(path))
+            written = framework.located(root, key) if framework.located is not None else key
+            return set_key(document, root, written, value, form_of(path))
     return None
 
 

@@ -82,6 +82,8 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     """
     path = launch.command.place.path
     framework = framework_program(launch.program)
+    if framework is not None and not framework.trains(launch.invocation):
+        return None
     if framework is not None:
         return launched(_framework_sheet(path, framework, launch), launch)
     tool = tool_of(launch.program)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.surfaces.launch.clis import CLIS
 from vramlint.text import Place
-from vramlint.values import Invocation, Scalar
+from vramlint.values import Invocation, Scalar, Value
 
 PROGRAM = "vramlint:program"
 """Key under which the sheet of a command line holds the program itself, for frameworks that tell methods by it."""
@@ -25,24 +26,56 @@ class FrameworkProgram(NamedTuple):
     """Options that name files, without dashes."""
     positional: bool = False
     """Files may stand without an option."""
+    folders: tuple[str, ...] = ()
+    """Options that name the folder of the files."""
+    suffix: str = ""
+    """What is added to the name of a file that has no suffix; other positional words than `scripts` are then files."""
+    scripts: tuple[str, ...] = ()
+    """Scripts that it runs and that train; empty where it runs none."""
+
+    def trains(self, invocation: Invocation) -> bool:
+        """Whether the program trains with these words."""
+        return not self.scripts or any(_text(word).rpartition("/")[2] in self.scripts for word in invocation.arguments)
 
     def files(self, invocation: Invocation) -> Iterator[tuple[str, Place | None]]:
         """The configuration files of a command line and where they are named, in their order."""
-        takes = False
+        takes = ""
+        folder = _after(invocation, self.folders)
         for word in invocation.arguments:
-            text = word.value if isinstance(word, Scalar) and isinstance(word.value, str) else ""
+            text = _text(word)
             head, equals, tail = text.partition("=")
-            is_option = head.startswith("-") and head.lstrip("-").replace("-", "_") in self.options
-            if takes and text:
+            name = head.lstrip("-").replace("-", "_") if head.startswith("-") else ""
+            is_option = name in self.options
+            if takes in self.options and text and takes:
                 yield text, word.place
             elif is_option and equals:
                 yield tail, word.place
             elif self.positional and not text.startswith("-") and not equals and _FILE.match(text):
-                yield text, word.place
-            takes = is_option and not equals
+                yield f"{folder}{text}", word.place
+            elif self.suffix and text and not name and not takes and not text.endswith(".py"):
+                yield f"{folder}{text}{self.suffix}", word.place
+            takes = name if not equals else ""
+
+
+def _text(word: Value) -> str:
+    return word.value if isinstance(word, Scalar) and isinstance(word.value, str) else ""
+
+
+def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
+    """The folder that one of the options names, with the slash behind it."""
+    words = [_text(word) for word in invocation.arguments]
+    named = (after for word, after in pairwise(words) if word.startswith("-") and word.lstrip("-") in options)
+    folder = next(named, "")
+    return f"{folder.rstrip('/')}/" if folder else ""
 
 
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
+    (
+        re.compile(r"(?:^|\.)deepy$"),
+        FrameworkProgram(
+            "gpt-neox", (), positional=True, folders=("d", "conf_dir"), suffix=".yml", scripts=("train.py", "train")
+        ),
+    ),
     (
         re.compile(
             r"(?:^|\.)(?:(?:full|lora|qat_lora|early_exit)_finetune|(?:full|lora)_dpo|(?:async_)?grpo_full_finetune|qat"

@@ -1,0 +1,134 @@
+"""gpt-neox's files."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.frameworks.reading import fact, line, model, remarks, says, sheet
+from tests.surfaces.frameworks.samples import SAMPLES
+from vramlint.facts import Origin
+
+_PATH, _TEXT = SAMPLES["gpt-neox"]
+
+_LLAMA = """\
+{
+  "pipe_parallel_size": 0,
+  "model_parallel_size": 2,
+  "make_vocab_size_divisible_by": 1,
+  "num_layers": 40,
+  "hidden_size": 5120,
+  "intermediate_size": 41472,
+  "num_attention_heads": 40,
+  "num_kv_heads": 8,
+  "seq_length": 4096,
+  "max_position_embeddings": 4096,
+  "pos_emb": "rotary",
+  "no_weight_tying": true,
+  "norm": "rmsnorm",
+  "attention_config": [[["flash"], 40]],
+  "activation": "swiglu",
+  "use_bias_in_attn_linear": false,
+}
+"""
+
+
+def test_a_run_that_one_file_says():
+    found = sheet("gpt-neox", _TEXT, _PATH)
+    assert says(
+        found, "layers", "hidden_size", "intermediate_size", "sequence_length", "micro_batch_size", "tied_embeddings"
+    ) == {
+        "layers": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "sequence_length": 2048,
+        "micro_batch_size": 8,
+        "tied_embeddings": False,
+    }
+    assert says(found, "precision", "zero_stage", "optimizer", "gradient_accumulation_steps", "objective") == {
+        "precision": "bf16-mixed",
+        "zero_stage": 1,
+        "optimizer": "deepspeed.FusedAdam",
+        "gradient_accumulation_steps": 2,
+        "objective": "pretrain",
+    }
+    assert line(found, "layers") == 6
+    assert fact(found, "intermediate_size").origin is Origin.DEFAULT
+    assert says(found, "reduce_bucket_size", "attention_implementation", "activation_checkpointing") == {
+        "reduce_bucket_size": 500_000_000,
+        "attention_implementation": "eager",
+        "activation_checkpointing": True,
+    }
+    assert model(found)["model_type"] == "gpt_neox"
+    assert model(found)["vocab_size"] == 50304
+    assert remarks(found) == []
+
+
+def test_a_gate_divides_the_stored_width_by_three():
+    found = sheet("gpt-neox", _LLAMA)
+    assert says(found, "intermediate_size", "key_value_heads", "attention_implementation", "pipeline_parallel") == {
+        "intermediate_size": 13824,
+        "key_value_heads": 8,
+        "attention_implementation": "flash_attention_2",
+        "pipeline_parallel": 1,
+    }
+    assert model(found)["model_type"] == "llama"
+    rounded = sheet(
+        "gpt-neox", _LLAMA.replace("41472", "14336").replace('swiglu"', 'swiglu", "mlp_multiple_of": 14336')
+    )
+    assert says(rounded, "intermediate_size") == {"intermediate_size": 14336}
+
+
+@pytest.mark.parametrize(
+    "name", ["micro_batch_size", "gradient_accumulation_steps", "precision", "optimizer", "zero_stage"]
+)
+def test_what_another_file_of_the_command_says_is_unknown(name):
+    said = fact(sheet("gpt-neox", _LLAMA), name)
+    assert said.origin is Origin.UNKNOWN
+    assert "another file" in said.reason
+
+
+def test_objectives():
+    def objective(more: str) -> object:
+        return says(sheet("gpt-neox", _LLAMA.rstrip()[:-1] + more + "\n}\n"), "objective")["objective"]
+
+    assert objective('"train_impl": "dpo",') == "dpo"
+    assert objective('"train_impl": "rm",') == "reward"
+    assert objective('"train_label_data_paths": ["data/sft_label"],') == "sft"
+
+
+@pytest.mark.parametrize(
+    ("written", "optimizer"),
+    [
+        ('"use_bnb_optimizer": true, "optimizer": {"type": "Adam", "params": {"lr": 0.1}},', "adamw_bnb_8bit"),
+        ('"optimizer": {"type": "cpu_adam", "params": {"lr": 0.1}},', "deepspeed_cpu_adam"),
+        ('"optimizer": {"type": "sm3", "params": {"lr": 0.1}},', "sm3"),
+    ],
+)
+def test_optimizers(written, optimizer):
+    assert says(sheet("gpt-neox", f"{{ {written} 'num_layers': 2 }}"), "optimizer") == {"optimizer": optimizer}
+
+
+def test_mamba_is_counted_by_its_sizes():
+    found = sheet(
+        "gpt-neox",
+        """\
+        num_layers: 24
+        hidden_size: 768
+        num_attention_heads: 12
+        attention_config: [[["mamba"], 24]]
+        train_micro_batch_size_per_gpu: 4
+        """,
+    )
+    # state-spaces/mamba-130m has 129,135,360 with its 50280 tokens; 24 more rows are padding here
+    assert says(found, "parameters", "attention_kind") == {
+        "parameters": 129_135_360 + 24 * 768,
+        "attention_kind": "mamba",
+    }
+
+
+def test_keys_that_it_does_not_take():
+    found = sheet("gpt-neox", "num-layers: 2\nhiden-size: 3\nsave-interval: 10\n")
+    assert remarks(found) == [
+        ("unknown-key", "hiden_size", "hidden_size"),
+        ("removed-key", "save_interval", "checkpoint_factor"),
+    ]

@@ -1,0 +1,83 @@
+"""Training of diffusion models: which network of a pipeline trains, and at how many pixels.
+
+diffusers 0.42: examples/text_to_image, examples/dreambooth; models/unets, models/transformers. The pipeline's other
+networks (text encoders, VAE) are frozen in these programs unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from vramlint.facts import Candidate, Fact, Origin
+from vramlint.surfaces.adapters import adapter_facts, attached, tuning_fact
+from vramlint.surfaces.checkpointing import checkpointing_facts
+from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
+from vramlint.surfaces.draft import Draft, Drawn, derived, draw, is_absent, stated, unknown
+from vramlint.surfaces.lineage import last, package
+from vramlint.surfaces.loading import cast_of
+from vramlint.surfaces.loops import parallel_facts
+from vramlint.values import Call, Value
+
+OBJECTIVE = "diffusion"
+_DENOISER = re.compile(r"(?:^UNet\w*|Transformer[23]DModel|^Transformer2DModel|Transformer)$")
+"""Classes of diffusers that predict noise; the others (AutoencoderKL, ControlNetModel, schedulers) don't."""
+_SIZES = ("resolution", "image_size", "img_size", "height")
+
+
+def denoiser(calls: Sequence[Call]) -> Call | None:
+    """The call that loads or makes the network of a diffusion pipeline that is trained."""
+    return next((call for call in calls if package(call.callee) == "diffusers" and _is_denoiser(call)), None)
+
+
+def _is_denoiser(call: Call) -> bool:
+    name = last(call.callee)
+    if name in ("from_pretrained", "from_config"):
+        name = call.callee.split(".")[-2]
+    return _DENOISER.search(name) is not None
+
+
+def read_denoiser(draft: Draft, made: Call, calls: Sequence[Call], settings: Mapping[str, Value]) -> None:
+    """Put which pipeline it is, what of it trains and how large its images are into the draft.
+
+    Args:
+        draft: holds what the loop says.
+        made: the call that loads the network.
+        calls: all calls of the program.
+        settings: the program's settings.
+    """
+    draft.put(stated("objective", OBJECTIVE, made.place, made.callee.split(".")[-2]))
+    draft.put(_model(made))
+    draft.take(_dtype(made, calls))
+    for name in _SIZES:
+        if name in settings and not is_absent(settings[name]):
+            draft.put(draw("image_size", settings[name], CONVERTERS["count"], name))
+            break
+    adapters = [adapter for adapter in attached(calls) if adapter.method != "full"][:1]
+    draft.put(tuning_fact(adapters, None))
+    draft.take(adapter_facts(adapters))
+    checkpointing_facts(draft, calls, ())
+    draft.take(parallel_facts(calls))
+    for name in ("activation_checkpointing", "torch_compile"):
+        draft.put(derived(name, False, "nothing enables it"))
+
+
+def _model(made: Call) -> Drawn:
+    if last(made.callee) != "from_pretrained":
+        return unknown("model", f"{last(made.callee)} makes fresh weights of a size of its own", "model", made.place)
+    name = made.argument("pretrained_model_name_or_path", 0)
+    if name is None:
+        return unknown("model", "no name is given to from_pretrained", "model", made.place)
+    return draw("model", name, CONVERTERS["text"], "pretrained_model_name_or_path", made.place)
+
+
+def _dtype(made: Call, calls: Sequence[Call]) -> Iterable[Drawn]:
+    """What it is cast to, or loaded in: float32 unless told otherwise (models/modeling_utils.py)."""
+    for call in calls:
+        if isinstance(call.receiver, Call) and call.receiver.place == made.place:
+            yield cast_of(call)
+    for key in ("torch_dtype", "dtype"):
+        value = made.argument(key)
+        if value is not None and not isinstance(dtype(value), Outcome):
+            yield draw("load_dtype", value, CONVERTERS["dtype"], key, made.place)
+    yield Fact("load_dtype", (Candidate("float32"),), Origin.DEFAULT, "torch_dtype", "library", "diffusers")
