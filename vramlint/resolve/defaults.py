@@ -61,7 +61,9 @@ def _says_lora(board: Board) -> bool:
 
 
 def _is_four_bit(board: Board) -> bool:
-    return board.value("quantization_bits") == 4
+    """Whether bitsandbytes packs the weights; what GPTQ and AWQ store is in the checkpoint."""
+    stored = board.network is not None and board.network.quantization not in ("", "nf4", "fp4")
+    return board.value("quantization_bits") == 4 and not stored
 
 
 def loads_a_model(board: Board) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vramlint.catalog.models import find_model, find_model_by_last_part
 from vramlint.facts import Link
 from vramlint.resolve.context import Context, candidates
+from vramlint.resolve.quantized_names import as_quantized, quantized_name
 from vramlint.surfaces.model_config import config_values
 from vramlint.values import Table
 
@@ -70,7 +71,7 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
     """The network behind a hub id or a path, as seen from the file `path` and from the folders it is started in.
 
     By id; then by a config.json in a folder of that name; then by the last part of the path, where all models that
-    bear that name are one network.
+    bear that name are one network. A name may say that the weights are quantized.
     """
     row = find_model(name)
     if row:
@@ -84,7 +85,9 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
     configs = [dict(row.config) for row in rows]
     if rows and all(config == configs[0] for config in configs):
         return _from_row(rows[0])
-    return None
+    named = quantized_name(name)
+    base = find_network(named.base, path, context, started) if named else None
+    return as_quantized(base, named) if base and named else None
 
 
 def why_unfound(name: str) -> str:

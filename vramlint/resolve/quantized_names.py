@@ -1,0 +1,51 @@
+"""Checkpoints that are quantized already, as their names say: `Qwen2.5-7B-Instruct-AWQ`, `…-unsloth-bnb-4bit`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from vramlint.resolve.network import Network
+
+_GROUP = 128
+"""Elements that share a scale, AutoGPTQ's and AutoAWQ's usual choice and that of Qwen's own checkpoints."""
+
+
+class Named(NamedTuple):
+    """What a name says: the network that was quantized, and how."""
+
+    base: str
+    method: str
+    bits: int
+
+
+_SUFFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"-(?:unsloth-)?bnb-(?P<bits>4)bit$", re.IGNORECASE), "nf4"),
+    (re.compile(r"-GPTQ(?:-Int(?P<bits>[48]))?$", re.IGNORECASE), "gptq"),
+    (re.compile(r"-AWQ(?:-Int(?P<bits>4))?$", re.IGNORECASE), "awq"),
+    (re.compile(r"-Int(?P<bits>[48])$", re.IGNORECASE), "gptq"),
+)
+"""Ends of names and the method; `-Int4` alone is how Qwen's first GPTQ checkpoints are called."""
+
+
+def quantized_name(name: str) -> Named | None:
+    """What a name of the hub says about quantization; None where it says nothing."""
+    for pattern, method in _SUFFIXES:
+        match = pattern.search(name)
+        if match:
+            return Named(name[: match.start()], method, int(match["bits"] or 4))
+    return None
+
+
+def as_quantized(network: Network, named: Named) -> Network:
+    """The network of the base as it is stored under the quantized name. What the other weights are in, nobody states."""
+    source = f"{network.source}, quantized as its name says"
+    if named.method == "nf4":
+        return replace(network, quantization="nf4", source=source)
+    stored = {"bits": named.bits, "group_size": _GROUP}
+    config = {**network.config, "quantization_config": stored}
+    return replace(
+        network, config=config, quantization=named.method, source=source, dtype="float16", dtype_status="family"
+    )
