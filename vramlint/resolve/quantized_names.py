@@ -40,7 +40,7 @@ def quantized_name(name: str) -> Named | None:
 
 
 def as_quantized(network: Network, named: Named) -> Network:
-    """The network of the base as it is stored under the quantized name. What the other weights are in, nobody states."""
+    """The network of the base as the quantized name stores it; nobody states the dtype of its other weights."""
     source = f"{network.source}, quantized as its name says"
     if named.method == "nf4":
         return replace(network, quantization="nf4", source=source)
