@@ -181,6 +181,10 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         "lora_targets": {
             "all linear": frozenset({"all-linear"}),
             "all-linear except lm_head": frozenset({"all-linear"}),  # PEFT's own all-linear leaves the output head out
+            # A reader describes the regular expression that the file writes.
+            "regex over language-model mlp and attention projections": frozenset(
+                {r"model.language_model.layers.[\d]+.(mlp|cross_attn|self_attn).(up|down|gate|q|k|v|o)_proj"}
+            ),
         },
         "grad_checkpointing": {"full": frozenset({True}), "unsloth": frozenset({True})},
         "offload_optimizer": {"none": _NONE, False: _NONE},
@@ -199,7 +203,8 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         "fsdp": {
             "full_shard": frozenset(
                 {"full_shard", "full_shard auto_wrap", "full_shard auto_wrap offload", "full_shard offload"}
-            )
+            ),
+            "full_shard auto_wrap": frozenset({"full_shard auto_wrap offload"}),
         },
     }
 )

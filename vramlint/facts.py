@@ -230,6 +230,7 @@ NAMES = MappingProxyType(
         "recompute": "what Megatron recomputes: none, selective, full",
         "optimizer_in_backward": "the optimizer steps on each gradient during backward",
         "optimizer_rank": "rank of a low-rank optimizer",
+        "quantized_experts": "experts in one tensor, which are no linear layers, are quantized too",
         "quantization_storage_dtype": "dtype in which packed weights are stored",
         "fake_quantization": "quantizer whose rounding the forward pass takes part in (quantization-aware training)",
         "quantization_method": "who quantizes: bnb, hqq, gptq, …",

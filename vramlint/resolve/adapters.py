@@ -108,4 +108,5 @@ def quantization_of(board: Board) -> Quantization | None:
         group_size=Quantization().group_size if group is None else group,
         skipped_modules=_words(board, "quantization_skip_modules"),
         bits=bits,
+        experts=board.value("quantized_experts") is True,
     )

@@ -25,6 +25,9 @@ class Setting(NamedTuple):
     """A DeepSpeed configuration is in force."""
     deepspeed_optimizer: bool = False
     """That configuration has an optimizer block, which replaces the trainer's optimizer."""
+    host_optimizer: bool = True
+    """Accelerate puts DeepSpeedCPUAdam in place of an optimizer that ZeRO offloads, unless the configuration's
+    `zero_force_ds_cpu_optimizer` is off (accelerate 1.15 accelerator.py, _prepare_deepspeed)."""
     string_model: bool = False
     """TRL's trainer loads the model itself, from an id."""
     recipe: bool = False

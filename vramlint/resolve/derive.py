@@ -158,7 +158,7 @@ def optimizer(board: Board) -> Fact | None:
     if fact is None or not isinstance(fact.value, str):
         return None
     accelerated = setting.trainer or board.value("loop") == "accelerate"
-    if setting.deepspeed and accelerated and offloaded and "adam" in fact.value.lower():
+    if setting.deepspeed and accelerated and offloaded and setting.host_optimizer and "adam" in fact.value.lower():
         cpu = find_optimizer("DeepSpeedCPUAdam")
         reason = f"Accelerate replaces {fact.value} by DeepSpeedCPUAdam when ZeRO offloads the optimizer"
         return derived("optimizer", cpu.name if cpu else "DeepSpeedCPUAdam", reason, fact)

@@ -30,6 +30,9 @@ from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.surfaces.overrides import RESIZED
 
+OFFLOADING = (True, "legacy", "disk")
+"""Ways in which everything that autograd keeps waits in host memory or on a disk; `hidden_states` (axolotl) means
+checkpoints' inputs alone."""
 GENERATED_TOKENS = 20
 """What generate() adds unless a config says otherwise (transformers 5.23 generation/utils.py, max_length 20)."""
 MOST_JOBS = 16
@@ -119,7 +122,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         gpu=gpu,
         evaluation=_evaluation(board),
         kernels=_kernels(board),
-        offloads_activations=board.value("activation_offloading") is True,
+        offloads_activations=board.value("activation_offloading") in OFFLOADING,
         frozen_parameters=frozen_of(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )
@@ -274,7 +277,7 @@ def _loss(board: Board, objective: str) -> str:
     if logits is not None and logits.value == "tiled":
         return "chunked"
     kernels = _kernels(board)
-    chosen = board.value("loss_type") if objective == "sft" else None
+    chosen = board.value("loss_type") if objective in _ONE_MODEL_ONE_BATCH else None
     if chosen not in (None, "nll") and isinstance(chosen, str):
         return _SFT_LOSSES.get(chosen, chosen)
     if FUSED_HEAD in kernels or CROSS_ENTROPY in kernels:

@@ -14,6 +14,7 @@ from vramlint.resolve.board import Board, Setting
 from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
 from vramlint.resolve.context import Context, started_in
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
+from vramlint.resolve.gpus import by_gpu
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
@@ -38,7 +39,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     started = (sheet.started.path,) if sheet.started else ()
     named = tuple(dict.fromkeys((sheet.path, *filter(None, (joined.deepspeed_path,)))))
     paths = tuple(dict.fromkeys((*started, *named, *joined.further, *sheet.sources)))
-    facts = _declared(joined, context)
+    facts = by_gpu(_declared(joined, context), context.gpu)
     run = Run(
         name=_name(sheet, named),
         path=paths[0],
@@ -124,6 +125,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         trl=_trl(joined),
         deepspeed=joined.deepspeed is not None,
         deepspeed_optimizer=joined.deepspeed_optimizer,
+        host_optimizer=not _keeps_its_optimizer(joined.deepspeed),
         string_model=_is_string_model(joined),
         recipe=sheet.kind.startswith("training-args"),
         command=sheet.kind == "training-args-cli",
@@ -132,6 +134,11 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         world_size=context.world_size,
         nodes=context.nodes,
     )
+
+
+def _keeps_its_optimizer(deepspeed: Table | None) -> bool:
+    value = deepspeed.get("zero_force_ds_cpu_optimizer") if deepspeed is not None else None
+    return isinstance(value, Scalar) and value.value is False
 
 
 _OTHER_TABLES = ("deepspeed", "fsdp", "model-config", "config-overrides", "LoraConfig", "BitsAndBytesConfig")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+from vramlint.catalog.versions import version_of
 from vramlint.facts import Fact, Remark, Sheet
 from vramlint.surfaces.frameworks import framework_of
 from vramlint.surfaces.frameworks.reading import read_config
@@ -12,10 +13,10 @@ from vramlint.text import Document
 from vramlint.values import Table, plain
 
 
-def sheet(framework: str, text: str, path: str = "run.yaml") -> Sheet:
+def sheet(framework: str, text: str, path: str = "run.yaml", release: str = "") -> Sheet:
     root = read_data(Document.of(path, dedent(text))).root
     assert isinstance(root, Table)
-    return read_config(framework_of(framework), path, root)
+    return read_config(framework_of(framework), path, root, version_of(release) or None)
 
 
 def fact(found: Sheet, name: str) -> Fact:

@@ -7,7 +7,9 @@ from difflib import get_close_matches
 
 from vramlint.catalog.frameworks import FrameworkKey, framework_keys
 from vramlint.facts import Remark
+from vramlint.surfaces.draft import is_absent
 from vramlint.surfaces.frameworks.framework import Framework
+from vramlint.surfaces.keys import find_row
 from vramlint.values import Entry, Table
 
 _NEAR = 0.8
@@ -31,7 +33,7 @@ def key_remarks(framework: Framework, table: Table, release: tuple[int, ...] | N
         return
     for path, entry in _written(table, "", known):
         rows = known.get(path)
-        if entry.key_place is None:
+        if entry.key_place is None or is_absent(entry.value):
             continue
         if rows is None:
             yield from _strange(framework, path, entry, known)
@@ -54,6 +56,7 @@ def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Ent
 def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> Iterator[Remark]:
     accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
     near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
+    near = near or [key for key in _meant(framework, path) if key in accepted]
     place = entry.key_place
     if place is not None and (near or not framework.loose):
         message = f"{framework.title} has no key {path}"
@@ -70,3 +73,12 @@ def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:
         raise ValueError(f"{row.key} has no place")
     kind = "removed-key" if row.until else "unknown-key"
     return Remark(kind, row.key, message, place, row.renamed_to, framework.name)
+
+
+_ELSEWHERE = ("training-arguments", "trl", "trl-model", "from-pretrained", "bitsandbytes", "lora")
+
+
+def _meant(framework: Framework, path: str) -> Iterator[str]:
+    """The framework's own key for what a key of Hugging Face's libraries says: `sequence_len` for `max_seq_length`."""
+    said = {row.fact for name in _ELSEWHERE if (row := find_row(name, path)) is not None}
+    yield from (row.key for row in framework.rows if row.fact in said)

@@ -40,7 +40,8 @@ class Framework:
     complete: Callable[[Config], None]
     """What the framework computes: facts that need several keys, words of its own, files that it names."""
     loose: bool = True
-    """Keys that it does not know may be its users' own: only near misses are remarked on."""
+    """Keys that it does not know may be its users' own: only near misses are remarked on, and keys that mean something
+    in the vocabularies of Hugging Face's libraries that the framework says by another."""
     checked: bool = True
     """Its keys are listed, so that others can be told."""
     commands_only: bool = False

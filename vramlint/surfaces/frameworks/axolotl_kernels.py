@@ -1,0 +1,71 @@
+"""Losses and kernels of Axolotl's plugins: Cut Cross Entropy, Liger; tiled MLPs; the allocator's settings.
+
+axolotl 0.18 integrations/{cut_cross_entropy,liger}, monkeypatch/loss/chunked.py, monkeypatch/tiled_mlp,
+utils/__init__.py. What a plugin's keys say has an effect only where `plugins` lists it.
+"""
+
+from __future__ import annotations
+
+from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
+from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.launch.framework_programs import PROGRAM
+
+_LIGER = (
+    ("liger_rope", "liger_rope"),
+    ("liger_rms_norm", "liger_rms_norm"),
+    ("liger_glu_activation", "liger_swiglu"),
+    ("liger_swiglu", "liger_swiglu"),
+    ("liger_glu_activation", "liger_geglu"),
+    ("liger_cross_entropy", "liger_cross_entropy"),
+    ("liger_fused_linear_cross_entropy", "liger_fused_head"),
+)
+"""Key and fact; each is off unless it is on (integrations/liger/plugin.py)."""
+
+_ALLOCATOR = "expandable_segments:True"
+_TOOL = "axolotl"
+"""The command sets the allocator before it trains, its modules do not (cli/main.py)."""
+
+
+def kernels(config: Config) -> None:
+    """The facts of the loss and of kernels that take the place of the model's own operators."""
+    _cut(config)
+    _liger(config)
+    _others(config)
+    config.state("fused_loss", False)
+    config.say("tiled_mlp", "tiled_mlp", "flag")
+    program = config.text(PROGRAM)
+    if not program or program.split()[0] == _TOOL:
+        reason = "the command sets PYTORCH_CUDA_ALLOC_CONF where it is not set"
+        config.derive("allocator_settings", _ALLOCATOR, reason)
+
+
+def _cut(config: Config) -> None:
+    place = plugin(config, "cut_cross_entropy.")
+    if place is None or (config.given("cut_cross_entropy") and not config.on("cut_cross_entropy")):
+        return
+    config.draft.put(written("fused_loss", True, place, "plugins"))
+    config.draft.put(written("loss_type", "cut", place, "plugins"))
+    config.derive("full_logits", False, "Cut Cross Entropy takes the head's weight instead of logits", "plugins")
+
+
+def _liger(config: Config) -> None:
+    place = plugin(config, "integrations.liger.")
+    if place is None:
+        return
+    config.draft.put(written("liger", True, place, "plugins"))
+    for key, fact in _LIGER:
+        if config.on(key):
+            config.state(fact, True, key)
+    for _, fact in _LIGER:
+        config.state(fact, False)
+    if config.on("liger_fused_linear_cross_entropy"):
+        config.state("fused_loss", True, "liger_fused_linear_cross_entropy")
+
+
+def _others(config: Config) -> None:
+    """Losses over whole logits that the memory model knows by other names, or not."""
+    if config.on("chunked_cross_entropy"):
+        config.state("loss_type", "chunked-cross-entropy", "chunked_cross_entropy")
+        config.derive("full_logits", True, "the logits are made at once and widened in parts", "chunked_cross_entropy")
+    elif config.on("use_eaft"):
+        config.state("loss_type", "eaft", "use_eaft")

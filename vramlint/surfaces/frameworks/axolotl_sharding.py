@@ -1,0 +1,78 @@
+"""How the GPUs of a run of Axolotl share its work: FSDP in all its spellings, DeepSpeed, sizes of the device mesh.
+
+axolotl 0.18 utils/schemas/{fsdp,validation}.py, utils/distributed.py, core/builders/base.py.
+"""
+
+from __future__ import annotations
+
+from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
+from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.fsdp_config import without_prefix
+from vramlint.surfaces.models import FROZEN_BY_HAND
+from vramlint.values import Entry, Items, Scalar, Table
+
+_SIZES = (
+    ("dp_shard_size", "data_parallel_shard"),
+    ("dp_replicate_size", "data_parallel_replicate"),
+    ("tensor_parallel_size", "tensor_parallel"),
+    ("context_parallel_size", "context_parallel"),
+    ("sequence_parallel_degree", "context_parallel"),
+)
+_VERSION = ("fsdp_version", "fsdp_config.fsdp_version", "fsdp_config.version")
+_FSDP_ROWS = (
+    ("use_orig_params", "fsdp_use_orig_params", "flag"),
+    ("reshard_after_forward", "fsdp_reshard_after_forward", "flag"),
+    ("mixed_precision_policy", "fsdp_mixed_precision", "text"),
+)
+_WRAPS = "auto_wrap_policy"
+
+
+def sharding(config: Config) -> None:
+    """The facts of what the GPUs share."""
+    config.link("deepspeed", "deepspeed")
+    _fsdp(config)
+    for key, fact in _SIZES:
+        config.say(fact, key, "count")
+    if plugin(config, "integrations.expert_parallel.") is not None:
+        config.say("expert_parallel", "expert_parallel_size", "count")
+    if config.on("use_ray"):
+        config.say("world_size", "ray_num_workers", "count")
+    config.say("device_map", "device_map", "device-map")
+    _changing_parts(config)
+
+
+def _fsdp(config: Config) -> None:
+    options = config.value("fsdp_config")
+    words = config.words("fsdp")
+    table = without_prefix(options) if isinstance(options, Table) else Table(())
+    if words:
+        value = config.value("fsdp")
+        first = value.values[0].place if isinstance(value, Items) and value.values else config.place("fsdp")
+        if first is not None:
+            config.draft.put(written("fsdp", " ".join(words), first, "fsdp"))
+    elif table.entries:
+        config.state("fsdp", True, "fsdp_config")
+    else:
+        return
+    if table.get("transformer_layer_cls_to_wrap") is None and table.get(_WRAPS) is not None and not words:
+        place = config.place(f"fsdp_config.{_WRAPS}", f"fsdp_config.fsdp_{_WRAPS}")
+        table = Table((*table.entries, Entry("min_num_params", None, Scalar(0, place))), table.place)
+    config.draft.tables.append(("fsdp", table))
+    version = next((number for key in _VERSION if (number := config.integer(key)) is not None), 1)
+    config.state("fsdp_version", version, *_VERSION)
+    for key, fact, converter in _FSDP_ROWS:
+        if not config.say(fact, f"fsdp_config.{key}", converter):
+            config.say(fact, f"fsdp_config.fsdp_{key}", converter)
+
+
+def _changing_parts(config: Config) -> None:
+    """Methods that train other parts of the model at other times, or parts that a scan of the checkpoint chooses."""
+    if config.text("adapter"):
+        return
+    if config.on("lisa_n_layers") and config.on("lisa_step_interval"):
+        config.derive(
+            "tuning", "full", f"{FROZEN_BY_HAND}: LISA trains some layers at a time", "lisa_n_layers", over=True
+        )
+    elif plugin(config, "integrations.spectrum.") is not None:
+        reason = f"{FROZEN_BY_HAND}: Spectrum chooses which train"
+        config.derive("tuning", "full", reason, "spectrum_top_fraction", over=True)
