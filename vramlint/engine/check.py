@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.catalog.gpus import smallest_gpus
 from vramlint.engine.causes import GIB, contributions, decisive, name_in_words, peak_labels
 from vramlint.engine.names import Scope
@@ -90,7 +91,12 @@ def _by_precedence(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def _reports(rule: Rule, remark: Remark) -> bool:
-    return remark.kind in rule.on and _among(remark.vocabulary, rule.vocabularies)
+    vocabulary = _FRAMEWORKS if remark.vocabulary in FRAMEWORKS else remark.vocabulary
+    return remark.kind in rule.on and _among(vocabulary, rule.vocabularies)
+
+
+_FRAMEWORKS = "frameworks"
+"""How a rule's `vocabularies` call all frameworks with a vocabulary of their own."""
 
 
 def _among(word: str, words: tuple[str, ...]) -> bool:

@@ -63,7 +63,9 @@ class Rule:
     on: tuple[str, ...] = ()
     """Kinds of remark that the rule reports."""
     vocabularies: tuple[str, ...] = ()
-    """Restricts `on` to keys of these vocabularies, or with `!` to those of others; empty for all."""
+    """Restricts `on` to keys of these vocabularies, or with `!` to those of others; empty for all.
+
+    `frameworks` are those with a vocabulary of their own."""
     point: tuple[str, ...] = ()
     labels: Mapping[str, Template] = field(default_factory=dict)
     """Fact name to what its label says."""
