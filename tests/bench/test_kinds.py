@@ -34,7 +34,7 @@ def corpus(tmp_path: Path) -> Path:
     rows = [
         ("accelerate", "a/ddp.yaml"),
         ("deepspeed-json", "b/ds.json"),
-        ("training-args-json", "c/args.json"),
+        ("trl", "c/args.json"),
         ("axolotl", "d/notes.yaml"),
         ("axolotl", "e/gone.yaml"),
     ]

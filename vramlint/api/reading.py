@@ -118,10 +118,15 @@ def _sheet_of_kind(path: str, table: Table, recognised: Recognised) -> Sheet:
             from vramlint.surfaces.adapter_config import adapter_config_sheet
 
             return adapter_config_sheet(path, table)
-        case "training-args-json" | "training-args-yaml":
+        case "fsdp-json":
+            from vramlint.surfaces.fsdp_config import fsdp_sheet
+
+            return fsdp_sheet(path, table)
+        case "training-args-json" | "training-args-yaml" | "alignment-handbook" | "open-r1" | "trl" as kind:
             from vramlint.surfaces.training_arguments import training_arguments_sheet
 
-            return training_arguments_sheet(path, table, recognised.kind)
+            plain = "training-args-json" if path.lower().endswith(".json") else "training-args-yaml"
+            return training_arguments_sheet(path, table, kind if kind.startswith("training") else plain)
         case _:
             from vramlint.surfaces.frameworks.reading import file_sheet
 

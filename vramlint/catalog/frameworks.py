@@ -14,15 +14,22 @@ from vramlint.catalog.versions import Version, at_least, version_of
 FRAMEWORKS = (
     "axolotl",
     "gpt-neox",
+    "open-instruct",
     "peft-comparison",
     "torchtune",
+    "qlora-pipe",
 )
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 
+RECIPES = ("alignment-handbook", "open-r1", "trl")
+"""Projects whose configurations are TrainingArguments beside keys of TRL and of their own."""
+
 KINDS = (
     *FRAMEWORKS,
+    *RECIPES,
     "accelerate-config",
     "deepspeed-json",
+    "fsdp-json",
     "model-config",
     "peft",
     "training-args-json",

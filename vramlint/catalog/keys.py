@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -96,6 +97,14 @@ def key_history(vocabulary: str, key: str) -> KeyHistory | None:
         for history in histories(owner, key):
             return history
     return None
+
+
+@cache
+def trl_keys() -> frozenset[str]:
+    """Keys that a class of TRL has, or had, and TrainingArguments never."""
+    classes = [name for name, library in LIBRARIES.items() if library == "trl"]
+    plain = {history.key for name in ("TrainingArguments", "Seq2SeqTrainingArguments") for history in histories(name)}
+    return frozenset(history.key for name in classes for history in histories(name)) - plain
 
 
 def histories(vocabulary: str, *key: str) -> Iterator[KeyHistory]:

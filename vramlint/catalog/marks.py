@@ -114,8 +114,103 @@ MARKS: tuple[Marks, ...] = (
         ),
         ("torchtune",),
     ),
+    Marks(
+        "open-instruct",
+        (
+            "dataset_mixer_list",
+            "dataset_mixer_list_splits",
+            "dataset_mix_dir",
+            "dataset_transform_fn",
+            "use_slow_tokenizer",
+            "with_tracking",
+            "use_qlora",
+            "use_8bit_optimizer",
+            "dpo_use_paged_optimizer",
+            "load_balancing_loss",
+            "hf_metadata_dataset",
+            "add_bos",
+            "try_launch_beaker_eval_jobs",
+            "try_auto_save_to_beaker",
+            "oe_eval_tasks",
+        ),
+        (
+            "dataset_mixer",
+            "preprocessing_num_workers",
+            "checkpointing_steps",
+            "tokenizer_name",
+            "use_flash_attn",
+            "use_lora",
+            "lora_rank",
+            "num_epochs",
+            "max_seq_length",
+            "model_name_or_path",
+        ),
+        ("open-instruct", "open_instruct"),
+    ),
+    Marks(
+        "qlora-pipe",
+        (
+            "micro_batch_size_per_gpu",
+            "pipeline_stages",
+            "model_weight_dtype",
+            "lora_weight_dtype",
+            "batch_size_tokens",
+            "quantization.bnb",
+            "quantization.hqq",
+            "dataset_combination_mode",
+            "eval_before_first_step",
+            "checkpoint_every_n_minutes",
+            "offload_mlp_to_cpu",
+        ),
+        ("full_fine_tune", "lora_rank", "activation_checkpointing", "optimizer.type", "datasets.dataset_type"),
+        ("qlora-pipe", "qlora_pipe"),
+        ("adapter.type", "model.type"),  # diffusion-pipe, by the same author, has a table for its model
+    ),
 )
 """Every vocabulary with marks; the one with the most evidence wins, the first of equals."""
+
+
+RECIPES: tuple[Marks, ...] = (
+    Marks(
+        "open-r1",
+        (
+            "dataset_prompt_column",
+            "benchmarks",
+            "callbacks",
+            "overwrite_hub_revision",
+            "push_to_hub_revision",
+            "wandb_entity",
+            "wandb_run_group",
+            "wandb_log_unique_prompts",
+            "cosine_min_value_wrong",
+            "cosine_max_value_wrong",
+            "cosine_min_value_correct",
+            "cosine_max_value_correct",
+            "cosine_max_len",
+            "repetition_n_grams",
+            "repetition_max_penalty",
+            "code_language",
+            "code_eval_test_batch_size",
+            "code_eval_scoring_mode",
+            "code_provider",
+            "ioi_provider",
+            "parallel_code_exec_per_proc",
+            "e2b_router_url",
+            "morph_router_url",
+            "pass_rate_min",
+            "pass_rate_max",
+        ),
+        ("dataset_mixture", "wandb_project", "system_prompt", "reward_funcs"),
+        ("open-r1", "open_r1", "openr1"),
+    ),
+    Marks(
+        "alignment-handbook",
+        ("dataset_mixture", "dataset_mixer", "dataset_splits", "dataset_configs", "text_column"),
+        paths=("alignment-handbook", "alignment_handbook"),
+    ),
+)
+"""Flat recipes for TRL's parser: keys that only one project's own argument classes add to those of TRL
+(open-r1 src/open_r1/configs.py, alignment-handbook src/alignment/configs.py and configs.py of its first releases)."""
 
 
 @cache

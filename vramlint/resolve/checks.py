@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
-from vramlint.catalog.keys import LIBRARIES, KeyHistory, accepted_keys, histories, key_history, lineage
+from vramlint.catalog.keys import LIBRARIES, KeyHistory, accepted_keys, histories, key_history, lineage, trl_keys
 from vramlint.facts import Remark
 from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
@@ -66,7 +66,7 @@ def _unknown_keys(vocabulary: str, table: Table, setting: Setting, *, mixed: boo
     if mixed:
         accepted |= accepted_keys("ModelConfig", setting.libraries) | _SCRIPT_ARGUMENTS
     strangers = [entry for entry in table if entry.key not in accepted and entry.key_place]
-    elsewhere = _trl_keys() if mixed and strangers else frozenset()
+    elsewhere = trl_keys() if mixed and strangers else frozenset()
     own = own or (mixed and any(not _known(vocabulary, entry.key, elsewhere) for entry in strangers))
     for entry in strangers:
         history = key_history(vocabulary, entry.key)
@@ -80,12 +80,6 @@ def _unknown_keys(vocabulary: str, table: Table, setting: Setting, *, mixed: boo
 def _known(vocabulary: str, key: str, elsewhere: frozenset[str]) -> bool:
     """Whether the libraries have, or had, a key of that name."""
     return key in elsewhere or key_history(vocabulary, key) is not None
-
-
-def _trl_keys() -> frozenset[str]:
-    """Keys that any class of TRL ever had."""
-    classes = [name for name, library in LIBRARIES.items() if library == "trl"]
-    return frozenset(history.key for name in classes for history in histories(name))
 
 
 def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> Remark:

@@ -227,7 +227,7 @@ def _declared(joined: Joined, context: Context) -> dict[str, Fact]:
 
 
 def _kind(sheet: Sheet, facts: dict[str, Fact]) -> str:
-    if sheet.kind in ("model-config", "peft", *_CONFIGURATIONS):
+    if sheet.kind in ("fsdp-json", "model-config", "peft", *_CONFIGURATIONS):
         return "data"
     if sheet.kind.startswith("training-args"):
         return "training" if "model" in facts else "data"

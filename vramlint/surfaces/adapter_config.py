@@ -6,15 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from vramlint.facts import Candidate, Fact, Origin, Sheet
+from vramlint.catalog.defaults import default, lora_targets
+from vramlint.catalog.versions import NEWEST
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.surfaces.adapters import Adapter, adapter_facts
-from vramlint.surfaces.draft import Arguments
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import Arguments, draw
+from vramlint.surfaces.families import model_type_of_name
 from vramlint.values import Scalar, Table
 
 KIND = "peft"
 TYPE = "peft_type"
 """The key that every such file has."""
 _BASE = "base_model_name_or_path"
+_TARGETS = "target_modules"
+_LORA = (("lora_r", "r"), ("lora_alpha", "lora_alpha"), ("lora_dropout", "lora_dropout"), ("use_dora", "use_dora"))
+LIBRARY = "peft"
 _SPELLED: Mapping[str, str] = MappingProxyType({"P_TUNING": "promptencoder"})
 """Types whose name is not that of the method's config class without its underscores."""
 
@@ -47,4 +54,36 @@ def adapter_config_sheet(path: str, table: Table) -> Sheet:
         if known and isinstance(base, Scalar)
         else Fact("model", (), Origin.UNKNOWN, _BASE, "config-file", reason="the adapter does not name its base")
     )
-    return Sheet(path, KIND, (model, *method_facts(table)), tables=((KIND, table),))
+    facts = {fact.name: fact for fact in (model, *method_facts(table))}
+    if facts.get("tuning", model).value == "lora":
+        for fact in (_rslora(table), *_defaults(), _targets(path, table, model)):
+            if isinstance(fact, Fact):
+                facts.setdefault(fact.name, fact)
+    return Sheet(path, KIND, tuple(facts.values()), tables=((KIND, table),))
+
+
+def _rslora(table: Table) -> Fact | Remark | None:
+    entry = table.entry("use_rslora")
+    drawn = draw("use_rslora", entry.value, CONVERTERS["flag"], entry.key, entry.key_place) if entry else None
+    return replace(drawn, via="config-file") if isinstance(drawn, Fact) else None
+
+
+def _defaults() -> Iterable[Fact]:
+    """LoraConfig's defaults, for the config of a release that lacked a key."""
+    for fact, key in _LORA:
+        found = default("peft", f"LoraConfig.{key}", NEWEST.peft)
+        if found is not None and found.value is not None:
+            yield Fact(fact, (Candidate(found.value),), Origin.DEFAULT, key, "library", LIBRARY)
+
+
+def _targets(path: str, table: Table, model: Fact) -> Fact | None:
+    """PEFT's table by architecture where no modules are named: that of the base, or of what the folders are named."""
+    named = [str(model.value)] if model.known else path.replace("\\", "/").split("/")[-2::-1]
+    family, name = next(((kind, name) for name in named if (kind := model_type_of_name(name))), ("", ""))
+    known = lora_targets(family) if family else None
+    if not isinstance(known, str | tuple):
+        return None
+    entry = table.entry(_TARGETS)
+    place = entry.value.place if entry else None
+    reason = f"no modules are named; PEFT takes those of {family}, the architecture by the name {name}"
+    return Fact("lora_target_modules", (Candidate(known, place),), Origin.DEFAULT, _TARGETS, "library", LIBRARY, reason)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from vramlint.facts import Candidate, Fact, Origin
+from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome
 from vramlint.surfaces.draft import Drawn, draw
 from vramlint.values import Entry, Items, Scalar, Table, Value
@@ -96,6 +96,15 @@ _COMMON = (
 """Key, fact, converter. Switching FSDP's own checkpointing off leaves the trainer's as it is."""
 
 
+_FILE = (
+    ("version", "fsdp_version", CONVERTERS["count"]),
+    ("reshard_after_forward", "fsdp_reshard_after_forward", truth),
+    ("use_orig_params", "fsdp_use_orig_params", truth),
+    ("activation_checkpointing", "activation_checkpointing", truth),
+)
+"""Key, fact, converter: what the file says by itself."""
+
+
 def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Iterator[Drawn]:
     """What the `fsdp_config` of TrainingArguments says, and which words it adds to `fsdp`.
 
@@ -157,6 +166,29 @@ def sharding(table: Table, fallback: Value | None) -> Fact:
         "library",
         "accelerate",
     )
+
+
+def fsdp_sheet(path: str, table: Table) -> Sheet:
+    """The facts of the file that `--fsdp_config` names, by itself; ms-swift's presets hold `fsdp` beside it.
+
+    Args:
+        path: the file.
+        table: its root.
+    """
+    inner = table.get("fsdp_config")
+    options = without_prefix(inner if isinstance(inner, Table) else table)
+    found: dict[str, Fact] = {}
+    switched = table.entry("fsdp")
+    drawn = [
+        draw("fsdp", switched.value, CONVERTERS["fsdp"], "fsdp", switched.key_place) if switched else None,
+        *common_facts(options),
+        *(draw(fact, value, convert, key) for key, fact, convert in _FILE if (value := options.get(key)) is not None),
+    ]
+    for fact in drawn:
+        if isinstance(fact, Fact):
+            found.setdefault(fact.name, replace(fact, via="config-file"))
+    kind = Fact("parallelism", (Candidate("fsdp"),), Origin.DERIVED, via="code", reason="the file holds FSDP's options")
+    return Sheet(path, "fsdp-json", (kind, *found.values()), tables=(("fsdp", table),))
 
 
 def _sharding_keys(table: Table) -> tuple[str, ...]:

@@ -24,6 +24,30 @@ _DEEPSPEED = frozenset(
 )
 _DEEPSPEED_OWN = _DEEPSPEED - {"fp16", "bf16", "optimizer", "scheduler", "train_batch_size", "gradient_clipping"}
 
+_FSDP = frozenset(
+    (
+        "transformer_layer_cls_to_wrap",
+        "fsdp_transformer_layer_cls_to_wrap",
+        "auto_wrap_policy",
+        "fsdp_auto_wrap_policy",
+        "backward_prefetch",
+        "fsdp_backward_prefetch",
+        "reshard_after_forward",
+        "fsdp_reshard_after_forward",
+        "fsdp_sharding_strategy",
+        "fsdp_offload_params",
+        "fsdp_state_dict_type",
+        "cpu_ram_efficient_loading",
+        "fsdp_cpu_ram_efficient_loading",
+        "limit_all_gathers",
+        "min_num_params",
+        "fsdp_min_num_params",
+        "sync_module_states",
+        "xla_fsdp_settings",
+    )
+)
+"""Keys of the file that `--fsdp_config` names (transformers 4.36 to 5.23, training_args.py)."""
+
 _MODEL_SIZES = frozenset(("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "num_layers", "n_layers"))
 
 _TRAINING_ARGUMENTS = frozenset(
@@ -80,10 +104,12 @@ _OTHER_VOCABULARIES = frozenset(
 
 
 def kind_of_table(path: str, table: Table) -> str | None:
-    """deepspeed-json, accelerate-config, training-args-json, training-args-yaml, model-config, or None for others."""
+    """One of `catalog.frameworks.KINDS` that is no framework's, or None."""
     keys = {entry.key for entry in table}
     if "distributed_type" in keys and keys & _ACCELERATE:
         return "accelerate-config"
+    if _is_fsdp(table, keys):
+        return "fsdp-json"
     yaml = path.lower().endswith((".yaml", ".yml"))
     if keys & _OTHER_VOCABULARIES:
         return None
@@ -94,6 +120,53 @@ def kind_of_table(path: str, table: Table) -> str | None:
     if not yaml and _is_deepspeed(table, keys):
         return "deepspeed-json"
     return None
+
+
+def _is_fsdp(table: Table, keys: set[str]) -> bool:
+    """The options that `--fsdp_config` reads from a file; ms-swift's presets hold them beside `fsdp` itself."""
+    said = {key for key in keys if not key.startswith("_")}  # presets explain themselves in keys of this kind
+    if isinstance(table.get("fsdp_config"), Table):
+        return said <= {"fsdp", "fsdp_config"}
+    return bool(said & _FSDP) and all(key in _FSDP or key.startswith("fsdp_") or key in _FSDP_SHARED for key in said)
+
+
+_FSDP_SHARED = frozenset(
+    (
+        "version",
+        "activation_checkpointing",
+        "activation_cpu_offload",
+        "state_dict_type",
+        "use_orig_params",
+        "forward_prefetch",
+        "offload_params",
+        "cpu_offload",
+        "sharding_strategy",
+        "mixed_precision_policy",
+        "xla",
+        "xla_fsdp_grad_ckpt",
+        "xla_fsdp_v2",
+    )
+)
+"""Options of FSDP whose names say nothing by themselves."""
+
+
+_SIZES = (
+    ("hidden_size", "hidden_dim", "n_embd", "d_model"),
+    ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    ("vocab_size", "vocab_size_or_config_json_file", "intermediate_size", "ffn_embed_dim"),
+)
+
+
+def model_sizes(table: Table) -> tuple[str, ...]:
+    """The keys of a model's width, depth and heads, at the top or in a table of their own; none if one lacks."""
+    for part in (table, *(entry.value for entry in table if entry.key.endswith("config"))):
+        if isinstance(part, Table):
+            keys = {entry.key for entry in part}
+            found = tuple([name for names in _SIZES for name in names if name in keys])
+            if all(keys.intersection(names) for names in _SIZES):
+                return found
+    return ()
 
 
 def _is_model_config(table: Table, keys: set[str]) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from vramlint.catalog.marks import MARKS, Marks
+from typing import NamedTuple
+
+from vramlint.catalog.keys import trl_keys
+from vramlint.catalog.marks import MARKS, RECIPES, Marks
 from vramlint.facts import Recognised
-from vramlint.surfaces.kinds import kind_of_table
+from vramlint.surfaces.kinds import kind_of_table, model_sizes
 from vramlint.values import Items, Table
 
 _OWN, _SHARED, _PATH = 2.0, 0.5, 1.0
@@ -25,32 +28,89 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
     """
     if forced:
         return Recognised(forced, 1.0, "the settings say so")
-    found = max((_weighed(path, table, marks) for marks in MARKS), key=lambda item: item[0])
-    evidence, recognised = found
     plain = kind_of_table(path, table)
-    if plain is not None and (recognised is None or evidence < _LEAST + _OWN or plain in _SURE):
-        own = _PLAIN.get(plain, ())
-        keys = [entry.key for entry in table if not own or entry.key in own][:_SHOWN]
-        return recognised if recognised and plain not in _SURE else Recognised(plain, _sure(4.0), _by(keys))
-    return recognised
+    if plain in _SURE:
+        return _plain(plain, table)
+    best = max((_weighed(path, table, marks) for marks in MARKS), key=lambda item: item.evidence)
+    if plain is not None and plain.startswith("training-args") and not best.own:
+        return _recipe(path, table) or _plain(plain, table)
+    if best.evidence >= _LEAST:
+        return best.told
+    if plain is not None:
+        return _plain(plain, table)
+    return _by_sizes(path, table)
 
 
-_SURE = ("accelerate-config", "model-config", "deepspeed-json")
+_SURE = ("accelerate-config", "deepspeed-json", "fsdp-json", "model-config")
 """Kinds that are told by keys that nothing else has together."""
-_PLAIN = {"accelerate-config": ("compute_environment", "distributed_type", "mixed_precision", "deepspeed_config")}
+_PLAIN = {
+    "accelerate-config": ("compute_environment", "distributed_type", "mixed_precision", "deepspeed_config"),
+}
 
 
-def _weighed(path: str, table: Table, marks: Marks) -> tuple[float, Recognised | None]:
+class _Weighed(NamedTuple):
+    evidence: float
+    own: int
+    """Keys that no other vocabulary has."""
+    told: Recognised | None
+
+
+_NOTHING = _Weighed(0.0, 0, None)
+
+
+def _weighed(path: str, table: Table, marks: Marks) -> _Weighed:
     own = [key for key in marks.own if _has(table, key)]
     shared = [key for key in marks.shared if _has(table, key)]
     if any(_has(table, key) for key in marks.never):
-        return 0.0, None
+        return _NOTHING
     words = [word for word in marks.paths if word in f"/{path.lower()}"]
     keys = _OWN * len(own) + _SHARED * len(shared)
     if keys < _LEAST and not (words and keys >= _LEAST / 2):
-        return 0.0, None
+        return _NOTHING
     evidence = keys + _PATH * len(words[:1])
-    return evidence, Recognised(marks.kind, _sure(evidence), _by([*own, *shared][:_SHOWN], words[:1]))
+    told = Recognised(marks.kind, _sure(evidence), _by([*own, *shared][:_SHOWN], words[:1]))
+    return _Weighed(evidence, len(own), told)
+
+
+def _plain(kind: str, table: Table) -> Recognised:
+    own = _PLAIN.get(kind, ())
+    keys = [entry.key for entry in table if not own or entry.key in own][:_SHOWN]
+    return Recognised(kind, _sure(4.0), _by(keys))
+
+
+def _recipe(path: str, table: Table) -> Recognised | None:
+    """Whose recipe for TRL's parser it is; None for plain TrainingArguments."""
+    written = {entry.key for entry in table}
+    best = max((_recipe_weighed(path, table, marks) for marks in RECIPES), key=lambda item: item.evidence)
+    if best.told is not None and written & trl_keys():
+        return best.told
+    keys = [entry.key for entry in table if entry.key in trl_keys()]
+    if _MODEL in keys and len(keys) > 1:
+        return Recognised(_TRL, _sure(_OWN + _SHARED * len(keys)), _by(keys[:_SHOWN]))
+    return None
+
+
+_TRL = "trl"
+_MODEL = "model_name_or_path"
+"""The key of trl.ModelConfig without which TRL's commands have no model."""
+_REPOSITORY = 3.0
+"""What the name of a repository in the path counts: recipes of one project may have no key that the other lacks."""
+
+
+def _by_sizes(path: str, table: Table) -> Recognised | None:
+    """A model's sizes in JSON, without the name of its architecture."""
+    keys = model_sizes(table) if path.lower().endswith((".json", ".jsonc")) else ()
+    return Recognised("model-config", _sure(_OWN), _by(list(keys[:_SHOWN]))) if keys else None
+
+
+def _recipe_weighed(path: str, table: Table, marks: Marks) -> _Weighed:
+    own = [key for key in marks.own if _has(table, key)]
+    shared = [key for key in marks.shared if _has(table, key)]
+    words = [word for word in marks.paths if word in f"/{path.lower()}"][:1]
+    evidence = _OWN * len(own) + _REPOSITORY * len(words) + (_SHARED * len(shared) if own or words else 0.0)
+    if not evidence:
+        return _NOTHING
+    return _Weighed(evidence, len(own), Recognised(marks.kind, _sure(evidence), _by([*own, *shared][:_SHOWN], words)))
 
 
 def _has(table: Table, key: str) -> bool:

@@ -98,4 +98,49 @@ enable_activation_checkpointing: True
 compile: False
 """,
     ),
+    "open-instruct": (
+        "configs/train_configs/sft.yaml",
+        """\
+model_name_or_path: allenai/OLMo-2-1124-7B
+tokenizer_name: allenai/OLMo-2-1124-7B
+use_slow_tokenizer: false
+dataset_mixer:
+    allenai/tulu-3-sft-olmo-2-mixture: 1.0   # all of it
+max_seq_length: 4096
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 4
+learning_rate: 1.0e-05
+with_tracking: true
+gradient_checkpointing: true
+""",
+    ),
+    "qlora-pipe": (
+        "examples/mine.toml",
+        """\
+# Paths
+model = 'models/Llama-3.1-8B'
+output_dir = 'runs'
+lora_rank = 64   # of every layer
+lora_alpha = 64
+micro_batch_size_per_gpu = 1
+gradient_accumulation_steps = 4
+pipeline_stages = 1
+model_weight_dtype = 'bfloat16'
+lora_weight_dtype = 'bfloat16'
+activation_checkpointing = true
+
+[quantization.bnb]
+load_in_4bit = true
+
+[optimizer]
+type = 'adamw_kahan'
+lr = 5e-5
+
+[[datasets]]
+name = 'text'
+dataset_type = 'textfile'
+dataset_path = 'data/*.txt'
+sequence_len = 2048
+""",
+    ),
 }
