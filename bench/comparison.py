@@ -142,6 +142,8 @@ _MASTER_WEIGHTS = {kind: frozenset({f"{kind}-mixed", f"{kind} with fp32 master"}
 _NO_FLASH = frozenset({"sdpa", "eager", "default"})
 _NONE = frozenset({"none", False})
 
+_FULL_SHARD = frozenset({"full_shard", "full_shard auto_wrap", "full_shard auto_wrap offload", "full_shard offload"})
+
 ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
     {
         "method": {
@@ -199,11 +201,13 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         "param_dtype": {"float32 (embeddings in compute dtype)": frozenset({"float32"})},
         "ref_model": {"base weights with the adapter switched off": frozenset({"adapter off"})},
         "fsdp_offload": {True: frozenset({"cpu"}), False: _NONE},
+        "ref_offload": {True: frozenset({"cpu"}), False: _NONE},
+        # Which engine generates is a fact of its own for us; a reader notes whether it is this one.
+        "vllm": {True: frozenset({"vllm"}), False: frozenset({"none", "sglang", "hf", "trtllm"})},
         # Readers state wrapping and offloading as facts of their own, beside the strategy.
         "fsdp": {
-            "full_shard": frozenset(
-                {"full_shard", "full_shard auto_wrap", "full_shard auto_wrap offload", "full_shard offload"}
-            ),
+            "full_shard": _FULL_SHARD,
+            "fsdp, full shard over all gpus": _FULL_SHARD,
             "full_shard auto_wrap": frozenset({"full_shard auto_wrap offload"}),
         },
     }

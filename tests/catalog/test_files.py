@@ -1,5 +1,6 @@
 """The data files themselves: order, form, and that every line can be read."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tools import catalog as tool
 from vramlint.catalog import all_gpus, all_models, all_optimizers, find_gpu, find_model, find_optimizer, model_names
+from vramlint.catalog.frameworks import FRAMEWORKS, framework_keys
 from vramlint.catalog.lines import DATA, Lines, lines
 from vramlint.job import Gpu
 
@@ -15,6 +17,14 @@ from vramlint.job import Gpu
 def test_every_data_file_is_sorted_complete_and_of_the_right_form():
     assert tool.all_problems() == []
     assert {path.name for path in DATA.iterdir() if path.is_file()} == set(tool.FORMS)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_every_row_of_a_frameworks_keys_can_be_read(name):
+    for rows in framework_keys(name).values():
+        for row in rows:
+            assert row.type, row
+            assert not row.default or json.loads(row.default) is not None, row
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ FRAMEWORKS = (
     "gpt-neox",
     "open-instruct",
     "peft-comparison",
-    "torchtune",
     "qlora-pipe",
+    "torchtune",
+    "verl",
 )
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 

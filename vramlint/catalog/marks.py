@@ -166,6 +166,36 @@ MARKS: tuple[Marks, ...] = (
         ("qlora-pipe", "qlora_pipe"),
         ("adapter.type", "model.type"),  # diffusion-pipe, by the same author, has a table for its model
     ),
+    Marks(
+        "verl",
+        (
+            "actor_rollout_ref",
+            "algorithm.adv_estimator",
+            "async_training.staleness_threshold",
+            "critic.ppo_micro_batch_size_per_gpu",
+            "reward_loop_source",
+            "model.partial_pretrain",
+            "data.max_response_length",
+            "optimizer_impl",
+            "ppo_mini_batch_size",
+            "log_prob_micro_batch_size_per_gpu",
+            "override_mcore_model_config",
+            "fsdp_config.forward_only",
+            "transfer_queue.num_data_storage_units",
+            "balance_dp_token",
+            "data.balance_dp_token",
+        ),
+        (
+            "trainer.n_gpus_per_node",
+            "data.train_files",
+            "hydra",
+            "defaults",
+            "sandbox_fusion",
+            "ulysses_sequence_parallel_size",
+            "entropy_from_logits_with_chunking",
+        ),
+        ("verl",),
+    ),
 )
 """Every vocabulary with marks; the one with the most evidence wins, the first of equals."""
 

@@ -11,6 +11,7 @@ from vramlint.facts import Candidate, Fact, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible, with_roads
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
 from vramlint.resolve.network import stored_number
+from vramlint.resolve.sharing import by_global_batch
 from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
@@ -222,6 +223,8 @@ def accumulation(board: Board) -> Fact | None:
     if config is not None and config.origin is Origin.UNKNOWN and not board.setting.trainer:
         return possible("gradient_accumulation_steps", (1,), f"{config.reason}; one is assumed")
     found = any_default(board, "gradient_accumulation_steps")
+    if found is None and total and micro and not board.setting.trainer:
+        return by_global_batch(board, total, micro)
     return found or derived("gradient_accumulation_steps", 1, "nothing accumulates gradients")
 
 

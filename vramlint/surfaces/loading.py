@@ -177,13 +177,13 @@ def _identity(name: Value, key: str) -> Fact | None:
     home = _HOME.match(name.reason) if isinstance(name, Unknown) else None
     if home is not None:
         name = Scalar(home[1], name.place, "cli")
-    drawn = draw("model", _named_folder(name), CONVERTERS["text"], key)
+    drawn = draw("model", named_folder(name), CONVERTERS["text"], key)
     if isinstance(drawn, Fact):
         return drawn if all(item.value is not None for item in drawn.candidates) else _maybe_unnamed(drawn)
     return unknown("model", "no model is named: it has no default", key, name.place)
 
 
-def _named_folder(name: Value) -> Value:
+def named_folder(name: Value) -> Value:
     """A path of which only run time knows where it begins: models are known by the name of their folder too."""
     if isinstance(name, Unknown) and name.suffix.count("/") and name.suffix.strip("/"):
         return Scalar(f"…{name.suffix}" if name.suffix.startswith("/") else name.suffix, name.place, "cli")

@@ -143,4 +143,27 @@ dataset_path = 'data/*.txt'
 sequence_len = 2048
 """,
     ),
+    "verl": (
+        "config/my_grpo.yaml",
+        """\
+defaults:
+  - ppo_trainer
+  - _self_
+
+algorithm:
+  adv_estimator: grpo   # no critic
+data:
+  train_batch_size: 256
+  max_prompt_length: 512
+actor_rollout_ref:
+  model:
+    path: Qwen/Qwen2.5-0.5B-Instruct
+    enable_gradient_checkpointing: true
+  actor:
+    ppo_micro_batch_size_per_gpu: 4
+  rollout:
+    name: vllm
+    n: 8
+""",
+    ),
 }

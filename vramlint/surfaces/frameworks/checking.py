@@ -20,15 +20,18 @@ refuses keys of others, and where it takes them."""
 _Known = Mapping[str, tuple[FrameworkKey, ...]]
 
 
-def key_remarks(framework: Framework, table: Table, release: tuple[int, ...] | None) -> Iterator[Remark]:
+def key_remarks(
+    framework: Framework, table: Table, release: tuple[int, ...] | None, keys: str = ""
+) -> Iterator[Remark]:
     """Unknown, misspelt, removed and renamed keys, with the nearest valid spelling.
 
     Args:
         framework: whose keys they are.
         table: the configuration.
         release: of the framework; None for the newest, at which removed keys are remarked on too.
+        keys: the table that lists them, if it goes by another name than the framework.
     """
-    known = framework_keys(framework.name)
+    known = framework_keys(keys or framework.name)
     if not known:
         return
     for path, entry in _written(table, "", known):

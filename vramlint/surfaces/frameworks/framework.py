@@ -11,6 +11,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, is_absent
 from vramlint.surfaces.flat import NUMERIC, lenient
+from vramlint.surfaces.loading import named_folder
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
@@ -44,6 +45,8 @@ class Framework:
     in the vocabularies of Hugging Face's libraries that the framework says by another."""
     checked: bool = True
     """Its keys are listed, so that others can be told."""
+    keys_of: Callable[[Table], str] | None = None
+    """The name of the table of keys, for a framework whose programs take different ones; else its own name."""
     commands_only: bool = False
     """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
@@ -84,6 +87,7 @@ class Config:
         self.table = table
         self.release = release
         self.command = command
+        self.keys = framework.keys_of(table) if framework.keys_of else framework.name
         self.draft = Draft()
 
     @property
@@ -112,7 +116,7 @@ class Config:
 
     def default(self, key: str) -> Plain:
         """What the framework takes for an absent key."""
-        return framework_default(self.framework.name, key, self.release)
+        return framework_default(self.keys, key, self.release)
 
     def plain(self, key: str) -> Plain:
         """The scalar under a key, the framework's default where it is absent; None if neither is known."""
@@ -167,6 +171,7 @@ class Config:
         if entry is None:
             return False
         value = lenient(entry.value) if converter in NUMERIC else entry.value
+        value = named_folder(value) if fact == "model" else value
         drawn = draw(fact, value, CONVERTERS[converter], key, entry.key_place)
         if isinstance(drawn, Remark):
             drawn = replace(drawn, vocabulary=self.framework.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.frameworks.checking import key_remarks
 from vramlint.surfaces.frameworks.framework import Config, Framework
+from vramlint.surfaces.frameworks.releases import implied_release
 from vramlint.values import Table
 
 
@@ -22,10 +23,12 @@ def read_config(
         framework: whose configuration it is.
         path: the file of the run.
         table: the keys.
-        release: of the framework; None for the newest.
+        release: of the framework; None where nobody says it: the newest that takes the keys.
         command: a command line says all or part of it.
     """
     table = framework.prepared(table) if framework.prepared is not None else table
+    keys = framework.keys_of(table) if framework.keys_of else framework.name
+    release = release or implied_release(keys, table)
     config = Config(framework, path, table, release, command=command)
     config.draft.put(_training())
     for row in framework.rows:
@@ -36,7 +39,7 @@ def read_config(
         if value is not None and row.fact not in config.draft.facts and not config.given(row.key):
             config.state(row.fact, value, row.key)
     draft = config.draft
-    remarks = (*draft.remarks, *(key_remarks(framework, table, release) if framework.checked else ()))
+    remarks = (*draft.remarks, *(key_remarks(framework, table, release, keys) if framework.checked else ()))
     tables = (*draft.tables, (framework.name, table))
     return Sheet(path, framework.name, tuple(draft.facts.values()), tuple(draft.links), remarks, tables)
 

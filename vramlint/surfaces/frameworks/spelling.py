@@ -13,15 +13,17 @@ Spelled = Mapping[str, Plain]
 """Dotted keys and what is written there; None takes a key's value away."""
 
 
-def spell(framework: Framework, fact: str, value: FactValue) -> Spelled | None:
+def spell(framework: Framework, fact: str, value: FactValue, key: str = "") -> Spelled | None:
     """The keys that say `fact` is `value`; None where this vocabulary cannot say it.
 
-    What the framework reads from words of its own, it spells itself; other facts by their first row.
+    What the framework reads from words of its own, it spells itself; other facts by the row of the key that says them
+    now, `key`, else by their first one.
     """
     own = framework.spelled.get(fact)
     if own is not None:
         return own(value)
-    row = next((row for row in framework.rows if row.fact == fact), None)
+    rows = [row for row in framework.rows if row.fact == fact]
+    row = next((row for row in rows if row.key == key), rows[0] if rows else None)
     inverse = INVERSES.get(row.converter) if row else None
     written = inverse(value) if inverse else None
     return {row.key: written} if row and written is not None else None

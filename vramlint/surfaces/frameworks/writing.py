@@ -40,10 +40,10 @@ def write_facts(
     words: list[str] = []
     edits: list[Edit] = []
     for name, value in changes.items():
-        keys = spell(framework, name, value)
+        fact = by_name.get(name)
+        keys = spell(framework, name, value, fact.key if fact is not None else "")
         if keys is None:
             return None
-        fact = by_name.get(name)
         for key, plain in keys.items():
             edit = _flag(fact, key, plain, documents) if fact is not None else None
             edit = edit or _in_file(framework, key, plain, facts, documents)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
+from vramlint.facts import Candidate, Fact, Link, Origin, Recognised, Remark, Sheet, seconded
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, unknown
 from vramlint.surfaces.flat import stated_by
@@ -106,7 +106,8 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     start = Entry(PROGRAM, None, Scalar(launch.program, launch.program_place, "cli"))
     table = replace(table, entries=(*table.entries, start))
     links = tuple(Link(program.framework, target, place) for target, place in program.files(launch.invocation))
-    return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),))
+    told = Recognised(program.framework, 1.0, f"it starts {launch.program}")
+    return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),), recognised=told)
 
 
 def sheet_of_options(launch: Launch, why: str) -> Sheet | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.surfaces.launch.clis import CLIS
+from vramlint.surfaces.launch.hydra import hydra_files
 from vramlint.text import Place
 from vramlint.values import Invocation, Scalar, Value
 
@@ -30,6 +31,8 @@ class FrameworkProgram(NamedTuple):
     """Options that name the folder of the files."""
     suffix: str = ""
     """What is added to the name of a file that has no suffix; other positional words than `scripts` are then files."""
+    hydra: bool = False
+    """Hydra names the file: `--config-path` and `--config-name`."""
     scripts: tuple[str, ...] = ()
     """Scripts that it runs and that train; empty where it runs none."""
 
@@ -39,6 +42,9 @@ class FrameworkProgram(NamedTuple):
 
     def files(self, invocation: Invocation) -> Iterator[tuple[str, Place | None]]:
         """The configuration files of a command line and where they are named, in their order."""
+        if self.hydra:
+            yield from hydra_files(invocation)
+            return
         takes = ""
         folder = _after(invocation, self.folders)
         for word in invocation.arguments:
@@ -82,6 +88,14 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
             r"|knowledge_distillation|ppo_full_finetune)_(?:single_device|distributed)(?:_multi_dataset)?$"
         ),
         FrameworkProgram("torchtune"),
+    ),
+    (
+        re.compile(
+            r"(^|\.)verl\.trainer\.(main_ppo|(fsdp_)?sft_trainer|main_ppo_\w+)(_ray)?$"
+            r"|(^|\.)verl\.experimental\.([\w.]+\.)?(main_\w+|\w+_main)$"
+            r"|(^|\.)recipe\.\w+\.(\w+\.)?(main_(?!gen|eval)\w+|\w+_main)$"
+        ),
+        FrameworkProgram("verl", hydra=True),
     ),
 )
 """Scripts and modules by a pattern that is searched in the dotted path: `verl.trainer.main_ppo`, `pretrain_gpt`."""

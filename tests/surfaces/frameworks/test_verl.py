@@ -1,0 +1,249 @@
+"""verl: overrides on command lines, and the YAML of its package."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.frameworks.explained import line, origin, value, values
+
+_GRPO = """\
+set -x
+MODEL=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
+GPUS=4
+
+DATA=(
+    data.train_batch_size=64
+    data.max_prompt_length=256
+    data.max_response_length=768
+)
+
+python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo "${DATA[@]}" \\
+    actor_rollout_ref.model.path="$MODEL" \\
+    actor_rollout_ref.actor.ppo_mini_batch_size=32 \\
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8 \\
+    actor_rollout_ref.actor.use_kl_loss=True \\
+    actor_rollout_ref.actor.kl_loss_coef=0.001 \\
+    actor_rollout_ref.rollout.name=vllm \\
+    actor_rollout_ref.rollout.n=8 \\
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1 \\
+    actor_rollout_ref.ref.fsdp_config.param_offload=True \\
+    trainer.n_gpus_per_node=$GPUS trainer.nnodes=2 $@
+"""
+
+
+def test_grpo_is_read_from_overrides_in_arrays_and_variables(explained):
+    job = explained.job("run.sh", _GRPO)
+
+    assert values(
+        job, "objective", "model", "tuning", "micro_batch_size", "ppo_mini_batch_size", "global_batch_size",
+        "prompt_length", "completion_length", "sequence_length", "generations", "gradient_accumulation_steps",
+        "reference_model", "offload_reference", "kl_coefficient", "inference_engine", "inference_tensor_parallel",
+        "world_size", "nodes", "parallelism", "fsdp", "fsdp_version", "entry",
+    ) == {
+        "objective": "grpo", "model": "Qwen/Qwen2.5-0.5B-Instruct", "tuning": "full", "micro_batch_size": 8,
+        "ppo_mini_batch_size": 32, "global_batch_size": 64, "prompt_length": 256, "completion_length": 768,
+        "sequence_length": 1024, "generations": 8, "gradient_accumulation_steps": 4,
+        "reference_model": "Qwen/Qwen2.5-0.5B-Instruct", "offload_reference": "cpu", "kl_coefficient": 0.001,
+        "inference_engine": "vllm", "inference_tensor_parallel": 1, "world_size": 8, "nodes": 2,
+        "parallelism": "fsdp", "fsdp": "full_shard", "fsdp_version": 1, "entry": "verl.trainer.main_ppo",
+    }  # fmt: skip
+    assert line(job, "completion_length") == 8
+    assert line(job, "model") == 2
+
+
+def test_what_is_not_said_is_verls_default(explained):
+    job = explained.job("run.sh", "python -m verl.trainer.main_ppo actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B\n")
+
+    assert values(
+        job, "objective", "load_dtype", "precision", "optimizer", "activation_checkpointing", "generations"
+    ) == {
+        "objective": "ppo",
+        "load_dtype": "float32",
+        "precision": "bf16-mixed",
+        "optimizer": "adamw_torch",
+        "activation_checkpointing": True,
+        "generations": 1,
+    }
+    assert origin(job, "load_dtype") == "default"
+    assert value(job, "inference_memory_fraction") == 0.5
+
+
+def test_rl_is_a_bound_not_a_prediction(explained):
+    job = explained.job("run.sh", _GRPO)
+
+    assert job["status"] == "unresolved"
+    assert "grpo is not simulated" in job["reason"]
+    assert job["estimate"] is not None
+
+
+def test_without_a_kl_term_there_is_no_reference_model(explained):
+    job = explained.job("run.sh", _GRPO.replace("use_kl_loss=True", "use_kl_loss=False"))
+
+    assert "reference_model" not in {fact["name"] for fact in job["facts"]}
+
+
+def test_with_lora_the_base_is_the_reference(explained):
+    job = explained.job("run.sh", _GRPO.replace("trainer.nnodes=2", "actor_rollout_ref.model.lora_rank=32"))
+
+    assert values(job, "tuning", "lora_r", "lora_alpha", "lora_target_modules", "reference_model") == {
+        "tuning": "lora",
+        "lora_r": 32,
+        "lora_alpha": 16,
+        "lora_target_modules": "all-linear",
+        "reference_model": "adapter off",
+    }
+
+
+def test_the_last_of_two_overrides_holds(explained):
+    text = _GRPO.replace("$@", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2")
+
+    assert value(explained.job("run.sh", text), "micro_batch_size") == 2
+
+
+def test_batches_by_tokens_have_no_number_of_sequences(explained):
+    text = _GRPO.replace("$@", "actor_rollout_ref.actor.use_dynamic_bsz=True")
+
+    job = explained.job("run.sh", text)
+
+    assert origin(job, "micro_batch_size") == "assumed"
+    assert "16384 tokens" in next(fact["reason"] for fact in job["facts"] if fact["name"] == "micro_batch_size")
+
+
+def test_megatron_splits_the_model(explained):
+    text = _GRPO.replace("main_ppo algorithm", "main_ppo --config-name=ppo_megatron_trainer.yaml algorithm").replace(
+        "$@",
+        "actor_rollout_ref.actor.megatron.tensor_model_parallel_size=2 "
+        "+actor_rollout_ref.actor.megatron.override_transformer_config.recompute_granularity=full",
+    )
+
+    job = explained.job("run.sh", text)
+
+    assert values(
+        job, "parallelism", "tensor_parallel", "pipeline_parallel", "load_dtype", "recompute",
+        "activation_checkpointing", "gradient_accumulation_steps", "sequence_parallel",
+    ) == {
+        "parallelism": "megatron", "tensor_parallel": 2, "pipeline_parallel": 1, "load_dtype": "bfloat16",
+        "recompute": "full", "activation_checkpointing": True, "gradient_accumulation_steps": 8,
+        "sequence_parallel": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("release", "padding_free", "engine"), [("0.5.0", False, "vllm"), ("0.7.0", True, None)], ids=["0.5", "0.7"]
+)
+def test_defaults_are_those_of_the_release(explained, release, padding_free, engine):
+    explained.write("requirements.txt", f"verl=={release}\n")
+
+    job = explained.job("run.sh", "python -m verl.trainer.main_ppo actor_rollout_ref.model.path=gpt2\n")
+
+    assert value(job, "padding_free") is padding_free
+    assert (
+        next((fact["candidates"][0]["value"] for fact in job["facts"] if fact["name"] == "inference_engine"), None)
+        == engine
+    )
+
+
+def test_a_misspelt_key_is_told_with_the_right_one(explained):
+    text = _GRPO.replace("ppo_micro_batch_size_per_gpu", "ppo_micro_batchsize_per_gpu")
+
+    (message,) = explained.findings("run.sh", text, "unknown")
+
+    assert "actor_rollout_ref.actor.ppo_micro_batchsize_per_gpu" in message
+    assert "ppo_micro_batch_size_per_gpu" in message
+
+
+def test_keys_of_the_users_own_are_no_findings(explained):
+    assert (
+        explained.findings("run.sh", _GRPO.replace("$@", "+trainer.my_tool.port=8000 +reward.kind=math"), "unknown")
+        == []
+    )
+
+
+def test_a_file_beside_the_packages_is_found_through_hydra(explained):
+    explained.write(
+        "configs/my_grpo.yaml",
+        """\
+        defaults:
+          - ppo_trainer
+          - _self_
+        data:
+          max_prompt_length: 128
+          max_response_length: ${data.max_prompt_length}
+        algorithm:
+          adv_estimator: rloo
+        actor_rollout_ref:
+          model:
+            path: Qwen/Qwen2.5-0.5B
+        """,
+    )
+
+    job = explained.job(
+        "run.sh",
+        'python -m verl.trainer.main_ppo --config-path="$(pwd)/configs" --config-name=my_grpo \\\n'
+        "data.max_prompt_length=64\n",
+    )
+
+    assert values(job, "objective", "model", "prompt_length", "completion_length") == {
+        "objective": "rloo",
+        "model": "Qwen/Qwen2.5-0.5B",
+        "prompt_length": 64,
+        "completion_length": 64,
+    }
+
+
+def test_a_file_by_itself_is_told_by_its_keys(explained):
+    job = explained.job(
+        "grpo.yaml",
+        """\
+        defaults: [ppo_trainer, _self_]
+        actor_rollout_ref:
+          actor:
+            ppo_micro_batch_size_per_gpu: 4
+            strategy: fsdp2
+          model: {path: Qwen/Qwen2.5-0.5B}
+        """,
+    )
+
+    assert job["vocabulary"]["name"] == "verl"
+    assert values(job, "micro_batch_size", "fsdp_version") == {"micro_batch_size": 4, "fsdp_version": 2}
+
+
+_SFT = """\
+torchrun --standalone --nnodes=1 --nproc_per_node=2 -m verl.trainer.fsdp_sft_trainer \\
+    data.train_files=train.parquet \\
+    data.micro_batch_size_per_gpu=2 data.train_batch_size=32 data.max_length=512 \\
+    model.partial_pretrain=Qwen/Qwen2.5-0.5B-Instruct
+"""
+
+
+def test_sft_is_predicted(explained):
+    job = explained.job("sft.sh", _SFT)
+
+    assert values(
+        job, "objective", "micro_batch_size", "sequence_length", "gradient_accumulation_steps", "global_batch_size",
+        "world_size", "fsdp_version", "load_dtype", "precision",
+    ) == {
+        "objective": "sft", "micro_batch_size": 2, "sequence_length": 512, "gradient_accumulation_steps": 8,
+        "global_batch_size": 32, "world_size": 2, "fsdp_version": 2, "load_dtype": "float32",
+        "precision": "bf16-mixed",
+    }  # fmt: skip
+    assert job["status"] == "checked" or job["estimate"] is not None
+    assert "not simulated" not in (job["reason"] or "")
+
+
+def test_sft_over_engines_fills_micro_batches_by_tokens(explained):
+    job = explained.job(
+        "sft.sh",
+        """\
+        torchrun --nproc_per_node=1 -m verl.trainer.sft_trainer \\
+            data.max_length=2048 data.max_token_len_per_gpu=8192 model.path=Qwen/Qwen2.5-0.5B engine.strategy=fsdp2
+        """,
+    )
+
+    assert values(job, "micro_batch_size", "sequence_length", "padding_free", "padding", "fsdp_version") == {
+        "micro_batch_size": 4,
+        "sequence_length": 2048,
+        "padding_free": True,
+        "padding": False,
+        "fsdp_version": 2,
+    }
