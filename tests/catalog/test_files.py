@@ -23,8 +23,8 @@ def test_every_data_file_is_sorted_complete_and_of_the_right_form():
 def test_every_row_of_a_frameworks_keys_can_be_read(name):
     for rows in framework_keys(name).values():
         for row in rows:
-            assert row.type, row
-            assert not row.default or json.loads(row.default) is not None, row
+            assert row.key.strip() == row.key != "", row
+            json.loads(row.default or "0")
 
 
 @pytest.mark.parametrize(

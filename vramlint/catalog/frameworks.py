@@ -15,6 +15,7 @@ FRAMEWORKS = (
     "axolotl",
     "gpt-neox",
     "open-instruct",
+    "openrlhf",
     "peft-comparison",
     "qlora-pipe",
     "torchtune",

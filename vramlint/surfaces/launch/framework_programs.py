@@ -83,6 +83,10 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         ),
     ),
     (
+        re.compile(r"(^|\.)openrlhf\.cli\.train_\w+$"),
+        FrameworkProgram("openrlhf", ()),
+    ),
+    (
         re.compile(
             r"(?:^|\.)(?:(?:full|lora|qat_lora|early_exit)_finetune|(?:full|lora)_dpo|(?:async_)?grpo_full_finetune|qat"
             r"|knowledge_distillation|ppo_full_finetune)_(?:single_device|distributed)(?:_multi_dataset)?$"
