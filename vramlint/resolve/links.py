@@ -13,7 +13,7 @@ from vramlint.resolve.frameworks import with_framework
 from vramlint.resolve.missing import missing, unseen_fact
 from vramlint.resolve.recipes import with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
-from vramlint.surfaces.frameworks import FRAMEWORKS
+from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.fsdp_config import trainer_facts
 from vramlint.values import Table
 
@@ -176,9 +176,21 @@ def _linked(
         other = deepspeed_sheet(path, reading.root)
         joined = _merge(sheet, facts, _reached(other, link), reading.root, path)
         return joined._replace(remarks=(*problems, *joined.remarks))
+    shipped = framework_of(sheet.kind).deepspeed if sheet.kind in FRAMEWORKS else None
+    table = shipped(link.target) if shipped is not None else None
+    if table is not None:
+        found, said = deepspeed_facts(table, via="library")
+        other = Sheet(sheet.path, "deepspeed-json", tuple(_shipped(fact, link) for fact in found), remarks=said)
+        return _merge(sheet, facts, _reached(other, link), table, "")
     where = "beside this file or in the current folder"
     facts = facts | unseen_fact("deepspeed_config", sheet, link)
     return Joined(sheet, facts, missing(sheet, link, "DeepSpeed configuration", where), deepspeed_missing=True)
+
+
+def _shipped(fact: Fact, link: Link) -> Fact:
+    """A fact of a file that comes with a framework: it points where the file is named."""
+    candidates = tuple([replace(item, place=item.place or link.place) for item in fact.candidates])
+    return replace(fact, candidates=candidates)
 
 
 def _reached(other: Sheet, link: Link) -> Sheet:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pytest
 
+from tests.api.test_launching import check
 from tests.surfaces.frameworks.reading import sheet as sheet_of
 from vramlint.catalog.gpus import find_gpu
-from vramlint.facts import Origin, Sheet
+from vramlint.facts import Fact, Origin, Sheet
 from vramlint.job import Gpu
 from vramlint.resolve.gpus import by_gpu
+from vramlint.surfaces.frameworks.axolotl_sharding import shipped
 
 _QLORA = """\
 base_model: NousResearch/Meta-Llama-3-8B
@@ -264,3 +267,61 @@ model_config:
   rope_scaling: {type: linear}
 """
     assert _read(text).remarks == ()
+
+
+def _launched(command: str, config: str = _QLORA) -> Mapping[str, Fact]:
+    (job,) = check({"run.sh": f"{command}\n", "conf/qlora.yml": config}, "run.sh").jobs
+    return {fact.name: fact for fact in job.facts}
+
+
+def test_options_of_the_command_win_over_the_file() -> None:
+    facts = _launched("axolotl train conf/qlora.yml --micro-batch-size 8 --lora_r=64 --no-gradient-checkpointing")
+
+    assert facts["micro_batch_size"].value == 8
+    assert facts["lora_r"].value == 64
+    assert facts["activation_checkpointing"].value is False
+    assert facts["sequence_length"].value == 4096
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "axolotl train conf/qlora.yml --launcher torchrun -- --nproc_per_node=4",
+        "axolotl train conf/qlora.yml -- --num_processes=4",
+        "accelerate launch --num_processes 4 -m axolotl.cli.train conf/qlora.yml",
+        "torchrun --nproc_per_node 4 -m axolotl.cli.train conf/qlora.yml",
+    ],
+)
+def test_the_processes_of_a_command(command: str) -> None:
+    facts = _launched(command)
+
+    assert facts["world_size"].value == 4
+    assert facts["model"].value == "NousResearch/Meta-Llama-3-8B"
+
+
+def test_a_deepspeed_file_that_comes_with_axolotl_is_known_without_a_copy() -> None:
+    facts = _launched("axolotl train conf/qlora.yml --deepspeed deepspeed_configs/zero3_bf16_cpuoffload_all.json")
+
+    assert facts["zero_stage"].value == 3
+    assert facts["offload_parameters"].value == "cpu"
+    assert facts["optimizer"].value == "adamw_bnb_8bit"  # zero_force_ds_cpu_optimizer is off there
+
+
+def test_a_deepspeed_file_of_the_project_is_not_taken_for_one_of_axolotls() -> None:
+    assert shipped("deepspeed_configs/own.json") is None
+    assert shipped("conf/zero3.json") is None
+
+
+def test_keys_of_the_models_config_are_changed() -> None:
+    sheet = _read("base_model: a/b\nmodel_config:\n  num_hidden_layers: 4\n  output_router_logits: true\n")
+
+    changed = next(table for name, table in sheet.tables if name == "config-overrides")
+    assert [entry.key for entry in changed] == ["num_hidden_layers"]
+    assert values(sheet, "router_logits") == (True,)
+
+
+def test_four_bit_weights_are_multiplied_in_their_own_dtype() -> None:
+    assert values(_read(_QLORA), "quantization_compute_dtype") == ("bfloat16",)
+    auto = _read(_QLORA.replace("bf16: true", "")).get("quantization_compute_dtype")
+    assert auto is not None
+    assert [item.value for item in auto.candidates] == ["bfloat16", "float16"]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.axolotl_kernels import kernels
 from vramlint.surfaces.frameworks.axolotl_objectives import objective
-from vramlint.surfaces.frameworks.axolotl_sharding import sharding
+from vramlint.surfaces.frameworks.axolotl_sharding import sharding, shipped
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.hardware import by_bfloat16
+from vramlint.surfaces.overrides import DIMENSIONS
 from vramlint.values import Entry, Items, Scalar, Table
 
 _ROWS = (
@@ -72,8 +74,9 @@ _METHODS: Mapping[str, str] = MappingProxyType({"llama-adapter": "adaption_promp
 def _complete(config: Config) -> None:
     objective(config)
     _adapter(config)
-    _quantization(config)
     _precision(config)
+    _quantization(config)
+    _overrides(config)
     _batch(config)
     _evaluation(config)
     _attention(config)
@@ -157,11 +160,15 @@ _FOUR_BIT_KEYS = (
 
 
 def _four_bits(config: Config) -> None:
+    dtype = config.fact("load_dtype")
     for key, fact, converter in _FOUR_BIT_KEYS:
         config.say(fact, f"bnb_config_kwargs.{key}", converter)
     config.state("quantization_type", "nf4")
     config.state("double_quantization", True)
     config.state("quantization_storage_dtype", "bfloat16")
+    if dtype is not None:
+        reason = "bitsandbytes multiplies in the dtype that the weights are loaded in"
+        config.draft.put(replace(dtype, name="quantization_compute_dtype", reason=reason))
 
 
 def _is_null(config: Config, key: str) -> bool:
@@ -204,6 +211,16 @@ def _precision(config: Config) -> None:
         config.state("load_dtype", "float16", half)
     else:
         config.derive("load_dtype", "float32", "no 16-bit dtype is asked for", "bf16")
+
+
+def _overrides(config: Config) -> None:
+    """`model_config` changes keys of the checkpoint's config.json (loaders/utils.py, load_model_config)."""
+    for key in ("model_config", "overrides_of_model_config"):
+        value = config.value(key)
+        if isinstance(value, Table):
+            kept = tuple([entry for entry in value if entry.key in DIMENSIONS])
+            config.draft.tables += [("config-overrides", Table(kept, value.place))] if kept else []
+            config.say("router_logits", f"{key}.output_router_logits", "flag")
 
 
 def _batch(config: Config) -> None:
@@ -303,4 +320,4 @@ def _optimizer(config: Config) -> None:
         config.say("optimizer_arguments", "optim_args", "text")
 
 
-FRAMEWORK = Framework("axolotl", "Axolotl", "axolotl", _ROWS, _complete)
+FRAMEWORK = Framework("axolotl", "Axolotl", "axolotl", _ROWS, _complete, deepspeed=shipped)

@@ -5,8 +5,12 @@ axolotl 0.18 utils/schemas/{fsdp,validation}.py, utils/distributed.py, core/buil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
 from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.frameworks.networks import Sizes, table_of
 from vramlint.surfaces.fsdp_config import without_prefix
 from vramlint.surfaces.models import FROZEN_BY_HAND
 from vramlint.values import Entry, Items, Scalar, Table
@@ -26,6 +30,36 @@ _FSDP_ROWS = (
 )
 _WRAPS = "auto_wrap_policy"
 
+_CPU: Mapping[str, str] = MappingProxyType({"device": "cpu"})
+_THIRD: Sizes = MappingProxyType(
+    {
+        "stage": 3,
+        "overlap_comm": True,
+        "sub_group_size": 0,
+        "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto",
+        "stage3_param_persistence_threshold": "auto",
+        "max_live_parameters": 0,
+        "max_reuse_distance": 0,
+        "gather_16bit_weights_on_model_save": True,
+    }
+)
+_SHIPPED: Mapping[str, tuple[Sizes, str | bool, bool]] = MappingProxyType(
+    {
+        "zero1": ({"stage": 1, "overlap_comm": True}, "auto", True),
+        "zero1_torch_compile": ({"stage": 1, "overlap_comm": True}, "auto", True),
+        "zero2": ({"stage": 2, "offload_optimizer": _CPU, "overlap_comm": True}, "auto", True),
+        "zero2_torch_compile": ({"stage": 2, "offload_optimizer": _CPU, "overlap_comm": True}, "auto", True),
+        "zero3": (_THIRD, "auto", True),
+        "zero3_bf16": (_THIRD, True, True),
+        "zero3_bf16_cpuoffload_all": ({**_THIRD, "offload_optimizer": _CPU, "offload_param": _CPU}, True, False),
+        "zero3_bf16_cpuoffload_params": ({**_THIRD, "offload_param": _CPU}, True, False),
+    }
+)
+"""`deepspeed_configs/*.json` of axolotl 0.18, which `axolotl fetch deepspeed_configs` puts into a project: ZeRO's
+section, `bf16.enabled`, `zero_force_ds_cpu_optimizer`. What the Trainer fills in is left out."""
+_FOLDER = "deepspeed_configs/"
+
 
 def sharding(config: Config) -> None:
     """The facts of what the GPUs share."""
@@ -39,6 +73,30 @@ def sharding(config: Config) -> None:
         config.say("world_size", "ray_num_workers", "count")
     config.say("device_map", "device_map", "device-map")
     _changing_parts(config)
+
+
+def shipped(target: str) -> Table | None:
+    """The DeepSpeed configuration of that path among those that come with Axolotl.
+
+    Args:
+        target: as `deepspeed` says it.
+    """
+    if _FOLDER not in target:
+        return None
+    found = _SHIPPED.get(target.rpartition("/")[2].removesuffix(".json"))
+    if found is None:
+        return None
+    zero, bf16, forces = found
+    rest = table_of(
+        {
+            "bf16": {"enabled": bf16},
+            "fp16": {"enabled": "auto"} if bf16 == "auto" else None,
+            "zero_force_ds_cpu_optimizer": forces,
+            "gradient_accumulation_steps": "auto",
+            "train_micro_batch_size_per_gpu": "auto",
+        }
+    )
+    return Table((Entry("zero_optimization", None, table_of(zero)), *rest.entries))
 
 
 def _fsdp(config: Config) -> None:

@@ -58,6 +58,8 @@ class Framework:
     """The dotted key of the file in which one of `rows` is written, or would be. None: as it is."""
     packaged: Callable[[str], Table | None] | None = None
     """The configuration of a name that comes with the framework: its values stand in no file (`via` library)."""
+    deepspeed: Callable[[str], Table | None] | None = None
+    """The DeepSpeed configuration of a name that comes with the framework, for projects that have no copy of it."""
     overlay: Callable[[Table, Table], Table] = overlaid
     """What the command line makes of the file below it."""
 

@@ -13,16 +13,17 @@ Sizes = Mapping[str, Plain | Mapping[str, Plain] | tuple[Plain, ...]]
 
 def define(config: Config, sizes: Sizes) -> None:
     """Hand on the model's sizes, from which its job is built."""
-    config.draft.tables.append(("model-config", _table(sizes)))
+    config.draft.tables.append(("model-config", table_of(sizes)))
 
 
-def _table(sizes: Sizes) -> Table:
+def table_of(sizes: Sizes) -> Table:
+    """Keys and values that no file writes, as a table; what is None is left out."""
     return Table(tuple([Entry(key, None, _value(value)) for key, value in sizes.items() if value is not None]))
 
 
 def _value(value: Plain | Mapping[str, Plain] | tuple[Plain, ...]) -> Value:
     if isinstance(value, Mapping):
-        return _table(value)
+        return table_of(value)
     if isinstance(value, tuple):
         return Items(tuple([Scalar(item) for item in value]))
     return Scalar(value)

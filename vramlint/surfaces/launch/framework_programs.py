@@ -76,6 +76,7 @@ def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
 
 
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
+    (re.compile(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
     (
         re.compile(r"(?:^|\.)deepy$"),
         FrameworkProgram(

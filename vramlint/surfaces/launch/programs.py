@@ -167,7 +167,9 @@ def tool(road: Road, line: Line, name: str) -> Iterator[Road]:
             return
         program, arguments = f"{program} {arguments[0].text or ''}".strip(), arguments[1:]
         road = torchrun(parsed, road)
-    elif name in ("trl", "axolotl") and alone:
+    elif name == "axolotl" and alone:
+        road, arguments = _of_axolotl(road, arguments)
+    elif name == "trl" and alone:
         road, arguments = _through_accelerate(road, arguments)
     elif alone:
         road = _of_environment(road, arguments, cli, name)
@@ -225,6 +227,23 @@ def _through_accelerate(road: Road, line: Line) -> tuple[Road, Line]:
         given_options.setdefault("config_file", Word(Scalar(""), line[0].place))
         road = road._replace(tables=(*road.tables, ("accelerate", table)))
     return accelerate(Parsed(given_options, tuple(kept)), road), tuple(kept)
+
+
+def _of_axolotl(road: Road, line: Line) -> tuple[Road, Line]:
+    """`axolotl train CONFIG --launcher torchrun -- --nproc_per_node=2`: words behind `--` are the launcher's.
+
+    axolotl 0.18 cli/main.py and cli/utils/train.py; accelerate unless it is told otherwise.
+    """
+    dashes = next((index for index, word in enumerate(line) if word.text == "--"), len(line))
+    own, handed = line[:dashes], line[dashes + 1 :]
+    launcher = _options(own).get("launcher")
+    starts = launcher.text if launcher is not None else "accelerate"
+    if starts == "torchrun":
+        return torchrun(parse(handed, grammars.TORCHRUN, inner=False), road), own
+    if starts == "accelerate":
+        road, kept = _through_accelerate(road, (*own, *handed))
+        return road, tuple([word for word in kept if word in own])
+    return road, own
 
 
 def _of_environment(road: Road, arguments: Line, cli: Cli, name: str) -> Road:
