@@ -61,6 +61,7 @@ def values(sheet: Sheet) -> dict[str, object]:
 def test_deepspeed():
     sheet = sheet_of(ZERO_3)
     assert values(sheet) == {
+        "launcher": "deepspeed",
         "parallelism": "deepspeed",
         "world_size": 16,
         "nodes": 2,
@@ -212,3 +213,22 @@ def test_any_tree_is_read(tree):
     root = read_json(Document.of("a.json", json.dumps(tree))).root
     assert isinstance(root, Table)
     assert accelerate_sheet("a.json", root).kind == "accelerate-config"
+
+
+def test_what_a_configuration_of_fsdp_says_by_itself() -> None:
+    sheet = sheet_of(
+        """\
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_reshard_after_forward: true
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_use_orig_params: false
+num_processes: 2
+"""
+    )
+    found = values(sheet)
+    assert found["launcher"] == "fsdp"
+    assert found["fsdp_reshard_after_forward"] is True
+    assert found["fsdp_use_orig_params"] is False
+    assert found["fsdp_wrap_class"] == "TRANSFORMER_BASED_WRAP"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vramlint.facts import Sheet
+from vramlint.facts import Origin, Sheet
 from vramlint.readers.json import read_json
 from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces.keys import find_row, keys_saying
@@ -127,3 +127,46 @@ def test_key_table_both_ways() -> None:
     assert row.fact == "micro_batch_size"
     assert keys_saying("micro_batch_size", "deepspeed") == ("train_micro_batch_size_per_gpu",)
     assert find_row("training-arguments", "learning_rate") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "objective", "origin"),
+    [
+        ("run.yaml", "packing: false\n", "sft", Origin.ASSUMED),
+        ("recipes/x/orpo/full.yaml", "beta: 0.05\nmax_prompt_length: 64\n", "orpo", Origin.ASSUMED),
+        ("recipes/x/sft/full.yaml", "beta: 0.05\nmax_prompt_length: 64\n", "dpo", Origin.DERIVED),
+        ("run.yaml", "beta: 0.05\ndesirable_weight: 1.0\n", "kto", Origin.DERIVED),
+        ("run.yaml", "num_generations: 8\nbeta: 0.001\n", "grpo", Origin.DERIVED),
+        ("rloo.yaml", "num_generations: 4\n", "rloo", Origin.ASSUMED),
+        ("grpo/run.yaml", "max_length: 512\n", "grpo", Origin.ASSUMED),
+        ("run.yaml", "max_length: 512\n", "sft", Origin.ASSUMED),
+    ],
+)
+def test_the_program_decides_what_keys_of_several_objectives_leave_open(
+    path: str, more: str, objective: str, origin: Origin
+) -> None:
+    text = "model_name_or_path: gpt2\noutput_dir: out\nper_device_train_batch_size: 1\n" + more
+    sheet = training_arguments_sheet(path, table_of(path, text), "training-args-yaml", project="trl")
+    found = sheet.get("objective")
+    assert found is not None
+    assert (found.value, found.origin) == (objective, origin)
+
+
+def test_generation_and_distance_of_a_recipe() -> None:
+    text = "model_name_or_path: gpt2\noutput_dir: out\nnum_generations: 8\nbeta: 0.001\nuse_vllm: true\n"
+    sheet = sheet_of("g.yaml", text + "per_device_train_batch_size: 8\nvllm_gpu_memory_utilization: 0.5\n")
+    found = {fact.name: fact.value for fact in sheet.facts}
+    assert found["kl_coefficient"] == 0.001
+    assert found["inference_engine"] == "vllm"
+    assert found["inference_memory_fraction"] == 0.5
+
+
+def test_the_handbook_loads_the_model_twice_for_dpo() -> None:
+    text = "model_name_or_path: gpt2\noutput_dir: out\nbeta: 0.1\nuse_peft: true\n"
+    table = table_of("d.yaml", text)
+    sheet = training_arguments_sheet("d.yaml", table, "training-args-yaml", project="alignment-handbook")
+    reference = sheet.get("reference_model")
+    assert reference is not None
+    assert (reference.value, reference.origin) == ("gpt2", Origin.DERIVED)
+    plain = training_arguments_sheet("d.yaml", table, "training-args-yaml", project="trl")
+    assert plain.get("reference_model") is None

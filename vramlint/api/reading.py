@@ -125,8 +125,10 @@ def _sheet_of_kind(path: str, table: Table, recognised: Recognised) -> Sheet:
         case "training-args-json" | "training-args-yaml" | "alignment-handbook" | "open-r1" | "trl" as kind:
             from vramlint.surfaces.training_arguments import training_arguments_sheet
 
+            if kind.startswith("training-args"):
+                return training_arguments_sheet(path, table, kind)
             plain = "training-args-json" if path.lower().endswith(".json") else "training-args-yaml"
-            return training_arguments_sheet(path, table, kind if kind.startswith("training") else plain)
+            return training_arguments_sheet(path, table, plain, project=kind)
         case _:
             from vramlint.surfaces.frameworks.reading import file_sheet
 

@@ -27,6 +27,8 @@ _STRATEGY = (
     "data_parallel_replicate",
     "fsdp_version",
 )
+_BY_ITSELF = ("launcher",)
+"""What only a configuration by itself says in words of its own: of a run, `parallelism` has it."""
 _MACHINE = ("world_size", "nodes", "gpus_per_node", "gpu")
 _FLAGS = ("bf16", "fp16")
 
@@ -89,6 +91,8 @@ def merged(own: Mapping[str, Fact], said: Sheet, *, trainer: bool, shards: bool)
     loop = own.get("loop")
     accelerated = trainer or (loop is not None and loop.value == "accelerate")
     for fact in said.facts:
+        if fact.name in _BY_ITSELF:
+            continue
         if _holds(fact, own, accelerated=accelerated, trainer=trainer, shards=shards):
             facts[fact.name] = fact
         elif fact.name in own:

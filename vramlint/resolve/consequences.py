@@ -6,12 +6,15 @@ from vramlint.facts import Fact
 from vramlint.resolve.adapters import UNQUANTIZED, adapter_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board, derived
-from vramlint.resolve.defaults import has_lora
+from vramlint.resolve.defaults import any_default, has_lora
 
 SIXTEEN_BIT = ("bfloat16", "float16")
 WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
+BY_DISTANCE = ("grpo", "rloo")
+"""Objectives that keep one where the distance to it has a weight."""
 ADAPTER_OFF = "adapter off"
+NO_REFERENCE = "none"
 _LOGITS = ("sft", "pretrain")
 
 
@@ -46,7 +49,11 @@ def _flag(board: Board) -> str:
 def reference_model(board: Board) -> Fact | None:
     """The frozen model that a preference objective compares with."""
     objective = board.value("objective")
-    if not board.is_missing("reference_model") or objective not in WITH_REFERENCE:
+    if not board.is_missing("reference_model"):
+        return None
+    if objective in BY_DISTANCE and board.value("kl_coefficient") in (None, 0):
+        return None
+    if objective not in (*WITH_REFERENCE, *BY_DISTANCE):
         return None
     policy = board.facts.get("model")
     if has_lora(board):
@@ -54,6 +61,15 @@ def reference_model(board: Board) -> Fact | None:
     if policy is None or not isinstance(policy.value, str):
         return None
     return derived("reference_model", policy.value, "a copy of the model that is trained", policy)
+
+
+ENGINE = ("inference_memory_fraction", "inference_tensor_parallel")
+
+
+def of_engine(board: Board, name: str) -> Fact | None:
+    """The trainer's default for the engine that generates, where there is one."""
+    engine = board.value("inference_engine")
+    return any_default(board, name) if board.is_missing(name) and engine not in (None, "none") else None
 
 
 def full_logits(board: Board) -> Fact | None:

@@ -26,11 +26,23 @@ TRAINER_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prompt_length": ("max_prompt_length",),
         "completion_length": ("max_completion_length",),
         "generations": ("num_generations",),
+        "kl_coefficient": ("beta",),
+        "inference_memory_fraction": ("vllm_gpu_memory_utilization",),
+        "inference_tensor_parallel": ("vllm_tensor_parallel_size",),
     }
 )
 """Fact and the key of the trainer's arguments that says it (the first that the class has)."""
 
-_TRL_ONLY = ("sequence_length", "packing", "prompt_length", "completion_length", "generations")
+_TRL_ONLY = (
+    "sequence_length",
+    "packing",
+    "prompt_length",
+    "completion_length",
+    "generations",
+    "kl_coefficient",
+    "inference_memory_fraction",
+    "inference_tensor_parallel",
+)
 """Facts whose keys plain TrainingArguments lack: TRL's trainers then take the defaults of their own class."""
 
 DEEPSPEED_KEYS: Mapping[str, tuple[str, FactValue]] = MappingProxyType(

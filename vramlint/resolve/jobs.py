@@ -25,8 +25,8 @@ from vramlint.job import (
 from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
-from vramlint.resolve.consequences import WITH_REFERENCE
-from vramlint.resolve.defaults import has_lora, library_default
+from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
+from vramlint.resolve.defaults import library_default
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.surfaces.overrides import RESIZED
 
@@ -261,7 +261,7 @@ def _objective(board: Board) -> Objective:
         loss=_loss(board, objective),
         loop=_LOOPS.get(str(board.value("loop") or "trainer"), "script"),
         max_grad_norm=float(clip) if isinstance(clip, int | float) else 0.0,
-        reference_model=_has_reference(board, objective),
+        reference_model=_has_reference(board),
         label_smoothing=float(smoothing) if isinstance(smoothing, int | float) else 0.0,
         sft=objective == "sft" and bool(board.setting.trl),
     )
@@ -304,13 +304,9 @@ def _kernels(board: Board) -> tuple[str, ...]:
     return kernels_of(board.network.model_type, options)
 
 
-def _has_reference(board: Board, objective: str) -> bool:
-    if has_lora(board):
-        return False
-    if objective == "grpo":
-        beta = library_default(board, "", "trl", "GRPOConfig.beta")
-        return beta is not None and beta.value not in (0, 0.0)
-    return objective in WITH_REFERENCE
+def _has_reference(board: Board) -> bool:
+    reference = board.value("reference_model")
+    return isinstance(reference, str) and reference not in (ADAPTER_OFF, NO_REFERENCE)
 
 
 def thinned(jobs: Sequence[Job]) -> tuple[Job, ...]:

@@ -100,6 +100,8 @@ def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
         value = "auto" if on[0].value == "auto" else f"{on[0].name}-mixed"
         said = replace(on[0], name="precision", candidates=(Candidate(value, on[0].place),))
         board.facts["precision"] = replace(said, also=(*said.also, *(item.place for item in on[1:] if item.place)))
+    elif flags and all(fact.value is False for fact in flags):
+        board.facts["precision"] = replace(flags[0], name="precision", candidates=(Candidate("fp32", flags[0].place),))
     return merged(Worlds((board,), {}))
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
 from vramlint.surfaces.convert import CONVERTERS, Converted, Converter, Outcome
 from vramlint.surfaces.draft import Draft, Drawn, draw, unknown
-from vramlint.surfaces.fsdp_config import common_facts, sharding, truth, without_prefix
+from vramlint.surfaces.fsdp_config import common_facts, file_facts, sharding, truth, without_prefix
 from vramlint.surfaces.numbers import divided, whole
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Scalar, Table, Value
@@ -68,6 +68,7 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         draft.put(draw("fsdp_version", version, _whole, "fsdp_config.fsdp_version") if version is not None else None)
         draft.put(Fact("fsdp_version", (Candidate(1),), Origin.DEFAULT, "fsdp_version", "library", "accelerate"))
         draft.take(common_facts(options, "fsdp_config.fsdp_"))
+        draft.take(file_facts(options, "fsdp_config.fsdp_"))
         name, key = "activation_checkpointing", "fsdp_activation_checkpointing"
         draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
     _degrees(draft, _part(table, "parallelism_config"))
@@ -97,10 +98,16 @@ def _strategy(draft: Draft, table: Table, kind: str) -> None:
             return "none"  # a bare `no` is YAML's false
         return _STRATEGIES.get(str(_text(value)).upper(), Outcome.OPAQUE)
 
+    draft.put(draw("launcher", value, _back_end, "distributed_type"))
     if kind and kind not in _STRATEGIES:
         draft.put(unknown("parallelism", f"distributed_type is {kind}, which is not simulated", place=value.place))
     else:
         draft.put(draw("parallelism", value, convert, "distributed_type"))
+
+
+def _back_end(value: Value) -> Converted:
+    word = _text(value)
+    return "no" if isinstance(value, Scalar) and value.value is False else word.lower() if word else Outcome.ABSENT
 
 
 def _processes(draft: Draft, table: Table, kind: str) -> None:

@@ -228,6 +228,14 @@ def lora_or_full(value: Value) -> Converted:
     return "lora" if on else "full"
 
 
+def vllm_or_none(value: Value) -> Converted:
+    """`use_vllm`: the engine, or none."""
+    on = flag(value)
+    if isinstance(on, Outcome):
+        return on
+    return "vllm" if on else "none"
+
+
 def device(value: Value) -> Converted:
     """A DeepSpeed offload device: none, cpu, nvme."""
     match value:
@@ -301,6 +309,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "four-bit": four_bit,
         "eight-bit": eight_bit,
         "lora-or-full": lora_or_full,
+        "vllm-or-none": vllm_or_none,
         "device": device,
         "cpu-or-none": cpu_or_none,
         "device-map": device_map,

@@ -96,13 +96,42 @@ _COMMON = (
 """Key, fact, converter. Switching FSDP's own checkpointing off leaves the trainer's as it is."""
 
 
+def _resharding(value: Value) -> Converted:
+    """True or false for FSDP 2; a strategy's name, which FSDP 1 takes there, is no answer."""
+    on = truth(value)
+    return Outcome.ABSENT if on is Outcome.WRONG_TYPE else on
+
+
+def _policy(value: Value) -> Converted:
+    return CONVERTERS["text"](value) if isinstance(value, Scalar) and value.value in _WRAPS else Outcome.ABSENT
+
+
 _FILE = (
-    ("version", "fsdp_version", CONVERTERS["count"]),
-    ("reshard_after_forward", "fsdp_reshard_after_forward", truth),
+    ("reshard_after_forward", "fsdp_reshard_after_forward", _resharding),
     ("use_orig_params", "fsdp_use_orig_params", truth),
+    ("auto_wrap_policy", "fsdp_wrap_class", _policy),
+)
+"""Key, fact, converter: what a file of options says besides."""
+
+
+def file_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
+    """What a configuration by itself says: what is freed behind a forward, how layers are found that are not named.
+
+    Args:
+        table: the options, without their prefix.
+        key: stands before each key in the facts.
+    """
+    return [
+        draw(fact, value, convert, f"{key}{option}")
+        for option, fact, convert in _FILE
+        if (value := table.get(option)) is not None
+    ]
+
+
+_ALONE = (
+    ("version", "fsdp_version", CONVERTERS["count"]),
     ("activation_checkpointing", "activation_checkpointing", truth),
 )
-"""Key, fact, converter: what the file says by itself."""
 
 
 def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Iterator[Drawn]:
@@ -182,7 +211,8 @@ def fsdp_sheet(path: str, table: Table) -> Sheet:
     drawn = [
         draw("fsdp", switched.value, CONVERTERS["fsdp"], "fsdp", switched.key_place) if switched else None,
         *common_facts(options),
-        *(draw(fact, value, convert, key) for key, fact, convert in _FILE if (value := options.get(key)) is not None),
+        *file_facts(options),
+        *(draw(fact, value, convert, key) for key, fact, convert in _ALONE if (value := options.get(key)) is not None),
     ]
     for fact in drawn:
         if isinstance(fact, Fact):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
 from vramlint.surfaces.flat import stated_by
+from vramlint.surfaces.recipe_objectives import Told, objective_told, places_of
 from vramlint.text import Place
 from vramlint.values import Scalar, Table
 
 _VOCABULARIES = ("training-arguments", "trl", "trl-model")
 
 
-def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: str = "") -> Sheet:
+def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: str = "", project: str = "") -> Sheet:
     """The facts of a flat file of TrainingArguments, or of a command line that spells them.
 
     Args:
@@ -23,6 +22,7 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
         kind: training-args-json, training-args-yaml or training-args-cli; in YAML, numbers in quotes count as numbers,
             because the parsers that take YAML hand the values to argparse.
         objective: what is trained, where the command says it; else the keys tell.
+        project: whose recipe it is, one of `catalog.frameworks.RECIPES`; empty for plain TrainingArguments.
     """
     facts: dict[str, Fact] = {}
     remarks: list[Remark] = []
@@ -36,9 +36,15 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
                 facts.setdefault(stated.name, _through_file(stated) if command else stated)
     reason = "the command trains" if command else "the file holds TrainingArguments"
     facts["run_kind"] = _fixed("run_kind", "training", reason)
-    objective = objective or _objective(path, table)
+    told = objective_told(path, table, trl=project != "")
     if objective:
-        facts["objective"] = replace(_fixed("objective", objective, reason), decided=tuple(_telling(table)))
+        facts["objective"] = replace(_fixed("objective", objective, reason), decided=tuple(places_of(told, table)))
+    elif told is not None:
+        objective = told.objective
+        facts["objective"] = _told(told, tuple(places_of(told, table)), reason)
+    if project == "alignment-handbook" and objective == "dpo" and "model" in facts:
+        why = "the handbook's scripts/dpo.py loads the model once more for a reference"
+        facts["reference_model"] = replace(facts["model"], name="reference_model", origin=Origin.DERIVED, reason=why)
     (links, tables), sharded = _named(table, "deepspeed"), _named(table, "fsdp", "fsdp_config")
     links, tables = links + sharded[0], tables + sharded[1]
     tables += ((_CLASSES.get(objective, "training-arguments"), table),)
@@ -53,20 +59,6 @@ def _through_file(fact: Fact) -> Fact:
 def _fixed(name: str, value: str, reason: str) -> Fact:
     return Fact(name, (Candidate(value),), Origin.DERIVED, via="code", reason=reason)
 
-
-_OBJECTIVES = (
-    ("num_generations", "grpo"),
-    ("max_completion_length", "grpo"),
-    ("beta", "dpo"),
-    ("max_prompt_length", "dpo"),
-    ("packing", "sft"),
-    ("max_seq_length", "sft"),
-)
-"""Keys of a recipe that belong to one trainer of TRL, the more telling first."""
-
-
-_PREFERENCES = ("orpo", "kto", "cpo")
-"""Objectives with the keys of DPO, which only the folder's or file's name tells from it."""
 
 _CLASSES = {
     "sft": "SFTConfig",
@@ -88,21 +80,9 @@ _CLASSES = {
 """The class of TRL that a recipe is parsed with, by objective."""
 
 
-def _objective(path: str, table: Table) -> str:
-    found = next((objective for key, objective in _OBJECTIVES if table.entry(key)), "")
-    if found != "dpo":
-        return found
-    named = re.split(r"[^a-z]+", path.lower())
-    return next((objective for objective in _PREFERENCES if objective in named), found)
-
-
-def _telling(table: Table) -> Iterator[Place]:
-    """The keys that tell the objective."""
-    for key, _ in _OBJECTIVES:
-        entry = table.entry(key)
-        place = entry and (entry.key_place or entry.value.place)
-        if place:
-            yield place
+def _told(told: Told, places: tuple[Place, ...], reason: str) -> Fact:
+    fact = replace(_fixed("objective", told.objective, reason), decided=places)
+    return replace(fact, origin=Origin.ASSUMED, reason=told.reason) if told.reason else fact
 
 
 _Configuration = tuple[tuple[Link, ...], tuple[tuple[str, Table], ...]]
