@@ -181,14 +181,7 @@ def _components(repository: Path) -> dict[str, tuple[str, dict[str, Any]]]:
         for node in ast.parse(text).body:
             if not isinstance(node, ast.FunctionDef) or node.name.startswith(("lora_", "qlora_")):
                 continue
-            arguments = node.args
-            positional = [*arguments.posonlyargs, *arguments.args]
-            defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-            pairs = [
-                *zip(positional, defaults, strict=True),
-                *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-            ]
-            parameters = {argument.arg: _literal(default)[1] for argument, default in pairs}
+            parameters = _parameters(node)
             if {"vocab_size", "num_layers", "embed_dim"} <= parameters.keys() and family not in ("clip", "t5"):
                 found[node.name] = (family, parameters)
     return found
@@ -212,14 +205,24 @@ def _decoder(node: ast.FunctionDef) -> ast.Call | None:
 
 
 def _constants(node: ast.FunctionDef) -> dict[str, Any]:
-    """Names that a function gives a literal."""
-    return {
+    """Names that a function gives a literal, its parameters by their defaults among them."""
+    assigned = {
         target.id: value
         for item in node.body
         if isinstance(item, ast.Assign)
         for target in item.targets
         if isinstance(target, ast.Name) and (value := _literal(item.value)[1]) is not None
     }
+    return {**_parameters(node), **assigned}
+
+
+def _parameters(node: ast.FunctionDef) -> dict[str, Any]:
+    """The parameters of a function and their defaults, None where there is none."""
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return {argument.arg: _literal(default)[1] for argument, default in pairs}
 
 
 def _value(node: ast.expr, constants: Mapping[str, Any]) -> object:

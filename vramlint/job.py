@@ -166,7 +166,7 @@ class Quantization:
     """A quantized frozen base."""
 
     kind: str = "nf4"
-    """nf4, fp4, int8, gptq, awq, hqq, quanto, torchao."""
+    """nf4, fp4, int8, gptq, awq, hqq, quanto, torchao; nf4-tensor is torchao's NF4."""
     double_quantization: bool = False
     compute_dtype: str = "float32"
     prepared_for_kbit: bool = False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from math import prod
 
-from vramlint.job import Libraries, Quantization
+from vramlint.job import DTYPE_BYTES, Libraries, Quantization
 from vramlint.memory.ops.linear import Joining, Packed
 from vramlint.memory.tensor import Shape
 
@@ -66,6 +66,13 @@ def _rows(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
     return (shape[0] * shape[1], 2 * shape[0])
 
 
+def _nf4_tensor(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
+    """Torchao's NF4Tensor, whose scales and codes have the dtype of the weight."""
+    from vramlint.memory.ops.nf4_tensor import stored
+
+    return stored(shape, DTYPE_BYTES[quantization.source_dtype or quantization.compute_dtype])
+
+
 def _awq(quantization: Quantization, shape: Shape) -> tuple[int, ...]:
     """Bytes of qweight, qzeros and scales (autoawq 0.2.9 modules/linear/gemm.py)."""
     elements = shape[0] * shape[1]
@@ -82,6 +89,7 @@ _STORAGE: Mapping[str, Callable[[Quantization, Shape], tuple[int, ...]]] = {
     "quanto": _rows,
     "torchao": _rows,
     "awq": _awq,
+    "nf4-tensor": _nf4_tensor,
 }
 _BITS: Mapping[str, tuple[int, ...]] = {"hqq": (4, 8), "quanto": (8,), "torchao": (8,), "awq": (4,)}
 """Bits of which the products are followed: Quanto's 4-bit kernels are others, and torchao's have no derivative."""
@@ -147,6 +155,10 @@ def packed_of(quantization: Quantization, dtype: str, libraries: Libraries) -> P
         from vramlint.memory.ops.eight_bit import EightBit
 
         return EightBit(by_columns_too=libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
+    if quantization.kind == "nf4-tensor":
+        from vramlint.memory.ops.nf4_tensor import Nf4Tensor
+
+        return Nf4Tensor(dtype)
     if quantization.kind in _BITS:
         return _unpacked(quantization, source)
     from vramlint.memory.ops.four_bit import FourBit

@@ -15,6 +15,7 @@ from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.inventory import Inventory
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
+from vramlint.memory.ops.head_chunks import LOGITS, WITH_HEAD
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
@@ -24,7 +25,7 @@ from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
 
-SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, *WITHOUT_LOGITS})
+SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, WITH_HEAD, LOGITS, *WITHOUT_LOGITS})
 
 
 def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bool = False) -> Estimate:

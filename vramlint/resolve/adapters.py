@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.facts import FactValue
 from vramlint.job import Adapter, ConfigValue, Quantization
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import has_lora, library_default
@@ -14,6 +15,8 @@ from vramlint.resolve.preparation import Preparation, preparation
 _RANKS: Mapping[str, int] = MappingProxyType({"adalora": 12, "vera": 256, "miss": 64, "bone": 64, "oft": 0})
 """Ranks of other methods by default, where it is not 8 (peft 0.21 tuners/*/config.py)."""
 FOUR, UNQUANTIZED = 4, 16
+_OTHERS: Mapping[tuple[FactValue, str], str] = MappingProxyType({("torchao", "nf4"): "nf4-tensor"})
+"""Who quantizes and how, where bitsandbytes has a form of the same name."""
 _LISTS = frozenset({"feedforward_modules"})
 """Options that are lists of names."""
 
@@ -95,10 +98,11 @@ def quantization_of(board: Board) -> Quantization | None:
     if bits is None or bits >= UNQUANTIZED:
         return None
     trl = preparation(board)
+    kind = str(board.value("quantization_type") or "nf4")
     group = board.integer("quantization_group_size")
     group = stored_number(board.network, "group_size", "q_group_size") if group is None else group
     return Quantization(
-        kind=str(board.value("quantization_type") or "nf4"),
+        kind=_OTHERS.get((board.value("quantization_method"), kind), kind),
         double_quantization=board.value("double_quantization") is True,
         compute_dtype=str(board.value("quantization_compute_dtype") or "float32"),
         prepared_for_kbit=board.value("prepared_for_kbit") is True

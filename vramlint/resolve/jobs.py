@@ -122,7 +122,8 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         gpu=gpu,
         evaluation=_evaluation(board),
         kernels=_kernels(board),
-        offloads_activations=board.value("activation_offloading") in OFFLOADING,
+        offloads_activations=board.value("activation_offloading") in OFFLOADING
+        and board.value("checkpointing_offload") is not True,
         frozen_parameters=frozen_of(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )

@@ -147,3 +147,21 @@ def rotate_first(tape: Tape, x: Tensor, size: int) -> Tensor:
     first = shaping.slice_last(tape, x, size)
     roped = tape.to(rotate(tape, first, Rotary(table, table)), x.dtype)
     return shaping.concatenate_last(tape, roped, shaping.slice_last(tape, x, x.shape[3] - size))
+
+
+def rotate_pairs_widened(tape: Tape, x: Tensor) -> Tensor:
+    """Elements of even and odd number of x [B, S, heads, d] in float32, stacked again.
+
+    torchtune 0.7 modules/position_embeddings.py
+    """
+    half = (*x.shape[:-1], x.shape[-1] // 2)
+    table = Tensor((1, x.shape[1], 1, half[-1]), "float32", None)
+    wide = tape.to(x, "float32")
+
+    def element() -> Tensor:
+        return shaping.part(tape, wide, half)
+
+    first = e.sub(tape, e.mul(tape, element(), table), e.mul(tape, element(), table))
+    second = e.add(tape, e.mul(tape, element(), table), e.mul(tape, element(), table))
+    stacked = shaping.concatenate(tape, (first, second), x.shape)
+    return tape.to(stacked, x.dtype)

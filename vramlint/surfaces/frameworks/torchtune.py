@@ -262,6 +262,9 @@ def _on(value: Value) -> bool:
 def _checkpointing(config: Config) -> None:
     """recipes/full_finetune_distributed.py: `ac_mode` leaves the whole-layer form to every n-th layer."""
     config.derive("checkpointing_reentrant", False, "torchtune's checkpoint wrapper is not reentrant")
+    if config.on("enable_activation_offloading") and config.on("enable_activation_checkpointing"):
+        reason = "what the forward keeps lies on the host: with checkpoints the inputs of layers"
+        config.derive("checkpointing_offload", True, reason, "enable_activation_offloading")
     mode = config.text("ac_mode")
     if mode in ("full", "selective"):
         config.state("activation_checkpointing", True, "ac_mode", over=True)

@@ -116,6 +116,7 @@ def network(builder: Builder, given: Mapping[str, Plain]) -> Table | None:
     config: dict[str, Argument] = {_SIZES[key]: value for key, value in said.items() if key in _SIZES}
     config["model_type"] = architecture if architecture in _OTHER or "num_classes" in said else SIMULATED
     config["architecture"] = architecture
+    config["component"] = builder.component
     return Table(tuple([Entry(key, None, _value(value)) for key, value in config.items()]))
 
 
