@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
@@ -109,6 +110,12 @@ class Shells:
         """What the commands of a text do when it is called with `arguments`; None: nobody says with what."""
         from vramlint.readers.shell import read_shell
 
-        shell, problems = read_shell(document, environment, name, arguments=arguments, sources=self._load)
+        folder = posixpath.dirname(document.path)
+
+        def sourced(path: str) -> Document | None:
+            """From the current folder, or from the script's, which scripts change to or are started in."""
+            return self._load(path) or self._load(posixpath.normpath(posixpath.join(folder, path)))
+
+        shell, problems = read_shell(document, environment, name, arguments=arguments, sources=sourced)
         self.problems += problems
         return shell, problems

@@ -38,6 +38,8 @@ class Setting(NamedTuple):
     """The trainer evaluates while it trains."""
     from_config: bool = False
     """The model is made from a config, with fresh float32 weights, not from a checkpoint."""
+    framework: bool = False
+    """A framework with a vocabulary of its own runs the loop, and divides a global batch by the GPUs."""
     world_size: int | None = None
     nodes: int | None = None
 

@@ -223,7 +223,7 @@ def accumulation(board: Board) -> Fact | None:
     if config is not None and config.origin is Origin.UNKNOWN and not board.setting.trainer:
         return possible("gradient_accumulation_steps", (1,), f"{config.reason}; one is assumed")
     found = any_default(board, "gradient_accumulation_steps")
-    if found is None and total and micro and not board.setting.trainer:
+    if found is None and total and micro and board.setting.framework:
         return by_global_batch(board, total, micro)
     return found or derived("gradient_accumulation_steps", 1, "nothing accumulates gradients")
 

@@ -59,6 +59,10 @@ _ONE_MODEL_ONE_BATCH = ("", "sft", "pretrain")
 """Objectives whose step is one forward and backward of a language model over one batch. Others (dpo, grpo, …) pair
 answers, keep further models or generate; they go by their own name."""
 
+_ROWS: Mapping[str, int] = MappingProxyType({"reward": 2})
+"""Rows that a sample becomes: the chosen and the rejected answer run together (trl 1.16 trainer/reward_trainer.py,
+openrlhf 0.11 trainer/rm_trainer.py, concatenated_forward)."""
+
 _SFT_LOSSES: Mapping[str, str] = MappingProxyType(
     {
         "chunked_nll": "chunked",
@@ -183,7 +187,7 @@ def _precision(board: Board) -> Precision:
 def _batch(board: Board) -> Batch:
     padding = board.value("padding") is True
     return Batch(
-        micro_batch_size=board.integer("micro_batch_size") or 1,
+        micro_batch_size=(board.integer("micro_batch_size") or 1) * _ROWS.get(str(board.value("objective")), 1),
         sequence_length=board.integer("sequence_length") or 1,
         gradient_accumulation_steps=board.integer("gradient_accumulation_steps") or 1,
         target_length=board.integer("target_length"),

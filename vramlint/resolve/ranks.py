@@ -19,11 +19,13 @@ def world_size(board: Board) -> Fact | None:
         return possible("world_size", (setting.world_size,), "declared")
     total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
     steps = board.integer("gradient_accumulation_steps")
-    if setting.deepspeed and total and micro and steps and total % (micro * steps) == 0:
+    counted = board.facts.get("gradient_accumulation_steps")
+    said = counted is not None and counted.origin is not Origin.ASSUMED
+    if setting.deepspeed and total and micro and steps and said and total % (micro * steps) == 0:
         return derived("world_size", total // (micro * steps), "train_batch_size / (micro batch size · accumulation)")
     if board.value("launcher") not in (None, "python"):
-        said = (board.facts.get(name) for name in ("world_size", "gpus_per_node", "nodes"))
-        open_ = next((fact.reason for fact in said if fact is not None and not fact.candidates), "")
+        words = (board.facts.get(name) for name in ("world_size", "gpus_per_node", "nodes"))
+        open_ = next((fact.reason for fact in words if fact is not None and not fact.candidates), "")
         why = open_ or "the launcher starts a process for every GPU"
         least, most = _launched(board)
         return possible("world_size", (least, most), f"{why}; {least} to {most} are assumed")

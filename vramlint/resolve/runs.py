@@ -133,6 +133,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         command=sheet.kind == "training-args-cli",
         evaluates=any(_evaluates(table) for _, table in sheet.tables),
         from_config=_is_fresh(joined),
+        framework=sheet.kind in FRAMEWORKS,
         world_size=context.world_size,
         nodes=context.nodes,
     )

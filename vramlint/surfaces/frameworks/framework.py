@@ -11,6 +11,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw, is_absent
 from vramlint.surfaces.flat import NUMERIC, lenient
+from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.loading import named_folder
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Place
@@ -209,6 +210,14 @@ class Config:
     def assume(self, fact: str, value: FactValue, reason: str) -> None:
         """A fact that nothing says and that is likely."""
         self._put(Fact(fact, (Candidate(value),), Origin.ASSUMED, reason=reason), False)
+
+    def by_program(self, fact: str, value: FactValue) -> None:
+        """A fact that follows from which of the framework's programs is started."""
+        started = self.value(PROGRAM)
+        name = started.value if isinstance(started, Scalar) else self.framework.title
+        place = started.place if isinstance(started, Scalar) else None
+        reason = f"{name} does nothing else"
+        self._put(Fact(fact, (Candidate(value, place),), Origin.DERIVED, "", "code", reason=reason), False)
 
     def unknown(self, fact: str, reason: str, *keys: str) -> None:
         """A fact that only run time knows."""

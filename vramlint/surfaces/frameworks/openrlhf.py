@@ -42,8 +42,6 @@ _ROWS = (
     Row("gradient_checkpointing_use_reentrant", "checkpointing_reentrant", "flag"),
     Row("ds.zero_stage", "zero_stage", "count"),
     Row("zero_stage", "zero_stage", "count"),
-    Row("ds.overlap_comm", "overlap_comm", "flag"),
-    Row("overlap_comm", "overlap_comm", "flag"),
     Row("ds.grad_accum_dtype", "gradient_accumulation_dtype", "text"),
     Row("grad_accum_dtype", "gradient_accumulation_dtype", "text"),
     Row("ds.use_liger_kernel", "liger", "flag"),
@@ -82,7 +80,7 @@ def _complete(config: Config) -> None:
     if method.startswith("ppo"):
         complete_rl(config)
     else:
-        config.derive("objective", _METHODS.get(method, method), "by the program")
+        config.by_program("objective", _METHODS.get(method, method))
         _reference(config)
     packed = config.fact("packing")
     if packed is None:
@@ -171,6 +169,9 @@ def _engine(config: Config) -> None:
     offload = spelling(config, "ds.adam_offload", "adam_offload")
     on = config.on(offload)
     config.state("offload_optimizer", "cpu" if on else "none", offload)
+    overlap = spelling(config, "ds.overlap_comm", "overlap_comm")
+    if config.on(overlap):  # left out of the configuration otherwise, so that DeepSpeed's own default holds
+        config.state("overlap_comm", True, overlap)
     config.derive("offload_parameters", "none", "OpenRLHF offloads no parameters of what it trains")
     key = next((key for key in ("optim", "actor.optim") if framework_keys(config.keys).get(key)), "optim")
     word = config.text(key) or "adam"

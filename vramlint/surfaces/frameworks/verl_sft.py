@@ -21,7 +21,7 @@ SFT_ROWS = (
 def complete_sft(config: Config) -> None:
     """What an SFT trainer makes of its keys; torchrun says how many GPUs there are."""
     config.derive("loop", "script", "verl's trainer computes its own loss from the logits")
-    config.derive("objective", "sft", "the program is an SFT trainer")
+    config.by_program("objective", "sft")
     config.derive("checkpointing_reentrant", False, "verl asks for checkpointing without reentrance")
     config.derive("attention_implementation", "flash_attention_2", "verl asks for FlashAttention")
     config.derive("quantization_bits", 16, "verl trains no quantized weights")
