@@ -208,6 +208,7 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         "fsdp": {
             "full_shard": _FULL_SHARD,
             "fsdp, full shard over all gpus": _FULL_SHARD,
+            "full shard with activation checkpointing": frozenset({"full_shard"}),
             "full_shard auto_wrap": frozenset({"full_shard auto_wrap offload"}),
         },
     }

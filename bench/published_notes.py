@@ -26,6 +26,14 @@ UNSURE = (
     (r"default model of the notebook", "which of the file's models was run is not said"),
 )
 """Notes of lines that cannot be compared, and why."""
+CONTRADICTED = (
+    (
+        r"litgpt \S*(?:phi-3|llama-3\.2-[13]b)/full\.yaml",
+        "the source's figure is below what weights, gradients and states take",
+    ),
+)
+"""Framework and config of lines whose figure cannot be: 16-bit weights, gradients and AdamW's two states are 8 bytes
+for each of 3.82, 1.50 or 3.61 billion parameters, where 17.0, 8.7 and 16.5 GB are given."""
 CARD = r"probably the card size"
 """The figure is the memory of the card on which the run fitted."""
 BEFORE = r"reserved before training ([\d.]+)"
@@ -45,9 +53,11 @@ WORDS: Mapping[str, str] = {
 }
 """Words of such a note and the keys of that file."""
 VERSIONS: Mapping[str, Mapping[str, str]] = {
+    "litgpt": {"litgpt": "0.4.13", "bitsandbytes": "0.42.0", "torch": "2.4.0"},
     "peft": {"torch": "2.13.0", "transformers": "5.13.1", "peft": "0.19.2", "bitsandbytes": "0.49.2"},
 }
-"""Versions of the runs, where the project's results say them (method_comparison/MetaMathQA/results)."""
+"""Versions of the runs: of litgpt, the release of the month in which the last of them came into the table; of PEFT, as
+the project's results say them (method_comparison/MetaMathQA/results)."""
 
 
 def meaning(table: Sequence[tuple[str, str]], text: str) -> str | None:

@@ -73,7 +73,8 @@ def _figures(line: Line, root: Path, number: int) -> Iterator[Figure]:
     try:
         if line["n_gpus"] != "1":
             raise Skip("the run is on several GPUs")
-        reason = notes.meaning(notes.UNSURE, line["note"])
+        named = f"{line['framework']} {line['config']}"
+        reason = notes.meaning(notes.UNSURE, line["note"]) or notes.meaning(notes.CONTRADICTED, named)
         if reason:
             raise Skip(reason)
         figure = replace(figure, gpu=_gpu(line))
@@ -127,9 +128,14 @@ def _config(line: Line, root: Path) -> Path:
         raise Skip("the config was run with other values than it has")
     folder = line["repo"].replace("/", "__")
     places = (root / folder, root / line["framework"] / folder, *root.glob(f"{line['framework']}*/{folder}"))
+    config = line["config"].partition(" (")[0]
     for place in places:
-        if (place / line["config"]).is_file():
-            return place / line["config"]
+        if (place / config).is_file():
+            return place / config
+    for place in places:  # a table may write names in lower case
+        for found in place.glob(f"{Path(config).parts[0]}/**/{Path(config).name}"):
+            if found.relative_to(place).as_posix().lower() == config.lower():
+                return found
     raise Skip("the config is not beside the table")
 
 

@@ -14,6 +14,7 @@ from vramlint.catalog.versions import Version, at_least, version_of
 FRAMEWORKS = (
     "axolotl",
     "gpt-neox",
+    "litgpt",
     "open-instruct",
     "openrlhf",
     "peft-comparison",

@@ -64,9 +64,9 @@ def litgpt_model(name: str) -> dict[str, ConfigValue] | None:
     Args:
         name: litgpt's own name, the hub's id, or that without its owner.
     """
-    return next(
-        (completed(found) for key in (name, name.rpartition("/")[2]) if (found := _by_name().get(key.lower()))), None
-    )
+    by_name = _by_name()
+    found = next((by_name[key] for key in (name.lower(), name.rpartition("/")[2].lower()) if key in by_name), None)
+    return None if found is None else completed(found)
 
 
 @cache

@@ -91,6 +91,32 @@ MARKS: tuple[Marks, ...] = (
         ("neox",),
     ),
     Marks(
+        "litgpt",
+        (
+            "train.micro_batch_size",
+            "train.global_batch_size",
+            "train.lr_warmup_fraction",
+            "train.tie_embeddings",
+            "eval.initial_validation",
+            "eval.final_validation",
+            "lora_query",
+            "lora_projection",
+            "model_config.n_query_groups",
+            "model_config.norm_class_name",
+        ),
+        (
+            "checkpoint_dir",
+            "lora_r",
+            "lora_dropout",
+            "quantize",
+            "data.class_path",
+            "optimizer.class_path",
+            "num_nodes",
+        ),
+        ("litgpt", "lit-gpt"),
+        ("base_model", "trainer", "base"),
+    ),
+    Marks(
         "torchtune",
         (
             "model._component_",

@@ -105,7 +105,7 @@ def _states(job: Job, parameters: Sequence[Parameter]) -> tuple[Tensors, ...]:
     update = optimizers.update_of(job)
     if update is None:
         return ()
-    trainable = [p for p in parameters if p.requires_grad]
+    trainable = [p for p in parameters if p.requires_grad and p.stepped]
     states = [Tensors.of("optimizer states", p, size) for p in trainable for size in update.states(p)]
     return (*states, *(Tensors("optimizer states", size) for size in update.shared(trainable)))
 

@@ -17,6 +17,9 @@ _RANKS: Mapping[str, int] = MappingProxyType({"adalora": 12, "vera": 256, "miss"
 FOUR, UNQUANTIZED = 4, 16
 _OTHERS: Mapping[tuple[FactValue, str], str] = MappingProxyType({("torchao", "nf4"): "nf4-tensor"})
 """Who quantizes and how, where bitsandbytes has a form of the same name."""
+_HALVES = ("fabric", "lightning")
+"""Loops whose BitsandbytesPrecision quantizes weights that it made float16 (lightning 2.5
+fabric/plugins/precision/bitsandbytes.py, quantize)."""
 _LISTS = frozenset({"feedforward_modules"})
 """Options that are lists of names."""
 
@@ -109,6 +112,7 @@ def quantization_of(board: Board) -> Quantization | None:
         or trl in (Preparation.WIDENS, Preparation.WIDENS_NORMS),
         narrowed_embeddings=trl is Preparation.WIDENS and bits == FOUR and board.value("bf16") is True,
         only_norms=trl is Preparation.WIDENS_NORMS and board.value("prepared_for_kbit") is not True,
+        source_dtype="float16" if board.value("loop") in _HALVES else None,
         group_size=Quantization().group_size if group is None else group,
         skipped_modules=_words(board, "quantization_skip_modules"),
         bits=bits,

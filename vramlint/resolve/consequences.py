@@ -34,10 +34,10 @@ def trainable_dtype(board: Board) -> Fact | None:
         return derived(name, weights.value, "the weights train as they are loaded", weights)
     if adapter.dtype is not None:
         return derived(name, adapter.dtype, "the trainer makes what trains bfloat16")
-    if bits < UNQUANTIZED:
+    if bits < UNQUANTIZED and adapter.from_peft:
         reason = "PEFT makes adapters over a quantized base in float32"
         return derived(name, "float32", reason, board.facts.get("quantization_bits"))
-    if adapter.autocast_adapter_dtype and weights.value in SIXTEEN_BIT:
+    if adapter.autocast_adapter_dtype and adapter.from_peft and weights.value in SIXTEEN_BIT:
         return derived(name, "float32", f"PEFT keeps the adapters of a {weights.value} base in float32")
     return derived(name, weights.value, "adapters take the dtype of the base", weights)
 

@@ -20,7 +20,7 @@ _PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_py
 _NO_TRAINING = frozenset({".test", ".validate", ".predict"})
 
 
-class _Precision(NamedTuple):
+class Precision(NamedTuple):
     """What one word of `precision` means."""
 
     autocast: str = ""
@@ -34,19 +34,19 @@ class _Precision(NamedTuple):
         return self.autocast or self.weights
 
 
-_PRECISIONS: Mapping[str, _Precision] = MappingProxyType(
+PRECISIONS: Mapping[str, Precision] = MappingProxyType(
     {
-        **dict.fromkeys(("32", "32-true"), _Precision()),
-        **dict.fromkeys(("16", "16-mixed"), _Precision("float16")),
-        **dict.fromkeys(("bf16", "bf16-mixed"), _Precision("bfloat16")),
-        "16-true": _Precision(weights="float16"),
-        "bf16-true": _Precision(weights="bfloat16"),
-        **dict.fromkeys(("64", "64-true"), _Precision(weights="float64")),
-        "transformer-engine": _Precision(weights="bfloat16", fp8=True),
-        "transformer-engine-float16": _Precision(weights="float16", fp8=True),
+        **dict.fromkeys(("32", "32-true"), Precision()),
+        **dict.fromkeys(("16", "16-mixed"), Precision("float16")),
+        **dict.fromkeys(("bf16", "bf16-mixed"), Precision("bfloat16")),
+        "16-true": Precision(weights="float16"),
+        "bf16-true": Precision(weights="bfloat16"),
+        **dict.fromkeys(("64", "64-true"), Precision(weights="float64")),
+        "transformer-engine": Precision(weights="bfloat16", fp8=True),
+        "transformer-engine-float16": Precision(weights="float16", fp8=True),
     }
 )
-_QUANTIZED: Mapping[str, tuple[int, str, bool]] = MappingProxyType(
+QUANTIZED: Mapping[str, tuple[int, str, bool]] = MappingProxyType(
     {
         "nf4": (4, "nf4", False),
         "nf4-dq": (4, "nf4", True),
@@ -162,14 +162,14 @@ def _word(value: Value) -> Converted:
         case Scalar(value=bool()):
             return Outcome.WRONG_TYPE
         case Scalar(value=str() | int() as word):
-            return str(word) if str(word) in _PRECISIONS else Outcome.WRONG_TYPE
+            return str(word) if str(word) in PRECISIONS else Outcome.WRONG_TYPE
         case Scalar():
             return Outcome.WRONG_TYPE
     return Outcome.OPAQUE
 
 
 def _dtype(word: Fact | None) -> str:
-    return _PRECISIONS[str(word.value)].dtype if word is not None and word.known else ""
+    return PRECISIONS[str(word.value)].dtype if word is not None and word.known else ""
 
 
 def _precision(word: Fact | None, *, engine: bool) -> Iterable[Fact]:
@@ -180,7 +180,7 @@ def _precision(word: Fact | None, *, engine: bool) -> Iterable[Fact]:
         for name in ("bf16", "fp16"):
             yield unknown(name, word.reason, word.key)
         return
-    meanings = [(item, _PRECISIONS[str(item.value)]) for item in word.candidates]
+    meanings = [(item, PRECISIONS[str(item.value)]) for item in word.candidates]
     for name, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
         on = [
             Candidate((found.dtype if engine else found.autocast) == dtype, item.place, item.condition)
@@ -207,7 +207,7 @@ def _plugin(arguments: Arguments) -> Call | None:
 def _bitsandbytes(plugin: Call) -> Iterable[Drawn]:
     """`BitsandbytesPrecision(mode, dtype)`: all linear layers are quantized, the rest takes the dtype."""
     mode, compute = plugin.argument("mode", 0), plugin.argument("dtype", 1)
-    found = _QUANTIZED.get(str(mode.value)) if isinstance(mode, Scalar) else None
+    found = QUANTIZED.get(str(mode.value)) if isinstance(mode, Scalar) else None
     if found is None:
         yield unknown("quantization_bits", "the mode of BitsandbytesPrecision", "mode", plugin.place)
         return

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
-from vramlint.values import Entry, Items, Plain, Scalar, Table, Value
+from vramlint.values import Entry, Items, Scalar, Table, Value
 
-Sizes = Mapping[str, Plain | Mapping[str, Plain] | tuple[Plain, ...]]
+Sizes = Mapping[str, ConfigValue]
 """Keys of a config.json; what is None is left out."""
 
 
@@ -21,11 +22,11 @@ def table_of(sizes: Sizes) -> Table:
     return Table(tuple([Entry(key, None, _value(value)) for key, value in sizes.items() if value is not None]))
 
 
-def _value(value: Plain | Mapping[str, Plain] | tuple[Plain, ...]) -> Value:
+def _value(value: ConfigValue) -> Value:
     if isinstance(value, Mapping):
         return table_of(value)
     if isinstance(value, tuple):
-        return Items(tuple([Scalar(item) for item in value]))
+        return Items(tuple([_value(item) for item in value]))
     return Scalar(value)
 
 

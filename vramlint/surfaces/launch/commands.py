@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,11 +17,11 @@ from vramlint.surfaces.flat import stated_by
 from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.launch.clis import tool_of
 from vramlint.surfaces.launch.flags import arguments_table
-from vramlint.surfaces.launch.framework_programs import PROGRAM, FrameworkProgram, framework_program
+from vramlint.surfaces.launch.framework_programs import PROGRAM, WORDS, FrameworkProgram, framework_program
 from vramlint.surfaces.launch.launch import Launch
 from vramlint.surfaces.launch.options import options_table
 from vramlint.surfaces.training_arguments import training_arguments_sheet
-from vramlint.values import Entry, Scalar, Table
+from vramlint.values import Entry, Items, Scalar, Table, Value
 
 KIND = "training-args-cli"
 
@@ -104,10 +105,16 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     )
     table = options_table(launch.invocation)
     start = Entry(PROGRAM, None, Scalar(launch.program, launch.program_place, "cli"))
-    table = replace(table, entries=(*table.entries, start))
+    words = tuple(takewhile(lambda word: not _is_option(word), launch.invocation.arguments))
+    given = (Entry(WORDS, None, Items(words, launch.program_place)),) if words else ()
+    table = replace(table, entries=(*table.entries, start, *given))
     links = tuple(Link(program.framework, target, place) for target, place in program.files(launch.invocation))
     told = Recognised(program.framework, 1.0, f"it starts {launch.program}")
     return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),), recognised=told)
+
+
+def _is_option(word: Value) -> bool:
+    return isinstance(word, Scalar) and isinstance(word.value, str) and word.value.startswith("-")
 
 
 def sheet_of_options(launch: Launch, why: str) -> Sheet | None:

@@ -15,6 +15,8 @@ from vramlint.values import Invocation, Scalar, Value
 
 PROGRAM = "vramlint:program"
 """Key under which the sheet of a command line holds the program itself, for frameworks that tell methods by it."""
+WORDS = "vramlint:words"
+"""Key under which it holds the words in front of the first option, where there are any."""
 
 _FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 

@@ -261,8 +261,6 @@ def _of_environment(road: Road, arguments: Line, cli: Cli, name: str) -> Road:
         per_node, nodes = (found, nodes) if key == "devices" else (per_node, found)
     if per_node is None and cli.every_gpu:
         per_node = every_visible(road, name, "NPROC_PER_NODE", road.launcher[1] if road.launcher else None)
-    if per_node is None and name == "litgpt":
-        per_node = by_default(PER_NODE, 1, "litgpt uses one device unless --devices says otherwise")
     if per_node is None:
         return road
     machines = nodes or by_default(NODES, 1, f"{name} runs on one machine unless NNODES says otherwise")
