@@ -98,6 +98,32 @@ enable_activation_checkpointing: True
 compile: False
 """,
     ),
+    "litgpt": (
+        "config_hub/finetune/lora.yaml",
+        """\
+# The path to the base model (type: <class 'Path'>)
+checkpoint_dir: checkpoints/microsoft/phi-2
+
+precision: bf16-true
+quantize:
+
+devices: 1   # one GPU
+lora_r: 8
+lora_alpha: 16
+lora_dropout: 0.05
+
+train:
+  # samples between optimizer steps
+  global_batch_size: 8
+  micro_batch_size: 4
+  max_seq_length: 512
+
+optimizer:
+  class_path: torch.optim.AdamW
+  init_args:
+    lr: 0.0002
+""",
+    ),
     "open-instruct": (
         "configs/train_configs/sft.yaml",
         """\

@@ -52,6 +52,8 @@ class Framework:
     """It has no file of data: its configuration is a command line, or Python."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
+    follows: frozenset[str] = frozenset()
+    """Facts that it computes from others, which are written beside them: by themselves they cannot be said."""
     prepared: Callable[[Table], Table] | None = None
     """What its parser makes of the written keys before anything reads them: one spelling, older forms, interpolations.
     None: they are read as they are written."""

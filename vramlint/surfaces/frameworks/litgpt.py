@@ -362,5 +362,6 @@ FRAMEWORK = Framework(
     _ROWS,
     _complete,
     loose=False,
+    follows=frozenset({"gradient_accumulation_steps"}),
     spelled={"load_dtype": _spelled_dtype, "bf16": _spelled_flag("bf16-mixed"), "fp16": _spelled_flag("16-mixed")},
 )

@@ -40,6 +40,8 @@ def write_facts(
     words: list[str] = []
     edits: list[Edit] = []
     for name, value in changes.items():
+        if name in framework.follows and not framework.follows.issuperset(changes):
+            continue
         fact = by_name.get(name)
         keys = spell(framework, name, value, fact.key if fact is not None else "")
         if keys is None:

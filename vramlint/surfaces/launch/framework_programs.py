@@ -104,6 +104,7 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         ),
         FrameworkProgram("verl", hydra=True),
     ),
+    (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
 )
 """Scripts and modules by a pattern that is searched in the dotted path: `verl.trainer.main_ppo`, `pretrain_gpt`."""
 
