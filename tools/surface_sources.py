@@ -79,9 +79,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 Part("swift/**/*.py", ("RLHFArguments",)),
             ),
         ),
-        "megatron": Source("megatron-core", (Part("megatron/training/arguments.py"),)),
         "openrlhf": Source("openrlhf", (Part("openrlhf/cli/train_*.py"),)),
     }
 )
-"""By the name of the vocabulary. Frameworks that declare no keys (torchtune reads what a recipe asks its file for) are
-left out: their tables are read off by hand."""
+"""By the name of the vocabulary. Frameworks that declare no keys (torchtune reads what a recipe asks its file for), or
+make flags of dataclasses by rules of their own (Megatron), are left out: their tables are read off by hand."""

@@ -118,7 +118,7 @@ def test_the_command_writes_only_when_told(root, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "frameworks" / "mine.tsv").read_text().split("lr\t")[1].split("\t")[4]) == 1e-4
 
 
-_COMING = ("litgpt", "llama-factory", "megatron", "ms-swift", "openrlhf")
+_COMING = ("litgpt", "llama-factory", "ms-swift", "openrlhf")
 """Names of frameworks whose module is not here yet."""
 
 

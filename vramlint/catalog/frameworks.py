@@ -15,6 +15,7 @@ FRAMEWORKS = (
     "axolotl",
     "gpt-neox",
     "litgpt",
+    "megatron",
     "open-instruct",
     "openrlhf",
     "peft-comparison",

@@ -56,6 +56,21 @@ MARKS: tuple[Marks, ...] = (
         ("training_params.json", "adapter_config.json"),
     ),
     Marks(
+        "megatron",
+        (
+            "MODEL_ARGS",
+            "--num-layers",
+            "--hidden-size",
+            "--micro-batch-size",
+            "--tensor-model-parallel-size",
+            "--pipeline-model-parallel-size",
+            "language_model.num_layers",
+            "model_parallel.tensor_model_parallel_size",
+        ),
+        ("ENV_VARS", "TEST_TYPE", "LAUNCHER", "--seq-length", "--global-batch-size", "--bf16"),
+        ("megatron",),
+    ),
+    Marks(
         "gpt-neox",
         tuple(
             spelled

@@ -43,7 +43,14 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         if isinstance(reading.root, Table):
             table = overlaid(table, reading.root)
     release = framework_version(sheet.path, context, framework.library) if framework.library else None
-    said = read_config(framework, sheet.path, framework.overlay(table, own), release, command=sheet.started is not None)
+    said = read_config(
+        framework,
+        sheet.path,
+        framework.overlay(table, own),
+        release,
+        command=sheet.started is not None,
+        around=sheet.facts,
+    )
     place = next((link.place for link in links), None)
     facts = {
         fact.name: replace(fact, through=(*fact.through, place))
@@ -53,6 +60,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     }
     for fact in sheet.facts:  # the launcher's words on the machine are nearer to the run
         own_fact = facts.get(fact.name)
+        if fact.name == "run_kind" and own_fact is not None and own_fact.value != fact.value:
+            continue  # by its keys it is no training
         if own_fact is None or fact.candidates or own_fact.origin is not Origin.WRITTEN:
             facts[fact.name] = seconded(fact, own_fact)
     return Recipe(

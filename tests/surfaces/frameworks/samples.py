@@ -192,4 +192,23 @@ actor_rollout_ref:
     n: 8
 """,
     ),
+    "megatron": (
+        "tests/gpt_tp2/model_config.yaml",
+        """\
+ENV_VARS:
+  CUDA_DEVICE_MAX_CONNECTIONS: 1
+MODEL_ARGS:
+  --num-layers: 12   # as GPT-2
+  --hidden-size: 512
+  --num-attention-heads: 8
+  --micro-batch-size: 4
+  --global-batch-size: 32
+  --seq-length: 1024
+  --max-position-embeddings: 1024
+  --tensor-model-parallel-size: 2
+  --attention-backend: unfused
+  --bf16: true
+TEST_TYPE: regular
+""",
+    ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -76,6 +76,7 @@ class Config:
         table: all keys, what the command line says on top.
         release: of the framework; None for the newest.
         command: a command line says all or part of it.
+        around: what the launcher says, of the machine above all.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Config:
         release: tuple[int, ...] | None = None,
         *,
         command: bool = False,
+        around: Iterable[Fact] = (),
     ) -> None:
         self.framework = framework
         self.path = path
@@ -93,6 +95,7 @@ class Config:
         self.release = release
         self.command = command
         self.keys = framework.keys_of(table) if framework.keys_of else framework.name
+        self.around = {fact.name: fact for fact in around}
         self.draft = Draft()
 
     @property
@@ -164,6 +167,14 @@ class Config:
             entry = self.entry(key)
             if entry is not None:
                 return entry.value.place or entry.key_place
+        return None
+
+    def gpus(self) -> int | None:
+        """GPUs of the run, as the launcher or the configuration says."""
+        for facts in (self.around, self.draft.facts):
+            fact = facts.get("world_size")
+            if fact is not None and isinstance(fact.value, int):
+                return fact.value
         return None
 
     def fact(self, name: str) -> Fact | None:

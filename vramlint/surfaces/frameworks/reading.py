@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.frameworks.checking import key_remarks
 from vramlint.surfaces.frameworks.framework import Config, Framework
@@ -15,7 +17,13 @@ def file_sheet(path: str, table: Table, framework: str) -> Sheet:
 
 
 def read_config(
-    framework: Framework, path: str, table: Table, release: tuple[int, ...] | None = None, *, command: bool = False
+    framework: Framework,
+    path: str,
+    table: Table,
+    release: tuple[int, ...] | None = None,
+    *,
+    command: bool = False,
+    around: Iterable[Fact] = (),
 ) -> Sheet:
     """What a configuration says and what the framework makes of it, its defaults included.
 
@@ -25,11 +33,12 @@ def read_config(
         table: the keys.
         release: of the framework; None where nobody says it: the newest that takes the keys.
         command: a command line says all or part of it.
+        around: what the launcher says.
     """
     table = framework.prepared(table) if framework.prepared is not None else table
     keys = framework.keys_of(table) if framework.keys_of else framework.name
     release = release or implied_release(keys, table)
-    config = Config(framework, path, table, release, command=command)
+    config = Config(framework, path, table, release, command=command, around=around)
     config.draft.put(_training())
     for row in framework.rows:
         config.say(row.fact, row.key, row.converter)

@@ -80,6 +80,13 @@ def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
     (re.compile(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
     (
+        re.compile(
+            r"(?:^|\.)(?:pretrain_(?:gpt|bert|t5|mamba|hybrid|vlm|retro|ict|llava)|train_rl"
+            r"|examples\.(?:multimodal|mimo|multimodal_dev)\.(?:train|pretrain)|multimodal\.train)$"
+        ),
+        FrameworkProgram("megatron", ("yaml_cfg",)),
+    ),
+    (
         re.compile(r"(?:^|\.)deepy$"),
         FrameworkProgram(
             "gpt-neox", (), positional=True, folders=("d", "conf_dir"), suffix=".yml", scripts=("train.py", "train")

@@ -1,0 +1,228 @@
+"""Megatron's flags in all their forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.frameworks.reading import fact, line, model, remarks, says, sheet
+from tests.surfaces.frameworks.samples import SAMPLES
+from vramlint.facts import Candidate, Fact, Origin
+from vramlint.surfaces.frameworks import framework_of
+from vramlint.surfaces.frameworks.megatron_layers import frequencies, hybrid_pattern
+from vramlint.surfaces.frameworks.reading import read_config
+from vramlint.values import Entry, Scalar, Table
+
+_PATH, _TEXT = SAMPLES["megatron"]
+
+_LATENT = """\
+MODEL_ARGS:
+  --num-layers: 6
+  --hidden-size: 1024
+  --ffn-hidden-size: 4096
+  --num-attention-heads: 16
+  --multi-latent-attention: true
+  --q-lora-rank: 384
+  --kv-lora-rank: 128
+  --qk-head-dim: 64
+  --qk-pos-emb-head-dim: 32
+  --v-head-dim: 64
+  --swiglu: true
+  --disable-bias-linear: true
+  --untie-embeddings-and-output-weights: true
+  --num-experts: 16
+  --moe-layer-freq: ([0]*2+[1]*4)
+  --moe-ffn-hidden-size: 512
+  --moe-shared-expert-intermediate-size: 1024
+  --moe-router-topk: 4
+  --mtp-num-layers: 1
+  --micro-batch-size: 1
+  --seq-length: 4096
+  --tensor-model-parallel-size: 2
+  --pipeline-model-parallel-size: 2
+  --pipeline-model-parallel-layout: Et|(t|)*5L
+  --expert-model-parallel-size: 8
+  --expert-tensor-parallel-size: 1
+  --use-distributed-optimizer: true
+  --recompute-granularity: selective
+  --cross-entropy-loss-fusion: true
+  --fp16: true
+"""
+
+
+def command(**flags: object) -> Table:
+    return Table(tuple(Entry(name, None, Scalar(value)) for name, value in flags.items()))  # type: ignore[arg-type]
+
+
+def test_a_functional_test():
+    found = sheet("megatron", _TEXT, _PATH)
+    assert says(found, "layers", "hidden_size", "intermediate_size", "micro_batch_size", "sequence_length") == {
+        "layers": 12,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "micro_batch_size": 4,
+        "sequence_length": 1024,
+    }
+    assert says(found, "precision", "recompute", "tensor_parallel", "pipeline_parallel", "optimizer") == {
+        "precision": "bf16-mixed",
+        "recompute": "none",
+        "tensor_parallel": 2,
+        "pipeline_parallel": 1,
+        "optimizer": "adamw_apex_fused",
+    }
+    assert line(found, "layers") == 4
+    assert fact(found, "recompute").origin is Origin.DEFAULT
+    assert fact(found, "vocabulary_size").origin is Origin.ASSUMED
+    assert model(found)["model_type"] == "gpt2"
+    assert model(found)["vocab_size"] == 50432  # 50257 filled up to a multiple of 2 · 128
+    assert remarks(found) == []
+
+
+def test_experts_and_latent_attention():
+    found = sheet("megatron", _LATENT)
+    assert says(
+        found,
+        "attention_kind",
+        "experts",
+        "experts_per_token",
+        "expert_intermediate_size",
+        "shared_expert_intermediate_size",
+        "moe_layers",
+        "mtp_layers",
+        "expert_tensor_parallel",
+        "pipeline_layout",
+        "recompute",
+        "fused_loss",
+        "full_logits",
+    ) == {
+        "attention_kind": "multi-latent (q rank 384, kv rank 128)",
+        "experts": 16,
+        "experts_per_token": 4,
+        "expert_intermediate_size": 512,
+        "shared_expert_intermediate_size": 1024,
+        "moe_layers": 4,
+        "mtp_layers": 1,
+        "expert_tensor_parallel": 1,
+        "pipeline_layout": "Et|(t|)*5L",
+        "recompute": "selective",
+        "fused_loss": True,
+        "full_logits": True,
+    }
+    assert model(found)["model_type"] == "deepseek_v3"
+    assert model(found)["first_k_dense_replace"] == 2
+    assert model(found)["n_shared_experts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "found"),
+    [
+        ("1", 3, (1, 1, 1)),
+        ("2", 4, (1, 0, 1, 0)),
+        ("([0]*1+[1]*2)", None, (0, 1, 1)),
+        ("[0] + 2*[1]", None, (0, 1, 1)),
+        ("[1, 0]*3", None, (1, 0) * 3),
+        ("__import__('os')", 3, ()),
+        ("[1]*1000000000", 3, ()),
+        ("([0]*3+", 3, ()),
+    ],
+)
+def test_which_layers_have_experts(text, layers, found):
+    assert frequencies(text, layers) == found
+
+
+def test_patterns_of_hybrid_models():
+    pattern = hybrid_pattern("M-M*E|MM/*E/*E")
+    assert (pattern.mamba, pattern.attention, pattern.mlp, pattern.experts, pattern.predictions) == (4, 1, 1, 1, 2)
+    assert pattern.layers == 7
+
+
+def test_a_hybrid_model_is_counted():
+    found = sheet(
+        "megatron",
+        """\
+        --hybrid-layer-pattern: M-*-
+        --hidden-size: 1024
+        --num-attention-heads: 16
+        --vocab-size: 1000
+        --make-vocab-size-divisible-by: 1
+        --untie-embeddings-and-output-weights: true
+        """,
+    )
+    mamba = 1024 * (2048 + 2048 + 2 * 8 * 128 + 32) + (2048 + 2 * 8 * 128) * 5 + 3 * 32 + 2048 + 2048 * 1024 + 1024
+    attention, mlp = 4 * 1024 * 1024 + 1024, 2 * (2 * 1024 * 4096 + 1024)
+    assert says(found, "layers", "parameters") == {
+        "layers": 4,
+        "parameters": mamba + attention + mlp + 2 * 1000 * 1024 + 1024,
+    }
+
+
+def test_overrides_of_a_nemo_recipe():
+    found = sheet(
+        "megatron",
+        """\
+        MODEL_ARGS:
+          trainer.num_nodes: 2
+          trainer.devices: 8
+          trainer.strategy.tensor_model_parallel_size: 4
+          data.micro_batch_size: 2
+          data.seq_length: 2048
+          model.config.num_moe_experts: 8
+        """,
+    )
+    assert says(found, "world_size", "tensor_parallel", "micro_batch_size", "sequence_length", "experts") == {
+        "world_size": 16,
+        "tensor_parallel": 4,
+        "micro_batch_size": 2,
+        "sequence_length": 2048,
+        "experts": 8,
+    }
+
+
+def test_groups_of_a_yaml_configuration():
+    found = sheet(
+        "megatron", "language_model:\n  num_layers: 24\nmodel_parallel:\n  context_parallel_size: 2\nbf16: True\n"
+    )
+    assert says(found, "layers", "context_parallel", "precision") == {
+        "layers": 24,
+        "context_parallel": 2,
+        "precision": "bf16-mixed",
+    }
+
+
+def test_micro_batches_by_the_launchers_gpus():
+    given = command(global_batch_size=64, micro_batch_size=2, tensor_model_parallel_size=2, hidden_size=8)
+    launched = Fact("world_size", (), Origin.UNKNOWN)
+    unknown = read_config(framework_of("megatron"), "run.sh", given, around=(launched,))
+    assert fact(unknown, "gradient_accumulation_steps").origin is Origin.UNKNOWN
+    eight = Fact("world_size", (Candidate(8),), Origin.WRITTEN)
+    known = read_config(framework_of("megatron"), "run.sh", given, around=(eight,))
+    assert says(known, "gradient_accumulation_steps") == {"gradient_accumulation_steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("flags", "objective"),
+    [
+        ("--perform-rl-step: true", "grpo"),
+        ("--sft: true", "sft"),
+        ("--export-kd-teacher-load: teacher", "distillation"),
+        ("--bert-no-binary-head: true", "mlm"),
+        ("--decoder-seq-length: 128", "seq2seq"),
+        ("--num-layers: 2", "pretrain"),
+    ],
+)
+def test_objectives(flags, objective):
+    assert says(sheet("megatron", f"--hidden-size: 8\n{flags}\n"), "objective") == {"objective": objective}
+
+
+def test_defaults_by_release():
+    text = Table((Entry("use_megatron_fsdp", None, Scalar(True)),))
+    old = read_config(framework_of("megatron"), "run.sh", text, (0, 15, 0))
+    new = read_config(framework_of("megatron"), "run.sh", text, (0, 19, 0))
+    assert (says(old, "fsdp"), says(new, "fsdp")) == ({"fsdp": "no_shard"}, {"fsdp": "optim_grads_params"})
+
+
+def test_flags_that_it_does_not_know_or_no_longer():
+    found = sheet("megatron", "--num-layers: 2\n--micro-batch-sizes: 4\n--checkpoint-num-layers: 1\n--my-own-flag: 1\n")
+    assert remarks(found) == [
+        ("unknown-key", "micro_batch_sizes", "micro_batch_size"),
+        ("removed-key", "checkpoint_num_layers", "recompute_num_layers"),
+    ]
