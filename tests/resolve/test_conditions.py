@@ -19,6 +19,9 @@ from vramlint.values import Entry, Scalar, Table
         ("a and not b", "b", True),
         ("a", "b", False),
         ("not (a and b)", "a", False),
+        ("not (a and b)", "a and b", True),
+        ("a and b and c", "not (b and a)", True),
+        ("not (a and b)", "a and not b", False),
         ("", "a", False),
     ],
 )

@@ -29,6 +29,8 @@ def program(text: str) -> Program:
         ("sizes = [1, 2]\n", True),
         ("", False),
         ("import torch\nbatch_size = 4\n", False),
+        ("import time\nname = 'run-' + str(time.time())\nbatch_size = 4\n", True),
+        ("import time\nname = str(time.time())\n", False),
         ("size = compute()\n", False),
         ("def f():\n    pass\nsize = 1\n", True),
     ],

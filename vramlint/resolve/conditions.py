@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import any_default
@@ -16,7 +16,17 @@ _FLAG = re.compile(r"(?:\w+\.)*\w*(?:args|arguments|config)\w*\.(\w+)")
 def contradicts(condition: str, held: Iterable[str]) -> bool:
     """Whether a condition cannot hold together with others."""
     atoms = {_bare(atom) for atom in _atoms(condition)}
-    return any((bare, not positive) in atoms for other in held for bare, positive in map(_bare, _atoms(other)))
+    others = {_bare(atom) for other in held for atom in _atoms(other)}
+    if any((bare, not positive) in atoms for bare, positive in others):
+        return True
+    together = atoms | others
+    return any(not positive and _holds(bare, together) for bare, positive in together)
+
+
+def _holds(conjunction: str, atoms: Set[tuple[str, bool]]) -> bool:
+    """Whether several conditions joined by `and` all hold."""
+    parts = _atoms(conjunction)
+    return len(parts) > 1 and all(_bare(part) in atoms for part in parts)
 
 
 def is_ruled_out(board: Board, name: str, condition: str) -> bool:

@@ -17,6 +17,8 @@ from vramlint.values import Invocation, Items, Program, Scalar
 _EXECUTES = re.compile(r"\bexec\s*\(\s*(open\s*\(|Path\s*\(|pathlib\.Path\s*\(|compile\s*\(|\w+\s*\))")
 """How a script runs the text of another file."""
 _HELPER = re.compile(r"\bexec\s*\(\s*open\s*\(\s*(?:os\.path\.join\([^()]*,\s*)?(['\"])(?P<path>[^'\"]+\.py)\1")
+_NAMING = frozenset(("datetime", "os", "random", "time", "uuid"))
+"""Modules of which settings make the names of runs and folders."""
 _WORDS = "sys.argv"
 _SCRIPTS = ("train.py", "main.py", "pretrain.py", "finetune.py", "run.py")
 """What such scripts are called; other files of the folder are looked at after these."""
@@ -32,10 +34,13 @@ class Executor(NamedTuple):
 
 
 def is_bare(program: Program) -> bool:
-    """Whether a file holds assignments of plain values and nothing else."""
-    if program.calls or program.imports or program.settings or not program.constants:
+    """Whether a file holds assignments of plain values and nothing else, names with the time in them aside."""
+    if program.settings or not program.constants or not _NAMING.issuperset(program.imports):
         return False
-    return all(isinstance(entry.value, (Scalar, Items)) for entry in program.constants)
+    plain = [isinstance(entry.value, (Scalar, Items)) for entry in program.constants]
+    if not program.calls:
+        return all(plain)
+    return any(plain) and all(call.callee.partition(".")[0] in _NAMING for call in program.calls)
 
 
 def executor_of(path: str, context: Context) -> Executor | None:
