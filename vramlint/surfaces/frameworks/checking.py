@@ -17,6 +17,11 @@ _CLOSE = 0.9
 """How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling of it: where a framework
 refuses keys of others, and where it takes them."""
 
+_FEW = 2
+_MOST_STRANGE = 0.34
+"""Keys of a file that are nothing like a known one, and their part of all; where more are strange, they are no
+mistakes."""
+
 _Known = Mapping[str, tuple[FrameworkKey, ...]]
 
 
@@ -34,11 +39,13 @@ def key_remarks(
     known = framework_keys(keys or framework.name)
     if not known:
         return
-    for path, entry in _written(table, "", known):
+    written = [(path, entry) for path, entry in _written(table, "", known) if f"{path}.*" not in known]
+    strange = [path for path, entry in written if path not in known and not _near(framework, path, known)]
+    if len(strange) > max(_FEW, _MOST_STRANGE * len(written)):
+        return  # written for something else that shares some keys, or for a program around the framework
+    for path, entry in written:
         rows = known.get(path)
         if entry.key_place is None or is_absent(entry.value):
-            continue
-        if rows is None and f"{path}.*" in known:
             continue
         if rows is None:
             yield from _strange(framework, path, entry, known)
@@ -59,13 +66,18 @@ def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Ent
 
 
 def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> Iterator[Remark]:
-    accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
-    near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
-    near = near or [key for key in _meant(framework, path) if key in accepted]
+    near = _near(framework, path, known)
     place = entry.key_place
     if place is not None and (near or not framework.loose):
         message = f"{framework.title} has no key {path}"
         yield Remark("unknown-key", path, message, place, near[0] if near else "", framework.name)
+
+
+def _near(framework: Framework, path: str, known: _Known) -> list[str]:
+    """The keys that an unknown one may be meant for, the likeliest first."""
+    accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
+    near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
+    return near or [key for key in _meant(framework, path) if key in accepted]
 
 
 def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:
