@@ -166,6 +166,7 @@ NAMES = MappingProxyType(
         "full_logits": "the logits of all tokens are one tensor",
         "reference_model": "frozen model that a preference objective compares with: id, or adapter off",
         "fused_loss": "Liger or another loss that never materialises the logits",
+        "unsloth": "Unsloth loads the model, and its layers and loss take the place of the model's own",
         "liger": "Liger's kernels take the place of a model's own operators",
         "liger_rope": "Liger rotates queries and keys",
         "liger_rms_norm": "Liger computes norms",

@@ -159,6 +159,8 @@ class Adapter:
     """What a method other than LoRA is given besides, by PEFT's names."""
     merged: bool = False
     """`merge_and_unload` follows the training."""
+    originals_on_host: bool = False
+    """The frozen originals of `modules_to_save` are in host memory, as Unsloth moves them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +234,9 @@ class Objective:
     kind: str = "training"
     """training or inference."""
     loss: str = "causal-lm"
-    """causal-lm; fused (Liger's head: logits never materialised); chunked (the head of TRL's SFTTrainer); cut (Cut
-    Cross Entropy); liger-cross-entropy (Liger's kernel over given logits); in-place (others that write the gradient
-    over the logits); or the name of an objective whose step is another one: dpo, orpo, grpo, …"""
+    """causal-lm; fused (Liger's head: logits never materialised); chunked (the head of TRL's SFTTrainer); unsloth
+    (Unsloth's head); cut (Cut Cross Entropy); liger-cross-entropy (Liger's kernel over given logits); in-place (others
+    that write the gradient over the logits); or an objective whose step is another one: dpo, orpo, grpo, …"""
     loop: str = "trainer"
     """trainer (Accelerate wraps forward), plain (autocast around the call), script (hand-written loop in which
     `outputs` stays bound until the next forward)."""
@@ -322,7 +324,8 @@ class Job:
     evaluation: Evaluation | None = None
     allocator: Allocator = field(default_factory=Allocator)
     kernels: tuple[str, ...] = ()
-    """Liger's kernels in place of the model's own operators, by the names of its options (catalog/liger.py)."""
+    """Liger's kernels in place of the model's own operators, by the names of its options (catalog/liger.py); or
+    Unsloth's layers (catalog/unsloth.py)."""
     offloads_activations: bool = False
     """What autograd keeps waits in host memory for its backward (TRL's activation_offloading)."""
     frozen_parameters: tuple[str, ...] = ()

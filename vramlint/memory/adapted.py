@@ -83,6 +83,8 @@ class Adapted:
         title, dtype = f"{name} (modules_to_save)", self.adapter.dtype or original.dtype
         copy = self._registry.parameter(title, original.shape, dtype, trainable=True, decay=decay)
         self._originals[copy] = original
+        if self.adapter.originals_on_host:
+            original.stored_tensors = (0,)
         return copy
 
     def tied(self, name: str, weight: Parameter) -> Parameter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
+from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 from vramlint.memory import generation, methods, optimizers, quantization
@@ -64,9 +65,13 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:
-    """The family with Liger's kernels, where the run uses them; others need not wait for what these import."""
+    """The family with Liger's or Unsloth's kernels, where the run uses them; others need not wait for their imports."""
     if not job.kernels:
         return family
+    if KERNELS in job.kernels:
+        from vramlint.memory.architectures.unsloth_kernels import patched as patched_by_unsloth
+
+        return patched_by_unsloth(family, job.model.model_type, job.gpu.usable_bytes if job.gpu else 0)
     from vramlint.memory.architectures.liger_kernels import patched
 
     return patched(family, job.model.model_type, job.kernels)

@@ -20,6 +20,8 @@ _OTHERS: Mapping[tuple[FactValue, str], str] = MappingProxyType({("torchao", "nf
 _HALVES = ("fabric", "lightning")
 """Loops whose BitsandbytesPrecision quantizes weights that it made float16 (lightning 2.5
 fabric/plugins/precision/bitsandbytes.py, quantize)."""
+EMBEDDINGS = "embed_tokens"
+"""A target that Unsloth trains as a whole instead (unsloth 2026.8 models/llama.py, get_peft_model)."""
 _LISTS = frozenset({"feedforward_modules"})
 """Options that are lists of names."""
 
@@ -32,11 +34,15 @@ def adapter_of(board: Board) -> Adapter | None:
     method = "lora" if has_lora(board) else str(tuning)
     dropout, bias = board.value("lora_dropout"), board.value("adapter_bias")
     targets, excluded = board.value("lora_target_modules"), board.value("lora_exclude_modules")
+    unsloth = board.value("unsloth") is True
+    trained = EMBEDDINGS if unsloth and isinstance(targets, tuple) and EMBEDDINGS in targets else ""
+    if trained and isinstance(targets, tuple):
+        targets = tuple(name for name in targets if name != trained)
     return Adapter(
         r=_rank(board, method),
         dropout=float(dropout) if isinstance(dropout, int | float) else 0.0,
         target_modules=targets if isinstance(targets, str | tuple) else None,
-        modules_to_save=_words(board, "lora_modules_to_save"),
+        modules_to_save=tuple(dict.fromkeys((*_words(board, "lora_modules_to_save"), *filter(None, (trained,))))),
         dora=board.value("use_dora") is True,
         bias=bias if isinstance(bias, str) else "none",
         lora_bias=board.value("lora_bias") is True,
@@ -51,6 +57,7 @@ def adapter_of(board: Board) -> Adapter | None:
         dtype=None if preparation(board) is not Preparation.NARROWS else "bfloat16",
         method=method,
         merged=board.value("merges_adapter") is True,
+        originals_on_host=unsloth and board.value("checkpointing_offload") is True,
         virtual_tokens=board.integer("virtual_tokens") or 0,
         options=dict(_option(word) for word in _words(board, "adapter_options")),
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from vramlint.catalog.liger import CROSS_ENTROPY, FUSED_HEAD, kernels_of
+from vramlint.catalog.unsloth import FAST
+from vramlint.catalog.unsloth import KERNELS as UNSLOTH
 from vramlint.job import (
     Attention,
     Batch,
@@ -26,7 +28,7 @@ from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
 from vramlint.resolve.allocator import allocator_of
 from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
-from vramlint.resolve.defaults import library_default
+from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.surfaces.overrides import RESIZED
 
@@ -277,6 +279,8 @@ def _loss(board: Board, objective: str) -> str:
         return objective
     if board.value("fake_quantization") is not None:
         return "sft with fake quantization"
+    if objective in _ONE_MODEL_ONE_BATCH and runs_unsloth(board):
+        return "unsloth"
     trainer = board.setting.trl
     logits = library_default(board, "", "trl", f"{trainer}.logits") if trainer else None
     if logits is not None and logits.value == "tiled":
@@ -292,13 +296,21 @@ def _loss(board: Board, objective: str) -> str:
     return str(logits.value) if logits and logits.value in ("chunked", "fused") else "causal-lm"
 
 
+def runs_unsloth(board: Board) -> bool:
+    """Whether Unsloth's own forward runs the model's layers, which it does with adapters alone."""
+    family = board.network.model_type if board.network else ""
+    return board.value("unsloth") is True and has_lora(board) and family in FAST
+
+
 def _has_liger(board: Board) -> bool:
     fused = board.value("fused_loss") is True and board.value("loss_type") not in _FUSED_BY_OTHERS
     return fused or board.value("liger") is True
 
 
 def _kernels(board: Board) -> tuple[str, ...]:
-    """Liger's kernels of the run's model; TRL's own head leaves Liger's aside."""
+    """Unsloth's or Liger's kernels of the run's model; TRL's own head leaves Liger's aside."""
+    if runs_unsloth(board):
+        return (UNSLOTH,)
     if not _has_liger(board) or board.network is None:
         return ()
     options = {option: value for option, fact in _LIGER_OPTIONS.items() if isinstance(value := board.value(fact), bool)}

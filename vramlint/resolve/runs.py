@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.catalog.keys import LIBRARIES, lineage
+from vramlint.catalog.unsloth import KERNELS
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
 from vramlint.resolve.assume import in_words
@@ -16,6 +17,7 @@ from vramlint.resolve.context import Context, started_in
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 from vramlint.resolve.gpus import by_gpu
 from vramlint.resolve.jobs import job_of, thinned
+from vramlint.resolve.kept_layers import KEPT_LAYERS, are_open, with_kept_layers
 from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.omissions import with_omissions
@@ -107,7 +109,7 @@ def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
 
 def _complete(run: Run, worlds: Worlds, joined: Joined) -> Run:
     told = (_unsimulated(worlds, fact) for fact in merged(worlds))
-    facts = tuple(with_omissions(tuple(told), joined.sheet.left_out))
+    facts = with_kept_layers(tuple(with_omissions(tuple(told), joined.sheet.left_out)))
     jobs: tuple[Job, ...] = thinned([job for board in worlds.boards if (job := job_of(board, run.gpu))])
     return replace(
         run,
@@ -286,8 +288,10 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("deepspeed_config")
     if joined.accelerate_missing:
         found.append("accelerate_config")
-    if joined.sheet.replaced:
+    if joined.sheet.replaced and not (jobs and all(KERNELS in job.kernels for job in jobs)):
         found.append("attention_implementation")
+    if are_open(facts):
+        found.append(KEPT_LAYERS)
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ _DEPTH = 24
 """Wrappers that are followed before giving up; real programs stay below ten."""
 
 _LOADERS = ("from_pretrained", "from_config", "from_quantized", "load_model")
-_MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*Model|For[A-Z]\w+|LMHeadModel|Model)$")
+_MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*(?:Model|Transformer)$|For[A-Z]\w+|LMHeadModel|Model)$")
 _NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
 _SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")

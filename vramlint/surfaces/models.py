@@ -22,6 +22,7 @@ from vramlint.surfaces.loading import (
 )
 from vramlint.surfaces.loops import maker, parallel_facts
 from vramlint.surfaces.overrides import config_overrides, open_override, resized
+from vramlint.surfaces.unsloth import attaching_facts, mixed_precision
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
 
@@ -74,6 +75,8 @@ def read_model(
     found = wrapped or tuple(adapters) or attached(calls)
     _tuning(draft, calls, ways, found, settings)
     checkpointing_facts(draft, calls, chain)
+    draft.take(attaching_facts(chain))
+    draft.take(mixed_precision(draft, [way.root for way in ways]))
     draft.take(switch_facts(calls))
     draft.take(parallel_facts(calls))
     draft.take(resized(calls))

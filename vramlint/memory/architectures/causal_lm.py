@@ -24,6 +24,7 @@ from vramlint.memory.ops.softmax import (
     own_loss,
     shifted_copy,
 )
+from vramlint.memory.ops.unsloth_head import unsloth_head
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -39,9 +40,11 @@ SHIFTED_LABELS = (4, 49)
 """Since then that function shifts the labels; before, it copied the logits without the last position."""
 FUSED, CUT, LIGER = "fused", "cut", "liger-cross-entropy"
 """Liger's head, Cut Cross Entropy and Liger's loss of given logits, by Objective.loss."""
+UNSLOTH = "unsloth"
+"""Unsloth's head, by Objective.loss."""
 CHUNKED = "chunked"
 """The head of TRL's SFTTrainer, by Objective.loss."""
-WITHOUT_LOGITS = frozenset({FUSED, CUT, CHUNKED})
+WITHOUT_LOGITS = frozenset({FUSED, CUT, CHUNKED, UNSLOTH})
 """Losses that take the head's weight instead of logits."""
 IN_PLACE = "in-place"
 """The loss whose kernel takes the logits and overwrites them, by Objective.loss."""
@@ -66,6 +69,8 @@ class CausalLM(Network):
     """Virtual tokens that train instead of the model."""
     prefix: Prefix | None = None
     """Keys and values that do."""
+    free: int = 0
+    """Bytes of the card beside the weights, where a kernel asks for them; 0: not known."""
 
     def build_head(
         self,
@@ -157,6 +162,8 @@ class CausalLM(Network):
     def _loss_without_logits(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor:
         if regime.loss == FUSED:
             return liger_head(tape, hidden, self.head, regime.liger, accumulates=regime.kernels.capability >= AMPERE)
+        if regime.loss == UNSLOTH:
+            return unsloth_head(tape, hidden, self.head, self.free)
         if regime.loss == CUT:
             return fused_loss.cut(tape, hidden, self.head)
         if regime.trl >= FUSED_FROM:
