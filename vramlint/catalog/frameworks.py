@@ -11,8 +11,12 @@ from typing import NamedTuple
 from vramlint.catalog.lines import DATA
 from vramlint.catalog.versions import Version, at_least, version_of
 
+CUSTOM = "custom-yaml"
+"""The vocabulary of files with keys of somebody's own."""
+
 FRAMEWORKS = (
     "axolotl",
+    CUSTOM,
     "gpt-neox",
     "litgpt",
     "megatron",

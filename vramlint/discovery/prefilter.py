@@ -122,9 +122,11 @@ _FEW = 4
 def _is_framework(data: bytes) -> bool:
     """Whether a data file has keys of a framework with a vocabulary of its own."""
     from vramlint.catalog.marks import own_words, shared_words
+    from vramlint.catalog.usual_keys import usual_words
 
     words = {key.rpartition(b".")[2] for key in _KEY.findall(data)}
-    return not words.isdisjoint(own_words()) or len(words & shared_words()) >= _FEW
+    known = not words.isdisjoint(own_words()) or len(words & shared_words()) >= _FEW
+    return known or len(words & usual_words()) >= _FEW
 
 
 def _toml(data: bytes) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vramlint.catalog.frameworks import CUSTOM
 from vramlint.resolve.context import Context
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
 
     others = {posixpath.normpath(sheet.path): sheet for sheet in sheets}
     joined = [join(sheet, others, context) for sheet in sheets]
+    read = {posixpath.normpath(path) for sheet in sheets if sheet.kind != CUSTOM for path in sheet.sources}
     used = {path for item in joined if not _is_part(item.sheet) for path in (item.deepspeed_path, *item.further)}
     requirements: dict[str, tuple[Requirement, ...]] = {}
     runs: list[Run] = []
@@ -38,6 +40,8 @@ def resolve(sheets: Sequence[Sheet], context: Context) -> tuple[Run, ...]:
     for item in joined:
         if _is_part(item.sheet) and posixpath.normpath(item.sheet.path) in used:
             continue
+        if item.sheet.kind == CUSTOM and posixpath.normpath(item.sheet.path) in read:
+            continue  # what the program that loads it makes of it is said of the program
         tables = item.sheet.tables if item.deepspeed is None else (*item.sheet.tables, ("deepspeed", item.deepspeed))
         versions = find_versions(item.sheet.path, context, requirements, key_bounds(tables))
         run = run_of(item, versions, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vramlint.catalog.frameworks import FRAMEWORKS
+from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS
 from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
@@ -292,6 +292,8 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("attention_implementation")
     if are_open(facts):
         found.append(KEPT_LAYERS)
+    if joined.sheet.kind == CUSTOM:
+        found.append("loop")
     return tuple(found)
 
 

@@ -61,7 +61,7 @@ _LIKELY = (
 """Keys of SFTConfig, which a script may well have for arguments of its own."""
 
 _PREFERENCES = frozenset(("orpo", "kto", "cpo", "bco", "simpo"))
-_NAMED = {
+NAMED = {
     "sft": "sft",
     "dpo": "dpo",
     "orpo": "orpo",
@@ -88,8 +88,8 @@ def objective_told(path: str, table: Table, *, trl: bool) -> Told | None:
         table: its root.
         trl: it is a recipe for TRL's parser, which then trains by one of its methods.
     """
-    words = [word for word in re.split(r"[^a-z]+", path.lower()) if word in _NAMED]
-    named = _NAMED[words[-1]] if words else ""
+    words = [word for word in re.split(r"[^a-z]+", path.lower()) if word in NAMED]
+    named = NAMED[words[-1]] if words else ""
     for rows in (_SURE, _SHARED):
         keys = [key for key, _ in rows if table.entry(key)]
         if not keys:

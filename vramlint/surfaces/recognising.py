@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vramlint.catalog.frameworks import CUSTOM
 from vramlint.catalog.keys import trl_keys
 from vramlint.catalog.marks import MARKS, RECIPES, Marks
 from vramlint.facts import Recognised
 from vramlint.surfaces.kinds import kind_of_table, model_sizes
+from vramlint.surfaces.usual import telling_keys, usual_keys
 from vramlint.values import Items, Table
 
 _OWN, _SHARED, _PATH = 2.0, 0.5, 1.0
@@ -33,12 +35,12 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
         return _plain(plain, table)
     best = max((_weighed(path, table, marks) for marks in MARKS), key=lambda item: item.evidence)
     if plain is not None and plain.startswith("training-args") and not best.own:
-        return _recipe(path, table) or _plain(plain, table)
-    if best.evidence >= _LEAST:
+        return _recipe(path, table) or _custom(table, named=True) or _plain(plain, table)
+    if best.evidence >= _LEAST and best.own:
         return best.told
     if plain is not None:
-        return _plain(plain, table)
-    return _by_sizes(path, table)
+        return best.told or _plain(plain, table)
+    return _custom(table) or best.told or _by_sizes(path, table)
 
 
 _SURE = ("accelerate-config", "deepspeed-json", "fsdp-json", "model-config")
@@ -95,6 +97,22 @@ _MODEL = "model_name_or_path"
 """The key of trl.ModelConfig without which TRL's commands have no model."""
 _REPOSITORY = 3.0
 """What the name of a repository in the path counts: recipes of one project may have no key that the other lacks."""
+
+
+def _custom(table: Table, *, named: bool = False) -> Recognised | None:
+    """A configuration with keys of somebody's own; `named`: whose model has a name that no library takes."""
+    if named and (table.entry(_MODEL) is not None or not _names_a_model(table)):
+        return None
+    keys = telling_keys(table)
+    return Recognised(CUSTOM, _LIKELY, _by(list(keys[:_SHOWN]))) if keys else None
+
+
+_LIKELY = 0.4
+"""How sure it is what the keys of somebody's own configuration mean."""
+
+
+def _names_a_model(table: Table) -> bool:
+    return "model" in usual_keys(table)
 
 
 def _by_sizes(path: str, table: Table) -> Recognised | None:

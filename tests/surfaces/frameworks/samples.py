@@ -25,6 +25,28 @@ optimizer: 'paged_adamw_8bit'
 gradient_checkpointing: true
 """,
     ),
+    "custom-yaml": (
+        "config/training.yaml",
+        """\
+model:
+  name: meta-llama/Llama-2-7b-hf   # any of the hub
+  max_seq_length: 2048
+
+training:
+  batch_size: 4
+  grad_accum_steps: 2
+  learning_rate: 2e-4
+  num_epochs: 3
+  gradient_checkpointing: true
+
+lora:
+  r: 16
+  alpha: 32
+
+quantization:
+  load_in_4bit: true
+""",
+    ),
     "gpt-neox": (
         "configs/410M.yml",
         """\

@@ -1,0 +1,131 @@
+"""Configurations with sections and keys of somebody's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from vramlint.facts import Origin, Sheet
+from vramlint.readers.yaml import read_yaml
+from vramlint.surfaces.frameworks import framework_of
+from vramlint.surfaces.frameworks.reading import read_config
+from vramlint.surfaces.recognising import recognise
+from vramlint.text import Document
+from vramlint.values import Table
+
+NESTED = """\
+experiment: first try
+model:
+  name: meta-llama/Llama-2-7b-hf
+  max_length: 2048
+train:
+  qlora:
+    enabled: true
+    r: 16
+    alpha: 32
+    dropout: 0.1
+    quantization:
+      load_in_4bit: true
+      bnb_4bit_quant_type: nf4
+  hyperparameters:
+    batch_size: 2
+    gradient_accumulation_steps: 16
+    learning_rate: 2e-4
+    epochs: 3
+  optimizer:
+    type: AdamW
+evaluation:
+  batch_size: 8
+inference:
+  max_length: 256
+  model_path: outputs/best
+"""
+
+
+def table_of(text: str) -> Table:
+    root = read_yaml(Document.of("train.yaml", text)).root
+    assert isinstance(root, Table)
+    return root
+
+
+def sheet_of(text: str) -> Sheet:
+    return read_config(framework_of("custom-yaml"), "train.yaml", table_of(text))
+
+
+def kind(text: str) -> str:
+    found = recognise("train.yaml", table_of(text))
+    return found.kind if found else ""
+
+
+def test_well_known_names_wherever_they_stand() -> None:
+    sheet = sheet_of(NESTED)
+    written = {fact.name: fact.value for fact in sheet.facts if fact.origin is Origin.WRITTEN}
+    assert written == {
+        "model": "meta-llama/Llama-2-7b-hf",
+        "sequence_length": 2048,
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_dropout": 0.1,
+        "quantization_bits": 4,
+        "quantization_type": "nf4",
+        "micro_batch_size": 2,
+        "eval_micro_batch_size": 8,
+        "gradient_accumulation_steps": 16,
+        "optimizer": "AdamW",
+        "tuning": "qlora",
+    }
+    rank = sheet.get("lora_r")
+    assert rank is not None
+    assert rank.place is not None
+    assert (rank.key, rank.place.span.line) == ("train.qlora.r", 8)
+
+
+def test_nothing_is_unknown_and_what_is_not_written_is_left_open() -> None:
+    sheet = sheet_of(NESTED)
+    assert sheet.remarks == ()
+    for name in ("loop", "bf16", "activation_checkpointing", "lora_target_modules", "load_dtype"):
+        fact = sheet.get(name)
+        assert fact is not None
+        assert fact.origin is Origin.UNKNOWN
+    objective = sheet.get("objective")
+    assert objective is not None
+    assert objective.origin is Origin.ASSUMED
+
+
+def test_adapters_that_are_switched_off() -> None:
+    tuning = sheet_of(NESTED.replace("enabled: true", "enabled: false")).get("tuning")
+    assert tuning is not None
+    assert (tuning.value, tuning.key) == ("full", "train.qlora.enabled")
+
+
+@pytest.mark.parametrize(
+    ("line", "bf16", "fp16"),
+    [
+        ("mixed_precision: bf16", True, False),
+        ("precision: 16-mixed", False, True),
+        ("mixed_precision: 'no'", False, False),
+    ],
+)
+def test_precision_in_a_word(line: str, bf16: bool, fp16: bool) -> None:
+    facts = {fact.name: fact.value for fact in sheet_of(f"{NESTED}{line}\n").facts}
+    assert (facts["bf16"], facts["fp16"]) == (bf16, fp16)
+
+
+def test_the_method_by_a_key() -> None:
+    objective = sheet_of(f"{NESTED}method: dpo\n").get("objective")
+    assert objective is not None
+    assert (objective.value, objective.origin) == ("dpo", Origin.WRITTEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (NESTED, "custom-yaml"),
+        ("model_name: a/b\nmax_seq_length: 64\nper_device_train_batch_size: 1\nlora_r: 8\nlr: 1\n", "custom-yaml"),
+        ("lora:\n  r: 16\n  alpha: 32\n  dropout: 0.1\n  target_modules: [q]\nload_in_4bit: true\n", "custom-yaml"),
+        ("model: resnet50\nbatch_size: 256\nlr: 0.1\nepochs: 90\noptimizer: sgd\nweight_decay: 1e-4\n", ""),
+        ("serving:\n  model:\n    model_path: out\n    max_length: 512\n    dtype: float16\n  learning_rate: 1\n", ""),
+        ("services:\n  app:\n    image: x\n", ""),
+    ],
+)  # fmt: skip
+def test_what_is_such_a_configuration(text: str, expected: str) -> None:
+    assert kind(text) == expected
