@@ -247,6 +247,7 @@ NAMES = MappingProxyType(
         "inference_tensor_parallel": "GPUs that share its matrices",
         "ppo_mini_batch_size": "samples per optimizer step of a policy",
         "offload_reference": "where the reference model waits: none, cpu",
+        "draft_model": "config of the draft model that trains beside a target; empty where it follows from the target",
         "kl_coefficient": "weight of the distance to the reference model",
         "image_size": "pixels of a side of an image",
         "tokens_per_batch": "tokens per optimizer step, where the batch is counted in tokens",

@@ -24,6 +24,7 @@ FRAMEWORKS = (
     "openrlhf",
     "peft-comparison",
     "qlora-pipe",
+    "specforge",
     "torchtune",
     "verl",
 )

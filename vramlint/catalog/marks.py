@@ -208,6 +208,23 @@ MARKS: tuple[Marks, ...] = (
         ("adapter.type", "model.type"),  # diffusion-pipe, by the same author, has a table for its model
     ),
     Marks(
+        "specforge",
+        (
+            "model.target_model_path",
+            "model.draft_model_config",
+            "model.embedding_key",
+            "model.vocab_mapping_path",
+            "training.ttt_length",
+            "training.num_anchors",
+            "training.loss_decay_gamma",
+            "data.hidden_states_path",
+            "deployment.disaggregated.control_dir",
+            "deployment.trainer.nproc_per_node",
+        ),
+        ("model.target_backend", "training.strategy", "data.chat_template", "training.attention_backend", "run_id"),
+        ("specforge", "eagle3", "dflash", "dspark"),
+    ),
+    Marks(
         "verl",
         (
             "actor_rollout_ref",

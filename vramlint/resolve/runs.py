@@ -15,6 +15,7 @@ from vramlint.resolve.board import Board, Setting
 from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
 from vramlint.resolve.context import Context, started_in
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
+from vramlint.resolve.drafts import DRAFT, draft_facts, draft_network
 from vramlint.resolve.gpus import by_gpu
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.kept_layers import KEPT_LAYERS, are_open, with_kept_layers
@@ -68,11 +69,15 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
     configs = (network.source for network in found.values() if network and network.source.endswith("config.json"))
     run = replace(run, paths=tuple(dict.fromkeys((*run.paths, *configs))))
     networks = {name: changed(network, sheet) for name, network in found.items()}
+    if DRAFT in facts:
+        target = next(iter(networks.values()), None)
+        draft = draft_network(facts, target, sheet.path, context, started_in(sheet))
+        facts, networks = draft_facts(facts, draft), dict.fromkeys(networks, draft)
     own = _written_network(sheet) or counted_network(facts, sheet.path)
     if own is not None and sheet.kind in FRAMEWORKS:  # sizes that the configuration states are nearer than a name
         networks = dict.fromkeys(networks, own)
     strange = [name for name, network in networks.items() if network is None]
-    if strange and own is None:
+    if strange and own is None and DRAFT not in facts:
         facts["model"] = replace(facts["model"], reason="; ".join(map(why_unfound, strange)))
     elif "model" in facts and not facts["model"].candidates:
         facts["model"] = replace(facts["model"], reason=in_words(facts["model"].reason))

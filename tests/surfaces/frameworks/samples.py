@@ -191,6 +191,26 @@ dataset_path = 'data/*.txt'
 sequence_len = 2048
 """,
     ),
+    "specforge": (
+        "examples/configs/my-eagle3.yaml",
+        """\
+model:
+  target_model_path: Qwen/Qwen3-8B
+  draft_model_config: configs/my-eagle3.json
+  target_backend: sglang
+  torch_dtype: bfloat16
+data:
+  hidden_states_path: ./cache/hidden_states   # made before
+  max_length: 2048
+training:
+  strategy: eagle3
+  batch_size: 1
+  ttt_length: 7
+deployment:
+  trainer:
+    nproc_per_node: 2
+""",
+    ),
     "verl": (
         "config/my_grpo.yaml",
         """\

@@ -72,6 +72,7 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
         "oumi": Cli("oumi", frozenset({"train"}), ("config", "c")),
         "nemo": Cli("nemo", frozenset({"llm"}), ("yaml", "y", "config")),
         "autotrain": Cli("autotrain", frozenset({"llm"}), ("config",)),
+        "specforge": Cli("specforge", frozenset({"train"})),
         "ludwig": Cli("ludwig", frozenset({"train", "experiment"}), ("config", "c")),
     }
 )

@@ -104,6 +104,10 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         FrameworkProgram("torchtune"),
     ),
     (
+        re.compile(r"(?:^|\.)train_(?:eagle3(?:_online|_offline|_sgl_online|_dataflow)?|dflash|domino|peagle)$"),
+        FrameworkProgram("specforge", ()),
+    ),
+    (
         re.compile(
             r"(^|\.)verl\.trainer\.(main_ppo|(fsdp_)?sft_trainer|main_ppo_\w+)(_ray)?$"
             r"|(^|\.)verl\.experimental\.([\w.]+\.)?(main_\w+|\w+_main)$"
