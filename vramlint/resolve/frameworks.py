@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vramlint.facts import Origin, Remark, Sheet, seconded
+from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet, seconded
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing
 from vramlint.resolve.recipes import Recipe
 from vramlint.resolve.versions import framework_version
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
+from vramlint.surfaces.frameworks.checking import speaks
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.writing import read_data
 from vramlint.surfaces.overlay import overlaid
@@ -36,6 +37,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             remarks += missing(sheet, link, f"{framework.title} configuration")
             continue
         path, reading = found
+        if isinstance(reading.root, Table) and not speaks(framework, reading.root):
+            return Recipe(replace(sheet, kind="command", facts=(_of_another(framework.title),), links=(), tables=()))
         paths.append(path)
         remarks += [
             Remark(item.kind, path, item.message, item.place, vocabulary=sheet.kind) for item in reading.problems
@@ -78,6 +81,11 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         tuple(remarks),
         tuple(paths),
     )
+
+
+def _of_another(title: str) -> Fact:
+    """What is said of a program of a usual name whose configuration is another framework's."""
+    return Fact("run_kind", (Candidate("library"),), Origin.DERIVED, via="code", reason=f"not {title}'s keys")
 
 
 def _files(paths: tuple[str, ...], context: Context) -> Iterator[tuple[str, Reading]]:

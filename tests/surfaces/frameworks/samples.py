@@ -253,4 +253,90 @@ MODEL_ARGS:
 TEST_TYPE: regular
 """,
     ),
+    "llama-factory": (
+        "llama_factory/qwen_lora.yaml",
+        """\
+### model
+model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct   # small enough
+trust_remote_code: true
+
+### method
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 16
+lora_target: all
+
+### dataset
+dataset: identity
+template: qwen
+cutoff_len: 1024
+
+### train
+output_dir: saves/qwen
+per_device_train_batch_size: 2      # per GPU
+gradient_accumulation_steps: 4
+optim: 'adamw_torch'
+bf16: true
+""",
+    ),
+    "llama-factory-v1": (
+        "llama_factory/v1.yaml",
+        """\
+model: Qwen/Qwen3-0.6B
+model_class: llm
+peft_config:
+  name: lora
+  r: 16   # rank
+  target_modules: all
+dist_config:
+  name: fsdp2
+train_dataset: data/mine.yaml
+micro_batch_size: 2
+cutoff_len: 1024
+""",
+    ),
+    "lmflow": (
+        "lmflow/dpo.yaml",
+        """\
+model_name_or_path: meta-llama/Llama-3.2-1B-Instruct
+conversation_template: llama3
+dataset_path_list:
+  - data/one
+max_length: 1024   # prompt and answer
+bf16: true
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+optim: paged_adamw_32bit
+""",
+    ),
+    "ms-swift": (
+        "swift/sft.yaml",
+        """\
+# a first try
+model: Qwen/Qwen2.5-0.5B-Instruct   # small enough
+tuner_type: lora
+dataset:
+  - AI-ModelScope/alpaca-gpt4-data-en
+torch_dtype: bfloat16
+per_device_train_batch_size: 2      # per GPU
+gradient_accumulation_steps: 8
+lora_rank: 16
+max_length: 1024
+split_dataset_ratio: 0.01
+""",
+    ),
+    "ms-swift-megatron": (
+        "swift/megatron.yaml",
+        """\
+model: Qwen/Qwen2.5-0.5B-Instruct
+tuner_type: lora
+dataset: AI-ModelScope/alpaca-gpt4-data-en
+micro_batch_size: 1
+global_batch_size: 16
+tensor_model_parallel_size: 2   # of one machine
+max_length: 1024
+no_save_optim: true
+""",
+    ),
 }

@@ -77,7 +77,7 @@ def test_defaults_of_an_example():
     assert (fresh["objective"], fresh["model"]) == ("pretrain", "gpt2")
 
 
-@pytest.mark.parametrize("line", ["python train.py --bf16", "llamafactory-cli train a.yaml", "python -m pkg.train"])
+@pytest.mark.parametrize("line", ["python train.py --bf16", "oumi train -c a.yaml", "python -m pkg.train"])
 def test_others_say_nothing(line):
     assert sheet_of_command(launch_of(line)) is None
 

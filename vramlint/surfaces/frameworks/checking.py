@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 from vramlint.catalog.frameworks import FrameworkKey, framework_keys
+from vramlint.catalog.keys import histories, lineage
 from vramlint.facts import Remark
 from vramlint.surfaces.draft import is_absent
 from vramlint.surfaces.frameworks.framework import Framework
@@ -39,17 +40,22 @@ def key_remarks(
     known = framework_keys(keys or framework.name)
     if not known:
         return
-    written = [(path, entry) for path, entry in _written(table, "", known) if f"{path}.*" not in known]
-    strange = [path for path, entry in written if path not in known and not _near(framework, path, known)]
+    inherited = inherited_keys(framework)
+    written = list(_written(table, "", known))
+    unknown = [path for path, _ in written if path not in known and path.partition(".")[0] not in inherited]
+    strange = [path for path in unknown if not _near(framework, path, known)]
     if len(strange) > max(_FEW, _MOST_STRANGE * len(written)):
         return  # written for something else that shares some keys, or for a program around the framework
     for path, entry in written:
         rows = known.get(path)
         if entry.key_place is None or is_absent(entry.value):
             continue
+        current = rows is not None and any(row.holds_in(release) for row in rows)
+        if not current and path.partition(".")[0] in inherited:
+            continue
         if rows is None:
             yield from _strange(framework, path, entry, known)
-        elif not any(row.holds_in(release) for row in rows):
+        elif not current:
             yield _gone(framework, entry, rows[-1])
 
 
@@ -61,8 +67,23 @@ def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Ent
         listed = any(key.startswith(inside) for key in known) and f"{inside}*" not in known
         if isinstance(entry.value, Table) and listed:
             yield from _written(entry.value, inside, known)
-        elif f"{above}*" not in known:
+        elif f"{above}*" not in known and f"{path}.*" not in known:
             yield path, entry
+
+
+def speaks(framework: Framework, table: Table) -> bool:
+    """Whether a file may be the framework's: half of its keys are, or it takes any, or nobody knows which those are."""
+    name = framework.form(table)[0] if framework.form is not None else framework.name
+    known = {} if framework.loose else framework_keys(name)
+    tops = {key.partition(".")[0] for key in known} | inherited_keys(framework)
+    mine = sum(entry.key in tops for entry in table)
+    return not known or 2 * mine >= len(table.entries)
+
+
+def inherited_keys(framework: Framework) -> frozenset[str]:
+    """The keys of the classes that it extends, of any release: theirs may be another one."""
+    owners = {owner for name in framework.inherits for _, owner in lineage(name)}
+    return frozenset([history.key for owner in owners for history in histories(owner)])
 
 
 def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> Iterator[Remark]:
@@ -76,6 +97,7 @@ def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> It
 def _near(framework: Framework, path: str, known: _Known) -> list[str]:
     """The keys that an unknown one may be meant for, the likeliest first."""
     accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
+    accepted += sorted(inherited_keys(framework))
     near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
     return near or [key for key in _meant(framework, path) if key in accepted]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from vramlint.catalog.frameworks import framework_default
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
-from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Draft, draw, is_absent
+from vramlint.surfaces.convert import CONVERTERS, Outcome
+from vramlint.surfaces.draft import Draft, Drawn, draw, is_absent
 from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.loading import named_folder
@@ -50,6 +50,10 @@ class Framework:
     """The name of the table of keys, for a framework whose programs take different ones; else its own name."""
     commands_only: bool = False
     """It has no file of data: its configuration is a command line, or Python."""
+    inherits: tuple[str, ...] = ()
+    """Classes of `catalog/keys.py` whose keys it takes beside its own."""
+    form: Callable[[Table], tuple[str, Table]] | None = None
+    """Of one with several forms of configuration: the framework that has this one, and its keys as one table."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
     follows: frozenset[str] = frozenset()
@@ -197,6 +201,32 @@ class Config:
             drawn = replace(drawn, origin=Origin.DEFAULT, library=self.label, reason="")
         return self.draft.put(drawn)
 
+    def translate(self, fact: str, key: str, words: Mapping[Plain, FactValue]) -> None:
+        """Draw a fact from a word of the framework's own under a key, or its default; other words stay as they are.
+
+        Args:
+            fact: its name.
+            key: where the word stands.
+            words: by the word in lower case, what it means to us; None: it says nothing.
+        """
+
+        def convert(value: Value) -> FactValue | Outcome:
+            plain = value.value if isinstance(value, Scalar) else None
+            if plain is None:
+                return Outcome.ABSENT if isinstance(value, Scalar) else Outcome.OPAQUE
+            word = plain.lower() if isinstance(plain, str) else plain
+            meant = words.get(word, plain)
+            return Outcome.ABSENT if meant is None else meant
+
+        entry = self.entry(key)
+        if entry is not None:
+            drawn = draw(fact, entry.value, convert, key, entry.key_place)
+            self.draft.put(replace(drawn, via="config-file") if _is_literal(drawn) else drawn)
+            return
+        default = self.default(key)
+        if default is not None and (meant := words.get(default, default)) is not None:
+            self.state(fact, meant, key)
+
     def state(self, fact: str, value: FactValue, *keys: str, over: bool = False) -> None:
         """A fact that written keys say in words of the framework's own, at the first of them that is written.
 
@@ -252,6 +282,10 @@ class Config:
             self.draft.replace(fact)
         else:
             self.draft.put(fact)
+
+
+def _is_literal(drawn: Drawn) -> TypeGuard[Fact]:
+    return isinstance(drawn, Fact) and drawn.via == "literal"
 
 
 def _road(value: Value | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vramlint.facts import Candidate, Fact, Origin, Sheet
+from vramlint.surfaces.frameworks import framework_of
 from vramlint.surfaces.frameworks.checking import key_remarks
 from vramlint.surfaces.frameworks.framework import Config, Framework
 from vramlint.surfaces.frameworks.releases import implied_release
@@ -28,14 +29,19 @@ def read_config(
     """What a configuration says and what the framework makes of it, its defaults included.
 
     Args:
-        framework: whose configuration it is.
+        framework: whose configuration it is; one of its forms (`Framework.form`) gives the kind of the sheet.
         path: the file of the run.
         table: the keys.
         release: of the framework; None where nobody says it: the newest that takes the keys.
         command: a command line says all or part of it.
         around: what the launcher says.
     """
-    table = framework.prepared(table) if framework.prepared is not None else table
+    written = table
+    if framework.form is not None:
+        name, table = framework.form(table)
+        framework = framework_of(name)
+    if framework.prepared is not None:
+        written = table = framework.prepared(table)
     keys = framework.keys_of(table) if framework.keys_of else framework.name
     release = release or implied_release(keys, table)
     config = Config(framework, path, table, release, command=command, around=around)
@@ -48,7 +54,7 @@ def read_config(
         if value is not None and row.fact not in config.draft.facts and not config.given(row.key):
             config.state(row.fact, value, row.key)
     draft = config.draft
-    remarks = (*draft.remarks, *(key_remarks(framework, table, release, keys) if framework.checked else ()))
+    remarks = (*draft.remarks, *(key_remarks(framework, written, release, keys) if framework.checked else ()))
     tables = (*draft.tables, (framework.name, table))
     return Sheet(path, framework.name, tuple(draft.facts.values()), tuple(draft.links), remarks, tables)
 

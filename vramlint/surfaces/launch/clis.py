@@ -57,8 +57,10 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
             every_gpu=True,
         ),
         "axolotl": Cli("axolotl", frozenset({"train"}), positional=True, every_gpu=True),
-        "llamafactory-cli": Cli("llama-factory", frozenset({"train"}), positional=True, every_gpu=True),
-        "lmf": Cli("llama-factory", frozenset({"train"}), positional=True, every_gpu=True),
+        "llamafactory-cli": Cli(
+            "llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, every_gpu=True
+        ),
+        "lmf": Cli("llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, every_gpu=True),
         "swift": Cli("ms-swift", frozenset({"sft", "pt", "rlhf"}), positional=True),
         "megatron": Cli("ms-swift-megatron", frozenset({"sft", "pt", "rlhf"}), positional=True),
         "tune": Cli("torchtune", frozenset({"run"})),

@@ -82,7 +82,7 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     what the launchers say too; a YAML that `--config` names is a link of kind `training-args`.
     """
     path = launch.command.place.path
-    framework = framework_program(launch.program)
+    framework = framework_program(launch.program, launch.invocation)
     if framework is not None and not framework.trains(launch.invocation):
         return None
     if framework is not None:

@@ -18,6 +18,8 @@ PROGRAM = "vramlint:program"
 WORDS = "vramlint:words"
 """Key under which it holds the words in front of the first option, where there are any."""
 
+FILE = "FILE"
+"""Among the options that tell a program: that a file of data stands alone on its command line."""
 _FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
@@ -37,6 +39,17 @@ class FrameworkProgram(NamedTuple):
     """Hydra names the file: `--config-path` and `--config-name`."""
     scripts: tuple[str, ...] = ()
     """Scripts that it runs and that train; empty where it runs none."""
+    told_by: tuple[str, ...] = ()
+    """Options of which one has to be there, where the program's name is a usual one; none: its name tells it."""
+
+    def is_told(self, invocation: Invocation | None) -> bool:
+        """Whether a program of this name is the framework's, by its options."""
+        if not self.told_by or invocation is None:
+            return not self.told_by
+        if FILE in self.told_by and next(self.files(invocation), None) is not None:
+            return True
+        names = (_text(word).partition("=")[0].lstrip("-").replace("-", "_") for word in invocation.arguments)
+        return any(name in self.told_by for name in names)
 
     def trains(self, invocation: Invocation) -> bool:
         """Whether the program trains with these words."""
@@ -58,7 +71,7 @@ class FrameworkProgram(NamedTuple):
                 yield text, word.place
             elif is_option and equals:
                 yield tail, word.place
-            elif self.positional and not text.startswith("-") and not equals and _FILE.match(text):
+            elif self.positional and not takes and not text.startswith("-") and not equals and _FILE.match(text):
                 yield f"{folder}{text}", word.place
             elif self.suffix and text and not name and not takes and not text.endswith(".py"):
                 yield f"{folder}{text}{self.suffix}", word.place
@@ -116,15 +129,42 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         FrameworkProgram("verl", hydra=True),
     ),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
+    (
+        re.compile(r"(?:^|\.)llamafactory\.(?:launcher|cli)$"),
+        FrameworkProgram("llama-factory", (), positional=True),
+    ),
+    (
+        re.compile(r"(?:^|\.)src\.train(?:_bash)?$"),
+        FrameworkProgram(
+            "llama-factory", (), positional=True, told_by=("stage", "finetuning_type", "cutoff_len", FILE)
+        ),
+    ),
+    (re.compile(r"(?:^|\.)swift\.cli\.(?:sft|pt|rlhf)$"), FrameworkProgram("ms-swift", (), positional=True)),
+    (
+        re.compile(r"(?:^|\.)swift\.cli\._megatron\.(?:sft|pt|rlhf)$"),
+        FrameworkProgram("ms-swift-megatron", (), positional=True),
+    ),
+    (
+        re.compile(
+            r"(?:^|\.)examples\.(?:finetune(?:_multi_modal)?|(?:iterative_)?dpo(?:v2)?_train|reward_modeling|raft_align)$"
+        ),
+        FrameworkProgram("lmflow", (), positional=True, told_by=("dataset_path", "dataset_path_list")),
+    ),
 )
 """Scripts and modules by a pattern that is searched in the dotted path: `verl.trainer.main_ppo`, `pretrain_gpt`."""
 
 
-def framework_program(program: str) -> FrameworkProgram | None:
-    """The framework behind what a command line starts: a script's path, a dotted module, or a tool's words."""
+def framework_program(program: str, invocation: Invocation | None = None) -> FrameworkProgram | None:
+    """The framework behind what a command line starts: a script's path, a dotted module, or a tool's words.
+
+    Args:
+        program: what is started.
+        invocation: its words; without them programs that only these tell are left out.
+    """
     words = program.split()
     if words and words[0] in CLIS:
         cli = CLIS[words[0]]
         return FrameworkProgram(cli.vocabulary, cli.options, cli.positional) if cli.vocabulary in FRAMEWORKS else None
     dotted = program.replace("\\", "/").removesuffix(".py").replace("/", ".")
-    return next((found for pattern, found in PROGRAMS if pattern.search(dotted)), None)
+    named = (found for pattern, found in PROGRAMS if pattern.search(dotted))
+    return next((found for found in named if found.is_told(invocation)), None)

@@ -1,0 +1,177 @@
+"""LLaMA-Factory's keys, its own words, its defaults by release, its second generation."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.frameworks.reading import fact, line, remarks, says, sheet
+from vramlint.facts import Origin
+
+_LORA = """\
+model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 16
+bf16: true
+"""
+_FULL = _LORA.replace("finetuning_type: lora\nlora_rank: 16", "finetuning_type: full")
+
+
+def test_adapters_by_default():
+    found = sheet("llama-factory", _LORA)
+    assert says(found, "tuning", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules") == {
+        "tuning": "lora",
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_dropout": 0.0,
+        "lora_target_modules": "all-linear",
+    }
+    assert fact(found, "lora_alpha").origin is Origin.DEFAULT
+    assert (line(found, "tuning"), line(found, "lora_r"), line(found, "objective")) == (4, 5, 2)
+
+
+def test_checkpointing_is_on_unless_it_is_disabled():
+    on, off = sheet("llama-factory", _LORA), sheet("llama-factory", _LORA + "disable_gradient_checkpointing: true\n")
+    assert says(on, "activation_checkpointing", "checkpointing_reentrant") == {
+        "activation_checkpointing": True,
+        "checkpointing_reentrant": True,
+    }
+    assert fact(on, "activation_checkpointing").origin is Origin.DEFAULT
+    assert fact(off, "activation_checkpointing").value is False
+    assert line(off, "activation_checkpointing") == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"),
+    [
+        (_FULL, "float32"),
+        (_FULL.replace("bf16", "pure_bf16"), "bfloat16"),
+        (_FULL + "use_badam: true\n", "bfloat16"),
+        (_LORA.replace("bf16", "pure_bf16"), "float32"),
+    ],
+)
+def test_what_trains_is_float32_unless_it_is_kept_narrow(text: str, dtype: str):
+    assert fact(sheet("llama-factory", text), "trainable_dtype").value == dtype
+
+
+@pytest.mark.parametrize(
+    ("stage", "objective"), [("pt", "pretrain"), ("sft", "sft"), ("rm", "reward"), ("dpo", "dpo"), ("kto", "kto")]
+)
+def test_the_stage_is_the_objective(stage: str, objective: str):
+    assert fact(sheet("llama-factory", _LORA.replace("sft", stage)), "objective").value == objective
+
+
+def test_preference_losses_without_a_reference_are_objectives():
+    found = sheet("llama-factory", _LORA.replace("sft", "dpo") + "pref_loss: orpo\n")
+    assert fact(found, "objective").value == "orpo"
+
+
+def test_only_pretraining_packs_by_default():
+    assert fact(sheet("llama-factory", _LORA), "packing").value is False
+    assert fact(sheet("llama-factory", _LORA.replace("sft", "pt")), "packing").value is True
+    assert fact(sheet("llama-factory", _LORA + "neat_packing: true\n"), "packing").value is True
+
+
+def test_four_bits():
+    found = sheet("llama-factory", _LORA + "quantization_bit: 4\nquantization_method: bnb\n")
+    assert says(
+        found, "quantization_bits", "quantization_type", "double_quantization", "quantization_compute_dtype"
+    ) == {
+        "quantization_bits": 4,
+        "quantization_type": "nf4",
+        "double_quantization": True,
+        "quantization_compute_dtype": "bfloat16",
+    }
+
+
+def test_low_rank_optimizers_say_their_rank():
+    text = _FULL.replace("bf16", "pure_bf16") + "use_apollo: true\napollo_layerwise: true\napollo_rank: 128\n"
+    found = sheet("llama-factory", text)
+    assert says(found, "optimizer", "optimizer_rank", "optimizer_in_backward", "precision") == {
+        "optimizer": "apollo_adamw_layerwise",
+        "optimizer_rank": 128,
+        "optimizer_in_backward": True,
+        "precision": "bf16-pure",
+    }
+
+
+def test_the_last_layers_train_when_others_are_frozen():
+    found = sheet("llama-factory", _FULL.replace("full", "freeze") + "freeze_trainable_layers: 3\n")
+    assert fact(found, "tuning").value == "freeze"
+    assert fact(found, "frozen_parameters").value == (r"^(?!.*\.(?:21|22|23)\.)",)
+
+
+def test_liger_leaves_the_head_alone_where_logits_are_needed():
+    text = _LORA + "enable_liger_kernel: true\n"
+    assert fact(sheet("llama-factory", text), "fused_loss").value is True
+    preference = sheet("llama-factory", text.replace("sft", "dpo"))
+    assert says(preference, "fused_loss", "liger", "liger_fused_head") == {
+        "fused_loss": False,
+        "liger": True,
+        "liger_fused_head": False,
+    }
+
+
+@pytest.mark.parametrize(("release", "length", "dtype"), [("0.9.0", 1024, "bfloat16"), ("0.9.5", 2048, "auto")])
+def test_defaults_follow_the_release(release: str, length: int, dtype: str):
+    found = sheet("llama-factory", _LORA, release=release)
+    assert says(found, "sequence_length", "load_dtype") == {"sequence_length": length, "load_dtype": dtype}
+
+
+def test_megatron_is_told_by_its_keys():
+    text = _FULL + "tensor_model_parallel_size: 2\npipeline_model_parallel_size: 4\nrecompute_granularity: full\n"
+    found = sheet("llama-factory", text)
+    assert says(found, "tensor_parallel", "pipeline_parallel", "expert_parallel", "recompute") == {
+        "tensor_parallel": 2,
+        "pipeline_parallel": 4,
+        "expert_parallel": 1,
+        "recompute": "full",
+    }
+    assert fact(found, "loop").value == "megatron"
+
+
+def test_a_file_to_merge_adapters_trains_nothing():
+    text = "model_name_or_path: gpt2\nadapter_name_or_path: saves/lora\nexport_dir: out\n"
+    assert fact(sheet("llama-factory", text), "run_kind").value == "inference"
+
+
+def test_misspelt_keys_are_told_and_the_trainers_are_taken():
+    found = sheet("llama-factory", _LORA + "lora_rnak: 8\nlogging_steps: 10\nweight_decay: 0.1\n")
+    assert remarks(found) == [("unknown-key", "lora_rnak", "lora_rank")]
+
+
+_SECOND = """\
+model: Qwen/Qwen3-0.6B
+peft_config: {name: lora, r: 16}
+dist_config:
+  name: fsdp2
+train_dataset: data/mine.yaml
+micro_batch_size: 2
+cutoff_len: 1024
+"""
+
+
+def test_the_second_generation_names_its_keys_otherwise():
+    found = sheet("llama-factory", _SECOND)
+    assert found.kind == "llama-factory-v1"
+    assert remarks(found) == []
+    assert says(found, "model", "tuning", "lora_r", "lora_alpha", "fsdp", "fsdp_version", "bf16") == {
+        "model": "Qwen/Qwen3-0.6B",
+        "tuning": "lora",
+        "lora_r": 16,
+        "lora_alpha": 16,
+        "fsdp": "full_shard auto_wrap",
+        "fsdp_version": 2,
+        "bf16": True,
+    }
+    assert says(found, "micro_batch_size", "sequence_length", "activation_checkpointing") == {
+        "micro_batch_size": 2,
+        "sequence_length": 1024,
+        "activation_checkpointing": True,
+    }
+
+
+def test_the_second_generation_trains_in_full_without_adapters():
+    found = sheet("llama-factory", _SECOND.replace("peft_config: {name: lora, r: 16}\n", ""))
+    assert says(found, "tuning", "load_dtype") == {"tuning": "full", "load_dtype": "float32"}

@@ -1,0 +1,179 @@
+"""ms-swift's keys by release, its presets, its environment, its Megatron back end."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.surfaces.frameworks.reading import fact, line, remarks, says, sheet
+from vramlint.facts import Origin
+
+_LORA = """\
+model: Qwen/Qwen2.5-0.5B-Instruct
+tuner_type: lora
+torch_dtype: bfloat16
+dataset: swift/self-cognition#500
+max_length: 1024
+"""
+
+
+def test_defaults_are_not_those_of_the_trainer():
+    found = sheet("ms-swift", _LORA)
+    assert says(found, "micro_batch_size", "eval_micro_batch_size", "activation_checkpointing", "packing") == {
+        "micro_batch_size": 1,
+        "eval_micro_batch_size": 1,
+        "activation_checkpointing": True,
+        "packing": False,
+    }
+    assert says(found, "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules") == {
+        "lora_r": 8,
+        "lora_alpha": 32,
+        "lora_dropout": 0.05,
+        "lora_target_modules": "all-linear",
+    }
+    assert fact(found, "lora_r").origin is Origin.DEFAULT
+
+
+@pytest.mark.parametrize(("dtype", "bf16"), [("bfloat16", True), ("float16", False), ("float32", False)])
+def test_the_dtype_of_the_weights_turns_autocast_on(dtype: str, bf16: bool):
+    found = sheet("ms-swift", _LORA.replace("bfloat16", dtype))
+    assert says(found, "load_dtype", "bf16", "fp16") == {"load_dtype": dtype, "bf16": bf16, "fp16": not bf16}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("zero0", 0), ("zero1", 1), ("zero2", 2), ("zero3", 3), ("zero2_offload", 2), ("zero3_offload", 3)],
+)
+def test_deepspeed_presets_come_with_it(name: str, stage: int):
+    found = sheet("ms-swift", f"{_LORA}deepspeed: {name}\n")
+    assert fact(found, "zero_stage").value == stage
+    assert line(found, "zero_stage") == 6
+    (table,) = (table for kind, table in found.tables if kind == "deepspeed")
+    device = table.get("zero_optimization", "offload_optimizer", "device")
+    assert (device is not None and getattr(device, "value", None) == "cpu") == name.endswith("offload")
+
+
+def test_fsdp_presets_checkpoint_by_themselves():
+    found = sheet("ms-swift", _LORA + "fsdp: fsdp2\n")
+    assert says(found, "fsdp", "activation_checkpointing") == {
+        "fsdp": "full_shard auto_wrap",
+        "activation_checkpointing": True,
+    }
+
+
+def test_the_environment_of_a_file_says_how_many_processes_there_are():
+    found = sheet(
+        "ms-swift", _LORA + "ENV:\n  NPROC_PER_NODE: 4\n  PYTORCH_CUDA_ALLOC_CONF: expandable_segments:True\n"
+    )
+    assert says(found, "world_size", "gradient_accumulation_steps", "allocator_settings") == {
+        "world_size": 4,
+        "gradient_accumulation_steps": 4,
+        "allocator_settings": "expandable_segments:True",
+    }
+
+
+def test_without_processes_nobody_knows_the_accumulation():
+    assert fact(sheet("ms-swift", _LORA), "gradient_accumulation_steps").origin is Origin.UNKNOWN
+
+
+def test_a_file_alone_does_not_say_the_command():
+    assert fact(sheet("ms-swift", _LORA), "objective").origin is Origin.ASSUMED
+
+
+def test_sampling_objectives_say_what_they_sample():
+    text = _LORA + "rlhf_type: grpo\nuse_vllm: true\nvllm_mode: colocate\nnum_generations: 4\n"
+    found = sheet("ms-swift", text)
+    assert says(found, "objective", "generations", "completion_length", "inference_engine", "kl_coefficient") == {
+        "objective": "grpo",
+        "generations": 4,
+        "completion_length": 512,
+        "inference_engine": "vllm",
+        "kl_coefficient": 0.04,
+    }
+    assert fact(found, "gradient_accumulation_steps").value == 1
+
+
+def test_four_bits_compute_in_the_dtype_of_the_weights():
+    found = sheet("ms-swift", _LORA + "quant_method: bnb\nquant_bits: 4\n")
+    assert says(
+        found, "quantization_bits", "quantization_type", "double_quantization", "quantization_compute_dtype"
+    ) == {
+        "quantization_bits": 4,
+        "quantization_type": "nf4",
+        "double_quantization": True,
+        "quantization_compute_dtype": "bfloat16",
+    }
+
+
+def test_full_tuning_has_no_rank():
+    found = sheet("ms-swift", _LORA.replace("lora", "full"))
+    assert found.get("lora_r") is None
+    assert found.get("lora_target_modules") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "tuning", "length"),
+    [
+        ("model: gpt2\ntrain_type: full\nmax_length: 512\n", "full", 512),
+        ("model_id_or_path: gpt2\nsft_type: lora\n", "lora", 2048),
+    ],
+)
+def test_older_releases_have_other_names(text: str, tuning: str, length: int):
+    found = sheet("ms-swift", text)
+    assert says(found, "model", "tuning", "sequence_length") == {
+        "model": "gpt2",
+        "tuning": tuning,
+        "sequence_length": length,
+    }
+    assert remarks(found) == []
+
+
+def test_a_pinned_release_tells_names_that_went():
+    found = sheet("ms-swift", "model: gpt2\ntrain_type: full\n", release="4.5.0")
+    assert remarks(found) == [("removed-key", "train_type", "tuner_type")]
+
+
+_MEGATRON = """\
+model: Qwen/Qwen2.5-7B-Instruct
+micro_batch_size: 2
+global_batch_size: 16
+tensor_model_parallel_size: 2
+sequence_parallel: true
+max_length: 4096
+packing: true
+torch_dtype: bfloat16
+"""
+
+
+def test_megatron_is_another_form_with_other_defaults():
+    found = sheet("ms-swift", _MEGATRON)
+    assert found.kind == "ms-swift-megatron"
+    assert says(found, "tuning", "recompute", "distributed_optimizer", "sequence_parallel", "padding_free") == {
+        "tuning": "full",
+        "recompute": "selective",
+        "distributed_optimizer": True,
+        "sequence_parallel": True,
+        "padding_free": True,
+    }
+    assert says(found, "tensor_parallel", "pipeline_parallel", "optimizer", "precision") == {
+        "tensor_parallel": 2,
+        "pipeline_parallel": 1,
+        "optimizer": "megatron_adam",
+        "precision": "bf16-mixed",
+    }
+
+
+def test_groups_of_a_ray_run_are_read_as_its_keys():
+    text = "model: gpt2\nmicro_batch_size: 1\nrlhf_type: gkd\ntrain:\n  gpus: 4\n  tuner_type: lora\n  lora_rank: 4\n"
+    found = sheet("ms-swift", text + "rollout:\n  vllm_tensor_parallel_size: 2\n")
+    assert says(found, "tuning", "lora_r", "world_size", "inference_tensor_parallel") == {
+        "tuning": "lora",
+        "lora_r": 4,
+        "world_size": 4,
+        "inference_tensor_parallel": 2,
+    }
+    assert remarks(found) == []
+
+
+def test_misspelt_keys_are_told():
+    found = sheet("ms-swift", _LORA + "lora_rnak: 8\nlogging_steps: 5\n")
+    assert remarks(found) == [("unknown-key", "lora_rnak", "lora_rank")]
