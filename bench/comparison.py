@@ -190,7 +190,11 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
                 {r"model.language_model.layers.[\d]+.(mlp|cross_attn|self_attn).(up|down|gate|q|k|v|o)_proj"}
             ),
         },
-        "grad_checkpointing": {"full": frozenset({True}), "unsloth": frozenset({True})},
+        "grad_checkpointing": {
+            "full": frozenset({True}),
+            "unsloth": frozenset({True}),
+            "selective": frozenset({True}),  # what is recomputed are facts of their own
+        },
         "offload_optimizer": {"none": _NONE, False: _NONE},
         "offload_param": {"none": _NONE, False: _NONE},
         "parallelism": {

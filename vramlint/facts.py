@@ -128,6 +128,7 @@ NAMES = MappingProxyType(
         "checkpointing_reentrant": "torch.utils.checkpoint's use_reentrant",
         "checkpointing_every_n_layers": "only every n-th layer is recomputed",
         "activation_offloading": "what autograd keeps waits in host memory for its backward",
+        "checkpointing_selective": "what is costly is kept, not recomputed: results of products and of attention",
         "checkpointing_offload": "what checkpointing keeps lies in host memory",
         "attention_implementation": "eager, sdpa, flash_attention_2, …",
         "use_cache": "key/value cache in the forward pass",

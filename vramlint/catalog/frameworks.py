@@ -30,6 +30,7 @@ FRAMEWORKS = (
     "peft-comparison",
     "qlora-pipe",
     "specforge",
+    "torchtitan",
     "torchtune",
     "verl",
 )

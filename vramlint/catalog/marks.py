@@ -206,6 +206,27 @@ MARKS: tuple[Marks, ...] = (
         ("base_model", "trainer", "base"),
     ),
     Marks(
+        "torchtitan",
+        (
+            "job.dump_folder",
+            "job.description",
+            "model.flavor",
+            "training.local_batch_size",
+            "training.data_parallel_shard_degree",
+            "training.tensor_parallel_degree",
+            "training.mixed_precision_param",
+            "parallelism.data_parallel_shard_degree",
+            "parallelism.tensor_parallel_degree",
+            "experimental.pipeline_parallel_degree",
+            "activation_checkpoint.mode",
+            "activation_checkpoint.selective_ac_option",
+            "profiling.save_traces_folder",
+            "metrics.save_tb_folder",
+        ),
+        ("training.seq_len", "training.steps", "compile.enable", "lr_scheduler.warmup_steps", "checkpoint.interval"),
+        ("torchtitan", "train_configs"),
+    ),
+    Marks(
         "torchtune",
         (
             "model._component_",

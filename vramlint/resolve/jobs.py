@@ -205,6 +205,7 @@ def _checkpointing(board: Board) -> Checkpointing:
     return Checkpointing(
         "reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant",
         every_n_layers=board.integer("checkpointing_every_n_layers") or 1,
+        selective=board.value("checkpointing_selective") is True,
         offload=board.value("checkpointing_offload") is True,
     )
 
@@ -229,6 +230,8 @@ def _sharing(board: Board, sharding: str) -> int:
     world = board.integer("world_size") or 1
     shard = (board.integer("data_parallel_shard") or 1) * (board.integer("context_parallel") or 1)
     copies = (board.integer("data_parallel_replicate") or 1) * (board.integer("tensor_parallel") or 1)
+    if shard < 0:  # -1: what the other degrees leave
+        return max(1, world // max(1, copies))
     if shard * copies == world:
         return shard
     hybrid = board.integer("gpus_per_node") if "hybrid_shard" in sharding else None

@@ -84,6 +84,41 @@ quantization:
 }
 """,
     ),
+    "torchtitan": (
+        "train_configs/small.toml",
+        """\
+# 8 GPUs
+[job]
+description = "a small Llama"
+dump_folder = "./outputs"
+
+[model]
+name = "llama3"
+flavor = "8B"       # the sizes
+# converters = ["float8"]
+
+[optimizer]
+name = "AdamW"
+lr = 3e-4
+
+[training]
+local_batch_size = 2
+seq_len = 4096
+max_norm = 1.0  # clipping
+steps = 1000
+
+[parallelism]
+data_parallel_shard_degree = -1
+tensor_parallel_degree = 1
+
+[activation_checkpoint]
+mode = "selective"
+selective_ac_option = "op"
+
+[compile]
+enable = false
+""",
+    ),
     "torchtune": (
         "configs/custom_lora.yaml",
         """\

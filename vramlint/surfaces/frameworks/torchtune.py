@@ -287,7 +287,8 @@ def _sharing(config: Config, recipe: str) -> None:
     )
     where = PROGRAM if recipe else written[0]
     config.derive("parallelism", "fsdp", reason, where)
-    config.derive("fsdp", "full_shard", reason, where)
+    sharding = "full_shard offload" if config.on("fsdp_cpu_offload") else "full_shard"
+    config.derive("fsdp", sharding, reason, where)
     config.derive("fsdp_version", 2, "fully_shard of torch", where)
     config.state("offload_parameters", "cpu" if config.on("fsdp_cpu_offload") else "none", "fsdp_cpu_offload")
     config.state("fsdp_reshard_after_forward", config.on("fsdp_reshard_after_forward"), "fsdp_reshard_after_forward")

@@ -109,6 +109,7 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         re.compile(r"(^|\.)openrlhf\.cli\.train_\w+$"),
         FrameworkProgram("openrlhf", ()),
     ),
+    (re.compile(r"(?:^|\.)torchtitan\.(?:\w+\.)*train$"), FrameworkProgram("torchtitan", ("job.config_file",))),
     (
         re.compile(
             r"(?:^|\.)(?:(?:full|lora|qat_lora|early_exit)_finetune|(?:full|lora)_dpo|(?:async_)?grpo_full_finetune|qat"

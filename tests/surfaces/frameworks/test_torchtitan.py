@@ -1,0 +1,146 @@
+"""torchtitan's TOML files, and the command lines that name them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.test_launching import check
+from tests.surfaces.frameworks.samples import SAMPLES
+from vramlint.facts import Origin
+from vramlint.surfaces.frameworks.reading import read_config
+from vramlint.surfaces.frameworks.torchtitan import FRAMEWORK
+from vramlint.surfaces.frameworks.torchtitan_models import network, sizes_of
+from vramlint.surfaces.frameworks.writing import read_data
+from vramlint.text import Document
+
+PATH, SMALL = SAMPLES["torchtitan"]
+
+
+def read(text, release=None):
+    sheet = read_config(FRAMEWORK, PATH, read_data(Document.of(PATH, text)).root, release)
+    return {fact.name: fact for fact in sheet.facts}, sheet
+
+
+def values(facts, *names):
+    return tuple(facts[name].value for name in names)
+
+
+def test_what_is_written_and_where():
+    facts, _ = read(SMALL)
+    assert values(facts, "model", "micro_batch_size", "sequence_length", "max_grad_norm", "objective") == (
+        "llama3/8B",
+        2,
+        4096,
+        1.0,
+        "pretrain",
+    )
+    assert facts["model"].place.span.line == 8
+
+
+def test_weights_are_float32_and_computed_with_in_bfloat16_unless_the_file_says_otherwise():
+    facts, _ = read(SMALL)
+    assert values(facts, "load_dtype", "precision") == ("float32", "bf16-mixed")
+    assert facts["load_dtype"].origin is facts["precision"].origin is Origin.DEFAULT
+    facts, _ = read(SMALL.replace("[training]", '[training]\ndtype = "bfloat16"'))
+    assert values(facts, "load_dtype", "precision", "bf16") == ("bfloat16", "bf16-pure", False)
+    facts, _ = read(SMALL.replace("[training]", '[training]\nmixed_precision_param = "float32"'))
+    assert values(facts, "precision", "bf16") == ("fp32", False)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('mode = "none"', {"activation_checkpointing": False, "recompute": "none"}),
+        ('mode = "full"', {"activation_checkpointing": True, "recompute": "full"}),
+        ('mode = "selective"\nselective_ac_option = "3"', {"checkpointing_every_n_layers": 3}),
+        ('mode = "selective"\nselective_ac_option = "op"', {"checkpointing_selective": True}),
+        ("", {"activation_checkpointing": True, "checkpointing_every_n_layers": 2}),
+    ],
+)
+def test_activation_checkpoint(said, expected):
+    facts, _ = read(SMALL.replace('mode = "selective"\nselective_ac_option = "op"', said))
+    assert {name: facts[name].value for name in expected} == expected
+
+
+def test_float8_takes_its_converter():
+    facts, _ = read(SMALL + "\n[quantize.linear.float8]\nenable_fsdp_float8_all_gather = true\n")
+    assert facts["fp8"].value is False
+    facts, _ = read(SMALL.replace("# converters", "converters"))
+    assert facts["fp8"].value is True
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [("", "(fused=True)"), ('implementation = "foreach"', ""), ('implementation = "for-loop"', "(foreach=False)")],
+)
+def test_the_implementation_of_the_optimizer(said, name):
+    facts, _ = read(SMALL.replace("lr = 3e-4", said))
+    assert facts["optimizer"].value == f"torch.optim.AdamW{name}"
+
+
+def test_ranks_that_no_degree_takes_shard_the_model():
+    facts, _ = read(SMALL)
+    assert values(facts, "parallelism", "fsdp_version", "data_parallel_shard", "pipeline_parallel") == (
+        "fsdp",
+        2,
+        -1,
+        1,
+    )
+    facts, _ = read(SMALL.replace("shard_degree = -1", "shard_degree = 1"))
+    assert "parallelism" not in facts
+
+
+def test_older_keys_say_the_same_and_are_told():
+    older = SMALL.partition("[compile]")[0].replace("local_batch_size", "batch_size")
+    old = older.replace("[parallelism]", "compile = true\n\n[parallelism]")
+    facts, sheet = read(old, (0, 0, 2))
+    assert values(facts, "micro_batch_size", "torch_compile") == (2, True)
+    _, sheet = read(old, (0, 2, 2))
+    assert {remark.suggestion for remark in sheet.remarks} == {"training.local_batch_size", "compile.enable"}
+
+
+def test_validation_has_a_batch_of_its_own():
+    facts, _ = read(SMALL)
+    assert "eval_micro_batch_size" not in facts
+    facts, _ = read(SMALL + "\n[validation]\nenable = true\n")
+    assert facts["eval_micro_batch_size"].value == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "flavor", "inner"),
+    [("llama3", "8B", 14336), ("llama3", "70B", 28672), ("llama3", "405B", 53248), ("qwen3", "0.6B", 3072)],
+)
+def test_flavors_have_the_published_widths(name, flavor, inner):
+    config = network(name, sizes_of(name, flavor))
+    assert config.get("intermediate_size").value == inner
+
+
+def test_a_model_of_the_hub_goes_by_its_id():
+    text = SMALL.replace('"llama3"', '"transformers_modeling_backend"')
+    facts, _ = read(text + '\n[hf_transformers]\nmodel = "Qwen/Qwen3-4B"\n')
+    assert facts["model"].value == "Qwen/Qwen3-4B"
+
+
+def test_torchrun_names_the_file_and_overrides_it():
+    command = (
+        "NGPU=4\n"
+        'torchrun --nproc_per_node=${NGPU} -m torchtitan.train --job.config_file small.toml "$@" '
+        "--training.local_batch_size 1 --parallelism.tensor_parallel_degree=2\n"
+    )
+    (job,) = check({"run.sh": command, "small.toml": SMALL}, "run.sh").jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert values(facts, "model", "world_size", "micro_batch_size", "tensor_parallel") == ("llama3/8B", 4, 1, 2)
+    assert facts["sequence_length"].through
+
+
+def test_a_wrapper_script_takes_the_file_from_the_environment():
+    wrapper = """\
+NGPU=${NGPU:-"8"}
+CONFIG_FILE=${CONFIG_FILE:-"./debug.toml"}
+torchrun --nproc_per_node=${NGPU} -m torchtitan.train --job.config_file ${CONFIG_FILE} "$@"
+"""
+    start = 'NGPU=2 CONFIG_FILE="./small.toml" ./run_train.sh --training.seq_len 1024\n'
+    files = {"go.sh": start, "run_train.sh": wrapper, "small.toml": SMALL}
+    (job,) = check(files, "go.sh").jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert values(facts, "model", "world_size", "sequence_length") == ("llama3/8B", 2, 1024)

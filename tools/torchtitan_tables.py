@@ -1,0 +1,243 @@
+"""Make the tables of torchtitan from a git checkout: `python -m tools.torchtitan_tables REPOSITORY`.
+
+Writes `catalog/data/frameworks/torchtitan.tsv` (keys of its TOML files, by release) and `torchtitan_flavors.tsv` (the
+sizes behind `[model] name` and `flavor`). Reads the source as text and syntax trees; nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vramlint.catalog.lines import DATA
+
+_LAST = "238fa9953"
+"""The last state that was read with TOML files; they went with pull request 2386 of February 2026."""
+_RELEASES: Mapping[str, str] = {
+    "0.0.1": "324784142",
+    "0.0.2": "473674acf",
+    "0.1.0": "v0.1.0",
+    "0.2.0": "v0.2.0",
+    "0.2.1": "v0.2.1",
+    "0.2.2": _LAST,
+}
+"""Releases and the commits that stand for them. Before 0.1 the keys are an argument parser's."""
+_FILES = ("torchtitan/config_manager.py", "torchtitan/config/job_config.py")
+_RENAMED: Mapping[str, str] = {
+    "training.batch_size": "training.local_batch_size",
+    "training.compile": "compile.enable",
+    "training.data_parallel_degree": "parallelism.data_parallel_shard_degree",
+    "training.data_parallel_shard_degree": "parallelism.data_parallel_shard_degree",
+    "training.data_parallel_replicate_degree": "parallelism.data_parallel_replicate_degree",
+    "training.tensor_parallel_degree": "parallelism.tensor_parallel_degree",
+    "training.enable_async_tensor_parallel": "parallelism.enable_async_tensor_parallel",
+    "training.fsdp_reshard_after_forward": "parallelism.fsdp_reshard_after_forward",
+    "training.disable_loss_parallel": "parallelism.disable_loss_parallel",
+    "training.warmup_steps": "lr_scheduler.warmup_steps",
+    "experimental.pipeline_parallel_degree": "parallelism.pipeline_parallel_degree",
+    "experimental.pipeline_parallel_schedule": "parallelism.pipeline_parallel_schedule",
+    "experimental.context_parallel_degree": "parallelism.context_parallel_degree",
+    "experimental.enable_async_tensor_parallel": "parallelism.enable_async_tensor_parallel",
+    "optimizer.fused": "optimizer.implementation",
+    "checkpoint.enable_checkpoint": "checkpoint.enable",
+    "memory_estimation.enabled": "memory_estimation.enable",
+    "model.tokenizer_path": "model.hf_assets_path",
+    "float8.enable_float8_linear": "model.converters",
+    "float8.enable_fsdp_float8_all_gather": "quantize.linear.float8.enable_fsdp_float8_all_gather",
+    "float8.precompute_float8_dynamic_scale_for_fsdp": (
+        "quantize.linear.float8.precompute_float8_dynamic_scale_for_fsdp"
+    ),
+    "float8.filter_fqns": "quantize.linear.float8.filter_fqns",
+    "float8.recipe_name": "quantize.linear.float8.recipe_name",
+}
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _paths(repository: Path, revision: str) -> list[str]:
+    return _git(repository, "ls-tree", "-r", "--name-only", revision, "torchtitan").splitlines()
+
+
+def _tree(repository: Path, revision: str, path: str) -> ast.Module:
+    return ast.parse(_git(repository, "show", f"{revision}:{path}"))
+
+
+def _literal(node: ast.expr | None) -> tuple[bool, Any]:
+    try:
+        return (node is not None), ast.literal_eval(node) if node is not None else None
+    except ValueError:
+        return False, None
+
+
+def _fields(tree: ast.Module) -> dict[str, dict[str, ast.AnnAssign]]:
+    """The annotated fields of every class of a module."""
+    return {
+        node.name: {
+            item.target.id: item
+            for item in node.body
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+        }
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _keys_of(classes: Mapping[str, Mapping[str, ast.AnnAssign]], name: str, above: str) -> Iterator[tuple[str, str]]:
+    """Dotted keys below a dataclass and their defaults as JSON."""
+    for field, item in classes.get(name, {}).items():
+        factory = _factory(item.value)
+        if factory in classes:
+            yield from _keys_of(classes, factory, f"{above}{field}.")
+            continue
+        known, value = _literal(item.value)
+        yield f"{above}{field}", json.dumps(value) if known and not isinstance(value, tuple | list) else ""
+
+
+def _factory(node: ast.expr | None) -> str:
+    match node:
+        case ast.Call(func=ast.Name(id="field"), keywords=keywords):
+            made = next((item.value for item in keywords if item.arg == "default_factory"), None)
+            return made.id if isinstance(made, ast.Name) else ""
+    return ""
+
+
+def _arguments(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Options of an argument parser, `--training.batch_size`, and their defaults as JSON."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(name)), *_]):
+                given = {item.arg: item.value for item in node.keywords}
+                known, value = _literal(given.get("default"))
+                stores = _literal(given.get("action"))[1] == "store_true"
+                default = value if known else False if stores else None
+                yield name.removeprefix("--"), json.dumps(default) if known or stores else ""
+
+
+def keys(repository: Path) -> list[str]:
+    """Rows of the table of keys."""
+    seen: dict[str, dict[str, str]] = {}
+    for release, revision in _RELEASES.items():
+        paths = _paths(repository, revision)
+        for path in paths:
+            if not (path in _FILES or path.endswith("/job_config.py")):
+                continue
+            tree = _tree(repository, revision, path)
+            classes = _fields(tree)
+            found = _keys_of(classes, "JobConfig", "") if "JobConfig" in classes else iter(())
+            for key, default in (*found, *_arguments(tree)):
+                if "." in key and not key.startswith("."):
+                    seen.setdefault(key, {}).setdefault(release, default)
+    return [row for key in sorted(seen) for row in _rows(key, seen[key], list(_RELEASES))]
+
+
+def _rows(key: str, defaults: Mapping[str, str], releases: list[str]) -> Iterator[str]:
+    runs: list[list[str]] = []
+    for release in releases:
+        if release in defaults:
+            follows = runs and runs[-1][1] == releases[releases.index(release) - 1]
+            if follows and runs[-1][2] == defaults[release]:
+                runs[-1][1] = release
+            else:
+                runs.append([release, release, defaults[release]])
+    for number, (first, last, default) in enumerate(runs):
+        since = "" if first == releases[0] else first
+        ends = last == releases[-1]
+        until = "" if ends else releases[releases.index(last) + 1]
+        renamed = "" if ends or number + 1 < len(runs) else _RENAMED.get(key, "")
+        kind = {"true": "bool", "false": "bool"}.get(default, "")
+        yield "\t".join((key, since, until, renamed, kind, default, ""))
+
+
+def flavors(repository: Path) -> list[str]:
+    """Rows of the table of flavors: model, flavor, arguments of the model with their defaults as JSON."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for revision in ("v0.1.0", "v0.2.0", _LAST):
+        paths = _paths(repository, revision)
+        shared = [path for path in paths if path.endswith(("/moe.py", "/moe_args.py", "protocols/model.py"))]
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            if name != "__init__.py" or not folder.startswith(("torchtitan/models/", "torchtitan/experiments/")):
+                continue
+            own = [
+                other for other in paths if other.startswith(f"{folder}/") and other.endswith(("args.py", "model.py"))
+            ]
+            classes: dict[str, dict[str, ast.AnnAssign]] = {}
+            for other in (*shared, *own):
+                classes |= _fields(_tree(repository, revision, other))
+            for model, flavor, arguments in _registered(_tree(repository, revision, path), folder, classes):
+                found[model, flavor] = arguments
+    return [
+        f"{model}\t{flavor}\t{json.dumps(arguments, separators=(',', ':'))}"
+        for (model, flavor), arguments in sorted(found.items())
+    ]
+
+
+def _registered(
+    tree: ast.Module, folder: str, classes: Mapping[str, Mapping[str, ast.AnnAssign]]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Entries of a module's table from flavors to arguments."""
+    model = folder.rpartition("/")[2]
+    for node in tree.body:
+        match node:
+            case ast.Assign(value=ast.Dict(keys=names, values=values)):
+                for name, value in zip(names, values, strict=True):
+                    if (
+                        isinstance(value, ast.Call)
+                        and name is not None
+                        and getattr(value.func, "id", "").endswith("Args")
+                    ):
+                        said = _made(value, classes)
+                        if "dim" in said or "n_layers" in said:
+                            yield model, str(_literal(name)[1]), said
+
+
+def _made(call: ast.Call, classes: Mapping[str, Mapping[str, ast.AnnAssign]]) -> dict[str, Any]:
+    """What a call of a dataclass gives, over the defaults of the class."""
+    name = getattr(call.func, "id", "")
+    said: dict[str, Any] = {}
+    for field, item in classes.get(name, {}).items():
+        known, value = _literal(item.value)
+        if known and value is not None:
+            said[field] = value
+        elif _factory(item.value) in classes and "rope" not in field:
+            said[field] = _made(ast.Call(ast.Name(_factory(item.value)), [], []), classes)
+    for keyword in call.keywords:
+        if keyword.arg is None or "rope" in keyword.arg:
+            continue
+        if isinstance(keyword.value, ast.Call):
+            said[keyword.arg] = _made(keyword.value, classes)
+        elif (value := _literal(keyword.value)[1]) is not None:
+            said[keyword.arg] = value
+    return said
+
+
+_HEADERS = {
+    "torchtitan.tsv": (
+        "Keys of torchtitan's TOML files (torchtitan/config_manager.py, config/job_config.py and the job_config.py of",
+        "models and experiments, 0.0.1 to 0.2.2): key, since, until, renamed_to, type, default (JSON), note",
+    ),
+    "torchtitan_flavors.tsv": (
+        "Flavors of torchtitan's models (torchtitan 0.1.0, 0.2.0 and 0.2.2 models/*/__init__.py, model/args.py):",
+        "model, flavor, arguments with their defaults as JSON",
+    ),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: the checkout, or its bare repository."""
+    repository = Path(arguments[0])
+    for name, lines in {"torchtitan.tsv": keys(repository), "torchtitan_flavors.tsv": flavors(repository)}.items():
+        head = [f"# {line}" for line in _HEADERS[name]]
+        (DATA / "frameworks" / name).write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

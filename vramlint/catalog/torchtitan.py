@@ -1,0 +1,22 @@
+"""Flavors of torchtitan's models: the sizes behind `[model] name` and `flavor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from vramlint.catalog.frameworks import FOLDER
+from vramlint.catalog.lines import DATA
+
+Sizes = Mapping[str, str | int | float | bool | Mapping[str, str | int | float | bool]]
+"""Arguments of a model (`ModelArgs`), those of its experts as a mapping of their own."""
+
+
+@cache
+def flavors() -> Mapping[tuple[str, str], Sizes]:
+    """The sizes of every flavor by the model's name and its own."""
+    text = (DATA / FOLDER / "torchtitan_flavors.tsv").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
+    return MappingProxyType({(model, flavor): json.loads(said) for model, flavor, said in rows})

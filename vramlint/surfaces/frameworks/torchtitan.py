@@ -1,0 +1,151 @@
+"""torchtitan's TOML (torchtitan 0.0.1 to 0.2.2: config/job_config.py, config_manager.py, train.py, distributed/*).
+
+A key of an older release counts where the newer one is not written: `training.batch_size`, `training.compile`.
+"""
+
+from __future__ import annotations
+
+from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.torchtitan_models import attention_of, network, sizes_of
+from vramlint.values import Plain
+
+_ROWS = (
+    Row("training.local_batch_size", "micro_batch_size", "count"),
+    Row("training.batch_size", "micro_batch_size", "count"),
+    Row("training.seq_len", "sequence_length", "count"),
+    Row("training.dtype", "load_dtype", "dtype"),
+    Row("training.max_norm", "max_grad_norm", "number"),
+    Row("optimizer.weight_decay", "weight_decay", "number"),
+    Row("optimizer.early_step_in_backward", "optimizer_in_backward", "flag"),
+    Row("compile.enable", "torch_compile", "flag"),
+    Row("training.compile", "torch_compile", "flag"),
+    Row("parallelism.fsdp_reshard_after_forward", "fsdp_reshard_after_forward", "text"),
+)
+_DEGREES = (
+    ("data_parallel_replicate", ("parallelism", "training"), "data_parallel_replicate_degree"),
+    ("data_parallel_shard", ("parallelism", "training"), "data_parallel_shard_degree"),
+    ("tensor_parallel", ("parallelism", "training"), "tensor_parallel_degree"),
+    ("pipeline_parallel", ("parallelism", "experimental"), "pipeline_parallel_degree"),
+    ("context_parallel", ("parallelism", "experimental"), "context_parallel_degree"),
+    ("expert_parallel", ("parallelism",), "expert_parallel_degree"),
+    ("expert_tensor_parallel", ("parallelism",), "expert_tensor_parallel_degree"),
+)
+"""Facts, the tables of the newer and the older releases, and the key."""
+_IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
+"""`optimizer.implementation` and what it adds to the name of torch's class."""
+_DIFFUSION = ("flux", "flux-dev", "flux-schnell")
+_WITH_HUB = "transformers_modeling_backend"
+"""Its model is one of the hub's (experiments/transformers_modeling_backend/job_config.py)."""
+
+
+def _complete(config: Config) -> None:
+    name = config.text("model.name")
+    _model(config, name)
+    config.derive("tuning", "full", "torchtitan trains all weights")
+    what = "diffusion" if name in _DIFFUSION else "pretrain"
+    config.derive("objective", what, "torchtitan trains on documents joined to rows", "job.description")
+    if what == "pretrain":
+        config.derive("packing", True, "documents are joined to rows of seq_len")
+        config.derive("padding", False, "rows are full")
+    config.derive("loop", "plain", "the trainer lets go of the predictions before backward (train.py)")
+    config.derive("use_cache", False, "torchtitan's models have no cache")
+    _precision(config)
+    _optimizer(config)
+    _batches(config)
+    _checkpointing(config)
+    _sharing(config)
+
+
+def _model(config: Config, name: str) -> None:
+    flavor = config.text("model.flavor")
+    if name == _WITH_HUB and config.given("hf_transformers.model"):
+        config.say("model", "hf_transformers.model", "text")
+        return
+    if config.is_unknown("model.flavor") or config.is_unknown("model.name"):
+        config.unknown("model", "the model's flavor is not written here", "model.flavor")
+        return
+    config.state("model", f"{name}/{flavor}", "model.flavor", "model.name")
+    sizes = sizes_of(name, flavor)
+    if sizes is None:
+        return
+    table = network(name, sizes)
+    if table is not None:
+        config.draft.tables.append(("model-config", table))
+    config.derive("attention_implementation", attention_of(sizes), f"the flavor {flavor}", "model.flavor")
+
+
+def _precision(config: Config) -> None:
+    """distributed/utils.py, maybe_enable_amp: fully_shard or autocast, whichever there is, computes in this dtype."""
+    if not config.given("training.dtype"):
+        config.state("load_dtype", _or(config.default("training.dtype"), "float32"), "training.dtype")
+    weights = config.fact("load_dtype")
+    compute = config.text("training.mixed_precision_param") or "bfloat16"
+    key = "training.mixed_precision_param"
+    if weights is not None and weights.value == "bfloat16":
+        config.derive("precision", "bf16-pure", "weights, gradients and states are bfloat16", "training.dtype")
+    else:
+        config.state("precision", "bf16-mixed" if compute == "bfloat16" else "fp32", key)
+    config.state("bf16", compute == "bfloat16" and (weights is None or weights.value != "bfloat16"), key)
+    words = config.words("model.converters")
+    older = config.on("float8.enable_float8_linear") and config.given("float8.enable_float8_linear")
+    config.state("fp8", "float8" in words or older, "model.converters", "float8.enable_float8_linear")
+
+
+def _or(value: Plain, otherwise: str) -> str:
+    return value if isinstance(value, str) and value else otherwise
+
+
+def _optimizer(config: Config) -> None:
+    name = config.text("optimizer.name") or "AdamW"
+    how = config.text("optimizer.implementation") or "fused"
+    if not config.given("optimizer.implementation") and config.given("optimizer.fused"):
+        how = "fused" if config.on("optimizer.fused") else "foreach"
+    config.state("optimizer", f"torch.optim.{name}{_IMPLEMENTATIONS.get(how, '')}", "optimizer.name")
+
+
+def _batches(config: Config) -> None:
+    total = config.integer("training.global_batch_size")
+    if total is not None and total > 0:
+        config.say("global_batch_size", "training.global_batch_size", "count")
+    else:
+        config.derive("gradient_accumulation_steps", 1, "without global_batch_size every batch is a step")
+    if config.on("validation.enable"):
+        config.say("eval_micro_batch_size", "validation.local_batch_size", "count")
+        if not config.given("validation.local_batch_size"):
+            config.state("eval_micro_batch_size", 8, "validation.local_batch_size")
+
+
+def _checkpointing(config: Config) -> None:
+    """distributed/activation_checkpoint.py; `memory_budget` leaves it to the compiler what to keep."""
+    mode = config.text("activation_checkpoint.mode") or "selective"
+    config.state("activation_checkpointing", mode != "none", "activation_checkpoint.mode")
+    config.state("recompute", mode, "activation_checkpoint.mode")
+    config.derive("checkpointing_reentrant", False, "checkpoint_wrapper without reentrance")
+    option = str(config.plain("activation_checkpoint.selective_ac_option") or "2")
+    if mode == "selective" and option.isdecimal():
+        config.state("checkpointing_every_n_layers", int(option), "activation_checkpoint.selective_ac_option")
+    elif mode == "selective":
+        config.state("checkpointing_selective", True, "activation_checkpoint.selective_ac_option")
+
+
+def _sharing(config: Config) -> None:
+    """distributed/parallel_dims.py: ranks that no other degree takes shard the model, unless that degree is 1."""
+    degrees: dict[str, int] = {}
+    for fact, tables, key in _DEGREES:
+        keys = [f"{table}.{key}" for table in tables]
+        written = next((key for key in keys if config.given(key)), keys[0])
+        degree = config.integer(written)
+        if degree is not None:
+            config.state(fact, degree, *keys)
+            degrees[fact] = degree
+    place = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
+    if degrees.get("data_parallel_shard", -1) != 1:
+        config.derive("parallelism", "fsdp", "fully_shard wraps the model", *place)
+        sharding = "full_shard offload" if config.on("training.enable_cpu_offload") else "full_shard"
+        config.derive("fsdp", sharding, "fully_shard wraps the model", *place)
+        config.derive("fsdp_version", 2, "fully_shard of torch", *place)
+    offload = "cpu" if config.on("training.enable_cpu_offload") else "none"
+    config.state("offload_parameters", offload, "training.enable_cpu_offload")
+
+
+FRAMEWORK = Framework("torchtitan", "torchtitan", "torchtitan", _ROWS, _complete)

@@ -1,0 +1,122 @@
+"""torchtitan's models as the nearest of transformers (torchtitan 0.2 models/*/model/{args,model}.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from vramlint.catalog.torchtitan import Sizes, flavors
+from vramlint.surfaces.frameworks.networks import table_of
+from vramlint.values import Plain, Table
+
+_ATTENTION: Mapping[str, str] = MappingProxyType(
+    {"sdpa": "sdpa", "flex": "flex_attention", "varlen": "flash_attention_2"}
+)
+"""`attn_type`, and the implementation that it stands for."""
+
+
+def sizes_of(name: str, flavor: str) -> Sizes | None:
+    """The sizes of a flavor; None if torchtitan has none of that name."""
+    return flavors().get((name, flavor)) or flavors().get((name.removesuffix("_ft"), flavor))
+
+
+def attention_of(sizes: Sizes) -> str:
+    """The attention of a flavor, by transformers' names."""
+    return _ATTENTION.get(str(sizes.get("attn_type", "sdpa")), "sdpa")
+
+
+def network(name: str, sizes: Sizes) -> Table | None:
+    """The config.json of a model of these sizes; None where no architecture of transformers comes near."""
+    translate = _NETWORKS.get(name.removesuffix("_ft"))
+    return table_of(translate(dict(sizes))) if translate is not None else None
+
+
+def _common(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    heads = sizes["n_heads"]
+    return {
+        "vocab_size": sizes["vocab_size"],
+        "hidden_size": sizes["dim"],
+        "num_hidden_layers": sizes["n_layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": sizes.get("n_kv_heads") or heads,
+        "max_position_embeddings": sizes.get("max_seq_len"),
+        "tie_word_embeddings": bool(sizes.get("enable_weight_tying", False)),
+    }
+
+
+def _llama(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    """FeedForward of models/llama3/model/model.py: two thirds of 4 · dim, multiplied, up to a multiple."""
+    inner = int(2 * (4 * sizes["dim"]) / 3)
+    inner = int(sizes["ffn_dim_multiplier"] * inner) if sizes.get("ffn_dim_multiplier") else inner
+    multiple = sizes["multiple_of"]
+    return {**_common(sizes), "model_type": "llama", "intermediate_size": -(-inner // multiple) * multiple}
+
+
+def _llama4(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    experts = sizes["moe_args"]
+    return {
+        **_llama(sizes),
+        "model_type": "llama4_text",
+        "num_local_experts": experts["num_experts"],
+        "num_experts_per_tok": experts["top_k"],
+        "interleave_moe_layer_step": sizes["interleave_moe_layer_step"],
+    }
+
+
+def _qwen3(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    config = {
+        **_common(sizes),
+        "model_type": "qwen3",
+        "head_dim": sizes["head_dim"],
+        "intermediate_size": sizes["hidden_dim"],
+    }
+    if not sizes.get("moe_enabled"):
+        return config
+    experts = sizes["moe_args"]
+    return {
+        **config,
+        "model_type": "qwen3_moe",
+        "moe_intermediate_size": sizes["moe_inter_dim"],
+        "num_experts": experts["num_experts"],
+        "num_experts_per_tok": experts["top_k"],
+        "decoder_sparse_step": 1,
+    }
+
+
+def _deepseek(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    experts = sizes["moe_args"]
+    return {
+        **_common(sizes),
+        "model_type": "deepseek_v3",
+        "intermediate_size": sizes["inter_dim"],
+        "moe_intermediate_size": sizes["moe_inter_dim"],
+        "first_k_dense_replace": sizes["n_dense_layers"],
+        "n_routed_experts": experts["num_experts"],
+        "n_shared_experts": experts["num_shared_experts"],
+        "num_experts_per_tok": experts["top_k"],
+        "q_lora_rank": sizes["q_lora_rank"] or None,
+        "kv_lora_rank": sizes["kv_lora_rank"],
+        "qk_nope_head_dim": sizes["qk_nope_head_dim"],
+        "qk_rope_head_dim": sizes["qk_rope_head_dim"],
+        "v_head_dim": sizes["v_head_dim"],
+    }
+
+
+def _gpt_oss(sizes: Mapping[str, Any]) -> dict[str, Plain]:
+    experts = sizes["moe_args"]
+    return {
+        **_common(sizes),
+        "model_type": "gpt_oss",
+        "head_dim": sizes["head_dim"],
+        "intermediate_size": sizes["moe_inter_dim"],
+        "num_local_experts": experts["num_experts"],
+        "num_experts_per_tok": experts["top_k"],
+        "sliding_window": sizes["sliding_window_size"],
+    }
+
+
+_NETWORKS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Plain]]] = MappingProxyType(
+    {"llama3": _llama, "llama4": _llama4, "qwen3": _qwen3, "deepseek_v3": _deepseek, "gpt_oss": _gpt_oss}
+)
+"""Models by the names of their folders."""
