@@ -258,9 +258,13 @@ def test_a_model_of_litgpt_with_its_own_lora() -> None:
         "model": "Llama-3.1-8B",
         "tuning": "lora",
         "lora_r": 32,
-        "lora_target_modules": ("q_proj", "v_proj"),
+        "lora_target_modules": ("query", "value"),
         "adapter_cast": False,
     }
+    assert says(found, "adapter_library") == "litgpt"
+    network = plain(dict(found.tables)["model-config"])
+    assert isinstance(network, dict)
+    assert [network[key] for key in ("model_type", "n_layer", "lm_head_chunk_size")] == ["litgpt", 32, 0]
     assert facts(found, "micro_batch_size", "sequence_length") == {"micro_batch_size": 3, "sequence_length": 512}
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS
 from vramlint.catalog.keys import LIBRARIES, lineage
+from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
@@ -74,7 +75,8 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         draft = draft_network(facts, target, sheet.path, context, started_in(sheet))
         facts, networks = draft_facts(facts, draft), dict.fromkeys(networks, draft)
     own = _written_network(sheet) or counted_network(facts, sheet.path)
-    if own is not None and sheet.kind in FRAMEWORKS:  # sizes that the configuration states are nearer than a name
+    # sizes that the configuration states, and classes that are no model of transformers, are nearer than a name
+    if own is not None and (sheet.kind in FRAMEWORKS or own.model_type == LITGPT):
         networks = dict.fromkeys(networks, own)
     strange = [name for name, network in networks.items() if network is None]
     if strange and own is None and DRAFT not in facts:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vramlint.catalog.litgpt_models import MODEL_TYPE, litgpt_model
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Drawn, draw, is_absent
-from vramlint.values import Call, Items, Keyword, Scalar, Value
+from vramlint.surfaces.model_config import table_of
+from vramlint.values import Call, Items, Keyword, Scalar, Table, Value
 
-_TARGETS = (
-    ("lora_query", ("q_proj",)),
-    ("lora_key", ("k_proj",)),
-    ("lora_value", ("v_proj",)),
-    ("lora_projection", ("o_proj",)),
-    ("lora_mlp", ("gate_proj", "up_proj", "down_proj")),
-    ("lora_head", ("lm_head",)),
+TARGETS = (
+    ("lora_query", "query"),
+    ("lora_key", "key"),
+    ("lora_value", "value"),
+    ("lora_projection", "projection"),
+    ("lora_mlp", "mlp"),
+    ("lora_head", "head"),
 )
-"""Flags of litgpt's LoRA, all off unless given, and the same modules by the names of transformers."""
+"""Flags of litgpt's LoRA, which its Config has all off, and the parts of its modules that they put LoRA on."""
 _MADE = (".GPT.from_name", ".GPT", ".LLM.load")
 _PASSED_ON = (("lora_r", "r"), ("lora_alpha", "lora_alpha"), ("lora_dropout", "lora_dropout"))
 
@@ -45,6 +47,20 @@ def litgpt_name(call: Call) -> Value | None:
         path = name.value.removesuffix("/model_config.yaml").removeprefix("checkpoints/")
         return Scalar(path, name.place, name.via)
     return name
+
+
+def litgpt_network(call: Call, calls: Sequence[Call]) -> Table | None:
+    """The network of a model by its name, as litgpt describes it; None where no table of litgpt has the name.
+
+    The head runs over the tokens in pieces where some call of the program asks for that (`lm_head_chunk_size=128`).
+    """
+    name = litgpt_name(call)
+    found = litgpt_model(name.value) if isinstance(name, Scalar) and isinstance(name.value, str) else None
+    if found is None:
+        return None
+    sizes = [value for each in calls if (value := each.argument("lm_head_chunk_size")) is not None]
+    chunk = next((size.value for size in sizes if isinstance(size, Scalar) and isinstance(size.value, int)), 0)
+    return table_of({"model_type": MODEL_TYPE, **found, "lm_head_chunk_size": chunk})
 
 
 def connected(calls: Sequence[Call]) -> Iterable[Drawn]:
@@ -73,9 +89,9 @@ def lora_keywords(call: Call) -> tuple[Keyword, ...]:
         keyword = next((item for item in call.keywords if item.name == own), None)
         if keyword is not None:
             found.append(Keyword(name, keyword.value, keyword.name_place))
-    flags = [(call.argument(flag), modules) for flag, modules in _TARGETS]
+    flags = [(call.argument(flag), part) for flag, part in TARGETS]
     if all(flag is None or isinstance(flag, Scalar) for flag, _ in flags):
-        modules = [name for flag, names in flags if isinstance(flag, Scalar) and flag.value is True for name in names]
+        modules = [part for flag, part in flags if isinstance(flag, Scalar) and flag.value is True]
         found.append(
             Keyword("target_modules", Items(tuple([Scalar(name, call.place) for name in modules]), call.place))
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.job import ConfigValue
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw
-from vramlint.values import Items, Scalar, Table, Value
+from vramlint.values import Entry, Items, Scalar, Table, Value
 
 _ROWS = (
     ("layers", "count", ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers")),
@@ -98,6 +98,19 @@ def _derived(name: str, source: Fact, value: object, reason: str) -> Fact:
 def config_values(table: Table) -> dict[str, ConfigValue]:
     """A config.json as plain values; what is not known is left out."""
     return {entry.key: _plain(entry.value) for entry in table if isinstance(entry.value, (Scalar, Items, Table))}
+
+
+def table_of(values: Mapping[str, ConfigValue]) -> Table:
+    """Keys and values that no file writes, as a table; what is None is left out."""
+    return Table(tuple([Entry(key, None, _located(value)) for key, value in values.items() if value is not None]))
+
+
+def _located(value: ConfigValue) -> Value:
+    if isinstance(value, Mapping):
+        return table_of(value)
+    if isinstance(value, tuple):
+        return Items(tuple([_located(item) for item in value]))
+    return Scalar(value)
 
 
 def _plain(value: Value) -> ConfigValue:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
 from vramlint.surfaces.casts import eight_bit_floats, part_casts
 from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
-from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, stated, unknown
+from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, derived, stated, unknown
 from vramlint.surfaces.freezing import freezes, frozen_parameters
 from vramlint.surfaces.inactive import inactive_adapter
 from vramlint.surfaces.lineage import Lineage, model_class
+from vramlint.surfaces.litgpt import is_litgpt, litgpt_network, lora_keywords
 from vramlint.surfaces.loading import (
     cast_of,
     inline_config,
@@ -135,6 +136,9 @@ def _loaded(way: Lineage, calls: Sequence[Call]) -> Draft:
     draft.put(model_fact(way))
     draft.take(_casts_in_place(way, calls))
     draft.take(loading_facts(way))
+    if isinstance(way.root, Call) and is_litgpt(way.root):
+        _own_class(draft, way.root, calls)
+        return draft
     config = inline_config(way)
     if config is not None:
         draft.tables.append(("model-config", config))
@@ -145,6 +149,15 @@ def _loaded(way: Lineage, calls: Sequence[Call]) -> Draft:
         if still_open is not None:
             draft.replace(still_open)
     return draft
+
+
+def _own_class(draft: Draft, made: Call, calls: Sequence[Call]) -> None:
+    """What litgpt makes of a model by its name, which is no model of transformers."""
+    network = litgpt_network(made, calls)
+    if network is not None:
+        draft.tables.append(("model-config", network))
+    if lora_keywords(made):
+        draft.put(derived("adapter_library", "litgpt", "litgpt's own layers", made.place))
 
 
 def _casts_in_place(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
 from vramlint.surfaces.frameworks.framework import Config
-from vramlint.surfaces.frameworks.networks import Sizes, table_of
+from vramlint.surfaces.frameworks.networks import Sizes
 from vramlint.surfaces.fsdp_config import without_prefix
+from vramlint.surfaces.model_config import table_of
 from vramlint.surfaces.models import FROZEN_BY_HAND
 from vramlint.values import Entry, Items, Scalar, Table
 

@@ -19,6 +19,7 @@ from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.networks import define
 from vramlint.surfaces.launch.framework_programs import PROGRAM, WORDS
 from vramlint.surfaces.lightning import PRECISIONS, QUANTIZED
+from vramlint.surfaces.litgpt import TARGETS
 from vramlint.surfaces.model_config import config_values
 from vramlint.values import Items, Plain, Scalar, Table
 
@@ -66,17 +67,7 @@ adaption prompts; the second, biases and scales of every linear layer, it does n
 _PRETRAINING = ("model_name", "model_config", "initial_checkpoint_dir", "tokenizer_dir")
 """Keys of litgpt/pretrain.py alone."""
 _LORA = ("lora_r", "lora_alpha", "lora_dropout")
-_TARGETS: Mapping[str, str] = MappingProxyType(
-    {
-        "lora_query": "query",
-        "lora_key": "key",
-        "lora_value": "value",
-        "lora_projection": "projection",
-        "lora_mlp": "mlp",
-        "lora_head": "head",
-    }
-)
-"""Switches and the parts of litgpt's modules that they put LoRA on."""
+_FLAGS = tuple(flag for flag, _ in TARGETS)
 _FOLDER = "checkpoints/"
 _CHUNK = 128
 """lm_head_chunk_size of the finetuning scripts."""
@@ -119,7 +110,7 @@ def _subcommand(config: Config) -> str:
             return last
     if any(config.given(key) for key in _PRETRAINING):
         return "pretrain"
-    if any(config.given(key) for key in (*_LORA, *_TARGETS)):
+    if any(config.given(key) for key in (*_LORA, *_FLAGS)):
         return "finetune_lora"
     return "finetune_full"
 
@@ -140,7 +131,7 @@ def _tuning(config: Config, name: str, script: Script) -> None:
         config.derive("tuning", "full", "pretraining trains every weight", *_PRETRAINING)
         config.derive("objective", "pretrain", "litgpt pretrain alone takes this key", *_PRETRAINING)
     elif script.tuning == "lora":
-        config.state("tuning", "lora", *_LORA, *_TARGETS)
+        config.state("tuning", "lora", *_LORA, *_FLAGS)
         config.derive("objective", "sft", "litgpt puts LoRA on a model to finetune it", *_LORA)
     else:
         why = "no file says the subcommand, and there are no keys of LoRA"
@@ -149,8 +140,8 @@ def _tuning(config: Config, name: str, script: Script) -> None:
         config.assume("objective", "sft", why)
     if script.tuning != "lora":
         return
-    on = tuple([part for key, part in _TARGETS.items() if config.on(key)])
-    config.state("lora_target_modules", on, *_TARGETS)
+    on = tuple([part for key, part in TARGETS if config.on(key)])
+    config.state("lora_target_modules", on, *_FLAGS)
     for key in _LORA:
         default = config.default(key)
         if default is not None:
