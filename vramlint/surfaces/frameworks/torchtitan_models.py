@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vramlint.catalog.torchtitan import Sizes, flavors
-from vramlint.surfaces.frameworks.networks import table_of
+from vramlint.surfaces.model_config import table_of
 from vramlint.values import Plain, Table
 
 _ATTENTION: Mapping[str, str] = MappingProxyType(
