@@ -86,7 +86,6 @@ MARKS: tuple[Marks, ...] = (
             "train_type",
             "sft_type",
             "split_dataset_ratio",
-            "dataset_num_proc",
             "attn_impl",
             "model_author",
             "load_from_cache_file",
@@ -97,7 +96,6 @@ MARKS: tuple[Marks, ...] = (
             "load_dataset_config",
             "val_dataset_sample",
             "cached_dataset",
-            "no_save_optim",
             "colocate_groups",
             "vit_gradient_checkpointing",
             "mcore_model",
@@ -113,6 +111,7 @@ MARKS: tuple[Marks, ...] = (
             "device_groups",
         ),
         ("swift",),
+        ("model_name_or_path", "base_model"),
     ),
     Marks(
         "peft",
