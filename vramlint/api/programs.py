@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vramlint.api.contents import Contents
 from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.world import world_of
-from vramlint.discovery.prefilter import makes_processes, may_start, runs_by_itself
+from vramlint.discovery.prefilter import is_python_config, makes_processes, may_start, runs_by_itself
 from vramlint.facts import Sheet, Started
 from vramlint.resolve.context import Context, ancestors, beside, find_module, folder_of
 from vramlint.resolve.executors import Executor, executor_of, is_bare
@@ -45,6 +45,9 @@ def script(document: Document, context: Context, known: Known) -> Contents:
     """The job of a Python script with nothing given on its command line, and those that it starts."""
     if _has_cells(document.text):
         return notebook(document, context, known)
+    config = _config(document, context, known)
+    if config is not None:
+        return config
     read = _read(document, context, known)
     if read.program is None:
         return Contents((), read.problems)
@@ -52,6 +55,23 @@ def script(document: Document, context: Context, known: Known) -> Contents:
     if executor is not None:
         return _executed(executor, document, context, known)
     return _with_starts(document, read.program, read, context, known)
+
+
+def _config(document: Document, context: Context, known: Known) -> Contents | None:
+    """The run of a Python file that is a framework's configuration, and read as one; None for any other."""
+    if not is_python_config(document.text.encode(errors="replace")):
+        return None
+    from vramlint.readers.python import read_program
+    from vramlint.surfaces.frameworks.python_configs import python_config
+    from vramlint.surfaces.frameworks.reading import file_sheet
+
+    # without the modules of the project: of the framework's own repository they are the framework
+    program, problems = read_program(document, known(document.path, world_of(context, ())))
+    config = python_config(program) if program is not None else None
+    if config is None:
+        return None
+    sheet = file_sheet(document.path, config.table, config.recognised.kind)
+    return Contents((replace(sheet, recognised=config.recognised),), problems)
 
 
 def _has_cells(text: str) -> bool:

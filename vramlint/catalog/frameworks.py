@@ -33,6 +33,7 @@ FRAMEWORKS = (
     "torchtitan",
     "torchtune",
     "verl",
+    "xtuner",
 )
 """Names of the frameworks with a vocabulary of their own; `surfaces/frameworks` has a module for each."""
 

@@ -226,6 +226,12 @@ MARKS: tuple[Marks, ...] = (
         ("torchtitan", "train_configs"),
     ),
     Marks(
+        "xtuner",
+        ("MBS", "MBN", "TP_sp", "os_type", "master_type", "linear_act_type", "topk_weights_position", "mlp_act_dim"),
+        ("nodes", "gpu_per_node", "zero_stage", "vpp", "etp", "param_type", "recompute"),
+        ("xtuner", "llm_calc"),
+    ),
+    Marks(
         "torchtune",
         (
             "model._component_",

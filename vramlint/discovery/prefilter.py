@@ -63,7 +63,18 @@ def may_train(form: str, data: bytes) -> bool:
     return _TESTS[form](data) or may_start(form, data)
 
 
+_PYTHON_CONFIGS = ((b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),)
+"""What a configuration that is a Python file imports, and what one of has it then."""
+
+
+def is_python_config(data: bytes) -> bool:
+    """Whether a Python file may be the configuration of a framework."""
+    return any(package in data and any(mark in data for mark in marks) for package, marks in _PYTHON_CONFIGS)
+
+
 def _python(data: bytes) -> bool:
+    if is_python_config(data):
+        return True
     if not any(gate in data for gate in _GATES):
         return False
     trains = (

@@ -306,8 +306,10 @@ def runs_unsloth(board: Board) -> bool:
 
 
 def _has_liger(board: Board) -> bool:
-    fused = board.value("fused_loss") is True and board.value("loss_type") not in _FUSED_BY_OTHERS
-    return fused or board.value("liger") is True
+    given = board.value("liger")
+    if isinstance(given, bool):
+        return given
+    return board.value("fused_loss") is True and board.value("loss_type") not in _FUSED_BY_OTHERS
 
 
 def _kernels(board: Board) -> tuple[str, ...]:

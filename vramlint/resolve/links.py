@@ -207,7 +207,8 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
         merged.pop(_STEPS, None)  # the engine counts by itself: train_batch_size / (micro batch size · GPUs)
     for fact in other.facts:
         own = facts.get(fact.name)
-        if fact.value == "auto" and filled and fact.name in (*_SHARED, "global_batch_size"):
+        fills = filled or (sheet.kind in FRAMEWORKS and own is not None)
+        if fact.value == "auto" and fills and fact.name in (*_SHARED, "global_batch_size"):
             continue  # the value of the trainer's arguments, or of Accelerate's loader, which is put there
         if fact.name in _SHARED and own is not None and trainer:
             remark = _disagreement(own, fact)

@@ -152,7 +152,7 @@ def test_plugins_make_their_keys_effective() -> None:
     without = _read(f"base_model: a/b\n{liger}")
     sheet = _read(f"base_model: a/b\n{liger}plugins:\n  - axolotl.integrations.liger.LigerPlugin\n")
 
-    assert values(without, "fused_loss", "liger") == (False, None)
+    assert values(without, "fused_loss", "liger") == (False, False)
     assert values(sheet, "fused_loss", "liger", "liger_rope", "liger_rms_norm") == (True, True, True, False)
 
 

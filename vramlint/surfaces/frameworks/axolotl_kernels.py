@@ -51,6 +51,7 @@ def _cut(config: Config) -> None:
 def _liger(config: Config) -> None:
     place = plugin(config, "integrations.liger.")
     if place is None:
+        config.derive("liger", False, "its plugin is not listed")
         return
     config.draft.put(written("liger", True, place, "plugins"))
     for key, fact in _LIGER:
@@ -63,9 +64,9 @@ def _liger(config: Config) -> None:
 
 
 def _others(config: Config) -> None:
-    """Losses over whole logits that the memory model knows by other names, or not."""
+    """Losses over whole logits: torchtune's in chunks, and one that the memory model does not know."""
     if config.on("chunked_cross_entropy"):
-        config.state("loss_type", "chunked-cross-entropy", "chunked_cross_entropy")
+        config.state("loss_type", "CEWithChunkedOutputLoss", "chunked_cross_entropy")
         config.derive("full_logits", True, "the logits are made at once and widened in parts", "chunked_cross_entropy")
     elif config.on("use_eaft"):
         config.state("loss_type", "eaft", "use_eaft")

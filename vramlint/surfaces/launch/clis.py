@@ -24,6 +24,8 @@ class Cli(NamedTuple):
     """Options that name the configuration, without dashes."""
     positional: bool = False
     """The configuration may stand without an option."""
+    named: bool = False
+    """It may be the name of one that comes with the tool, or any kind of file."""
     every_gpu: bool = False
     """It starts a process for every visible GPU by itself."""
     single: bool = True
@@ -70,7 +72,7 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
                 ["finetune", "finetune_full", "finetune_lora", "finetune_adapter", "finetune_adapter_v2", "pretrain"]
             ),
         ),
-        "xtuner": Cli("xtuner", frozenset({"train"}), positional=True),
+        "xtuner": Cli("xtuner", frozenset({"train"}), positional=True, named=True),
         "oumi": Cli("oumi", frozenset({"train"}), ("config", "c")),
         "nemo": Cli("nemo", frozenset({"llm"}), ("yaml", "y", "config")),
         "autotrain": Cli("autotrain", frozenset({"llm"}), ("config",)),
@@ -149,6 +151,6 @@ def config_links(tool: str, arguments: Line) -> tuple[Link, ...]:
 
 def _link(cli: Cli, word: Word, named: bool) -> list[Link]:
     text = word.text or ""
-    if not named and not _FILE.match(text) and not (cli.vocabulary == "xtuner" and text):
+    if not named and not _FILE.match(text) and not (cli.named and text):
         return []
     return [Link(cli.vocabulary, text, word.written)] if text else []

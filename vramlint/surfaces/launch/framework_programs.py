@@ -35,6 +35,8 @@ class FrameworkProgram(NamedTuple):
     """Options that name the folder of the files."""
     suffix: str = ""
     """What is added to the name of a file that has no suffix; other positional words than `scripts` are then files."""
+    first: bool = False
+    """The first word that is neither an option nor its value is the configuration, a file or a packaged one's name."""
     hydra: bool = False
     """Hydra names the file: `--config-path` and `--config-name`."""
     scripts: tuple[str, ...] = ()
@@ -60,6 +62,9 @@ class FrameworkProgram(NamedTuple):
         if self.hydra:
             yield from hydra_files(invocation)
             return
+        if self.first:
+            yield from _first(invocation)
+            return
         takes = ""
         folder = _after(invocation, self.folders)
         for word in invocation.arguments:
@@ -78,6 +83,16 @@ class FrameworkProgram(NamedTuple):
             takes = name if not equals else ""
 
 
+def _first(invocation: Invocation) -> Iterator[tuple[str, Place | None]]:
+    valued = False
+    for word in invocation.arguments:
+        text = _text(word)
+        if text and not text.startswith("-") and not valued:
+            yield text, word.place
+            return
+        valued = text.startswith("-") and "=" not in text
+
+
 def _text(word: Value) -> str:
     return word.value if isinstance(word, Scalar) and isinstance(word.value, str) else ""
 
@@ -92,6 +107,8 @@ def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
 
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
     (re.compile(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
+    (re.compile(r"(?:^|\.)xtuner\.tools\.train$"), FrameworkProgram("xtuner", (), first=True)),
+    (re.compile(r"(?:^|\.)xtuner\.v1\.train\.cli\.(?:sft|rl)$"), FrameworkProgram("xtuner")),
     (
         re.compile(
             r"(?:^|\.)(?:pretrain_(?:gpt|bert|t5|mamba|hybrid|vlm|retro|ict|llava)|train_rl"
@@ -165,7 +182,9 @@ def framework_program(program: str, invocation: Invocation | None = None) -> Fra
     words = program.split()
     if words and words[0] in CLIS:
         cli = CLIS[words[0]]
-        return FrameworkProgram(cli.vocabulary, cli.options, cli.positional) if cli.vocabulary in FRAMEWORKS else None
+        if cli.vocabulary not in FRAMEWORKS:
+            return None
+        return FrameworkProgram(cli.vocabulary, cli.options, cli.positional, first=cli.named)
     dotted = program.replace("\\", "/").removesuffix(".py").replace("/", ".")
     named = (found for pattern, found in PROGRAMS if pattern.search(dotted))
     return next((found for found in named if found.is_told(invocation)), None)

@@ -1,0 +1,100 @@
+"""Configurations that are Python files: module-level names with dicts and objects of a framework, never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vramlint.facts import Recognised
+from vramlint.text import Document, Place
+from vramlint.values import Call, Entry, Items, Name, Program, Reading, Scalar, Table, Value
+
+
+class PythonConfig(NamedTuple):
+    """The configuration that a Python file is."""
+
+    recognised: Recognised
+    table: Table
+    """Module-level names; an object is the table of its arguments, `type` the class."""
+
+
+class _Marks(NamedTuple):
+    """How such a file of one framework is told."""
+
+    package: str
+    """What it imports from."""
+    names: tuple[str, ...]
+    """Module-level names that it has, all of them."""
+    classes: tuple[str, ...]
+    """Or classes of which it makes an object that it keeps under a name."""
+
+
+_MARKS: Mapping[str, _Marks] = MappingProxyType(
+    {
+        "xtuner": _Marks("xtuner", ("model", "train_dataloader"), ("TrainerConfig", "RLTrainerConfig")),
+    }
+)
+
+
+def python_config(program: Program) -> PythonConfig | None:
+    """The configuration that a program is; None for any other program."""
+    names = {entry.key for entry in program.constants}
+    classes = {_class(entry.value) for entry in program.constants if isinstance(entry.value, Call)}
+    for kind, marks in _MARKS.items():
+        if not any(name.partition(".")[0] == marks.package for name in program.imports):
+            continue
+        made = next((name for name in marks.classes if any(found.endswith(name) for found in classes)), "")
+        if made or names.issuperset(marks.names):
+            shown = f"`{made}`" if made else ", ".join(f"`{name}`" for name in marks.names)
+            why = f"by what it imports from {marks.package} and its {shown}"
+            return PythonConfig(Recognised(kind, 0.95, why), constants_table(program.constants))
+    return None
+
+
+def _class(call: Call) -> str:
+    """The class of an object, also where the project has the library itself."""
+    return call.kind or call.callee.rpartition(".")[2]
+
+
+def constants_table(constants: Iterable[Entry]) -> Table:
+    """Module-level names as a table. Their keys have no places: any other names may stand beside them."""
+    return Table(tuple([Entry(entry.key, None, _plain(entry.value, entry.key_place)) for entry in constants]))
+
+
+def _plain(value: Value, at: Place | None) -> Value:
+    """A value as a data file would have it; what stands for a name is its dotted path, at the key `at`."""
+    match value:
+        case Name(qualified=qualified):
+            return Scalar(qualified, at or value.place)
+        case Table():
+            entries = [Entry(item.key, None, _plain(item.value, item.key_place)) for item in value]
+            return Table(tuple(entries), value.place or at)
+        case Items():
+            return Items(tuple([_plain(item, at) for item in value.values]), value.place or at)
+        case Call():
+            given = (*value.keywords, *value.bindings)
+            kind = Entry("type", None, Scalar(_class(value), value.place))
+            return _nested(
+                (kind, *(Entry(word.name, None, _plain(word.value, word.name_place)) for word in given)), value
+            )
+    return value
+
+
+def _nested(entries: tuple[Entry, ...], call: Call) -> Table:
+    """The arguments of an object; attributes that it is given later, `text_config.ep_size`, under their dots."""
+    from vramlint.surfaces.launch.options import nested
+    from vramlint.surfaces.overlay import overlaid
+
+    table = Table((), call.place)
+    for entry in entries:
+        table = overlaid(table, nested(entry.key, None, entry.value))
+    return table
+
+
+def read_python(document: Document) -> Reading:
+    """The module-level names of a file as the tree of a data file."""
+    from vramlint.readers.python import read_program
+
+    program, problems = read_program(document, {})
+    return Reading(constants_table(program.constants) if program is not None else None, problems)
