@@ -133,7 +133,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
 """Expected name -> our fact name. A name that is absent here counts as missing."""
 
 _ADAMW = frozenset({"adamw_torch", "adamw", "adam", "torch.optim.adamw", "torch.optim.adam"})
-_FUSED = frozenset({"adamw_torch_fused"})
+_FUSED = frozenset({"adamw_torch_fused", "adamw_apex_fused"})
 _DEEPSPEED_ADAM = frozenset({"deepspeed_adamw", "deepspeed.fusedadam"})
 _CPU_ADAM = frozenset({"deepspeed_cpu_adam", "deepspeedcpuadam"})
 _BNB_8BIT = frozenset({"adamw_bnb_8bit", "adamw_8bit"})
@@ -167,6 +167,9 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "adamw_8bit": _BNB_8BIT,
             "adamw_bnb_8bit": _BNB_8BIT,
             "bitsandbytes.optim.pagedadamw": frozenset({"paged_adamw_32bit", "paged_adamw"}),
+            # The loops over parameters that Composer and llm-foundry write out for their own classes.
+            "decoupled_adamw": frozenset({"adamw_torch_forloop"}),
+            "decoupled_lionw": frozenset({"lion_pytorch"}),
             "muon (matrices) + adamw (embeddings, head, scalars)": frozenset(
                 {"torch_muon", "muon", "deepspeed_muon", "muonadamw"}
             ),

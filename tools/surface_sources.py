@@ -54,6 +54,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 ),
             ),
         ),
+        "llm-foundry": Source("llm-foundry", (Part("llmfoundry/utils/config_utils.py", ("TrainConfig",)),)),
         "litgpt": Source(
             "litgpt",
             (

@@ -21,6 +21,7 @@ FRAMEWORKS = (
     "litgpt",
     "llama-factory",
     "llama-factory-v1",
+    "llm-foundry",
     "lmflow",
     "megatron",
     "ms-swift",

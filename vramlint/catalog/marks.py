@@ -129,6 +129,22 @@ MARKS: tuple[Marks, ...] = (
         ("training_params.json", "adapter_config.json"),
     ),
     Marks(
+        "llm-foundry",
+        (
+            "device_train_microbatch_size",
+            "device_eval_batch_size",
+            "global_train_batch_size",
+            "train_loader.name",
+            "train_loader.dataset",
+            "fsdp_config.sharding_strategy",
+            "algorithms.gradient_clipping",
+            "icl_tasks",
+        ),
+        ("model.name", "tokenizer.name", "optimizer.name", "max_duration", "train_loader", "precision", "variables"),
+        ("llm-foundry", "llmfoundry"),
+        never=("command", "integrations"),
+    ),
+    Marks(
         "megatron",
         (
             "MODEL_ARGS",

@@ -374,4 +374,47 @@ max_length: 1024
 no_save_optim: true
 """,
     ),
+    "llm-foundry": (
+        "yamls/mpt-small.yaml",
+        """\
+variables:
+  max_seq_len: 1024
+
+max_seq_len: ${variables.max_seq_len}
+
+model:
+  name: mpt_causal_lm
+  d_model: 512
+  n_heads: 8   # of 64
+  n_layers: 6
+  expansion_ratio: 4
+  max_seq_len: ${variables.max_seq_len}
+  vocab_size: 50368
+  attn_config:
+    attn_impl: flash
+
+train_loader:
+  name: text
+  dataset:
+    max_seq_len: ${variables.max_seq_len}
+
+optimizer:
+  name: decoupled_adamw
+  weight_decay: 0.0
+
+algorithms:
+  gradient_clipping:
+    clipping_threshold: 1.0
+
+global_train_batch_size: 64
+device_eval_batch_size: 8
+device_train_microbatch_size: 8
+precision: amp_bf16
+
+fsdp_config:
+  sharding_strategy: FULL_SHARD
+  mixed_precision: PURE
+  activation_checkpointing: false
+""",
+    ),
 }

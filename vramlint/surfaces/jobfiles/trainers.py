@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vramlint.facts import Fact
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.text import Place, masked
-from vramlint.values import Items, Scalar, Table, Value, WrittenFile
+from vramlint.values import Command, Items, Scalar, Table, Value, WrittenFile
 
 _PARAMETERS = "/mnt/config/parameters.yaml"
 """Where a run of mcli finds the `parameters` of its job file."""
@@ -69,6 +71,7 @@ def mosaicml(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
     """`command` of an mcli run, on `compute.gpus` GPUs altogether."""
     variables = table.get("env_variables")
     ran = scripts.shell([table.get("command")], environment_of(variables))
+    ran = ran._replace(commands=tuple([_inside(command, _clones(table)) for command in ran.commands]))
     compute = table.get("compute")
     number = compute.get("gpus") if isinstance(compute, Table) else table.get("gpu_num")
     kind = compute.get("gpu_type") if isinstance(compute, Table) else table.get("gpu_type")
@@ -79,6 +82,27 @@ def mosaicml(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
         given = WrittenFile(Scalar(_PARAMETERS, parameters.place), inner, parameters.place)
         ran = ran._replace(files=(*ran.files, given))
     return _workload(scripts, ran, facts)
+
+
+def _clones(table: Table) -> tuple[str, ...]:
+    """Folders into which the run's `integrations` clone repositories, of which this one is likely the first."""
+    integrations = table.get("integrations")
+    named = integrations.values if isinstance(integrations, Items) else ()
+    repositories = (item.get("path") or item.get("git_repo") for item in named if isinstance(item, Table))
+    return tuple(
+        str(value.value).rstrip("/").removesuffix(".git").rpartition("/")[2]
+        for value in repositories
+        if isinstance(value, Scalar) and value.value
+    )
+
+
+def _inside(command: Command, clones: tuple[str, ...]) -> Command:
+    """A command as seen from inside of the repository: `llm-foundry/scripts` is its folder `scripts`."""
+    folder = command.folder
+    if not isinstance(folder, Scalar) or not isinstance(folder.value, str):
+        return command
+    head, _, rest = folder.value.removeprefix("./").partition("/")
+    return replace(command, folder=replace(folder, value=rest or ".")) if head in clones else command
 
 
 def _workload(scripts: Scripts, ran: Ran, facts: tuple[Fact, ...]) -> tuple[Workload, ...]:

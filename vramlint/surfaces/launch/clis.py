@@ -72,6 +72,7 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
                 ["finetune", "finetune_full", "finetune_lora", "finetune_adapter", "finetune_adapter_v2", "pretrain"]
             ),
         ),
+        "llmfoundry": Cli("llm-foundry", frozenset({"train"}), positional=True, every_gpu=True),
         "xtuner": Cli("xtuner", frozenset({"train"}), positional=True, named=True),
         "oumi": Cli("oumi", frozenset({"train"}), ("config", "c")),
         "nemo": Cli("nemo", frozenset({"llm"}), ("yaml", "y", "config")),

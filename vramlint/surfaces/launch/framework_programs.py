@@ -147,6 +147,7 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         FrameworkProgram("verl", hydra=True),
     ),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
+    (re.compile(r"(?:^|\.)train\.train$"), FrameworkProgram("llm-foundry", (), positional=True, told_by=(FILE,))),
     (
         re.compile(r"(?:^|\.)llamafactory\.(?:launcher|cli)$"),
         FrameworkProgram("llama-factory", (), positional=True),
