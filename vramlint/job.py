@@ -55,6 +55,8 @@ class Precision:
     autocast: str | None = None
     """bfloat16 or float16 when the forward runs under torch.autocast."""
     grad_scaler: bool = False
+    trained: str | None = None
+    """dtype to which a program casts what trains, where other weights stay as they are loaded."""
 
     @property
     def bf16(self) -> bool:

@@ -17,7 +17,7 @@ from vramlint.memory.ops.merged import Target
 from vramlint.memory.quantization import NESTED_MAP_BYTES, converts, packed_of, stored_tensors, widens
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
-from vramlint.memory.sharding import engine_precision
+from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import Parameter, Shape
 
 KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)
@@ -48,6 +48,7 @@ class Builder:
         self._libraries = job.libraries
         self._unmasked_length = _unmasked_length(job)
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
+        self._trained = job.precision.trained if not runs_in_16_bit(job) else None
         self._idle = idle
         """Names of parameters that could train and get no gradient."""
         if self._quantization is not None and self._quantization.double_quantization:
@@ -151,6 +152,7 @@ class Builder:
         widened = self._quantization is not None and widens(self._quantization, name)
         dtype = "float32" if wide or widened else self.dtype
         trainable = not fixed and self.adapted.trains(name) and not self.freezes(name) and name not in self._idle
+        dtype = self._trained if trainable and self._trained is not None else dtype
         original = self._registry.parameter(name, shape, dtype, trainable=trainable, decay=decay)
         return self.adapted.used(original, name, decay=decay)
 

@@ -22,6 +22,8 @@ _HALVES = ("fabric", "lightning")
 fabric/plugins/precision/bitsandbytes.py, quantize)."""
 EMBEDDINGS = "embed_tokens"
 """A target that Unsloth trains as a whole instead (unsloth 2026.8 models/llama.py, get_peft_model)."""
+WITHOUT_ADAPTERS = ("full", "freeze")
+"""Ways to tune that train parameters of the model itself: all, or those that are not frozen."""
 _LISTS = frozenset({"feedforward_modules"})
 """Options that are lists of names."""
 
@@ -29,7 +31,7 @@ _LISTS = frozenset({"feedforward_modules"})
 def adapter_of(board: Board) -> Adapter | None:
     """What is trained instead of the base; None if the base is."""
     tuning = board.value("tuning")
-    if tuning in (None, "full"):
+    if tuning in (None, *WITHOUT_ADAPTERS):
         return None
     method = "lora" if has_lora(board) else str(tuning)
     dropout, bias = board.value("lora_dropout"), board.value("adapter_bias")
@@ -65,7 +67,7 @@ def adapter_of(board: Board) -> Adapter | None:
 
 def frozen_of(board: Board) -> tuple[str, ...]:
     """Patterns of the parameters that the program freezes itself; adapters freeze the base whatever it does."""
-    return _words(board, "frozen_parameters") if board.value("tuning") == "full" else ()
+    return _words(board, "frozen_parameters") if board.value("tuning") in WITHOUT_ADAPTERS else ()
 
 
 def _rank(board: Board, method: str) -> int:

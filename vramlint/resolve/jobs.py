@@ -181,9 +181,13 @@ def _precision(board: Board) -> Precision:
     if flag is None and said.endswith("-mixed"):
         flag = "bfloat16" if said.startswith("bf16") else "float16"
     weights = str(board.value("load_dtype") or "float32")
+    trained = board.value("trainable_dtype")
+    if board.value("tuning") == "full" and isinstance(trained, str) and not frozen_of(board):
+        weights = trained
     if board.value("parallelism") == "deepspeed" and flag:
         return Precision(weights=flag, autocast=None)  # the engine casts the module; its masters are float32
-    return Precision(weights=weights, autocast=flag, grad_scaler=flag == "float16")
+    cast = trained if frozen_of(board) and isinstance(trained, str) and trained != weights else None
+    return Precision(weights=weights, autocast=flag, grad_scaler=flag == "float16", trained=cast)
 
 
 def _batch(board: Board) -> Batch:

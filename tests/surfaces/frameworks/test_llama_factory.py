@@ -175,3 +175,15 @@ def test_the_second_generation_names_its_keys_otherwise():
 def test_the_second_generation_trains_in_full_without_adapters():
     found = sheet("llama-factory", _SECOND.replace("peft_config: {name: lora, r: 16}\n", ""))
     assert says(found, "tuning", "load_dtype") == {"tuning": "full", "load_dtype": "float32"}
+
+
+def test_frozen_layers_stay_as_they_are_loaded(explained):
+    """What trains is float32, the rest keeps the checkpoint's dtype: 4 of 32 layers of Llama 3 8B."""
+    text = _FULL.replace("Qwen/Qwen2.5-0.5B-Instruct", "meta-llama/Meta-Llama-3-8B-Instruct")
+    shares = "per_device_train_batch_size: 1\ncutoff_len: 512\n"
+    frozen = explained.job("freeze.yaml", text.replace("full", "freeze") + "freeze_trainable_layers: 4\n" + shares)
+    full = explained.job("full.yaml", text + shares)
+    assert (frozen["status"], full["status"]) == ("checked", "checked")
+    layers, rest = 872_448_000, 8_030_261_248 - 872_448_000
+    assert frozen["estimate"]["low"]["parameters_bytes"] == 4 * layers + 2 * rest
+    assert full["estimate"]["low"]["parameters_bytes"] == 4 * 8_030_261_248

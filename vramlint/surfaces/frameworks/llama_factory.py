@@ -92,6 +92,9 @@ def _tuning(config: Config) -> None:
         pattern = trained_layers(config.text("model_name_or_path"), config.integer("freeze_trainable_layers") or 2)
         if pattern:
             config.state("frozen_parameters", (pattern,), "freeze_trainable_layers")
+        else:
+            config.unknown("frozen_parameters", "nobody knows how many layers the model has", "freeze_trainable_layers")
+        config.derive("checkpointing_reentrant", False, "only layers that train are recomputed", "use_reentrant_gc")
     if tuning == "lora":
         _lora(config)
     if tuning == "oft":
@@ -188,6 +191,8 @@ def _liger(config: Config) -> None:
         config.derive("liger_fused_head", False, reason, "enable_liger_kernel")
         config.derive("liger_cross_entropy", True, reason, "enable_liger_kernel")
     if config.on("use_unsloth"):
+        config.state("unsloth", True, "use_unsloth")
+        config.derive("checkpointing_offload", True, "Unsloth keeps checkpoints in host memory", "use_unsloth")
         config.unknown("attention_implementation", "Unsloth puts kernels of its own in the place of the model's")
 
 

@@ -216,6 +216,9 @@ def _step(config: Config) -> None:
     if plugin and plugin not in ("lorap", "multimodal", "default"):
         config.state("optimizer", plugin, "optimizer", over=True)
     if config.text("tuner_backend") == "unsloth":
+        config.state("unsloth", True, "tuner_backend")
+        config.derive("activation_checkpointing", True, "Unsloth checkpoints by itself", "tuner_backend", over=True)
+        config.derive("checkpointing_offload", True, "Unsloth keeps checkpoints in host memory", "tuner_backend")
         config.unknown("attention_implementation", "Unsloth puts kernels of its own in the place of the model's")
 
 
