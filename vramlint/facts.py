@@ -251,7 +251,7 @@ NAMES = MappingProxyType(
         "draft_model": "config of the draft model that trains beside a target; empty where it follows from the target",
         "kl_coefficient": "weight of the distance to the reference model",
         "image_size": "pixels of a side of an image",
-        "tokens_per_batch": "tokens per optimizer step, where the batch is counted in tokens",
+        "tokens_per_batch": "tokens of one forward of a GPU, where batches are counted in tokens",
         "model_class": "class that loads the model",
         "pad_to_maximum": "rows are padded to the sequence length",
     }

@@ -169,7 +169,7 @@ def _commands(data: bytes) -> bool:
 
 
 _JOB_MARKS = re.compile(
-    rb"runs-on|apiVersion|accelerators|instance_type|services:|[wW]orker_?[pP]ool_?[sS]pecs|azureml"
+    rb"runs-on|apiVersion|accelerators|instance_type|services:|[wW]orker_?[pP]ool_?[sS]pecs|azureml|gpuCount"
     rb"|(?m:^[ \t]*(?:- )?(?:script|run|commands?|entrypoint|program)[ \t]*:)"
 )
 """Keys of which every kind of job file has one."""

@@ -203,6 +203,16 @@ def _batch(board: Board) -> Batch:
     )
 
 
+def _rows(board: Board) -> tuple[int, int]:
+    """Sequences of a micro batch and tokens of each; a batch that is counted in tokens is filled up to them."""
+    rows, length = board.integer("micro_batch_size") or 1, board.integer("sequence_length") or 1
+    tokens = board.integer("tokens_per_batch")
+    if tokens is None:
+        return rows, length
+    rows = max(1, math.ceil(tokens / length))
+    return rows, length if rows == 1 else tokens // rows
+
+
 def _checkpointing(board: Board) -> Checkpointing:
     if board.value("activation_checkpointing") is not True:
         return Checkpointing("none")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
+from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.frameworks import with_framework
@@ -183,7 +183,9 @@ def _linked(
         other = Sheet(sheet.path, "deepspeed-json", tuple(_shipped(fact, link) for fact in found), remarks=said)
         return _merge(sheet, facts, _reached(other, link), table, "")
     where = "beside this file or in the current folder"
-    facts = facts | unseen_fact("deepspeed_config", sheet, link)
+    reason = "a DeepSpeed configuration is named"
+    shared = Fact("parallelism", (Candidate("deepspeed", link.place),), Origin.DERIVED, via="derived", reason=reason)
+    facts = {"parallelism": shared} | facts | unseen_fact("deepspeed_config", sheet, link)
     return Joined(sheet, facts, missing(sheet, link, "DeepSpeed configuration", where), deepspeed_missing=True)
 
 

@@ -34,8 +34,12 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
     if plain in _SURE:
         return _plain(plain, table)
     best = max((_weighed(path, table, marks) for marks in MARKS), key=lambda item: item.evidence)
-    if plain is not None and plain.startswith("training-args") and not best.own:
-        return _recipe(path, table) or _custom(table, named=True) or _plain(plain, table)
+    if plain is not None and plain.startswith("training-args"):
+        recipe = _recipe(path, table)
+        if recipe is not None and recipe.evidence >= best.evidence:
+            return recipe.told
+        if not best.own:
+            return (recipe.told if recipe else None) or _custom(table, named=True) or _plain(plain, table)
     if best.evidence >= _LEAST and best.own:
         return best.told
     if plain is not None:
@@ -80,15 +84,15 @@ def _plain(kind: str, table: Table) -> Recognised:
     return Recognised(kind, _sure(4.0), _by(keys))
 
 
-def _recipe(path: str, table: Table) -> Recognised | None:
+def _recipe(path: str, table: Table) -> _Weighed | None:
     """Whose recipe for TRL's parser it is; None for plain TrainingArguments."""
     written = {entry.key for entry in table}
     best = max((_recipe_weighed(path, table, marks) for marks in RECIPES), key=lambda item: item.evidence)
     if best.told is not None and written & trl_keys():
-        return best.told
+        return best
     keys = [entry.key for entry in table if entry.key in trl_keys()]
     if _MODEL in keys and len(keys) > 1:
-        return Recognised(_TRL, _sure(_OWN + _SHARED * len(keys)), _by(keys[:_SHOWN]))
+        return _Weighed(0.0, 0, Recognised(_TRL, _sure(_OWN + _SHARED * len(keys)), _by(keys[:_SHOWN])))
     return None
 
 

@@ -123,3 +123,32 @@ parameters:
 )
 def test_other_files_are_no_job_files(text: str) -> None:
     assert read(text) == ()
+
+
+def test_beaker_experiment() -> None:
+    text = """\
+version: v2
+tasks:
+- name: sft
+  replicas: 4
+  image: {beaker: someone/image}
+  command: ['/bin/sh', '-c']
+  arguments: ['
+    unset CUDA_LAUNCH_BLOCKING && accelerate launch
+    --num_processes $COUNT
+    open_instruct/finetune.py
+    --max_seq_length 4096
+  ']
+  envVars:
+  - name: COUNT
+    value: 32
+  - name: TOKEN
+    secret: TOKEN
+  resources: {gpuCount: 8}
+"""
+    (job,) = read(text)
+    command = job.commands[-1]
+    assert said(command) == [
+        "accelerate", "launch", "--num_processes", "32", "open_instruct/finetune.py", "--max_seq_length", "4096",
+    ]  # fmt: skip
+    assert stated(job) == {"gpus_per_node": 8, "nodes": 4}

@@ -9,27 +9,34 @@ from vramlint.surfaces.launch.framework_programs import PROGRAM
 _ROWS = (
     Row("model_name_or_path", "model", "text"),
     Row("per_device_train_batch_size", "micro_batch_size", "count"),
-    Row("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
     Row("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
     Row("max_seq_length", "sequence_length", "count"),
-    Row("max_token_length", "sequence_length", "count"),
     Row("gradient_checkpointing", "activation_checkpointing", "flag"),
     Row("packing", "packing", "flag"),
     Row("weight_decay", "weight_decay", "number"),
     Row("use_liger_kernel", "fused_loss", "flag"),
     Row("sequence_parallel_size", "context_parallel", "count"),
     Row("zero_stage", "zero_stage", "count"),
-    Row("deepspeed_stage", "zero_stage", "count"),
-    Row("max_prompt_token_length", "prompt_length", "count"),
-    Row("response_length", "completion_length", "count"),
-    Row("num_samples_per_prompt_rollout", "generations", "count"),
-    Row("vllm_gpu_memory_utilization", "inference_memory_fraction", "number"),
-    Row("vllm_tensor_parallel_size", "inference_tensor_parallel", "count"),
-    Row("tensor_parallel_degree", "tensor_parallel", "count"),
-    Row("context_parallel_degree", "context_parallel", "count"),
-    Row("fsdp_shard_degree", "data_parallel_shard", "count"),
-    Row("fsdp_num_replicas", "data_parallel_replicate", "count"),
 )
+
+_ONLINE = (
+    ("deepspeed_stage", "zero_stage", "count"),
+    ("max_prompt_token_length", "prompt_length", "count"),
+    ("response_length", "completion_length", "count"),
+    ("num_samples_per_prompt_rollout", "generations", "count"),
+    ("vllm_gpu_memory_utilization", "inference_memory_fraction", "number"),
+    ("vllm_tensor_parallel_size", "inference_tensor_parallel", "count"),
+)
+"""Of grpo_fast.py, with its defaults."""
+_DISTRIBUTED = (
+    ("tensor_parallel_degree", "tensor_parallel", "count"),
+    ("context_parallel_degree", "context_parallel", "count"),
+    ("fsdp_shard_degree", "data_parallel_shard", "count"),
+    ("fsdp_num_replicas", "data_parallel_replicate", "count"),
+    ("max_token_length", "sequence_length", "count"),
+    ("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
+)
+"""Of dpo.py and reward_modeling.py, where they are given."""
 
 _TARGETS = ("q_proj", "o_proj", "v_proj", "k_proj", "gate_proj", "up_proj", "down_proj")
 """What every script gives LoraConfig (finetune.py, dpo_tune_cache.py)."""
@@ -61,9 +68,12 @@ def _complete(config: Config) -> None:
     config.state("max_grad_norm", bound, "clip_grad_norm", "max_grad_norm")
     if objective == "dpo":
         _preference(config)
+    for key, fact, converter in _DISTRIBUTED:
+        config.say(fact, key, converter)
     if objective == "grpo":
-        config.say("kl_coefficient", "beta", "number")
-        config.state("inference_engine", "vllm", "vllm_num_engines")
+        _online(config)
+    if config.given("zero_stage"):
+        config.derive("parallelism", "deepspeed", "zero_stage makes the Accelerator use DeepSpeed", "zero_stage")
     if config.plain("max_seq_length") is None and objective in ("sft", "dpo"):
         config.unknown("sequence_length", "max_seq_length is not given, and nothing truncates", "max_seq_length")
 
@@ -111,6 +121,16 @@ def _tuning(config: Config, *, lora: bool) -> None:
         config.state("optimizer", "adamw_torch", "fused_optimizer")
     else:
         config.derive("optimizer", "adamw_torch_fused", "torch.optim.AdamW, fused unless fused_optimizer is off")
+
+
+def _online(config: Config) -> None:
+    for key, fact, converter in _ONLINE:
+        if not config.say(fact, key, converter) and config.default(key) is not None:
+            config.state(fact, config.default(key), key)
+    config.state("micro_batch_size", 1, "per_device_train_batch_size")  # of GRPOExperimentConfig; 8 elsewhere
+    config.say("kl_coefficient", "beta", "number")
+    config.state("inference_engine", "vllm", "vllm_num_engines")
+    config.derive("parallelism", "deepspeed", "the learners are DeepSpeed engines", "deepspeed_stage")
 
 
 def _preference(config: Config) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from vramlint.surfaces.jobfiles.beaker import is_beaker
 from vramlint.surfaces.jobfiles.vertex import pools_of
 from vramlint.values import Items, Scalar, Table
 
@@ -62,6 +63,10 @@ def _vertex(_path: str, table: Table) -> bool:
     return pools_of(table) is not None
 
 
+def _beaker(_path: str, table: Table) -> bool:
+    return is_beaker(table)
+
+
 def _azure(_path: str, table: Table) -> bool:
     schema = table.get("$schema")
     if isinstance(schema, Scalar) and "azureml" in str(schema.value):
@@ -107,6 +112,7 @@ _TESTS: Mapping[str, Callable[[str, Table], bool]] = MappingProxyType(
         "compose": _compose,
         "vertex": _vertex,
         "azure-ml": _azure,
+        "beaker": _beaker,
         "dstack": _dstack,
         "determined": _determined,
         "mosaicml": _mosaicml,

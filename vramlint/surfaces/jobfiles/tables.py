@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.readers.yaml import read_yaml_stream
-from vramlint.surfaces.jobfiles import azureml, compose, github, gitlab, kubernetes, skypilot, sweeps, trainers, vertex
+from vramlint.surfaces.jobfiles import (
+    azureml,
+    beaker,
+    compose,
+    github,
+    gitlab,
+    kubernetes,
+    skypilot,
+    sweeps,
+    trainers,
+    vertex,
+)
 from vramlint.surfaces.jobfiles.kinds import job_kind_of_table
 from vramlint.surfaces.jobfiles.scripts import ReadShell, Scripts
 from vramlint.surfaces.launch.launch import Workload
@@ -22,6 +33,7 @@ _KINDS: Mapping[str, Callable[[Scripts, Table], tuple[Workload, ...]]] = Mapping
         "compose": compose.workloads,
         "vertex": vertex.workloads,
         "azure-ml": azureml.workloads,
+        "beaker": beaker.workloads,
         "dstack": trainers.dstack,
         "determined": trainers.determined,
         "mosaicml": trainers.mosaicml,

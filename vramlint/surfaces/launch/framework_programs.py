@@ -126,6 +126,12 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         re.compile(r"(^|\.)openrlhf\.cli\.train_\w+$"),
         FrameworkProgram("openrlhf", ()),
     ),
+    (
+        re.compile(
+            r"(?:^|\.)open_instruct\.(?:finetune|dpo(?:_tune(?:_cache)?)?|grpo(?:_fast)?|ppo\w*|reward_modeling)$"
+        ),
+        FrameworkProgram("open-instruct", (), positional=True),
+    ),
     (re.compile(r"(?:^|\.)torchtitan\.(?:\w+\.)*train$"), FrameworkProgram("torchtitan", ("job.config_file",))),
     (
         re.compile(
