@@ -18,6 +18,7 @@ FRAMEWORKS = (
     "axolotl",
     CUSTOM,
     "gpt-neox",
+    "lightning",
     "litgpt",
     "llama-factory",
     "llama-factory-v1",

@@ -193,6 +193,51 @@ MARKS: tuple[Marks, ...] = (
         ("neox",),
     ),
     Marks(
+        "lightning",
+        tuple(
+            f"{section}trainer.{key}"
+            for section in ("", "fit.")
+            for key in (
+                "accumulate_grad_batches",
+                "check_val_every_n_epoch",
+                "val_check_interval",
+                "gradient_clip_val",
+                "max_epochs",
+                "log_every_n_steps",
+                "num_sanity_val_steps",
+                "limit_train_batches",
+                "default_root_dir",
+            )
+        ),
+        (
+            "trainer.precision",
+            "trainer.devices",
+            "trainer.strategy",
+            "trainer.accelerator",
+            "model.class_path",
+            "model.init_args",
+            "data.class_path",
+            "data.init_args",
+            "seed_everything",
+        ),
+        (),
+        (
+            "exp_manager",
+            "inference",
+            "name",
+            "restore_from_path",
+            "strategy",
+            "trainer._target_",
+            "model._target_",
+            "defaults",
+            "hydra",
+            "model.tensor_model_parallel_size",
+            "model.micro_batch_size",
+            "train.micro_batch_size",
+            "actor_rollout_ref",
+        ),
+    ),
+    Marks(
         "litgpt",
         (
             "train.micro_batch_size",
@@ -216,7 +261,14 @@ MARKS: tuple[Marks, ...] = (
             "num_nodes",
         ),
         ("litgpt", "lit-gpt"),
-        ("base_model", "trainer", "base"),
+        (
+            "base_model",
+            "trainer",
+            "train.train_iters",
+            "model.seq_length",
+            "model.tensor_model_parallel_size",
+            "actor_rollout_ref",
+        ),
     ),
     Marks(
         "torchtitan",

@@ -155,6 +155,28 @@ enable_activation_checkpointing: True
 compile: False
 """,
     ),
+    "lightning": (
+        "configs/fit.yaml",
+        """\
+# lightning.pytorch==2.5.0
+seed_everything: 7
+trainer:
+  accelerator: gpu
+  devices: 2
+  precision: bf16-mixed
+  max_epochs: 3
+  accumulate_grad_batches: 4   # steps
+model:
+  class_path: project.Module
+  init_args:
+    model_name_or_path: openai-community/gpt2
+    learning_rate: 5.0e-05
+data:
+  class_path: project.Data
+  init_args:
+    batch_size: 8
+""",
+    ),
     "litgpt": (
         "config_hub/finetune/lora.yaml",
         """\
