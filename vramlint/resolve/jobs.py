@@ -192,9 +192,10 @@ def _precision(board: Board) -> Precision:
 
 def _batch(board: Board) -> Batch:
     padding = board.value("padding") is True
+    rows, length = _rows(board)
     return Batch(
-        micro_batch_size=(board.integer("micro_batch_size") or 1) * _ROWS.get(str(board.value("objective")), 1),
-        sequence_length=board.integer("sequence_length") or 1,
+        micro_batch_size=rows * _ROWS.get(str(board.value("objective")), 1),
+        sequence_length=length,
         gradient_accumulation_steps=board.integer("gradient_accumulation_steps") or 1,
         target_length=board.integer("target_length"),
         padding=padding,
