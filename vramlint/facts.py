@@ -238,6 +238,7 @@ NAMES = MappingProxyType(
         "fake_quantization": "quantizer whose rounding the forward pass takes part in (quantization-aware training)",
         "quantization_method": "who quantizes: bnb, hqq, gptq, …",
         "use_rslora": "LoRA scaled by the root of its rank",
+        "sync_each_batch": "FSDP reduces the gradients of every micro batch, not of the last one alone",
         "fsdp_use_orig_params": "FSDP 1 keeps parameters apart inside its flat ones",
         "fsdp_reshard_after_forward": "FSDP frees gathered parameters behind a layer's forward",
         "fsdp_mixed_precision": "FSDP's own dtypes, as written",

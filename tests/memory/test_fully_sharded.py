@@ -9,7 +9,7 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
-from vramlint.job import Adapter, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
+from vramlint.job import Adapter, Batch, Checkpointing, Job, Objective, Optimizer, Parallelism, Precision, Zero
 from vramlint.memory import simulate
 
 WORLD = 2
@@ -98,6 +98,18 @@ def test_gradients_of_every_batch_may_be_reduced() -> None:
 
     assert phase(once, "backward") < phase(apart, "backward") < phase(once, "backward") + 2 * ALL / WORLD
     assert phase(apart, "backward") < phase(together, "backward")
+
+
+def test_a_bound_counts_shares_of_gradients_where_they_are_reduced() -> None:
+    def bound(steps: int, *, each: bool) -> Estimate:
+        objective = Objective(loss="grpo")
+        parallelism = Parallelism(WORLD, "fsdp", sync_each_batch=each)
+        return simulate(sharded(batch=Batch(1, 64, steps), objective=objective, parallelism=parallelism))
+
+    assert bound(1, each=False).method == "bounded"
+    assert bound(1, each=False).gradients == pytest.approx(bound(1, each=False).parameters, rel=0.01)
+    assert bound(4, each=True).gradients == bound(1, each=False).gradients
+    assert bound(4, each=False).gradients == pytest.approx(WORLD * bound(4, each=True).gradients, rel=0.01)
 
 
 def test_backward_gathers_one_unit_in_advance() -> None:

@@ -7,7 +7,7 @@ from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes
 from vramlint.memory.holdings import Tensors
-from vramlint.memory.sharding import sharding_of
+from vramlint.memory.sharding import Sharding, sharding_of
 from vramlint.memory.tensor import Parameter
 
 QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
@@ -35,7 +35,7 @@ def bounded(job: Job, why: str) -> Estimate:
         if counted or tensors.component != "optimizer states"
     ]
     if training and not (sharding.consumes_gradients or sharding.hooked):
-        amounts.append(Amount("gradients", count * width))
+        amounts.append(Amount("gradients", _gradients(sharding, count * width)))
     amounts += [_amount(tensors) for tensors in sharding.gradients]
     if job.objective.reference_model:
         amounts.append(Amount("reference model", -(-count * width // _shards_of_reference(job))))
@@ -65,6 +65,18 @@ def bounded(job: Job, why: str) -> Estimate:
         host=sharding.host,
         notes=tuple(notes),
     )
+
+
+def _gradients(sharding: Sharding, whole: int) -> int:
+    """Bytes of the gradients on one GPU.
+
+    FSDP leaves its share of them, all of them where it waits for further micro batches with reducing them, and none
+    where shares are on the host.
+    """
+    units = sharding.units
+    if units is None or units.synchronises_every > 1:
+        return whole
+    return 0 if units.offloads else -(-whole // units.world)
 
 
 def _shards_of_reference(job: Job) -> int:

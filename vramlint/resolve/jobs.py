@@ -234,6 +234,7 @@ def _parallelism(board: Board) -> Parallelism:
         zero=_zero(board) if strategy == "deepspeed" else None,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
+        sync_each_batch=board.value("sync_each_batch") is True,
     )
 
 

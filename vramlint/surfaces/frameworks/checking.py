@@ -27,7 +27,7 @@ _Known = Mapping[str, tuple[FrameworkKey, ...]]
 
 
 def key_remarks(
-    framework: Framework, table: Table, release: tuple[int, ...] | None, keys: str = ""
+    framework: Framework, table: Table, release: tuple[int, ...] | None, keys: str = "", *, sure: bool = True
 ) -> Iterator[Remark]:
     """Unknown, misspelt, removed and renamed keys, with the nearest valid spelling.
 
@@ -36,6 +36,7 @@ def key_remarks(
         table: the configuration.
         release: of the framework; None for the newest, at which removed keys are remarked on too.
         keys: the table that lists them, if it goes by another name than the framework.
+        sure: somebody says the release; where it only follows from the keys, none of them can be too new.
     """
     known = framework_keys(keys or framework.name)
     if not known:
@@ -55,7 +56,7 @@ def key_remarks(
             continue
         if rows is None:
             yield from _strange(framework, path, entry, known)
-        elif not current:
+        elif not current and (sure or rows[-1].until):
             yield _gone(framework, entry, rows[-1])
 
 
@@ -98,8 +99,14 @@ def _near(framework: Framework, path: str, known: _Known) -> list[str]:
     """The keys that an unknown one may be meant for, the likeliest first."""
     accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
     accepted += sorted(inherited_keys(framework))
-    near = get_close_matches(path, accepted, n=1, cutoff=_CLOSE if framework.loose else _NEAR)
+    near = get_close_matches(path, accepted, n=3, cutoff=_CLOSE if framework.loose else _NEAR)
+    near = [key for key in near if get_close_matches(_last(path), [_last(key)], cutoff=_NEAR)]
     return near or [key for key in _meant(framework, path) if key in accepted]
+
+
+def _last(path: str) -> str:
+    """A key without the tables that it stands in, which alone make long paths alike."""
+    return path.rpartition(".")[2]
 
 
 def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:

@@ -43,7 +43,8 @@ def read_config(
     if framework.prepared is not None:
         written = table = framework.prepared(table)
     keys = framework.keys_of(table) if framework.keys_of else framework.name
-    release = release or implied_release(keys, table)
+    implied = implied_release(keys, table) if release is None else None
+    release = release or implied
     config = Config(framework, path, table, release, command=command, around=around)
     config.draft.put(_training())
     for row in framework.rows:
@@ -54,7 +55,8 @@ def read_config(
         if value is not None and row.fact not in config.draft.facts and not config.given(row.key):
             config.state(row.fact, value, row.key)
     draft = config.draft
-    remarks = (*draft.remarks, *(key_remarks(framework, written, release, keys) if framework.checked else ()))
+    told = key_remarks(framework, written, release, keys, sure=implied is None) if framework.checked else ()
+    remarks = (*draft.remarks, *told)
     tables = (*draft.tables, (framework.name, table))
     return Sheet(path, framework.name, tuple(draft.facts.values()), tuple(draft.links), remarks, tables)
 

@@ -114,7 +114,9 @@ def _complete(config: Config) -> None:
     config.derive("checkpointing_reentrant", False, "verl asks for checkpointing without reentrance")
     config.derive("quantization_bits", 16, "verl trains no quantized weights")
     config.derive("torch_compile", False, "verl compiles its own kernels, not the model")
-    config.derive("max_grad_norm", float(config.default(f"{_ACTOR}.grad_clip") or 1.0), "verl clips gradients")
+    clip = f"{_ACTOR}.optim.clip_grad" if on_megatron else f"{_ACTOR}.grad_clip"
+    if not config.say("max_grad_norm", clip, "number"):
+        config.state("max_grad_norm", config.plain(clip) or 1.0, clip)
 
 
 def is_megatron(config: Config) -> bool:
@@ -160,6 +162,8 @@ def _batches(config: Config, *, on_megatron: bool) -> None:
         steps = max(1, prompts * samples // ranks // micro)
         reason = f"{prompts} prompts · {samples} samples / {ranks} data-parallel GPUs / {micro} sequences"
         config.derive("gradient_accumulation_steps", steps, reason, f"{_ACTOR}.ppo_mini_batch_size")
+    else:
+        config.unknown("gradient_accumulation_steps", "into how many micro batches a mini batch is divided")
 
 
 def _data_parallel(config: Config, *, on_megatron: bool) -> int | None:

@@ -43,6 +43,7 @@ def _plain(config: Config) -> None:
     config.derive("precision", "bf16-mixed", "the trainer's autocast and FSDP compute in bfloat16")
     optimizer(config, "optim")
     config.derive("parallelism", "fsdp", "the trainer shards the model by FSDP")
+    config.derive("sync_each_batch", True, "the trainer never leaves gradients unreduced")
     config.state("fsdp_version", 2 if config.text("model.strategy") == "fsdp2" else 1, "model.strategy")
     offload = "model.fsdp_config.cpu_offload"
     config.state("fsdp", "full_shard offload" if config.on(offload) else "full_shard", offload)

@@ -103,6 +103,7 @@ def sharding(config: Config, table: str, *strategies: str) -> None:
     strategy = next((key for key in strategies if config.given(key)), strategies[0])
     config.derive("parallelism", "fsdp", "verl shards the model by FSDP", strategy)
     config.state("fsdp_version", 2 if config.text(strategy) == "fsdp2" else 1, strategy)
+    config.derive("sync_each_batch", True, "verl's engine never leaves gradients unreduced")
     size, world = config.integer(f"{table}.fsdp_size") or -1, config.fact("world_size")
     gpus = world.value if world is not None else None
     hybrid = size > 0 and isinstance(gpus, int) and size < gpus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import MappingProxyType
 
@@ -11,6 +12,9 @@ from vramlint.values import Invocation, Scalar, Unknown, Value
 _OPTIONS = MappingProxyType(
     {"--config-path": "path", "-cp": "path", "--config-dir": "path", "--config-name": "name", "-cn": "name"}
 )
+
+_PACKAGED = re.compile(r"(?:^|/)verl/trainer/config/?$")
+"""Folders of configurations that come with a package, whose defaults the tables of keys have."""
 
 
 def hydra_files(invocation: Invocation) -> Iterator[tuple[str, Place | None]]:
@@ -29,7 +33,7 @@ def hydra_files(invocation: Invocation) -> Iterator[tuple[str, Place | None]]:
             given[_OPTIONS[head]] = (tail, word.place)
         takes = _OPTIONS.get(head, "") if not equals and not takes else ""
     path, name = given.get("path"), given.get("name")
-    if path is None or name is None or path[0].strip("./") in ("", "config"):
+    if path is None or name is None or path[0].strip("./") in ("", "config") or _PACKAGED.search(path[0]):
         return
     file = name[0] if name[0].endswith((".yaml", ".yml")) else f"{name[0]}.yaml"
     yield f"{path[0].removeprefix('file://').rstrip('/')}/{file}", name[1]

@@ -14,7 +14,7 @@ def options_table(invocation: Invocation) -> Table:
     """All options and overrides of a command line, nested by their dots; the last of equal ones wins.
 
     Options are spelled with underscores. `key=value` words are Hydra's and OmegaConf's overrides; `+key` and `++key`
-    add, `~key` is left out. `[a,b]` is a list.
+    add, so that their names have no place to be checked at, `~key` is left out. `[a,b]` is a list.
     """
     table = Table((), invocation.place)
     for entry in arguments_table(invocation):
@@ -28,7 +28,7 @@ def options_table(invocation: Invocation) -> Table:
         if word is None or not equals or not name or text.startswith(("-", "~")) or not _is_path(name):
             continue
         given = _listed(typed(after(word, len(head) + 1)))
-        table = overlaid(table, nested(name, word.place, given))
+        table = overlaid(table, nested(name, word.place if name == head else None, given))
     return table
 
 
