@@ -128,6 +128,8 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "pad_to_max": "pad_to_maximum",
         "fsdp_wrap": "fsdp_wrap_class",
         "loss": "loss_type",
+        "declared_gpu_gib": "declared_memory",
+        "measured_gb": "measured_memory",
     }
 )
 """Expected name -> our fact name. A name that is absent here counts as missing."""

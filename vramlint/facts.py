@@ -211,6 +211,8 @@ NAMES = MappingProxyType(
         "launcher": "what starts the processes: torchrun, accelerate, deepspeed, srun, mpirun, python; of Accelerate's "
         "configuration by itself, its distributed_type",
         "gpu": "declared GPU",
+        "declared_memory": "memory of a device that a comment names, GiB",
+        "measured_memory": "memory that the run took by a comment, GiB",
         "nodes": "machines of the run",
         "gpus_per_node": "GPUs of one machine",
         "intermediate_size": "width of the MLP of such a model",

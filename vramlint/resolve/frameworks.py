@@ -14,6 +14,7 @@ from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.frameworks.checking import speaks
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.writing import read_data
+from vramlint.surfaces.launch.memory_comments import memory_facts
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Reading, Table
 
@@ -67,6 +68,9 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             continue  # by its keys it is no training
         if own_fact is None or fact.candidates or own_fact.origin is not Origin.WRITTEN:
             facts[fact.name] = seconded(fact, own_fact)
+    script = context.load(sheet.started.path) if sheet.started is not None else None
+    for fact in memory_facts(script) if script is not None else ():
+        facts.setdefault(fact.name, fact)
     return Recipe(
         replace(
             said,

@@ -19,6 +19,8 @@ _ROWS = (
     Row("model_name_or_path", "model", "text"),
     Row("trust_remote_code", "trust_remote_code", "flag"),
     Row("use_dora", "use_dora", "flag"),
+    Row("reference_model_name_or_path", "reference_model", "text"),
+    Row("max_prompt_length", "prompt_length", "bound"),
     *trainer_rows(),
 )
 _ADAPTERS = (
@@ -35,6 +37,8 @@ _OBJECTIVES = (
     (re.compile(r"finetune"), "sft"),
 )
 """Programs by words of their names (examples/*.py)."""
+_PAIR = 2048
+"""Tokens of prompt and answer by default (args.py, DPOv2AlignerArguments)."""
 _LONGEST_BLOCK = 1024
 """Tokens of a block where the tokenizer takes more and no block_size is given (models/hf_decoder_model.py)."""
 _FOUR = 4
@@ -47,6 +51,8 @@ def _complete(config: Config) -> None:
         if pattern.search(program.replace("\\", "/").rpartition("/")[2]):
             config.state("objective", objective, PROGRAM)
             break
+    if config.on("do_dpo_align"):
+        config.state("objective", "dpo", "do_dpo_align")
     config.assume("objective", "sft", "LMFlow's program says the objective; sft is assumed")
     _adapters(config)
     _weights(config)
@@ -92,7 +98,9 @@ def _lengths(config: Config) -> None:
     """Samples are cut to blocks; with grouping they fill them (pipeline/finetuner.py, group_text)."""
     for key in ("block_size", "max_length", "model_max_length"):
         config.say("sequence_length", key, "bound")
-    config.state("sequence_length", _LONGEST_BLOCK, "block_size")
+    objective = config.fact("objective")
+    pairs = objective is not None and objective.value == "dpo"
+    config.state("sequence_length", _PAIR if pairs else _LONGEST_BLOCK, "max_length" if pairs else "block_size")
     config.state("packing", not config.on("disable_group_texts"), "disable_group_texts")
 
 
