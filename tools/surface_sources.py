@@ -32,6 +32,18 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             "axolotl",
             (Part("axolotl/utils/schemas/**/*.py", ("AxolotlInputConfig",)),),
         ),
+        "fairseq": Source(
+            "fairseq",
+            (
+                Part("fairseq/dataclass/configs.py", ("CommonConfig",), "common."),
+                Part("fairseq/dataclass/configs.py", ("CommonEvalConfig",), "common_eval."),
+                Part("fairseq/dataclass/configs.py", ("DistributedTrainingConfig",), "distributed_training."),
+                Part("fairseq/dataclass/configs.py", ("DatasetConfig",), "dataset."),
+                Part("fairseq/dataclass/configs.py", ("OptimizationConfig",), "optimization."),
+                Part("fairseq/dataclass/configs.py", ("CheckpointConfig",), "checkpoint."),
+                Part("fairseq/dataclass/configs.py", ("EMAConfig",), "ema."),
+            ),
+        ),
         "gpt-neox": Source(
             "gpt-neox",
             (

@@ -16,6 +16,7 @@ CUSTOM = "custom-yaml"
 
 FRAMEWORKS = (
     "axolotl",
+    "fairseq",
     CUSTOM,
     "gpt-neox",
     "lightning",

@@ -193,6 +193,23 @@ MARKS: tuple[Marks, ...] = (
         ("neox",),
     ),
     Marks(
+        "fairseq",
+        (
+            "task._name",
+            "criterion._name",
+            "optimizer._name",
+            "lr_scheduler._name",
+            "optimization.update_freq",
+            "optimization.max_update",
+            "optimization.clip_norm",
+            "distributed_training.ddp_backend",
+            "dataset.ignore_unused_valid_subsets",
+            "checkpoint.no_epoch_checkpoints",
+        ),
+        ("common.fp16", "common.log_interval", "model._name", "dataset.max_tokens", "criterion"),
+        ("fairseq",),
+    ),
+    Marks(
         "lightning",
         tuple(
             f"{section}trainer.{key}"

@@ -47,6 +47,37 @@ quantization:
   load_in_4bit: true
 """,
     ),
+    "fairseq": (
+        "config/pretraining/small.yaml",
+        """\
+# @package _group_
+common:
+  fp16: true
+  log_interval: 200
+
+task:
+  _name: masked_lm
+  data: ???
+  tokens_per_sample: 512
+
+criterion: masked_lm
+
+dataset:
+  batch_size: 16
+
+optimizer:
+  _name: adam
+  weight_decay: 0.01
+
+optimization:
+  lr: [0.0005]
+  update_freq: [4]   # steps
+
+model:
+  _name: roberta
+  checkpoint_activations: false
+""",
+    ),
     "gpt-neox": (
         "configs/410M.yml",
         """\

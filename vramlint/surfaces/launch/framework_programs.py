@@ -152,6 +152,7 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         ),
         FrameworkProgram("verl", hydra=True),
     ),
+    (re.compile(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
     (re.compile(r"(?:^|\.)train\.train$"), FrameworkProgram("llm-foundry", (), positional=True, told_by=(FILE,))),
     (
