@@ -150,11 +150,25 @@ def _rows(key: str, defaults: Mapping[str, str], releases: list[str]) -> Iterato
 
 def builders(repository: Path) -> list[str]:
     """Rows of the table of builders: name, the component builder that it calls, its arguments as JSON."""
-    components = _components(repository)
+    found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for revision in (*(f"v{release}" for release in _RELEASES[1:]), "HEAD"):
+        found |= _builders(repository, revision)
+    rows = []
+    for name, (family, component, said) in sorted(found.items()):
+        kept = {key: value for key, value in said.items() if value is not None}
+        rows.append(f"{name}\t{family}\t{component}\t{json.dumps(kept, separators=(',', ':'))}")
+    return rows
+
+
+def _builders(repository: Path, revision: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    components = _components(repository, revision)
     found = {name: (family, name, dict(parameters)) for name, (family, parameters) in components.items()}
-    for path, text in _files(repository, "HEAD", "torchtune/models", "_model_builders.py"):
+    for path, text in _files(repository, revision, "torchtune/models", "_model_builders.py"):
         family = path.split("/")[2]
         for node in ast.parse(text).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=other)) if other in found:
+                    found[name] = found[other]
             call = _made(node)
             if not isinstance(node, ast.FunctionDef) or call is None:
                 continue
@@ -166,17 +180,13 @@ def builders(repository: Path) -> list[str]:
             given: dict[str, object] = {names[index]: _value(value, constants) for index, value in enumerate(call.args)}
             given |= {item.arg: _value(item.value, constants) for item in call.keywords if item.arg}
             found[node.name] = (family, component, {**parameters, **given})
-    rows = []
-    for name, (family, component, said) in sorted(found.items()):
-        kept = {key: value for key, value in said.items() if value is not None}
-        rows.append(f"{name}\t{family}\t{component}\t{json.dumps(kept, separators=(',', ':'))}")
-    return rows
+    return found
 
 
-def _components(repository: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+def _components(repository: Path, revision: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Functions that make a model from its sizes: family and parameters with their defaults."""
     found = {}
-    for path, text in _files(repository, "HEAD", "torchtune/models", "_component_builders.py"):
+    for path, text in _files(repository, revision, "torchtune/models", "_component_builders.py"):
         family = path.split("/")[2]
         for node in ast.parse(text).body:
             if not isinstance(node, ast.FunctionDef) or node.name.startswith(("lora_", "qlora_")):

@@ -43,7 +43,7 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     family = family or stand_in
     refused = _refusal(job, family)
     if family is None or refused:
-        return bounded(job, refused)
+        return bounded(_counted(job, family), refused)
     try:
         family = _patched(family, job)
         inventory, sharding, recorder = _run(job, family, observed=observed)
@@ -119,6 +119,20 @@ def _idle(job: Job, inventory: Inventory) -> frozenset[str]:
     if job.checkpointing.mode != "reentrant":
         return frozenset()
     return frozenset([p.name for p in inventory.parameters if p.requires_grad and not p.reached])
+
+
+def _counted(job: Job, family: type[Network] | None) -> Job:
+    """The job with the number of its model's parameters, which the network tells where no row of the catalog does."""
+    if family is None or job.model.parameter_count is not None:
+        return job
+    plain = replace(job, adapter=None, quantization=None)
+    builder = Builder(plain, ())
+    try:
+        family(builder, {"model_type": job.model.model_type, **job.model.config})
+    except (KeyError, ValueError, ZeroDivisionError):
+        return job
+    count = sum(parameter.numel * parameter.multiplicity for parameter in builder.inventory.parameters)
+    return replace(job, model=replace(job.model, parameter_count=count))
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:

@@ -205,3 +205,16 @@ def test_a_packaged_configuration_is_known_by_its_name():
 def test_a_recipe_started_as_a_script_is_one_too():
     facts = launched("torchrun --nproc_per_node 2 recipes/full_finetune_distributed.py --config llama3_2/1B_full")
     assert values(facts, "model", "tuning", "world_size", "parallelism") == ("llama3_2_1b", "full", 2, "fsdp")
+
+
+def test_a_copy_of_a_packaged_file_is_taken_for_its_recipe():
+    sheet = read_config(FRAMEWORK, "recipes/configs/llama3/8B_full.yaml", read_data(Document.of(PATH, LORA)).root)
+    fact = sheet.get("parallelism")
+    assert (fact.value, fact.origin) == ("fsdp", Origin.ASSUMED)
+
+
+def test_a_model_with_a_vision_tower_is_no_plain_decoder():
+    _, sheet = read(LORA.replace("llama3_2.lora_llama3_2_1b", "llama3_2_vision.lora_llama3_2_vision_11b"))
+    config = dict(sheet.tables)["model-config"]
+    assert config.get("model_type").value == "mllama"
+    assert config.get("vision_config") is not None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.interpolation import interpolated
-from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, shipped
+from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, recipes_of, shipped
 from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Items, Plain, Scalar, Table, Value
@@ -281,6 +281,9 @@ def _sharing(config: Config, recipe: str) -> None:
         return
     written = [key for key in _SHARED_KEYS if config.given(key)]
     if "distributed" not in recipe and not written:
+        listed = recipes_of(config.path)
+        if not recipe and listed and all("distributed" in name for name in listed):
+            config.assume("parallelism", "fsdp", f"the file is named like one of torchtune's for {listed[0]}")
         return
     reason = (
         f"the recipe {recipe} shards the model" if recipe else f"only recipes that shard the model read {written[0]}"

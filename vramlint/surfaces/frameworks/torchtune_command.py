@@ -27,6 +27,13 @@ def _as_component(entry: Entry) -> Entry:
     return replace(entry, value=nested(COMPONENT, entry.key_place, entry.value))
 
 
+def recipes_of(path: str) -> tuple[str, ...]:
+    """The recipes of the packaged configuration that a file is a copy of, by its name and its folder's."""
+    parts = path.removesuffix(".yaml").replace("\\", "/").split("/")
+    found = packaged().get("/".join(parts[-2:]))
+    return found.recipes if found is not None else ()
+
+
 def shipped(name: str) -> Table | None:
     """What the packaged configuration of a name says; None if there is none of that name."""
     found = packaged().get(name.removesuffix(".yaml"))

@@ -117,7 +117,10 @@ def network(builder: Builder, given: Mapping[str, Plain]) -> Table | None:
     config["model_type"] = architecture if architecture in _OTHER or "num_classes" in said else SIMULATED
     config["architecture"] = architecture
     config["component"] = builder.component
-    return Table(tuple([Entry(key, None, _value(value)) for key, value in config.items()]))
+    entries = [Entry(key, None, _value(value)) for key, value in config.items()]
+    if architecture in _OTHER:
+        entries.append(Entry("vision_config", None, Table((Entry("model_type", None, Scalar(builder.family)),))))
+    return Table(tuple(entries))
 
 
 def _scaled(width: int) -> int:
