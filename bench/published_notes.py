@@ -60,6 +60,15 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
 the project's results say them (method_comparison/MetaMathQA/results)."""
 
 
+RELEASE = r"Unsloth[^\n\"]{0,60}?\b(20\d\d)\.(\d+)(?:\.\d+)?\b"
+"""The release that Unsloth's banner names, in the output of a cell."""
+PRINTED: Mapping[str, str] = {
+    "transformers": r"Transformers ?[:=] ?(\d+\.\d+\.\d+)",
+    "torch": r"(?:Pyt|T)orch ?[:=] ?(\d+\.\d+\.\d+)",
+}
+"""Versions in that banner."""
+
+
 def meaning(table: Sequence[tuple[str, str]], text: str) -> str | None:
     """What the first fitting line of a table says of `text`."""
     return next((said for pattern, said in table if re.search(pattern, text)), None)

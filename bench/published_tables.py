@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from bench import published_notes as notes
-from bench.published_rows import Skip
+from bench.published_rows import Skip, libraries_of
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.catalog.gpus import find_gpu
 from vramlint.cli import disk
@@ -48,6 +48,8 @@ class Figure:
     verdict: str = ""
     """fit or oom, of lines that say no more."""
     run: JobReport | None = None
+    bounded: str = ""
+    """Why the run needs less than what is simulated, in the step alone; empty where it does not."""
     skipped: str = ""
     """Why there is nothing to compare."""
     bound: bool = False
@@ -79,13 +81,16 @@ def _figures(line: Line, root: Path, number: int) -> Iterator[Figure]:
             raise Skip(reason)
         figure = replace(figure, gpu=_gpu(line))
         figure = replace(figure, run=_run(line, _config(line, root), figure.gpu))
+        figure = replace(figure, bounded=_bounded(figure.run))
         figure = replace(figure, bound=_is_bound(line, figure.run))
     except Skip as reason:
         yield replace(figure, skipped=str(reason))
         return
     measured = _measured(figure, line)
-    yield measured
-    if figure.bound and figure.gpu is not None and not measured.verdict:
+    yield replace(measured, skipped=figure.bounded)
+    if _is_stored_unknown(figure.run):
+        return
+    if figure.bound and figure.gpu is not None and not measured.verdict and not figure.bounded:
         yield replace(figure, id=f"{figure.id} on its card", metric="verdict", verdict="fit")
     before = re.search(notes.BEFORE, line["note"])
     if before:
@@ -139,13 +144,29 @@ def _config(line: Line, root: Path) -> Path:
     raise Skip("the config is not beside the table")
 
 
+def _is_stored_unknown(run: JobReport | None) -> bool:
+    """Whether it is not known which weights of an architecture are quantized."""
+    if run is None or run.high is None or (run.high.method == "simulated" and not run.high.stand_in):
+        return False
+    return _value(run, "quantization_bits") not in (None, 16) or _fact(run, "fake_quantization") is not None
+
+
+def _bounded(run: JobReport | None) -> str:
+    """Why the figure of a step is only a bound where loading is known: kernels of others run its layers."""
+    return _plain(run.reason) if run is not None and run.status == "unresolved" else ""
+
+
 def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
     """The training run of the file; of several the one of the model in the note.
 
     Raises:
         Skip: there is none, or it is not simulated as it is.
     """
-    runs = [job for job in _read(str(config), _parameters(line), line["framework"]) if job.kind == "training"]
+    runs = [
+        job
+        for job in _read(str(config), _parameters(line), line["framework"], gpu.id if gpu else "")
+        if job.kind == "training"
+    ]
     named = re.search(r"model ([^;]+)", line["note"])
     wanted = [job for job in runs if named and _value(job, "model") == named[1]] or runs
     if not wanted:
@@ -153,7 +174,9 @@ def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
     run = wanted[0]
     if run.low is None or run.high is None:
         raise Skip(_plain(run.reason) or "no job could be built")
-    if run.status == "unresolved":
+    if "quantization_skip_modules" in run.unresolved:
+        raise Skip("which layers the checkpoint keeps in 16 bits is not known")
+    if run.status == "unresolved" and set(run.unresolved) - {"attention_implementation"}:
         raise Skip(_plain(run.reason))
     assumed = [name for name in _ASSUMED_AWAY if (fact := _fact(run, name)) and fact.origin is Origin.ASSUMED]
     if assumed:
@@ -172,7 +195,7 @@ def _parameters(line: Line) -> tuple[tuple[str, bytes], ...]:
 
 
 @cache
-def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str) -> Sequence[JobReport]:
+def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str, gpu: str) -> Sequence[JobReport]:
     """The jobs of a file. `parameters` are files that would lie beside it, where nothing there says more."""
     folder = Path(config).parent
     alone = not any(file.is_file() for file in notes.instead_of(folder))
@@ -184,9 +207,30 @@ def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str
 
     data = disk.load(config)
     file = SourceFile(config, form_of(config) or "yaml", data or b"", explicit=True)
-    around = Surroundings(load, disk.names, disk.repository, Hardware(), disk.around, os.path.abspath, True, alone=True)
-    settings = Settings(versions=notes.VERSIONS.get(framework, {}))
+    around = Surroundings(
+        load, disk.names, disk.repository, Hardware(gpu), disk.around, os.path.abspath, True, alone=True
+    )
+    settings = Settings(versions=notes.VERSIONS.get(framework, {}) or printed_versions(data or b""))
     return lint((file,), settings, RuleSet(()), around).jobs
+
+
+def printed_versions(notebook: bytes) -> Mapping[str, str]:
+    """The versions that a notebook ran with, as its outputs tell them; Unsloth prints them when it loads a model.
+
+    Releases of its first year name only torch: transformers is then that of the month.
+    """
+    text = notebook.decode(errors="replace")
+    release = re.search(notes.RELEASE, text)
+    if release is None:
+        return {}
+    month = f"{release[1]}-{int(release[2]):02}"
+    known = libraries_of({"date": month})
+    found = {name: ".".join(map(str, getattr(known, name))) for name in ("transformers", "peft", "bitsandbytes")}
+    for name, pattern in notes.PRINTED.items():
+        printed = re.search(pattern, text)
+        if printed:
+            found[name] = printed[1]
+    return found
 
 
 def _is_bound(line: Line, run: JobReport | None) -> bool:

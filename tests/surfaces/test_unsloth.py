@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.surfaces.reading import facts, says, sheet
+from vramlint.catalog.gpus import find_gpu
+from vramlint.job import Gpu
 from vramlint.resolve import resolve
 from vramlint.resolve.context import Context
 
@@ -21,13 +23,24 @@ SCRIPT = """
 def test_four_bits_are_nf4_with_double_quantization() -> None:
     found = sheet(SCRIPT.format(given=", dtype=None, load_in_4bit=True", keys=""))
     expected = {
-        "load_dtype": "bfloat16",
         "quantization_bits": 4,
         "quantization_type": "nf4",
         "double_quantization": True,
-        "quantization_compute_dtype": "bfloat16",
     }
     assert facts(found, *expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu", "dtype"),
+    [("", "h100", "bfloat16"), ("", "t4", "float16"), (", full_finetuning=True", "t4", "float32")],
+)
+def test_the_dtype_is_what_the_gpu_computes_in(given: str, gpu: str, dtype: str) -> None:
+    found = find_gpu(gpu)
+    assert isinstance(found, Gpu)
+    (run,) = resolve([sheet(adapted(given=given))], Context(lambda _: None, lambda _: (), gpu=found))
+    fact = run.get("load_dtype")
+    assert fact is not None
+    assert fact.value == dtype
 
 
 def test_what_is_given_holds() -> None:

@@ -132,6 +132,13 @@ class Held(NamedTuple):
     """What blocks in use have beyond their tensors: the rest of a large block that is too small to be split off."""
 
 
+def settled(playback: Playback) -> int:
+    """Bytes of the segments of what stays, before anything else came."""
+    allocator = playback.allocator()
+    _settle(allocator, playback.resident, playback.depth)
+    return allocator.peak
+
+
 def peak_held(playback: Playback) -> Held:
     """The peak over the run: segments that a stream left empty serve no other one."""
     own = _peak_of_stream(playback)

@@ -16,7 +16,7 @@ from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
 from vramlint.memory.pressure import least_room
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
-from vramlint.memory.reserve import Held, Playback, peak_held
+from vramlint.memory.reserve import Held, Playback, peak_held, settled
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
@@ -56,10 +56,11 @@ def summarize(
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
     first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
     outside = context_bytes(job) + communication_bytes(job)
-    taken, least = Held(0, 0), 0
+    taken, least, spare = Held(0, 0), 0, 0
     if reserved:
         playback = Playback.of(job, resident, recorder, sharding.wrapped)
         taken = peak_held(playback)
+        spare = max(0, settled(playback) - total(resident))
         room = job.gpu.usable_bytes - outside if job.gpu else 0
         least = least_room(playback, room, taken.reserved) if top <= room < taken.reserved else 0
     slack = max(0, taken.reserved - top)
@@ -73,7 +74,7 @@ def summarize(
         least=least,
         outside=outside,
         peak_phase=phase,
-        phases=tuple(PhasePeak(name, size, size + slack) for name, size in reached),
+        phases=tuple(PhasePeak(name, size, size + (spare if name == LOADING else slack)) for name, size in reached),
         first_step=tuple(_first_step(first, slack)),
         components=components,
         activations=_activations(alive, recorder.labels),

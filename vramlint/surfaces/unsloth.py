@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, is_absent, stated, unknown
+from vramlint.surfaces.hardware import COMPUTES_IN_BFLOAT16
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Value
 
@@ -60,7 +61,7 @@ _SENTENCE_TARGETS = ("query", "key", "value", "dense")
 def unsloth_facts(root: Call) -> Iterable[Drawn]:
     """What the loader does by itself: 4-bit in nf4 with double quantization, all else in bfloat16.
 
-    `dtype=None` is bfloat16 where the GPU has it, else float16, which takes as much.
+    `dtype=None` is bfloat16 where the GPU computes in it, else float16, or float32 where all weights train.
     """
     match, arguments = _CALL.search(root.callee), Arguments.of(root)
     if match is None or arguments.unseen:
@@ -70,14 +71,23 @@ def unsloth_facts(root: Call) -> Iterable[Drawn]:
     yield unknown("attention_implementation", _KERNELS, place=root.place)
     yield from _storage(arguments, root.place, sentences=match[1] == _SENTENCES)
     yield from _engine(arguments, root.place)
+    yield from _rounding(arguments)
 
 
 def _dtype(arguments: Arguments, place: Place) -> Iterator[Drawn]:
     dtype, wide = arguments.value("dtype"), arguments.find("float32_mixed_precision")
-    if _is_on(arguments, "full_finetuning") and wide is not None and _is_true(wide.value):
+    full, open_dtype = _is_on(arguments, "full_finetuning"), dtype is None or is_absent(dtype)
+    if full and wide is not None and _is_true(wide.value):
         yield stated("load_dtype", "float32", wide.value.place, wide.name)
-    elif dtype is None or is_absent(dtype):
-        yield stated("load_dtype", "bfloat16", place, "dtype", "library")
+    elif open_dtype:
+        yield _by_gpu("load_dtype", "bfloat16", "float32" if full else "float16", place, "dtype")
+
+
+def _by_gpu(fact: str, able: FactValue, unable: FactValue, place: Place | None, key: str) -> Fact:
+    """A fact that depends on whether the GPU computes in bfloat16."""
+    held = ((able, COMPUTES_IN_BFLOAT16), (unable, f"not {COMPUTES_IN_BFLOAT16}"))
+    candidates = tuple(Candidate(value, place, condition) for value, condition in held)
+    return Fact(fact, candidates, Origin.DERIVED, key, "library", reason="Unsloth looks at the GPU")
 
 
 def _storage(arguments: Arguments, place: Place, *, sentences: bool) -> Iterator[Drawn]:
@@ -102,7 +112,14 @@ def _storage(arguments: Arguments, place: Place, *, sentences: bool) -> Iterator
     yield stated("double_quantization", True, place, "load_in_4bit", "library")
     dtype = arguments.value("dtype")
     if dtype is None or is_absent(dtype):
-        yield stated("quantization_compute_dtype", "bfloat16", place, "dtype", "library")
+        yield _by_gpu("quantization_compute_dtype", "bfloat16", "float16", place, "dtype")
+
+
+def _rounding(arguments: Arguments) -> Iterator[Drawn]:
+    """`qat_scheme`: quantization-aware training."""
+    keyword = arguments.find("qat_scheme")
+    if keyword is not None and not is_absent(keyword.value):
+        yield draw("fake_quantization", keyword.value, CONVERTERS["text"], keyword.name, keyword.name_place)
 
 
 def _engine(arguments: Arguments, place: Place) -> Iterator[Drawn]:
@@ -130,6 +147,7 @@ def attaching_facts(chain: Sequence[Call]) -> Iterator[Drawn]:
         if match is None or match[2] != "get_peft_model" or arguments.unseen:
             continue
         yield from _checkpointing(arguments, call.place, on=match[1] != _SENTENCES)
+        yield from _rounding(arguments)
         for fact, value in {**_DEFAULTS, "lora_target_modules": _targets(match[1], arguments)}.items():
             given = arguments.value(_KEYS[fact])
             if given is None or (fact == "lora_target_modules" and is_absent(given)):
@@ -158,7 +176,8 @@ def mixed_precision(draft: Draft, roots: Iterable[Value]) -> Iterator[Drawn]:
     for root in roots:
         match = _CALL.search(root.callee) if isinstance(root, Call) else None
         if match is not None and match[1] != _SENTENCES:
-            yield Fact("bf16", (Candidate(True, root.place),), Origin.DEFAULT, "bf16", "library", _LIBRARY)
+            yield _by_gpu("bf16", True, False, root.place, "bf16")
+            yield _by_gpu("fp16", False, True, root.place, "fp16")
 
 
 def _targets(name: str, arguments: Arguments) -> FactValue:

@@ -51,11 +51,14 @@ class UnslothLlama(Llama):
 
     def __init__(self, build: Builder, config: Config) -> None:
         super().__init__(build, config)
-        positions = int(str(config.get("max_position_embeddings") or 2048))
+        # tables for short and for long texts are apart in models that tell them by these positions
+        longest = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
+        positions = longest if isinstance(longest, int) else 2048
         shared = build.transformers >= TABLES_SHARED_FROM
         if not shared and build.transformers >= TABLES_GROW_FROM:
             positions = min(positions, FIRST_POSITIONS)
-        for _ in ("cos", "sin"):
+        own = build.transformers < llama.ROTARY_TABLES_UNTIL.get(self.model_type, llama.LLAMA_TABLES_UNTIL)
+        for _ in () if own else ("cos", "sin"):
             build.buffer(build.width * positions * self.rotated_size * (1 if shared else self.count))
         for nbytes in unsloth.shared_buffers([w for layer in self.layers for w in _linears(layer)], build.width):
             build.buffer(nbytes)
