@@ -225,6 +225,10 @@ class Parallelism:
     frozen rest of its layer, which then has a gradient too."""
     fsdp_offload: bool = False
     """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
+    model_shards: int = 1
+    """GPUs that share one model by its matrices, layers or experts, beside what the strategy shares."""
+    optimizer_shards: int = 1
+    """GPUs that share the optimizer's states alone: Megatron's distributed optimizer."""
     sync_each_batch: bool = False
     """FSDP reduces the gradients of every micro-batch, not of the last one alone."""
 

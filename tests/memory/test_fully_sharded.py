@@ -166,3 +166,15 @@ def test_stage_3_steps_one_sub_group_after_the_other() -> None:
 
     # a 16-bit and a float32 gradient, and what a foreach step of one flat tensor holds
     assert phase(whole, "optimizer") - phase(pieces, "optimizer") > 0.99 * (2 + 4 + 4) * (ALL // WORLD - 100_000)
+
+
+def test_a_bound_divides_what_gpus_share_by_matrices_and_layers() -> None:
+    whole = simulate(sharded(parallelism=Parallelism(8, "megatron"), objective=Objective(loss="grpo")))
+    shared = simulate(sharded(parallelism=Parallelism(8, "megatron", model_shards=4, optimizer_shards=2)))
+
+    assert shared.method == "bounded"
+    assert "share matrices" in shared.notes[0]
+    assert shared.total_parameters == whole.total_parameters
+    assert shared.parameters == pytest.approx(whole.parameters / 4, rel=0.01)
+    assert shared.gradients == pytest.approx(whole.gradients / 4, rel=0.01)
+    assert shared.optimizer_states == pytest.approx(whole.optimizer_states / 8, rel=0.01)

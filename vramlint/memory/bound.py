@@ -19,7 +19,8 @@ def bounded(job: Job, why: str) -> Estimate:
 
     Without a parameter count the bound is zero; the note says so.
     """
-    count = job.model.parameter_count or 0
+    total = job.model.parameter_count or 0
+    count = -(-total // job.parallelism.model_shards)  # as if they were shared evenly, which is the least
     training = job.objective.kind == "training" and job.adapter is None and not job.frozen_parameters
     width = DTYPE_BYTES[job.precision.weights]
     weights = Parameter("all weights", (count,), job.precision.weights, trainable=training, multiplicity=1)
@@ -30,7 +31,7 @@ def bounded(job: Job, why: str) -> Estimate:
     update = optimizers.update_of(job)
     counted = update is not None and update.dense
     amounts = [
-        Amount(tensors.component, tensors.nbytes * tensors.count)
+        _of_states(Amount(tensors.component, tensors.nbytes * tensors.count), job)
         for tensors in (*sharding.persistent, *sharding.states)
         if counted or tensors.component != "optimizer states"
     ]
@@ -58,13 +59,20 @@ def bounded(job: Job, why: str) -> Estimate:
         phases=(PhasePeak("states", allocated, allocated),),
         components=tuple(Amount(name, size) for name, size in merged.items() if size),
         parameters=merged.get("weights", 0),
-        trainable_parameters=count if training else 0,
-        total_parameters=count,
+        trainable_parameters=total if training else 0,
+        total_parameters=total,
         gradients=merged.get("gradients", 0),
         optimizer_states=states,
         host=sharding.host,
         notes=tuple(notes),
     )
+
+
+def _of_states(amount: Amount, job: Job) -> Amount:
+    """Where GPUs share the optimizer's states alone, the part of one."""
+    if amount.name not in ("optimizer states", "master weights"):
+        return amount
+    return Amount(amount.name, -(-amount.bytes // job.parallelism.optimizer_shards))
 
 
 def _gradients(sharding: Sharding, whole: int) -> int:

@@ -234,8 +234,25 @@ def _parallelism(board: Board) -> Parallelism:
         zero=_zero(board) if strategy == "deepspeed" else None,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
+        model_shards=math.prod(_degree(board, name) for name in _SHARING),
+        optimizer_shards=_optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
     )
+
+
+_SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+
+
+def _degree(board: Board, name: str) -> int:
+    return max(1, board.integer(name) or 1)
+
+
+def _optimizer_shards(board: Board) -> int:
+    """GPUs over which Megatron's distributed optimizer divides its states: all that hold the same parameters."""
+    if board.value("distributed_optimizer") is not True:
+        return 1
+    sharing = _degree(board, "tensor_parallel") * _degree(board, "pipeline_parallel")
+    return max(1, (board.integer("world_size") or 1) // sharing)
 
 
 def _sharing(board: Board, sharding: str) -> int:
@@ -343,8 +360,8 @@ def _kernels(board: Board) -> tuple[str, ...]:
 
 
 def _has_reference(board: Board) -> bool:
-    reference = board.value("reference_model")
-    return isinstance(reference, str) and reference not in (ADAPTER_OFF, NO_REFERENCE)
+    reference, waits = board.value("reference_model"), board.value("offload_reference") == "cpu"
+    return isinstance(reference, str) and reference not in (ADAPTER_OFF, NO_REFERENCE) and not waits
 
 
 def thinned(jobs: Sequence[Job]) -> tuple[Job, ...]:

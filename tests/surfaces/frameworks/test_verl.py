@@ -247,3 +247,19 @@ def test_sft_over_engines_fills_micro_batches_by_tokens(explained):
         "padding": False,
         "fsdp_version": 2,
     }
+
+
+def _part(job, name):
+    parts = job["estimate"]["low"]["components"]
+    return next((part["bytes"] for part in parts if part["name"] == name), 0)
+
+
+def test_the_bound_counts_what_lies_on_one_gpu(explained):
+    offloaded = explained.job("run.sh", _GRPO)
+    resident = explained.job("run.sh", _GRPO.replace("ref.fsdp_config.param_offload=True", "ref.strategy=fsdp"))
+    parameters = 494_032_768
+
+    assert _part(offloaded, "weights") == pytest.approx(4 * parameters / 8, rel=0.001)
+    assert _part(offloaded, "gradients") == pytest.approx(4 * parameters / 8, rel=0.001)
+    assert _part(offloaded, "reference model") == 0
+    assert _part(resident, "reference model") == pytest.approx(4 * parameters / 8, rel=0.001)
