@@ -26,6 +26,7 @@ _SUFFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-GPTQ(?:-Int(?P<bits>[48]))?$", re.IGNORECASE), "gptq"),
     (re.compile(r"-AWQ(?:-Int(?P<bits>4))?$", re.IGNORECASE), "awq"),
     (re.compile(r"-Int(?P<bits>[48])$", re.IGNORECASE), "gptq"),
+    (re.compile(r"-FP(?P<bits>8)$", re.IGNORECASE), "fp8"),
 )
 """Ends of names and the method; `-Int4` alone is how Qwen's first GPTQ checkpoints are called."""
 
@@ -44,6 +45,8 @@ def as_quantized(network: Network, named: Named) -> Network:
     source = f"{network.source}, quantized as its name says"
     if named.method == "nf4":
         return replace(network, quantization="nf4", source=source)
+    if named.method == "fp8":
+        return replace(network, quantization="fp8", source=source, dtype="bfloat16", dtype_status="family")
     stored = {"bits": named.bits, "group_size": _GROUP}
     config = {**network.config, "quantization_config": stored}
     return replace(

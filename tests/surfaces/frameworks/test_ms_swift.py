@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.surfaces.frameworks.reading import fact, line, remarks, says, sheet
@@ -177,3 +179,16 @@ def test_groups_of_a_ray_run_are_read_as_its_keys():
 def test_misspelt_keys_are_told():
     found = sheet("ms-swift", _LORA + "lora_rnak: 8\nlogging_steps: 5\n")
     assert remarks(found) == [("unknown-key", "lora_rnak", "lora_rank")]
+
+
+def test_towers_stay_frozen_unless_told_otherwise():
+    seeing = _LORA.replace("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
+    adapted, whole = sheet("ms-swift", seeing), sheet("ms-swift", seeing.replace("lora", "full"))
+    (towers, projectors) = fact(whole, "frozen_parameters").value
+    assert re.search(towers, "model.visual.blocks.0.attn.qkv.weight")
+    assert re.search(projectors, "model.visual.merger.mlp.0.weight")
+    assert not re.search(towers, "model.language_model.layers.0.mlp.up_proj.weight")
+    excluded = fact(adapted, "lora_exclude_modules").value
+    assert re.fullmatch(excluded, "model.visual.blocks.0.attn.qkv")
+    assert not re.fullmatch(excluded, "model.language_model.layers.0.mlp.up_proj")
+    assert sheet("ms-swift", _LORA).get("lora_exclude_modules") is None

@@ -13,6 +13,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.frozen_layers import trained_layers
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
+from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
 from vramlint.values import Plain, Table
 
@@ -24,7 +25,6 @@ _ROWS = (
     Row("quantization_bit", "quantization_bits", "count"),
     Row("trust_remote_code", "trust_remote_code", "flag"),
     Row("fp8", "fp8", "flag"),
-    Row("pref_beta", "kl_coefficient", "number"),
     Row("ref_model", "reference_model", "text"),
     *trainer_rows(("gradient_checkpointing", "use_liger_kernel", "activation_checkpointing")),
 )
@@ -52,6 +52,10 @@ _OPTIMIZERS = (
     ("use_muon", "muon", "", ""),
 )
 """The switch of an optimizer of its own, our name of it, the keys of its rank and of stepping inside backward."""
+_MEGATRON_DEFAULTS: Mapping[str, FactValue] = MappingProxyType(
+    {"micro_batch_size": 8, "eval_micro_batch_size": 8, "gradient_accumulation_steps": 1, "max_grad_norm": 1.0}
+)
+"""What mcore_adapter's arguments take over (training_args.py, Seq2SeqTrainingArguments)."""
 _LOGITS_IN_LOSS = ("pt", "sft")
 """Stages whose loss Liger may fuse with the head (model/loader.py, require_logits)."""
 _SIXTEEN_BIT = (("bf16", "bfloat16"), ("pure_bf16", "bfloat16"), ("fp16", "float16"))
@@ -82,6 +86,8 @@ def _objective(config: Config) -> None:
     if config.text("stage") == "dpo" and loss in _PREFERENCES:
         config.state("objective", loss, "pref_loss", "dpo_loss")
     config.translate("objective", "stage", _OBJECTIVES)
+    if config.text("stage") in ("dpo", "kto"):
+        config.state("kl_coefficient", config.plain("pref_beta"), "pref_beta")
 
 
 def _tuning(config: Config) -> None:
@@ -97,6 +103,13 @@ def _tuning(config: Config) -> None:
         config.derive("checkpointing_reentrant", False, "only layers that train are recomputed", "use_reentrant_gc")
     if tuning == "lora":
         _lora(config)
+    freeze_parts(
+        config,
+        "model_name_or_path",
+        towers="freeze_vision_tower",
+        projectors="freeze_multi_modal_projector",
+        language="freeze_language_model",
+    )
     if tuning == "oft":
         config.state("lora_r", config.integer("oft_rank") or 0, "oft_rank")
         config.state("adapter_options", (f"oft_block_size={config.integer('oft_block_size')}",), "oft_block_size")
@@ -212,7 +225,12 @@ def _megatron(config: Config) -> bool:
     """Whether Megatron trains: USE_MCA or USE_MEGATRON_BRIDGE in the environment, of which its keys tell."""
     if not any(config.given(key) for key, _ in SPLITS) and not config.on("use_mca"):
         return False
-    config.derive("loop", "megatron", "keys of Megatron's back end")
+    config.derive("loop", "plain", "Megatron has a training loop of its own")
+    config.state("optimizer", "megatron_adam", "optimizer")
+    for fact, value in _MEGATRON_DEFAULTS.items():
+        config.derive(fact, value, "the default of transformers' TrainingArguments")
+    config.draft.facts.pop("trainable_dtype", None)
+    config.unknown("attention_implementation", "Megatron has kernels of its own")
     parallel_facts(config, distributed=config.on("use_distributed_optimizer"))
     return True
 

@@ -22,6 +22,7 @@ from vramlint.surfaces.frameworks.ms_swift_parts import (
     targets,
 )
 from vramlint.surfaces.frameworks.ms_swift_presets import DEEPSPEED, FSDP, OLD_NAMES, preset_table
+from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trainer_rows
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Plain, Scalar, Table
@@ -112,7 +113,8 @@ def _tuning(config: Config) -> None:
     if fact is None or fact.value != "full":
         say_rows(config, _ADAPTERS)
         targets(config)
-    elif config.on("freeze_parameters_ratio") or config.given("freeze_parameters"):
+    freeze_parts(config, "model", towers="freeze_vit", projectors="freeze_aligner", language="freeze_llm")
+    if config.on("freeze_parameters_ratio") or config.given("freeze_parameters"):
         config.unknown("frozen_parameters", "parameters are frozen by their share or name", "freeze_parameters_ratio")
 
 

@@ -20,6 +20,7 @@ from vramlint.surfaces.frameworks.ms_swift_parts import (
     say_rows,
     targets,
 )
+from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Plain
 
@@ -59,7 +60,9 @@ _OPTIMIZERS: Mapping[Plain, FactValue] = MappingProxyType({"adam": "megatron_ada
 
 
 def _complete(config: Config) -> None:
-    config.derive("loop", "megatron", "Megatron-Core runs the loop")
+    config.derive("loop", "plain", "Megatron has a training loop of its own")
+    config.derive("liger", False, "Megatron has kernels of its own")
+    config.derive("full_logits", True, "Megatron's loss, fused or not, works on whole logits")
     environment_facts(config)
     _objective(config)
     _tuning(config)
@@ -96,10 +99,10 @@ def _objective(config: Config) -> None:
 def _tuning(config: Config) -> None:
     config.translate("tuning", first_given(config, "tuner_type", "train_type"), _TUNERS)
     fact = config.fact("tuning")
-    if fact is not None and fact.value == "full":
-        return
-    say_rows(config, _LORA)
-    targets(config)
+    if fact is None or fact.value != "full":
+        say_rows(config, _LORA)
+        targets(config)
+    freeze_parts(config, "model", towers="freeze_vit", projectors="freeze_aligner", language="freeze_llm")
 
 
 def _precision(config: Config) -> None:
