@@ -68,6 +68,7 @@ def judge(
             gpu,
             lambda changed: simulate(changed, reserved=False),
             lambda owner, changes: _write(owner, changes, documents),
+            closed=_closed(subject),
         )
 
     findings = check(run, estimates, rules, planner, headroom)
@@ -104,6 +105,15 @@ def _write(
 
     written = write(changes, run.facts, run.anchor, documents)
     return (written.description, written.edits) if written else None
+
+
+def _closed(run: Run) -> frozenset[str]:
+    """Facts that the code of the run's framework alone decides."""
+    if not run.framework:
+        return frozenset()
+    from vramlint.surfaces.frameworks import framework_of
+
+    return framework_of(run.framework).closed
 
 
 def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:

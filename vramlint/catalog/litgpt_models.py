@@ -69,6 +69,38 @@ def litgpt_model(name: str) -> dict[str, ConfigValue] | None:
     return None if found is None else completed(found)
 
 
+def parameter_count(config: Arguments) -> int | None:
+    """Parameters of the GPT that a completed Config describes (litgpt 0.5.13 model.py); None for latent attention.
+
+    A head that shares the embedding's weight (`tie_embeddings`) counts once.
+    """
+    sizes = {key: value for key, value in config.items() if isinstance(value, int) and not isinstance(value, bool)}
+    needed = ("n_embd", "n_layer", "n_head", "n_query_groups", "head_size", "intermediate_size", "padded_vocab_size")
+    if config.get("latent_attention") or not all(key in sizes for key in needed):
+        return None
+    width, layers, heads, groups, size, inner, vocabulary = (sizes[key] for key in needed)
+    biased, gated = bool(config.get("bias")), config.get("mlp_class_name") != "GptNeoxMLP"
+    queries = (heads + 2 * groups) * size
+    attention = width * queries + heads * size * width
+    attention += queries * (biased or bool(config.get("attn_bias"))) + width * biased
+    experts = sizes.get("n_expert", 0)
+    inner = sizes.get("moe_intermediate_size", inner) if experts else inner
+    dense = (3 if gated else 2) * width * inner + ((2 if gated else 1) * inner + width) * biased
+    mlp = experts * (dense + width) if experts else dense  # the router has a row for each expert
+    norm = 0 if config.get("elementwise_affine") is False else 1 + (config.get("norm_class_name") == "LayerNorm")
+    norms = [
+        config.get("norm_1") is not False,
+        config.get("norm_2") is not False and not config.get("shared_attention_norm"),
+        bool(config.get("post_attention_norm")),
+        bool(config.get("post_mlp_norm")),
+    ]
+    whole = config.get("norm_qk_type") == "olmo2"
+    normed = size * (heads + groups if whole else 2) if config.get("norm_qk") else 0
+    block = attention + mlp + norm * (width * sum(norms) + normed)
+    ends = vocabulary * width * (1 if config.get("tie_embeddings") else 2)
+    return layers * block + norm * width + ends + vocabulary * bool(config.get("lm_head_bias"))
+
+
 @cache
 def _by_name() -> Mapping[str, Arguments]:
     found: dict[str, Arguments] = {}

@@ -35,13 +35,15 @@ class _Search:
     """Bytes of device memory to stay within."""
     micro_batch_size: int = 1
     """What `smaller-micro-batch` shrinks to."""
+    closed: frozenset[str] = frozenset()
+    """Facts that nothing can change."""
     peaks: dict[tuple[tuple[str, ...], int], int | None] = field(default_factory=dict)
 
     def job(self, chosen: Chosen) -> Job | None:
         """The job after all moves, None when one of them does not apply after the others."""
         job = self.start
         for move in chosen:
-            if not move.applies(job, self.gpu):
+            if not move.applies(job, self.gpu) or self.closed & _changes(move, job, self.micro_batch_size).keys():
                 return None
             job = smaller_batch(job, self.micro_batch_size) if move.name == BATCH_MOVE else move.change(job)
         return job
@@ -61,7 +63,13 @@ class _Search:
 
 
 def plan(
-    run: Run, job: Job, gpu: Gpu, simulate: Simulate, write: Writer | None = None, headroom: float = 0.95
+    run: Run,
+    job: Job,
+    gpu: Gpu,
+    simulate: Simulate,
+    write: Writer | None = None,
+    headroom: float = 0.95,
+    closed: frozenset[str] = frozenset(),
 ) -> Fix | None:
     """The cheapest plan found by which `job` fits `gpu`, or the one that comes nearest (`Fix.fits` says which).
 
@@ -76,6 +84,7 @@ def plan(
         simulate: the memory model.
         write: says changed facts in the vocabulary of the files; None to say them in words only.
         headroom: fraction of the usable memory to stay within.
+        closed: facts that nothing in the run's vocabulary can change.
 
     Returns:
         None when the job fits already, when its architecture cannot be simulated or when no move helps.
@@ -83,7 +92,7 @@ def plan(
     before = simulate(job)
     if before.device_high <= gpu.usable_bytes or before.method != "simulated":
         return None
-    search = _Search(job, gpu, simulate, int(headroom * gpu.usable_bytes))
+    search = _Search(job, gpu, simulate, int(headroom * gpu.usable_bytes), closed=closed)
     search.peaks[(), search.micro_batch_size] = before.device_high
     chosen = _gather(search)
     if not search.fits(chosen):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
+from vramlint.catalog.litgpt_models import parameter_count
 from vramlint.catalog.models import find_model, find_model_by_last_part
 from vramlint.facts import Link
 from vramlint.resolve.context import Context, candidates
@@ -126,6 +128,7 @@ def network_of(table: Table, source: str) -> Network:
         model_type=str(config.get("model_type") or ""),
         config=config,
         source=source,
+        parameter_count=parameter_count(config) if config.get("model_type") == LITGPT else None,
         dtype=dtype.removeprefix("torch.") if isinstance(dtype, str) else None,
         dtype_status="stated" if isinstance(dtype, str) else "unknown",
         quantization=_quantization(quantization) if isinstance(quantization, Mapping) else "",

@@ -58,6 +58,8 @@ class Framework:
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
     follows: frozenset[str] = frozenset()
     """Facts that it computes from others, which are written beside them: by themselves they cannot be said."""
+    closed: frozenset[str] = frozenset()
+    """Facts that its code alone decides: no advice is given to change them."""
     prepared: Callable[[Table], Table] | None = None
     """What its parser makes of the written keys before anything reads them: one spelling, older forms, interpolations.
     None: they are read as they are written."""

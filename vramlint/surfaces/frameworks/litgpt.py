@@ -354,5 +354,6 @@ FRAMEWORK = Framework(
     _complete,
     loose=False,
     follows=frozenset({"gradient_accumulation_steps"}),
+    closed=frozenset({"activation_checkpointing", "fused_loss", "parallelism", "zero_stage"}),
     spelled={"load_dtype": _spelled_dtype, "bf16": _spelled_flag("bf16-mixed"), "fp16": _spelled_flag("16-mixed")},
 )
