@@ -62,12 +62,12 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     if not is_python_config(document.text.encode(errors="replace")):
         return None
     from vramlint.readers.python import read_program
-    from vramlint.surfaces.frameworks.python_configs import python_config
+    from vramlint.surfaces.frameworks.python_configs import python_config, recipe_config
     from vramlint.surfaces.frameworks.reading import file_sheet
 
     # without the modules of the project: of the framework's own repository they are the framework
     program, problems = read_program(document, known(document.path, world_of(context, ())))
-    config = python_config(program) if program is not None else None
+    config = (python_config(program) or recipe_config(program)) if program is not None else None
     if config is None:
         return None
     sheet = file_sheet(document.path, config.table, config.recognised.kind)

@@ -144,6 +144,41 @@ MARKS: tuple[Marks, ...] = (
         never=("command", "integrations"),
     ),
     Marks(
+        "nemo",
+        (
+            "model.megatron_amp_O2",
+            "model.mcore_gpt",
+            "model.encoder_seq_length",
+            "model.activations_checkpoint_granularity",
+            "model.peft.peft_scheme",
+            "model.restore_from_path",
+        ),
+        ("exp_manager", "model.micro_batch_size", "model.global_batch_size", "trainer.num_nodes", "trainer.devices"),
+        ("nemo",),
+        never=("inference", "actor_rollout_ref"),
+    ),
+    Marks(
+        "megatron-bridge",
+        (
+            "model.tensor_model_parallel_size",
+            "model.teacher",
+            "train.train_iters",
+            "scheduler.lr_warmup_iters",
+            "ddp.grad_reduce_in_fp32",
+            "dist.use_megatron_fsdp",
+        ),
+        (
+            "train.global_batch_size",
+            "train.micro_batch_size",
+            "checkpoint.save_interval",
+            "checkpoint.finetune",
+            "logger.log_interval",
+            "dataset.seq_length",
+        ),
+        ("megatron-bridge", "megatron_bridge"),
+        never=("trainer", "actor_rollout_ref", "model_name_or_path"),
+    ),
+    Marks(
         "megatron",
         (
             "MODEL_ARGS",

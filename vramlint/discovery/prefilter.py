@@ -63,7 +63,11 @@ def may_train(form: str, data: bytes) -> bool:
     return _TESTS[form](data) or may_start(form, data)
 
 
-_PYTHON_CONFIGS = ((b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),)
+_PYTHON_CONFIGS = (
+    (b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),
+    (b"megatron.bridge.recipes", (b"_config(",)),
+    (b"nemo.collections", (b"pretrain_recipe(", b"finetune_recipe(")),
+)
 """What a configuration that is a Python file imports, and what one of has it then."""
 
 

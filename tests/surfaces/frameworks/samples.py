@@ -470,4 +470,51 @@ fsdp_config:
   activation_checkpointing: false
 """,
     ),
+    "megatron-bridge": (
+        "conf/llama_override.yaml",
+        """\
+# on top of the recipe
+model:
+  seq_length: 4096
+  tensor_model_parallel_size: 2
+
+train:
+  train_iters: 20
+  global_batch_size: 8
+  micro_batch_size: 1   # per GPU
+
+peft:
+  dim: 16
+  alpha: 32
+
+scheduler:
+  lr_warmup_iters: 10
+""",
+    ),
+    "nemo": (
+        "conf/gpt_tuning.yaml",
+        """\
+trainer:
+  devices: 8
+  num_nodes: 1
+  precision: bf16
+  gradient_clip_val: 1.0
+
+model:
+  restore_from_path: gpt.nemo
+  megatron_amp_O2: true
+  mcore_gpt: true
+  micro_batch_size: 2   # per GPU
+  global_batch_size: 64
+  tensor_model_parallel_size: 2
+  encoder_seq_length: 2048
+  peft:
+    peft_scheme: lora
+    lora_tuning:
+      adapter_dim: 32
+      alpha: 16
+  optim:
+    name: distributed_fused_adam
+""",
+    ),
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
 from vramlint.surfaces.frameworks.megatron_forms import as_written, flags
 from vramlint.surfaces.frameworks.megatron_models import define_model, is_bert, is_t5
 
@@ -40,6 +41,8 @@ _BACKENDS: Mapping[str, str] = MappingProxyType(
 )
 """`--attention-backend`; `auto` leaves it to Transformer Engine."""
 
+_SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
+
 _GENERATES = ("num_tokens_to_generate", "prompts", "prompt_file", "incoming_requests_per_sec")
 """Flags of programs that generate text (tests/functional_tests, gpt_dynamic_inference.py)."""
 
@@ -50,9 +53,9 @@ def _complete(config: Config) -> None:
     _objective(config)
     _parallelism(config)
     _precision(config)
-    _recomputation(config)
+    recomputation(config)
     _optimizer(config)
-    _attention(config)
+    attention(config)
     config.state("fused_loss", config.on("cross_entropy_loss_fusion"), "cross_entropy_loss_fusion")
     config.derive("full_logits", True, "the head's matrix product stands alone")
     if not (is_bert(config) or is_t5(config)):
@@ -60,7 +63,7 @@ def _complete(config: Config) -> None:
     if is_t5(config):
         config.say("target_length", "decoder_seq_length", "count")
     define_model(config)
-    _batch(config)
+    accumulate(config, "global_batch_size", "micro_batch_size", _SIZES)
 
 
 def _objective(config: Config) -> None:
@@ -96,7 +99,7 @@ def _parallelism(config: Config) -> None:
     elif config.on("use_torch_fsdp2"):
         config.state("fsdp", "full_shard", "use_torch_fsdp2")
         config.state("fsdp_version", 2, "use_torch_fsdp2")
-    config.unknown("parallelism", "Megatron's own optimizer and data parallelism are not simulated")
+    unsimulated(config)
     for key, fact in (("devices", "gpus_per_node"), ("num_nodes", "nodes")):
         config.say(fact, key, "count")
     devices, nodes = config.integer("devices"), config.integer("num_nodes")
@@ -115,7 +118,8 @@ def _precision(config: Config) -> None:
     config.state("fp8", config.given("fp8_format"), "fp8_format")
 
 
-def _recomputation(config: Config) -> None:
+def recomputation(config: Config) -> None:
+    """What is recomputed in backward, and what waits on the host."""
     granularity = config.text("recompute_granularity")
     if granularity:
         config.state("recompute", granularity, "recompute_granularity")
@@ -135,7 +139,8 @@ def _optimizer(config: Config) -> None:
     config.state("offload_optimizer", "cpu" if config.on("optimizer_cpu_offload") else "none", "optimizer_cpu_offload")
 
 
-def _attention(config: Config) -> None:
+def attention(config: Config) -> None:
+    """The kernel of attention."""
     backend = config.text("attention_backend")
     if config.on("use_flash_attn"):
         config.state("attention_implementation", "flash_attention_2", "use_flash_attn")
@@ -147,22 +152,6 @@ def _attention(config: Config) -> None:
         )
     else:
         config.derive("attention_implementation", "sdpa", "Transformer Engine takes a fused kernel")
-
-
-def _batch(config: Config) -> None:
-    """Micro batches of a step: what the global batch holds for one of the GPUs that share the data."""
-    total, micro = config.integer("global_batch_size"), config.integer("micro_batch_size")
-    world = config.gpus()
-    names = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
-    sizes = [config.integer(name) or 1 for name in names]
-    if total and micro and world is not None:
-        copies = max(world // (sizes[0] * sizes[1] * sizes[2]), 1)
-        reason = "global batch size / (micro batch size · GPUs that share the data)"
-        config.derive("gradient_accumulation_steps", max(total // (micro * copies), 1), reason)
-    elif config.given("global_batch_size"):
-        config.unknown("gradient_accumulation_steps", "the number of GPUs decides it", "global_batch_size")
-    else:
-        config.derive("gradient_accumulation_steps", 1, "the global batch is one micro batch of every GPU")
 
 
 FRAMEWORK = Framework(

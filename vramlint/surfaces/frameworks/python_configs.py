@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Recognised
 from vramlint.text import Document, Place
-from vramlint.values import Call, Entry, Items, Name, Program, Reading, Scalar, Table, Value
+from vramlint.values import Call, Entry, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
 
 
 class PythonConfig(NamedTuple):
@@ -50,6 +51,43 @@ def python_config(program: Program) -> PythonConfig | None:
             why = f"by what it imports from {marks.package} and its {shown}"
             return PythonConfig(Recognised(kind, 0.95, why), constants_table(program.constants))
     return None
+
+
+_RECIPES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("megatron-bridge", re.compile(r"^megatron\.bridge\.recipes\.(?:\w+\.)*(\w+_config)$"), "recipe"),
+    ("nemo", re.compile(r"^nemo\.collections\.\w+\.(?:recipes\.)?(\w+\.(?:pretrain|finetune)_recipe)$"), "factory"),
+)
+"""Frameworks with functions that make a whole configuration, how these are called, and the key for their name."""
+
+
+def recipe_config(program: Program) -> PythonConfig | None:
+    """The configuration of a program that makes a recipe and sets attributes of it; None for any other.
+
+    Of several recipes it is the one that a function that trains is given, else the first.
+    """
+    given = [item.value for call in program.calls if _trains(call) for item in call.keywords if item.name == "config"]
+    given += [call.args[0] for call in program.calls if _trains(call) and call.args]
+    calls = [*(value for value in given if isinstance(value, Call)), *program.calls]
+    for call in calls:
+        for kind, pattern, key in _RECIPES:
+            found = pattern.match(call.callee)
+            if found is None:
+                continue
+            entries = [Entry(word.name, word.name_place, _plain(word.value, word.name_place)) for word in _said(call)]
+            named = Entry(key, None, Scalar(found[1], call.place))
+            recognised = Recognised(kind, 0.95, f"by its recipe `{found[1]}`")
+            return PythonConfig(recognised, Table((named, *entries), call.place))
+    return None
+
+
+def _trains(call: Call) -> bool:
+    return call.callee.rpartition(".")[2] in ("pretrain", "finetune", "distill")
+
+
+def _said(call: Call) -> list[Keyword]:
+    """Arguments and attributes of a recipe, but for whole sections that other code makes."""
+    words = (*call.keywords, *call.bindings)
+    return [word for word in words if "." in word.name or not isinstance(word.value, Call)]
 
 
 def _class(call: Call) -> str:

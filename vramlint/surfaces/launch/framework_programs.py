@@ -154,6 +154,10 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
     ),
     (re.compile(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
+    (
+        re.compile(r"(?:^|\.)run_recipe$"),
+        FrameworkProgram("megatron-bridge", ("config_file",), told_by=("recipe", "model")),
+    ),
     (re.compile(r"(?:^|\.)train\.train$"), FrameworkProgram("llm-foundry", (), positional=True, told_by=(FILE,))),
     (
         re.compile(r"(?:^|\.)llamafactory\.(?:launcher|cli)$"),

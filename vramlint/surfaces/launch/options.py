@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from vramlint.surfaces.launch.flags import arguments_table
 from vramlint.surfaces.launch.scalars import typed
 from vramlint.surfaces.launch.words import Word, after
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Place
-from vramlint.values import Entry, Invocation, Items, Scalar, Table, Value
+from vramlint.values import Entry, Invocation, Items, Scalar, Table, Unknown, Value
 
 
 def options_table(invocation: Invocation) -> Table:
@@ -18,7 +20,8 @@ def options_table(invocation: Invocation) -> Table:
     """
     table = Table((), invocation.place)
     for entry in arguments_table(invocation):
-        table = overlaid(table, nested(entry.key, entry.key_place, _listed(entry.value)))
+        given = _listed(_without_overrides(entry.value))
+        table = overlaid(table, nested(entry.key, entry.key_place, given))
     for value in invocation.arguments:
         at = value.place or invocation.place
         word = Word(value, at) if at is not None else None
@@ -30,6 +33,20 @@ def options_table(invocation: Invocation) -> Table:
         given = _listed(typed(after(word, len(head) + 1)))
         table = overlaid(table, nested(name, word.place if name == head else None, given))
     return table
+
+
+def _without_overrides(value: Value) -> Value:
+    """The words of an option up to the first `a.b=1`, which is an override of its own."""
+    if not isinstance(value, Items):
+        return value
+    words = tuple(takewhile(lambda item: not _is_override(item), value.values))
+    return words[0] if len(words) == 1 else Items(words, value.place) if words else value
+
+
+def _is_override(value: Value) -> bool:
+    text = value.value if isinstance(value, Scalar) else value.prefix if isinstance(value, Unknown) else None
+    head, equals, _ = text.partition("=") if isinstance(text, str) else ("", "", "")
+    return bool(equals) and _is_path(head.lstrip("+~"))
 
 
 def nested(path: str, place: Place | None, value: Value) -> Table:
