@@ -12,7 +12,7 @@ from vramlint.catalog.unsloth import KERNELS
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
 from vramlint.resolve.assume import in_words
-from vramlint.resolve.board import Board, Setting
+from vramlint.resolve.board import Board, Setting, by_default
 from vramlint.resolve.checks import deepspeed_key_remarks, key_remarks
 from vramlint.resolve.context import Context, started_in
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
@@ -103,6 +103,11 @@ def _with_deepspeed_defaults(board: Board) -> tuple[Fact, ...]:
         found = any_default(board, name) if board.is_missing(name) else None
         if found:
             board.facts[name] = found
+    if board.setting.deepspeed and board.is_missing("offload_parameters"):
+        key, value = DEEPSPEED_KEYS["offload_parameters"]
+        board.facts["offload_parameters"] = by_default(
+            "offload_parameters", value, board.setting.label("deepspeed"), key
+        )
     flags = [fact for name in ("bf16", "fp16") if (fact := board.facts.get(name)) is not None]
     on = [fact for fact in flags if fact.value is True][-1:] or [fact for fact in flags if fact.value == "auto"]
     if on:

@@ -22,6 +22,7 @@ _ROWS = (
         ("intermediate_size", "ffn_dim", "n_inner", "d_ff", "ffn_embed_dim", "ffn_hidden_size"),
     ),
     ("vocabulary_size", "count", ("vocab_size", "vocab_size_or_config_json_file", "padded_vocab_size")),
+    ("sequence_length", "count", ("max_seq_len", "max_position_embeddings", "n_positions", "max_sequence_length")),
     ("tied_embeddings", "flag", ("tie_word_embeddings",)),
     ("activation", "text", ("hidden_act", "activation_function", "hidden_activation", "feed_forward_proj")),
     ("dropout", "number", ("hidden_dropout_prob", "resid_pdrop", "dropout_rate", "dropout")),
