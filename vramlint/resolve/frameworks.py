@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet, seconded
-from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.context import Context, candidates, find_module, started_in
 from vramlint.resolve.missing import missing
 from vramlint.resolve.recipes import Recipe
 from vramlint.resolve.versions import framework_version
@@ -46,6 +46,9 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         ]
         if isinstance(reading.root, Table):
             table = overlaid(table, reading.root)
+    if framework.chosen is not None and not links:
+        made = framework.chosen(own, lambda module: find_module(sheet.path, context, module))
+        table = made if made is not None else table
     release = framework_version(sheet.path, context, framework.library) if framework.library else None
     said = read_config(
         framework,

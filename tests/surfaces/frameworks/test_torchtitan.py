@@ -144,3 +144,78 @@ torchrun --nproc_per_node=${NGPU} -m torchtitan.train --job.config_file ${CONFIG
     (job,) = check(files, "go.sh").jobs
     facts = {fact.name: fact for fact in job.facts}
     assert values(facts, "model", "world_size", "sequence_length") == ("llama3/8B", 2, 1024)
+
+
+REGISTRY = """\
+from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
+from torchtitan.components.lora import LoRAConverter
+from torchtitan.components.optimizer import default_adamw
+from torchtitan.components.quantization import Float8LinearConverter
+from torchtitan.config import CompileConfig, ParallelismConfig, TrainingConfig
+from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+from torchtitan.trainer import Trainer
+
+from . import model_registry
+
+
+def llama3_8b() -> Trainer.Config:
+    model_spec = model_registry("8B")
+    return Trainer.Config(
+        loss=ChunkedLossWrapper.Config(loss_fn=CrossEntropyLoss.Config()),
+        model_spec=model_spec,
+        optimizer=default_adamw(lr=3e-4),
+        training=TrainingConfig(
+            num_tokens_per_microbatch_per_dp_rank=2 * 8192,
+            max_context_length=8192,
+        ),
+        activation_checkpoint=SelectiveAC.Config(),
+    )
+
+
+def llama3_8b_float8_lora() -> Trainer.Config:
+    config = llama3_8b()
+    config.model_spec = model_registry(
+        "8B",
+        converters=[
+            Float8LinearConverter.Config(),
+            LoRAConverter.Config(rank=16, target_modules=["wq", "wkv"]),
+        ],
+    )
+    config.activation_checkpoint = FullAC.Config()
+    config.compile = CompileConfig(enable=True)
+    return config
+"""
+PACKAGE = "torchtitan/models/llama3/config_registry.py"
+
+
+def launched(config, flags=""):
+    command = f"torchrun --nproc_per_node=8 -m torchtitan.train --module llama3 --config {config} {flags}\n"
+    (job,) = check({"run.sh": command, PACKAGE: REGISTRY}, "run.sh").jobs
+    return {fact.name: fact for fact in job.facts}
+
+
+def test_a_function_of_the_registry_is_the_configuration():
+    facts = launched("llama3_8b")
+    assert values(facts, "model", "micro_batch_size", "sequence_length", "checkpointing_selective", "fp8") == (
+        "llama3/8B",
+        2,
+        8192,
+        True,
+        False,
+    )
+    assert (facts["model"].place.path, facts["model"].place.span.line) == (PACKAGE, 13)
+    assert facts["full_logits"].value is False
+
+
+def test_what_a_function_changes_afterwards_and_what_the_command_line_says_over_it():
+    facts = launched("llama3_8b_float8_lora", "--training.max_context_length 4096 --compile.enable False")
+    assert values(facts, "tuning", "lora_r", "fp8", "recompute", "torch_compile") == ("lora", 16, True, "full", False)
+    assert values(facts, "micro_batch_size", "sequence_length") == (4, 4096)
+
+
+def test_a_registry_by_itself_is_no_run():
+    (job,) = check({PACKAGE: REGISTRY}, PACKAGE).jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert job.kind == "library"
+    assert facts["sequence_length"].value == 8192
+    assert {candidate.value for candidate in facts["fp8"].candidates} == {False, True}

@@ -14,7 +14,7 @@ from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.loading import named_folder
 from vramlint.surfaces.overlay import overlaid
-from vramlint.text import Place
+from vramlint.text import Document, Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
 
@@ -69,6 +69,9 @@ class Framework:
     """The configuration of a name that comes with the framework: its values stand in no file (`via` library)."""
     deepspeed: Callable[[str], Table | None] | None = None
     """The DeepSpeed configuration of a name that comes with the framework, for projects that have no copy of it."""
+    chosen: Callable[[Table, Callable[[str], Document | None]], Table | None] | None = None
+    """The configuration that a function of a Python module makes, which the command line chooses: by the words of the
+    command line, and what finds the file of a module."""
     overlay: Callable[[Table, Table], Table] = overlaid
     """What the command line makes of the file below it."""
 

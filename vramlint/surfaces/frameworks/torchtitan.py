@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.torchtitan_models import attention_of, network, sizes_of
+from vramlint.surfaces.frameworks.torchtitan_registry import chosen, in_older_words
 from vramlint.values import Plain
 
 _ROWS = (
@@ -41,7 +42,7 @@ _WITH_HUB = "transformers_modeling_backend"
 def _complete(config: Config) -> None:
     name = config.text("model.name")
     _model(config, name)
-    config.derive("tuning", "full", "torchtitan trains all weights")
+    _tuning(config)
     what = "diffusion" if name in _DIFFUSION else "pretrain"
     config.derive("objective", what, "torchtitan trains on documents joined to rows", "job.description")
     if what == "pretrain":
@@ -49,6 +50,8 @@ def _complete(config: Config) -> None:
         config.derive("padding", False, "rows are full")
     config.derive("loop", "plain", "the trainer lets go of the predictions before backward (train.py)")
     config.derive("use_cache", False, "torchtitan's models have no cache")
+    if config.text("loss.type") == "ChunkedLossWrapper":
+        config.derive("full_logits", False, "head and loss take one eighth of the tokens after the other", "loss.type")
     _precision(config)
     _optimizer(config)
     _batches(config)
@@ -72,6 +75,20 @@ def _model(config: Config, name: str) -> None:
     if table is not None:
         config.draft.tables.append(("model-config", table))
     config.derive("attention_implementation", attention_of(sizes), f"the flavor {flavor}", "model.flavor")
+
+
+def _tuning(config: Config) -> None:
+    """components/lora.py: adapters of a converter, in the dtype of the weights."""
+    if not config.given("lora"):
+        config.derive("tuning", "full", "torchtitan trains all weights")
+        return
+    config.state("tuning", "lora", "lora")
+    config.derive("adapter_library", "torchtitan", "torchtitan's own layers", "lora")
+    for key, fact, default in (("rank", "lora_r", 8), ("alpha", "lora_alpha", 16.0)):
+        if not config.say(fact, f"lora.{key}", "number"):
+            config.state(fact, default, f"lora.{key}")
+    words = config.words("lora.target_modules")
+    config.state("lora_target_modules", words or "all-linear", "lora.target_modules")
 
 
 def _precision(config: Config) -> None:
@@ -148,4 +165,6 @@ def _sharing(config: Config) -> None:
     config.state("offload_parameters", offload, "training.enable_cpu_offload")
 
 
-FRAMEWORK = Framework("torchtitan", "torchtitan", "torchtitan", _ROWS, _complete)
+FRAMEWORK = Framework(
+    "torchtitan", "torchtitan", "torchtitan", _ROWS, _complete, chosen=chosen, prepared=in_older_words
+)
