@@ -186,6 +186,10 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "default (no flash)": _NO_FLASH,
             "unfused (materialised scores)": frozenset({"eager"}),
             "flash": frozenset({"flash_attention_2", "flash_attention_3"}),
+            # Megatron's words: cuDNN's kernel keeps no scores, its own two keep them.
+            "fused": frozenset({"sdpa"}),
+            "unfused": frozenset({"eager"}),
+            "local": frozenset({"eager"}),
         },
         "lora_targets": {
             "all linear": frozenset({"all-linear"}),

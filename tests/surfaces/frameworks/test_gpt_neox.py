@@ -132,3 +132,22 @@ def test_keys_that_it_does_not_take():
         ("unknown-key", "hiden_size", "hidden_size"),
         ("removed-key", "save_interval", "checkpoint_factor"),
     ]
+
+
+def test_rwkv_is_counted_by_its_sizes():
+    found = sheet(
+        "gpt-neox",
+        """\
+        num_layers: 12
+        hidden_size: 768
+        num_attention_heads: 12
+        attention_config: [[["rwkv"], 12]]
+        no_weight_tying: true
+        train_micro_batch_size_per_gpu: 32
+        """,
+    )
+    assert says(found, "intermediate_size", "attention_kind") == {"intermediate_size": 2688, "attention_kind": "rwkv"}
+    parameters = fact(found, "parameters").value
+    # its 12 layers by hand: 5 · 768² of time mix, 768² + 2 · 768 · 2688 of channel mix, 0.35 M of low-rank factors
+    assert isinstance(parameters, int)
+    assert 12 * (6 * 768**2 + 2 * 768 * 2688) < parameters - 2 * 768 * 50304 < 12 * (6.8 * 768**2 + 2 * 768 * 2688)

@@ -226,3 +226,10 @@ def test_flags_that_it_does_not_know_or_no_longer():
         ("unknown-key", "micro_batch_sizes", "micro_batch_size"),
         ("removed-key", "checkpoint_num_layers", "recompute_num_layers"),
     ]
+
+
+def test_a_deepspeed_configuration_of_megatron_deepspeed():
+    flags = command(deepspeed=True, deepspeed_config="ds.json", num_layers=2)
+    found = read_config(framework_of("megatron"), "run.sh", flags)
+    assert [(link.kind, link.target) for link in found.links] == [("deepspeed", "ds.json")]
+    assert found.get("parallelism") is None

@@ -72,7 +72,11 @@ def _recurrent(config: Config, kinds: set[str]) -> None:
     if "mamba" in kinds:
         layer = mamba1_layer(hidden, wide, convolution_bias=config.on("mamba_use_bias_in_conv"))
     else:
-        layer = rwkv6_layer(hidden, config.integer("dim_att") or hidden, wide // 32 * 32)
+        wide = wide // 32 * 32
+        config.derive(
+            "intermediate_size", wide, "the channel mix is 3.5 times as wide as the model", "expansion_factor"
+        )
+        layer = rwkv6_layer(hidden, config.integer("dim_att") or hidden, wide)
     heads = 2 if config.on("no_weight_tying") else 1
     multiple = config.integer("make_vocab_size_divisible_by") or 1
     total = layers * layer + heads * hidden * padded(_vocabulary(config), multiple) + hidden

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.networks import Sizes, define
-from vramlint.values import Table
+from vramlint.values import Scalar, Table
 
 MPT = "mpt_causal_lm"
 
@@ -27,6 +27,9 @@ _IMPLEMENTATIONS: Mapping[str, str] = MappingProxyType(
 """`model.attn_config.attn_impl`; `torch` writes the scores out."""
 
 
+_OVERRIDDEN = "model.config_overrides.attn_config.attn_impl"
+
+
 def define_model(config: Config) -> None:
     """Say what is trained and with which attention; hand on the sizes of an MPT."""
     _objective(config)
@@ -38,9 +41,13 @@ def define_model(config: Config) -> None:
         config.state("attention_implementation", "flash_attention_2", key)
     elif config.text("model.attn_implementation"):
         config.say("attention_implementation", "model.attn_implementation", "text")
+    word = config.text(_OVERRIDDEN)
+    if word:
+        config.state("attention_implementation", _IMPLEMENTATIONS.get(word, word), _OVERRIDDEN)
     overrides = config.value("model.config_overrides")
-    if isinstance(overrides, Table) and overrides.entries:
-        config.draft.tables.append(("config-overrides", overrides))
+    if isinstance(overrides, Table):
+        sizes = tuple([entry for entry in overrides if isinstance(entry.value, Scalar)])
+        config.draft.tables.append(("config-overrides", Table(sizes, overrides.place)))
     if config.on("model.load_in_8bit"):
         config.state("quantization_bits", 8, "model.load_in_8bit")
 

@@ -99,7 +99,10 @@ def _parallelism(config: Config) -> None:
     elif config.on("use_torch_fsdp2"):
         config.state("fsdp", "full_shard", "use_torch_fsdp2")
         config.state("fsdp_version", 2, "use_torch_fsdp2")
-    unsimulated(config)
+    if config.on("deepspeed") and config.given("deepspeed_config"):  # Megatron-DeepSpeed's own two flags
+        config.link("deepspeed", "deepspeed_config")
+    else:
+        unsimulated(config)
     for key, fact in (("devices", "gpus_per_node"), ("num_nodes", "nodes")):
         config.say(fact, key, "count")
     devices, nodes = config.integer("devices"), config.integer("num_nodes")
@@ -151,7 +154,8 @@ def attention(config: Config) -> None:
             "attention_implementation", "eager", "Megatron's own attention keeps the scores", "transformer_impl"
         )
     else:
-        config.derive("attention_implementation", "sdpa", "Transformer Engine takes a fused kernel")
+        reason = "attention_backend is auto: Transformer Engine takes a fused kernel"
+        config.derive("attention_implementation", "sdpa", reason, "attention_backend")
 
 
 FRAMEWORK = Framework(
