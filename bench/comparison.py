@@ -164,6 +164,7 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "adam (deepspeed adamw, fused)": _DEEPSPEED_ADAM,
             "deepspeedcpuadam": _CPU_ADAM,
             "torch.optim.adamw (fused)": _FUSED,
+            "muon": frozenset({"torch_muon", "muon"}),
             "apollo": frozenset({"apollo_adamw", "apollo_adamw_layerwise"}),
             "galore": frozenset({"galore_adamw", "galore_adamw_layerwise"}),
             "adamw_8bit": _BNB_8BIT,

@@ -33,7 +33,9 @@ _WHY_SKIPPED = {
 
 _NO_UPPER_END = frozenset({"model", "micro_batch_size", "quantization_skip_modules"})
 """Facts that nothing bounds from above: without them the high end of the range says nothing."""
-_SHARING = frozenset({"parallelism", "deepspeed_config", "accelerate_config", "attention_implementation", "loop"})
+_SHARING = frozenset(
+    {"parallelism", "deepspeed_config", "accelerate_config", "attention_implementation", "loop", "model_class"}
+)
 """Facts without which a figure that fits nowhere says nothing: the GPUs may share what it consists of, or kernels
 that are not simulated need less."""
 

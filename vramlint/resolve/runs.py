@@ -306,6 +306,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append(KEPT_LAYERS)
     if joined.sheet.kind == CUSTOM:
         found.append("loop")
+    network = joined.facts.get("model_class")
+    if network is not None and not network.candidates:
+        found.append("model_class")
     return tuple(found)
 
 

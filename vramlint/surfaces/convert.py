@@ -287,7 +287,8 @@ def fsdp(value: Value) -> Converted:
             return known
         case Items(values=()):
             return Outcome.ABSENT
-    return names(value)
+    words = names(value)
+    return " ".join(words) if isinstance(words, tuple) else words
 
 
 CONVERTERS: Mapping[str, Converter] = MappingProxyType(

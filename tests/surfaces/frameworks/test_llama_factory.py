@@ -187,3 +187,27 @@ def test_frozen_layers_stay_as_they_are_loaded(explained):
     layers, rest = 872_448_000, 8_030_261_248 - 872_448_000
     assert frozen["estimate"]["low"]["parameters_bytes"] == 4 * layers + 2 * rest
     assert full["estimate"]["low"]["parameters_bytes"] == 4 * 8_030_261_248
+
+
+@pytest.mark.parametrize(
+    ("extra", "unresolved"),
+    [
+        ("mixture_of_depths: convert\n", "model class"),
+        ("use_kt: true\n", "parallelism"),
+        ("tensor_model_parallel_size: 2\n", "parallelism"),
+    ],
+)
+def test_what_is_not_simulated_is_said(explained, extra: str, unresolved: str):
+    job = explained.job("run.yaml", _LORA + "per_device_train_batch_size: 1\ncutoff_len: 512\n" + extra)
+    assert job["status"] == "unresolved"
+    assert unresolved in job["reason"]
+
+
+def test_a_reward_model_keeps_the_head_of_the_language_model(explained):
+    job = explained.job("run.yaml", _LORA.replace("sft", "rm") + "per_device_train_batch_size: 1\ncutoff_len: 512\n")
+    assert (job["status"], "value head" in job["reason"]) == ("unresolved", True)
+
+
+def test_evaluation_alone_is_no_training():
+    text = _LORA.replace("do_train: true", "do_predict: true")
+    assert fact(sheet("llama-factory", text), "run_kind").value == "inference"

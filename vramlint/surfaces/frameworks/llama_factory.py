@@ -12,6 +12,7 @@ from types import MappingProxyType
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.frozen_layers import trained_layers
+from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
@@ -56,6 +57,8 @@ _MEGATRON_DEFAULTS: Mapping[str, FactValue] = MappingProxyType(
     {"micro_batch_size": 8, "eval_micro_batch_size": 8, "gradient_accumulation_steps": 1, "max_grad_norm": 1.0}
 )
 """What mcore_adapter's arguments take over (training_args.py, Seq2SeqTrainingArguments)."""
+_LOSSES = (("use_dft_loss", "dft"), ("use_asft_loss", "asft"), ("use_eaft_loss", "eaft"))
+"""Switches of losses of its own (train/trainer_utils.py)."""
 _LOGITS_IN_LOSS = ("pt", "sft")
 """Stages whose loss Liger may fuse with the head (model/loader.py, require_logits)."""
 _SIXTEEN_BIT = (("bf16", "bfloat16"), ("pure_bf16", "bfloat16"), ("fp16", "float16"))
@@ -69,6 +72,7 @@ def _complete(config: Config) -> None:
     _precision(config)
     _step(config)
     config.say("world_size", "ray_num_workers", "count")
+    _own_networks(config)
     if not _megatron(config):
         trained_by_trainer(config)
         _optimizer(config)
@@ -76,8 +80,8 @@ def _complete(config: Config) -> None:
 
 def _run_kind(config: Config) -> None:
     """Files for inference, merging and evaluation have the same keys; only `do_train` trains (train/tuner.py)."""
-    for key in ("export_dir", "infer_backend"):
-        if config.given(key) and not config.on("do_train"):
+    for key in ("export_dir", "infer_backend", "do_predict", "predict_with_generate"):
+        if config.given(key) and config.on(key) and not config.on("do_train"):
             config.state("run_kind", "inference", key, over=True)
 
 
@@ -221,6 +225,19 @@ def _optimizer(config: Config) -> None:
             config.state("optimizer_in_backward", True, layerwise)
 
 
+def _own_networks(config: Config) -> None:
+    """Models that are another class than the library's, and where their parts lie."""
+    if config.given("mixture_of_depths"):
+        config.unknown("model_class", "mixture of depths is not simulated", "mixture_of_depths")
+    if config.text("stage") in ("rm", "ppo"):
+        config.unknown("model_class", "a value head beside the head of the language model is not simulated", "stage")
+    if config.on("use_kt"):
+        config.unknown("parallelism", "KTransformers keeps experts in host memory, which is not simulated", "use_kt")
+    for key, loss in _LOSSES:
+        if config.on(key):
+            config.state("loss_type", loss, key)
+
+
 def _megatron(config: Config) -> bool:
     """Whether Megatron trains: USE_MCA or USE_MEGATRON_BRIDGE in the environment, of which its keys tell."""
     if not any(config.given(key) for key, _ in SPLITS) and not config.on("use_mca"):
@@ -230,6 +247,7 @@ def _megatron(config: Config) -> bool:
     for fact, value in _MEGATRON_DEFAULTS.items():
         config.derive(fact, value, "the default of transformers' TrainingArguments")
     config.draft.facts.pop("trainable_dtype", None)
+    unsimulated(config)
     config.unknown("attention_implementation", "Megatron has kernels of its own")
     parallel_facts(config, distributed=config.on("use_distributed_optimizer"))
     return True

@@ -60,6 +60,8 @@ def _complete(config: Config) -> None:
 def _tuning(config: Config) -> None:
     name = config.text("peft_config.name")
     config.state("tuning", name or "full", "peft_config.name")
+    if config.given("peft_config.export_dir"):
+        config.state("run_kind", "inference", "peft_config.export_dir", over=True)
     if not name:
         config.derive("load_dtype", "float32", "all weights are made float32 for training in full")
         return
@@ -69,6 +71,10 @@ def _tuning(config: Config) -> None:
         pattern = trained_layers(config.text("model"), count)
         if pattern:
             config.state("frozen_parameters", (pattern,), "peft_config.freeze_trainable_layers")
+        if config.plain("peft_config.cast_trainable_params_to_fp32") is not False:
+            config.derive(
+                "trainable_dtype", "float32", "what trains is cast", "peft_config.cast_trainable_params_to_fp32"
+            )
     if name == "lora":
         for key, fact, default in _LORA:
             given = config.plain(f"peft_config.{key}")

@@ -214,6 +214,12 @@ def _step(config: Config) -> None:
         name = "q-galore" if config.on("galore_quantization") else "galore_adamw"
         config.state("optimizer", name, "use_galore", over=True)
         config.state("optimizer_rank", config.integer("galore_rank"), "galore_rank")
+    if config.on("enable_dft_loss"):
+        config.state("loss_type", "dft", "enable_dft_loss")
+    elif config.on("enable_channel_loss"):
+        config.state("loss_type", "channel", "enable_channel_loss")
+    else:
+        config.say("loss_type", "loss_type", "text")
     plugin = config.text("optimizer")
     if plugin and plugin not in ("lorap", "multimodal", "default"):
         config.state("optimizer", plugin, "optimizer", over=True)
@@ -250,7 +256,7 @@ def _generation(config: Config) -> None:
     if objective in _SAMPLING:
         say_rows(config, _SAMPLES)
         config.state("inference_engine", "vllm" if config.on("use_vllm") else "none", "use_vllm")
-        if config.on("use_vllm"):
+        if config.on("use_vllm") and config.text("vllm_mode") != "server":
             memory = config.plain("vllm_gpu_memory_utilization")
             config.state("inference_memory_fraction", memory, "vllm_gpu_memory_utilization")
             shared = config.integer("vllm_tensor_parallel_size")
@@ -260,6 +266,8 @@ def _generation(config: Config) -> None:
         given = config.plain("beta")
         if objective != "reward":
             config.state("kl_coefficient", default if given is None else given, "beta")
+        if objective == "grpo" and given == 0:
+            config.derive("reference_model", "none", "beta is 0, so that nothing is compared", "beta")
 
 
 def _form(table: Table) -> tuple[str, Table]:

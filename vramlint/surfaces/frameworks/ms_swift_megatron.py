@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     backend_attention,
@@ -80,6 +81,7 @@ def _complete(config: Config) -> None:
         config.state("offload_optimizer", "none", "optimizer_cpu_offload")
     _batches(config)
     _generation(config)
+    unsimulated(config)
 
 
 def _objective(config: Config) -> None:

@@ -71,6 +71,9 @@ def environment_facts(config: Config) -> None:
         config.state("world_size", each * (nodes or 1), "ENV.NPROC_PER_NODE")
     elif isinstance(visible, Scalar) and visible.value is not None:
         config.state("world_size", len(str(visible.value).split(",")), "ENV.CUDA_VISIBLE_DEVICES")
+    ray = config.integer("device_groups.nproc_per_node")
+    if ray is not None and config.on("use_ray"):
+        config.state("world_size", ray, "device_groups.nproc_per_node")
     group = config.integer("train.gpus")
     if group is not None:
         config.state("world_size", group, "train.gpus")
