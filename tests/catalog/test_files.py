@@ -79,7 +79,7 @@ def test_every_name_resolves():
 
 
 def test_every_optimizer_name_resolves():
-    assert len(all_optimizers()) == 77
+    assert len(all_optimizers()) == 79
     for name, *_ in lines("optimizers.tsv"):
         assert find_optimizer(name) is not None
 

@@ -78,6 +78,8 @@ def test_every_update_runs(name: str) -> None:
         ("ademamix_8bit", "bfloat16", [20_000, 10_000, 320, 160]),
         ("stable_adamw", "bfloat16", [20_000, 20_000, 2, 20_000, 4]),
         ("stable_adamw", "float32", [40_000, 40_000, 4, 1, 4]),
+        ("optimi_adamw", "bfloat16", [20_000, 20_000, 20_000]),
+        ("adopt_adamw", "bfloat16", [20_000, 20_000]),
         ("lomo", "bfloat16", []),
         ("grokadamw", "bfloat16", []),
     ],

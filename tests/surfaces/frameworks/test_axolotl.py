@@ -190,6 +190,12 @@ def test_the_mesh_and_files_that_are_named() -> None:
     assert [(link.kind, link.target) for link in sheet.links] == [("deepspeed", "deepspeed_configs/zero3.json")]
 
 
+def test_a_mesh_of_written_sizes_says_how_many_gpus_there_are() -> None:
+    sheet = _read("base_model: a/b\ndp_shard_size: 4\ndp_replicate_size: 2\ntensor_parallel_size: 2\n")
+
+    assert values(sheet, "world_size") == (16,)
+
+
 def test_offloading_and_how_layers_are_recomputed() -> None:
     checkpointing = "base_model: a/b\ngradient_checkpointing: true\n"
     names = ("activation_checkpointing", "activation_offloading", "checkpointing_reentrant")

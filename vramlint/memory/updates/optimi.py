@@ -63,6 +63,13 @@ class StableAdamW(Optimi):
     lists: ClassVar[int] = 1
 
 
+class AdamW(Optimi):
+    """exp_avg and exp_avg_sq."""
+
+    moments: ClassVar[int] = 2
+    lists: ClassVar[int] = 1
+
+
 class Lion(Optimi):
     """exp_avg."""
 

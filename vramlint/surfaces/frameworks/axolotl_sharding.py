@@ -6,6 +6,7 @@ axolotl 0.18 utils/schemas/{fsdp,validation}.py, utils/distributed.py, core/buil
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
@@ -72,6 +73,7 @@ def sharding(config: Config) -> None:
         config.say("expert_parallel", "expert_parallel_size", "count")
     if config.on("use_ray"):
         config.say("world_size", "ray_num_workers", "count")
+    _world(config)
     config.say("device_map", "device_map", "device-map")
     _changing_parts(config)
 
@@ -122,6 +124,18 @@ def _fsdp(config: Config) -> None:
     for key, fact, converter in _FSDP_ROWS:
         if not config.say(fact, f"fsdp_config.{key}", converter):
             config.say(fact, f"fsdp_config.fsdp_{key}", converter)
+
+
+def _world(config: Config) -> None:
+    """The GPUs of a device mesh whose every size is written: Axolotl refuses to start with another number."""
+    sizes = [
+        config.integer(key) or 1
+        for key in ("dp_shard_size", "dp_replicate_size", "tensor_parallel_size", "context_parallel_size")
+    ]
+    shards, copies = sizes[:2]
+    if shards > 1 and copies > 1:
+        experts = config.integer("expert_parallel_size") or 1
+        config.derive("world_size", prod((*sizes, experts)), "the product of the mesh's sizes", "dp_shard_size")
 
 
 def _changing_parts(config: Config) -> None:
