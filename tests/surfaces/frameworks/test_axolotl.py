@@ -190,6 +190,11 @@ def test_the_mesh_and_files_that_are_named() -> None:
     assert [(link.kind, link.target) for link in sheet.links] == [("deepspeed", "deepspeed_configs/zero3.json")]
 
 
+def test_training_that_knows_of_a_later_quantization() -> None:
+    assert values(_read("base_model: a/b\nqat:\n  weight_dtype: nvfp4\n"), "fake_quantization") == ("nvfp4",)
+    assert values(_read("base_model: a/b\nqat:\n  group_size: 32\n"), "fake_quantization") == ("int8",)
+
+
 def test_a_mesh_of_written_sizes_says_how_many_gpus_there_are() -> None:
     sheet = _read("base_model: a/b\ndp_shard_size: 4\ndp_replicate_size: 2\ntensor_parallel_size: 2\n")
 

@@ -132,6 +132,8 @@ def _quantization(config: Config) -> None:
             config.state("quantized_experts", True, "quantize_moe_experts")
         reason = "norms, embeddings and the head get the dtype of the weights again after the preparation"
         config.derive("prepared_for_kbit", False, reason)
+    if isinstance(config.value("qat"), Table) and not config.say("fake_quantization", "qat.weight_dtype", "text"):
+        config.state("fake_quantization", "int8", "qat")
 
 
 _STORED: Mapping[str, tuple[str, int]] = MappingProxyType(
