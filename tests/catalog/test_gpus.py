@@ -172,4 +172,4 @@ def test_any_text_is_a_request_or_refused(text):
     found = parse_gpu(text)
 
     assert found is None or isinstance(found, GpuAmbiguous | GpuRequest)
-    assert not isinstance(found, GpuRequest) or found.count >= 1
+    assert not isinstance(found, GpuRequest) or found.count is None or found.count >= 1
