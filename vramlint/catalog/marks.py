@@ -72,6 +72,7 @@ MARKS: tuple[Marks, ...] = (
             "media_dir",
         ),
         ("llama-factory", "llamafactory", "llama_factory"),
+        never=("trainer",),
     ),
     Marks(
         "lmflow",
@@ -153,8 +154,7 @@ MARKS: tuple[Marks, ...] = (
             "model.peft.peft_scheme",
             "model.restore_from_path",
         ),
-        ("exp_manager", "model.micro_batch_size", "model.global_batch_size", "trainer.num_nodes", "trainer.devices"),
-        ("nemo",),
+        ("model.micro_batch_size", "model.global_batch_size", "model.tensor_model_parallel_size", "model.optim.name"),
         never=("inference", "actor_rollout_ref"),
     ),
     Marks(
