@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
-from vramlint.catalog.litgpt_models import MODEL_TYPE, completed, hub_id, litgpt_model, of_checkpoint
-from vramlint.catalog.models import find_model
+from vramlint.catalog.optimizers import find_optimizer
 from vramlint.facts import FactValue
-from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
-from vramlint.surfaces.frameworks.networks import define
-from vramlint.surfaces.launch.framework_programs import PROGRAM, WORDS
+from vramlint.surfaces.frameworks.litgpt_model import define_model
+from vramlint.surfaces.frameworks.litgpt_scripts import FLAGS, LORA, PRETRAINING, SCRIPTS, Script, since, subcommand
+from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.lightning import PRECISIONS, QUANTIZED
 from vramlint.surfaces.litgpt import TARGETS
-from vramlint.surfaces.model_config import config_values
-from vramlint.values import Items, Plain, Scalar, Table
+from vramlint.values import Plain
 
 _ROWS = (
     Row("train.micro_batch_size", "micro_batch_size", "count"),
@@ -35,59 +32,33 @@ _ROWS = (
     Row("num_nodes", "nodes", "count"),
 )
 
-
-class Script(NamedTuple):
-    """One subcommand."""
-
-    tuning: str
-    objective: str = "sft"
-    micro_batch_size: int = 1
-    global_batch_size: int = 16
-    devices: int | str = 1
-    fsdp: str = "full_shard"
-    fsdp_version: int = 1
-    checkpoints: bool = True
-    """Blocks are recomputed where several GPUs share the model."""
-
-
-_SCRIPTS: Mapping[str, Script] = MappingProxyType(
+_FSDP2_FROM = (0, 5, 11)
+"""The release since which LoRA over several devices is sharded by FSDP 2."""
+_CLASSES: Mapping[str, str] = MappingProxyType(
     {
-        "finetune": Script("lora", fsdp_version=2),
-        "finetune_lora": Script("lora", fsdp_version=2),
-        "finetune_lora_legacy": Script("lora"),
-        "finetune_full": Script("full"),
-        "finetune_adapter": Script("adaption_prompt"),
-        "finetune_adapter_v2": Script("adapter_v2"),
-        "pretrain": Script("full", "pretrain", 4, 512, "auto", "hybrid_shard", checkpoints=False),
+        "adamw_torch": "torch.optim.AdamW",
+        "adamw_bnb_8bit": "bitsandbytes.optim.AdamW8bit",
+        "paged_adamw_8bit": "bitsandbytes.optim.PagedAdamW8bit",
+        "paged_adamw_32bit": "bitsandbytes.optim.PagedAdamW",
+        "sgd": "torch.optim.SGD",
     }
 )
-"""Subcommands, what they train, and the defaults that differ between them. PEFT calls litgpt's first kind of adapter
-adaption prompts; the second, biases and scales of every linear layer, it does not have."""
-
-_PRETRAINING = ("model_name", "model_config", "initial_checkpoint_dir", "tokenizer_dir")
-"""Keys of litgpt/pretrain.py alone."""
-_LORA = ("lora_r", "lora_alpha", "lora_dropout")
-_FLAGS = tuple(flag for flag, _ in TARGETS)
-_FOLDER = "checkpoints/"
-_CHUNK = 128
-"""lm_head_chunk_size of the finetuning scripts."""
-_STABLE_FROM, _WIDE_NORMS_FROM, _FSDP2_FROM = (0, 5, 0), (0, 4, 6), (0, 5, 11)
-"""Releases since which a quantized run replaces the embedding after the optimizer is made (pull request 1770), RMSNorm
-multiplies in float32, and LoRA over several devices is sharded by FSDP 2."""
+"""Optimizers of the catalog and a class of each, as `optimizer.class_path` has them."""
 _CLIP = 1.0
 """train.max_norm of litgpt/pretrain.py; the other scripts refuse the key."""
 
 
 def _complete(config: Config) -> None:
-    name = _subcommand(config)
-    script = _SCRIPTS[name]
+    name = subcommand(config)
+    script = SCRIPTS[name]
     config.derive("loop", "fabric", "litgpt's own loops with Lightning's Fabric")
     config.derive("use_cache", False, "key and value caches are for generation alone")
-    config.derive("packing", False, "samples are not packed") if script.objective == "sft" else None
+    packs = script.objective == "pretrain"
+    config.derive("packing", packs, "pretraining reads blocks of tokens" if packs else "samples are not packed")
     config.derive("padding", False, "no mask reaches attention: what is padded is masked in the loss alone")
     _tuning(config, name, script)
     _precision(config)
-    _model(config, script)
+    define_model(config, script)
     config.state("micro_batch_size", script.micro_batch_size, "train.micro_batch_size")
     config.state("global_batch_size", script.global_batch_size, "train.global_batch_size")
     size = _number(config, "micro_batch_size")
@@ -97,42 +68,17 @@ def _complete(config: Config) -> None:
     _optimizer(config, script)
 
 
-def _subcommand(config: Config) -> str:
-    """The subcommand: as started (`litgpt finetune lora` before 0.4), else by the keys."""
-    words = config.text(PROGRAM).replace("/", ".").removesuffix(".py").split()
-    if words:
-        parts = words[-1].split(".")
-        last = "_".join(part for part in parts[-2:] if part != "litgpt") if len(words) == 1 else words[1]
-        kind = _positional(config, 0)
-        if last == "finetune" and f"finetune_{kind}" in _SCRIPTS:
-            last = f"finetune_{kind}"
-        if last in _SCRIPTS:
-            return last
-    if any(config.given(key) for key in _PRETRAINING):
-        return "pretrain"
-    if any(config.given(key) for key in (*_LORA, *_FLAGS)):
-        return "finetune_lora"
-    return "finetune_full"
-
-
-def _positional(config: Config, number: int) -> str:
-    """A word of the command line in front of its options."""
-    words = config.value(WORDS)
-    found = words.values[number] if isinstance(words, Items) and len(words.values) > number else None
-    return str(found.value) if isinstance(found, Scalar) else ""
-
-
 def _tuning(config: Config, name: str, script: Script) -> None:
     if config.given(PROGRAM):
         reason = f"litgpt {name} trains so"
         config.derive("tuning", script.tuning, reason, PROGRAM)
         config.derive("objective", script.objective, reason, PROGRAM)
     elif name == "pretrain":
-        config.derive("tuning", "full", "pretraining trains every weight", *_PRETRAINING)
-        config.derive("objective", "pretrain", "litgpt pretrain alone takes this key", *_PRETRAINING)
+        config.derive("tuning", "full", "pretraining trains every weight", *PRETRAINING)
+        config.derive("objective", "pretrain", "litgpt pretrain alone takes this key", *PRETRAINING)
     elif script.tuning == "lora":
-        config.state("tuning", "lora", *_LORA, *_FLAGS)
-        config.derive("objective", "sft", "litgpt puts LoRA on a model to finetune it", *_LORA)
+        config.state("tuning", "lora", *LORA, *FLAGS)
+        config.assume("objective", "sft", "no file says the subcommand; its keys are those of finetune_lora")
     else:
         why = "no file says the subcommand, and there are no keys of LoRA"
         adapts = "adapter" in config.path.rpartition("/")[2].lower()
@@ -141,8 +87,8 @@ def _tuning(config: Config, name: str, script: Script) -> None:
     if script.tuning != "lora":
         return
     on = tuple([part for key, part in TARGETS if config.on(key)])
-    config.state("lora_target_modules", on, *_FLAGS)
-    for key in _LORA:
+    config.state("lora_target_modules", on, *FLAGS)
+    for key in LORA:
         default = config.default(key)
         if default is not None:
             config.state(key, default, key)
@@ -178,99 +124,6 @@ def _precision(config: Config) -> None:
     config.derive("prepared_for_kbit", False, "litgpt widens nothing")
 
 
-def _model(config: Config, script: Script) -> None:
-    key = "checkpoint_dir" if script.objective == "sft" else "model_name"
-    written = config.text(key)
-    if config.is_unknown(key):
-        config.unknown("model", "decided at run time", key)
-    elif not written:
-        words = config.value(WORDS)
-        named = [word for word in words.values if isinstance(word, Scalar)] if isinstance(words, Items) else []
-        written = str(named[-1].value) if named and named[-1].value not in _kinds() else ""
-        if written:
-            config.state("model", _named(written, script), WORDS)
-        elif isinstance(words, Items) and words.values:
-            config.unknown("model", "decided at run time", WORDS)
-    else:
-        config.state("model", _named(written, script), key)
-    config.derive("attention_implementation", "sdpa", "litgpt calls torch's scaled_dot_product_attention")
-    network = _network(config, written)
-    if network is None:
-        return
-    if network.get("attention_logit_softcapping") is not None:
-        config.derive("attention_implementation", "eager", "the model caps its scores, which sdpa cannot", over=True)
-    length = config.integer("train.max_seq_length")
-    bound = network["max_position_embeddings"]
-    if length and isinstance(bound, int):
-        network["max_position_embeddings"] = min(length, bound)  # rope's tables are made anew for the sequences
-    network["lm_head_chunk_size"] = _CHUNK if script.objective == "sft" else 0
-    network["tie_embeddings"] = script.objective == "pretrain" and config.on("train.tie_embeddings")
-    network["stable_embedding"] = config.given("quantize") and _since(config, _STABLE_FROM)
-    network["norm_widens_weights"] = _since(config, _WIDE_NORMS_FROM)
-    if script.objective == "pretrain":
-        network["vocab_size"] = network["padded_vocab_size"]
-        if not length and isinstance(bound, int):
-            config.derive("sequence_length", bound, "the model's block_size", "model_config.block_size", "model_name")
-        _sizes(config, network)
-    define(config, {"model_type": MODEL_TYPE, **network})
-
-
-def _since(config: Config, release: tuple[int, ...]) -> bool:
-    return config.release is None or config.release >= release
-
-
-def _kinds() -> frozenset[str]:
-    """Second words of the subcommands before 0.4."""
-    return frozenset(name.removeprefix("finetune_") for name in _SCRIPTS)
-
-
-def _named(written: str, script: Script) -> str:
-    """The hub's id of a checkpoint's folder; a model to pretrain as litgpt calls it."""
-    path = written.strip("/")
-    inside = path.rpartition(_FOLDER)[2] if _FOLDER in f"{path}/" else path
-    if script.objective == "pretrain" or "/" in inside:
-        return inside
-    return hub_id(inside) or inside
-
-
-def _network(config: Config, written: str) -> dict[str, ConfigValue] | None:
-    """The network as litgpt describes it: written here, in its table, or made of the checkpoint's config.json."""
-    table = config.value("model_config")
-    if isinstance(table, Table) and table.get("n_layer") is not None:
-        return completed(config_values(table))
-    fact = config.fact("model")
-    name = str(fact.value) if fact is not None and fact.known else written
-    found = litgpt_model(name) if name else None
-    if found is not None or not name:
-        return found
-    row = find_model(name)
-    return of_checkpoint(row.model_type, row.config) if row is not None else None
-
-
-_SIZES: Mapping[str, str] = MappingProxyType(
-    {
-        "layers": "n_layer",
-        "hidden_size": "n_embd",
-        "attention_heads": "n_head",
-        "key_value_heads": "n_query_groups",
-        "vocabulary_size": "padded_vocab_size",
-        "intermediate_size": "intermediate_size",
-    }
-)
-
-
-def _sizes(config: Config, network: Mapping[str, ConfigValue]) -> None:
-    """The sizes of a model that is trained from scratch."""
-    for fact, key in _SIZES.items():
-        value = network.get(key)
-        if config.given(f"model_config.{key}"):
-            config.say(fact, f"model_config.{key}", "count")
-        elif isinstance(value, int):
-            config.derive(fact, value, "litgpt's configuration of that name", "model_config", "model_name")
-    tied = bool(network["tie_embeddings"])
-    config.state("tied_embeddings", tied, "train.tie_embeddings")
-
-
 def _sharing(config: Config, script: Script) -> None:
     """GPUs, and how they share the model: each script has one strategy for several of them."""
     nodes = config.integer("num_nodes") or 1
@@ -297,7 +150,7 @@ def _sharing(config: Config, script: Script) -> None:
         config.derive("parallelism", "fsdp", reason, "devices", "num_nodes")
     config.derive("fsdp", script.fsdp, reason)
     config.derive("fsdp_wrap_class", "Block", reason)
-    config.derive("fsdp_version", script.fsdp_version if _since(config, _FSDP2_FROM) else 1, reason)
+    config.derive("fsdp_version", script.fsdp_version if since(config, _FSDP2_FROM) else 1, reason)
     config.derive("activation_checkpointing", script.checkpoints, "part of the strategy for several devices")
     if script.checkpoints:
         config.derive("checkpointing_reentrant", False, "checkpoint_wrapper of torch")
@@ -322,7 +175,9 @@ def _optimizer(config: Config, script: Script) -> None:
     path, name = config.text("optimizer.class_path"), config.text("optimizer")
     key = "optimizer.class_path" if config.given("optimizer.class_path") else "optimizer"
     given = path or name or "AdamW"
-    config.state("optimizer", given if "." in given else f"torch.optim.{given}", key)
+    path = given if "." in given else f"torch.optim.{given}"
+    row = find_optimizer(path)
+    config.state("optimizer", row.name if row is not None else path, key)
     if script.objective == "pretrain":
         config.derive("optimizer_arguments", "fused=True", "litgpt pretrain asks for the fused form", key)
         config.say("max_grad_norm", "train.max_norm", "number")
@@ -342,6 +197,11 @@ def _spelled_dtype(value: FactValue) -> Mapping[str, Plain] | None:
     return {"precision": word} if word else None
 
 
+def _spelled_optimizer(value: FactValue) -> Mapping[str, Plain] | None:
+    path = _CLASSES.get(str(value))
+    return {"optimizer.class_path": path} if path else None
+
+
 def _spelled_flag(word: str) -> Callable[[FactValue], Mapping[str, Plain] | None]:
     return lambda value: {"precision": word} if value is True else None
 
@@ -355,5 +215,10 @@ FRAMEWORK = Framework(
     loose=False,
     follows=frozenset({"gradient_accumulation_steps"}),
     closed=frozenset({"activation_checkpointing", "fused_loss", "parallelism", "zero_stage"}),
-    spelled={"load_dtype": _spelled_dtype, "bf16": _spelled_flag("bf16-mixed"), "fp16": _spelled_flag("16-mixed")},
+    spelled={
+        "load_dtype": _spelled_dtype,
+        "optimizer": _spelled_optimizer,
+        "bf16": _spelled_flag("bf16-mixed"),
+        "fp16": _spelled_flag("16-mixed"),
+    },
 )
