@@ -15,7 +15,7 @@ from vramlint.api.starts import Start, distinct, named
 from vramlint.api.world import world_of
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.discovery.forms import is_no_run
-from vramlint.discovery.prefilter import hands_on, may_train
+from vramlint.discovery.prefilter import hands_on, is_python_config, may_train
 from vramlint.facts import Candidate, Fact, Sheet, Started
 from vramlint.resolve.context import Context, ancestors, find_module
 from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
@@ -164,6 +164,12 @@ class _Reader:
             invocation=self._launch.invocation,
             files=self._file(script.path),
         )
+        if program is not None and is_python_config(script.text.encode(errors="replace")):
+            from vramlint.surfaces.frameworks.python_configs import recipe_config
+
+            config = recipe_config(program)
+            if config is not None:
+                return config.sheet(script.path, self._launch.invocation), problems
         return (program_sheet(program) if program else None), problems
 
     def _file(self, script: str) -> Callable[[str], Document | None]:

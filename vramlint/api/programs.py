@@ -63,7 +63,6 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
         return None
     from vramlint.readers.python import read_program
     from vramlint.surfaces.frameworks.python_configs import python_config, recipe_config
-    from vramlint.surfaces.frameworks.reading import file_sheet
     from vramlint.surfaces.frameworks.torchtitan_library import registry_sheet
 
     registry = registry_sheet(document)
@@ -74,8 +73,7 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     config = (python_config(program) or recipe_config(program)) if program is not None else None
     if config is None:
         return None
-    sheet = file_sheet(document.path, config.table, config.recognised.kind)
-    return Contents((replace(sheet, recognised=config.recognised),), problems)
+    return Contents((config.sheet(document.path),), problems)
 
 
 def _has_cells(text: str) -> bool:

@@ -14,9 +14,11 @@ from vramlint.readers.python import read_program
 from vramlint.surfaces.frameworks import framework_of
 from vramlint.surfaces.frameworks.python_configs import recipe_config
 from vramlint.surfaces.frameworks.reading import read_config
-from vramlint.text import Document
+from vramlint.text import Document, Place, Span
+from vramlint.values import Invocation, Scalar
 
 _PATH, _TEXT = SAMPLES["megatron-bridge"]
+_HERE = Place("run.sh", Span(1, 1, 1, 2))
 
 
 def program(source: str, path: str = "train.py") -> Sheet | None:
@@ -122,3 +124,28 @@ def test_every_recipe_can_be_read(framework):
 def test_a_misspelt_key():
     found = sheet("megatron-bridge", "train:\n  micro_batch_sizes: 2\n  train_iters: 3\n")
     assert remarks(found) == [("unknown-key", "train.micro_batch_sizes", "train.micro_batch_size")]
+
+
+def test_a_started_program_takes_overrides_and_a_file():
+    source = """\
+    import argparse
+    from megatron.bridge.recipes.llama import llama3_8b_pretrain_config
+    from megatron.bridge.training.pretrain import pretrain
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config-file", default="conf/usual.yaml")
+    args, overrides = parser.parse_known_args()
+    config = llama3_8b_pretrain_config()
+    config.train.micro_batch_size = 2
+    pretrain(config=config)
+    """
+    read, _ = read_program(Document.of("train.py", dedent(source)), {})
+    assert read is not None
+    config = recipe_config(read)
+    assert config is not None
+    assert [link.target for link in config.sheet("train.py").links] == ["conf/usual.yaml"]
+    words = ("--config-file", "conf/mine.yaml", "train.micro_batch_size=4", "--peft", "lora")
+    started = config.sheet("train.py", Invocation(tuple(Scalar(word, _HERE, "cli") for word in words), place=_HERE))
+    assert [link.target for link in started.links] == ["conf/mine.yaml"]
+    found = read_config(framework_of("megatron-bridge"), "train.py", started.tables[0][1])
+    assert says(found, "micro_batch_size", "tuning") == {"micro_batch_size": 4, "tuning": "full"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Recognised
+from vramlint.facts import Link, Recognised, Sheet
+from vramlint.surfaces.launch.framework_programs import FrameworkProgram
 from vramlint.text import Document, Place
-from vramlint.values import Call, Entry, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
+from vramlint.values import Call, Entry, Invocation, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
 
 
 class PythonConfig(NamedTuple):
@@ -18,6 +20,27 @@ class PythonConfig(NamedTuple):
     recognised: Recognised
     table: Table
     """Module-level names; an object is the table of its arguments, `type` the class."""
+    files: tuple[tuple[str, Place | None], ...] = ()
+    """Files of the same vocabulary that it loads below, and where they are named."""
+
+    def sheet(self, path: str, invocation: Invocation | None = None) -> Sheet:
+        """The sheet of its run.
+
+        Args:
+            path: the Python file.
+            invocation: how it is started; sections of the configuration that it overrides are on top.
+        """
+        from vramlint.surfaces.frameworks.reading import file_sheet
+        from vramlint.surfaces.launch.options import options_table
+        from vramlint.surfaces.overlay import overlaid
+
+        kind, table, files = self.recognised.kind, self.table, self.files
+        if invocation is not None:
+            given = tuple([entry for entry in options_table(invocation) if isinstance(entry.value, Table)])
+            table = overlaid(table, Table(given, invocation.place))
+            files = tuple(FrameworkProgram(kind, _FILES).files(invocation)) or files
+        links = tuple(Link(kind, target, place) for target, place in files)
+        return replace(file_sheet(path, table, kind), links=links, recognised=self.recognised)
 
 
 class _Marks(NamedTuple):
@@ -76,8 +99,20 @@ def recipe_config(program: Program) -> PythonConfig | None:
             entries = [Entry(word.name, word.name_place, _plain(word.value, word.name_place)) for word in _said(call)]
             named = Entry(key, None, Scalar(found[1], call.place))
             recognised = Recognised(kind, 0.95, f"by its recipe `{found[1]}`")
-            return PythonConfig(recognised, Table((named, *entries), call.place))
+            return PythonConfig(recognised, Table((named, *entries), call.place), tuple(_files(program)))
     return None
+
+
+_FILES = ("config_file", "config")
+"""Options of such programs that name a file of overrides."""
+
+
+def _files(program: Program) -> Iterator[tuple[str, Place | None]]:
+    """Files of overrides that the program's own settings name."""
+    for entry in program.settings:
+        value = entry.value
+        if entry.key in _FILES and isinstance(value, Scalar) and str(value.value).endswith((".yaml", ".yml")):
+            yield str(value.value), value.place
 
 
 def _trains(call: Call) -> bool:
