@@ -64,10 +64,11 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     from vramlint.readers.python import read_program
     from vramlint.surfaces.frameworks.python_configs import python_config, recipe_config
     from vramlint.surfaces.frameworks.torchtitan_library import registry_sheet
+    from vramlint.surfaces.frameworks.torchtune_recipes import recipe_sheet
 
-    registry = registry_sheet(document)
-    if registry is not None:
-        return Contents((registry,), ())
+    library = registry_sheet(document) or recipe_sheet(document)
+    if library is not None:
+        return Contents((library,), ())
     # without the modules of the project: of the framework's own repository they are the framework
     program, problems = read_program(document, known(document.path, world_of(context, ())))
     config = (python_config(program) or recipe_config(program)) if program is not None else None

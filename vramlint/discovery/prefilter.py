@@ -67,6 +67,7 @@ _PYTHON_CONFIGS = (
     (b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),
     (b"megatron.bridge.recipes", (b"_config(",)),
     (b"nemo.collections", (b"pretrain_recipe(", b"finetune_recipe(")),
+    (b"torchtune", (b"@config.parse", b"@torchtune.config.parse")),
     (b"torchtitan", (b"-> Trainer.Config:", b'Trainer.Config":')),
 )
 """What a configuration that is a Python file imports, and what one of has it then."""

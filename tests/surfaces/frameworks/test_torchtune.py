@@ -218,3 +218,34 @@ def test_a_model_with_a_vision_tower_is_no_plain_decoder():
     config = dict(sheet.tables)["model-config"]
     assert config.get("model_type").value == "mllama"
     assert config.get("vision_config") is not None
+
+
+RECIPE = """\
+from torchtune import config, training
+
+
+class Recipe:
+    def setup(self, cfg):
+        self.model = config.instantiate(cfg.model)
+
+
+@config.parse
+def recipe_main(cfg):
+    Recipe().setup(cfg)
+"""
+
+
+def test_a_recipe_of_the_project_is_read_by_its_configuration():
+    command = "tune run --nproc_per_node 2 my_finetune_distributed.py --config mine.yaml batch_size=1\n"
+    files = {"run.sh": command, "mine.yaml": LORA, "my_finetune_distributed.py": RECIPE}
+    (job,) = check(files, "run.sh").jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert values(facts, "model", "world_size", "micro_batch_size", "parallelism") == ("llama3_2_1b", 2, 1, "fsdp")
+
+
+def test_a_recipe_by_itself_is_no_run():
+    (job,) = check({"my_dpo_distributed.py": RECIPE}, "my_dpo_distributed.py").jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert job.kind == "library"
+    assert values(facts, "objective", "parallelism") == ("dpo", "fsdp")
+    assert "model" not in facts

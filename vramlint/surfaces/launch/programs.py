@@ -162,10 +162,8 @@ def tool(road: Road, line: Line, name: str) -> Iterator[Road]:
         arguments = parsed.rest
         if not arguments:
             return
-        if looks_like_program(arguments[0].program):
-            yield from script(torchrun(parsed, road), arguments)
-            return
-        program, arguments = f"{program} {arguments[0].text or ''}".strip(), arguments[1:]
+        # a recipe of the project's own is read by its configuration too
+        program, arguments = f"{program} {arguments[0].text or arguments[0].program}".strip(), arguments[1:]
         road = torchrun(parsed, road)
     elif name == "axolotl" and alone:
         road, arguments = _of_axolotl(road, arguments)
