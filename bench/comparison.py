@@ -154,6 +154,15 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "sft-seq2seq": frozenset({"seq2seq", "sft-seq2seq"}),
             "sft-vlm": frozenset({"sft-vlm", "vlm"}) | _SFT,
         },
+        # PEFT's types by the names of their configs.
+        "finetune": {
+            "prefix_tuning": frozenset({"prefixtuning"}),
+            "prompt_tuning": frozenset({"prompttuning"}),
+            "p_tuning": frozenset({"promptencoder"}),
+            "ln_tuning": frozenset({"lntuning"}),
+            "adaption_prompt": frozenset({"adaptionprompt"}),
+            "trainable_tokens": frozenset({"trainabletokens"}),
+        },
         "optimizer": {
             "adamw_torch": _ADAMW,
             "torch.optim.adamw": _ADAMW,

@@ -56,9 +56,21 @@ def effective_default(vocabulary: str, key: str, libraries: Libraries = NEWEST) 
     return None
 
 
-def lora_targets(model_type: str, version: Version = NEWEST.peft) -> DefaultValue:
-    """PEFT's LoRA targets for a model type: module names, a regular expression, or None, where PEFT raises."""
-    found = default("peft", f"LoraConfig.target_modules[{model_type}]", version)
+_TABLES = {"ia3": "IA3Config", "lntuning": "LNTuningConfig", "osf": "OSFConfig", "beft": "BEFTConfig"}
+"""PEFT's methods with a table of targets of their own; the others' is a copy of LoRA's (peft 0.21 utils/constants.py),
+but for a few architectures before llama."""
+
+
+def lora_targets(model_type: str, version: Version = NEWEST.peft, method: str = "lora") -> DefaultValue:
+    """PEFT's targets for a model type: module names, a regular expression, or None, where PEFT raises.
+
+    Args:
+        model_type: the architecture.
+        version: of PEFT.
+        method: the name of the method's config, in lower case.
+    """
+    owner = _TABLES.get(method, "LoraConfig")
+    found = default("peft", f"{owner}.target_modules[{model_type}]", version)
     return found.value if found else None
 
 

@@ -20,6 +20,18 @@ TYPE = "peft_type"
 """The key that every such file has."""
 _BASE = "base_model_name_or_path"
 _TARGETS = "target_modules"
+_WITHOUT_TARGETS = frozenset(
+    (
+        "prefixtuning",
+        "prompttuning",
+        "promptencoder",
+        "adaptionprompt",
+        "trainabletokens",
+        "multitaskprompttuning",
+        "xlora",
+    )
+)
+"""Methods whose configs name no modules, or other ones."""
 _LORA = (("lora_r", "r"), ("lora_alpha", "lora_alpha"), ("lora_dropout", "lora_dropout"), ("use_dora", "use_dora"))
 LIBRARY = "peft"
 _SPELLED: Mapping[str, str] = MappingProxyType({"P_TUNING": "promptencoder"})
@@ -55,10 +67,11 @@ def adapter_config_sheet(path: str, table: Table) -> Sheet:
         else Fact("model", (), Origin.UNKNOWN, _BASE, "config-file", reason="the adapter does not name its base")
     )
     facts = {fact.name: fact for fact in (model, *method_facts(table))}
-    if facts.get("tuning", model).value == "lora":
-        for fact in (_rslora(table), *_defaults(), _targets(path, table, model)):
-            if isinstance(fact, Fact):
-                facts.setdefault(fact.name, fact)
+    method = method_of(table)
+    plain = (_rslora(table), *_defaults()) if method == "lora" else ()
+    for fact in (*plain, _targets(path, table, model, method)):
+        if isinstance(fact, Fact):
+            facts.setdefault(fact.name, fact)
     return Sheet(path, KIND, tuple(facts.values()), tables=((KIND, table),))
 
 
@@ -76,11 +89,11 @@ def _defaults() -> Iterable[Fact]:
             yield Fact(fact, (Candidate(found.value),), Origin.DEFAULT, key, "library", LIBRARY)
 
 
-def _targets(path: str, table: Table, model: Fact) -> Fact | None:
+def _targets(path: str, table: Table, model: Fact, method: str) -> Fact | None:
     """PEFT's table by architecture where no modules are named: that of the base, or of what the folders are named."""
     named = [str(model.value)] if model.known else path.replace("\\", "/").split("/")[-2::-1]
     family, name = next(((kind, name) for name in named if (kind := model_type_of_name(name))), ("", ""))
-    known = lora_targets(family) if family else None
+    known = lora_targets(family, method=method) if family and method and method not in _WITHOUT_TARGETS else None
     if not isinstance(known, str | tuple):
         return None
     entry = table.entry(_TARGETS)
