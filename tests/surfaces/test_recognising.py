@@ -80,3 +80,9 @@ def test_the_reason_names_keys() -> None:
     assert found is not None
     assert found.why == "by its keys `model_name_or_path`, `max_length`"
     assert 0.5 < found.confidence < 1
+
+
+def test_a_short_file_for_a_command_of_trl() -> None:
+    text = MODEL + "dataset_name: stanfordnlp/imdb\nlearning_rate: 1.0e-4\nlr_scheduler_type: cosine\n"
+    assert kind("config.yaml", text) == "trl"
+    assert kind("config.yaml", text + "colour: blue\n") == ""

@@ -48,6 +48,24 @@ _BASES = MappingProxyType(
     {"Seq2SeqTrainingArguments": "TrainingArguments", **dict.fromkeys(_TRL_TRAINERS, "TrainingArguments")}
 )
 
+SCRIPT_ARGUMENTS = frozenset(
+    (
+        "dataset_name",
+        "dataset_config",
+        "dataset_train_split",
+        "dataset_test_split",
+        "dataset_streaming",
+        "datasets",
+        "streaming",
+        "test_split_size",
+        "gradient_checkpointing_use_reentrant",
+        "ignore_bias_buffers",
+        "env",
+    )
+)
+"""Keys of a recipe that TRL's parser takes beside those of a trainer and of ModelConfig (trl 0.9 to 1.16,
+ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
+
 
 class KeyHistory(NamedTuple):
     """The life of one key."""

@@ -53,6 +53,7 @@ _ACCELERATE = b"distributed_type"
 """The key that every Accelerate configuration has."""
 _ARGUMENTS = (b"per_device_train_batch_size", b"per_gpu_train_batch_size")
 _ARGUMENT_HINTS = (b"output_dir", b"learning_rate", b"num_train_epochs", b"gradient_accumulation_steps", b"max_steps")
+_MODEL_NAME = b"model_name_or_path"
 _MODEL_CONFIG = re.compile(rb"\"model_type\"\s*:")
 _TRAINER_STATE = b"log_history"
 """In the trainer_state.json that a finished run leaves behind."""
@@ -155,9 +156,9 @@ def _is_deepspeed(data: bytes) -> bool:
 
 
 def _has_arguments(data: bytes) -> bool:
-    return any(key in data for key in _ARGUMENTS) or (
-        _ARGUMENT_HINTS[0] in data and sum(key in data for key in _ARGUMENT_HINTS) > 1
-    )
+    hints = sum(key in data for key in _ARGUMENT_HINTS)
+    named = hints > 0 and _MODEL_NAME in data
+    return named or any(key in data for key in _ARGUMENTS) or (_ARGUMENT_HINTS[0] in data and hints > 1)
 
 
 _STARTS = re.compile(

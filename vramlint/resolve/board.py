@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     recipe: bool = False
     """The model's keys are those of trl.ModelConfig, with its defaults."""
     command: bool = False
-    """A command of TRL itself runs, which makes the model by its ModelConfig."""
+    """A command of TRL itself runs, or a script like it, which makes the model by trl.ModelConfig's defaults."""
     evaluates: bool = False
     """The trainer evaluates while it trains."""
     from_config: bool = False

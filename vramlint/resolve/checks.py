@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
-from vramlint.catalog.keys import LIBRARIES, KeyHistory, accepted_keys, histories, key_history, lineage, trl_keys
+from vramlint.catalog.keys import (
+    LIBRARIES,
+    SCRIPT_ARGUMENTS,
+    KeyHistory,
+    accepted_keys,
+    histories,
+    key_history,
+    lineage,
+    trl_keys,
+)
 from vramlint.facts import Remark
 from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
@@ -40,31 +49,13 @@ _CLOSENESS = {(False, False): _NEAR, (False, True): _NEAR, (True, False): 0.88, 
 """How alike a key and a known one must be (difflib's ratio) to be taken for a misspelling: by whether keys of a script
 may stand among those of the class, and whether some do. Then only a closer likeness counts."""
 
-_SCRIPT_ARGUMENTS = frozenset(
-    (
-        "dataset_name",
-        "dataset_config",
-        "dataset_train_split",
-        "dataset_test_split",
-        "dataset_streaming",
-        "datasets",
-        "streaming",
-        "test_split_size",
-        "gradient_checkpointing_use_reentrant",
-        "ignore_bias_buffers",
-        "env",
-    )
-)
-"""Keys of a recipe that TRL's parser takes beside those of a trainer and of ModelConfig (trl 0.9 to 1.16,
-ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
-
 
 def _unknown_keys(vocabulary: str, table: Table, setting: Setting, *, mixed: bool, own: bool) -> Iterator[Remark]:
     accepted = accepted_keys(vocabulary, setting.libraries)
     if vocabulary == "TrainingArguments":
         accepted |= accepted_keys("Seq2SeqTrainingArguments", setting.libraries)  # the surface tells them not apart
     if mixed:
-        accepted |= accepted_keys("ModelConfig", setting.libraries) | _SCRIPT_ARGUMENTS
+        accepted |= accepted_keys("ModelConfig", setting.libraries) | SCRIPT_ARGUMENTS
     strangers = [entry for entry in table if entry.key not in accepted and entry.key_place]
     elsewhere = trl_keys() if mixed and strangers else frozenset()
     own = own or (mixed and any(not _known(vocabulary, entry.key, elsewhere) for entry in strangers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS
+from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS, RECIPES
 from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
 from vramlint.catalog.unsloth import KERNELS
@@ -144,7 +144,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         host_optimizer=not _keeps_its_optimizer(joined.deepspeed),
         string_model=_is_string_model(joined),
         recipe=sheet.kind.startswith("training-args"),
-        command=sheet.kind == "training-args-cli",
+        command=sheet.kind == "training-args-cli" or _has_no_dtype(sheet),
         evaluates=any(_evaluates(table) for _, table in sheet.tables),
         from_config=_is_fresh(joined),
         framework=sheet.kind in FRAMEWORKS,
@@ -156,6 +156,13 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
 def _keeps_its_optimizer(deepspeed: Table | None) -> bool:
     value = deepspeed.get("zero_force_ds_cpu_optimizer") if deepspeed is not None else None
     return isinstance(value, Scalar) and value.value is False
+
+
+def _has_no_dtype(sheet: Sheet) -> bool:
+    """Whether a recipe of a project around TRL leaves its ModelConfig the dtype; null is an answer."""
+    if sheet.recognised is None or sheet.recognised.kind not in RECIPES:
+        return False
+    return not any(table.entry(key) for _, table in sheet.tables for key in ("dtype", "torch_dtype"))
 
 
 _OTHER_TABLES = ("deepspeed", "fsdp", "model-config", "config-overrides", "LoraConfig", "BitsAndBytesConfig")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vramlint.catalog.frameworks import CUSTOM
-from vramlint.catalog.keys import trl_keys
+from vramlint.catalog.keys import SCRIPT_ARGUMENTS, accepted_keys, trl_keys
 from vramlint.catalog.marks import MARKS, RECIPES, Marks
 from vramlint.facts import Recognised
 from vramlint.surfaces.kinds import kind_of_table, model_sizes
@@ -44,7 +44,7 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
         return best.told
     if plain is not None:
         return best.told or _plain(plain, table)
-    return _custom(table) or best.told or _by_sizes(path, table)
+    return _for_trl(table) or _custom(table) or best.told or _by_sizes(path, table)
 
 
 _SURE = ("accelerate-config", "deepspeed-json", "fsdp-json", "model-config")
@@ -99,6 +99,18 @@ def _recipe(path: str, table: Table) -> _Weighed | None:
 _TRL = "trl"
 _MODEL = "model_name_or_path"
 """The key of trl.ModelConfig without which TRL's commands have no model."""
+
+
+def _for_trl(table: Table) -> Recognised | None:
+    """A short file for TRL's commands: a model, and keys that nothing but their parser takes together."""
+    keys = [entry.key for entry in table]
+    taken = accepted_keys("TrainingArguments") | trl_keys() | SCRIPT_ARGUMENTS
+    if _MODEL in keys and len(keys) >= _FEW and taken.issuperset(keys):
+        return Recognised(_TRL, _sure(_OWN), _by(keys[:_SHOWN]))
+    return None
+
+
+_FEW = 4
 _REPOSITORY = 3.0
 """What the name of a repository in the path counts: recipes of one project may have no key that the other lacks."""
 
