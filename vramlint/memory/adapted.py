@@ -41,6 +41,10 @@ class Adapted:
         """The frozen originals of parameters that train as copies."""
         self._shared: tuple[int, int, int] = (0, 0, 0)
         """Rank, inputs and outputs of the factors that all layers share."""
+        self._bases: tuple[int, int, int, int] = (0, 0, 0, 0)
+        """Rank, number, smaller and larger side of the bases that all layers share."""
+        self._once: dict[str, Parameter] = {}
+        """Parameters that all layers share, by the end of their names."""
 
     @property
     def dropout(self) -> float:
@@ -192,6 +196,14 @@ class Adapted:
             dtype = self.adapter.dtype
         return self._registry.parameter(name, shape, dtype, trainable=True, decay=decay)
 
+    def shared(self, name: str, shape: Shape) -> Parameter:
+        """A parameter that all layers share, made when the first asks for it."""
+        last = name.rpartition(".")[2]
+        if last not in self._once:
+            dtype = "float32" if self._width == DTYPE_BYTES["float32"] else self.dtype
+            self._once[last] = self._registry.parameter(last, shape, dtype, trainable=True, single=True)
+        return self._once[last]
+
     def wide(self, name: str, shape: Shape) -> Parameter:
         """A parameter of an encoder of prompts."""
         decay = not name.endswith(".bias")
@@ -210,8 +222,18 @@ class Adapted:
         _, *widths = self._shared
         self._shared = (rank, max(inputs, widths[0]), max(outputs, widths[1]))
 
+    def share_bases(self, rank: int, bases: int, small: int, large: int) -> int:
+        """Random bases [rank, 1, small] and [large, bases, rank] of which every layer takes a part."""
+        _, *sizes = self._bases
+        most = (max(bases, sizes[0]), max(small, sizes[1]), max(large, sizes[2]))
+        self._bases = (rank, *most)
+        return most[0]
+
     def finish(self) -> None:
         """Count what only the whole model tells."""
+        rank, bases, small, large = self._bases
+        for entries in filter(None, (rank * small, large * bases * rank)):
+            self._registry.buffer(self._width * entries, single=True)
         rank, *widths = self._shared
         for width in filter(None, widths):
             self._registry.buffer(self._width * rank * width, single=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -12,7 +13,20 @@ from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.network import stored_number
 from vramlint.resolve.preparation import Preparation, preparation
 
-_RANKS: Mapping[str, int] = MappingProxyType({"adalora": 12, "vera": 256, "miss": 64, "bone": 64, "oft": 0})
+_RANKS: Mapping[str, int] = MappingProxyType(
+    {
+        "adalora": 12,
+        "vera": 256,
+        "miss": 64,
+        "bone": 64,
+        "oft": 0,
+        "hira": 32,
+        "peanut": 32,
+        "randlora": 32,
+        "shira": 32,
+        "unilora": 4,
+    }
+)
 """Ranks of other methods by default, where it is not 8 (peft 0.21 tuners/*/config.py)."""
 FOUR, UNQUANTIZED = 4, 16
 _OTHERS: Mapping[tuple[FactValue, str], str] = MappingProxyType({("torchao", "nf4"): "nf4-tensor"})
@@ -101,6 +115,8 @@ def _option(word: str) -> tuple[str, ConfigValue]:
         return key, tuple(text.split(","))
     if text in ("True", "False", "None"):
         return key, {"True": True, "False": False, "None": None}[text]
+    if re.fullmatch(r"-?\d+\.\d+", text):
+        return key, float(text)
     return key, int(text) if text.lstrip("-").isdecimal() else text
 
 

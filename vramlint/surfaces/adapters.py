@@ -36,6 +36,10 @@ _OWN_KEYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "miss": {"lora_dropout": "miss_dropout"},
         "oft": {"lora_dropout": ""},
         "boft": {"r": "", "lora_dropout": ""},
+        "deft": {"lora_dropout": "deft_dropout"},
+        "hira": {"lora_dropout": "hira_dropout"},
+        "randlora": {"lora_dropout": "randlora_dropout"},
+        "unilora": {"lora_dropout": "unilora_dropout"},
     }
 )
 """Keys that stand in a method's config for one of LoRA's (peft 0.21 tuners/*/config.py); empty: it has none."""
@@ -55,6 +59,13 @@ _OPTIONS = (
     "encoder_hidden_size",
     "encoder_reparameterization_type",
     "rank_dropout",
+    "depth",
+    "act_fn",
+    "config_A_B",
+    "effective_rank",
+    "theta_d_length",
+    "para",
+    "decomposition_method",
 )
 """Keys of other methods' configs that decide what is made."""
 _VARIANTS = (

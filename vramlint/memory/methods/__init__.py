@@ -30,6 +30,15 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "miss": "miss",
         "bone": "miss",
         "oft": "oft",
+        "beft": "beft",
+        "deft": "deft",
+        "glora": "glora",
+        "hira": "hira",
+        "osf": "osf",
+        "peanut": "peanut",
+        "randlora": "randlora",
+        "shira": "shira",
+        "unilora": "unilora",
     }
 )
 """Methods that wrap linear layers, and the modules of this package that follow them."""

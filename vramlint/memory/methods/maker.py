@@ -24,6 +24,9 @@ class Maker(Protocol):
     def trained(self, name: str, shape: Shape, *, decay: bool = True, kept: bool = False) -> Parameter:
         """A parameter of an adapter; what a trainer casts everything to, `kept` ones are not."""
 
+    def shared(self, name: str, shape: Shape) -> Parameter:
+        """A parameter that all layers share, made when the first asks for it."""
+
     def wide(self, name: str, shape: Shape) -> Parameter:
         """A parameter of an encoder of prompts."""
 
@@ -32,6 +35,9 @@ class Maker(Protocol):
 
     def share_factors(self, rank: int, inputs: int, outputs: int) -> None:
         """Factors of which every layer takes a part: buffers as large as any."""
+
+    def share_bases(self, rank: int, bases: int, small: int, large: int) -> int:
+        """Random bases of which every layer takes a part; how many there are for the layers so far."""
 
     def penalise(self, *parameters: Parameter) -> None:
         """Add the orthogonality of `parameters` to the loss."""

@@ -67,3 +67,16 @@ class SharedFactors:
         update = e.mul(tape, self.outer, raised)
         del raised
         return tape.to(tape.to(e.add(tape, result, update), result.dtype), dtype)
+
+
+@dataclass(slots=True)
+class Offset:
+    """BEFT: a bias beside the layer (peft 0.20 tuners/beft/layer.py)."""
+
+    bias: Parameter
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """`(result + bias).to(dtype)`."""
+        result = base(tape, x, weights)
+        flat = e.linear_unary(tape, "view", self.bias).as_shape((self.bias.numel,))
+        return tape.to(e.add(tape, result, flat), result.dtype)
