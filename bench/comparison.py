@@ -150,7 +150,8 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
     {
         "method": {
             "sft": _SFT,
-            "pretrain": frozenset({"pretrain", "causal-lm", "clm"}),
+            # Masked tokens and spans are what encoders, and encoders with decoders, are pretrained on.
+            "pretrain": frozenset({"pretrain", "causal-lm", "clm", "mlm", "span-corruption"}),
             "sft-seq2seq": frozenset({"seq2seq", "sft-seq2seq"}),
             "sft-vlm": frozenset({"sft-vlm", "vlm"}) | _SFT,
         },

@@ -84,7 +84,7 @@ class Fact:
 NAMES = MappingProxyType(
     {
         "run_kind": "training, inference or library (code that neither trains nor generates by itself)",
-        "objective": "what is optimised: sft, pretrain, mlm, seq2seq, seq-cls, token-cls, qa, dpo, orpo, grpo, …",
+        "objective": "what is optimised: sft, pretrain, mlm, span-corruption, seq2seq, seq-cls, qa, dpo, orpo, grpo, …",
         "model": "model id or path",
         "model_type": "architecture, the config.json key of that name",
         "layers": "transformer layers of a model that the files define themselves",

@@ -48,6 +48,7 @@ _TASKS: Mapping[str, str] = MappingProxyType(
         "token-cls": "token-cls",
         "qa": "qa",
         "seq2seq": "seq2seq-lm",
+        "span-corruption": "seq2seq-lm",
         "speech-seq2seq": "speech-seq2seq",
         "image-cls": "image-cls",
         "embedding": "embedding",

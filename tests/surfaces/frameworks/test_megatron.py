@@ -205,7 +205,7 @@ def test_micro_batches_by_the_launchers_gpus():
         ("--sft: true", "sft"),
         ("--export-kd-teacher-load: teacher", "distillation"),
         ("--bert-no-binary-head: true", "mlm"),
-        ("--decoder-seq-length: 128", "seq2seq"),
+        ("--decoder-seq-length: 128", "span-corruption"),
         ("--num-layers: 2", "pretrain"),
     ],
 )

@@ -271,6 +271,15 @@ class Config:
         """A fact that only run time knows."""
         self._put(Fact(fact, (), Origin.UNKNOWN, keys[0] if keys else "", "runtime", reason=reason), False)
 
+    def also(self, fact: str, *keys: str) -> None:
+        """Further keys that say a fact again: where they are written."""
+        said = self.draft.facts.get(fact)
+        if said is None or said.origin is not Origin.WRITTEN:
+            return
+        entries = [entry for key in keys if key != said.key and (entry := self.entry(key)) is not None]
+        places = [place for entry in entries for place in (entry.value.place, entry.key_place) if place is not None]
+        self.draft.replace(replace(said, also=tuple(dict.fromkeys((*said.also, *places)))))
+
     def link(self, kind: str, key: str) -> bool:
         """A file that a key names, or the table that stands there itself."""
         value = self.value(key)

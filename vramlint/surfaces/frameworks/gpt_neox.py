@@ -119,6 +119,7 @@ def _precision(config: Config, whole: bool) -> None:
         config.state("precision", "fp32", "precision")
     else:
         config.unknown("precision", _ELSEWHERE)
+    config.also("precision", "precision", "fp16.enabled", "bf16.enabled")
     said = config.fact("precision")
     if said is not None and said.known:
         for flag in ("bf16", "fp16"):

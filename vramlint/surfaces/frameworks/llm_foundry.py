@@ -78,6 +78,9 @@ def _complete(config: Config) -> None:
     kind = config.text("model.peft_config.peft_type").lower()
     config.state("tuning", (kind or "lora") if tuned else "full", *_PEFT)
     define_model(config)
+    config.also(
+        "sequence_length", "max_seq_len", "train_loader.dataset.max_seq_len", "tokenizer.kwargs.model_max_length"
+    )
     _precision(config)
     _sharding(config)
     _batch(config)

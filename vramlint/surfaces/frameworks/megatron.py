@@ -82,7 +82,7 @@ def _objective(config: Config) -> None:
     elif is_bert(config):
         config.derive("objective", "mlm", "BERT is trained on masked tokens")
     elif is_t5(config):
-        config.derive("objective", "seq2seq", "T5 is trained on masked spans")
+        config.derive("objective", "span-corruption", "T5 is trained on masked spans")
     else:
         config.derive("objective", "pretrain", "the loss is that of every token")
     config.say("image_size", "img_h", "count")
