@@ -233,3 +233,30 @@ def test_a_deepspeed_configuration_of_megatron_deepspeed():
     found = read_config(framework_of("megatron"), "run.sh", flags)
     assert [(link.kind, link.target) for link in found.links] == [("deepspeed", "ds.json")]
     assert found.get("parallelism") is None
+
+
+def test_the_allocator_of_a_functional_test_and_a_pattern_that_says_the_layers_again():
+    found = sheet(
+        "megatron",
+        """\
+        ENV_VARS:
+          PYTORCH_CUDA_ALLOC_CONF: expandable_segments:True
+        MODEL_ARGS:
+          --num-layers: 4
+          --hybrid-layer-pattern: M-*E/*E
+          --mtp-num-layers: 1
+          --hidden-size: 64
+          --num-attention-heads: 4
+          --num-experts: 4
+          --tokenizer-type: ${TOKENIZER_TYPE}
+        """,
+    )
+    assert says(found, "allocator_settings", "layers", "mtp_layers", "moe_layers") == {
+        "allocator_settings": "expandable_segments:True",
+        "layers": 4,
+        "mtp_layers": 1,
+        "moe_layers": 1,
+    }
+    assert 6 in {place.span.line for place in fact(found, "mtp_layers").also}
+    assert "$" not in fact(found, "vocabulary_size").reason
+    assert remarks(found) == []

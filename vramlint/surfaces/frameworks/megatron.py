@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
-from vramlint.surfaces.frameworks.megatron_forms import as_written, flags
+from vramlint.surfaces.frameworks.megatron_forms import ALLOCATOR, as_written, flags
 from vramlint.surfaces.frameworks.megatron_models import define_model, is_bert, is_t5
 
 _ROWS = (
@@ -29,6 +29,7 @@ _ROWS = (
     Row("hidden_dropout", "dropout", "number"),
     Row("clip_grad", "max_grad_norm", "number"),
     Row("weight_decay", "weight_decay", "number"),
+    Row(ALLOCATOR, "allocator_settings", "text"),
 )
 
 _OPTIMIZERS: Mapping[str, str] = MappingProxyType(

@@ -41,8 +41,16 @@ def flags(table: Table) -> Table:
     return Table(tuple(found.values()), table.place)
 
 
+_ENVIRONMENT = "ENV_VARS"
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
+"""A functional test's section of environment variables, and the one that decides memory."""
+
+
 def _entries(table: Table) -> Iterator[Entry]:
     sections = [name for name in _ARGUMENTS if isinstance(table.get(name), Table)]
+    allocator = table.entry(_ENVIRONMENT, ALLOCATOR)
+    if allocator is not None:
+        yield replace(allocator, key_place=None)
     for entry in table:
         if isinstance(entry.value, Table) and (entry.key in _GROUPS or entry.key in sections):
             yield from _entries(entry.value)

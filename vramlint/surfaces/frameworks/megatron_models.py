@@ -49,7 +49,7 @@ def define_model(config: Config) -> None:
     if written:
         config.say("vocabulary_size", "vocab_size", "count")
     elif not config.is_unknown("vocab_size"):
-        config.assume("vocabulary_size", tokens, f"that of {config.text('tokenizer_type') or usual}, if usual")
+        config.assume("vocabulary_size", tokens, f"that of {_told(config) or usual}, if usual")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     multiple = (config.integer("make_vocab_size_divisible_by") or 1) * (
         config.integer("tensor_model_parallel_size") or 1
@@ -65,6 +65,12 @@ def define_model(config: Config) -> None:
         define(config, _sizes(config, layers.value, width, size))
 
 
+def _told(config: Config) -> str:
+    """The tokenizer's kind, where no variable stands for it."""
+    kind = config.text("tokenizer_type")
+    return "" if "$" in kind else kind
+
+
 _UNTIED = "untie_embeddings_and_output_weights"
 
 
@@ -76,6 +82,8 @@ def _layers(config: Config, pattern: Pattern | None) -> None:
     if pattern is not None and pattern.predictions:
         config.state("mtp_layers", pattern.predictions, "hybrid_layer_pattern")
     config.say("mtp_layers", "mtp_num_layers", "count")
+    config.also("mtp_layers", "mtp_num_layers", "hybrid_layer_pattern")
+    config.also("layers", "num_layers")
 
 
 def _width(config: Config) -> int | None:
