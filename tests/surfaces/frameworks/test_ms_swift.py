@@ -6,8 +6,16 @@ import re
 
 import pytest
 
+from tests.api.test_launching import check
 from tests.surfaces.frameworks.reading import fact, line, remarks, says, sheet
-from vramlint.facts import Origin
+from vramlint.facts import Fact, Origin
+from vramlint.surfaces.models import FROZEN_BY_HAND
+
+
+def _run(line: str) -> dict[str, Fact]:
+    (job,) = check({"run.sh": line + "\n"}, "run.sh").jobs
+    return {fact.name: fact for fact in job.facts}
+
 
 _LORA = """\
 model: Qwen/Qwen2.5-0.5B-Instruct
@@ -192,3 +200,41 @@ def test_towers_stay_frozen_unless_told_otherwise():
     assert re.fullmatch(excluded, "model.visual.blocks.0.attn.qkv")
     assert not re.fullmatch(excluded, "model.language_model.layers.0.mlp.up_proj")
     assert sheet("ms-swift", _LORA).get("lora_exclude_modules") is None
+
+
+@pytest.mark.parametrize("start", ["swift sft", "python -m swift.cli.sft", "torchrun swift/cli/sft.py"])
+def test_the_program_says_the_objective(start: str):
+    objective = _run(f"{start} --model Qwen/Qwen2.5-0.5B-Instruct")["objective"]
+    assert (objective.value, objective.origin) == ("sft", Origin.WRITTEN)
+
+
+@pytest.mark.parametrize(
+    ("before", "launcher", "world"),
+    [
+        ("", "python", 1),
+        ("NPROC_PER_NODE=2 ", "swift", 2),
+        ("NNODES=2 ", "swift", 2),
+        ("CUDA_VISIBLE_DEVICES=0,1 ", "python", 2),
+        ("CUDA_VISIBLE_DEVICES=0,1 accelerate launch -m ", "accelerate", 2),
+    ],
+)
+def test_one_process_runs_unless_the_environment_asks_for_more(before: str, launcher: str, world: int):
+    start = "swift sft" if "accelerate" not in before else "swift.cli.sft"
+    found = _run(f"{before}{start} --model Qwen/Qwen2.5-0.5B-Instruct --max_length 512")
+    assert (found["launcher"].value, found["world_size"].value) == (launcher, world)
+    assert ("device_map" in found) == (launcher == "python")
+
+
+@pytest.mark.parametrize(
+    ("flag", "by_hand"),
+    [
+        ("--lisa_activated_layers 2", True),
+        ("--freeze_parameters_ratio 0.5", True),
+        ("--freeze_parameters_ratio 0", False),
+        ("--freeze_parameters model.embed_tokens", True),
+    ],
+)
+def test_parts_that_a_share_or_a_draw_freezes_are_not_known(flag: str, by_hand: bool):
+    tuning = _run(f"swift sft --model Qwen/Qwen2.5-0.5B-Instruct --tuner_type full {flag}")["tuning"]
+    assert tuning.value == "full"
+    assert tuning.reason.startswith(FROZEN_BY_HAND) == by_hand

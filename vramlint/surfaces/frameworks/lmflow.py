@@ -13,6 +13,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
 from vramlint.surfaces.launch.framework_programs import PROGRAM
+from vramlint.surfaces.models import FROZEN_BY_HAND
 from vramlint.values import Plain
 
 _ROWS = (
@@ -60,7 +61,8 @@ def _complete(config: Config) -> None:
     if config.on("use_customized_optim"):
         config.state("optimizer", config.text("customized_optim"), "customized_optim", over=True)
     if config.on("use_lisa"):
-        config.unknown("frozen_parameters", "LISA trains other layers every few steps", "use_lisa")
+        reason = f"{FROZEN_BY_HAND}: LISA trains some layers at a time"
+        config.derive("tuning", "full", reason, "use_lisa", over=True)
 
 
 def _adapters(config: Config) -> None:

@@ -14,9 +14,11 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     attention,
+    command_of,
     environment_facts,
     first_given,
     flattened,
+    is_alone,
     processes,
     say_rows,
     targets,
@@ -25,6 +27,7 @@ from vramlint.surfaces.frameworks.ms_swift_presets import DEEPSPEED, FSDP, OLD_N
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trainer_rows
 from vramlint.surfaces.launch.framework_programs import PROGRAM
+from vramlint.surfaces.models import FROZEN_BY_HAND
 from vramlint.values import Plain, Scalar, Table
 
 NAME, MEGATRON = "ms-swift", "ms-swift-megatron"
@@ -87,8 +90,12 @@ def _complete(config: Config) -> None:
     _generation(config)
 
 
+_FREEZING = ("freeze_parameters_ratio", "freeze_parameters", "freeze_parameters_regex")
+"""Keys that freeze parameters where no adapter is trained; in 2.x the second is the share."""
+
+
 def _objective(config: Config) -> None:
-    command = config.text(PROGRAM).rpartition(".")[2].rpartition(" ")[2]
+    command = command_of(config)
     task = config.text("task_type")
     if config.given("rlhf_type") or command == "rlhf":
         config.translate("objective", "rlhf_type", _OBJECTIVES)
@@ -114,8 +121,15 @@ def _tuning(config: Config) -> None:
         say_rows(config, _ADAPTERS)
         targets(config)
     freeze_parts(config, "model", towers="freeze_vit", projectors="freeze_aligner", language="freeze_llm")
-    if config.on("freeze_parameters_ratio") or config.given("freeze_parameters"):
-        config.unknown("frozen_parameters", "parameters are frozen by their share or name", "freeze_parameters_ratio")
+    if fact is None or fact.value != "full":
+        return
+    frozen = next((key for key in _FREEZING if config.on(key) or config.words(key)), "")
+    if frozen:
+        reason = f"{FROZEN_BY_HAND}: by their share or name"
+        config.derive("tuning", "full", reason, frozen, over=True)
+    elif config.on("lisa_activated_layers"):
+        reason = f"{FROZEN_BY_HAND}: LISA trains some layers at a time"
+        config.derive("tuning", "full", reason, "lisa_activated_layers", over=True)
 
 
 def _dtypes(config: Config) -> None:
@@ -183,11 +197,13 @@ def _sharding(config: Config) -> None:
     elif name:
         config.state("fsdp", "full_shard auto_wrap", "fsdp")
         config.link("fsdp", "fsdp")
-    count = processes(config)
     visible = config.around.get("world_size")
-    if visible is not None and visible.key == "CUDA_VISIBLE_DEVICES" and count == 1 and (visible.value or 1) != 1:
-        config.derive("parallelism", "device_map", "one process spreads the model over the GPUs that it sees")
-        config.derive("device_map", "auto", "one process spreads the model over the GPUs that it sees")
+    several = visible is None or (visible.key == "CUDA_VISIBLE_DEVICES" and (visible.value or 1) != 1)
+    if config.command and is_alone(config) and processes(config) == 1 and several:
+        reason = "one process spreads the model over the GPUs that it sees"
+        config.derive("device_map", "auto", reason)
+        if visible is not None:
+            config.derive("parallelism", "device_map", reason)
 
 
 def _deepspeed(config: Config) -> None:

@@ -15,6 +15,7 @@ from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     backend_attention,
+    command_of,
     environment_facts,
     first_given,
     processes,
@@ -85,7 +86,7 @@ def _complete(config: Config) -> None:
 
 
 def _objective(config: Config) -> None:
-    command = config.text(PROGRAM).rpartition(".")[2].rpartition(" ")[2]
+    command = command_of(config)
     task = config.text("task_type")
     if config.given("rlhf_type"):
         config.translate("objective", "rlhf_type", {"rm": "reward"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from vramlint.facts import Fact, FactValue
+from vramlint.facts import FactValue
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.frameworks.framework import Config, Row
+from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Plain, Scalar, Table
 
@@ -23,6 +25,9 @@ _MEGATRON = (
     "mcore_model",
 )
 """Keys that only the Megatron back end has (megatron/arguments/megatron_args.py)."""
+
+_BETWEEN = re.compile(r"[\\/. ]")
+"""What stands between the words of a program's name."""
 
 _ATTENTION: Mapping[Plain, FactValue] = MappingProxyType(
     {
@@ -79,18 +84,26 @@ def environment_facts(config: Config) -> None:
         config.state("world_size", group, "train.gpus")
 
 
+def command_of(config: Config) -> str:
+    """`sft` of `swift sft`, `-m swift.cli.sft`, `swift/cli/sft.py`."""
+    return _BETWEEN.split(config.text(PROGRAM).removesuffix(".py"))[-1]
+
+
 def processes(config: Config) -> int | None:
     """How many processes train; None where nobody says. Without NPROC_PER_NODE and NNODES it is one."""
+    alone = is_alone(config)
     for fact in (config.around.get("world_size"), config.fact("world_size")):
+        if fact is not None and alone and fact.key.endswith("CUDA_VISIBLE_DEVICES"):
+            return 1
         if fact is not None:
-            return _count(fact)
-    return 1 if config.command and "world_size" not in config.around else None
+            return fact.value if isinstance(fact.value, int) else None
+    return 1 if config.command and alone else None
 
 
-def _count(fact: Fact) -> int | None:
-    if fact.key.endswith("CUDA_VISIBLE_DEVICES"):
-        return 1
-    return fact.value if isinstance(fact.value, int) else None
+def is_alone(config: Config) -> bool:
+    """Whether no launcher starts several processes."""
+    launcher = config.around.get("launcher")
+    return launcher is None or launcher.value == "python"
 
 
 def attention(config: Config) -> None:

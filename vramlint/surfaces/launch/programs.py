@@ -244,6 +244,10 @@ def _of_axolotl(road: Road, line: Line) -> tuple[Road, Line]:
     return road, own
 
 
+_TORCHRUN_IF_ASKED = ("swift", "megatron")
+"""Tools that start torchrun where NPROC_PER_NODE or NNODES is set, and else one process (swift cli/main.py)."""
+
+
 def _of_environment(road: Road, arguments: Line, cli: Cli, name: str) -> Road:
     """Processes that a tool starts as NPROC_PER_NODE and NNODES, or its own options, say."""
     per_node: Fact | None = None
@@ -259,6 +263,10 @@ def _of_environment(road: Road, arguments: Line, cli: Cli, name: str) -> Road:
         per_node, nodes = (found, nodes) if key == "devices" else (per_node, found)
     if per_node is None and cli.every_gpu:
         per_node = every_visible(road, name, "NPROC_PER_NODE", road.launcher[1] if road.launcher else None)
+    if name in _TORCHRUN_IF_ASKED and per_node is None:
+        if nodes is None:
+            return road._replace(launcher=("python", road.launcher[1])) if road.launcher else road
+        per_node = by_default(PER_NODE, 1, "torchrun starts one process a machine unless NPROC_PER_NODE says otherwise")
     if per_node is None:
         return road
     machines = nodes or by_default(NODES, 1, f"{name} runs on one machine unless NNODES says otherwise")
