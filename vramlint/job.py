@@ -332,6 +332,8 @@ class Job:
     kernels: tuple[str, ...] = ()
     """Liger's kernels in place of the model's own operators, by the names of its options (catalog/liger.py); or
     Unsloth's layers (catalog/unsloth.py)."""
+    compiled: bool = False
+    """torch.compile runs the layers and the loss; followed where an architecture says how (torchtune's decoder)."""
     offloads_activations: bool = False
     """What autograd keeps waits in host memory for its backward (TRL's activation_offloading)."""
     frozen_parameters: tuple[str, ...] = ()

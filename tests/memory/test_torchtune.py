@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ LORA = Adapter(8, target_modules=("q_proj", "v_proj", "output_proj", "mlp"), fro
 NF4 = Quantization("nf4-tensor", double_quantization=True, compute_dtype="bfloat16")
 
 
-def job(builder: str, loss: str = WITH_HEAD, **kwargs) -> Job:
+def job(builder: str, loss: str = WITH_HEAD, **kwargs: Any) -> Job:
     table = network(builders()[builder], {})
     assert table is not None
     plain = Job(
@@ -111,3 +112,44 @@ def test_offloaded_checkpoints_leave_the_device() -> None:
         for offload in (False, True)
     )
     assert kept - offloaded > 0.9 * 32 * 2 * 4096 * 4096 * 2
+
+
+@pytest.mark.parametrize(
+    ("published", "kwargs"),
+    [
+        (42.9, {}),
+        (24.9, {"checkpointing": Checkpointing("nonreentrant")}),
+        (
+            23.1,
+            {
+                "checkpointing": Checkpointing("nonreentrant"),
+                "optimizer": Optimizer("adamw_torch_fused", {"layerwise": True}),
+            },
+        ),
+        (
+            21.8,
+            {
+                "checkpointing": Checkpointing("nonreentrant", offload=True),
+                "optimizer": Optimizer("adamw_torch_fused", {"layerwise": True}),
+            },
+        ),
+    ],
+)
+def test_compiled_runs_are_near_the_published_figures(published: float, kwargs: dict[str, Any]) -> None:
+    """README.md of November 2024: the same run with compile and chunked logits, then one technique after the other."""
+    run = job("llama3_2_3b", LOGITS, batch=Batch(2, 4096, packing=True), compiled=True)
+    assert simulate(replace(run, **kwargs), reserved=False).allocated / GIB == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(("published", "quantization"), [(8.5, None), (4.6, NF4)])
+def test_compiled_adapters_are_near_the_published_figures(published: float, quantization: Quantization | None) -> None:
+    run = job(
+        "llama3_2_3b",
+        LOGITS,
+        batch=Batch(2, 4096, packing=True),
+        compiled=True,
+        adapter=replace(LORA, r=64),
+        quantization=quantization,
+        checkpointing=Checkpointing("nonreentrant", offload=True),
+    )
+    assert simulate(run, reserved=False).allocated / GIB == pytest.approx(published, rel=0.08)

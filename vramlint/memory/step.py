@@ -38,6 +38,7 @@ class Step:
         self.recorder = recorder
         self.tape = Tape(recorder, Layout.of(job))
         self.tape.lifetimes.outlived = job.objective.loop == "script"
+        self.tape.compiled = job.compiled
         self.tape.course.gathered = sharding.gathered
         self.tape.course.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients

@@ -39,6 +39,8 @@ class Tape:
         self.autocast: str | None = None
         self.frame: Frame | None = None
         """The checkpoint whose layer is running for the first time."""
+        self.compiled = False
+        """torch.compile fuses what runs between matrix products, where an architecture says how."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
         self.consumes_gradients = False

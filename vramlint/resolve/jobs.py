@@ -129,6 +129,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         gpu=gpu,
         evaluation=_evaluation(board),
         kernels=_kernels(board),
+        compiled=board.value("torch_compile") is True,
         offloads_activations=board.value("activation_offloading") in OFFLOADING
         and board.value("checkpointing_offload") is not True,
         frozen_parameters=frozen_of(board),

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, Outputs, number
-from vramlint.memory.ops import attention, head_chunks, sdpa, shaping
+from vramlint.memory.ops import attention, head_chunks, inductor, sdpa, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
@@ -126,16 +126,52 @@ class TransformerDecoder(CausalLM):
         else:
             logits = tape.to(linear(tape, hidden, self.head), "float32")
             mark_logits(tape, logits)
-            tokens = logits.shape[0] * logits.shape[1]
-            loss = cross_entropy(tape, logits.as_shape((tokens, self.vocabulary)), batch["labels"])
+            flat = logits.as_shape((logits.shape[0] * logits.shape[1], self.vocabulary))
+            loss = inductor.cross_entropy(tape, flat) if tape.compiled else cross_entropy(tape, flat, batch["labels"])
+            del flat, logits
         return Outputs(loss, [], tape.lifetimes.taken_cache())
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+        if tape.compiled and self.component not in GEMMAS:
+            return self._compiled(tape, regime, w, x)
         h = self._normalise(tape, x, w.sa_norm)
         attn_out = self._attention(tape, regime, w, h)
         h = e.add(tape, self._scaled(tape, attn_out, w.sa_scale), x)
         mlp_out = self._mlp(tape, w, self._normalise(tape, h, w.mlp_norm))
         return e.add(tape, h, self._scaled(tape, mlp_out, w.mlp_scale))
+
+    def _compiled(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+        """The same as torch.compile's kernels: every layer is compiled by itself (training/_compile.py)."""
+        h = inductor.rms_norm(tape, x, w.sa_norm)
+        q = self._in_one_kernel(tape, linear(tape, h, w.q), self.heads, w.q_norm)
+        k, v = linear(tape, h, w.k), linear(tape, h, w.v)
+        del h
+        k = self._in_one_kernel(tape, k, self.groups, w.k_norm, self.heads // self.groups)
+        v = attention.split_heads(tape, v, self.groups)
+        v = v if self.heads == self.groups else inductor.repeated(tape, v, self.heads // self.groups)
+        out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
+        del q, k, v
+        attended = linear(tape, attention.merge_heads(tape, out), w.output)
+        del out
+        h = inductor.added(tape, attended, x)
+        del attended
+        normed = inductor.rms_norm(tape, h, w.mlp_norm)
+        gate, up = linear(tape, normed, w.w1), linear(tape, normed, w.w3)
+        del normed
+        inner = inductor.gated(tape, gate, up)
+        del gate, up
+        return inductor.added(tape, linear(tape, inner, w.w2), h)
+
+    def _in_one_kernel(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None, repeats: int = 1) -> Tensor:
+        """[B, S, heads · d] normalised, rotated and copied for the heads that share it."""
+        by_head = (*x.shape[:-1], heads, self.size)
+        if norm is not None:
+            flat = x.shape
+            x = inductor.rms_norm(tape, shaping.viewed(tape, x, by_head), norm)
+            x = shaping.viewed(tape, x, flat)
+        if repeats > 1:
+            return inductor.repeated(tape, attention.split_heads(tape, x, heads), repeats)
+        return attention.split_heads(tape, inductor.pointwise(tape, x), heads)
 
     def _normalise(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
         return rms_norm_unit_offset(tape, x, norm) if self.component in GEMMAS else rms_norm(tape, x, norm)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops import shaping
+from vramlint.memory.ops import inductor, shaping
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.tape import Tape
@@ -54,6 +54,8 @@ def of_logits(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
 
 
 def _cross_entropy(tape: Tape, logits: Tensor) -> Tensor:
+    if tape.compiled:
+        return inductor.cross_entropy(tape, logits)
     wide = tape.to(logits, "float32")
     mark_logits(tape, wide)
     tokens = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import inductor
 from vramlint.memory.ops.linear import Weights, joined, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -32,6 +33,8 @@ class LowRank:
         # x itself lives on: the module call holds its arguments
         inputs = tape.to(x, self.a.dtype) if converts else x
         update = self._product(tape, inputs)
+        if tape.compiled and dtype == update.dtype:
+            return inductor.scaled_sum(tape, result, update)
         if joining.narrows == "unscaled" and converts:
             update = tape.to(update, dtype)
         update = e.linear_unary(tape, "mul", update)

@@ -35,6 +35,8 @@ class Nf4Tensor:
 
     def dense(self, tape: Tape, weight: Parameter) -> Tensor:
         """`get_original_weight`: the codes of both halves as 64-bit indices, their values, and the scaled ones."""
+        if tape.compiled:  # one kernel from the codes to the weight
+            return tape.empty(weight.shape, self.dtype, "dequantize", "temporaries")
         half = prod(weight.shape) // 2
 
         def made(dtype: str, count: int = half) -> Tensor:
