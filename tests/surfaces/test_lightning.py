@@ -261,7 +261,7 @@ def test_a_model_of_litgpt_with_its_own_lora() -> None:
         "lora_target_modules": ("query", "value"),
         "adapter_cast": False,
     }
-    assert says(found, "adapter_library") == "litgpt"
+    assert facts(found, "adapter_library", "objective") == {"adapter_library": "litgpt", "objective": "sft"}
     network = plain(dict(found.tables)["model-config"])
     assert isinstance(network, dict)
     assert [network[key] for key in ("model_type", "n_layer", "lm_head_chunk_size")] == ["litgpt", 32, 0]

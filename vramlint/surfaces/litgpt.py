@@ -5,11 +5,12 @@ litgpt 0.5: model.py, lora.py, config.py, data/base.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from vramlint.catalog.litgpt_models import MODEL_TYPE, litgpt_model
 from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Drawn, draw, is_absent
+from vramlint.surfaces.draft import Drawn, draw, is_absent, stated
 from vramlint.surfaces.model_config import table_of
 from vramlint.values import Call, Items, Keyword, Scalar, Table, Value
 
@@ -22,6 +23,13 @@ TARGETS = (
     ("lora_head", "head"),
 )
 """Flags of litgpt's LoRA, which its Config has all off, and the parts of its modules that they put LoRA on."""
+_DATA: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("Alpaca", "Alpaca2k", "AlpacaGPT4", "Deita", "FLAN", "JSON", "LIMA", "LongForm"), "sft"),
+        **dict.fromkeys(("LitData", "MicroLlama", "OpenWebText", "TextFiles", "TinyLlama", "TinyStories"), "pretrain"),
+    }
+)
+"""Its data modules: instructions with answers, or plain text."""
 _MADE = (".GPT.from_name", ".GPT", ".LLM.load")
 _PASSED_ON = (("lora_r", "r"), ("lora_alpha", "lora_alpha"), ("lora_dropout", "lora_dropout"))
 
@@ -64,8 +72,11 @@ def litgpt_network(call: Call, calls: Sequence[Call]) -> Table | None:
 
 
 def connected(calls: Sequence[Call]) -> Iterable[Drawn]:
-    """`data.connect(tokenizer, batch_size=4, max_seq_length=512)` of one of its data modules."""
+    """`data.connect(tokenizer, batch_size=4, max_seq_length=512)` of one of its data modules, and what for."""
     for call in calls:
+        kind = _DATA.get(call.callee.rpartition(".")[2], "") if call.callee.startswith("litgpt.data.") else ""
+        if kind:
+            yield stated("objective", kind, call.place, call.callee.rpartition(".")[2])
         if call.callee != ".connect" or call.argument("tokenizer", 0) is None:
             continue
         length = call.argument("max_seq_length", 2)
