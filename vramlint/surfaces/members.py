@@ -86,7 +86,7 @@ def _added(document: Document, table: Table, path: list[str], value: Plain, form
     alone = not indent.strip()
     end = "\r\n" if "\r\n" in document.text else "\n"
     start = document.offset(at.span.line, at.span.column)
-    if form == JSON:
+    if form == JSON or (form == YAML and alone and _is_braced(document, table)):
         written = _json(path, value)
         gap = f",{end}{indent}" if alone else ", "
         place = document.span(start, start)
@@ -101,6 +101,12 @@ def _added(document: Document, table: Table, path: list[str], value: Plain, form
     place = document.span(begin, begin)
     rows = _toml(path, value, indent) if form == TOML else _yaml(path, value, indent)
     return Edit(Place(document.path, place), "".join(f"{row}{end}" for row in rows))
+
+
+def _is_braced(document: Document, table: Table) -> bool:
+    """Whether a table of YAML is written as JSON is, over several lines."""
+    place = table.place
+    return place is not None and document.slice(place.span).startswith("{")
 
 
 def _json(path: list[str], value: Plain) -> str:

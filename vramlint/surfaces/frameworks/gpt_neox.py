@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.dashes import as_spelled, underscored
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.gpt_neox_models import RECURRENT, attention_kinds, define_model
+from vramlint.values import Plain
 
 _ROWS = (
     Row("num_layers", "layers", "count"),
@@ -167,6 +169,12 @@ def _attention(config: Config) -> None:
     config.state("attention_implementation", "flash_attention_2" if "flash" in kinds else "eager", "attention_config")
 
 
+def _spelled_optimizer(value: FactValue) -> Mapping[str, Plain] | None:
+    """Adam in bitsandbytes' 8 bits, or as it is."""
+    switch = {"adamw_bnb_8bit": True, "deepspeed.FusedAdam": False}.get(str(value))
+    return {"use_bnb_optimizer": switch} if switch is not None else None
+
+
 FRAMEWORK = Framework(
     "gpt-neox",
     "gpt-neox",
@@ -176,4 +184,5 @@ FRAMEWORK = Framework(
     loose=False,
     prepared=underscored,
     located=as_spelled,
+    spelled={"optimizer": _spelled_optimizer},
 )

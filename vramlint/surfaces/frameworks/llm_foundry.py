@@ -167,4 +167,6 @@ FRAMEWORK = Framework(
     _complete,
     prepared=prepared,
     located=located,
+    spelled={"micro_batch_size": lambda value: {_MICRO: value} if isinstance(value, int) else None},
+    follows=frozenset({"gradient_accumulation_steps"}),
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
 from vramlint.surfaces.frameworks.megatron_forms import ALLOCATOR, as_written, flags
 from vramlint.surfaces.frameworks.megatron_models import define_model, is_bert, is_t5
+from vramlint.values import Plain
 
 _ROWS = (
     Row("micro_batch_size", "micro_batch_size", "count"),
@@ -159,6 +161,29 @@ def attention(config: Config) -> None:
         config.derive("attention_implementation", "sdpa", reason, "attention_backend")
 
 
+def spelled_recomputation(value: FactValue, prefix: str = "") -> Mapping[str, Plain] | None:
+    """The flags that recompute every layer, or none.
+
+    Args:
+        value: whether activations are recomputed.
+        prefix: of the flags, with its dot.
+    """
+    if not isinstance(value, bool):
+        return None
+    if not value:
+        return {f"{prefix}recompute_granularity": None}
+    return {
+        f"{prefix}recompute_granularity": "full",
+        f"{prefix}recompute_method": "uniform",
+        f"{prefix}recompute_num_layers": 1,
+    }
+
+
+def _spelled_attention(value: FactValue) -> Mapping[str, Plain] | None:
+    words = {implementation: word for word, implementation in _BACKENDS.items() if word != "local"}
+    return {"attention_backend": words[str(value)]} if value in words else None
+
+
 FRAMEWORK = Framework(
     "megatron",
     "Megatron-LM",
@@ -167,4 +192,5 @@ FRAMEWORK = Framework(
     _complete,
     prepared=flags,
     located=as_written,
+    spelled={"activation_checkpointing": spelled_recomputation, "attention_implementation": _spelled_attention},
 )

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from vramlint.catalog.recipes import recipe
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.megatron import spelled_recomputation
 from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
 from vramlint.surfaces.frameworks.recipes import on_recipe, renested
 from vramlint.surfaces.launch.options import nested
@@ -209,4 +210,7 @@ FRAMEWORK = Framework(
     _ROWS,
     _complete,
     prepared=prepared,
+    spelled={
+        "activation_checkpointing": lambda value: spelled_recomputation(value, "model.") if value is True else None
+    },
 )
