@@ -94,3 +94,14 @@ def test_a_misspelt_key() -> None:
     assert (remark.kind, remark.subject, remark.suggestion) == (
         "unknown-key", "gradient_checkpointng", "gradient_checkpointing",
     )  # fmt: skip
+
+
+def test_rows_of_the_online_script_are_packed_and_its_reference_can_be_left_out() -> None:
+    text = "model_name_or_path: gpt2\nnum_samples_per_prompt_rollout: 16\npack_length: 4096\n"
+    assert says(sheet("open-instruct", text), "sequence_length", "packing", "reference_model") == {
+        "sequence_length": 4096,
+        "packing": True,
+        "reference_model": "gpt2",
+    }
+    off = sheet("open-instruct", text + "load_ref_policy: false\n")
+    assert fact(off, "reference_model").value == "none"

@@ -23,6 +23,7 @@ _ONLINE = (
     ("deepspeed_stage", "zero_stage", "count"),
     ("max_prompt_token_length", "prompt_length", "count"),
     ("response_length", "completion_length", "count"),
+    ("pack_length", "sequence_length", "count"),
     ("num_samples_per_prompt_rollout", "generations", "count"),
     ("vllm_gpu_memory_utilization", "inference_memory_fraction", "number"),
     ("vllm_tensor_parallel_size", "inference_tensor_parallel", "count"),
@@ -129,6 +130,10 @@ def _online(config: Config) -> None:
             config.state(fact, config.default(key), key)
     config.state("micro_batch_size", 1, "per_device_train_batch_size")  # of GRPOExperimentConfig; 8 elsewhere
     config.say("kl_coefficient", "beta", "number")
+    config.derive("packing", True, "grpo_fast.py packs prompts and answers into rows of pack_length", "pack_length")
+    reference = config.text("model_name_or_path")
+    if reference:
+        config.state("reference_model", reference if config.on("load_ref_policy") else "none", "load_ref_policy")
     config.state("inference_engine", "vllm", "vllm_num_engines")
     config.derive("parallelism", "deepspeed", "the learners are DeepSpeed engines", "deepspeed_stage")
 
