@@ -175,6 +175,14 @@ def _spelled_optimizer(value: FactValue) -> Mapping[str, Plain] | None:
     return {"use_bnb_optimizer": switch} if switch is not None else None
 
 
+def _spelled_offload(value: FactValue) -> Mapping[str, Plain] | None:
+    """DeepSpeed offloads the states of its own Adam alone, which gpt-neox builds under another name."""
+    kinds = {"cpu": "cpu_adam", "none": "Adam"}
+    if value not in kinds:
+        return None
+    return {"zero_optimization.offload_optimizer.device": str(value), "optimizer.type": kinds[str(value)]}
+
+
 FRAMEWORK = Framework(
     "gpt-neox",
     "gpt-neox",
@@ -184,5 +192,6 @@ FRAMEWORK = Framework(
     loose=False,
     prepared=underscored,
     located=as_spelled,
-    spelled={"optimizer": _spelled_optimizer},
+    spelled={"optimizer": _spelled_optimizer, "offload_optimizer": _spelled_offload},
+    closed=frozenset({"tuning", "quantization_bits", "fused_loss", "load_dtype"}),
 )

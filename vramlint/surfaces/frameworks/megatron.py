@@ -193,4 +193,5 @@ FRAMEWORK = Framework(
     prepared=flags,
     located=as_written,
     spelled={"activation_checkpointing": spelled_recomputation, "attention_implementation": _spelled_attention},
+    closed=frozenset({"tuning", "quantization_bits", "load_dtype"}),
 )
