@@ -69,6 +69,12 @@ class Network:
         return None
 
 
+_CACHED = re.compile(r"(?:^|/)models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)")
+"""A folder of huggingface_hub's cache (huggingface_hub file_download.py, repo_folder_name)."""
+_HF = re.compile(r"[-_]hf/*$", re.IGNORECASE)
+"""How people call the folder of a checkpoint that they converted to Hugging Face's form."""
+
+
 def find_network(name: str, path: str, context: Context, started: Sequence[str] = ()) -> Network | None:
     """The network behind a hub id or a path, as seen from the file `path` and from the folders it is started in.
 
@@ -83,7 +89,11 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
         network = read_network(f"{folder.rstrip('/')}/config.json", context)
         if network:
             return network
-    rows = find_model_by_last_part(name)
+    cached = _CACHED.search(name)
+    row = find_model(f"{cached['owner']}/{cached['name']}") if cached else None
+    if row:
+        return _from_row(row)
+    rows = find_model_by_last_part(name) or find_model_by_last_part(_HF.sub("", name))
     configs = [dict(row.config) for row in rows]
     if rows and all(config == configs[0] for config in configs):
         return _from_row(rows[0])
