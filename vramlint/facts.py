@@ -366,6 +366,8 @@ class Sheet:
     """A library that it imports puts classes of its own, with further keys, in the place of those of `tables`."""
     recognised: Recognised | None = None
     """Of a data file: how its vocabulary was told."""
+    label: str = ""
+    """The trial of a search over settings: `batch_size=8`."""
 
     def get(self, name: str) -> Fact | None:
         """The fact of that name."""

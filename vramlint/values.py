@@ -231,6 +231,8 @@ class Program:
     passed: tuple[Passed, ...] = ()
     files: tuple[tuple[str, Place], ...] = ()
     """Data files that the program loads, and where their paths are written."""
+    searches: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What a search over settings varies: its name there, and the values tried, as `name = value`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from vramlint.api.contents import Contents
 from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
 from vramlint.api.starts import Start, distinct, named
+from vramlint.api.trials import Searched, Trial
 from vramlint.api.world import world_of
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.discovery.forms import is_no_run
@@ -79,23 +80,32 @@ def _launched(
 ) -> tuple[tuple[Sheet, ...], tuple[Problem, ...]]:
     """The sheets of all programs that the workloads start and that train, or may."""
     found: list[tuple[Start, Sheet]] = []
+    readers: list[_Reader] = []
     problems: list[Problem] = []
     scripts = (script for workload in workloads for script in with_scripts(workload, context, shells))
     starts = (Start(*script, launch) for script in scripts for launch in launches(script.workload))
     for start in islice(distinct(islice(starts, 16 * MOST)), MOST):
-        sheet, trouble = _Reader(start.workload, start.launch, context, known).sheet()
+        reader = _Reader(start.workload, start.launch, context, known)
+        sheet, trouble = reader.sheet()
         problems += trouble
         if sheet is not None:
             found.append((start, replace(sheet, sources=(*start.through, *sheet.sources))))
-    return tuple(named(found, context.load)), tuple(problems)
+            readers.append(reader)
+    sheets = zip(readers, named(found, context.load), strict=True)
+    return tuple(trial for reader, sheet in sheets for trial in reader.trials(sheet)), tuple(problems)
 
 
 class _Reader:
     """Reads what one launch starts."""
 
-    def __init__(self, workload: Workload, launch: Launch, context: Context, known: Known) -> None:
+    def __init__(
+        self, workload: Workload, launch: Launch, context: Context, known: Known, chosen: Trial | None = None
+    ) -> None:
         self._workload = workload
         self._launch = launch
+        self._chosen = chosen
+        self._searched: Searched = workload.searched
+        self._whole = context
         self._written = _written(workload)
         self._loaded = Recorder(with_written(context.load, self._written))
         self._context = replace(context, load=self._loaded)
@@ -125,6 +135,22 @@ class _Reader:
         if sheet is None or not _trains(sheet):
             return None, problems
         return self._joined(sheet), problems
+
+    def trials(self, sheet: Sheet) -> Iterator[Sheet]:
+        """The sheets of the trials, where the program or what starts it searches over settings; else the one sheet."""
+        if not self._searched:
+            yield sheet
+            return
+        from vramlint.api.trials import narrowed, sheets
+
+        def read(trial: Trial) -> Sheet | None:
+            invocation = self._launch.invocation
+            words = tuple([narrowed(word, trial) for word in invocation.arguments])
+            launch = replace(self._launch, invocation=replace(invocation, arguments=words))
+            one, _ = _Reader(self._workload, launch, self._whole, self._known, trial).sheet()
+            return one and replace(one, started=sheet.started, sources=sheet.sources)
+
+        yield from sheets(sheet, self._searched, read)
 
     def _file_name(self) -> str:
         """The last part of the program's path; a module's is its file's."""
@@ -163,7 +189,9 @@ class _Reader:
             lambda module: find_module(script.path, self._context, module),
             invocation=self._launch.invocation,
             files=self._file(script.path),
+            chosen=self._chosen,
         )
+        self._searched = (*self._searched, *(program.searches if program else ()))
         if program is not None and is_python_config(script.text.encode(errors="replace")):
             from vramlint.surfaces.frameworks.python_configs import recipe_config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Invocation, Problem, Program, Scalar
 
 if TYPE_CHECKING:
+    from vramlint.api.trials import Trial
     from vramlint.surfaces.launch import Workload
 
 _MODELS = frozenset(("model", "parameters", "parameters_at_least"))
@@ -131,6 +132,8 @@ def _with_starts(
 
     sheet = replace(program_sheet(program), sources=read.sources)
     sheet = replace(sheet, defines=not _runs(sheet, document, context))
+    if program.searches and not workloads:
+        return Contents(tuple(_trials(sheet, document, program, context, known)), read.problems)
     if document.path.endswith(".py") and _LAUNCHER.search(document.text, 0, _HEAD):
         from vramlint.api.usage import with_usage
 
@@ -145,6 +148,20 @@ def _with_starts(
     sheet = replace(sheet, facts=(*sheet.facts, *own))
     sheets = found.sheets if found.sheets and _says_nothing(sheet) else (sheet, *found.sheets)
     return Contents(sheets, (*read.problems, *found.problems))
+
+
+def _trials(sheet: Sheet, document: Document, program: Program, context: Context, known: Known) -> Iterator[Sheet]:
+    """The trials of a search that the program itself makes."""
+    from vramlint.api.trials import sheets
+    from vramlint.surfaces import program_sheet
+
+    def read(trial: Trial) -> Sheet | None:
+        found = _read(document, context, known, chosen=trial)
+        if found.program is None:
+            return None
+        return replace(program_sheet(found.program), sources=sheet.sources, defines=sheet.defines)
+
+    yield from sheets(sheet, program.searches, read)
 
 
 def _says_nothing(sheet: Sheet) -> bool:
@@ -167,6 +184,7 @@ def _read(
     known: Known,
     invocation: Invocation | None = None,
     environment: Sequence[Entry] = (),
+    chosen: Trial | None = None,
 ) -> _Read:
     """A program, by default with nothing given on its command line."""
     from vramlint.readers.python import read_program
@@ -181,6 +199,7 @@ def _read(
         lambda module: find_module(document.path, project, module) if inside or module[0] != "." else None,
         invocation,
         files=lambda path: next(filter(None, map(loaded, _places(document, path, context))), None),
+        chosen=chosen,
     )
     return _Read(program, tuple(path for path in loaded.found if path != document.path), problems)
 

@@ -84,6 +84,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             started=sheet.started,
             sources=sheet.sources,
             recognised=sheet.recognised,
+            label=sheet.label,
         ),
         tuple(remarks),
         tuple(paths),

@@ -57,7 +57,7 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         gpu_origin=context.gpu_origin,
         versions=versions,
         remarks=tuple(dict.fromkeys(remarks)),
-        launched=sheet.started is not None,
+        launched=sheet.started is not None or bool(sheet.label),
         anchor=_anchor(facts),
         framework=sheet.kind if sheet.kind in FRAMEWORKS else "",
         recognised=sheet.recognised,
@@ -89,7 +89,12 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
 
 
 def _name(sheet: Sheet, named: Sequence[str]) -> str:
-    """`train.py + ds.json`, and the launcher in front: `run.sh:12 runs train.py`."""
+    """`train.py + ds.json`, and the launcher in front: `run.sh:12 runs train.py`; the trial behind: `[batch=8]`."""
+    trial = f" [{sheet.label}]" if sheet.label else ""
+    return _plain_name(sheet, named) + trial
+
+
+def _plain_name(sheet: Sheet, named: Sequence[str]) -> str:
     program = " + ".join((sheet.path, *(path.rpartition("/")[2] for path in named[1:])))
     if sheet.started is None:
         return program

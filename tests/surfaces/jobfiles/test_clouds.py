@@ -111,8 +111,9 @@ parameters:
         "train.py",
         "--model=gpt2",
         ("--lr=1", "--lr=2"),
-        {"`dropout`, which the sweep varies"},
+        ("--dropout=0.0", "--dropout=0.5"),
     ]
+    assert sweep.searched == (("lr", ("lr = 1", "lr = 2")), ("dropout", ("dropout = 0.0", "dropout = 0.5")))
     (hydra,) = read(text + 'command: ["${env}", torchrun, "${program}", "${args_no_hyphens}"]\n')
     assert said(hydra.commands[0])[:3] == ["torchrun", "train.py", "model=gpt2"]
 

@@ -26,6 +26,7 @@ from vramlint.readers.python.objects import (
 )
 from vramlint.readers.python.paths import path_attribute
 from vramlint.readers.python.probes import attribute_probe, library_default
+from vramlint.readers.python.searches import run_config
 from vramlint.readers.python.truth import DTYPES
 from vramlint.text import Place
 from vramlint.values import Name, Scalar, Unknown
@@ -53,6 +54,8 @@ def _get(machine: Machine, item: Object, name: str, site: Site) -> Object:
             return computed(item.qualified.rpartition(".")[2], site.place)
         case Name() if name == "is_floating_point" and item.qualified in DTYPES:
             return computed(DTYPES[item.qualified], site.place)
+        case Name(qualified="wandb") if name == "config" and (config := run_config(machine, site.place)) is not None:
+            return config
         case Name():
             return attribute_probe(machine, f"{item.qualified}.{name}", site.place)
         case Module():
@@ -157,6 +160,8 @@ _METHODS = ("get_", "set_", "to_", "main_process_first", "_")
 
 def _of_library(machine: Machine, item: LibraryObject, name: str, site: Site) -> Object:
     written = item.argument(name)
+    if name == "config" and item.callee == "wandb.init":
+        written = run_config(machine, site.place) or written
     if written is not None and written is not NOT_GIVEN:
         return narrow(written, machine.path)
     if name == "module" and item.args and item.callee.endswith(_WRAPPERS):

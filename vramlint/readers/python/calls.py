@@ -51,6 +51,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.operators import reason_of
 from vramlint.readers.python.paths import path_method
 from vramlint.readers.python.records import as_mapping
+from vramlint.readers.python.searches import search, searched_by_trainer, suggested
 from vramlint.readers.python.starters import launch, start
 from vramlint.values import Name, Scalar, Unknown
 
@@ -132,6 +133,7 @@ def _library(machine: Machine, callee: str, site: Site) -> Object:
         return found
     made = _record(machine, callee, site)
     start(machine, callee, site)
+    search(machine, callee, site)
     wrapped = made.args[0] if callee == "torch.compile" and made.args else None
     return wrapped if isinstance(wrapped, (LibraryObject, Choice, Function, BoundMethod)) else made
 
@@ -174,11 +176,15 @@ def _method(machine: Machine, method: Attribute, site: Site) -> Object:
         return found
     if isinstance(receiver, LibraryObject) and grow(machine, name, receiver, site):
         return receiver
+    trial = suggested(machine, name, site)
+    if trial is not None:
+        return trial
     if save(machine, name, receiver, site):
         return Scalar(None, site.place, "computed")
     made = _record(machine, f".{name}", site, receiver)
     feed(machine, name, site, invoke)
     launch(machine, name, receiver, site)
+    searched_by_trainer(machine, name, receiver, site)
     if made.args and _gives_back(name, receiver):
         return made.args[0] if len(made.args) == 1 else Sequence.of(made.args, site.place)
     return receiver if name in _RETURN_SELF and isinstance(receiver, (LibraryObject, Choice)) else made

@@ -32,6 +32,7 @@ from vramlint.readers.python.objects import (
 from vramlint.readers.python.paths import PATH_FUNCTIONS
 from vramlint.readers.python.probes import call_probe, environment_variable, set_variable
 from vramlint.readers.python.records import RECORD_FUNCTIONS
+from vramlint.readers.python.searches import SEARCH_FUNCTIONS
 from vramlint.readers.python.standard_library import STANDARD_FUNCTIONS
 from vramlint.readers.python.trl_functions import helper_result
 from vramlint.values import Scalar
@@ -142,6 +143,7 @@ _HANDLERS: MappingProxyType[str, Handler] = MappingProxyType(
     {
         **BUILTIN_FUNCTIONS,
         **RECORD_FUNCTIONS,
+        **SEARCH_FUNCTIONS,
         **CONFIG_FUNCTIONS,
         **LOADING_FUNCTIONS,
         **dict.fromkeys(PARSERS, new_parser),

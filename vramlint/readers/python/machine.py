@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 import libcst as cst
@@ -120,11 +121,29 @@ class Setting:
     value: Object
 
 
+@dataclass(slots=True)
+class Searches:
+    """What searches over settings vary."""
+
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The trial at hand: `name = value` by name."""
+    found: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The options of each name, as `name = value`."""
+    scopes: dict[str, int] = field(default_factory=dict)
+    site: Site | None = None
+    """The last call that had to do with a search."""
+
+
 class Machine:
     """Everything that the parts of the interpreter share."""
 
     statement: cst.BaseExpression | None = None
     """The last expression that is a statement of its own."""
+
+    @cached_property
+    def searches(self) -> Searches:
+        """Searches over settings."""
+        return Searches()
 
     def __init__(
         self,

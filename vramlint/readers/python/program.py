@@ -56,6 +56,7 @@ def read_program(
     modules: Modules = no_modules,
     invocation: Invocation | None = None,
     files: Files = no_modules,
+    chosen: Mapping[str, str] | None = None,
 ) -> tuple[Program | None, tuple[Problem, ...]]:
     """What a Python file does, worked out without running it.
 
@@ -70,6 +71,7 @@ def read_program(
             from it. None: unknown, and every setting has its default.
         files: data files of the project that the script or its command line names. Paths made from `__file__`
             begin with the folder of `document`.
+        chosen: of a search over settings one trial, as `Program.searches` names its options. None: any of them.
 
     Returns:
         The program, or None and the problem that prevented reading it. Never raises on any text.
@@ -78,6 +80,7 @@ def read_program(
     if source is None:
         return None, (problem,) if problem else ()
     machine = Machine(source, known, evaluate, execute, invoke, modules, files)
+    machine.searches.chosen = chosen or {}
     if invocation is not None:
         start(machine, invocation)
     module = machine.new_scope(None, "module")
@@ -177,6 +180,7 @@ def _frozen(machine: Machine, module: Scope) -> Program:
         decisions=tuple(reasons.decisions()),
         passed=tuple(Passed(value, name, tuple(places)) for (value, name), places in machine.trail.passed.items()),
         files=tuple(machine.trail.files.items()),
+        searches=tuple(machine.searches.found.items()),
     )
 
 

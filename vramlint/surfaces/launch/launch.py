@@ -21,6 +21,8 @@ class Workload:
     facts: tuple[Fact, ...] = ()
     """What it declares of the machine: `gpu` (a name that `--gpu` takes), `gpus_per_node`, `nodes`, `world_size`."""
     files: tuple[WrittenFile, ...] = ()
+    searched: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What a sweep varies, and the values of each setting, as `name = value`."""
 
 
 @dataclass(frozen=True, slots=True)
