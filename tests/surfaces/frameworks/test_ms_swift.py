@@ -238,3 +238,17 @@ def test_parts_that_a_share_or_a_draw_freezes_are_not_known(flag: str, by_hand: 
     tuning = _run(f"swift sft --model Qwen/Qwen2.5-0.5B-Instruct --tuner_type full {flag}")["tuning"]
     assert tuning.value == "full"
     assert tuning.reason.startswith(FROZEN_BY_HAND) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("model", "bf16", "origin"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", True, Origin.DERIVED),
+        ("meta-llama/Llama-2-7b-hf", False, Origin.DERIVED),
+        ("./mine", True, Origin.ASSUMED),
+    ],
+)
+def test_autocast_follows_the_checkpoint(model: str, bf16: bool, origin: Origin):
+    found = sheet("ms-swift", f"model: {model}\ntuner_type: lora\ndataset: a\n")
+    assert (fact(found, "bf16").value, fact(found, "bf16").origin) == (bf16, origin)
+    assert fact(found, "fp16").value == (not bf16)

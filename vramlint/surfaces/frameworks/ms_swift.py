@@ -14,6 +14,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     attention,
+    checkpoint_dtype,
     command_of,
     environment_facts,
     first_given,
@@ -139,14 +140,15 @@ def _dtypes(config: Config) -> None:
     fact = config.fact("load_dtype")
     if fact is None:
         config.state("load_dtype", "auto", key)
-    elif isinstance(fact.value, str) and fact.value != "auto":
-        narrow = fact.value == "bfloat16"
-        config.derive("bf16", narrow, f"{key} is {fact.value}", key)
-        config.derive("fp16", not narrow, f"{key} is {fact.value}", key)
-    if fact is None or fact.value == "auto":
-        reason = "autocast to the checkpoint's dtype, which is bfloat16 in nearly all"
-        config.assume("bf16", True, reason)
-        config.assume("fp16", False, reason)
+    dtype, certain = checkpoint_dtype(config)
+    reason = f"autocast to the checkpoint's dtype, {dtype}"
+    if fact is not None and isinstance(fact.value, str) and fact.value != "auto":
+        dtype, certain, reason = fact.value, True, f"{key} is {fact.value}"
+    for flag, holds in (("bf16", dtype == "bfloat16"), ("fp16", dtype != "bfloat16")):
+        if certain:
+            config.derive(flag, holds, reason, key)
+        else:
+            config.assume(flag, holds, f"{reason} in nearly all")
 
 
 def _quantization(config: Config) -> None:

@@ -15,6 +15,7 @@ from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     backend_attention,
+    checkpoint_dtype,
     command_of,
     environment_facts,
     first_given,
@@ -118,7 +119,10 @@ def _precision(config: Config) -> None:
         if dtype:
             config.derive("bf16", word == "bf16", f"torch_dtype is {dtype}", "torch_dtype")
         else:
-            config.assume("bf16", True, "the dtype of the checkpoint, which is bfloat16 in nearly all")
+            stated, certain = checkpoint_dtype(config)
+            if certain:
+                config.derive("bf16", stated != "float16", f"the checkpoint is in {stated}")
+            config.assume("bf16", stated != "float16", f"the dtype of the checkpoint, {stated} in nearly all")
     given = config.fact("bf16")
     narrow = "fp16" if given is not None and given.value is False else "bf16"
     config.derive("precision", f"{narrow}-mixed", "Megatron keeps float32 masters", "bf16", "fp16", "torch_dtype")

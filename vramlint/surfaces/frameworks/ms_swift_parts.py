@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from vramlint.catalog.models import find_model
 from vramlint.facts import FactValue
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.frameworks.framework import Config, Row
@@ -25,6 +26,8 @@ _MEGATRON = (
     "mcore_model",
 )
 """Keys that only the Megatron back end has (megatron/arguments/megatron_args.py)."""
+
+_MODELS = ("model", "model_id_or_path")
 
 _BETWEEN = re.compile(r"[\\/. ]")
 """What stands between the words of a program's name."""
@@ -87,6 +90,14 @@ def environment_facts(config: Config) -> None:
 def command_of(config: Config) -> str:
     """`sft` of `swift sft`, `-m swift.cli.sft`, `swift/cli/sft.py`."""
     return _BETWEEN.split(config.text(PROGRAM).removesuffix(".py"))[-1]
+
+
+def checkpoint_dtype(config: Config) -> tuple[str, bool]:
+    """The dtype of the model's checkpoint, and whether a source states it."""
+    row = find_model(next((name for key in _MODELS if (name := config.text(key))), ""))
+    if row is None or row.dtype is None:
+        return "bfloat16", False
+    return row.dtype, row.dtype_status == "stated"
 
 
 def processes(config: Config) -> int | None:
