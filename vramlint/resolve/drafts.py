@@ -14,6 +14,7 @@ from vramlint.resolve.network import Network, find_network, read_network
 if TYPE_CHECKING:
     from vramlint.job import ConfigValue
 
+_UNSEEN = "a layer like the target's, for the draft's file is not found"
 DRAFT = "draft_model"
 """The fact that such a run has."""
 
@@ -35,7 +36,8 @@ def draft_network(
     """The decoder that trains, by the file that describes it, else like the target's; None where neither is known.
 
     Its vocabulary is the draft's own, which is smaller, and its parameters are those that train: what is only taken
-    over from the target is left out, so that a figure from them is a lower bound.
+    over from the target is left out, so that a figure from them is a lower bound. Where the draft's file is not there,
+    it is one layer of the target's sizes: less than any of the drafts that SpecForge itself has (0.19 to 0.85 of them).
     """
     fact = facts[DRAFT]
     if not fact.candidates:
@@ -49,16 +51,20 @@ def draft_network(
         if network is not None:
             return _decoder(network)
     found = None if name.endswith(".json") else find_network(name, path, context, started)
-    return _decoder(found) if found is not None else None
+    if found is not None:
+        return _decoder(found)
+    least = _like(target, {})
+    return replace(least, source=_UNSEEN) if least is not None else None
 
 
 def draft_facts(facts: Mapping[str, Fact], network: Network | None) -> dict[str, Fact]:
     """The facts with the draft's sizes; the model is unknown where its file is not found."""
     said = dict(facts)
-    if network is None:
+    if network is None or network.source == _UNSEEN:
         reason = facts[DRAFT].reason or f"the draft model's file, {facts[DRAFT].value}, is not found"
-        if "model" in said:
-            said["model"] = replace(said["model"], reason=reason)
+        name = "model" if network is None else DRAFT
+        if name in said:
+            said[name] = replace(said[name], reason=reason)
         return said
     for name, key in _SIZES.items():
         size = network.integer(key)
@@ -75,7 +81,9 @@ def _like(target: Network | None, facts: Mapping[str, Fact]) -> Network | None:
     layers = facts["layers"].value if "layers" in facts else None
     config = {key: own[key] for key in _KEPT if key in own}
     config["num_hidden_layers"] = layers if isinstance(layers, int) else 1
-    return _decoder(Network("llama", config, target.source))
+    if "intermediate_size" not in config and "moe_intermediate_size" in own:
+        config["intermediate_size"] = own["moe_intermediate_size"]
+    return _decoder(Network(target.model_type, config, target.source))
 
 
 def _decoder(network: Network) -> Network:

@@ -62,8 +62,17 @@ def test_the_draft_is_what_trains(explained):
     assert job["estimate"]["low"]["total_parameters"] == _TRAINED
 
 
-def test_without_its_file_the_figure_is_not_the_targets(explained):
+def test_without_its_file_the_bound_is_of_one_layer_of_the_targets(explained):
     job = explained.job("run.yaml", _YAML)
+
+    layer = 3584 * 128 * (2 * 28 + 2 * 4) + 3 * 3584 * 18944
+    assert job["estimate"]["low"]["total_parameters"] == layer
+    assert "layers" not in {fact["name"] for fact in job["facts"]}
+    assert "is not found" in next(fact["reason"] for fact in job["facts"] if fact["name"] == "draft_model")
+
+
+def test_of_an_unknown_target_nothing_follows(explained):
+    job = explained.job("run.yaml", _YAML.replace("Qwen/Qwen2.5-7B-Instruct", "./my-target"))
 
     assert job["estimate"] is None
     assert "configs/draft.json" in job["reason"]
