@@ -57,7 +57,7 @@ _PLAIN = {
 class _Weighed(NamedTuple):
     evidence: float
     own: int
-    """Keys that no other vocabulary has."""
+    """Keys that no other vocabulary has, and a word of the path."""
     told: Recognised | None
 
 
@@ -75,7 +75,7 @@ def _weighed(path: str, table: Table, marks: Marks) -> _Weighed:
         return _NOTHING
     evidence = keys + _PATH * len(words[:1])
     told = Recognised(marks.kind, _sure(evidence), _by([*own, *shared][:_SHOWN], words[:1]))
-    return _Weighed(evidence, len(own), told)
+    return _Weighed(evidence, len(own) + len(words[:1]), told)
 
 
 def _plain(kind: str, table: Table) -> Recognised:
