@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,21 @@ def as_litgpt(model: Model) -> Model | None:
     if config.get("attention_logit_softcapping") is None:
         config.pop("sliding_window_size", None)
     return Model(model.name, MODEL_TYPE, {**config, "norm_widens_weights": False})
+
+
+_COMPONENTS = ((r"llama-?3\.2", "llama3_2"), (r"llama-?3\.1", "llama3_1"), (r"llama-?3", "llama3"))
+"""torchtune's builders of a release, whose layers share their rotary tables or not."""
+
+
+def as_torchtune(model: Model) -> Model | None:
+    """The same network as torchtune's decoder, None for one that it does not have."""
+    if model.model_type not in ("llama", "mistral", "qwen2", "phi3", "gemma"):
+        return None
+    own = "llama2" if model.model_type == "llama" else model.model_type
+    component = next((name for pattern, name in _COMPONENTS if re.search(pattern, model.name, re.IGNORECASE)), own)
+    bias = model.model_type == "qwen2"
+    return Model(model.name, "torchtune", {**model.config, "component": component, "attention_bias": bias})
+
+
+OWN_MODELS: Mapping[str, Callable[[Model], Model | None]] = {"litgpt": as_litgpt, "torchtune": as_torchtune}
+"""Frameworks with model classes of their own."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench import published_words as words
-from bench.published_models import as_litgpt, model_of
+from bench.published_models import OWN_MODELS, model_of
 from bench.published_words import Framework, meaning
 from vramlint.catalog.gpus import find_gpu
 from vramlint.job import (
@@ -72,6 +72,7 @@ def job_of(row: Row) -> Job:
         ),
         libraries=libraries_of(row),
         gpu=gpu_of(row),
+        compiled=row.get("compile") == "torch.compile",
         kernels=meaning(words.KERNELS, row.get("extra", ""), ()),
     )
 
@@ -82,7 +83,7 @@ def _model(row: Row, framework: Framework) -> Model:
         raise Skip("the model is in no table")
     if not framework.model_type:
         return model
-    own = as_litgpt(model)
+    own = OWN_MODELS[framework.model_type](model)
     if own is None:
         raise Skip(f"{framework.model_type} has no {model.model_type}")
     return own
@@ -108,7 +109,8 @@ def _optimizer(row: Row) -> Optimizer:
     name = meaning(words.OPTIMIZERS, text)
     if name is None:
         raise Skip(f"the optimizer {text} is not simulated" if text else "the optimizer is not said")
-    return Optimizer(name, wide_embeddings="embeddings 32-bit" in text)
+    fused = {"layerwise": True} if "fused into backward" in text else {}
+    return Optimizer(name, fused, wide_embeddings="embeddings 32-bit" in text)
 
 
 def _batch(row: Row) -> Batch:
@@ -219,7 +221,9 @@ def _targets(text: str) -> tuple[str, ...] | str:
 
 def _named(targets: tuple[str, ...] | str, framework: Framework) -> tuple[str, ...] | str:
     """The framework's own names of those modules."""
-    names = words.LITGPT_TARGETS if framework.model_type == "litgpt" else {}
+    names = words.OWN_TARGETS.get(framework.model_type, {})
+    if isinstance(targets, str) and framework.model_type == "torchtune":
+        return ("q_proj", "k_proj", "v_proj", "output_proj", "mlp")
     return targets if isinstance(targets, str) else tuple(names.get(target, target) for target in targets)
 
 
@@ -228,7 +232,7 @@ def _quantization(row: Row, framework: Framework) -> Quantization | None:
     if not text or text == "none":
         return None
     found = meaning(words.QUANTIZATIONS, text)
-    if found is None or "torchao" in text:
+    if found is None or ("torchao" in text and framework.model_type != "torchtune"):
         raise Skip(f"the quantization {text} is not simulated")
     if "awq" in text.lower() and row["task"] == "train":
         raise Skip("adapters on AWQ weights are not simulated")

@@ -32,7 +32,6 @@ ATTENTIONS: Words[str] = (
     (r"eager", "eager"),
 )
 OPTIMIZERS: Words[str] = (
-    (r"fused into backward", "sgd"),
     (r"paged_adamw_8bit", "paged_adamw_8bit"),
     (r"paged_adamw_32bit", "paged_adamw_32bit"),
     (r"adamw_torch_8bit|torchao adamw8bit", "adamw_torch_8bit"),
@@ -45,6 +44,7 @@ OPTIMIZERS: Words[str] = (
 """`decoupled AdamW` is Composer's, which steps one tensor after the other. What they leave out is not simulated."""
 BITS: Words[int] = ((r"int8|8-bit", 8),)
 QUANTIZATIONS: Words[tuple[str, bool]] = (
+    (r"torchao nf4", ("nf4-tensor", True)),
     (r"nf4.*(dq|double|nested)", ("nf4", True)),
     (r"nf4", ("nf4", False)),
     (r"fp4", ("fp4", False)),
@@ -66,7 +66,11 @@ TARGETS: Words[tuple[str, ...] | str] = (
     (r"^language layers", "all-linear"),
 )
 """Short names of the modules under an adapter; what is in no table is a list of module names."""
-LITGPT_TARGETS = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "projection"}
+OWN_TARGETS = {
+    "litgpt": {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "projection"},
+    "torchtune": {"o_proj": "output_proj", "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"},
+}
+"""The same modules by a framework's own names."""
 
 
 class Framework(NamedTuple):
@@ -120,7 +124,10 @@ FRAMEWORKS: Words[Framework] = (
     (r"hand-written loop", Framework("script", clips=False)),
     (r"method_comparison", Framework("script")),
     (r"lightning fabric", Framework("script", clips=False)),
-    (r"torchtune", Framework("script", "nonreentrant", clips=False, adapter_in_float32=False)),
+    (
+        r"torchtune",
+        Framework("plain", "nonreentrant", clips=False, model_type="torchtune", adapter_in_float32=False),
+    ),
     (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
     (r"torchtitan", Framework("script", "nonreentrant")),
     (r"^unsloth", Framework(prepares_kbit=True, narrows=True, loss="cut")),
@@ -133,7 +140,7 @@ LOSSES: Words[str] = (
     (r"liger fused linear cross entropy", "fused"),
     (r"cutcrossentropy", "cut"),
     (r"fast-kernels|peft-bnb-foak|fused \(unsloth", "in-place"),
-    (r"packed \+ chunked ce", "torchtune-chunked"),
+    (r"packed \+ chunked ce", "chunked-logits"),
     (r"logits\.mean\(\)", "logits-mean"),
 )
 """What `extra` says of the loss, where it is not the library's own."""

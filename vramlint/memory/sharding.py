@@ -242,12 +242,14 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     """FSDP: flat parameters in shares, float32 ones where layers are gathered in 16 bit.
 
     accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps
-    its dtype. Quantization constants are no parameters: every rank has all of them.
+    its dtype. Quantization constants are no parameters: every rank has all of them, but of torchao's tensors, whose parts
+    are divided with their codes (torchao 0.18 nf4_tensor.py, nf4_split).
     """
     world = job.parallelism.world_size
     mixed = job.precision.autocast
     offloads = job.parallelism.fsdp_offload
     separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
+    whole_tensors = job.quantization is not None and job.quantization.kind == "nf4-tensor"
     update = optimizers.update_of(job)
     weights: list[Tensors] = []
     states: list[Tensors] = []
@@ -262,7 +264,8 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         packed = p.stored_tensors[0]
         plain = packed == p.nbytes
         weights.append(Tensors.of("weights", p, stored if plain else -(-packed // world)))
-        weights += [Tensors.of("quantization constants", p, size) for size in p.stored_tensors[1:]]
+        parts = world if whole_tensors else 1
+        weights += [Tensors.of("quantization constants", p, -(-size // parts)) for size in p.stored_tensors[1:]]
         width = DTYPE_BYTES[mixed] if mixed and plain else None
         gathered[p.layer] = gathered.get(p.layer, 0) + (packed if width is None else width * p.numel)
         if offloads:
