@@ -242,8 +242,8 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     """FSDP: flat parameters in shares, float32 ones where layers are gathered in 16 bit.
 
     accelerate 1.0.1 accelerator.py:1537-1580 widens the trainable shares under mixed precision; a frozen share keeps
-    its dtype. Quantization constants are no parameters: every rank has all of them, but of torchao's tensors, whose parts
-    are divided with their codes (torchao 0.18 nf4_tensor.py, nf4_split).
+    its dtype. Quantization constants are no parameters: every rank has all of them, but of torchao's tensors, whose
+    parts are all divided (torchao 0.18 nf4_tensor.py, nf4_split).
     """
     world = job.parallelism.world_size
     mixed = job.precision.autocast

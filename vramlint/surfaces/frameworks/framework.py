@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeGuard
 from vramlint.catalog.frameworks import framework_default
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
 from vramlint.surfaces.convert import CONVERTERS, Outcome
-from vramlint.surfaces.draft import Draft, Drawn, draw, is_absent
+from vramlint.surfaces.draft import Draft, Drawn, draw, is_absent, road
 from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.loading import named_folder
@@ -241,8 +241,8 @@ class Config:
         unknown = next((found for key in keys if isinstance(found := self.value(key), Unknown)), None)
         if unknown is not None:
             said = Fact(fact, (), Origin.UNKNOWN, key, "runtime", reason=unknown.reason)
-        elif key and (road := _road(self.value(key))) != "library":
-            said = Fact(fact, (Candidate(value, self.place(key)),), Origin.WRITTEN, key, road)
+        elif key and (via := _road(self.value(key))) != "library":
+            said = Fact(fact, (Candidate(value, self.place(key)),), Origin.WRITTEN, key, via)
         else:
             said = Fact(fact, (Candidate(value),), Origin.DEFAULT, key or "".join(keys[:1]), "library", self.label)
         self._put(said, over)
@@ -303,5 +303,5 @@ def _is_literal(drawn: Drawn) -> TypeGuard[Fact]:
 
 
 def _road(value: Value | None) -> str:
-    via = value.via if isinstance(value, Scalar) else "literal"
+    via = road(value) if value is not None else "literal"
     return "config-file" if via == "literal" else via
