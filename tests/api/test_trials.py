@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
 
 from tests.api.test_launching import check
@@ -88,3 +89,15 @@ command: ["${env}", torchrun, "--nproc_per_node=1", "-m", "verl.trainer.fsdp_sft
         "data.micro_batch_size_per_gpu=1]",
         "data.micro_batch_size_per_gpu=8]",
     ]
+
+
+def test_a_notebook_that_tunes() -> None:
+    cells: list[dict[str, object]] = [
+        {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
+        for source in ("!pip install optuna", _OPTUNA)
+    ]
+    text = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+    report = check({"tune.ipynb": text}, "tune.ipynb")
+
+    assert [job.name for job in report.jobs] == ["tune.ipynb [size=1]", "tune.ipynb [size=512]"]

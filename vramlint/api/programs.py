@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,7 +55,14 @@ def script(document: Document, context: Context, known: Known) -> Contents:
     executor = executor_of(document.path, context) if is_bare(read.program) else None
     if executor is not None:
         return _executed(executor, document, context, known)
-    return _with_starts(document, read.program, read, context, known)
+    return _with_starts(
+        document,
+        read.program,
+        read,
+        context,
+        known,
+        again=lambda trial: _read(document, context, known, chosen=trial).program,
+    )
 
 
 def _config(document: Document, context: Context, known: Known) -> Contents | None:
@@ -103,7 +110,15 @@ def notebook(document: Document, context: Context, known: Known) -> Contents:
     if read.program is None:
         return Contents((), problems)
     workloads = [Workload(document.path, "", shell.commands, (), files) for shell in found.shell]
-    return _with_starts(document, read.program, read._replace(problems=problems), context, known, workloads)
+    return _with_starts(
+        document,
+        read.program,
+        read._replace(problems=problems),
+        context,
+        known,
+        workloads,
+        again=lambda trial: _read(found.program, project, known, environment=found.environment, chosen=trial).program,
+    )
 
 
 def _executed(executor: Executor, settings: Document, context: Context, known: Known) -> Contents:
@@ -126,42 +141,47 @@ def _with_starts(
     context: Context,
     known: Known,
     workloads: Sequence[Workload] = (),
+    *,
+    again: Callable[[Trial], Program | None],
 ) -> Contents:
     """The sheet of a program, and those of the programs that it starts: with SageMaker, as a process."""
     from vramlint.surfaces import program_sheet
 
     sheet = replace(program_sheet(program), sources=read.sources)
     sheet = replace(sheet, defines=not _runs(sheet, document, context))
-    if program.searches and not workloads:
-        return Contents(tuple(_trials(sheet, document, program, context, known)), read.problems)
     if document.path.endswith(".py") and _LAUNCHER.search(document.text, 0, _HEAD):
         from vramlint.api.usage import with_usage
 
         sheet = with_usage(sheet, document, Shells(context.load))
     data = document.text.encode(errors="replace")
     if not workloads and not may_start("python", data) and not makes_processes(data):
-        return Contents((sheet,), read.problems)
+        return Contents(_trials(sheet, program, again), read.problems)
     from vramlint.api.launching import starts_of
 
     found = starts_of(document, program, context, known, workloads)
     own = found.machine if sheet.get("gpu") is None else ()
     sheet = replace(sheet, facts=(*sheet.facts, *own))
-    sheets = found.sheets if found.sheets and _says_nothing(sheet) else (sheet, *found.sheets)
+    silent = found.sheets and _says_nothing(sheet)
+    sheets = found.sheets if silent else (*_trials(sheet, program, again), *found.sheets)
     return Contents(sheets, (*read.problems, *found.problems))
 
 
-def _trials(sheet: Sheet, document: Document, program: Program, context: Context, known: Known) -> Iterator[Sheet]:
-    """The trials of a search that the program itself makes."""
+def _trials(sheet: Sheet, program: Program, again: Callable[[Trial], Program | None]) -> tuple[Sheet, ...]:
+    """The trials of a search that the program itself makes, read `again` each; without one, the sheet."""
+    if not program.searches:
+        return (sheet,)
     from vramlint.api.trials import sheets
     from vramlint.surfaces import program_sheet
 
     def read(trial: Trial) -> Sheet | None:
-        found = _read(document, context, known, chosen=trial)
-        if found.program is None:
+        found = again(trial)
+        if found is None:
             return None
-        return replace(program_sheet(found.program), sources=sheet.sources, defines=sheet.defines)
+        one = program_sheet(found)
+        besides = tuple(fact for fact in sheet.facts if one.get(fact.name) is None)  # what its launcher says
+        return replace(one, facts=(*one.facts, *besides), sources=sheet.sources, defines=sheet.defines)
 
-    yield from sheets(sheet, program.searches, read)
+    return tuple(sheets(sheet, program.searches, read))
 
 
 def _says_nothing(sheet: Sheet) -> bool:

@@ -27,6 +27,7 @@ def complete_sft(config: Config) -> None:
     config.derive("quantization_bits", 16, "verl trains no quantized weights")
     config.derive("torch_compile", False, "verl does not compile the model")
     config.derive("packing", False, "verl does not join samples")
+    config.derive("liger_fused_head", False, "the trainer's loss is computed from logits")
     if config.keys == "verl-sft":
         _plain(config)
     else:
