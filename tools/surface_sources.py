@@ -66,7 +66,9 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 ),
             ),
         ),
-        "llm-foundry": Source("llm-foundry", (Part("llmfoundry/utils/config_utils.py", ("TrainConfig",)),)),
+        "llm-foundry": Source(
+            "llm-foundry", (Part("llmfoundry/utils/config_utils.py", ("TrainConfig", "EvalConfig")),)
+        ),
         "litgpt": Source(
             "litgpt",
             (

@@ -66,8 +66,8 @@ def may_train(form: str, data: bytes) -> bool:
 
 _PYTHON_CONFIGS = (
     (b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),
-    (b"megatron.bridge.recipes", (b"_config(",)),
-    (b"nemo.collections", (b"pretrain_recipe(", b"finetune_recipe(")),
+    (b"megatron.bridge.recipes", (b" pretrain(", b" finetune(", b" distill(")),
+    (b"nemo.collections", (b".pretrain_recipe(", b".finetune_recipe(", b"= pretrain_recipe(", b"= finetune_recipe(")),
     (b"torchtune", (b"@config.parse", b"@torchtune.config.parse")),
     (b"torchtitan", (b"-> Trainer.Config:", b'Trainer.Config":')),
 )

@@ -133,3 +133,9 @@ def test_fewer_heads_of_keys_and_experts():
 def test_a_misspelt_key():
     found = sheet("llm-foundry", "device_train_microbatch_sizes: 4\nmy_own_variable: 3\n")
     assert remarks(found) == [("unknown-key", "device_train_microbatch_sizes", "device_train_microbatch_size")]
+
+
+def test_a_configuration_that_evaluates():
+    found = sheet("llm-foundry", "models:\n- model_name: a/b\nmax_seq_len: 1024\ndevice_eval_batch_size: 4\n")
+    assert says(found, "run_kind") == {"run_kind": "inference"}
+    assert remarks(found) == []

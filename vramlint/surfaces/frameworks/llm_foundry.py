@@ -73,6 +73,8 @@ def prepared(table: Table) -> Table:
 
 
 def _complete(config: Config) -> None:
+    if config.given("models") or not (config.given("optimizer") or config.given("train_loader") or config.command):
+        config.derive("run_kind", "inference", "scripts/eval evaluates models", "models", over=True)
     config.derive("loop", "plain", "Composer has a training loop of its own")
     tuned = any(map(config.given, _PEFT))
     kind = config.text("model.peft_config.peft_type").lower()
