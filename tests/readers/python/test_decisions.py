@@ -235,3 +235,25 @@ evaluate()
 """
     assert deciding(text, "get_peft_model") == ["False"]
     assert deciding(text, "compile") == []
+
+
+@pytest.mark.parametrize(("devices", "shards"), [(1, False), (2, True)])
+def test_a_function_that_only_skipped_code_hands_on_does_nothing(devices: int, shards: bool) -> None:
+    text = dedent(
+        f"""
+        from lightning.fabric.strategies import ModelParallelStrategy
+        from torch.distributed.fsdp import fully_shard
+
+        def setup(devices: int = {devices}):
+            if devices > 1:
+                strategy = ModelParallelStrategy(parallelize_fn=parallelize_fn)
+            else:
+                strategy = "auto"
+            return strategy
+
+        def parallelize_fn(model, mesh):
+            return fully_shard(model, mesh=mesh)
+        """
+    )
+
+    assert any(call.callee.endswith("fully_shard") for call in program(text).calls) is shards

@@ -113,6 +113,8 @@ def _run_uncalled(machine: Machine, module: Scope) -> None:
 def _run(machine: Machine, function: Function, module: Scope) -> None:
     if function.owner is not None and _SWITCH.match(function.name):
         return
+    if _is_handed_to_skipped_code(machine, function):
+        return
     if _is_other_constructor(function):
         return
     if is_command(function) and "argv" not in machine.process:
@@ -126,6 +128,15 @@ def _run(machine: Machine, function: Function, module: Scope) -> None:
             machine.trail.spare.add(id(function))
             invoke(machine, site if owner is None else site.of(BoundMethod(function, owner)))
             machine.journal.restore_plain(mark)  # `enable_checkpointing()` that nobody calls enables nothing
+
+
+def _is_handed_to_skipped_code(machine: Machine, function: Function) -> bool:
+    """Whether the file never calls it by name, and only code that settings leave out hands it on to somebody."""
+    skipped = (branch.functions for branch in machine.trail.branches.values() if branch is not None)
+    if function.owner is not None or not any(function in functions for functions in skipped):
+        return False
+    text = machine.source_of(function.node).document.text
+    return re.search(rf"(?<!def )\b{re.escape(function.name)}\s*\(", text) is None
 
 
 def _is_other_constructor(function: Function) -> bool:
