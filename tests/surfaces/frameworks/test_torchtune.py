@@ -249,3 +249,16 @@ def test_a_recipe_by_itself_is_no_run():
     assert job.kind == "library"
     assert values(facts, "objective", "parallelism") == ("dpo", "fsdp")
     assert "model" not in facts
+
+
+def test_the_asynchronous_recipe_has_its_training_in_a_table():
+    inner = "\n".join(f"  {line}" for line in LORA[LORA.index("batch_size:") :].splitlines())
+    text = LORA[: LORA.index("batch_size:")] + f"orchestration:\n  num_training_workers: 2\ntraining:\n{inner}\n"
+    facts, _ = read(text.replace("modules.loss.LinearCrossEntropyLoss", "dev.rl.linear_grpo_loss.LinearGRPOLoss"))
+    assert values(facts, "objective", "micro_batch_size", "load_dtype") == ("grpo", 4, "bfloat16")
+
+
+def test_a_policy_trains_on_parts_of_its_mini_batch():
+    text = LORA.replace("model:", "policy_model:").replace("batch_size: 4", "batch_size: 64\nppo_batch_size: 32")
+    facts, _ = read(text.replace("torchtune.modules.loss.LinearCrossEntropyLoss", "torchtune.rlhf.loss.PPOLoss"))
+    assert values(facts, "objective", "micro_batch_size", "ppo_mini_batch_size") == ("ppo", 4, 32)

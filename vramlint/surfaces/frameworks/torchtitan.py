@@ -17,6 +17,7 @@ _ROWS = (
     Row("training.dtype", "load_dtype", "dtype"),
     Row("training.max_norm", "max_grad_norm", "number"),
     Row("optimizer.weight_decay", "weight_decay", "number"),
+    Row("training.img_size", "image_size", "count"),
     Row("optimizer.early_step_in_backward", "optimizer_in_backward", "flag"),
     Row("compile.enable", "torch_compile", "flag"),
     Row("training.compile", "torch_compile", "flag"),
@@ -155,6 +156,9 @@ def _sharing(config: Config) -> None:
         if degree is not None:
             config.state(fact, degree, *keys)
             degrees[fact] = degree
+    split = degrees.get("tensor_parallel", 1) > 1
+    reason = "plans of tensor parallelism split norms along the sequence" if split else "no tensor parallelism"
+    config.derive("sequence_parallel", split, reason, "parallelism.tensor_parallel_degree")
     place = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
     if degrees.get("data_parallel_shard", -1) != 1:
         config.derive("parallelism", "fsdp", "fully_shard wraps the model", *place)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
-from vramlint.surfaces.frameworks.interpolation import interpolated
-from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, recipes_of, shipped
+from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, prepared, recipes_of, shipped
 from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network
+from vramlint.surfaces.frameworks.torchtune_objectives import loss_of, objective, recipe_of
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Items, Plain, Scalar, Table, Value
 
@@ -29,44 +25,15 @@ _ROWS = (
     Row("enable_fp8_training", "fp8", "flag"),
     Row("max_generated_tokens", "completion_length", "count"),
     Row("grpo_samples", "generations", "count"),
+    Row("inference.group_size", "generations", "count"),
+    Row("inference.max_generated_tokens", "completion_length", "count"),
+    Row("loss.beta", "kl_coefficient", "number"),
+    Row("loss.kl_coeff", "kl_coefficient", "number"),
+    Row("kl_coeff", "kl_coefficient", "number"),
+    Row("ppo_batch_size", "ppo_mini_batch_size", "count"),
+    Row("model.image_size", "image_size", "count"),
 )
 
-
-class _Recipe(NamedTuple):
-    """What the name of a recipe says."""
-
-    pattern: re.Pattern[str]
-    objective: str
-
-
-_RECIPES = (
-    _Recipe(re.compile(r"dpo"), "dpo"),
-    _Recipe(re.compile(r"ppo"), "ppo"),
-    _Recipe(re.compile(r"grpo"), "grpo"),
-    _Recipe(re.compile(r"knowledge_distillation|(?:^|_)kd(?:_|$)"), "distillation"),
-    _Recipe(re.compile(r"finetune|qat"), "sft"),
-)
-"""Recipes by their names (recipes/*.py, recipes/dev/*.py), the first that fits."""
-
-_LOSSES: Mapping[str, str] = MappingProxyType(
-    {
-        "DPOLoss": "dpo",
-        "RSOLoss": "dpo",
-        "IPOLoss": "dpo",
-        "SimPOLoss": "simpo",
-        "PPOLoss": "ppo",
-        "GRPOLoss": "grpo",
-        "GRPOSimpleLoss": "grpo",
-        "GRPOWithChunkedOutputLoss": "grpo",
-        "GRPOCompletionLoss": "grpo",
-    }
-)
-"""Losses that only the recipe of one objective takes (rlhf/loss, dev/grpo/loss.py)."""
-
-_HEADS: Mapping[str, bool] = MappingProxyType(
-    {"LinearCrossEntropyLoss": False, "LigerLinearCrossEntropy": False, "LigerFusedLinearCrossEntropyLoss": False}
-)
-"""Losses that multiply with the output head themselves, chunk by chunk: no tensor has the logits of all tokens."""
 
 _SHARED_KEYS = (
     "tensor_parallel_dim",
@@ -87,7 +54,7 @@ _DEGREES = (
     ("data_parallel_shard_dim", "data_parallel_shard"),
     ("data_parallel_replicate_dim", "data_parallel_replicate"),
 )
-_MODELS = ("model", "policy_model", "training.model", "inference.model")
+_MODELS = ("model", "policy_model")
 """Where the model that trains stands: PPO's is the policy."""
 _TARGETS = (("apply_lora_to_mlp", "mlp"), ("apply_lora_to_output", "output"))
 _LORA = (("lora_rank", "lora_r", 8), ("lora_alpha", "lora_alpha", 16), ("lora_dropout", "lora_dropout", 0.0))
@@ -95,52 +62,21 @@ _LORA = (("lora_rank", "lora_r", 8), ("lora_alpha", "lora_alpha", 16), ("lora_dr
 
 
 def _complete(config: Config) -> None:
-    if not any(config.given(key) for key in ("optimizer", "loss", "dataset", "training")):
+    if not any(config.given(key) for key in ("optimizer", "loss", "dataset")):
         config.derive("run_kind", "inference", "nothing is optimised", over=True)
-    recipe = _recipe(config)
+    recipe = recipe_of(config)
     key = next((key for key in _MODELS if config.given(f"{key}.{COMPONENT}")), _MODELS[0])
     made = named(config.text(f"{key}.{COMPONENT}"))
-    _objective(config, recipe)
+    objective(config, recipe)
     _model(config, key, made)
     _adapters(config, key, made)
     _optimizer(config)
-    _loss(config)
+    loss_of(config)
     _batches(config)
     _checkpointing(config)
     _sharing(config, recipe)
     config.derive("loop", "plain", "the recipe's loop lets go of the model's output before backward")
     config.derive("use_cache", False, "key and value caches are for generation alone")
-
-
-def _recipe(config: Config) -> str:
-    """The name of the recipe: the command line says it, or the registry for a packaged configuration."""
-    program = config.text(PROGRAM)
-    if program:
-        return posixpath.basename(program.split()[-1].replace(".", "/").removesuffix("/py"))
-    return ""
-
-
-def _objective(config: Config, recipe: str) -> None:
-    by_name = next((row.objective for row in _RECIPES if row.pattern.search(recipe)), "") if recipe else ""
-    loss = config.text(f"loss.{COMPONENT}").rpartition(".")[2]
-    if config.given("kd_loss") or config.given("teacher_model"):
-        config.derive("objective", "distillation", "a teacher model is given", "kd_loss", "teacher_model")
-    elif by_name:
-        config.derive("objective", by_name, f"what the recipe {recipe} trains", PROGRAM)
-    elif loss in _LOSSES:
-        config.derive("objective", _LOSSES[loss], f"the recipe that takes {loss}", f"loss.{COMPONENT}")
-    elif config.given("policy_model"):
-        config.derive("objective", "ppo", "a policy and a reward model are given", "policy_model")
-    else:
-        config.assume("objective", "sft", "the command line says which recipe runs")
-    teacher = named(config.text(f"teacher_model.{COMPONENT}")).model
-    if teacher:
-        config.derive("reference_model", teacher, "the teacher", f"teacher_model.{COMPONENT}")
-    elif config.given("ref_checkpointer"):
-        made = named(config.text(f"model.{COMPONENT}")).model
-        config.derive("reference_model", made, "the same model with its own checkpoint", "ref_checkpointer")
-    if config.given("quantizer") and "QAT" in config.text(f"quantizer.{COMPONENT}"):
-        config.state("fake_quantization", config.text(f"quantizer.{COMPONENT}").rpartition(".")[2], "quantizer")
 
 
 def _model(config: Config, key: str, made: Named) -> None:
@@ -211,19 +147,18 @@ def _optimizer(config: Config) -> None:
         config.derive("max_grad_norm", 0.0, "clip_grad_norm is not given")
 
 
-def _loss(config: Config) -> None:
-    key = f"loss.{COMPONENT}"
-    name = config.text(key).rpartition(".")[2]
-    if not name:
-        return
-    config.state("loss_type", name, key)
-    whole = _HEADS.get(name, True)
-    reason = "the loss multiplies with the head chunk by chunk" if not whole else "the model's output are the logits"
-    config.derive("full_logits", whole, reason, key)
-    config.derive("fused_loss", not whole, reason, key)
+def _policy_batches(config: Config) -> None:
+    """recipes/ppo_full_finetune_single_device.py: a step's trajectories in parts; `batch_size`: of a rollout."""
+    size, parts = config.integer("ppo_batch_size"), config.integer("gradient_accumulation_steps") or 1
+    if size is not None and size % parts == 0:
+        reason = "ppo_batch_size / gradient_accumulation_steps"
+        config.derive("micro_batch_size", size // parts, reason, "ppo_batch_size", over=True)
+    config.say("global_batch_size", "batch_size", "count")
 
 
 def _batches(config: Config) -> None:
+    if config.given("policy_model"):
+        _policy_batches(config)
     if config.fact("sequence_length") is None:
         why = "no max_seq_len: batches are padded to their longest sample"
         config.unknown("sequence_length", why, "tokenizer.max_seq_len")
@@ -324,5 +259,5 @@ FRAMEWORK = Framework(
     },
     packaged=shipped,
     overlay=overlay,
-    prepared=interpolated,
+    prepared=prepared,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vramlint.catalog.torchtune import packaged
+from vramlint.surfaces.frameworks.interpolation import interpolated
 from vramlint.surfaces.launch.options import nested
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Items, Scalar, Table, Value
@@ -13,6 +14,19 @@ COMPONENT = "_component_"
 """The key whose value is the Python path of what a table makes."""
 _PACKAGED = "vramlint:packaged"
 """Key under which a packaged configuration's table holds its name."""
+
+
+def prepared(table: Table) -> Table:
+    """Interpolations resolved, as OmegaConf does when a key is read; the asynchronous recipe's `training` at the root.
+
+    recipes/dev/async_grpo_full_finetune_distributed.py hands that table alone to the workers that train.
+    """
+    table = interpolated(table)
+    inner = table.get("training")
+    if not isinstance(inner, Table) or table.entry("orchestration") is None:
+        return table
+    lifted = [replace(entry, key_place=None) for entry in inner if table.entry(entry.key) is None]
+    return replace(table, entries=(*table.entries, *lifted))
 
 
 def overlay(base: Table, top: Table) -> Table:
