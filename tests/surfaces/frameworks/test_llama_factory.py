@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.api.test_launching import check
 from tests.surfaces.frameworks.reading import fact, line, remarks, says, sheet
 from vramlint.facts import Origin
 
@@ -211,3 +212,25 @@ def test_a_reward_model_keeps_the_head_of_the_language_model(explained):
 def test_evaluation_alone_is_no_training():
     text = _LORA.replace("do_train: true", "do_predict: true")
     assert fact(sheet("llama-factory", text), "run_kind").value == "inference"
+
+
+_OLD = "python src/train_bash.py --do_train --model_name_or_path meta-llama/Llama-2-7b-hf --fp16 --output_dir o"
+
+
+@pytest.mark.parametrize(
+    ("flags", "length", "release"),
+    [
+        ("--stage sft", 1024, "0.7.0"),
+        ("--stage sft --max_source_length 512", 1024, "0.1.8"),
+        ("--stage sft --max_source_length 1024 --max_target_length 256", 1280, "0.1.8"),
+        ("--stage pt --max_source_length 2048", 2048, "0.1.8"),
+        ("--stage sft --cutoff_len 4096", 4096, "0.7.0"),
+    ],
+)
+def test_the_old_program_is_of_an_old_release(flags: str, length: int, release: str):
+    report = check({"run.sh": f"{_OLD} {flags}\n"}, "run.sh")
+    (job,) = report.jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert (facts["sequence_length"].value, facts["load_dtype"].value) == (length, "float16")
+    assert facts["lora_dropout"].library == f"llamafactory {release}"
+    assert not [finding for finding in report.findings if "key" in finding.name]

@@ -54,6 +54,8 @@ class Framework:
     """Classes of `catalog/keys.py` whose keys it takes beside its own."""
     form: Callable[[Table], tuple[str, Table]] | None = None
     """Of one with several forms of configuration: the framework that has this one, and its keys as one table."""
+    latest: Callable[[Table], tuple[int, ...] | None] | None = None
+    """The newest release that a configuration can be of, by the program that takes it; None: any."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
     follows: frozenset[str] = frozenset()

@@ -16,7 +16,8 @@ from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
-from vramlint.values import Plain, Table
+from vramlint.surfaces.launch.framework_programs import PROGRAM
+from vramlint.values import Plain, Scalar, Table
 
 NAME, V1 = "llama-factory", "llama-factory-v1"
 
@@ -70,12 +71,36 @@ def _complete(config: Config) -> None:
     _tuning(config)
     _quantization(config)
     _precision(config)
+    _lengths(config)
     _step(config)
     config.say("world_size", "ray_num_workers", "count")
     _own_networks(config)
     if not _megatron(config):
         trained_by_trainer(config)
         _optimizer(config)
+
+
+_OLD_PROGRAM, _ITS_LAST = "train_bash.py", (0, 7, 0)
+"""The program before `llamafactory-cli` and `src/train.py`, and the last release that has it."""
+
+
+def _latest(table: Table) -> tuple[int, ...] | None:
+    program = table.get(PROGRAM)
+    text = program.value if isinstance(program, Scalar) else None
+    return _ITS_LAST if isinstance(text, str) and text.endswith(_OLD_PROGRAM) else None
+
+
+def _lengths(config: Config) -> None:
+    """Prompt and answer were cut by themselves before 0.2, and the texts of pretraining to the length of a prompt."""
+    if config.given("cutoff_len") or not (config.given("max_source_length") or config.given("max_target_length")):
+        return
+    source = config.integer("max_source_length") or 0
+    if config.text("stage") == "pt":
+        config.state("sequence_length", source, "max_source_length")
+        return
+    total = source + (config.integer("max_target_length") or 0)
+    reason = "max_source_length + max_target_length"
+    config.derive("sequence_length", total, reason, "max_source_length", "max_target_length")
 
 
 def _run_kind(config: Config) -> None:
@@ -288,6 +313,7 @@ FRAMEWORK = Framework(
     loose=False,
     inherits=("Seq2SeqTrainingArguments",),
     form=_form,
+    latest=_latest,
     spelled={
         "quantization_bits": _bits,
         "tuning": _tuned,

@@ -43,7 +43,8 @@ def read_config(
     if framework.prepared is not None:
         written = table = framework.prepared(table)
     keys = framework.keys_of(table) if framework.keys_of else framework.name
-    implied = implied_release(keys, table) if release is None else None
+    latest = framework.latest(table) if framework.latest else None
+    implied = implied_release(keys, table, latest) if release is None else None
     release = release or implied
     config = Config(framework, path, table, release, command=command, around=around)
     config.draft.put(_training())

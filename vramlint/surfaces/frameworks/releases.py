@@ -9,7 +9,7 @@ from vramlint.catalog.versions import Version, version_of
 from vramlint.values import Table
 
 
-def implied_release(keys: str, table: Table) -> Version | None:
+def implied_release(keys: str, table: Table, latest: Version | None = None) -> Version | None:
     """The newest known release that takes the most of the written keys; None where that is the newest of all.
 
     Who writes a key that was dropped, and pins no release, runs an older one rather than one that refuses it.
@@ -17,15 +17,16 @@ def implied_release(keys: str, table: Table) -> Version | None:
     Args:
         keys: name of the table of keys in the catalog.
         table: the configuration.
+        latest: the newest release that it can be of, where something other than its keys tells.
     """
     known = framework_keys(keys)
     written = [rows for path in _paths(table) if (rows := known.get(path))]
-    if all(any(row.holds_in(None) for row in rows) for rows in written):
+    if latest is None and all(any(row.holds_in(None) for row in rows) for rows in written):
         return None
     ends = {version_of(text) for rows in known.values() for row in rows for text in (row.since, row.until) if text}
-    releases = sorted(ends, reverse=True)
+    releases = [release for release in sorted(ends, reverse=True) if latest is None or release <= latest]
     best = max(releases, key=lambda release: _held(written, release), default=None)
-    return None if best is None or best == releases[0] else best
+    return None if best is None or (latest is None and best == releases[0]) else best
 
 
 def _held(written: list[tuple[FrameworkKey, ...]], release: Version) -> int:
