@@ -68,7 +68,7 @@ def adapter_config_sheet(path: str, table: Table) -> Sheet:
     )
     facts = {fact.name: fact for fact in (model, *method_facts(table))}
     method = method_of(table)
-    plain = (_rslora(table), *_defaults()) if method == "lora" else ()
+    plain = (_rslora(table), _whole_modules(table), *_defaults()) if method == "lora" else ()
     for fact in (*plain, _targets(path, table, model, method)):
         if isinstance(fact, Fact):
             facts.setdefault(fact.name, fact)
@@ -79,6 +79,14 @@ def _rslora(table: Table) -> Fact | Remark | None:
     entry = table.entry("use_rslora")
     drawn = draw("use_rslora", entry.value, CONVERTERS["flag"], entry.key, entry.key_place) if entry else None
     return replace(drawn, via="config-file") if isinstance(drawn, Fact) else None
+
+
+def _whole_modules(table: Table) -> Fact | None:
+    """`"modules_to_save": null`, as every adapter without such modules has it."""
+    entry = table.entry("modules_to_save")
+    if entry is None or not isinstance(entry.value, Scalar) or entry.value.value is not None:
+        return None
+    return Fact("lora_modules_to_save", (Candidate(None, entry.value.place),), Origin.WRITTEN, entry.key, "config-file")
 
 
 def _defaults() -> Iterable[Fact]:
