@@ -263,3 +263,11 @@ def test_the_bound_counts_what_lies_on_one_gpu(explained):
     assert _part(offloaded, "gradients") == pytest.approx(4 * parameters / 8, rel=0.001)
     assert _part(offloaded, "reference model") == 0
     assert _part(resident, "reference model") == pytest.approx(4 * parameters / 8, rel=0.001)
+
+
+def test_a_placeholder_is_no_model(explained):
+    job = explained.job("run.sh", _GRPO.replace('"$MODEL"', '"<path_to_model>"'))
+
+    assert value(job, "model") is None
+    assert value(job, "reference_model") is None
+    assert "placeholder" in job["reason"]

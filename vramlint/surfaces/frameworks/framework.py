@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeGuard
@@ -16,6 +17,8 @@ from vramlint.surfaces.loading import named_folder
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Document, Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
+
+_PLACEHOLDER = re.compile(r"<[^<>/]+>")
 
 
 class Row(NamedTuple):
@@ -198,7 +201,7 @@ class Config:
         if entry is None:
             return False
         value = lenient(entry.value) if converter in NUMERIC else entry.value
-        value = named_folder(value) if fact == "model" else value
+        value = _named(value) if fact == "model" else value
         drawn = draw(fact, value, CONVERTERS[converter], key, entry.key_place)
         if isinstance(drawn, Remark):
             drawn = replace(drawn, vocabulary=self.framework.name)
@@ -302,6 +305,13 @@ class Config:
 
 def _is_literal(drawn: Drawn) -> TypeGuard[Fact]:
     return isinstance(drawn, Fact) and drawn.via == "literal"
+
+
+def _named(value: Value) -> Value:
+    """A model's name; one in angle brackets is for the reader to fill in."""
+    if isinstance(value, Scalar) and isinstance(value.value, str) and _PLACEHOLDER.fullmatch(value.value):
+        return Unknown(f"{value.value} is a placeholder", value.place)
+    return named_folder(value)
 
 
 def _road(value: Value | None) -> str:

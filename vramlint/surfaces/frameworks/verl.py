@@ -209,6 +209,8 @@ def _reference(config: Config, *, on_megatron: bool) -> None:
         config.derive("reference_model", ADAPTER_OFF, "the base with its adapter switched off", loss)
     elif model is not None and isinstance(model.value, str):
         config.derive("reference_model", model.value, "a frozen copy for the KL term", loss if by_loss else reward)
+    else:
+        config.unknown("reference_model", "a frozen copy of a model that is not known", loss)
     key = f"{_REF}.megatron.param_offload" if on_megatron else f"{_REF}.fsdp_config.param_offload"
     config.state("offload_reference", "cpu" if config.on(key) else "none", key)
     config.say("kl_coefficient", f"{_ACTOR}.kl_loss_coef" if by_loss else "algorithm.kl_ctrl.kl_coef", "number")

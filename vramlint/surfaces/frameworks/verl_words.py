@@ -133,6 +133,12 @@ _SIZES = (
 )
 
 
+_KERNELS: Mapping[str, str] = MappingProxyType(
+    {"flash": "flash_attention_2", "fused": "sdpa", "unfused": "eager", "local": "eager", "auto": "sdpa"}
+)
+"""Megatron's `attention_backend` (megatron-core 0.13 transformer/enums.py, AttnBackend)."""
+
+
 def megatron(config: Config, table: str, optim: str) -> None:
     """What Megatron's engine does: how it splits the model, which dtypes it keeps, what it recomputes.
 
@@ -157,7 +163,11 @@ def megatron(config: Config, table: str, optim: str) -> None:
     for fact, key in (("offload_parameters", "param_offload"), ("offload_optimizer", "optimizer_offload")):
         config.state(fact, "cpu" if config.on(f"{table}.{key}") else "none", f"{table}.{key}")
     word = config.text(f"{optim}.optimizer")
-    config.state("optimizer", "adamw_torch" if word.lower() in ("", "adam", "adamw") else word, f"{optim}.optimizer")
+    name = "adamw_apex_fused" if word.lower() in ("", "adam", "adamw") else word
+    config.state("optimizer", name, f"{optim}.optimizer")
+    backend = f"{table}.override_transformer_config.attention_backend"
+    kernel = config.text(backend) or "flash"
+    config.state("attention_implementation", _KERNELS.get(kernel, kernel), backend)
     granularity = f"{table}.override_transformer_config.recompute_granularity"
     config.state("recompute", config.text(granularity) or "none", granularity)
     config.state("activation_checkpointing", bool(config.text(granularity)), granularity, over=True)
