@@ -241,8 +241,11 @@ def _started_by(contents: Contents) -> Iterator[str]:
 
 
 def _is_apart(sheet: Sheet) -> bool:
-    """Whether a job of a script that a launcher starts is another one: Python's that starts programs itself."""
-    return sheet.started is not None and form_of(sheet.started.path) != "shell"
+    """Whether a job of a script that a launcher starts is another one: Python's that starts programs itself.
+
+    It is not where a file of settings, which the launcher names, stands for the program that takes it.
+    """
+    return sheet.started is not None and sheet.recognised is None and form_of(sheet.started.path) != "shell"
 
 
 def check_files(

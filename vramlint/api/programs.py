@@ -14,7 +14,7 @@ from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import is_python_config, makes_processes, may_start, runs_by_itself
 from vramlint.facts import Sheet, Started
 from vramlint.resolve.context import Context, ancestors, beside, find_module, folder_of
-from vramlint.resolve.executors import Executor, executor_of, is_bare
+from vramlint.resolve.executors import Executor, cli_of, executor_of, is_bare
 from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Invocation, Problem, Program, Scalar
 
@@ -119,6 +119,14 @@ def notebook(document: Document, context: Context, known: Known) -> Contents:
         workloads,
         again=lambda trial: _read(found.program, project, known, environment=found.environment, chosen=trial).program,
     )
+
+
+def fitted(settings: Document, context: Context, known: Known) -> Contents | None:
+    """The job of the program whose LightningCLI takes a file of settings; None where there is none beside it."""
+    executor = cli_of(settings.path, context)
+    found = _executed(executor, settings, context, known) if executor is not None else None
+    trains = found is not None and any(fact.name == "loop" for sheet in found.sheets for fact in sheet.facts)
+    return found if trains else None
 
 
 def _executed(executor: Executor, settings: Document, context: Context, known: Known) -> Contents:

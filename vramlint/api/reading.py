@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vramlint.api.contents import Contents
 from vramlint.api.loading import Known
-from vramlint.api.programs import notebook, script
+from vramlint.api.programs import fitted, notebook, script
 from vramlint.discovery.prefilter import may_start
 from vramlint.facts import Recognised, Sheet
 from vramlint.readers.comments import Directive, directives
@@ -59,6 +59,8 @@ def _data(document: Document, form: str, context: Context, known: Known) -> Cont
     sheet = _sheet(document.path, reading.root, context.kind)
     if sheet is None:
         return Contents((), reading.problems, recognised=False)
+    if sheet.kind == "lightning" and (own := fitted(document, context, known)) is not None:
+        return own._replace(sheets=tuple([replace(item, recognised=sheet.recognised) for item in own.sheets]))
     runs = tuple(_experiment(sheet, reading.root, context))
     by_itself = not runs or reading.root.get("peft_type") is not None
     return Contents((sheet, *runs) if by_itself else runs, reading.problems)

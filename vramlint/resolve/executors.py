@@ -19,6 +19,8 @@ _EXECUTES = re.compile(r"\bexec\s*\(\s*(open\s*\(|Path\s*\(|pathlib\.Path\s*\(|c
 _HELPER = re.compile(r"\bexec\s*\(\s*open\s*\(\s*(?:os\.path\.join\([^()]*,\s*)?(['\"])(?P<path>[^'\"]+\.py)\1")
 _NAMING = frozenset(("datetime", "os", "random", "time", "uuid"))
 """Modules of which settings make the names of runs and folders."""
+_CLI = re.compile(r"\bLightningCLI\s*\(")
+"""How a program takes settings for the Trainer, its module and its data."""
 _WORDS = "sys.argv"
 _SCRIPTS = ("train.py", "main.py", "pretrain.py", "finetune.py", "run.py")
 """What such scripts are called; other files of the folder are looked at after these."""
@@ -54,6 +56,18 @@ def executor_of(path: str, context: Context) -> Executor | None:
             if document is not None and executes(document, folder, context):
                 word = posixpath.relpath(posixpath.normpath(path), folder)
                 return Executor(document, Invocation((Scalar(word, None, "cli"),)))
+    return None
+
+
+def cli_of(path: str, context: Context) -> Executor | None:
+    """The program with a LightningCLI that takes the settings at `path`: the nearest, from its folder upwards."""
+    for folder in ancestors(path, context.root):
+        for name in _names(folder, context):
+            document = context.load(posixpath.normpath(posixpath.join(folder, name)))
+            if document is not None and _CLI.search(document.text):
+                word = posixpath.relpath(posixpath.normpath(path), folder)
+                words = ("fit", "--config", word)
+                return Executor(document, Invocation(tuple([Scalar(item, None, "cli") for item in words])))
     return None
 
 

@@ -53,7 +53,9 @@ def run_cli(machine: Machine, site: Site) -> Object:
     tree = read_tree_words(machine, [], words or (), JSONARGPARSE)
     settings = as_config(nested_table(Tree({path: given for path, given in tree.given.items() if path})))
     command = next((spelled(word) for word in words or () if not is_flag(word)), "fit")
-    module = _module(machine, site, _section(settings, "model"))
+    module = _made(machine, site, _section(settings, "model"), ("model_class", 0))
+    if site.arguments.get("datamodule_class", 1) is not None or _section(settings, "data").state:
+        _made(machine, site, _section(settings, "data"), ("datamodule_class", 1))
     trainer = _trainer(machine, site, _section(settings, "trainer"), unseen=tree.hidden is not None)
     run = site.arguments.get("run")
     if command == "fit" and not (isinstance(run, Scalar) and run.value is False):
@@ -79,8 +81,9 @@ def _trainer(machine: Machine, site: Site, section: Mapping, *, unseen: bool) ->
     )
 
 
-def _module(machine: Machine, site: Site, section: Mapping) -> Object:
-    kind = site.arguments.get("model_class", 0)
+def _made(machine: Machine, site: Site, section: Mapping, argument: tuple[str, int]) -> Object:
+    """The module, or its data: of the class that the command line is made with, or that the settings name."""
+    kind = site.arguments.get(*argument)
     named = section.state.get("class_path")
     if isinstance(named, Slot) and isinstance(named.value, Scalar):
         name = str(named.value.value).rpartition(".")[2]
