@@ -1,0 +1,234 @@
+"""Make the tables of verl from a clone with its history: `python -m tools.verl_tables REPOSITORY`.
+
+Composes the YAML of its package as Hydra does, at every release, and writes `verl.tsv` (RL trainers), `verl-sft.tsv`
+and `verl-sft-engine.tsv` (SFT trainers) into `catalog/data/frameworks`. Nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tools.release_rows import Key, git, rows_of, shown, write
+from vramlint.readers.yaml import read_yaml
+from vramlint.text import Document
+from vramlint.values import plain
+
+_RELEASES = {
+    "0.1": "v0.1",
+    "0.2": "v0.2",
+    "0.3.0": "v0.3.0.post1",
+    "0.4.0": "v0.4.0",
+    "0.4.1": "v0.4.1",
+    "0.5.0": "v0.5.0",
+    "0.6.0": "v0.6.0",
+    "0.6.1": "v0.6.1",
+    "0.7.0": "v0.7.0",
+    "0.8.0": "HEAD",
+}
+"""Releases and the states of the repository; what is checked out is the next one."""
+_FOLDER = "verl/trainer/config"
+_REFERENCE = re.compile(r"^\$\{(?:oc\.select:)?\s*([\w.]+)\s*(?:,\s*(.*))?\}$")
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_OPEN_WORDS = """
+    apply_chat_template_kwargs engine_kwargs extra fused_kernel_options init_params kw_args mixed_precision
+    override_config override_ddp_config override_mcore_model_config override_optimizer_config
+    override_transformer_config ray_init reward_kwargs sandbox_fusion tool_config wrap_policy
+"""
+_OPEN = frozenset(_OPEN_WORDS.split())
+"""Tables that hand on whatever stands in them."""
+_FSDP = tuple(
+    f"{part}.fsdp_config"
+    for part in ("actor_rollout_ref.actor", "actor_rollout_ref.ref", "critic.model", "reward_model.model")
+)
+_HYDRA = ("hydra", "defaults", "config_path", "config_name", "config_dir")
+_OUTSIDE = ("recipe/", "verl/experimental/", "examples/")
+_TYPES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", type(None): "any"}
+
+Tree = dict[str, Any]
+
+
+def main() -> int:
+    """Entry point."""
+    repository = Path(sys.argv[1])
+    lasting: dict[str, Key] = {}
+    tables: dict[str, list[tuple[str, dict[str, Key]]]] = {"verl": [], "verl-sft": [], "verl-sft-engine": []}
+    for release, state in _RELEASES.items():
+        keys = _rl(repository, state)
+        for name, key in lasting.items():
+            keys.setdefault(name, key)
+        # keys of recipes live on in a repository of their own
+        lasting |= {name: key for name, key in keys.items() if key.note.startswith(_OUTSIDE)}
+        tables["verl"].append((release, keys))
+        tables["verl-sft"].append((release, _sft(repository, state, "sft_trainer.yaml")))
+        tables["verl-sft-engine"].append((release, _engines(repository, state)))
+    source = "github.com/volcengine/verl, releases 0.1 to 0.7.0 and the development state of 0.8.0"
+    programs = {
+        "verl": "RL trainers (verl.trainer.main_ppo, recipes, verl.experimental)",
+        "verl-sft": "verl.trainer.fsdp_sft_trainer",
+        "verl-sft-engine": "verl.trainer.sft_trainer",
+    }
+    for name, releases in tables.items():
+        there = [item for item in releases if item[1]]
+        heading = (
+            f"Keys of verl's {programs[name]} and their defaults, made by tools/verl_tables.py.",
+            f"Composed from {_FOLDER} of {source}; of keys that several engines have, the default is FSDP's.",
+        )
+        write(name, heading, rows_of(there))
+    return 0
+
+
+def _load(repository: Path, state: str, path: str) -> Tree | None:
+    text = shown(repository, state, path)
+    root = read_yaml(Document.of(path, text)).root if text else None
+    found = plain(root) if root is not None else None
+    return found if isinstance(found, dict) else None
+
+
+def _compose(repository: Path, state: str, path: str) -> Tree | None:
+    """A file with what its defaults list takes from others, as Hydra puts them together."""
+    own = _load(repository, state, path)
+    if own is None:
+        return None
+    root: Tree = {}
+    merged = False
+    for item in own.pop("defaults", None) or []:
+        if item == "_self_":
+            _merge(root, own)
+            merged = True
+            continue
+        group, name = (item, item) if isinstance(item, str) else next(iter(item.items()))
+        if name is None or str(group).startswith("override "):
+            continue
+        folder, _, package = str(group).partition("@")
+        file = folder if isinstance(item, str) else f"{folder}/{name}"
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), f"{file}.yaml"))
+        part = _compose(repository, state, target)
+        if part is not None:
+            place = package or ("" if isinstance(item, str) else posixpath.basename(folder))
+            _merge(_at(root, place), part)
+    if not merged:
+        _merge(root, own)
+    return root
+
+
+def _at(root: Tree, package: str) -> Tree:
+    for part in filter(None, package.split(".")):
+        root = root.setdefault(part, {})
+    return root
+
+
+def _merge(below: Tree, above: Tree) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _merge(below[key], value)
+        else:
+            below[key] = value
+
+
+def _flat(tree: Tree, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys; a table itself has the empty dict, and one that is open a key `name.*`."""
+    for key, value in tree.items():
+        if key == "_target_":
+            continue
+        path = f"{above}{key}"
+        if isinstance(value, dict):
+            yield path, {}
+            if not value:
+                yield f"{path}.*", None
+            yield from _flat(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _typed(tree: Tree) -> dict[str, Key]:
+    values = dict(_flat(tree))
+    found: dict[str, Key] = {}
+    for path, value in values.items():
+        note = ""
+        if isinstance(value, dict):
+            found[path] = Key("table")
+            continue
+        if isinstance(value, str) and (match := _REFERENCE.match(value)):
+            note = f"as {match[1].strip('.')}"
+        resolved = _resolved(value, path, values, 0)
+        if resolved == "???":
+            resolved, note = None, "must be given"
+        if isinstance(resolved, dict):
+            found[path] = Key("table", "", note)
+            continue
+        open_end = resolved is None or isinstance(resolved, list)
+        found[path] = Key(_TYPES.get(type(resolved), "any"), "" if open_end else json.dumps(resolved), note)
+    return found
+
+
+def _resolved(value: object, path: str, values: Tree, depth: int) -> object:
+    """What a reference comes to where nobody says otherwise."""
+    match = _REFERENCE.match(value) if isinstance(value, str) else None
+    if match is None:
+        if isinstance(value, str) and _FLOAT.fullmatch(value):
+            return float(value)  # YAML 1.1 wants a point in it, OmegaConf does not
+        return None if isinstance(value, str) and "${" in value else value
+    name = match[1]
+    name = f"{path.rpartition('.')[0]}{name}" if name.startswith(".") else name
+    if name in values and depth < 8 and not isinstance(values[name], dict):
+        return _resolved(values[name], name, values, depth + 1)
+    root = read_yaml(Document.of("x.yaml", f"a: {match[2]}\n")).root if match[2] else None
+    inner = plain(root) if root is not None else None
+    return inner.get("a") if isinstance(inner, dict) else None
+
+
+def _rl(repository: Path, state: str) -> dict[str, Key]:
+    keys = _typed(_compose(repository, state, f"{_FOLDER}/ppo_trainer.yaml") or {})
+    for path, key in _typed(_compose(repository, state, f"{_FOLDER}/ppo_megatron_trainer.yaml") or {}).items():
+        keys.setdefault(path, key._replace(note="; ".join(filter(None, (key.note, "Megatron")))))
+    listed = git(repository, "ls-tree", "-r", "--name-only", state).split()
+    for file in listed:
+        if not (file.startswith(_OUTSIDE) and "/config/" in file and file.endswith(".yaml")) or "sft" in file:
+            continue
+        tree = _load(repository, state, file) or {}
+        if {"actor_rollout_ref", "algorithm", "trainer"} & set(tree):
+            inner = {key: value for key, value in tree.items() if key not in ("defaults", "hydra")}
+            for path, key in _typed(inner).items():
+                keys.setdefault(path, Key(key.type, "", posixpath.dirname(file).removesuffix("/config")))
+    for path in (*(f"{name}.mixed_precision" for name in _FSDP if name in keys), "ray_kwargs.ray_init"):
+        keys[path] = Key("table")
+    for path in ("custom_reward_function.reward_kwargs", "reward_model.reward_kwargs"):
+        keys[path] = Key("table")
+    keys.pop("data.custom_cls.*", None)
+    return _opened(keys)
+
+
+def _sft(repository: Path, state: str, name: str) -> dict[str, Key]:
+    tree = _compose(repository, state, f"{_FOLDER}/{name}")
+    return _opened(_typed(tree)) if tree is not None else {}
+
+
+def _engines(repository: Path, state: str) -> dict[str, Key]:
+    """The SFT trainer over engines: `engine` and `optim` may be those of FSDP, Megatron or VeOmni."""
+    keys = _sft(repository, state, "sft_trainer_engine.yaml")
+    for group in ("engine", "optim") if keys else ():
+        for name in ("megatron", "veomni"):
+            tree = _compose(repository, state, f"{_FOLDER}/{group}/{name}.yaml")
+            for path, key in _typed({group: tree} if tree else {}).items():
+                keys.setdefault(path, Key(key.type, key.default, name))
+    return _opened(keys) if keys else {}
+
+
+def _opened(keys: dict[str, Key]) -> dict[str, Key]:
+    """With what Hydra itself takes, and the insides of tables that are handed on."""
+    for path in list(keys):
+        if path.rpartition(".")[2] in _OPEN:
+            keys[f"{path}.*"] = Key("any")
+    keys |= dict.fromkeys(_HYDRA, Key("any", "", "Hydra"))
+    keys["hydra.*"] = Key("any", "", "Hydra")
+    return keys
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
