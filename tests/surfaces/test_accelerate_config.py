@@ -232,3 +232,25 @@ num_processes: 2
     assert found["fsdp_reshard_after_forward"] is True
     assert found["fsdp_use_orig_params"] is False
     assert found["fsdp_wrap_class"] == "TRANSFORMER_BASED_WRAP"
+
+
+def test_megatron_s_degrees() -> None:
+    found = values(
+        sheet_of(
+            """\
+distributed_type: MEGATRON_LM
+megatron_lm_config:
+  megatron_lm_tp_degree: 2
+  megatron_lm_pp_degree: 4
+  megatron_lm_sequence_parallelism: true
+  megatron_lm_use_distributed_optimizer: 'true'
+num_processes: 8
+"""
+        )
+    )
+    assert {name: found[name] for name in ("tensor_parallel", "pipeline_parallel", "distributed_optimizer")} == {
+        "tensor_parallel": 2,
+        "pipeline_parallel": 4,
+        "distributed_optimizer": True,
+    }
+    assert found["parallelism"] is None

@@ -170,3 +170,11 @@ def test_the_handbook_loads_the_model_twice_for_dpo() -> None:
     assert (reference.value, reference.origin) == ("gpt2", Origin.DERIVED)
     plain = training_arguments_sheet("d.yaml", table, "training-args-yaml", project="trl")
     assert plain.get("reference_model") is None
+
+
+def test_a_reference_whose_probabilities_are_computed_before() -> None:
+    text = "model_name_or_path: gpt2\noutput_dir: out\nbeta: 0.1\nprecompute_ref_log_probs: true\n"
+    sheet = training_arguments_sheet("d.yaml", table_of("d.yaml", text), "training-args-yaml", project="trl")
+    reference = sheet.get("reference_model")
+    assert reference is not None
+    assert (reference.value, reference.key) == ("none", "precompute_ref_log_probs")

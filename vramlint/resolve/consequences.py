@@ -11,6 +11,8 @@ from vramlint.resolve.defaults import any_default, has_lora
 SIXTEEN_BIT = ("bfloat16", "float16")
 WITH_REFERENCE = ("dpo", "kto", "bco")
 """Preference objectives that keep a frozen reference model unless adapters can be switched off instead."""
+_ONLINE = ("ppo", "online-dpo", "nash-md", "xpo")
+"""Objectives of TRL's trainers that keep one too (trl 0.12 to 1.16, trainer/*_trainer.py)."""
 BY_DISTANCE = ("grpo", "rloo")
 """Objectives that keep one where the distance to it has a weight."""
 ADAPTER_OFF = "adapter off"
@@ -53,7 +55,8 @@ def reference_model(board: Board) -> Fact | None:
         return None
     if objective in BY_DISTANCE and board.value("kl_coefficient") in (None, 0):
         return None
-    if objective not in (*WITH_REFERENCE, *BY_DISTANCE):
+    online = _ONLINE if board.setting.trl else ()
+    if objective not in (*WITH_REFERENCE, *BY_DISTANCE, *online):
         return None
     policy = board.facts.get("model")
     if has_lora(board):

@@ -24,7 +24,7 @@ TRAINER_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sequence_length": ("max_length", "max_seq_length"),
         "packing": ("packing",),
         "prompt_length": ("max_prompt_length",),
-        "completion_length": ("max_completion_length",),
+        "completion_length": ("max_completion_length", "response_length", "max_new_tokens"),
         "generations": ("num_generations",),
         "kl_coefficient": ("beta",),
         "inference_memory_fraction": ("vllm_gpu_memory_utilization",),

@@ -72,6 +72,11 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         name, key = "activation_checkpointing", "fsdp_activation_checkpointing"
         draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
     _degrees(draft, _part(table, "parallelism_config"))
+    if kind == "MEGATRON_LM":
+        megatron = _part(table, "megatron_lm_config")
+        for key, fact, convert in _MEGATRON:
+            value = megatron.get(f"megatron_lm_{key}")
+            draft.put(draw(fact, value, convert, f"megatron_lm_config.megatron_lm_{key}") if value else None)
     _compiled(draft, table)
     facts = tuple(
         [replace(fact, via="config-file") if fact.via == "literal" else fact for fact in draft.facts.values()]
@@ -199,6 +204,15 @@ _DEEPSPEED: tuple[tuple[str, str, Converter], ...] = (
     ("zero3_save_16bit_model", "gather_16bit_on_save", truth),
 )
 """Keys of deepspeed_config that accelerate reads, the fact of each, and its converter."""
+
+_MEGATRON: tuple[tuple[str, str, Converter], ...] = (
+    ("tp_degree", "tensor_parallel", _whole),
+    ("pp_degree", "pipeline_parallel", _whole),
+    ("sequence_parallelism", "sequence_parallel", truth),
+    ("use_distributed_optimizer", "distributed_optimizer", truth),
+    ("gradient_clipping", "max_grad_norm", _bound),
+)
+"""Keys of megatron_lm_config without their prefix, the fact of each, and its converter."""
 
 _PATHS = (
     ("gradient_accumulation_steps", ("gradient_accumulation_steps",)),

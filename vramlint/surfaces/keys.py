@@ -75,6 +75,8 @@ _TRL = (
     ("padding_free", "padding_free", "flag"),
     ("max_prompt_length", "prompt_length", "bound"),
     ("max_completion_length", "completion_length", "bound"),
+    ("response_length", "completion_length", "bound"),
+    ("max_new_tokens", "completion_length", "bound"),
     ("num_generations", "generations", "count"),
     ("loss_type", "loss_type", "text"),
     ("beta", "kl_coefficient", "number"),

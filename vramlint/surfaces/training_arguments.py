@@ -8,7 +8,7 @@ from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
 from vramlint.surfaces.flat import stated_by
 from vramlint.surfaces.recipe_objectives import Told, objective_told, places_of
 from vramlint.text import Place
-from vramlint.values import Scalar, Table
+from vramlint.values import Scalar, Table, Value
 
 _VOCABULARIES = ("training-arguments", "trl", "trl-model")
 
@@ -45,6 +45,11 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
     if project == "alignment-handbook" and objective == "dpo" and "model" in facts:
         why = "the handbook's scripts/dpo.py loads the model once more for a reference"
         facts["reference_model"] = replace(facts["model"], name="reference_model", origin=Origin.DERIVED, reason=why)
+    computed = table.entry("precompute_ref_log_probs")
+    if objective == "dpo" and computed is not None and _is_on(computed.value):
+        why = "the reference's log probabilities are computed before training"
+        none = Fact("reference_model", (Candidate("none", computed.value.place),), Origin.DERIVED, computed.key, "code")
+        facts.setdefault("reference_model", replace(none, reason=why))
     (links, tables), sharded = _named(table, "deepspeed"), _named(table, "fsdp", "fsdp_config")
     links, tables = links + sharded[0], tables + sharded[1]
     tables += ((_CLASSES.get(objective, "training-arguments"), table),)
@@ -78,6 +83,10 @@ _CLASSES = {
     "nash-md": "NashMDConfig",
 }
 """The class of TRL that a recipe is parsed with, by objective."""
+
+
+def _is_on(value: Value) -> bool:
+    return isinstance(value, Scalar) and value.value is True
 
 
 def _told(told: Told, places: tuple[Place, ...], reason: str) -> Fact:
