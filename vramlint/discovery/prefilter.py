@@ -74,9 +74,14 @@ _PYTHON_CONFIGS = (
 """What a configuration that is a Python file imports, and what one of has it then."""
 
 
+_RECIPES = (b"def pretrain_recipe(", b"def finetune_recipe(", b"import pytest")
+"""In modules that define recipes, and in tests of them."""
+
+
 def is_python_config(data: bytes) -> bool:
     """Whether a Python file may be the configuration of a framework."""
-    return any(package in data and any(mark in data for mark in marks) for package, marks in _PYTHON_CONFIGS)
+    marked = any(package in data and any(mark in data for mark in marks) for package, marks in _PYTHON_CONFIGS)
+    return marked and not any(word in data for word in _RECIPES)
 
 
 def _python(data: bytes) -> bool:
