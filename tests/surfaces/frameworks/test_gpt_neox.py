@@ -151,3 +151,10 @@ def test_rwkv_is_counted_by_its_sizes():
     # its 12 layers by hand: 5 · 768² of time mix, 768² + 2 · 768 · 2688 of channel mix, 0.35 M of low-rank factors
     assert isinstance(parameters, int)
     assert 12 * (6 * 768**2 + 2 * 768 * 2688) < parameters - 2 * 768 * 50304 < 12 * (6.8 * 768**2 + 2 * 768 * 2688)
+
+
+def test_a_file_of_paths_alone_is_no_run():
+    found = sheet(
+        "gpt-neox", '{"data_path": "data/enwik8", "vocab_file": "gpt2-vocab.json", "merge_file": "merges.txt"}'
+    )
+    assert says(found, "run_kind") == {"run_kind": "library"}

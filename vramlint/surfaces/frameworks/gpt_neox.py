@@ -50,6 +50,9 @@ _ROWS = (
 _ELSEWHERE = "another file of the same command line says it"
 """gpt-neox merges the files that it is given, and takes no run without a batch and an optimizer."""
 
+_RUN = ("num_layers", "hidden_size", "train_micro_batch_size_per_gpu", "train_batch_size", "optimizer", "fp16", "bf16")
+"""Keys of which every file has one that says something about a run; `local_setup.yml` has none."""
+
 _OBJECTIVES: Mapping[str, str] = MappingProxyType(
     {"dpo": "dpo", "rm": "reward", "kto": "kto", "reinforce": "reinforce"}
 )
@@ -78,6 +81,8 @@ _ZERO_DEFAULTS: Mapping[str, tuple[str, int]] = MappingProxyType(
 
 def _complete(config: Config) -> None:
     whole = config.given("train_micro_batch_size_per_gpu") or config.given("train_batch_size")
+    if not (config.command or any(map(config.given, _RUN))):
+        config.derive("run_kind", "library", "paths and machines for the files of runs", over=True)
     config.derive("loop", "plain", "gpt-neox has a training loop of its own")
     config.derive("tuning", "full", "every weight is trained")
     config.derive("parallelism", "deepspeed", "gpt-neox trains with DeepSpeed's engine")
