@@ -91,5 +91,16 @@ def as_torchtune(model: Model) -> Model | None:
     return Model(model.name, "torchtune", {**model.config, "component": component, "attention_bias": bias})
 
 
-OWN_MODELS: Mapping[str, Callable[[Model], Model | None]] = {"litgpt": as_litgpt, "torchtune": as_torchtune}
+def as_torchtitan(model: Model) -> Model | None:
+    """The same network as torchtitan's, None for one that is not known to be."""
+    if model.model_type != "llama":
+        return None
+    return Model(model.name, "torchtitan", {**model.config, "component": "llama3", "max_position_embeddings": 8192})
+
+
+OWN_MODELS: Mapping[str, Callable[[Model], Model | None]] = {
+    "litgpt": as_litgpt,
+    "torchtitan": as_torchtitan,
+    "torchtune": as_torchtune,
+}
 """Frameworks with model classes of their own."""

@@ -129,7 +129,7 @@ FRAMEWORKS: Words[Framework] = (
         Framework("plain", "nonreentrant", clips=False, model_type="torchtune", adapter_in_float32=False),
     ),
     (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
-    (r"torchtitan", Framework("script", "nonreentrant")),
+    (r"torchtitan", Framework("plain", "nonreentrant", model_type="torchtitan")),
     (r"^unsloth", Framework(prepares_kbit=True, narrows=True, loss="cut")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),

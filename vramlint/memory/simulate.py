@@ -16,7 +16,8 @@ from vramlint.memory.bound import bounded
 from vramlint.memory.forward import Forward
 from vramlint.memory.inventory import Inventory
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
-from vramlint.memory.ops.head_chunks import LOGITS, WITH_HEAD
+from vramlint.memory.ops.head_chunks import BY_CHUNK, LOGITS, WITH_HEAD
+from vramlint.memory.ops.inductor import COMPILED
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
@@ -26,7 +27,9 @@ from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
 
-SIMULATED_LOSSES = frozenset({"causal-lm", IN_PLACE, LIGER, DYNAMIC, WITH_HEAD, LOGITS, *WITHOUT_LOGITS})
+SIMULATED_LOSSES = frozenset(
+    {"causal-lm", IN_PLACE, LIGER, DYNAMIC, BY_CHUNK, WITH_HEAD, LOGITS, COMPILED, *WITHOUT_LOGITS}
+)
 
 
 def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bool = False) -> Estimate:

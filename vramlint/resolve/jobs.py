@@ -70,6 +70,7 @@ _SFT_LOSSES: Mapping[str, str] = MappingProxyType(
     {
         "chunked_nll": "chunked",
         "LinearCrossEntropyLoss": "chunked-head",
+        "ChunkedLossWrapper": "chunked-backward",
         "CEWithChunkedOutputLoss": "chunked-logits",
         "CrossEntropyLoss": "causal-lm",
     }

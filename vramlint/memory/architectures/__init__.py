@@ -95,6 +95,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "smollm3": "smollm3:SmolLM3",
             "stablelm": "stablelm:StableLm",
             "starcoder2": "starcoder2:Starcoder2",
+            "torchtitan": "torchtitan:Transformer",
             "torchtune": "torchtune:TransformerDecoder",
             "vaultgemma": "vaultgemma:VaultGemma",
             "xglm": "xglm:XGLM",

@@ -56,6 +56,8 @@ class TransformerDecoder(CausalLM):
 
     widens_logits: ClassVar[bool] = True
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    shares_heads: ClassVar[bool] = False
+    """Whether attention takes fewer key and value heads than queries as they are."""
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.component = str(config.get("component", ""))
@@ -63,6 +65,7 @@ class TransformerDecoder(CausalLM):
         self.heads = number(config, "num_attention_heads")
         self.groups = number(config, "num_key_value_heads", default=self.heads)
         self.size = number(config, "head_dim", default=self.hidden // self.heads)
+        self.repeats = 1 if self.shares_heads else self.heads // self.groups
         self.inner = number(config, "intermediate_size")
         self.count = number(config, "num_hidden_layers")
         self.vocabulary = number(config, "vocab_size")
@@ -146,9 +149,9 @@ class TransformerDecoder(CausalLM):
         q = self._in_one_kernel(tape, linear(tape, h, w.q), self.heads, w.q_norm)
         k, v = linear(tape, h, w.k), linear(tape, h, w.v)
         del h
-        k = self._in_one_kernel(tape, k, self.groups, w.k_norm, self.heads // self.groups)
+        k = self._in_one_kernel(tape, k, self.groups, w.k_norm, self.repeats)
         v = attention.split_heads(tape, v, self.groups)
-        v = v if self.heads == self.groups else inductor.repeated(tape, v, self.heads // self.groups)
+        v = v if self.repeats == 1 else inductor.repeated(tape, v, self.repeats)
         out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
         del q, k, v
         attended = linear(tape, attention.merge_heads(tape, out), w.output)
@@ -184,8 +187,7 @@ class TransformerDecoder(CausalLM):
         k, v = linear(tape, x, w.k), linear(tape, x, w.v)
         k = self._rotated(tape, k, self.groups, w.k_norm)
         v = attention.split_heads(tape, v, self.groups)
-        repeats = self.heads // self.groups
-        k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
+        k, v = attention.repeat_heads(tape, k, self.repeats), attention.repeat_heads(tape, v, self.repeats)
         if self.component == "gemma2":
             mask = tape.empty((x.shape[1], x.shape[1]), "float32", "attention mask")
             out = attention.eager(tape, q, k, v, mask, 0, softcap=True)

@@ -6,7 +6,10 @@ All labels are taken to count.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
+from vramlint.job import Checkpointing
+from vramlint.memory import checkpoint
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import inductor, shaping
 from vramlint.memory.ops.linear import Weights, linear
@@ -16,6 +19,8 @@ from vramlint.memory.tensor import Tensor
 
 WITH_HEAD, LOGITS = "chunked-head", "chunked-logits"
 """LinearCrossEntropyLoss and CEWithChunkedOutputLoss, by Objective.loss."""
+BY_CHUNK = "chunked-backward"
+"""torchtitan's ChunkedLossWrapper (torchtitan 0.3 components/loss.py): every chunk's backward follows its forward."""
 CHUNKS = 8
 """`num_output_chunks` of both."""
 
@@ -30,6 +35,25 @@ def with_head(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
     for tokens in _sizes(batch * length):
         loss = e.add(tape, loss, _loss_of_chunk(tape, shaping.part(tape, rows, (tokens, width)), head))
     return loss
+
+
+def by_chunk(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:
+    """ChunkedLossWrapper of hidden states [B, S, H]: as if each chunk were a checkpoint, for nothing of it waits."""
+    batch, length, width = hidden.shape
+    rows = hidden.as_shape((batch * length, width))
+    loss = tape.empty((1,), "float32", "loss")
+    for tokens in _sizes(batch * length):
+        part = e.clone(tape, shaping.part(tape, rows, (tokens, width)))
+        segment = partial(_checkpointed, tape, head)
+        (share,) = checkpoint.nonreentrant(tape, segment, (part,), Checkpointing("nonreentrant"))
+        loss = e.add(tape, loss, share)
+    return loss
+
+
+def _checkpointed(tape: Tape, head: Weights, hidden: Tensor | None) -> tuple[Tensor]:
+    if hidden is None:
+        raise ValueError("a chunk has no hidden states")
+    return (_loss_of_chunk(tape, hidden, head),)
 
 
 def _loss_of_chunk(tape: Tape, hidden: Tensor, head: Weights) -> Tensor:

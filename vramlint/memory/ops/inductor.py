@@ -14,6 +14,9 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
+COMPILED = "compiled"
+"""A cross entropy that torch.compile has made one kernel of, where the layers need not be, by Objective.loss."""
+
 
 def rms_norm(tape: Tape, x: Tensor, weight: Parameter) -> Tensor:
     """A norm with a weight: keeps its input and the reciprocal root of every row."""

@@ -6,7 +6,7 @@ A key of an older release counts where the newer one is not written: `training.b
 from __future__ import annotations
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
-from vramlint.surfaces.frameworks.torchtitan_models import attention_of, network, sizes_of
+from vramlint.surfaces.frameworks.torchtitan_models import MODEL_TYPES, attention_of, network, sizes_of
 from vramlint.surfaces.frameworks.torchtitan_registry import chosen, in_older_words
 from vramlint.values import Plain
 
@@ -36,6 +36,8 @@ _DEGREES = (
 _IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
 """`optimizer.implementation` and what it adds to the name of torch's class."""
 _DIFFUSION = ("flux", "flux-dev", "flux-schnell")
+_COMPILES_LOSSES = (0, 1)
+"""The release from which `training.compile` means the loss too (pull request 1033)."""
 _WITH_HUB = "transformers_modeling_backend"
 """Its model is one of the hub's (experiments/transformers_modeling_backend/job_config.py)."""
 
@@ -52,7 +54,10 @@ def _complete(config: Config) -> None:
     config.derive("loop", "plain", "the trainer lets go of the predictions before backward (train.py)")
     config.derive("use_cache", False, "torchtitan's models have no cache")
     if config.text("loss.type") == "ChunkedLossWrapper":
+        config.state("loss_type", "ChunkedLossWrapper", "loss.type")
         config.derive("full_logits", False, "head and loss take one eighth of the tokens after the other", "loss.type")
+    elif _compiles_loss(config):
+        config.derive("loss_type", "compiled", "the loss is compiled", "compile.components", "compile.enable")
     _precision(config)
     _optimizer(config)
     _batches(config)
@@ -72,10 +77,22 @@ def _model(config: Config, name: str) -> None:
     sizes = sizes_of(name, flavor)
     if sizes is None:
         return
-    table = network(name, sizes)
+    length = config.fact("sequence_length")
+    table = network(name, sizes, length.value if length is not None and isinstance(length.value, int) else None)
+    if name in MODEL_TYPES:
+        config.derive("model_type", MODEL_TYPES[name], f"torchtitan's {name}", "model.flavor", "model.name")
     if table is not None:
         config.draft.tables.append(("model-config", table))
     config.derive("attention_implementation", attention_of(sizes), f"the flavor {flavor}", "model.flavor")
+
+
+def _compiles_loss(config: Config) -> bool:
+    """components/loss.py: where torch.compile is on and not for the model alone; before 0.1 it never was."""
+    named = config.words("compile.components") if config.given("compile.components") else ("loss",)
+    older = config.given("training.compile") and config.on("training.compile")
+    if older and config.release is not None and config.release >= _COMPILES_LOSSES:
+        return True
+    return config.given("compile.enable") and config.on("compile.enable") and "loss" in named
 
 
 def _tuning(config: Config) -> None:

@@ -10,6 +10,20 @@ from vramlint.catalog.torchtitan import Sizes, flavors
 from vramlint.surfaces.model_config import table_of
 from vramlint.values import Plain, Table
 
+SIMULATED = "torchtitan"
+"""`model_type` under which the memory model has torchtitan's own dense decoders."""
+MODEL_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "llama3": "llama",
+        "llama3_ft": "llama",
+        "llama4": "llama4",
+        "qwen3": "qwen3",
+        "deepseek_v3": "deepseek_v3",
+        "gpt_oss": "gpt_oss",
+    }
+)
+"""Models by their folders, and the architectures by transformers' names."""
+
 _ATTENTION: Mapping[str, str] = MappingProxyType(
     {"sdpa": "sdpa", "flex": "flex_attention", "varlen": "flash_attention_2"}
 )
@@ -26,10 +40,18 @@ def attention_of(sizes: Sizes) -> str:
     return _ATTENTION.get(str(sizes.get("attn_type", "sdpa")), "sdpa")
 
 
-def network(name: str, sizes: Sizes) -> Table | None:
-    """The config.json of a model of these sizes; None where no architecture of transformers comes near."""
+def network(name: str, sizes: Sizes, length: int | None = None) -> Table | None:
+    """The config.json of a model of these sizes; None where no architecture of transformers comes near.
+
+    Args:
+        name: of the model's folder.
+        sizes: of its flavor.
+        length: tokens of a row, for which rotary tables are made (update_from_config).
+    """
     translate = _NETWORKS.get(name.removesuffix("_ft"))
-    return table_of(translate(dict(sizes))) if translate is not None else None
+    if translate is None:
+        return None
+    return table_of(translate({**sizes, "max_seq_len": length} if length else dict(sizes)))
 
 
 def _common(sizes: Mapping[str, Any]) -> dict[str, Plain]:
@@ -50,13 +72,19 @@ def _llama(sizes: Mapping[str, Any]) -> dict[str, Plain]:
     inner = int(2 * (4 * sizes["dim"]) / 3)
     inner = int(sizes["ffn_dim_multiplier"] * inner) if sizes.get("ffn_dim_multiplier") else inner
     multiple = sizes["multiple_of"]
-    return {**_common(sizes), "model_type": "llama", "intermediate_size": -(-inner // multiple) * multiple}
+    return {
+        **_common(sizes),
+        "model_type": SIMULATED,
+        "component": "llama3",
+        "intermediate_size": -(-inner // multiple) * multiple,
+    }
 
 
 def _llama4(sizes: Mapping[str, Any]) -> dict[str, Plain]:
     experts = sizes["moe_args"]
     return {
         **_llama(sizes),
+        "component": None,
         "model_type": "llama4_text",
         "num_local_experts": experts["num_experts"],
         "num_experts_per_tok": experts["top_k"],
@@ -72,7 +100,7 @@ def _qwen3(sizes: Mapping[str, Any]) -> dict[str, Plain]:
         "intermediate_size": sizes["hidden_dim"],
     }
     if not sizes.get("moe_enabled"):
-        return config
+        return {**config, "model_type": SIMULATED, "component": "qwen3", "qk_norm": bool(sizes.get("qk_norm"))}
     experts = sizes["moe_args"]
     return {
         **config,

@@ -1,0 +1,70 @@
+"""torchtitan's own decoders under FSDP 2, torch.compile and selective checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vramlint.job import Batch, Checkpointing, Job, Model, Objective, Optimizer, Parallelism, Precision
+from vramlint.memory.ops.head_chunks import BY_CHUNK
+from vramlint.memory.ops.inductor import COMPILED
+from vramlint.memory.simulate import simulate
+from vramlint.surfaces.frameworks.torchtitan_models import network, sizes_of
+from vramlint.surfaces.model_config import config_values
+
+GIB = 2**30
+
+
+def job(flavor: str = "8B", gpus: int = 8, loss: str = "causal-lm", name: str = "llama3") -> Job:
+    sizes = sizes_of(name, flavor)
+    assert sizes is not None
+    table = network(name, sizes, 8192)
+    assert table is not None
+    return Job(
+        Model(f"{name}/{flavor}", "torchtitan", config_values(table)),
+        precision=Precision("float32", "bfloat16"),
+        optimizer=Optimizer("adamw_torch_fused"),
+        batch=Batch(2, 8192, packing=True),
+        checkpointing=Checkpointing("nonreentrant", selective=True),
+        parallelism=Parallelism(gpus, "fsdp"),
+        objective=Objective(loss=loss, loop="plain"),
+        compiled=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "flavor", "parameters"),
+    [
+        ("llama3", "8B", 8_030_261_248),
+        ("llama3", "70B", 70_553_706_496),
+        ("qwen3", "0.6B", 596_049_920),
+        ("qwen3", "8B", 8_190_735_360),
+    ],
+)
+def test_flavors_have_the_published_sizes(name: str, flavor: str, parameters: int) -> None:
+    found = simulate(job(flavor, name=name), reserved=False)
+    assert (found.method, found.total_parameters) == ("simulated", parameters)
+
+
+@pytest.mark.parametrize(("gpus", "published"), [(8, 77.0), (128, 62.0)])
+def test_compiled_layers_under_fsdp_are_near_the_published_figures(gpus: int, published: float) -> None:
+    """benchmarks/llama3_h100_202412_torchtitan.md: Llama 3.1 8B, batch 2, 8192 tokens, reserved; an eager loss."""
+    assert simulate(job(gpus=gpus)).reserved / GIB == pytest.approx(published, rel=0.05)
+
+
+def test_a_compiled_loss_holds_no_float32_logits() -> None:
+    plain, compiled, by_chunk = (
+        simulate(job(loss=loss), reserved=False).allocated for loss in ("causal-lm", COMPILED, BY_CHUNK)
+    )
+    logits = 2 * 8192 * 128_256 * 2
+    assert plain - compiled > 3 * logits
+    assert compiled - by_chunk > 0.9 * logits
+
+
+def test_what_is_not_compiled_holds_more() -> None:
+    compiled = job(loss=COMPILED)
+    assert (
+        simulate(replace(compiled, compiled=False), reserved=False).allocated
+        > simulate(compiled, reserved=False).allocated
+    )
