@@ -187,15 +187,3 @@ def test_nearest():
     assert nearest("per_device_train_batchsize", accepted_keys("TrainingArguments"))[0] == "per_device_train_batch_size"
     assert nearest("Gradient_Checkpoint", ["gradient_checkpointing", "bf16"]) == ("gradient_checkpointing",)
     assert nearest("qqq", ["bf16"]) == ()
-
-
-def test_a_key_that_a_class_dropped_has_no_default_there():
-    old, new = Libraries(trl=(0, 20, 0)), Libraries(trl=(1, 9, 0))
-    found = effective_default("KTOConfig", "max_prompt_length", old)
-    assert found is not None
-    assert found.value == 512
-    assert effective_default("KTOConfig", "max_prompt_length", new) is None
-    kept = effective_default(
-        "PPOConfig", "response_length", Libraries(trl=(1, 16, 0))
-    )  # the class moved away as a whole
-    assert kept is not None

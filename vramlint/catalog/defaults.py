@@ -50,19 +50,10 @@ def effective_default(vocabulary: str, key: str, libraries: Libraries = NEWEST) 
     from vramlint.catalog.keys import lineage
 
     for library, owner in lineage(vocabulary):
-        version = getattr(libraries, library)
-        found = default(library, f"{owner}.{key}", version, libraries)
-        if found and not _was_dropped(owner, key, version):
+        found = default(library, f"{owner}.{key}", getattr(libraries, library), libraries)
+        if found:
             return found
     return None
-
-
-def _was_dropped(owner: str, key: str, version: Version) -> bool:
-    """Whether a class lacks at a release a key that it had; a class that is gone is taken as it last was."""
-    from vramlint.catalog.keys import histories, keys
-
-    rows = list(histories(owner, key))
-    return bool(rows) and not any(row.exists_in(version) for row in rows) and bool(keys(owner, version))
 
 
 _TABLES = {"ia3": "IA3Config", "lntuning": "LNTuningConfig", "osf": "OSFConfig", "beft": "BEFTConfig"}
