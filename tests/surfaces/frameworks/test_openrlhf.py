@@ -163,3 +163,13 @@ def test_without_a_kl_term_no_reference_is_kept(explained):
     job = explained.job("grpo.sh", _PPO.replace("init_coef 1e-3", "init_coef 0"))
 
     assert "reference_model" not in {fact["name"] for fact in job["facts"]}
+
+
+def test_a_script_of_its_first_releases_is_told_by_its_options(explained):
+    text = _OLD.replace("--module openrlhf.cli.train_sft", "../train_sft.py")
+
+    assert values(explained.job("sft.sh", text), "objective", "micro_batch_size", "entry") == {
+        "objective": "sft",
+        "micro_batch_size": 4,
+        "entry": "../train_sft.py",
+    }

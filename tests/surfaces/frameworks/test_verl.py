@@ -271,3 +271,36 @@ def test_a_placeholder_is_no_model(explained):
     assert value(job, "model") is None
     assert value(job, "reference_model") is None
     assert "placeholder" in job["reason"]
+
+
+def test_a_part_of_configurations_is_told_and_is_no_run(explained):
+    job = explained.job(
+        "config/optim/mine.yaml",
+        """\
+        _target_: verl.workers.config.FSDPOptimizerConfig
+        optimizer: AdamW8bit
+        optimizer_impl: bitsandbytes.optim
+        lr: 1e-6
+        lr_warmup_steps_ratio: 0.1
+        """,
+    )
+
+    assert job["vocabulary"]["name"] == "verl"
+    assert job["kind"] == "library"
+
+
+def test_a_recipes_configuration_is_told_by_what_recipes_add(explained):
+    job = explained.job(
+        "dapo.yaml",
+        """\
+        hydra:
+          searchpath: [file://verl/trainer/config]
+        defaults: [ppo_trainer, _self_]
+        data: {gen_batch_size: 64}
+        algorithm:
+          filter_groups: {enable: true, metric: acc}
+        """,
+    )
+
+    assert job["vocabulary"]["name"] == "verl"
+    assert job["kind"] == "training"

@@ -91,7 +91,21 @@ def _composes(table: Table, group: str) -> bool:
     return any(entry.key.partition("@")[0] == group for item in tables for entry in item)
 
 
+_WHOLE = ("actor_rollout_ref", "algorithm", "trainer", "async_training", "transfer_queue", "rollout")
+"""Tables of which a configuration of a trainer has one."""
+
+
+def _is_part(config: Config) -> bool:
+    """Whether a file is one of a group that others compose: `optim/fsdp.yaml`, `ref/dp_ref.yaml`."""
+    listed = config.value("defaults")
+    words = [str(item.value) for item in listed.values if isinstance(item, Scalar)] if isinstance(listed, Items) else []
+    whole = any(config.table.entry(name) is not None for name in _WHOLE) or any("trainer" in word for word in words)
+    return not (config.command or whole)
+
+
 def _complete(config: Config) -> None:
+    if config.keys == "verl" and _is_part(config):
+        config.derive("run_kind", "library", "a part that configurations of trainers compose", over=True)
     if config.keys != "verl":
         complete_sft(config)
         return

@@ -127,6 +127,10 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         FrameworkProgram("openrlhf", ()),
     ),
     (
+        re.compile(r"(^|\.)train_(?:sft|dpo|rm|kto|kd|prm|ppo|ppo_ray)$"),
+        FrameworkProgram("openrlhf", (), told_by=("micro_train_batch_size", "train.micro_batch_size")),
+    ),
+    (
         re.compile(
             r"(?:^|\.)open_instruct\.(?:finetune|dpo(?:_tune(?:_cache)?)?|grpo(?:_fast)?|ppo\w*|reward_modeling)$"
         ),
