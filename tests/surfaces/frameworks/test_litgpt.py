@@ -62,12 +62,14 @@ def test_lora_is_told_by_its_keys(explained):
     job = explained.job("lora.yaml", _LORA)
 
     assert values(
-        job, "model", "objective", "tuning", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules",
+        job, "model", "model_type", "objective", "tuning", "lora_r", "lora_alpha", "lora_dropout",
+        "lora_target_modules",
         "micro_batch_size", "gradient_accumulation_steps", "global_batch_size", "sequence_length", "load_dtype",
         "precision", "trainable_dtype", "optimizer", "world_size", "parallelism", "activation_checkpointing",
         "max_grad_norm", "attention_implementation", "eval_micro_batch_size",
     ) == {
-        "model": "meta-llama/Llama-3.2-1B", "objective": "sft", "tuning": "lora", "lora_r": 16, "lora_alpha": 32,
+        "model": "meta-llama/Llama-3.2-1B", "model_type": "llama", "objective": "sft", "tuning": "lora",
+        "lora_r": 16, "lora_alpha": 32,
         "lora_dropout": 0.1, "lora_target_modules": ["query", "value", "projection"], "micro_batch_size": 2,
         "gradient_accumulation_steps": 4, "global_batch_size": 8, "sequence_length": 1024, "load_dtype": "bfloat16",
         "precision": "bf16-pure", "trainable_dtype": "bfloat16", "optimizer": "adamw_torch", "world_size": 1,
@@ -140,6 +142,7 @@ def test_pretraining_with_a_model_of_its_own(explained):
     assert line(job, "layers") == 6
     assert origin(job, "world_size") == "assumed"
     assert origin(job, "global_batch_size") == "default"
+    assert not {"lora_r", "lora_alpha", "lora_dropout"} & {fact["name"] for fact in job["facts"]}
 
 
 def test_precision_is_mixed_unless_said():

@@ -88,10 +88,8 @@ def _tuning(config: Config, name: str, script: Script) -> None:
         return
     on = tuple([part for key, part in TARGETS if config.on(key)])
     config.state("lora_target_modules", on, *FLAGS)
-    for key in LORA:
-        default = config.default(key)
-        if default is not None:
-            config.state(key, default, key)
+    for key, default in LORA.items():
+        config.state(key, default, key)
     config.derive("adapter_library", "litgpt", "litgpt's own layers")
     config.derive("use_dora", False, "litgpt has no DoRA")
 
@@ -151,7 +149,8 @@ def _sharing(config: Config, script: Script) -> None:
     config.derive("fsdp", script.fsdp, reason)
     config.derive("fsdp_wrap_class", "Block", reason)
     config.derive("fsdp_version", script.fsdp_version if since(config, _FSDP2_FROM) else 1, reason)
-    config.derive("activation_checkpointing", script.checkpoints, "part of the strategy for several devices")
+    does = "recomputes blocks" if script.checkpoints else "recomputes nothing"
+    config.derive("activation_checkpointing", script.checkpoints, f"its strategy for several devices {does}")
     if script.checkpoints:
         config.derive("checkpointing_reentrant", False, "checkpoint_wrapper of torch")
 

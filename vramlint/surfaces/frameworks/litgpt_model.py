@@ -38,6 +38,10 @@ def define_model(config: Config, script: Script) -> None:
     else:
         config.state("model", _named(written, script), key)
     config.derive("attention_implementation", "sdpa", "litgpt calls torch's scaled_dot_product_attention")
+    named = config.fact("model")
+    row = find_model(str(named.value)) if named is not None and named.known else None
+    if row is not None:
+        config.derive("model_type", row.model_type, f"model catalog: {row.id}", key)
     network = _network(config, written)
     if network is None:
         return

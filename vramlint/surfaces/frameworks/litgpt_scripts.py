@@ -42,9 +42,10 @@ adaption prompts; the second, biases and scales of every linear layer, it does n
 
 PRETRAINING = ("model_name", "model_config", "initial_checkpoint_dir", "tokenizer_dir")
 """Keys of litgpt/pretrain.py alone."""
-LORA = ("lora_r", "lora_alpha", "lora_dropout")
+LORA: Mapping[str, int | float] = MappingProxyType({"lora_r": 8, "lora_alpha": 16, "lora_dropout": 0.05})
+"""Keys of litgpt/finetune/lora.py alone, and their defaults there."""
 FLAGS = tuple([flag for flag, _ in TARGETS])
-"""Keys of litgpt/finetune/lora.py alone."""
+"""Its switches."""
 
 
 def subcommand(config: Config) -> str:
