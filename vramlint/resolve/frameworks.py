@@ -14,9 +14,10 @@ from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.frameworks.checking import speaks
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.writing import read_data
+from vramlint.surfaces.launch.framework_programs import REMOVED
 from vramlint.surfaces.launch.memory_comments import memory_facts
-from vramlint.surfaces.overlay import overlaid
-from vramlint.values import Reading, Table
+from vramlint.surfaces.overlay import overlaid, without
+from vramlint.values import Items, Reading, Scalar, Table
 
 
 def with_framework(sheet: Sheet, context: Context) -> Recipe:
@@ -49,6 +50,9 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     if framework.chosen is not None and not links:
         made = framework.chosen(own, lambda module: find_module(sheet.path, context, module))
         table = made if made is not None else table
+    gone = own.get(REMOVED)
+    for taken in gone.values if isinstance(gone, Items) else ():
+        table = without(table, str(taken.value)) if isinstance(taken, Scalar) else table
     release = framework_version(sheet.path, context, framework.library) if framework.library else None
     said = read_config(
         framework,

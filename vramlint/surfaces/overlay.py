@@ -1,6 +1,8 @@
-"""Tables on top of others: flags on a file, a command line on its configuration."""
+"""Tables on top of others, and without some of their keys: flags on a file, a command line on its configuration."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from vramlint.values import Entry, Table
 
@@ -15,3 +17,16 @@ def overlaid(base: Table, top: Table) -> Table:
         else:
             entries[entry.key] = entry
     return Table(tuple(entries.values()), base.place or top.place)
+
+
+def without(table: Table, path: str) -> Table:
+    """The table without what stands under a dotted path; itself where there is nothing."""
+    head, _, rest = path.partition(".")
+    entries = []
+    for entry in table:
+        if entry.key != head:
+            entries.append(entry)
+        elif rest:
+            inner = entry.value
+            entries.append(replace(entry, value=without(inner, rest)) if isinstance(inner, Table) else entry)
+    return replace(table, entries=tuple(entries))

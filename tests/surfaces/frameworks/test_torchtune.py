@@ -189,6 +189,13 @@ def test_an_override_of_a_component_names_its_builder():
     assert values(facts, "model", "tuning", "lora_r", "world_size") == ("llama3_2_3b", "qlora", 64, 1)
 
 
+@pytest.mark.parametrize("order", ["--config mine.yaml ~model.lora_rank", "~model.lora_rank --config mine.yaml"])
+def test_a_removed_key_has_its_default(order):
+    facts = launched(f"tune run lora_finetune_single_device {order} batch_size=3")
+    assert values(facts, "lora_r", "lora_alpha", "micro_batch_size") == (8, 128, 3)
+    assert facts["lora_r"].origin is Origin.DEFAULT
+
+
 def test_a_packaged_configuration_is_known_by_its_name():
     facts = launched("tune run lora_dpo_single_device --config llama2/7B_lora_dpo_single_device batch_size=2")
     assert values(facts, "objective", "model", "tuning", "micro_batch_size", "sequence_length") == (

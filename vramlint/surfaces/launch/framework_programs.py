@@ -17,6 +17,8 @@ PROGRAM = "vramlint:program"
 """Key under which the sheet of a command line holds the program itself, for frameworks that tell methods by it."""
 WORDS = "vramlint:words"
 """Key under which it holds the words in front of the first option, where there are any."""
+REMOVED = "vramlint:removed"
+"""Key under which it holds the keys that it takes out of the configuration, where there are any."""
 
 FILE = "FILE"
 """Among the options that tell a program: that a file of data stands alone on its command line."""

@@ -16,7 +16,7 @@ def options_table(invocation: Invocation) -> Table:
     """All options and overrides of a command line, nested by their dots; the last of equal ones wins.
 
     Options are spelled with underscores. `key=value` words are Hydra's and OmegaConf's overrides; `+key` and `++key`
-    add, so that their names have no place to be checked at, `~key` is left out. `[a,b]` is a list.
+    add, so that their names have no place to be checked at, `~key` removes (`removed_paths`). `[a,b]` is a list.
     """
     table = Table((), invocation.place)
     for entry in arguments_table(invocation):
@@ -35,6 +35,13 @@ def options_table(invocation: Invocation) -> Table:
     return table
 
 
+def removed_paths(invocation: Invocation) -> tuple[str, ...]:
+    """The keys that `~key` words take out of the configuration, with their dots (OmegaConf's, Hydra's, torchtune's)."""
+    texts = [value.value for value in invocation.arguments if isinstance(value, Scalar)]
+    heads = [text[1:].partition("=")[0] for text in texts if isinstance(text, str) and text.startswith("~")]
+    return tuple([head for head in heads if _is_path(head)])
+
+
 def _without_overrides(value: Value) -> Value:
     """The words of an option up to the first `a.b=1`, which is an override of its own."""
     if not isinstance(value, Items):
@@ -46,7 +53,7 @@ def _without_overrides(value: Value) -> Value:
 def _is_override(value: Value) -> bool:
     text = value.value if isinstance(value, Scalar) else value.prefix if isinstance(value, Unknown) else None
     head, equals, _ = text.partition("=") if isinstance(text, str) else ("", "", "")
-    return bool(equals) and _is_path(head.lstrip("+~"))
+    return (bool(equals) or head.startswith("~")) and _is_path(head.lstrip("+~"))
 
 
 def nested(path: str, place: Place | None, value: Value) -> Table:
