@@ -18,6 +18,8 @@ from vramlint.resolve.network import find_network
         ("~/.cache/huggingface/hub/models--openai-community--gpt2", "openai-community/gpt2"),
         ("/root/autodl-tmp/Qwen2.5-7B-Instruct-HF/", "Qwen/Qwen2.5-7B-Instruct"),
         ("checkpoints/meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"),
+        ("~/.cache/modelscope/hub/Qwen/Qwen2___5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("Qwen2.5-7B-Instruct-mcore", "Qwen/Qwen2.5-7B-Instruct"),
     ],
 )
 def test_the_catalog_knows_the_folder(path, source):

@@ -71,8 +71,10 @@ class Network:
 
 _CACHED = re.compile(r"(?:^|/)models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)")
 """A folder of huggingface_hub's cache (huggingface_hub file_download.py, repo_folder_name)."""
-_HF = re.compile(r"[-_]hf/*$", re.IGNORECASE)
-"""How people call the folder of a checkpoint that they converted to Hugging Face's form."""
+_CONVERTED = re.compile(r"[-_](?:hf|mcore)/*$", re.IGNORECASE)
+"""How people call the folder of a checkpoint that they converted to the form of Hugging Face or of Megatron."""
+_DOT = "___"
+"""What ModelScope's cache writes for a dot: `Qwen2___5-7B-Instruct` (modelscope hub/snapshot_download.py)."""
 
 
 def find_network(name: str, path: str, context: Context, started: Sequence[str] = ()) -> Network | None:
@@ -93,7 +95,8 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
     row = find_model(f"{cached['owner']}/{cached['name']}") if cached else None
     if row:
         return _from_row(row)
-    rows = find_model_by_last_part(name) or find_model_by_last_part(_HF.sub("", name))
+    plain = name.replace(_DOT, ".")
+    rows = find_model_by_last_part(plain) or find_model_by_last_part(_CONVERTED.sub("", plain))
     configs = [dict(row.config) for row in rows]
     if rows and all(config == configs[0] for config in configs):
         return _from_row(rows[0])
