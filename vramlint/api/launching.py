@@ -193,9 +193,9 @@ class _Reader:
         )
         self._searched = (*self._searched, *(program.searches if program else ()))
         if program is not None and is_python_config(script.text.encode(errors="replace")):
-            from vramlint.surfaces.frameworks.python_configs import recipe_config
+            from vramlint.surfaces.frameworks.python_configs import entry_config, recipe_config
 
-            config = recipe_config(program)
+            config = recipe_config(program) or entry_config(program)
             if config is not None:
                 return config.sheet(script.path, self._launch.invocation), problems
         return (program_sheet(program) if program else None), problems

@@ -70,7 +70,7 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     if not is_python_config(document.text.encode(errors="replace")):
         return None
     from vramlint.readers.python import read_program
-    from vramlint.surfaces.frameworks.python_configs import python_config, recipe_config
+    from vramlint.surfaces.frameworks.python_configs import entry_config, python_config, recipe_config
     from vramlint.surfaces.frameworks.torchtitan_library import registry_sheet
     from vramlint.surfaces.frameworks.torchtune_recipes import recipe_sheet
 
@@ -79,7 +79,8 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
         return Contents((library,), ())
     # without the modules of the project: of the framework's own repository they are the framework
     program, problems = read_program(document, known(document.path, world_of(context, ())))
-    config = (python_config(program) or recipe_config(program)) if program is not None else None
+    ways = (python_config, recipe_config, entry_config)
+    config = next((made for way in ways if (made := way(program)) is not None), None) if program is not None else None
     if config is None:
         return None
     return Contents((config.sheet(document.path),), problems)

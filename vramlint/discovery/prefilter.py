@@ -68,6 +68,8 @@ _PYTHON_CONFIGS = (
     (b"xtuner", (b"optim_wrapper", b"TrainerConfig(")),
     (b"megatron.bridge.recipes", (b" pretrain(", b" finetune(", b" distill(")),
     (b"nemo.collections", (b".pretrain_recipe(", b".finetune_recipe(", b"= pretrain_recipe(", b"= finetune_recipe(")),
+    (b"llamafactory", (b"run_exp(",)),
+    (b"swift", (b"sft_main(", b"pt_main(", b"rlhf_main(")),
     (b"torchtune", (b"@config.parse", b"@torchtune.config.parse")),
     (b"torchtitan", (b"-> Trainer.Config:", b'Trainer.Config":')),
 )

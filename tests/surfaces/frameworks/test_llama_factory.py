@@ -234,3 +234,10 @@ def test_the_old_program_is_of_an_old_release(flags: str, length: int, release: 
     assert (facts["sequence_length"].value, facts["load_dtype"].value) == (length, "float16")
     assert facts["lora_dropout"].library == f"llamafactory {release}"
     assert not [finding for finding in report.findings if "key" in finding.name]
+
+
+@pytest.mark.parametrize("switch", ["enable_liger_kernel", "use_liger_kernel"])
+def test_liger_has_two_switches(switch: str):
+    found = sheet("llama-factory", f"model_name_or_path: Qwen/Qwen2.5-7B-Instruct\nstage: sft\n{switch}: true\n")
+    assert says(found, "liger", "fused_loss") == {"liger": True, "fused_loss": True}
+    assert line(found, "liger") == 3

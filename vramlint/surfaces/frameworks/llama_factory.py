@@ -223,15 +223,19 @@ def _step(config: Config) -> None:
     _liger(config)
 
 
+_LIGER = ("enable_liger_kernel", "use_liger_kernel")
+"""Its own switch and that of the Trainer, which puts the kernels in as well."""
+
+
 def _liger(config: Config) -> None:
-    on = config.on("enable_liger_kernel")
+    on = any(config.on(key) for key in _LIGER)
     fuses = on and config.text("stage") in _LOGITS_IN_LOSS
-    config.state("fused_loss", fuses, "enable_liger_kernel")
-    config.state("liger", on, "enable_liger_kernel")
+    config.state("fused_loss", fuses, *_LIGER)
+    config.state("liger", on, *_LIGER)
     if on and not fuses:
         reason = "the objective needs the logits"
-        config.derive("liger_fused_head", False, reason, "enable_liger_kernel")
-        config.derive("liger_cross_entropy", True, reason, "enable_liger_kernel")
+        config.derive("liger_fused_head", False, reason, *_LIGER)
+        config.derive("liger_cross_entropy", True, reason, *_LIGER)
     if config.on("use_unsloth"):
         config.state("unsloth", True, "use_unsloth")
         config.derive("checkpointing_offload", True, "Unsloth keeps checkpoints in host memory", "use_unsloth")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Link, Recognised, Sheet
-from vramlint.surfaces.launch.framework_programs import FrameworkProgram
+from vramlint.surfaces.launch.framework_programs import PROGRAM, FrameworkProgram
 from vramlint.text import Document, Place
 from vramlint.values import Call, Entry, Invocation, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
 
@@ -100,6 +100,39 @@ def recipe_config(program: Program) -> PythonConfig | None:
             named = Entry(key, None, Scalar(found[1], call.place))
             recognised = Recognised(kind, 0.95, f"by its recipe `{found[1]}`")
             return PythonConfig(recognised, Table((named, *entries), call.place), tuple(_files(program)))
+    return None
+
+
+_ENTRIES: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("llama-factory", re.compile(r"^llamafactory\.(?:\w+\.)*(run_exp)$"), "llamafactory-cli train"),
+    ("ms-swift", re.compile(r"^swift\.(?:\w+\.)*(sft|pt|rlhf)_main$"), "swift {}"),
+    ("ms-swift-megatron", re.compile(r"^swift\.(?:\w+\.)*megatron_(sft|pt|rlhf)_main$"), "megatron {}"),
+)
+"""Frameworks whose training is a function of one argument, how it is called, and the command that does the same."""
+
+
+def entry_config(program: Program) -> PythonConfig | None:
+    """The configuration of a program that hands all of it to a framework's own function; None for any other.
+
+    None also for one that does so several times, and for `run_exp()`, which reads the command line.
+    """
+    found = {call.place: made for call in program.calls if (made := _entered(call)) is not None}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _entered(call: Call) -> PythonConfig | None:
+    for kind, pattern, command in _ENTRIES:
+        named = pattern.match(call.callee)
+        given = call.argument("args", 0)
+        if named is None or not isinstance(given, (Table, Call)):
+            continue
+        started = Entry(PROGRAM, None, Scalar(command.format(named[1]), call.place))
+        if isinstance(given, Table):
+            entries = given.entries
+        else:
+            entries = tuple([Entry(word.name, word.name_place, word.value) for word in _said(given)])
+        recognised = Recognised(kind, 0.95, f"by its call of `{call.callee.rpartition('.')[2]}`")
+        return PythonConfig(recognised, Table((*entries, started), given.place))
     return None
 
 
