@@ -122,7 +122,7 @@ def test_megatron_splits_the_model(explained):
         job, "parallelism", "tensor_parallel", "pipeline_parallel", "load_dtype", "recompute",
         "activation_checkpointing", "gradient_accumulation_steps", "sequence_parallel",
     ) == {
-        "parallelism": "megatron", "tensor_parallel": 2, "pipeline_parallel": 1, "load_dtype": "bfloat16",
+        "parallelism": None, "tensor_parallel": 2, "pipeline_parallel": 1, "load_dtype": "bfloat16",
         "recompute": "full", "activation_checkpointing": True, "gradient_accumulation_steps": 8,
         "sequence_parallel": True,
     }  # fmt: skip
@@ -304,3 +304,21 @@ def test_a_recipes_configuration_is_told_by_what_recipes_add(explained):
 
     assert job["vocabulary"]["name"] == "verl"
     assert job["kind"] == "training"
+
+
+def test_sft_on_megatron_is_not_predicted(explained):
+    job = explained.job(
+        "sft.sh",
+        """\
+        torchrun --nproc_per_node=4 -m verl.trainer.sft_trainer engine=megatron optim=megatron \\
+            engine.tensor_model_parallel_size=2 data.max_length=1024 model.path=Qwen/Qwen2.5-0.5B
+        """,
+    )
+
+    assert values(job, "tensor_parallel", "distributed_optimizer", "load_dtype") == {
+        "tensor_parallel": 2,
+        "distributed_optimizer": True,
+        "load_dtype": "bfloat16",
+    }
+    assert job["status"] == "unresolved"
+    assert job["estimate"]["low"]["method"] == "bounded"

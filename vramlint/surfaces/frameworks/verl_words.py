@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Scalar, Table
 
@@ -147,7 +148,7 @@ def megatron(config: Config, table: str, optim: str) -> None:
         table: key of the engine's table.
         optim: key of the optimizer's.
     """
-    config.derive("parallelism", "megatron", "Megatron trains the model")
+    unsimulated(config)
     for fact, key in _SIZES:
         if not config.say(fact, f"{table}.{key}", "count") and fact != "expert_tensor_parallel":
             config.state(fact, config.integer(f"{table}.{key}") or 1, f"{table}.{key}")
