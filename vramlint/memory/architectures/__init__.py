@@ -19,6 +19,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "causal-lm": {
             "Yi": "llama:Llama",
             "aquila": "llama:Llama",
+            "arcee": "arcee:Arcee",
             "baichuan": "remote:Baichuan",
             "bloom": "bloom:Bloom",
             "chatglm": "remote:ChatGLM",
@@ -192,9 +193,9 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Task to `model_type` to `module:Class` of this package."""
 CLASSIFIERS = (
-    "bloom deepseek_v3 exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss helium llama "
-    "ministral ministral3 mistral mixtral mpt nemotron phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss "
-    "smollm3 stablelm starcoder2"
+    "arcee bloom deepseek_v3 exaone4 falcon gemma gemma2 glm glm4 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss helium "
+    "llama ministral ministral3 mistral mixtral mpt nemotron phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
+    "seed_oss smollm3 stablelm starcoder2"
 )
 """Decoders that classify sequences and tokens (transformers 5.23 models/auto/modeling_auto.py)."""
 DECODERS: Mapping[str, str] = MappingProxyType(
@@ -202,8 +203,8 @@ DECODERS: Mapping[str, str] = MappingProxyType(
         "seq-cls": f"{CLASSIFIERS} deepseek_v2 gemma3_text gptj hunyuan_v1_dense hunyuan_v1_moe olmo olmo2 olmo3 "
         "openai-gpt opt phimoe qwen3_5_text",
         "token-cls": CLASSIFIERS,
-        "qa": "bloom exaone4 falcon gpt2 gpt_neo gpt_neox gptj llama ministral ministral3 mistral mixtral mpt nemotron "
-        "opt qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3",
+        "qa": "arcee bloom exaone4 falcon gpt2 gpt_neo gpt_neox gptj llama ministral ministral3 mistral mixtral mpt "
+        "nemotron opt qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next seed_oss smollm3",
     }
 )
 """Task to the causal language models, by `model_type`, that take its head."""
