@@ -72,8 +72,10 @@ def traced_jobs(draw: st.DrawFn) -> Job:
 
 def checkpoints(job: Job, checkpointing: Checkpointing) -> bool:
     """Whether the model runs with its layers checkpointed so."""
-    refusing = WITHOUT_REENTRANT if checkpointing.mode == "reentrant" else frozenset()
-    return job.model.model_type not in WITHOUT_CHECKPOINTING | refusing
+    if checkpointing.mode == "reentrant":
+        refusing = WITHOUT_REENTRANT | (frozenset({"whisper"}) if job.libraries.transformers < (5, 0) else frozenset())
+        return job.model.model_type not in WITHOUT_CHECKPOINTING | refusing
+    return job.model.model_type not in WITHOUT_CHECKPOINTING
 
 
 def followed(job: Job) -> Estimate:
