@@ -145,10 +145,13 @@ def test_pretraining_with_a_model_of_its_own(explained):
     assert not {"lora_r", "lora_alpha", "lora_dropout"} & {fact["name"] for fact in job["facts"]}
 
 
-def test_precision_is_mixed_unless_said():
-    found = sheet("litgpt", "checkpoint_dir: checkpoints/microsoft/phi-2\nlora_r: 8\n")
+def test_precision_is_mixed_as_the_gpu_can_unless_said(explained):
+    text = _LORA.replace("precision: bf16-true\n", "")
+    unsaid = explained.job("lora.yaml", text)
+    said = explained.job("lora.yaml", f"# vramlint: gpu=a10g\n{text}")
 
-    assert says(found, "bf16", "load_dtype") == {"bf16": True, "load_dtype": "float32"}
+    assert values(unsaid, "precision", "load_dtype") == {"precision": None, "load_dtype": "float32"}
+    assert values(said, "precision", "load_dtype") == {"precision": "bf16-mixed", "load_dtype": "float32"}
 
 
 @pytest.mark.parametrize(

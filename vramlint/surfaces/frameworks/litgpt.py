@@ -15,6 +15,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.litgpt_model import define_model
 from vramlint.surfaces.frameworks.litgpt_scripts import FLAGS, LORA, PRETRAINING, SCRIPTS, Script, since, subcommand
+from vramlint.surfaces.hardware import by_bfloat16
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.surfaces.lightning import PRECISIONS, QUANTIZED
 from vramlint.surfaces.litgpt import TARGETS
@@ -102,7 +103,11 @@ def _precision(config: Config) -> None:
         return
     meaning = PRECISIONS.get(word or "bf16-mixed", PRECISIONS["32-true"])
     for flag, dtype in (("bf16", "bfloat16"), ("fp16", "float16")):
-        config.state(flag, meaning.autocast == dtype, "precision")
+        if word:
+            config.state(flag, meaning.autocast == dtype, "precision")
+        else:
+            able = flag == "bf16"
+            config.draft.put(by_bfloat16(flag, able, not able, "litgpt asks the GPU where no precision is said"))
     config.state("load_dtype", meaning.weights or "float32", "precision")
     mode = config.text("quantize").removeprefix("bnb.")
     found = QUANTIZED.get(mode)
