@@ -101,3 +101,19 @@ def test_a_notebook_that_tunes() -> None:
     report = check({"tune.ipynb": text}, "tune.ipynb")
 
     assert [job.name for job in report.jobs] == ["tune.ipynb [size=1]", "tune.ipynb [size=512]"]
+
+
+def test_hydras_multirun() -> None:
+    command = (
+        "python -m verl.trainer.main_ppo --multirun actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B "
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1,8 actor_rollout_ref.actor.optim.lr=1e-6,1e-5\n"
+    )
+
+    report = check({"run.sh": command}, "run.sh")
+
+    assert [job.name for job in report.jobs] == [
+        "run.sh [actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1]",
+        "run.sh [actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8]",
+    ]
+    alone = check({"run.sh": command.replace("--multirun ", "")}, "run.sh")
+    assert [job.name for job in alone.jobs] == ["run.sh"]

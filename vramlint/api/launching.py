@@ -12,7 +12,7 @@ from vramlint.api.contents import Contents
 from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
 from vramlint.api.starts import Start, distinct, named
-from vramlint.api.trials import Searched, Trial
+from vramlint.api.trials import Searched, Trial, multirun
 from vramlint.api.world import world_of
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.discovery.forms import is_no_run
@@ -102,9 +102,10 @@ class _Reader:
         self, workload: Workload, launch: Launch, context: Context, known: Known, chosen: Trial | None = None
     ) -> None:
         self._workload = workload
-        self._launch = launch
+        invocation, searched = multirun(launch.invocation)
+        self._launch = launch = replace(launch, invocation=invocation)
         self._chosen = chosen
-        self._searched: Searched = workload.searched
+        self._searched: Searched = (*workload.searched, *searched)
         self._whole = context
         self._written = _written(workload)
         self._loaded = Recorder(with_written(context.load, self._written))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,7 +11,7 @@ from math import prod
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.facts import Fact, Sheet
 from vramlint.resolve.steps import SPANNING
-from vramlint.values import Alternatives, Option, Value
+from vramlint.values import Alternatives, Invocation, Option, Scalar, Value
 
 MOST = 16
 """Trials that are told apart; of a larger grid, the ends of each setting, and beyond that none."""
@@ -77,6 +78,33 @@ def sheets(sheet: Sheet, searched: Searched, read: Callable[[Trial], Sheet | Non
     for trial, one in found:
         label = ", ".join(option.replace(" = ", "=").replace("'", "") for option in trial.values())
         yield replace(one, label=label)
+
+
+_MULTIRUN = ("-m", "--multirun")
+_CHOICES = re.compile(r"([\w.@/+~-]+)=(?:choice\()?([^,()\[\]{}\"']+(?:,[^,()\[\]{}\"']+)+)\)?")
+
+
+def multirun(invocation: Invocation) -> tuple[Invocation, Searched]:
+    """A command line of Hydra with its sweep as alternatives, and what varies: `--multirun batch=4,8`.
+
+    One without `--multirun` is as it is (hydra 1.1 to 1.3, _internal/core_plugins/basic_sweeper.py).
+    """
+    words = invocation.arguments
+    if not any(isinstance(word, Scalar) and word.value in _MULTIRUN for word in words):
+        return invocation, ()
+    found: dict[str, tuple[str, ...]] = {}
+    given: list[Value] = []
+    for word in words:
+        text = word.value if isinstance(word, Scalar) and isinstance(word.value, str) else ""
+        match = _CHOICES.fullmatch(text)
+        if match is not None and isinstance(word, Scalar):
+            name, values = match[1].lstrip("+"), [value.strip() for value in match[2].split(",")]
+            found[name] = tuple(f"{name} = {value}" for value in values)
+            options = (Scalar(f"{match[1]}={value}", word.place, word.via) for value in values)
+            given.append(Alternatives(tuple(map(Option, options, found[name]))))
+        elif text not in _MULTIRUN:
+            given.append(word)
+    return replace(invocation, arguments=tuple(given)), tuple(found.items())
 
 
 def narrowed(value: Value, trial: Trial) -> Value:
