@@ -117,3 +117,28 @@ def test_hydras_multirun() -> None:
     ]
     alone = check({"run.sh": command.replace("--multirun ", "")}, "run.sh")
     assert [job.name for job in alone.jobs] == ["run.sh"]
+
+
+def test_a_multirun_of_a_program_with_hydra() -> None:
+    files = {
+        "conf/config.yaml": "model: openai-community/gpt2\nbatch: 8\n",
+        "train.py": dedent(
+            """\
+            import hydra
+            from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+            @hydra.main(config_path="conf", config_name="config")
+            def main(cfg):
+                model = AutoModelForCausalLM.from_pretrained(cfg.model)
+                args = TrainingArguments("out", per_device_train_batch_size=cfg.batch, bf16=True)
+                Trainer(model, args, train_dataset=load()).train()
+
+            main()
+            """
+        ),
+        "run.sh": "python train.py -m batch=4,16\n",
+    }
+
+    report = check(files, "run.sh")
+
+    assert [job.name for job in report.jobs] == ["run.sh runs train.py [batch=4]", "run.sh runs train.py [batch=16]"]

@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
+from vramlint.readers.python.choices import each
 from vramlint.readers.python.classes import construct
 from vramlint.readers.python.commandline.words import Words, command_line, is_loose, part, spelled
 from vramlint.readers.python.configs import (
@@ -30,6 +31,7 @@ from vramlint.readers.python.objects import (
     Slot,
     decorator_name,
 )
+from vramlint.readers.python.objects import Choice as Several
 from vramlint.values import Scalar
 
 _MOST_FILES = 64
@@ -118,6 +120,13 @@ def composed(machine: Machine, folders: list[str], name: Object | None, words: W
 
 
 def _override(root: Mapping, word: Object, groups: set[str]) -> None:
+    if isinstance(word, Several):
+        keys = {spelled(option).partition("=")[0] for option, _ in word.options}
+        if len(keys) == 1:  # a sweep gives one of several values
+            one = keys.pop()
+            value = each(lambda option: override_value(part(option, len(one) + 1)), word)
+            put_path(root, one.lstrip("+"), value, getattr(word.options[0][0], "place", None))
+            return
     text = spelled(word)
     if is_loose(word):
         root.state[OPEN] = True
