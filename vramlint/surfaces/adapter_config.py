@@ -8,10 +8,9 @@ from types import MappingProxyType
 
 from vramlint.catalog.defaults import default, lora_targets
 from vramlint.catalog.versions import NEWEST
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.adapters import Adapter, adapter_facts
-from vramlint.surfaces.convert import CONVERTERS
-from vramlint.surfaces.draft import Arguments, draw
+from vramlint.surfaces.draft import Arguments
 from vramlint.surfaces.families import model_type_of_name
 from vramlint.values import Scalar, Table
 
@@ -68,17 +67,11 @@ def adapter_config_sheet(path: str, table: Table) -> Sheet:
     )
     facts = {fact.name: fact for fact in (model, *method_facts(table))}
     method = method_of(table)
-    plain = (_rslora(table), _whole_modules(table), *_defaults()) if method == "lora" else ()
+    plain = (_whole_modules(table), *_defaults()) if method == "lora" else ()
     for fact in (*plain, _targets(path, table, model, method)):
         if isinstance(fact, Fact):
             facts.setdefault(fact.name, fact)
     return Sheet(path, KIND, tuple(facts.values()), tables=((KIND, table),))
-
-
-def _rslora(table: Table) -> Fact | Remark | None:
-    entry = table.entry("use_rslora")
-    drawn = draw("use_rslora", entry.value, CONVERTERS["flag"], entry.key, entry.key_place) if entry else None
-    return replace(drawn, via="config-file") if isinstance(drawn, Fact) else None
 
 
 def _whole_modules(table: Table) -> Fact | None:

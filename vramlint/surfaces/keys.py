@@ -93,6 +93,7 @@ _TRL_MODEL = (
     ("torch_dtype", "load_dtype", "dtype"),
     ("dtype", "load_dtype", "dtype"),
     ("attn_implementation", "attention_implementation", "text"),
+    ("use_flash_attention_2", "attention_implementation", "flash"),
     ("trust_remote_code", "trust_remote_code", "flag"),
     ("use_peft", "tuning", "lora-or-full"),
     ("lora_r", "lora_r", "count"),
@@ -101,11 +102,13 @@ _TRL_MODEL = (
     ("lora_target_modules", "lora_target_modules", "names"),
     ("lora_modules_to_save", "lora_modules_to_save", "names"),
     ("use_dora", "use_dora", "flag"),
+    ("use_rslora", "use_rslora", "flag"),
     ("lora_target_parameters", "lora_target_parameters", "names"),
     ("load_in_4bit", "quantization_bits", "four-bit"),
     ("load_in_8bit", "quantization_bits", "eight-bit"),
     ("bnb_4bit_quant_type", "quantization_type", "text"),
     ("use_bnb_nested_quant", "double_quantization", "flag"),
+    ("bnb_4bit_quant_storage", "quantization_storage_dtype", "dtype"),
 )
 
 _FROM_PRETRAINED = (
@@ -129,6 +132,7 @@ _BITSANDBYTES = (
     ("bnb_4bit_quant_type", "quantization_type", "text"),
     ("bnb_4bit_use_double_quant", "double_quantization", "flag"),
     ("bnb_4bit_compute_dtype", "quantization_compute_dtype", "dtype"),
+    ("bnb_4bit_quant_storage", "quantization_storage_dtype", "dtype"),
     ("llm_int8_skip_modules", "quantization_skip_modules", "names"),
 )
 
@@ -139,6 +143,7 @@ _LORA = (
     ("target_modules", "lora_target_modules", "names"),
     ("modules_to_save", "lora_modules_to_save", "names"),
     ("use_dora", "use_dora", "flag"),
+    ("use_rslora", "use_rslora", "flag"),
     ("bias", "adapter_bias", "text"),
     ("lora_bias", "lora_bias", "flag"),
     ("rank_pattern", "lora_rank_pattern", "pairs"),
