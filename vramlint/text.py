@@ -55,6 +55,8 @@ class Document:
     line_starts: tuple[int, ...]
     cells: tuple[Cell, ...] = ()
     """In the order of the document; empty for all but notebooks."""
+    tree: object = None
+    """Of a file that a program writes from an object: that object, where a reader would make its tree of the text."""
 
     def __hash__(self) -> int:
         return hash((self.path, self.text))  # a tuple's hash is worked out anew each time, a text's is kept

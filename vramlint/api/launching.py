@@ -67,11 +67,14 @@ def starts_of(
         workloads: those of a notebook's cells.
     """
     from vramlint.surfaces.jobfiles import machine_of_program, workloads_of_program
+    from vramlint.surfaces.launch.dumps import dumped
 
     machine = machine_of_program(program)
     shells = Shells(context.load)
     own = workloads_of_program(document, program, shells)
-    sheets, problems = _launched((*own, *workloads), context, known, shells)
+    files = dumped(program, document)
+    all_ = [replace(workload, files=(*files, *workload.files)) for workload in (*own, *workloads)]
+    sheets, problems = _launched(all_, context, known, shells)
     return Starts(sheets, problems, machine)
 
 

@@ -7,7 +7,7 @@ import re
 from vramlint.readers.json_scalars import number, unescape
 from vramlint.readers.tree import ReadError, TreeBuilder
 from vramlint.text import Document, Place
-from vramlint.values import Plain, Problem, Reading
+from vramlint.values import Plain, Problem, Reading, Table
 
 _TOKEN = re.compile(
     r"""[ \t\n\r]*(?:
@@ -58,6 +58,8 @@ def read_json(document: Document) -> Reading:
     (accelerate/utils/deepspeed.py, HfDeepSpeedConfig) reads the same file, rejects it. A lone surrogate escape
     reads as U+FFFD, for it could not be printed.
     """
+    if isinstance(document.tree, Table):
+        return Reading(document.tree)
     try:
         return _read_strict(document)
     except ReadError as fault:

@@ -40,6 +40,8 @@ def read_yaml(document: Document) -> Reading:
     Merged entries (`<<`) stand before a table's own, at the places where they are written. A repeated key, invalid
     syntax and an alias bomb (more than `MAX_EXPANDED` values) are problems.
     """
+    if isinstance(document.tree, Table):
+        return Reading(document.tree)
     start = 1 if document.text.startswith("\ufeff") else 0
     text = document.text[start:]
     composer = _Composer(document, start)

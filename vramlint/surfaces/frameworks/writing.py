@@ -90,7 +90,7 @@ def _in_file(
 def read_data(document: Document) -> Reading:
     """The tree of a JSON, YAML or TOML document, or the names of a Python module, by its name."""
     form = form_of(document.path)
-    if document.path.endswith(".py"):
+    if document.path.endswith(".py") and document.tree is None:
         from vramlint.surfaces.frameworks.python_configs import read_python
 
         return read_python(document)
