@@ -94,6 +94,30 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
                 Part("swift/**/*.py", ("RLHFArguments",)),
             ),
         ),
+        "open-instruct": Source(
+            "open-instruct",
+            (
+                Part("open_instruct/environments/*.py", ("EnvsConfig",)),
+                Part("open_instruct/data_loader.py", ("StreamingDataLoaderConfig", "VLLMConfig")),
+                Part("open_instruct/grpo_utils.py", ("GRPOExperimentConfig",)),
+                Part("open_instruct/reward_modeling.py", ("Args",)),
+                Part("open_instruct/model_utils.py", ("ModelConfig",)),
+                Part(
+                    "open_instruct/olmo_core_utils.py",
+                    (
+                        "CheckpointConfig",
+                        "LoggingConfig",
+                        "DatasetConfig",
+                        "TrainingConfig",
+                        "ModelConfig",
+                        "ExperimentConfig",
+                    ),
+                ),
+                Part("open_instruct/*.py", ("DPOExperimentConfig",)),
+                Part("open_instruct/dataset_transformation.py", ("TokenizerConfig",)),
+                Part("open_instruct/finetune.py", ("FlatArguments",)),
+            ),
+        ),
         "openrlhf": Source("openrlhf", (Part("openrlhf/cli/train_*.py"),)),
     }
 )
