@@ -252,3 +252,12 @@ def test_autocast_follows_the_checkpoint(model: str, bf16: bool, origin: Origin)
     found = sheet("ms-swift", f"model: {model}\ntuner_type: lora\ndataset: a\n")
     assert (fact(found, "bf16").value, fact(found, "bf16").origin) == (bf16, origin)
     assert fact(found, "fp16").value == (not bf16)
+
+
+@pytest.mark.parametrize(
+    ("scale", "whole"), [("hermes", True), ("last_round+react", True), ("all", False), ("ignore_empty_think", False)]
+)
+def test_weights_of_tokens_need_all_logits(scale: str, whole: bool):
+    found = sheet("ms-swift", f"{_LORA}use_liger_kernel: true\nloss_scale: {scale}\n")
+    assert (found.get("liger_fused_head") is not None) is whole
+    assert (found.get("full_logits") is not None) is whole

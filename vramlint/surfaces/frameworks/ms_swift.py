@@ -72,6 +72,8 @@ _DTYPES: Mapping[Plain, FactValue] = MappingProxyType(
 )
 _WITH_REFERENCE = ("dpo", "kto", "ppo", "grpo")
 _KERNEL_METHODS = frozenset(("hqq", "eetq", "quanto", "fp8"))
+_WEIGHING = frozenset(("react", "hermes", "qwen", "agentflan", "alpha_umi"))
+"""Values of `loss_scale` with other weights than 0 and 1 (swift/loss_scale/config)."""
 _STEPS = 16
 """Samples per optimizer step that ms-swift aims at where no accumulation is given (trainers/arguments.py)."""
 _FOUR = 4
@@ -87,6 +89,7 @@ def _complete(config: Config) -> None:
     _lengths(config)
     _sharding(config)
     _step(config)
+    _loss(config)
     _accumulation(config)
     _generation(config)
 
@@ -232,12 +235,6 @@ def _step(config: Config) -> None:
         name = "q-galore" if config.on("galore_quantization") else "galore_adamw"
         config.state("optimizer", name, "use_galore", over=True)
         config.state("optimizer_rank", config.integer("galore_rank"), "galore_rank")
-    if config.on("enable_dft_loss"):
-        config.state("loss_type", "dft", "enable_dft_loss")
-    elif config.on("enable_channel_loss"):
-        config.state("loss_type", "channel", "enable_channel_loss")
-    else:
-        config.say("loss_type", "loss_type", "text")
     plugin = config.text("optimizer")
     if plugin and plugin not in ("lorap", "multimodal", "default"):
         config.state("optimizer", plugin, "optimizer", over=True)
@@ -246,6 +243,21 @@ def _step(config: Config) -> None:
         config.derive("activation_checkpointing", True, "Unsloth checkpoints by itself", "tuner_backend", over=True)
         config.derive("checkpointing_offload", True, "Unsloth keeps checkpoints in host memory", "tuner_backend")
         config.unknown("attention_implementation", "Unsloth puts kernels of its own in the place of the model's")
+
+
+def _loss(config: Config) -> None:
+    """What is made of the logits; weights of single tokens need all of them (trainers/seq2seq_trainer.py)."""
+    if config.on("enable_dft_loss"):
+        config.state("loss_type", "dft", "enable_dft_loss")
+    elif config.on("enable_channel_loss"):
+        config.state("loss_type", "channel", "enable_channel_loss")
+    else:
+        config.say("loss_type", "loss_type", "text")
+    weighs = not _WEIGHING.isdisjoint(config.text("loss_scale").split("+"))
+    if weighs and config.on("use_liger_kernel") and _said_objective(config) in (None, "sft", "pretrain"):
+        reason = "loss_scale weighs tokens, so Liger's loss has no effect"
+        config.derive("liger_fused_head", False, reason, "loss_scale")
+        config.derive("full_logits", True, reason, "loss_scale")
 
 
 def _accumulation(config: Config) -> None:
