@@ -42,16 +42,23 @@ def counted(chosen: Adapter) -> int:
     ("chosen", "trained"),
     [
         (adapter("beft", 8, ("v_proj",)), 28_672),
+        (adapter("boft", 8), 802_816),
+        (adapter("c3a", 8, block_size=64), 5_505_024),
         (adapter("deft", 32, decomposition_method="relu"), 9_175_040),
         (adapter("deft", 32, para=True), 3_670_016),
+        (adapter("delora", 32), 9_175_096),
         (adapter("glora", 8, config_A_B="lora"), 4_587_520),
         (adapter("glora", 8, config_A_B="vector"), 229_376),
+        (adapter("gralora", 32), 9_175_040),
         (adapter("hira", 32), 9_175_040),
         (adapter("osf", 8, ALL, rank_pattern=OSF_RANKS, cast=False), 194_535_936),
         (adapter("peanut", 32), 7_340_032),
+        (adapter("pvera", 256), 143_360),
         (adapter("randlora", 32), 9_289_728),
+        (adapter("road", 8, variant="road_2"), 229_376),
         (adapter("shira", 32), 9_175_040),
         (adapter("unilora", 32), 256),
+        (adapter("vblora", 4), 1_212_416),
     ],
     ids=lambda value: value.method if isinstance(value, Adapter) else "",
 )
@@ -82,6 +89,16 @@ def test_a_dense_weight_of_every_layer_is_kept(chosen: Adapter, dense: int) -> N
     assert beyond == pytest.approx(LAYERS * dense * shapes, abs=LAYERS * 3 * rows)
 
 
+def test_boft_keeps_three_matrices_of_the_width_of_the_input() -> None:
+    """The permutation, the unit matrix and the rotation, in 16 bits, of both layers that it is put around."""
+    small, large = (
+        simulate(llama(layers, precision=Precision("bfloat16"), adapter=adapter("boft", 8)), reserved=False)
+        for layers in ({"num_hidden_layers": 2}, {})
+    )
+    a_layer = (large.saved_activations - small.saved_activations) // (LAYERS - 2)
+    assert a_layer > 2 * 3 * WIDTH * WIDTH * 2
+
+
 def test_bases_of_full_rank_are_one_for_all_layers() -> None:
     small = simulate(llama({"num_hidden_layers": 2}, precision=Precision("bfloat16"), adapter=adapter("randlora", 32)))
     large = simulate(llama(precision=Precision("bfloat16"), adapter=adapter("randlora", 32)))
@@ -90,7 +107,14 @@ def test_bases_of_full_rank_are_one_for_all_layers() -> None:
 
 
 def test_forms_that_are_not_followed_say_so() -> None:
-    for chosen in (adapter("peanut", 8, depth=1), adapter("glora", 8, config_A_B="constant")):
+    forms = (
+        adapter("peanut", 8, depth=1),
+        adapter("glora", 8, config_A_B="constant"),
+        adapter("gralora", 8, hybrid_r=4),
+        adapter("vblora", 4, vector_length=96),
+        adapter("boft", 8, boft_dropout=0.1),
+    )
+    for chosen in forms:
         estimate = simulate(llama(precision=Precision("bfloat16"), adapter=chosen))
         assert estimate.method == "bounded"
         assert "the form of" in estimate.why

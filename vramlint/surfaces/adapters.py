@@ -40,6 +40,12 @@ _OWN_KEYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "hira": {"lora_dropout": "hira_dropout"},
         "randlora": {"lora_dropout": "randlora_dropout"},
         "unilora": {"lora_dropout": "unilora_dropout"},
+        "delora": {"lora_dropout": "module_dropout"},
+        "gralora": {"lora_dropout": "gralora_dropout"},
+        "pvera": {"lora_dropout": "pvera_dropout"},
+        "vblora": {"lora_dropout": "vblora_dropout"},
+        "c3a": {"r": "", "lora_dropout": ""},
+        "road": {"r": "", "lora_dropout": ""},
     }
 )
 """Keys that stand in a method's config for one of LoRA's (peft 0.21 tuners/*/config.py); empty: it has none."""
@@ -66,6 +72,17 @@ _OPTIONS = (
     "theta_d_length",
     "para",
     "decomposition_method",
+    "gralora_k",
+    "hybrid_r",
+    "num_vectors",
+    "vector_length",
+    "topk",
+    "block_size",
+    "variant",
+    "boft_block_num",
+    "boft_block_size",
+    "boft_n_butterfly_factor",
+    "boft_dropout",
 )
 """Keys of other methods' configs that decide what is made."""
 _VARIANTS = (

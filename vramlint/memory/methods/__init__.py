@@ -31,14 +31,21 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "bone": "miss",
         "oft": "oft",
         "beft": "beft",
+        "boft": "boft",
+        "c3a": "c3a",
         "deft": "deft",
+        "delora": "delora",
         "glora": "glora",
+        "gralora": "gralora",
         "hira": "hira",
         "osf": "osf",
         "peanut": "peanut",
+        "pvera": "pvera",
         "randlora": "randlora",
+        "road": "road",
         "shira": "shira",
         "unilora": "unilora",
+        "vblora": "vblora",
     }
 )
 """Methods that wrap linear layers, and the modules of this package that follow them."""

@@ -1,4 +1,4 @@
-"""Adapters whose factors come from what all layers share: peft 0.20 tuners/{unilora,randlora}/layer.py."""
+"""Adapters whose factors come from what all layers share: peft 0.20 tuners/{unilora,randlora,vblora}/layer.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights, base, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
@@ -81,3 +82,47 @@ def _scaled_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
         del product
     del saved
     return results
+
+
+@dataclass(slots=True)
+class BankFactors:
+    """VB-LoRA: each part of a factor is a mean of the bank's vectors that have the largest logits."""
+
+    bank: Parameter
+    first: Parameter
+    """[r, parts, vectors]."""
+    second: Parameter
+    best: int
+    dropout: float
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """`result + F.linear(F.linear(dropout(x), A), B)`."""
+        dtype = x.dtype
+        result = base(tape, x, weights)
+        outputs, inputs = weights.weight.shape
+        rank = self.first.shape[0]
+        first = self._factor(tape, self.first).as_shape((rank, inputs))
+        second = shaping.reordered(tape, self._factor(tape, self.second), (outputs, rank))
+        wide = tape.to(x, self.bank.dtype)
+        low = matmul_weight(tape, e.dropout(tape, wide, self.dropout), first, None)
+        update = matmul_weight(tape, low, second, None)
+        del low
+        return tape.to(e.add(tape, result, update), dtype)
+
+    def _factor(self, tape: Tape, logits: Parameter) -> Tensor:
+        """`(softmax(logits.topk(k)).unsqueeze(-1) * bank[indices]).sum(-2)`."""
+        rows, parts, _ = logits.shape
+        shape = (rows, parts, self.best)
+        indices = tape.empty(shape, "int64", "topk")
+        largest = tape.apply("topk", (logits,), shape, logits.dtype, _entries_backward, save=(indices,))
+        shares = e.unary_of_result(tape, "softmax", largest).as_shape((*shape, 1))
+        length = self.bank.shape[1]
+        chosen = shaping.index(tape, self.bank, (*shape, length), (indices,))
+        weighed = e.mul(tape, shares, chosen)
+        del chosen
+        return tape.apply("sum", (weighed,), (rows, parts, length), weighed.dtype, _spread)
+
+
+def _spread(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    (gradient,), edge = gradients, node.edges[0]
+    return (None if gradient is None or edge is None else gradient.as_shape(edge[2]),)

@@ -1,10 +1,11 @@
-"""Adapters that train vectors: IA³ and VeRA."""
+"""Adapters that train vectors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import shaping
 from vramlint.memory.ops.linear import Weights, base, joined, matmul_weight
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -80,3 +81,56 @@ class Offset:
         result = base(tape, x, weights)
         flat = e.linear_unary(tape, "view", self.bias).as_shape((self.bias.numel,))
         return tape.to(e.add(tape, result, flat), result.dtype)
+
+
+@dataclass(slots=True)
+class DrawnInner:
+    """PVeRA: as VeRA, with means and logarithms of variances inside (peft 0.20 tuners/pvera/layer.py)."""
+
+    inner: Parameter
+    outer: Parameter
+    dropout: float
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """`result + outer * F.linear(mean + noise * exp(0.5 * logvar), B)`."""
+        dtype = x.dtype
+        result = base(tape, x, weights)
+        twice, (outputs, inputs), wide = self.inner.numel, weights.weight.shape, self.inner.dtype
+        rank = twice // 2
+        first, second = Tensor((twice, inputs), wide, None), Tensor((outputs, rank), wide, None)
+        x = tape.to(x, wide)
+        low = e.mul(tape, self.inner, matmul_weight(tape, e.dropout(tape, x, self.dropout), first, None))
+        mean, spread = shaping.split_last(tape, low, (rank, rank))
+        deviation = e.unary_of_result(tape, "exp", e.linear_unary(tape, "mul", spread))
+        noise = tape.empty(deviation.shape, wide, "randn")
+        drawn = e.add(tape, mean, e.mul(tape, noise, deviation))
+        del low, mean, spread, deviation, noise
+        update = e.mul(tape, self.outer, matmul_weight(tape, drawn, second, None))
+        return tape.to(e.add(tape, result, update), dtype)
+
+
+@dataclass(slots=True)
+class TurnedPairs:
+    """RoAd: pairs of outputs, turned by angles and scaled (peft 0.20 tuners/road/layer.py)."""
+
+    angles: Parameter
+    scales: Parameter
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """`result * first + rotate_half(result) * second`, in the dtype of the angles."""
+        result = base(tape, x, weights)
+        dtype, outputs = result.dtype, weights.weight.shape[0]
+        wide = tape.to(result, self.angles.dtype)
+        del result
+        first, second = (
+            e.mul(tape, self.scales, e.unary(tape, operator, self.angles)).as_shape((outputs,))
+            for operator in ("cos", "sin")
+        )
+        half = (*wide.shape[:-1], outputs // 2)
+        negative = e.linear_unary(tape, "neg", shaping.part(tape, wide, half))
+        turned = shaping.concatenate_last(tape, negative, shaping.part(tape, wide, half))
+        del negative
+        kept = e.mul(tape, wide, first)
+        moved = e.mul(tape, turned, second)
+        del turned, wide
+        return tape.to(e.add(tape, kept, moved), dtype)
