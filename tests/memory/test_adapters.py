@@ -89,6 +89,13 @@ def test_dora_holds_an_identity_and_dense_weights_while_a_layer_runs() -> None:
     assert dora.allocated - plain.allocated > dense * 0.8
 
 
+def test_the_rank_of_adalora_trains_since_peft_0_21() -> None:
+    adapter = Adapter(12, method="adalora", target_modules=("q_proj",))
+    before, after = (run(adapter, libraries=Libraries(peft=version)) for version in ((0, 20, 0), (0, 21, 0)))
+    assert after.trainable_parameters - before.trainable_parameters == LLAMA["num_hidden_layers"]
+    assert before.saved_activations < after.saved_activations
+
+
 def test_dora_before_peft_0_14_computes_the_base_twice() -> None:
     adapter = Adapter(8, 0.0, "all-linear", dora=True)
     before, after = (run(adapter, libraries=Libraries(peft=version)) for version in ((0, 13, 2), (0, 14, 0)))
@@ -179,7 +186,7 @@ def test_sizes_of_kronecker_factors(size: int, factor: int, parts: tuple[int, in
 @pytest.mark.parametrize(
     ("adapter", "why"),
     [
-        (Adapter(method="boft"), "the boft adapter"),
+        (Adapter(method="psoft"), "the psoft adapter"),
         (Adapter(8, 0.0, ("q_proj",), variants=("use_qalora",)), "LoRA with use_qalora"),
         (Adapter(method="prefixtuning"), "this form of prefix tuning"),
         (Adapter(method="prompttuning"), "a prompt whose length is not known"),

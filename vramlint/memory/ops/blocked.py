@@ -30,7 +30,8 @@ class Normalised:
         norms = Tensor((weights.weight.shape[1],), wide, None)
         low = matmul_weight(tape, e.mul(tape, e.dropout(tape, x, self.dropout), norms), self.first, None)
         both = e.mul(tape, _norm(tape, self.first, 0), _norm(tape, self.second, 1))
-        low = e.mul(tape, low, e.divided(tape, e.linear_unary(tape, "div", self.strength), both))
+        # a quotient keeps what a product keeps
+        low = e.mul(tape, low, e.mul(tape, e.linear_unary(tape, "div", self.strength), both))
         raised = matmul_weight(tape, low, self.second, None)
         del low
         added = e.add_in_place(tape, added, tape.to(raised, added.dtype) if tape.grad_enabled else raised)

@@ -13,12 +13,12 @@ from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 @dataclass(slots=True)
 class Singular:
-    """A is [r, in], B [out, r], the values [r, 1]. The rank is a parameter too, which moving it makes trainable."""
+    """A is [r, in], B [out, r], the values [r, 1]; the rank is a number on the device."""
 
     a: Parameter
     b: Parameter
     values: Parameter
-    rank: Parameter
+    rank: Tensor
     dropout: float
 
     def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
@@ -39,9 +39,11 @@ class Singular:
             raised = tape.to(raised, result.dtype)
         scaled = e.linear_unary(tape, "mul", raised)
         del raised
-        update = tape.apply(
-            "div", (scaled, rank), scaled.shape, e.promoted(scaled, rank), _backward, save=(scaled, rank)
-        )
+        if rank.requires_grad:
+            dtype = e.promoted(scaled, rank)
+            update = tape.apply("div", (scaled, rank), scaled.shape, dtype, _backward, save=(scaled, rank))
+        else:
+            update = e.divided(tape, scaled, rank)
         del scaled
         if quantized and not weights.joining.clones:
             return e.add(tape, result, update)
