@@ -107,12 +107,12 @@ def test_a_bound_shares_what_the_run_shares(parallelism, replicated):
 
 
 def test_other_adapters_are_bounded_by_the_frozen_base():
-    job = llama(adapter=Adapter(method="delora"))
+    job = llama(adapter=Adapter(method="psoft"))
 
     estimate = simulate(replace(job, model=replace(job.model, parameter_count=1000)))
 
     assert estimate.method == "bounded"
-    assert estimate.why.startswith("the delora adapter is not simulated")
+    assert estimate.why.startswith("the psoft adapter is not simulated")
     assert [(amount.name, amount.bytes) for amount in estimate.components] == [("weights", 4000)]
     assert simulate(llama()).why == ""
 
