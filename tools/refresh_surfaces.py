@@ -108,7 +108,15 @@ def declared_keys(root: Path, parts: Iterable[Part]) -> dict[str, Declared]:
     found: dict[str, Declared] = {}
     for part in parts:
         modules = [_parsed(path) for path in sorted(root.glob(part.path))]
-        if part.classes:
+        if part.functions:
+            for key, row in (
+                item for name in part.functions for module in modules for item in _parameters(name, module)
+            ):
+                title = f"{part.prefix}{key}"
+                other = found.setdefault(title, row)
+                if other.default != row.default:  # each program has its own
+                    found[title] = row._replace(default="")
+        elif part.classes:
             classes = {
                 node.name: node for module in modules for node in ast.walk(module) if isinstance(node, ast.ClassDef)
             }
@@ -136,6 +144,24 @@ def _fields(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) -> I
             annotation = ast.unparse(item.annotation)
             if not item.target.id.startswith("_") and not annotation.startswith("ClassVar"):
                 yield item.target.id, Declared(" ".join(annotation.split()), _default(item.value))
+
+
+def _parameters(name: str, module: ast.Module) -> Iterator[tuple[str, Declared]]:
+    """The annotated parameters of a function or method, `Trainer.__init__`."""
+    owner, _, own = name.rpartition(".")
+    scopes = (
+        [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == owner] if owner else [module]
+    )
+    for node in (item for scope in scopes for item in scope.body if isinstance(item, ast.FunctionDef)):
+        if node.name != own:
+            continue
+        plain = [*node.args.posonlyargs, *node.args.args]
+        missing: list[ast.expr | None] = [None] * (len(plain) - len(node.args.defaults))
+        pairs = [*zip(plain, [*missing, *node.args.defaults], strict=True)]
+        pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        for argument, default in pairs:
+            if argument.annotation is not None:
+                yield argument.arg, Declared(" ".join(ast.unparse(argument.annotation).split()), _default(default))
 
 
 def _default(value: ast.expr | None) -> str:

@@ -16,6 +16,8 @@ class Part(NamedTuple):
     """Classes whose annotated fields, inherited ones included, are keys; none: the options of argparse parsers."""
     prefix: str = ""
     """What stands in front of the keys, with its dot."""
+    functions: tuple[str, ...] = ()
+    """Functions whose parameters are keys, `setup`, or methods, `Trainer.__init__`; then nothing else is."""
 
 
 class Source(NamedTuple):
@@ -69,9 +71,15 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "llm-foundry": Source(
             "llm-foundry", (Part("llmfoundry/utils/config_utils.py", ("TrainConfig", "EvalConfig")),)
         ),
+        "lightning": Source(
+            "lightning",
+            (Part("lightning/pytorch/trainer/trainer.py", prefix="trainer.", functions=("Trainer.__init__",)),),
+        ),
         "litgpt": Source(
             "litgpt",
             (
+                Part("litgpt/finetune/*.py", functions=("setup",)),
+                Part("litgpt/pretrain.py", functions=("setup",)),
                 Part("litgpt/args.py", ("TrainArgs",), "train."),
                 Part("litgpt/args.py", ("EvalArgs",), "eval."),
                 Part("litgpt/args.py", ("LogArgs",), "log."),

@@ -64,6 +64,26 @@ def test_fields_of_a_class_with_those_that_it_inherits(root):
     }
 
 
+def test_parameters_of_functions_whose_defaults_differ(root):
+    (root / "package" / "full.py").write_text(
+        "def setup(rank: int = 8, size: int = 1, *, seed: int | None = None): ...\n"
+    )
+    (root / "package" / "lora.py").write_text(
+        "def setup(rank: int = 8, size: int = 4): ...\nclass A:\n  def run(self, x: str): ...\n"
+    )
+
+    found = declared_keys(
+        root, [Part("package/*.py", functions=("setup",)), Part("package/*.py", (), "a.", ("A.run",))]
+    )
+
+    assert {key: (row.type, row.default) for key, row in found.items()} == {
+        "rank": ("int", "8"),
+        "size": ("int", ""),
+        "seed": ("int | None", ""),
+        "a.x": ("str", ""),
+    }
+
+
 def test_options_of_a_parser_without_running_it(root):
     assert declared_keys(root, [Part("package/parser.py")]) == {
         "num_layers": Declared("int", ""),
