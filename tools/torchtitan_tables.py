@@ -1,13 +1,15 @@
 """Make the tables of torchtitan from a git checkout: `python -m tools.torchtitan_tables REPOSITORY`.
 
-Writes `catalog/data/frameworks/torchtitan.tsv` (keys of its TOML files, by release) and `torchtitan_flavors.tsv` (the
-sizes behind `[model] name` and `flavor`). Reads the source as text and syntax trees; nothing of it is run.
+Writes `catalog/data/frameworks/torchtitan.tsv` (keys of its TOML files, by release), `torchtitan_flavors.tsv` (the
+sizes behind `[model] name` and `flavor`) and `torchtitan_registries.tsv` (what its Python registries say). Reads the
+source as text and syntax trees; nothing of it is run.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vramlint.catalog.lines import DATA
+from vramlint.surfaces.frameworks.torchtitan_registry import functions_of, in_older_words, made
+from vramlint.text import Document
+from vramlint.values import Items, Scalar, Table, Value
 
 _LAST = "238fa9953"
 """The last state that was read with TOML files; they went with pull request 2386 of February 2026."""
@@ -27,6 +32,15 @@ _RELEASES: Mapping[str, str] = {
     "0.2.2": _LAST,
 }
 """Releases and the commits that stand for them. Before 0.1 the keys are an argument parser's."""
+_REGISTRIES = "b5bcd76c6"
+"""The state whose Python registries are read."""
+_SAID = re.compile(
+    r"(?:model\.(?:name|flavor|converters)|loss\.type|optimizer\.name|lora\.(?:rank|alpha|target_modules)"
+    r"|activation_checkpoint\.(?:mode|selective_ac_option)|compile\.(?:enable|components)"
+    r"|parallelism\.\w+(?:_degree|_forward)|training\.(?:max_context_length|num_tokens_\w+|dtype|enable_cpu_offload"
+    r"|mixed_precision_param)|validation\.enable)"
+)
+"""What is kept of a registry's configurations: their keys that facts are read from."""
 _FILES = ("torchtitan/config_manager.py", "torchtitan/config/job_config.py")
 _RENAMED: Mapping[str, str] = {
     "training.batch_size": "training.local_batch_size",
@@ -218,6 +232,32 @@ def _made(call: ast.Call, classes: Mapping[str, Mapping[str, ast.AnnAssign]]) ->
     return said
 
 
+def registries(repository: Path) -> list[str]:
+    """Rows of registries: module, function, what it says as JSON; without those that cannot be followed."""
+    rows = []
+    for path in _paths(repository, _REGISTRIES):
+        if not path.endswith("/config_registry.py"):
+            continue
+        document = Document.of(path, _git(repository, "show", f"{_REGISTRIES}:{path}"))
+        module = path.removesuffix(".py").replace("/", ".")
+        for name, table in made(document, functions_of(document)).items():
+            said = {key: value for key, value in _said_by(in_older_words(table), "") if _SAID.fullmatch(key)}
+            if "model.flavor" in said:
+                rows.append(f"{module}\t{name}\t{json.dumps(said, separators=(',', ':'))}")
+    return sorted(rows)
+
+
+def _said_by(table: Table, above: str) -> Iterator[tuple[str, Any]]:
+    for entry in table:
+        value: Value = entry.value
+        if isinstance(value, Table):
+            yield from _said_by(value, f"{above}{entry.key}.")
+        elif isinstance(value, Scalar):
+            yield f"{above}{entry.key}", value.value
+        elif isinstance(value, Items):
+            yield f"{above}{entry.key}", [item.value for item in value.values if isinstance(item, Scalar)]
+
+
 _HEADERS = {
     "torchtitan.tsv": (
         "Keys of torchtitan's TOML files (torchtitan/config_manager.py, config/job_config.py and the job_config.py of",
@@ -227,13 +267,22 @@ _HEADERS = {
         "Flavors of torchtitan's models (torchtitan 0.1.0, 0.2.0 and 0.2.2 models/*/__init__.py, model/args.py):",
         "model, flavor, arguments with their defaults as JSON",
     ),
+    "torchtitan_registries.tsv": (
+        f"Configurations of torchtitan's registries (*/config_registry.py at commit {_REGISTRIES}): module, function,",
+        "what it says by the keys of the TOML files and of TrainingConfig, as JSON",
+    ),
 }
 
 
 def main(arguments: list[str]) -> int:
     """Entry point: the checkout, or its bare repository."""
     repository = Path(arguments[0])
-    for name, lines in {"torchtitan.tsv": keys(repository), "torchtitan_flavors.tsv": flavors(repository)}.items():
+    made_of = {
+        "torchtitan.tsv": keys(repository),
+        "torchtitan_flavors.tsv": flavors(repository),
+        "torchtitan_registries.tsv": registries(repository),
+    }
+    for name, lines in made_of.items():
         head = [f"# {line}" for line in _HEADERS[name]]
         (DATA / "frameworks" / name).write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""Flavors of torchtitan's models: the sizes behind `[model] name` and `flavor`."""
+"""Flavors of torchtitan's models, the sizes behind `[model] name` and `flavor`; and the configurations it ships."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 from vramlint.catalog.frameworks import FOLDER
 from vramlint.catalog.lines import DATA
@@ -20,3 +21,19 @@ def flavors() -> Mapping[tuple[str, str], Sizes]:
     text = (DATA / FOLDER / "torchtitan_flavors.tsv").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
     return MappingProxyType({(model, flavor): json.loads(said) for model, flavor, said in rows})
+
+
+Said = Mapping[str, str | int | float | bool | tuple[str, ...] | None]
+"""What a configuration says, by dotted keys of the TOML files."""
+
+
+@cache
+def registries() -> Mapping[tuple[str, str], Said]:
+    """What the functions of torchtitan's own registries say, by the registry's dotted module and the function."""
+    text = (DATA / FOLDER / "torchtitan_registries.tsv").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if line and not line.startswith("#")]
+    return MappingProxyType({(module, name): MappingProxyType(_said(json.loads(said))) for module, name, said in rows})
+
+
+def _said(found: Mapping[str, object]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}

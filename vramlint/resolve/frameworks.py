@@ -14,10 +14,10 @@ from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.frameworks.checking import speaks
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.writing import read_data
-from vramlint.surfaces.launch.framework_programs import REMOVED
+from vramlint.surfaces.launch.framework_programs import PROGRAM, REMOVED, UNSEEN
 from vramlint.surfaces.launch.memory_comments import memory_facts
 from vramlint.surfaces.overlay import overlaid, without
-from vramlint.values import Items, Reading, Scalar, Table
+from vramlint.values import Items, Reading, Scalar, Table, Unknown
 
 
 def with_framework(sheet: Sheet, context: Context) -> Recipe:
@@ -29,6 +29,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     links = [link for link in sheet.links if link.kind == sheet.kind]
     table, paths = Table(()), []
     remarks: list[Remark] = []
+    told = own.get(UNSEEN)
+    unseen = f"its configuration: {told.value}" if isinstance(told, Scalar) else ""
     for link in links:
         found = next(_files(candidates(sheet.path, link, context, started_in(sheet)), context), None)
         shipped = framework.packaged(link.target) if found is None and framework.packaged is not None else None
@@ -36,6 +38,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             table = overlaid(table, shipped)
             continue
         if found is None:
+            unseen = f"{link.target} is not there to be read"
             remarks += missing(sheet, link, f"{framework.title} configuration")
             continue
         path, reading = found
@@ -49,7 +52,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             table = overlaid(table, reading.root)
     if framework.chosen is not None and not links:
         made = framework.chosen(own, lambda module: find_module(sheet.path, context, module))
-        table = made if made is not None else table
+        unseen = made.reason if isinstance(made, Unknown) else unseen
+        table = made if isinstance(made, Table) else table
     gone = own.get(REMOVED)
     for taken in gone.values if isinstance(gone, Items) else ():
         table = without(table, str(taken.value)) if isinstance(taken, Scalar) else table
@@ -62,6 +66,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         command=sheet.started is not None,
         around=sheet.facts,
     )
+    if unseen:
+        said = _without_defaults(said, unseen)
     place = next((link.place for link in links), None)
     facts = {
         fact.name: replace(fact, through=(*fact.through, place))
@@ -93,6 +99,20 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         tuple(remarks),
         tuple(paths),
     )
+
+
+def _without_defaults(sheet: Sheet, reason: str) -> Sheet:
+    """What the command line says, where nobody can read its configuration: any other fact may be said there."""
+    facts = [
+        fact
+        if fact.origin is Origin.WRITTEN or fact.key == PROGRAM or not fact.candidates
+        else Fact(fact.name, (), Origin.UNKNOWN, fact.key, "runtime", reason=reason)
+        for fact in sheet.facts
+        if fact.name != "run_kind"
+    ]
+    kept = any(fact.name == "model" and fact.candidates for fact in facts)
+    tables = [item for item in sheet.tables if kept or item[0] != "model-config"]
+    return replace(sheet, facts=tuple(facts), tables=tuple(tables))
 
 
 def _of_another(title: str) -> Fact:

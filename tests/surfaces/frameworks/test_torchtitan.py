@@ -188,9 +188,9 @@ def llama3_8b_float8_lora() -> Trainer.Config:
 PACKAGE = "torchtitan/models/llama3/config_registry.py"
 
 
-def launched(config, flags=""):
-    command = f"torchrun --nproc_per_node=8 -m torchtitan.train --module llama3 --config {config} {flags}\n"
-    (job,) = check({"run.sh": command, PACKAGE: REGISTRY}, "run.sh").jobs
+def launched(config, flags="", module="llama3", files=None):
+    command = f"torchrun --nproc_per_node=8 -m torchtitan.train --module {module} --config {config} {flags}\n"
+    (job,) = check({"run.sh": command, **({PACKAGE: REGISTRY} if files is None else files)}, "run.sh").jobs
     return {fact.name: fact for fact in job.facts}
 
 
@@ -211,6 +211,53 @@ def test_what_a_function_changes_afterwards_and_what_the_command_line_says_over_
     facts = launched("llama3_8b_float8_lora", "--training.max_context_length 4096 --compile.enable False")
     assert values(facts, "tuning", "lora_r", "fp8", "recompute", "torch_compile") == ("lora", 16, True, "full", False)
     assert values(facts, "micro_batch_size", "sequence_length") == (4, 4096)
+
+
+def test_registries_of_torchtitan_are_known_where_the_project_has_no_copy():
+    facts = launched("llama3_8b", "--training.num_tokens_per_microbatch_per_dp_rank 16384", files={})
+    assert values(facts, "model", "micro_batch_size", "sequence_length", "checkpointing_selective") == (
+        "llama3/8B",
+        2,
+        8192,
+        True,
+    )
+    assert facts["sequence_length"].origin is Origin.DEFAULT
+    assert (
+        launched("llama3_8b", "--training.seq_len 4096 --training.local_batch_size 3", files={})[
+            "micro_batch_size"
+        ].value
+        == 3
+    )
+
+
+@pytest.mark.parametrize(("module", "config"), [("mine", "llama3_8b"), ("llama3", "llama3_9b")])
+def test_a_registry_that_nobody_can_read_says_nothing(module, config):
+    facts = launched(config, "--training.seq_len 1024", module, {})
+    assert not facts["model"].candidates and facts["sequence_length"].value == 1024
+    assert "not there" in facts["model"].reason
+
+
+OWN = """\
+from torchtitan.models.llama3.config_registry import llama3_8b
+from torchtitan.trainer import Trainer
+
+
+def long() -> Trainer.Config:
+    config = llama3_8b()
+    config.training.max_context_length = 4096
+    config.training.num_tokens_per_microbatch_per_dp_rank = 8192
+    return config
+
+
+def other() -> Trainer.Config:
+    return changed(llama3_8b())
+"""
+
+
+def test_a_registry_may_build_on_torchtitans():
+    facts = launched("long", module="mine.long", files={"mine/long/config_registry.py": OWN})
+    assert values(facts, "model", "micro_batch_size", "sequence_length") == ("llama3/8B", 2, 4096)
+    assert not launched("other", module="mine.long", files={"mine/long/config_registry.py": OWN})["model"].candidates
 
 
 def test_a_registry_by_itself_is_no_run():

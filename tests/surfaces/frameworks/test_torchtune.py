@@ -196,6 +196,14 @@ def test_a_removed_key_has_its_default(order):
     assert facts["lora_r"].origin is Origin.DEFAULT
 
 
+@pytest.mark.parametrize("config", ["absent.yaml", "$CONFIG", '"$1"'])
+def test_of_a_configuration_that_nobody_can_read_only_the_command_line_speaks(config):
+    facts = launched(f"tune run lora_finetune_single_device --config {config} batch_size=3")
+    assert values(facts, "run_kind", "objective", "parallelism", "micro_batch_size") == ("training", "sft", "none", 3)
+    assert not any(facts[name].candidates for name in ("model", "optimizer", "loop") if name in facts)
+    assert facts["load_dtype"].origin is not Origin.DEFAULT
+
+
 def test_a_packaged_configuration_is_known_by_its_name():
     facts = launched("tune run lora_dpo_single_device --config llama2/7B_lora_dpo_single_device batch_size=2")
     assert values(facts, "objective", "model", "tuning", "micro_batch_size", "sequence_length") == (

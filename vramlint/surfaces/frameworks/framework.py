@@ -74,9 +74,9 @@ class Framework:
     """The configuration of a name that comes with the framework: its values stand in no file (`via` library)."""
     deepspeed: Callable[[str], Table | None] | None = None
     """The DeepSpeed configuration of a name that comes with the framework, for projects that have no copy of it."""
-    chosen: Callable[[Table, Callable[[str], Document | None]], Table | None] | None = None
+    chosen: Callable[[Table, Callable[[str], Document | None]], Table | Unknown | None] | None = None
     """The configuration that a function of a Python module makes, which the command line chooses: by the words of the
-    command line, and what finds the file of a module."""
+    command line, and what finds the file of a module. Unknown where it can't be read, None where none is chosen."""
     overlay: Callable[[Table, Table], Table] = overlaid
     """What the command line makes of the file below it."""
 

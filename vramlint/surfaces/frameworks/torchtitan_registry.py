@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
+from vramlint.catalog.torchtitan import Said, registries
 from vramlint.surfaces.launch.options import nested
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Document, Place
-from vramlint.values import Call, Entry, Items, Scalar, Table, Unknown, Value
+from vramlint.values import Call, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
 FUNCTION = re.compile(r"^def (?P<name>[A-Za-z]\w*)\(\)\s*->\s*[\w.\"']*Trainer[\w.]*\.Config[\"']?\s*:", re.MULTILINE)
 """A function of a registry."""
 _CHOSEN = "vramlint_chosen_"
+_CONFIG = ".Config"
+"""How the names of the classes of configurations end."""
+_MODEL = "model_spec"
+"""The argument of a configuration that is the model; one without it was made by a function that is not read."""
 _TYPE, _FIRST = "type", "first"
 """Entries of a table that is an object: its class, and its first positional argument."""
 _PREFIXES = ("torchtitan.models.", "torchtitan.experiments.", "torchtitan.experiments.rl.examples.")
@@ -48,16 +54,35 @@ def functions_of(document: Document) -> tuple[str, ...]:
     return tuple(dict.fromkeys(match["name"] for match in FUNCTION.finditer(document.text)))
 
 
-def chosen(own: Table, find: Finder) -> Table | None:
-    """The configuration that `--module` and `--config` choose; None without them, or where its file is not there."""
+def chosen(own: Table, find: Finder) -> Table | Unknown | None:
+    """The configuration that `--module` and `--config` choose; None without them, unknown where nothing tells it.
+
+    Where the project doesn't have the registry, torchtitan's own of that name is meant, if it has one.
+    """
     module, name = (_text(_first(own.get(key))) for key in ("module", "config"))
     if not module or not name:
         return None
     for candidate in _modules(module):
         document = find(candidate)
         if document is not None and name in functions_of(document):
-            return next(iter(made(document, (name,)).values()), None)
-    return None
+            computed = Unknown(f"what {name} of {document.path} returns is made elsewhere")
+            return next(iter(made(document, (name,)).values()), computed)
+    found = next((said for path in _modules(module) if (said := registries().get((path, name))) is not None), None)
+    if found is None:
+        return Unknown(f"the registry of {module} is not there to be read")
+    return _shipped(found)
+
+
+def _shipped(said: Said) -> Table:
+    table = Table(())
+    for key, value in said.items():
+        given: Value = Items(tuple(map(_library, value))) if isinstance(value, tuple) else _library(value)
+        table = overlaid(table, nested(key, None, given))
+    return table
+
+
+def _library(value: Plain) -> Scalar:
+    return Scalar(value, None, "library")
 
 
 def _first(value: Value | None) -> Value | None:
@@ -80,12 +105,24 @@ def made(document: Document, names: Sequence[str]) -> dict[str, Table]:
     program, _ = read_program(Document.of(document.path, f"{document.text}\n{calls}\n"), {})
     found = {entry.key: entry.value for entry in (program.constants if program is not None else ())}
     values = {name: found.get(f"{_CHOSEN}{number}") for number, name in enumerate(names)}
-    model = Entry("model", None, Table((Entry("name", None, Scalar(_model_of(document.path), None, "library")),)))
-    return {
-        name: Table((model, *_table(value).entries), value.place)
-        for name, value in values.items()
-        if isinstance(value, Call)
-    }
+    own = Table((Entry("model", None, Table((Entry("name", None, _library(_model_of(document.path))),))),))
+    tables = {name: _configuration(own, value) for name, value in values.items() if isinstance(value, Call)}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def _configuration(own: Table, call: Call) -> Table | None:
+    """What a call makes over the model's name; None where it is another function than torchtitan's registries have."""
+    if call.callee.endswith(_CONFIG):
+        return replace(overlaid(own, _table(call)), place=call.place) if _speaks_of_a_model(call) else None
+    module, _, name = call.callee.rpartition(".")
+    said = registries().get((module, name))
+    if said is None:
+        return None
+    return replace(overlaid(_shipped(said), _table(replace(call, args=(), keywords=()))), place=call.place)
+
+
+def _speaks_of_a_model(call: Call) -> bool:
+    return any(word.name == _MODEL for word in (*call.keywords, *call.bindings))
 
 
 def _model_of(path: str) -> str:
@@ -115,12 +152,12 @@ def _plain(value: Value) -> Value:
 
 def _class(call: Call) -> str:
     """`FullAC` of `torchtitan.distributed.activation_checkpoint.FullAC.Config`."""
-    return call.callee.removesuffix(".Config").rpartition(".")[2]
+    return call.callee.removesuffix(_CONFIG).rpartition(".")[2]
 
 
 def in_older_words(table: Table) -> Table:
     """A configuration of the registry, what the command line says over it included, as `[sections]` of TOML files."""
-    if table.entry("model_spec") is None and table.entry("training", "max_context_length") is None:
+    if table.entry(_MODEL) is None and table.entry("training", "max_context_length") is None:
         return table
     for path, value in _translated(table):
         table = overlaid(table, nested(path, None, value))
@@ -128,7 +165,7 @@ def in_older_words(table: Table) -> Table:
 
 
 def _translated(table: Table) -> Iterator[tuple[str, Value]]:
-    spec = table.get("model_spec")
+    spec = table.get(_MODEL)
     if isinstance(spec, Table):
         flavor = spec.get(_FIRST) or spec.get("flavor")
         yield "model.flavor", flavor if flavor is not None else Unknown("the model's flavor is computed")
@@ -157,13 +194,20 @@ def _converted(converters: Value | None) -> Iterator[tuple[str, Value]]:
 
 
 def _tokens(table: Table) -> Iterator[tuple[str, Value]]:
-    """Rows of the longest length that fill the tokens of one rank's forward."""
+    """Rows of the longest length that fill the tokens of one rank's forward.
+
+    The first registries had `seq_len` and `local_batch_size` of the TOML files still; they hold where they are written.
+    """
     length, tokens = table.get("training", "max_context_length"), table.get("training", _TOKENS)
-    if length is not None:
+    if table.entry("training", "seq_len") is not None:
+        length = table.get("training", "seq_len")
+    elif length is not None:
         yield "training.seq_len", length
     most, longest = _number(tokens), _number(length)
-    if tokens is not None and most and longest and most % longest == 0:
-        yield "training.local_batch_size", Scalar(most // longest, tokens.place, "computed")
+    written = table.entry("training", "local_batch_size") is not None
+    if isinstance(tokens, Scalar) and not written and most and longest and most % longest == 0:
+        via = tokens.via if tokens.via == "library" else "computed"
+        yield "training.local_batch_size", Scalar(most // longest, tokens.place, via)
     step = _number(table.get("training", "num_tokens_per_train_step"))
     if step and step > 0 and longest:
         yield (

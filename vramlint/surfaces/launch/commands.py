@@ -17,7 +17,14 @@ from vramlint.surfaces.flat import stated_by
 from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.launch.clis import tool_of
 from vramlint.surfaces.launch.flags import arguments_table
-from vramlint.surfaces.launch.framework_programs import PROGRAM, REMOVED, WORDS, FrameworkProgram, framework_program
+from vramlint.surfaces.launch.framework_programs import (
+    PROGRAM,
+    REMOVED,
+    UNSEEN,
+    WORDS,
+    FrameworkProgram,
+    framework_program,
+)
 from vramlint.surfaces.launch.launch import Launch
 from vramlint.surfaces.launch.options import options_table, removed_paths
 from vramlint.surfaces.training_arguments import training_arguments_sheet
@@ -109,7 +116,9 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     given = (Entry(WORDS, None, Items(words, launch.program_place)),) if words else ()
     gone = tuple([Scalar(path, None, "cli") for path in removed_paths(launch.invocation)])
     taken = (Entry(REMOVED, None, Items(gone)),) if gone else ()
-    table = replace(table, entries=(*table.entries, start, *given, *taken))
+    unseen = program.unseen(launch.invocation)
+    why = (Entry(UNSEEN, None, Scalar(unseen, None, "cli")),) if unseen else ()
+    table = replace(table, entries=(*table.entries, start, *given, *taken, *why))
     links = tuple(Link(program.framework, target, place) for target, place in program.files(launch.invocation))
     told = Recognised(program.framework, 1.0, f"it starts {launch.program}")
     return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),), recognised=told)

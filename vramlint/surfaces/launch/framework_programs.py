@@ -11,7 +11,7 @@ from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.surfaces.launch.clis import CLIS
 from vramlint.surfaces.launch.hydra import hydra_files
 from vramlint.text import Place
-from vramlint.values import Invocation, Scalar, Value
+from vramlint.values import Invocation, Scalar, Unknown, Value
 
 PROGRAM = "vramlint:program"
 """Key under which the sheet of a command line holds the program itself, for frameworks that tell methods by it."""
@@ -19,6 +19,8 @@ WORDS = "vramlint:words"
 """Key under which it holds the words in front of the first option, where there are any."""
 REMOVED = "vramlint:removed"
 """Key under which it holds the keys that it takes out of the configuration, where there are any."""
+UNSEEN = "vramlint:unseen"
+"""Key under which it holds why nobody can read the configuration that it names, where that is so."""
 
 FILE = "FILE"
 """Among the options that tell a program: that a file of data stands alone on its command line."""
@@ -83,6 +85,21 @@ class FrameworkProgram(NamedTuple):
             elif self.suffix and text and not name and not takes and not text.endswith(".py"):
                 yield f"{folder}{text}{self.suffix}", word.place
             takes = name if not equals else ""
+
+    def unseen(self, invocation: Invocation) -> str:
+        """Why it is not known which configuration file a command line names; empty where it is, or none is named."""
+        if self.hydra or next(self.files(invocation), None) is not None:
+            return ""
+        takes = ""
+        for number, word in enumerate(invocation.arguments):
+            text = word.prefix if isinstance(word, Unknown) else _text(word)
+            head, equals, _ = text.partition("=")
+            name = head.lstrip("-").replace("-", "_") if head.startswith("-") else ""
+            stands_alone = number == 0 and (self.positional or self.first) and not name
+            if isinstance(word, Unknown) and (stands_alone or (name if equals else takes) in self.options):
+                return word.reason
+            takes = name if not equals else ""
+        return ""
 
 
 def _first(invocation: Invocation) -> Iterator[tuple[str, Place | None]]:

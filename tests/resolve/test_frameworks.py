@@ -1,0 +1,47 @@
+"""Configurations of frameworks under their command lines, and those that nobody can read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.test_launching import check
+from vramlint.facts import Origin
+
+AXOLOTL = "base_model: Qwen/Qwen2.5-0.5B\nmicro_batch_size: 4\nsequence_len: 1024\nadapter: lora\nlora_r: 8\n"
+
+DECIDING = ("load_dtype", "optimizer", "precision", "sequence_length", "activation_checkpointing", "tuning", "packing")
+
+
+def launched(command, files=None):
+    (job,) = check({"run.sh": f"{command}\n", **(files or {})}, "run.sh").jobs
+    return {fact.name: fact for fact in job.facts}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "axolotl train absent.yaml",
+        'axolotl train "$CONFIG"',
+        "accelerate launch -m axolotl.cli.train $1",
+        "llamafactory-cli train absent.yaml",
+        "torchrun --nproc_per_node 8 -m torchtitan.train --job.config_file ${CONFIG_FILE}",
+    ],
+)
+def test_defaults_are_not_those_of_a_configuration_that_nobody_can_read(command):
+    facts = launched(command)
+    assert facts["run_kind"].value == "training"
+    assert not [name for name in DECIDING if name in facts and facts[name].origin is Origin.DEFAULT]
+    assert "model" not in facts or not facts["model"].candidates
+    assert facts["micro_batch_size"].origin is Origin.ASSUMED
+
+
+def test_a_configuration_beside_it_has_its_framework_s_defaults():
+    facts = launched("axolotl train mine.yaml", {"mine.yaml": AXOLOTL})
+    assert (facts["micro_batch_size"].value, facts["lora_r"].value) == (4, 8)
+    assert facts["optimizer"].origin is Origin.DEFAULT
+
+
+def test_words_behind_the_options_are_no_configuration():
+    facts = launched('llamafactory-cli train --stage sft --model_name_or_path Qwen/Qwen2.5-0.5B --output_dir out "$@"')
+    assert facts["model"].value == "Qwen/Qwen2.5-0.5B"
+    assert facts["sequence_length"].known
