@@ -97,6 +97,7 @@ NAMES = MappingProxyType(
         "parameters_at_least": "parameters of those of its modules whose sizes are known",
         "tuning": "full, lora, qlora, other adapters by their PEFT name, frozen",
         "frozen_parameters": "regular expressions of parameters that the program freezes by hand",
+        "float32_parameters": "regular expressions of parameters that the program widens to float32",
         "load_dtype": "dtype in which the weights are loaded: float32, bfloat16, float16, auto",
         "trainable_dtype": "dtype in which trainable weights are kept",
         "norm_dtype": "dtype that the program casts norms to",

@@ -57,6 +57,8 @@ class Precision:
     grad_scaler: bool = False
     trained: str | None = None
     """dtype to which a program casts what trains, where other weights stay as they are loaded."""
+    widened: tuple[str, ...] = ()
+    """Patterns of the parameters that the program widens to float32."""
 
     @property
     def bf16(self) -> bool:

@@ -179,3 +179,15 @@ def test_every_layer_kept_rotary_tables_of_all_positions_once(model_type, until)
     head = LLAMA["hidden_size"] // LLAMA["num_attention_heads"]
     tables = LLAMA["num_hidden_layers"] * 2 * 4096 * head * 4
     assert buffers((major, minor - 1, 0)) - buffers(until) == tables
+
+
+def test_parameters_that_a_program_widens():
+    plain = Builder(llama(precision=Precision("bfloat16", "bfloat16")), ())
+    widened = Builder(llama(precision=Precision("bfloat16", "bfloat16", widened=("norm|embed_tokens|lm_head",))), ())
+
+    for builder in (plain, widened):
+        builder.norm("model.norm.weight", 8)
+        builder.linear("lm_head", 8, 16, head=True)
+        builder.linear("model.layers.0.mlp.up_proj", 8, 16)
+    widths = [[parameter.dtype for parameter in builder.inventory.parameters] for builder in (plain, widened)]
+    assert widths == [["bfloat16"] * 3, ["float32", "float32", "bfloat16"]]

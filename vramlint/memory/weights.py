@@ -49,6 +49,7 @@ class Builder:
         self._unmasked_length = _unmasked_length(job)
         self._frozen = [re.compile(pattern) for pattern in job.frozen_parameters]
         self._trained = job.precision.trained if not runs_in_16_bit(job) else None
+        self._widened = [re.compile(pattern) for pattern in job.precision.widened]
         self._idle = idle
         """Names of parameters that could train and get no gradient."""
         if self._quantization is not None and self._quantization.double_quantization:
@@ -150,6 +151,7 @@ class Builder:
     ) -> Parameter:
         name = self._renamed(name)
         widened = self._quantization is not None and widens(self._quantization, name)
+        widened = widened or any(pattern.search(name) for pattern in self._widened)
         dtype = "float32" if wide or widened else self.dtype
         trainable = not fixed and self.adapted.trains(name) and not self.freezes(name) and name not in self._idle
         dtype = self._trained if trainable and self._trained is not None else dtype

@@ -190,7 +190,9 @@ def _precision(board: Board) -> Precision:
     if board.value("parallelism") == "deepspeed" and flag:
         return Precision(weights=flag, autocast=None)  # the engine casts the module; its masters are float32
     cast = trained if frozen_of(board) and isinstance(trained, str) and trained != weights else None
-    return Precision(weights=weights, autocast=flag, grad_scaler=flag == "float16", trained=cast)
+    found = board.value("float32_parameters")
+    widened = found if isinstance(found, tuple) else ()
+    return Precision(weights, flag, grad_scaler=flag == "float16", trained=cast, widened=widened)
 
 
 def _batch(board: Board) -> Batch:

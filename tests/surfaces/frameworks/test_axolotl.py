@@ -195,6 +195,27 @@ def test_training_that_knows_of_a_later_quantization() -> None:
     assert values(_read("base_model: a/b\nqat:\n  group_size: 32\n"), "fake_quantization") == ("int8",)
 
 
+@pytest.mark.parametrize(
+    ("keys", "widens"),
+    [
+        ("bf16: true", True),
+        ("bf16: true\nsdp_attention: true", True),
+        ("bf16: true\nflash_attention: true", False),
+        ("bf16: true\nadapter: lora", False),
+        ("bf16: true\nfsdp_version: 2\nfsdp_config:\n  offload_params: false", False),
+        ("bf16: true\ndeepspeed: deepspeed_configs/zero1.json", False),
+        ("bf16: true\nplugins:\n- axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin", False),
+    ],
+)
+def test_what_stays_in_float32_where_all_of_the_model_trains(keys: str, widens: bool) -> None:
+    (patterns,) = values(_read(f"base_model: a/b\n{keys}\n"), "float32_parameters")
+
+    assert (patterns is not None) is widens
+    if isinstance(patterns, tuple):
+        names = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight"]
+        assert [name for name in names if re.search(str(patterns[0]), name)] == [names[0], names[2]]
+
+
 def test_a_mesh_of_written_sizes_says_how_many_gpus_there_are() -> None:
     sheet = _read("base_model: a/b\ndp_shard_size: 4\ndp_replicate_size: 2\ntensor_parallel_size: 2\n")
 

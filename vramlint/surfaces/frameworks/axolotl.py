@@ -84,6 +84,7 @@ def _complete(config: Config) -> None:
     _optimizer(config)
     sharding(config)
     kernels(config)
+    _widened(config)
 
 
 def _adapter(config: Config) -> None:
@@ -270,6 +271,21 @@ def _attention(config: Config) -> None:
         )
 
 
+def _widened(config: Config) -> None:
+    """Norms, embeddings and head of a model that trains in full, unless something wants them in 16 bits.
+
+    loaders/model.py, _configure_embedding_dtypes.
+    """
+    attention, loss = config.fact("attention_implementation"), config.fact("loss_type")
+    narrow = attention is not None and attention.value not in {"sdpa", "eager"}
+    shared = config.given("deepspeed") or config.fact("fsdp") is not None
+    if config.text("adapter") or narrow or shared or (loss is not None and loss.value == "cut"):
+        return
+    reason = "norms, embeddings and head are widened to float32, which only flash attention and adapters undo"
+    config.derive("float32_parameters", (_WIDENED,), reason)
+
+
+_WIDENED = r"norm|embed_tokens|lm_head|embed_in|embed_out|\bword_embeddings\b"
 _OFFLOADS: Mapping[str, str] = MappingProxyType({"offload": "", "offload_disk": "disk"})
 """`gradient_checkpointing` in words that mean offloading too, and the kind of it."""
 
