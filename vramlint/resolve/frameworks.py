@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet, seconded
+from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
 from vramlint.resolve.context import Context, candidates, find_module, started_in
 from vramlint.resolve.missing import missing
 from vramlint.resolve.recipes import Recipe
@@ -32,7 +33,8 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     told = own.get(UNSEEN)
     unseen = f"its configuration: {told.value}" if isinstance(told, Scalar) else ""
     for link in links:
-        found = next(_files(candidates(sheet.path, link, context, started_in(sheet)), context), None)
+        places = candidates(sheet.path, link, context, started_in(sheet))
+        found = next(_files((*places, *_inside_clone(link, sheet.path, context)), context), None)
         shipped = framework.packaged(link.target) if found is None and framework.packaged is not None else None
         if shipped is not None:
             table = overlaid(table, shipped)
@@ -118,6 +120,14 @@ def _without_defaults(sheet: Sheet, reason: str) -> Sheet:
 def _of_another(title: str) -> Fact:
     """What is said of a program of a usual name whose configuration is another framework's."""
     return Fact("run_kind", (Candidate("library"),), Origin.DERIVED, via="code", reason=f"not {title}'s keys")
+
+
+def _inside_clone(link: Link, path: str, context: Context) -> tuple[str, ...]:
+    """Where a file lies whose path begins in the folder above the repository: `verl/examples/config/grpo.yaml`."""
+    clone, _, inside = posixpath.normpath(link.target).partition("/")
+    if "/" not in inside or clone in ("", ".", ".."):
+        return ()
+    return candidates(path, replace(link, target=inside), context)
 
 
 def _files(paths: tuple[str, ...], context: Context) -> Iterator[tuple[str, Reading]]:

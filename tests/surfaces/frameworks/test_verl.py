@@ -322,3 +322,30 @@ def test_sft_on_megatron_is_not_predicted(explained):
     }
     assert job["status"] == "unresolved"
     assert job["estimate"]["low"]["method"] == "bounded"
+
+
+def test_what_hydra_makes_objects_of_is_no_strange_key(explained):
+    text = """\
+        defaults: [ppo_trainer, _self_]
+        actor_rollout_ref:
+          actor: {_target_: verl.workers.config.FSDPActorConfig, ppo_micro_batch_size_per_gpu: 4}
+        algorithm:
+          kl_ctrl: {_target_: verl.trainer.config.KLControlConfig, kl_coef: 0.001}
+        """
+
+    assert explained.findings("grpo.yaml", text, "key") == []
+
+
+def test_a_file_of_a_clone_is_found_in_the_repository_itself(explained):
+    explained.write("examples/config/my_grpo.yaml", "algorithm: {adv_estimator: rloo}\n")
+
+    job = explained.job(
+        "examples/run.sh",
+        """\
+        DIR="$(pwd)/verl"
+        python -m verl.trainer.main_ppo --config-path="$DIR/examples/config" --config-name=my_grpo \\
+            actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B
+        """,
+    )
+
+    assert value(job, "objective") == "rloo"

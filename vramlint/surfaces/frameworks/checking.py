@@ -23,6 +23,9 @@ _MOST_STRANGE = 0.34
 """Keys of a file that are nothing like a known one, and their part of all; where more are strange, they are no
 mistakes."""
 
+_INSTANTIATED = frozenset(("_target_", "_partial_", "_recursive_", "_convert_", "_args_"))
+"""Keys of Hydra's own in tables that it makes objects of (hydra 1.3, _internal/instantiate/_instantiate2.py)."""
+
 _Known = Mapping[str, tuple[FrameworkKey, ...]]
 
 
@@ -68,7 +71,7 @@ def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Ent
         listed = any(key.startswith(inside) for key in known) and f"{inside}*" not in known
         if isinstance(entry.value, Table) and listed:
             yield from _written(entry.value, inside, known)
-        elif f"{above}*" not in known and f"{path}.*" not in known:
+        elif f"{above}*" not in known and f"{path}.*" not in known and entry.key not in _INSTANTIATED:
             yield path, entry
 
 

@@ -124,6 +124,9 @@ def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
     return f"{folder.rstrip('/')}/" if folder else ""
 
 
+_VERL = ("data.train_files", "algorithm.adv_estimator", "actor_rollout_ref.model.path", "data.train_batch_size")
+"""Overrides that every start of an RL trainer of verl has one of."""
+
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
     (re.compile(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
     (re.compile(r"(?:^|\.)xtuner\.tools\.train$"), FrameworkProgram("xtuner", (), first=True)),
@@ -171,9 +174,12 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         re.compile(
             r"(^|\.)verl\.trainer\.(main_ppo|(fsdp_)?sft_trainer|main_ppo_\w+)(_ray)?$"
             r"|(^|\.)verl\.experimental\.([\w.]+\.)?(main_\w+|\w+_main)$"
-            r"|(^|\.)recipe\.\w+\.(\w+\.)?(main_(?!gen|eval)\w+|\w+_main)$"
         ),
         FrameworkProgram("verl", hydra=True),
+    ),
+    (
+        re.compile(r"(^|\.)recipe\.\w+\.([\w.]+\.)?(main_(?!gen|eval)\w+|\w+_main)$"),
+        FrameworkProgram("verl", hydra=True, told_by=_VERL),
     ),
     (re.compile(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
