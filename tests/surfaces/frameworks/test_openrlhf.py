@@ -173,3 +173,13 @@ def test_a_script_of_its_first_releases_is_told_by_its_options(explained):
         "micro_batch_size": 4,
         "entry": "../train_sft.py",
     }
+
+
+def test_packing_that_is_asked_for_is_said_where_it_is_written(explained):
+    text = _PPO.replace("--ref.offload", "--ds.packing_samples \\\n   --train.dynamic_batch_enable")
+
+    job = explained.job("grpo.sh", text)
+
+    assert value(job, "packing") is True
+    assert line(job, "packing") == 8
+    assert value(explained.job("b.sh", text.replace("--ds.packing_samples ", "")), "packing") is True

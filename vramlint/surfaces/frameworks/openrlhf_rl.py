@@ -58,7 +58,10 @@ def _batches(config: Config) -> None:
         config.draft.facts.pop("micro_batch_size", None)
         reason = f"as many sequences as fit in {config.integer(bound) or 'a number of'} tokens"
         config.unknown("micro_batch_size", reason, dynamic)
-        config.state("packing", True, dynamic, over=True)  # train_ppo_ray.py turns packing_samples on
+        config.unknown("gradient_accumulation_steps", "into how many micro batches a batch is divided", dynamic)
+        packed = config.fact("packing")
+        if packed is None or packed.value is not True:
+            config.state("packing", True, dynamic, over=True)  # train_ppo_ray.py turns packing_samples on
 
 
 def _machines(config: Config) -> None:
