@@ -51,6 +51,12 @@ def test_several_values_are_a_list():
     assert isinstance(table.get("lora_target_modules"), Items)
 
 
+def test_words_of_run_time_behind_a_value_are_more_options():
+    table = table_of('--lora_target_modules q_proj $MODULES --optim adamw_torch $MORE --lora_r 8 "$@"')
+    assert (table.get("lora_r").value, table.get("optim").value) == (8, "adamw_torch")
+    assert isinstance(table.get("lora_target_modules"), Items)
+
+
 def test_dashes_and_underscores_are_one():
     assert plain(table_of("--per-device-train-batch-size 4")) == {"per_device_train_batch_size": 4}
 

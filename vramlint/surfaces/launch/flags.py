@@ -57,8 +57,16 @@ def _entry(key: str, word: Word, given: list[Word]) -> Entry:
     if not given:
         off = positive != key and positive in known_keys() and key not in known_keys()
         return Entry(positive if off else key, word.place, Scalar(not off, word.place, "cli"))
-    values = tuple([_value(key, item) for item in given])
+    values = tuple([_value(key, item) for item in _own(key, given)])
     return Entry(key, word.place, values[0] if len(values) == 1 else Items(values, given[0].place))
+
+
+def _own(key: str, given: list[Word]) -> list[Word]:
+    """The words without a `"$@"` or `$MORE` behind a value: those are more options, unless the option takes a list."""
+    row = known_keys().get(key)
+    takes_list = key.endswith("modules") or (row is not None and row.converter == "names")
+    whole = all(isinstance(word.value, Unknown) and not word.prefix and not word.value.suffix for word in given[1:])
+    return given if takes_list or given[0].text is None or not whole else given[:1]
 
 
 def _value(key: str, word: Word) -> Value:
