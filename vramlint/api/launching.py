@@ -235,7 +235,7 @@ class _Reader:
         own, program = self._launch.command, self._launch.program
         earlier = takewhile(lambda command: command is not own, self._workload.commands)
         texts = (tuple(filter(None, map(_text, command.words))) for command in earlier)
-        handled = (text for words in texts if program not in words for text in words[1:])
+        handled = (text for words in texts if not _starts(words, program) for text in words[1:])
         printed = (_text(file.name) for file in self._workload.files if file.document is None)
         return frozenset(_last_part(text) for text in (*handled, *printed) if text and text.endswith(_CONFIGURATIONS))
 
@@ -279,6 +279,11 @@ def _written(workload: Workload) -> tuple[tuple[str, Document], ...]:
         for file in workload.files
         if isinstance(file.name, Scalar) and file.document is not None
     )
+
+
+def _starts(words: Sequence[str], program: str) -> bool:
+    """Whether a command is another start of a program, or of a tool: `llamafactory-cli train`."""
+    return program in words or (" " in program and set(program.split()) <= set(words))
 
 
 def _text(word: Value) -> str | None:

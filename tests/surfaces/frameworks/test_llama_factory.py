@@ -241,3 +241,34 @@ def test_liger_has_two_switches(switch: str):
     found = sheet("llama-factory", f"model_name_or_path: Qwen/Qwen2.5-7B-Instruct\nstage: sft\n{switch}: true\n")
     assert says(found, "liger", "fused_loss") == {"liger": True, "fused_loss": True}
     assert line(found, "liger") == 3
+
+
+_COMMAND = (
+    "llamafactory-cli train --model_name_or_path Qwen/Qwen2.5-7B-Instruct --stage sft --finetuning_type full --bf16"
+)
+
+
+@pytest.mark.parametrize(("name", "stage", "offload"), [("z0", 0, None), ("z2", 2, None), ("z3_offload", 3, "cpu")])
+def test_deepspeed_configurations_come_with_its_repository(name: str, stage: int, offload: str | None):
+    report = check({"run.sh": f"{_COMMAND} --deepspeed examples/deepspeed/ds_{name}_config.json\n"}, "run.sh")
+    (job,) = report.jobs
+    facts = {fact.name: fact.value for fact in job.facts}
+    assert (facts["zero_stage"], facts.get("offload_parameters")) == (stage, offload)
+    assert not [finding for finding in report.findings if finding.name == "missing-file"]
+
+
+def test_a_copy_of_a_deepspeed_configuration_holds():
+    files = {
+        "run.sh": f"{_COMMAND} --deepspeed examples/deepspeed/ds_z3_config.json\n",
+        "examples/deepspeed/ds_z3_config.json": '{"zero_optimization": {"stage": 1}}',
+    }
+    (job,) = check(files, "run.sh").jobs
+    facts = {fact.name: fact for fact in job.facts}
+    assert facts["zero_stage"].value == 1
+    assert facts["tuning"].value == "full"
+
+
+def test_a_second_start_of_a_tool_does_not_write_what_the_first_reads():
+    loop = f"for lr in 1e-5 2e-5; do\n{_COMMAND} --deepspeed ds.json --learning_rate $lr\ndone\n"
+    report = check({"run.sh": loop}, "run.sh")
+    assert {finding.name for finding in report.findings} >= {"missing-file"}

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.frozen_layers import trained_layers
+from vramlint.surfaces.frameworks.llama_factory_presets import shipped
 from vramlint.surfaces.frameworks.megatron_batches import unsimulated
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
@@ -318,6 +319,7 @@ FRAMEWORK = Framework(
     inherits=("Seq2SeqTrainingArguments",),
     form=_form,
     latest=_latest,
+    deepspeed=shipped,
     spelled={
         "quantization_bits": _bits,
         "tuning": _tuned,

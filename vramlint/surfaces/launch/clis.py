@@ -24,6 +24,8 @@ class Cli(NamedTuple):
     """Options that name the configuration, without dashes."""
     positional: bool = False
     """The configuration may stand without an option."""
+    first: bool = False
+    """Only in front of all options: behind them it would be the value of one."""
     named: bool = False
     """It may be the name of one that comes with the tool, or any kind of file."""
     every_gpu: bool = False
@@ -60,11 +62,13 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
         ),
         "axolotl": Cli("axolotl", frozenset({"train"}), positional=True, every_gpu=True),
         "llamafactory-cli": Cli(
-            "llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, every_gpu=True
+            "llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, first=True, every_gpu=True
         ),
-        "lmf": Cli("llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, every_gpu=True),
-        "swift": Cli("ms-swift", frozenset({"sft", "pt", "rlhf"}), positional=True),
-        "megatron": Cli("ms-swift-megatron", frozenset({"sft", "pt", "rlhf"}), positional=True),
+        "lmf": Cli(
+            "llama-factory", frozenset({"train", "sft", "dpo", "rm"}), positional=True, first=True, every_gpu=True
+        ),
+        "swift": Cli("ms-swift", frozenset({"sft", "pt", "rlhf"}), positional=True, first=True),
+        "megatron": Cli("ms-swift-megatron", frozenset({"sft", "pt", "rlhf"}), positional=True, first=True),
         "tune": Cli("torchtune", frozenset({"run"})),
         "litgpt": Cli(
             "litgpt",
@@ -145,7 +149,7 @@ def config_links(tool: str, arguments: Line) -> tuple[Link, ...]:
                 takes = head
         elif text == "--" or found:
             break
-        elif cli.positional and not text.startswith("-") and not equals:
+        elif cli.positional and not text.startswith("-") and not equals and (word is arguments[0] or not cli.first):
             found += _link(cli, word, named=False)
     return tuple(found[:1])
 
