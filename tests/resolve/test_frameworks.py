@@ -35,6 +35,11 @@ def test_defaults_are_not_those_of_a_configuration_that_nobody_can_read(command)
     assert facts["micro_batch_size"].origin is Origin.ASSUMED
 
 
+def test_the_option_that_names_a_file_is_no_unknown_key():
+    report = check({"run.sh": "litgpt finetune_lora --config absent.yaml --train.micro_batch_size 2\n"}, "run.sh")
+    assert not [finding for finding in report.findings if "key config" in finding.message]
+
+
 def test_a_configuration_beside_it_has_its_framework_s_defaults():
     facts = launched("axolotl train mine.yaml", {"mine.yaml": AXOLOTL})
     assert (facts["micro_batch_size"].value, facts["lora_r"].value) == (4, 8)

@@ -110,7 +110,7 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     trained = Fact(
         "run_kind", (Candidate("training", launch.program_place),), Origin.DERIVED, via="code", reason=reason
     )
-    table = options_table(launch.invocation)
+    table = _without_places(options_table(launch.invocation), program.options)
     start = Entry(PROGRAM, None, Scalar(launch.program, launch.program_place, "cli"))
     words = tuple(takewhile(lambda word: not _is_option(word), launch.invocation.arguments))
     given = (Entry(WORDS, None, Items(words, launch.program_place)),) if words else ()
@@ -122,6 +122,12 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     links = tuple(Link(program.framework, target, place) for target, place in program.files(launch.invocation))
     told = Recognised(program.framework, 1.0, f"it starts {launch.program}")
     return Sheet(path, program.framework, (trained,), links, tables=((program.framework, table),), recognised=told)
+
+
+def _without_places(table: Table, options: tuple[str, ...]) -> Table:
+    """The table without the places of options that name its files: words of the program, not keys."""
+    entries = [replace(entry, key_place=None) if entry.key in options else entry for entry in table]
+    return replace(table, entries=tuple(entries))
 
 
 def _is_option(word: Value) -> bool:
