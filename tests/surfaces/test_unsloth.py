@@ -169,3 +169,22 @@ def test_a_figure_of_other_kernels_is_no_verdict_that_it_does_not_fit() -> None:
     fact = run.get("attention_implementation")
     assert fact is not None
     assert "kernels of its own" in fact.reason
+
+
+@pytest.mark.parametrize(
+    ("loader", "given", "trained"),
+    [
+        ("FastModel", ", auto_model=WhisperForConditionalGeneration", "speech-seq2seq"),
+        ("FastModel", "", "sft"),
+        ("FastSentenceTransformer", "", "embedding-pairs"),
+    ],
+)
+def test_the_class_that_is_loaded_says_what_trains(loader: str, given: str, trained: str) -> None:
+    found = sheet(f"""
+        from unsloth import {loader}
+        from transformers import Trainer, TrainingArguments, WhisperForConditionalGeneration
+
+        model, tokenizer = {loader}.from_pretrained("unsloth/some-model"{given})
+        Trainer(model=model, args=TrainingArguments("out"), train_dataset=data).train()
+    """)
+    assert facts(found, "objective") == {"objective": trained}

@@ -14,8 +14,8 @@ from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, first_module, last, model_class
 from vramlint.surfaces.litgpt import is_litgpt, litgpt_name
 from vramlint.surfaces.quantization import quantization_facts
-from vramlint.surfaces.unsloth import unsloth_facts
-from vramlint.values import Call, Entry, Scalar, Table, Unknown, Value
+from vramlint.surfaces.unsloth import is_unsloth, unsloth_facts
+from vramlint.values import Call, Entry, Name, Scalar, Table, Unknown, Value
 
 _LATER = ("quantization_bits",)
 """Facts of the from-pretrained vocabulary that another module reads with more context."""
@@ -36,7 +36,7 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"ForMultipleChoice", "multiple-choice"),
         (r"ForImageClassification", "image-cls"),
         (r"^CrossEncoder$", "seq-cls"),
-        (r"^SentenceTransformer$", "embedding-pairs"),
+        (r"^(Fast)?SentenceTransformer$", "embedding-pairs"),
         (r"^SparseEncoder$", "sparse-embedding"),
         (r"^MultiVectorEncoder$", "multi-vector-embedding"),
     )
@@ -151,11 +151,17 @@ def inline_config(lineage: Lineage) -> Table | None:
 
 def objective_of(lineage: Lineage) -> str:
     """What a plain Trainer optimises with this model, by its class; empty when the class doesn't say."""
-    name = model_class(lineage.root) if isinstance(lineage.root, Call) else ""
+    name = _class_of(lineage.root) if isinstance(lineage.root, Call) else ""
     task = next((task for pattern, task in _TASKS if pattern.search(name)), "")
     if task == "sft" and isinstance(lineage.root, Call) and not _is_loader(lineage.root):
         return "pretrain"
     return task
+
+
+def _class_of(root: Call) -> str:
+    """The class that is trained; Unsloth's loaders take it as `auto_model` where it is no language model."""
+    chosen = root.argument("auto_model") if is_unsloth(root) else None
+    return last(chosen.qualified) if isinstance(chosen, Name) else model_class(root)
 
 
 def cast_of(call: Call) -> Fact | None:

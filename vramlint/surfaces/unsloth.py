@@ -58,6 +58,11 @@ _KEYS: Mapping[str, str] = MappingProxyType(
 _SENTENCE_TARGETS = ("query", "key", "value", "dense")
 
 
+def is_unsloth(call: Call) -> bool:
+    """Whether one of Unsloth's classes loads or wraps a model here."""
+    return _CALL.search(call.callee) is not None
+
+
 def unsloth_facts(root: Call) -> Iterable[Drawn]:
     """What the loader does by itself: 4-bit in nf4 with double quantization, all else in bfloat16.
 
