@@ -40,6 +40,20 @@ def test_the_option_that_names_a_file_is_no_unknown_key():
     assert not [finding for finding in report.findings if "key config" in finding.message]
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("axolotl train absent.yaml", True),
+        ("python make.py --out absent.yaml\naxolotl train absent.yaml", False),
+        ("tune run lora_finetune_single_device --config absent.yaml", True),
+        ("tune run lora_finetune_single_device --config llama9/8B_lora", False),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_unless_a_release_may_ship_it(command, told):
+    report = check({"run.sh": f"{command}\n"}, "run.sh")
+    assert any("not found" in finding.message for finding in report.findings) == told
+
+
 def test_a_configuration_beside_it_has_its_framework_s_defaults():
     facts = launched("axolotl train mine.yaml", {"mine.yaml": AXOLOTL})
     assert (facts["micro_batch_size"].value, facts["lora_r"].value) == (4, 8)

@@ -233,7 +233,7 @@ class _Reader:
         A command that starts the same program only reads them.
         """
         own, program = self._launch.command, self._launch.program
-        earlier = takewhile(lambda command: command is not own, self._workload.commands)
+        earlier = takewhile(lambda command: command.place != own.place, self._workload.commands)
         texts = (tuple(filter(None, map(_text, command.words))) for command in earlier)
         handled = (text for words in texts if not _starts(words, program) for text in words[1:])
         printed = (_text(file.name) for file in self._workload.files if file.document is None)
