@@ -166,10 +166,10 @@ def test_empty_file(text: str) -> None:
 
 
 def test_a_stream_has_a_tree_for_each_document_with_its_own_places() -> None:
-    document = Document.of("x.yaml", "# head\n---\na: 1\n---\n---\nb: {{ .Values.x }}\n--- \nc:\n- 2\n")
-    first, template, last = read_yaml_stream(document)
+    document = Document.of("x.yaml", "# head\n---\na: 1\n---\n---\nb: [1\n--- \nc:\n- 2\n")
+    first, broken, last = read_yaml_stream(document)
     assert root(first) == {"a": 1}
-    assert template.root is None
+    assert broken.root is None
     assert root(last) == {"c": [2]}
     assert isinstance(last.root, Table)
     assert written(document, last.root.place) == "c:\n- 2"
@@ -186,3 +186,34 @@ def test_only_keys_that_come_twice_are_written_twice() -> None:
         ("duplicate-key", "key `a` is written twice (first on line 1); the last one wins", 3),
         ("duplicate-key", "key `b` is written twice (first on line 2); the last one wins", 6),
     ]
+
+
+def test_a_template_is_read_around_what_it_fills_in() -> None:
+    text = (
+        "dir: {{model_dir}}/tokenizer\n# {% if lora %}\nrank: 8\nsize: {{ size }}\nfiles: [{{ a }}, b]\nname: '{{x}}'\n"
+    )
+    document = Document.of("x.yaml", text)
+    reading = read_yaml(document)
+    assert reading.problems == ()
+    assert isinstance(reading.root, Table)
+    folder, rank, size, files, name = (entry.value for entry in reading.root)
+    assert isinstance(folder, Unknown)
+    assert isinstance(size, Unknown)
+    assert written(document, folder.place) == "{{model_dir}}/tokenizer"
+    assert isinstance(rank, Scalar)
+    assert (rank.value, rank.place and rank.place.span.line) == (8, 3)
+    assert isinstance(files, Items)
+    assert [type(item) for item in files.values] == [Unknown, Scalar]
+    assert isinstance(name, Unknown)  # a quoted one is missing as well
+
+
+def test_statements_of_a_template_and_lines_of_expressions_alone_are_no_values() -> None:
+    text = "{%- if x %}\na: 1\n{%- endif %}\nb: {{ y }}\n{{ toYaml .Values.rest }}\n"
+    reading = read_yaml(Document.of("x.yaml", text))
+    assert isinstance(reading.root, Table)
+    assert [entry.key for entry in reading.root] == ["a", "b"]
+
+
+def test_what_is_no_yaml_without_its_template_either_keeps_its_mistake() -> None:
+    kind, where, _ = fault(read("a: {{ x }}\nb: [1\n"))
+    assert (kind, where) == ("syntax-error", (1, 5))

@@ -28,6 +28,12 @@ _TEXT_TAGS = tuple(_TAG + name for name in ("str", "timestamp", "value", "binary
 _DOCUMENT_START = re.compile(r"(?m)^---(?=\s|$)")
 _PREFIX = re.compile(r"(?:(?:&\S+|!\S*)\s*)+")
 """Anchor and tag in front of a value."""
+_STATEMENT = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+"""Statements and comments of Jinja."""
+_EXPRESSION = re.compile(r"\{\{[^\n]*?\}\}")
+_ALONE = re.compile(r"(?m)^[ \t]*\{\{[^\n]*?\}\}[ \t]*$")
+_HOLE = "\ue000"
+"""A character of the private use area, which YAML allows in plain scalars."""
 _SCANNER_DEPTH = "exceeded maximum nesting depth"
 """What libyaml's scanner says, since the one in PyYAML 6.0.4, of 1000 open brackets, before it hands on the first."""
 
@@ -38,12 +44,30 @@ def read_yaml(document: Document) -> Reading:
     Scalars resolve as in `yaml.safe_load`: `2e-5` is a string, `no` is False, `500_000` an int; dates and binary
     stay the text that is written, and a value with an application's own tag is `Unknown`. Keys are their text.
     Merged entries (`<<`) stand before a table's own, at the places where they are written. A repeated key, invalid
-    syntax and an alias bomb (more than `MAX_EXPANDED` values) are problems.
+    syntax and an alias bomb (more than `MAX_EXPANDED` values) are problems. A file that is YAML only once a template
+    engine has filled it in (`{{ model_dir }}`, Jinja's and Go's) is read around what is missing, which is `Unknown`.
     """
     if isinstance(document.tree, Table):
         return Reading(document.tree)
     start = 1 if document.text.startswith("\ufeff") else 0
     text = document.text[start:]
+    reading = _read(document, text, start)
+    if reading.root is None and _EXPRESSION.search(text):
+        filled = (_read(document, form, start) for form in _without_templates(text))
+        return next((found for found in filled if found.root is not None), reading)
+    return reading
+
+
+def _without_templates(text: str) -> Iterator[str]:
+    """The text with marks for what a template engine puts in, as long as before; then without lines of nothing else."""
+    plain = _STATEMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+    yield _EXPRESSION.sub(lambda match: _HOLE * len(match[0]), plain)
+    alone = _ALONE.sub(lambda match: " " * len(match[0]), plain)
+    yield _EXPRESSION.sub(lambda match: _HOLE * len(match[0]), alone)
+
+
+def _read(document: Document, text: str, start: int) -> Reading:
+    """The tree of a text that stands in the document from `start` on, or that takes its place there."""
     composer = _Composer(document, start)
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -179,7 +203,9 @@ class _Composer:
             return
         place = self._place(start, end)
         value: Value
-        if tag in _TEXT_TAGS:
+        if _HOLE in event.value:
+            value = Unknown("a template fills it in", place)
+        elif tag in _TEXT_TAGS:
             value = Scalar(event.value, place)
         elif (construct := _constructors().get(tag)) is not None:
             try:

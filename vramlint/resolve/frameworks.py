@@ -9,10 +9,12 @@ from dataclasses import replace
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
 from vramlint.resolve.context import Context, candidates, find_module, started_in
 from vramlint.resolve.missing import missing
+from vramlint.resolve.own_copies import foreign
 from vramlint.resolve.recipes import Recipe
 from vramlint.resolve.versions import framework_version
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.frameworks.checking import speaks
+from vramlint.surfaces.frameworks.hydra_defaults import as_defaults
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.writing import read_data
 from vramlint.surfaces.launch.framework_programs import PROGRAM, REMOVED, UNSEEN
@@ -28,7 +30,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     framework = framework_of(sheet.kind)
     own = next((table for name, table in sheet.tables if name == sheet.kind), Table(()))
     links = [link for link in sheet.links if link.kind == sheet.kind]
-    table, paths = Table(()), []
+    table, paths, defaults = Table(()), [], Table(())
     remarks: list[Remark] = []
     told = own.get(UNSEEN)
     unseen = f"its configuration: {told.value}" if isinstance(told, Scalar) else ""
@@ -53,6 +55,10 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         ]
         if isinstance(reading.root, Table):
             table = overlaid(table, reading.root)
+    if framework.own_configuration is not None and not links and sheet.started is not None:
+        path = framework.own_configuration(own, lambda module: find_module(sheet.path, context, module))
+        roots = (found.root for _, found in _files((path,) if path else (), context))
+        table = defaults = next((as_defaults(root) for root in roots if isinstance(root, Table)), table)
     if framework.chosen is not None and not links:
         made = framework.chosen(own, lambda module: find_module(sheet.path, context, module))
         unseen = made.reason if isinstance(made, Unknown) else unseen
@@ -93,7 +99,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
             facts=tuple(facts.values()),
             links=(*said.links, *(link for link in sheet.links if link.kind != sheet.kind)),
             tables=(*said.tables, *(item for item in sheet.tables if item[0] != sheet.kind)),
-            remarks=(*said.remarks, *sheet.remarks),
+            remarks=(*foreign(said.remarks, sheet, own, defaults, context), *sheet.remarks),
             started=sheet.started,
             sources=sheet.sources,
             recognised=sheet.recognised,

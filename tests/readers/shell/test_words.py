@@ -39,6 +39,10 @@ def test_a_continuation_of_nothing_is_no_mistake(end: str):
     assert words("python a.py --b 1 " + end)[0][:4] == ["python", "a.py", "--b", "1"]
 
 
+def test_a_backslash_at_the_very_end_is_no_word():
+    assert words("python a.py --b 1 \\") == [["python", "a.py", "--b", "1"]]
+
+
 def test_carriage_returns_are_line_ends():
     text = 'LR=1e-4\r\npython a.py \\\r\n  --lr $LR\r\nif [ "$X" = 1 ]; then\r\n  echo\r\nfi\r\n'
     (command,) = commands(text)

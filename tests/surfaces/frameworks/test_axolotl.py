@@ -315,6 +315,15 @@ def test_options_of_the_command_win_over_the_file() -> None:
     assert facts["sequence_length"].value == 4096
 
 
+def test_linear_layers_are_added_to_the_modules_that_are_named() -> None:
+    linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    some, more = ("q_proj", "v_proj"), (*linear, "embed_tokens", "lm_head")
+
+    assert values(_read(f"{_QLORA}lora_target_modules: {list(some)}\n"), "lora_target_modules") == ("all-linear",)
+    assert values(_read(f"{_QLORA}lora_target_modules: {list(linear)}\n"), "lora_target_modules") == ("all-linear",)
+    assert values(_read(f"{_QLORA}lora_target_modules: {list(more)}\n"), "lora_target_modules") == (more,)
+
+
 @pytest.mark.parametrize(
     "command",
     [

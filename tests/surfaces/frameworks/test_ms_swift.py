@@ -102,6 +102,26 @@ def test_sampling_objectives_say_what_they_sample():
     assert fact(found, "gradient_accumulation_steps").value == 1
 
 
+def test_where_it_samples_max_length_bounds_the_prompt():
+    found = sheet("ms-swift", _LORA + "rlhf_type: grpo\nmax_completion_length: 256\n")
+    assert says(found, "prompt_length", "completion_length") == {"prompt_length": 1024, "completion_length": 256}
+    assert (line(found, "prompt_length"), found.get("sequence_length")) == (5, None)
+    facts = _run("swift rlhf --rlhf_type grpo --model Qwen/Qwen2.5-0.5B-Instruct --max_length 512")
+    assert (facts["prompt_length"].value, facts["sequence_length"].value) == (512, 1024)
+
+
+def test_a_coefficient_that_cannot_be_read_is_not_the_default():
+    facts = _run("swift rlhf --rlhf_type grpo --model Qwen/Qwen2.5-0.5B-Instruct --beta $BETA")
+    assert facts["kl_coefficient"].value is None
+
+
+def test_keys_of_the_trainer_do_not_tell_the_release():
+    """`warmup_ratio` has a row of its own again since 4.5, and was the Trainer's in between."""
+    found = sheet("ms-swift", "model: Qwen/Qwen2.5-0.5B-Instruct\ntrain_type: lora\nwarmup_ratio: 0.05\n")
+    assert remarks(found) == []
+    assert fact(found, "tuning").value == "lora"
+
+
 def test_four_bits_compute_in_the_dtype_of_the_weights():
     found = sheet("ms-swift", _LORA + "quant_method: bnb\nquant_bits: 4\n")
     assert says(

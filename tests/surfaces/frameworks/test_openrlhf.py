@@ -183,3 +183,10 @@ def test_packing_that_is_asked_for_is_said_where_it_is_written(explained):
     assert value(job, "packing") is True
     assert line(job, "packing") == 8
     assert value(explained.job("b.sh", text.replace("--ds.packing_samples ", "")), "packing") is True
+
+
+def test_options_that_a_fork_in_the_project_declares_are_known(explained):
+    text = _OLD.replace("--zero_stage", "--save_pathh x --zero_stage")
+    explained.write("fork/openrlhf/cli/train_sft.py", 'parser.add_argument("--save_pathh", type=str)\n')
+    assert explained.findings("fork/scripts/sft.sh", text) == []
+    assert explained.findings("scripts/sft.sh", text) != []

@@ -137,6 +137,7 @@ model:
 """
     facts, sheet = read(own + LORA[LORA.index("tokenizer:") :])
     assert values(facts, "layers", "hidden_size", "key_value_heads") == (4, 512, 2)
+    assert facts["intermediate_size"].value == 1536
     config = dict(sheet.tables)["model-config"]
     assert config.get("intermediate_size").value == 1536  # 4 · int(2 · 512 / 3), up to a multiple of 256
 

@@ -349,3 +349,71 @@ def test_a_file_of_a_clone_is_found_in_the_repository_itself(explained):
     )
 
     assert value(job, "objective") == "rloo"
+
+
+_FORK = """\
+import hydra
+
+
+@hydra.main(config_path="config", config_name="ppo_trainer", version_base=None)
+def main(config):
+    run_ppo(config)
+"""
+_FORK_CONFIG = """\
+defaults:
+  - _self_
+data:
+  max_prompt_length: 2048
+  max_turn_length: 64
+actor_rollout_ref:
+  model:
+    path: ~/models/base
+    enable_gradient_checkpointing: False
+  rollout:
+    n: 6
+    prompt_length: ${data.max_prompt_length}
+    n_agent: 2
+algorithm:
+  adv_estimator: grpo
+trainer:
+  n_gpus_per_node: 8
+"""
+_FORK_RUN = """\
+python3 -m verl.trainer.main_ppo \\
+    actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B-Instruct \\
+    actor_rollout_ref.rollout.n_agent=4 \\
+    data.max_prompt_length=512
+"""
+
+
+def test_a_fork_in_the_project_has_defaults_of_its_own(explained):
+    explained.write("verl/trainer/main_ppo.py", _FORK)
+    explained.write("verl/trainer/config/ppo_trainer.yaml", _FORK_CONFIG)
+    job = explained.job("scripts/run.sh", _FORK_RUN)
+
+    assert values(job, "objective", "model", "generations", "prompt_length", "activation_checkpointing") == {
+        "objective": "grpo",
+        "model": "Qwen/Qwen2.5-0.5B-Instruct",
+        "generations": 6,
+        "prompt_length": 512,
+        "activation_checkpointing": False,
+    }
+    assert (origin(job, "objective"), origin(job, "prompt_length")) == ("default", "written")
+
+
+def test_keys_that_a_fork_in_the_project_takes_are_known(explained):
+    explained.write("fork/verl/trainer/main_ppo.py", _FORK)
+    explained.write("fork/verl/trainer/config/ppo_trainer.yaml", _FORK_CONFIG)
+    assert explained.findings("fork/scripts/run.sh", _FORK_RUN) == []
+    assert explained.findings("scripts/run.sh", _FORK_RUN) != []
+
+
+def test_a_batch_by_tokens_says_how_many_they_are(explained):
+    job = explained.job(
+        "run.sh",
+        _GRPO.replace(
+            "ppo_micro_batch_size_per_gpu=8",
+            "use_dynamic_bsz=True actor_rollout_ref.actor.ppo_max_token_len_per_gpu=24000",
+        ),
+    )
+    assert value(job, "tokens_per_batch") == 24000

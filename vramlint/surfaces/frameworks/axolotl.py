@@ -66,6 +66,10 @@ _BACKENDS: Mapping[str, str] = MappingProxyType(
 )
 """Deprecated switches in the order in which they count (utils/schemas/enums.py, LEGACY_ATTN_FLAG_TO_IMPL)."""
 
+_NOT_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "embed_in", "embed_out", "word_embeddings"})
+"""Modules that `lora_target_linear` leaves out: embeddings and the output head (loaders/adapter.py)."""
+_DECODER_LINEAR = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
+"""The linear layers of Llama's and the like."""
 _LORA = ("lora", "qlora")
 _METHODS: Mapping[str, str] = MappingProxyType({"llama-adapter": "adaption_prompt"})
 """Other adapters by the name of PEFT's config."""
@@ -94,13 +98,22 @@ def _adapter(config: Config) -> None:
         for row in _ADAPTER_ROWS:
             config.say(row.fact, row.key, row.converter)
         config.state("lora_dropout", config.plain("lora_dropout") or 0.0, "lora_dropout")
-        if config.on("lora_target_linear"):
+        if config.on("lora_target_linear") and not _names_all(config):
             config.state("lora_target_modules", "all-linear", "lora_target_linear")
         config.say("lora_target_modules", "lora_target_modules", "names")
         if config.given("peft_layer_replication"):
             config.state("lora_variants", ("layer_replication",), "peft_layer_replication")
     elif not adapter:
         _unfrozen(config)
+
+
+def _names_all(config: Config) -> bool:
+    """Whether `lora_target_modules` has the linear layers and more, which `lora_target_linear` adds to it.
+
+    The other way round the linear layers are all that there is (loaders/adapter.py, load_lora).
+    """
+    named = frozenset(config.words("lora_target_modules"))
+    return bool(named & _NOT_LINEAR) and named >= _DECODER_LINEAR
 
 
 def _unfrozen(config: Config) -> None:

@@ -77,6 +77,9 @@ class Framework:
     chosen: Callable[[Table, Callable[[str], Document | None]], Table | Unknown | None] | None = None
     """The configuration that a function of a Python module makes, which the command line chooses: by the words of the
     command line, and what finds the file of a module. Unknown where it can't be read, None where none is chosen."""
+    own_configuration: Callable[[Table, Callable[[str], Document | None]], str] | None = None
+    """The path of the configuration that the project's own copy of the program starts from, empty without one: by the
+    words of the command line, and what finds the file of a module."""
     overlay: Callable[[Table, Table], Table] = overlaid
     """What the command line makes of the file below it."""
 

@@ -177,6 +177,11 @@ def _quantization(config: Config) -> None:
 
 
 def _lengths(config: Config) -> None:
+    """Where a run generates what it trains on, `max_length` bounds the prompt (docs, Command-line-parameters.md)."""
+    if _said_objective(config) in _SAMPLING:
+        if not config.say("prompt_length", "max_length", "bound"):
+            config.unknown("prompt_length", "max_length is the model's own maximum by default", "max_length")
+        return
     packs = config.on("packing")
     key = "packing_length" if packs and config.given("packing_length") else "max_length"
     if not config.say("sequence_length", key, "bound"):
@@ -294,7 +299,7 @@ def _generation(config: Config) -> None:
     if config.given("rlhf_type") or objective in _WITH_REFERENCE:
         default = {"grpo": 0.04, "gkd": 0.5, "simpo": 2.0}.get(str(objective), 0.1)
         given = config.plain("beta")
-        if objective != "reward":
+        if objective != "reward" and not config.say("kl_coefficient", "beta", "number"):
             config.state("kl_coefficient", default if given is None else given, "beta")
         if objective == "grpo" and given == 0:
             config.derive("reference_model", "none", "beta is 0, so that nothing is compared", "beta")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.frameworks import framework_of
-from vramlint.surfaces.frameworks.checking import key_remarks
+from vramlint.surfaces.frameworks.checking import inherited_keys, key_remarks
 from vramlint.surfaces.frameworks.framework import Config, Framework
 from vramlint.surfaces.frameworks.releases import implied_release
 from vramlint.values import Table
@@ -44,7 +44,7 @@ def read_config(
         written = table = framework.prepared(table)
     keys = framework.keys_of(table) if framework.keys_of else framework.name
     latest = framework.latest(table) if framework.latest else None
-    implied = implied_release(keys, table, latest) if release is None else None
+    implied = implied_release(keys, table, latest, inherited_keys(framework)) if release is None else None
     release = release or implied
     config = Config(framework, path, table, release, command=command, around=around)
     config.draft.put(_training())

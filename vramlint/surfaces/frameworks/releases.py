@@ -9,7 +9,9 @@ from vramlint.catalog.versions import Version, version_of
 from vramlint.values import Table
 
 
-def implied_release(keys: str, table: Table, latest: Version | None = None) -> Version | None:
+def implied_release(
+    keys: str, table: Table, latest: Version | None = None, inherited: frozenset[str] = frozenset()
+) -> Version | None:
     """The newest known release that takes the most of the written keys; None where that is the newest of all.
 
     Who writes a key that was dropped, and pins no release, runs an older one rather than one that refuses it.
@@ -18,9 +20,10 @@ def implied_release(keys: str, table: Table, latest: Version | None = None) -> V
         keys: name of the table of keys in the catalog.
         table: the configuration.
         latest: the newest release that it can be of, where something other than its keys tells.
+        inherited: keys that it takes over from other libraries: its own rows do not tell when it takes them.
     """
     known = framework_keys(keys)
-    written = [rows for path in _paths(table) if (rows := known.get(path))]
+    written = [rows for path in _paths(table) if path not in inherited and (rows := known.get(path))]
     if latest is None and all(any(row.holds_in(None) for row in rows) for rows in written):
         return None
     ends = {version_of(text) for rows in known.values() for row in rows for text in (row.since, row.until) if text}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, prepared, recipes_of, shipped
-from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network
+from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network, scaled_width
 from vramlint.surfaces.frameworks.torchtune_objectives import loss_of, objective, recipe_of
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Items, Plain, Scalar, Table, Value
@@ -96,6 +96,11 @@ def _model(config: Config, key: str, made: Named) -> None:
         config.draft.tables.append(("model-config", table))
     for argument, fact in DIMENSIONS.items():
         config.say(fact, f"{key}.{argument}", "count")
+    width = given.get("embed_dim")
+    if isinstance(width, int) and not {"intermediate_dim", "hidden_dim"} & (
+        given.keys() | made.builder.arguments.keys()
+    ):
+        config.derive("intermediate_size", scaled_width(width), "scale_hidden_dim_for_mlp", f"{key}.embed_dim")
 
 
 def _table(config: Config, key: str) -> Table:

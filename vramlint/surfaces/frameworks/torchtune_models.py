@@ -110,7 +110,7 @@ def network(builder: Builder, given: Mapping[str, Plain]) -> Table | None:
     architecture = model_type(builder)
     width = said["embed_dim"]
     if "intermediate_dim" not in said and isinstance(width, int):
-        said["intermediate_dim"] = _scaled(width)
+        said["intermediate_dim"] = scaled_width(width)
     if builder.component in _TIED:
         said["tie_word_embeddings"] = True
     config: dict[str, Argument] = {_SIZES[key]: value for key, value in said.items() if key in _SIZES}
@@ -123,7 +123,7 @@ def network(builder: Builder, given: Mapping[str, Plain]) -> Table | None:
     return Table(tuple(entries))
 
 
-def _scaled(width: int) -> int:
+def scaled_width(width: int) -> int:
     """models/llama2/_model_utils.py, scale_hidden_dim_for_mlp."""
     return -(-4 * int(2 * width / 3) // 256) * 256
 

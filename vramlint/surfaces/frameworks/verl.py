@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.hydra_defaults import own_configuration
 from vramlint.surfaces.frameworks.interpolation import interpolated
 from vramlint.surfaces.frameworks.verl_sft import SFT_ROWS, complete_sft
 from vramlint.surfaces.frameworks.verl_words import (
@@ -164,6 +165,8 @@ def _batches(config: Config, *, on_megatron: bool) -> None:
         bound = config.integer(f"{_ACTOR}.ppo_max_token_len_per_gpu")
         reason = f"as many sequences as fit in {bound or 'a number of'} tokens (use_dynamic_bsz)"
         config.unknown("micro_batch_size", reason, f"{_ACTOR}.use_dynamic_bsz")
+        if bound is not None:
+            config.state("tokens_per_batch", bound, f"{_ACTOR}.ppo_max_token_len_per_gpu")
     elif config.given(own):
         config.say("micro_batch_size", own, "count")
         micro = config.integer(own)
@@ -230,4 +233,13 @@ def _reference(config: Config, *, on_megatron: bool) -> None:
     config.say("kl_coefficient", f"{_ACTOR}.kl_loss_coef" if by_loss else "algorithm.kl_ctrl.kl_coef", "number")
 
 
-FRAMEWORK = Framework("verl", "verl", "verl", _ROWS, _complete, keys_of=_keys_of, prepared=interpolated)
+FRAMEWORK = Framework(
+    "verl",
+    "verl",
+    "verl",
+    _ROWS,
+    _complete,
+    keys_of=_keys_of,
+    prepared=interpolated,
+    own_configuration=own_configuration,
+)

@@ -1,0 +1,46 @@
+"""A project's own copy of a framework, which may be a fork of it with keys of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from vramlint.facts import Remark, Sheet
+from vramlint.resolve.context import Context, find_module
+from vramlint.surfaces.frameworks.hydra_defaults import module_of
+from vramlint.values import Table
+
+_KEYS = frozenset({"unknown-key", "removed-key"})
+_PACKAGED = re.compile(r"(?:^|/)(verl|llamafactory|axolotl|openrlhf|torchtune|swift)/(?:[\w-]+/)*config[\w-]*/[^/]+$")
+"""Configurations inside of a framework's package: what stands there, that copy of it takes."""
+
+
+def foreign(
+    remarks: Iterable[Remark], sheet: Sheet, words: Table, defaults: Table, context: Context
+) -> Iterator[Remark]:
+    """The remarks without those on keys that the project's own copy of the program takes.
+
+    Args:
+        remarks: of the sheet's configuration.
+        sheet: the run.
+        words: its command line.
+        defaults: the configuration that the copy starts from.
+        context: to find the program among the files.
+    """
+    module = module_of(words)
+    document = find_module(sheet.path, context, module) if module else None
+    for remark in remarks:
+        if remark.kind in _KEYS:
+            if _PACKAGED.search(remark.place.path.replace("\\", "/")):
+                continue
+            if defaults.entry(*remark.subject.split(".")) is not None:
+                continue
+            if document is not None and _declares(document.text, remark.subject):
+                continue
+        yield remark
+
+
+def _declares(text: str, key: str) -> bool:
+    """Whether a program's text has an option: `add_argument("--verbose_training", …)`."""
+    spelled = re.escape(key).replace("_", "[-_]")
+    return re.search(rf"""["']--{spelled}["']""", text) is not None
