@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from vramlint.readers.tree import MAX_DEPTH, ReadError
+from vramlint.readers.yaml_templates import HOLE, without_templates
 from vramlint.text import Document, Place, masked
 from vramlint.values import Entry, Items, Plain, Problem, Reading, Scalar, Table, Unknown, Value
 
@@ -28,12 +29,6 @@ _TEXT_TAGS = tuple(_TAG + name for name in ("str", "timestamp", "value", "binary
 _DOCUMENT_START = re.compile(r"(?m)^---(?=\s|$)")
 _PREFIX = re.compile(r"(?:(?:&\S+|!\S*)\s*)+")
 """Anchor and tag in front of a value."""
-_STATEMENT = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
-"""Statements and comments of Jinja."""
-_EXPRESSION = re.compile(r"\{\{[^\n]*?\}\}")
-_ALONE = re.compile(r"(?m)^[ \t]*\{\{[^\n]*?\}\}[ \t]*$")
-_HOLE = "\ue000"
-"""A character of the private use area, which YAML allows in plain scalars."""
 _SCANNER_DEPTH = "exceeded maximum nesting depth"
 """What libyaml's scanner says, since the one in PyYAML 6.0.4, of 1000 open brackets, before it hands on the first."""
 
@@ -52,18 +47,10 @@ def read_yaml(document: Document) -> Reading:
     start = 1 if document.text.startswith("\ufeff") else 0
     text = document.text[start:]
     reading = _read(document, text, start)
-    if reading.root is None and _EXPRESSION.search(text):
-        filled = (_read(document, form, start) for form in _without_templates(text))
-        return next((found for found in filled if found.root is not None), reading)
-    return reading
-
-
-def _without_templates(text: str) -> Iterator[str]:
-    """The text with marks for what a template engine puts in, as long as before; then without lines of nothing else."""
-    plain = _STATEMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-    yield _EXPRESSION.sub(lambda match: _HOLE * len(match[0]), plain)
-    alone = _ALONE.sub(lambda match: " " * len(match[0]), plain)
-    yield _EXPRESSION.sub(lambda match: _HOLE * len(match[0]), alone)
+    if reading.root is not None:
+        return reading
+    filled = (_read(document, form, start) for form in without_templates(text))
+    return next((found for found in filled if found.root is not None), reading)
 
 
 def _read(document: Document, text: str, start: int) -> Reading:
@@ -203,7 +190,7 @@ class _Composer:
             return
         place = self._place(start, end)
         value: Value
-        if _HOLE in event.value:
+        if HOLE in event.value:
             value = Unknown("a template fills it in", place)
         elif tag in _TEXT_TAGS:
             value = Scalar(event.value, place)
