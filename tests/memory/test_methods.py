@@ -41,6 +41,7 @@ def counted(chosen: Adapter) -> int:
 @pytest.mark.parametrize(
     ("chosen", "trained"),
     [
+        (adapter("adamss", 100, num_subspaces=32), 293_888),
         (adapter("beft", 8, ("v_proj",)), 28_672),
         (adapter("boft", 8), 802_816),
         (adapter("c3a", 8, block_size=64), 5_505_024),
@@ -99,6 +100,15 @@ def test_boft_keeps_three_matrices_of_the_width_of_the_input() -> None:
     assert a_layer > 2 * 3 * WIDTH * WIDTH * 2
 
 
+def test_adamss_appends_ones_where_the_layer_has_a_bias() -> None:
+    plain, biased = (
+        simulate(llama({"attention_bias": bias}, precision=Precision("bfloat16"), adapter=adapter("adamss", 8)))
+        for bias in (False, True)
+    )
+    assert (plain.method, biased.method) == ("simulated", "simulated")
+    assert biased.trainable_parameters == plain.trainable_parameters
+
+
 def test_bases_of_full_rank_are_one_for_all_layers() -> None:
     small = simulate(llama({"num_hidden_layers": 2}, precision=Precision("bfloat16"), adapter=adapter("randlora", 32)))
     large = simulate(llama(precision=Precision("bfloat16"), adapter=adapter("randlora", 32)))
@@ -110,6 +120,7 @@ def test_forms_that_are_not_followed_say_so() -> None:
     forms = (
         adapter("peanut", 8, depth=1),
         adapter("glora", 8, config_A_B="constant"),
+        adapter("adamss", 8, use_dynamic_rank=True),
         adapter("gralora", 8, hybrid_r=4),
         adapter("vblora", 4, vector_length=96),
         adapter("boft", 8, boft_dropout=0.1),

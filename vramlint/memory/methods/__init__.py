@@ -22,6 +22,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
     {
         "lora": "lora",
         "adalora": "adalora",
+        "adamss": "adamss",
         "ia3": "ia3",
         "vera": "vera",
         "loha": "loha",
