@@ -281,3 +281,10 @@ def test_weights_of_tokens_need_all_logits(scale: str, whole: bool):
     found = sheet("ms-swift", f"{_LORA}use_liger_kernel: true\nloss_scale: {scale}\n")
     assert (found.get("liger_fused_head") is not None) is whole
     assert (found.get("full_logits") is not None) is whole
+
+
+def test_a_value_with_an_equals_sign_is_no_override():
+    line = "swift sft --model Qwen/Qwen2.5-0.5B-Instruct --optimizer muonclip --optim_args qk_clip_threshold=10000"
+    report = check({"run.sh": f"{line} --lora_rank 4\n"}, "run.sh")
+    assert not [finding for finding in report.findings if "key" in finding.name]
+    assert {fact.name: fact.value for fact in report.jobs[0].facts}["lora_r"] == 4

@@ -110,7 +110,7 @@ def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sh
     trained = Fact(
         "run_kind", (Candidate("training", launch.program_place),), Origin.DERIVED, via="code", reason=reason
     )
-    table = _without_places(options_table(launch.invocation), program.options)
+    table = _without_places(options_table(launch.invocation, overrides=program.overrides), program.options)
     start = Entry(PROGRAM, None, Scalar(launch.program, launch.program_place, "cli"))
     words = tuple(takewhile(lambda word: not _is_option(word), launch.invocation.arguments))
     given = (Entry(WORDS, None, Items(words, launch.program_place)),) if words else ()

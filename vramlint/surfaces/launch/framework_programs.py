@@ -27,6 +27,10 @@ FILE = "FILE"
 _FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
+_ARGPARSE = frozenset(("ms-swift", "ms-swift-megatron", "lmflow"))
+"""Frameworks whose command line is argparse's: `a=1` is a value there, as in `--optim_args a=1`."""
+
+
 class FrameworkProgram(NamedTuple):
     """How a framework's program takes its configuration."""
 
@@ -47,6 +51,11 @@ class FrameworkProgram(NamedTuple):
     """Scripts that it runs and that train; empty where it runs none."""
     told_by: tuple[str, ...] = ()
     """Options of which one has to be there, where the program's name is a usual one; none: its name tells it."""
+
+    @property
+    def overrides(self) -> bool:
+        """Whether `a.b=1` among its words changes its configuration."""
+        return self.framework not in _ARGPARSE
 
     def is_told(self, invocation: Invocation | None) -> bool:
         """Whether a program of this name is the framework's, by its options."""

@@ -12,17 +12,21 @@ from vramlint.text import Place
 from vramlint.values import Entry, Invocation, Items, Scalar, Table, Unknown, Value
 
 
-def options_table(invocation: Invocation) -> Table:
+def options_table(invocation: Invocation, *, overrides: bool = True) -> Table:
     """All options and overrides of a command line, nested by their dots; the last of equal ones wins.
 
     Options are spelled with underscores. `key=value` words are Hydra's and OmegaConf's overrides; `+key` and `++key`
     add, so that their names have no place to be checked at, `~key` removes (`removed_paths`). `[a,b]` is a list.
+
+    Args:
+        invocation: the command line.
+        overrides: `key=value` words are overrides; else they are values of the options before them.
     """
     table = Table((), invocation.place)
     for entry in arguments_table(invocation):
-        given = _listed(_without_overrides(entry.value))
+        given = _listed(_without_overrides(entry.value) if overrides else entry.value)
         table = overlaid(table, nested(entry.key, entry.key_place, given))
-    for value in invocation.arguments:
+    for value in invocation.arguments if overrides else ():
         at = value.place or invocation.place
         word = Word(value, at) if at is not None else None
         text = (word.text or word.prefix) if word else ""
