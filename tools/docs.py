@@ -1,4 +1,5 @@
-"""Writes docs/rules/, a page per rule and their index, out of rules/, and docs/simulated.md out of the memory model.
+"""Writes docs/rules/, a page per rule and their index, out of rules/, docs/simulated.md out of the memory
+model, and docs/frameworks.md out of the surfaces.
 
 python tools/docs.py            write the pages
 python tools/docs.py --check    exit 1 if they are not what would be written
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.framework_docs import frameworks_page
 from vramlint import facts
 from vramlint.engine.expression import FUNCTIONS, MAX_LENGTH
 from vramlint.engine.loader import builtin_directory, load_rule
@@ -51,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     wanted = {f"{rule.name}.md": page(rule, path.relative_to(ROOT).as_posix()) for rule, path in rules}
     wanted["README.md"] = index([rule for rule, _ in rules])
     wanted["language.md"] = language()
-    wanted[SIMULATED] = simulated()
+    wanted |= {SIMULATED: simulated(), VOCABULARIES: frameworks_page()}
     present = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
-    if (PAGES / SIMULATED).exists():
-        present[SIMULATED] = (PAGES / SIMULATED).read_text(encoding="utf-8")
+    beside = [name for name in (SIMULATED, VOCABULARIES) if (PAGES / name).exists()]
+    present |= {name: (PAGES / name).read_text(encoding="utf-8") for name in beside}
     if "--check" in arguments:
         drifted = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
         for name in drifted:
@@ -91,6 +93,7 @@ def simulated() -> str:
 
 
 SIMULATED = "../simulated.md"
+VOCABULARIES = "../frameworks.md"
 SIMULATED_INTRODUCTION = """
 # What is simulated
 
