@@ -1,5 +1,6 @@
-"""Writes docs/rules/, a page per rule and their index, out of rules/, docs/simulated.md out of the memory
-model, and docs/frameworks.md out of the surfaces.
+"""Writes the generated pages: docs/rules/, docs/simulated.md, docs/frameworks.md.
+
+Out of rules/, the memory model, and the surfaces of frameworks.
 
 python tools/docs.py            write the pages
 python tools/docs.py --check    exit 1 if they are not what would be written
