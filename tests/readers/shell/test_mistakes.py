@@ -6,6 +6,7 @@ import pytest
 
 from vramlint.readers.shell import read_shell
 from vramlint.text import Document
+from vramlint.values import Scalar
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,11 @@ def test_the_rest_of_a_broken_script_is_read():
     found, problems = read_shell(Document.of("run.sh", script))
     assert problems
     assert [command.words[1].value for command in found.commands] == ["a.py", "b.py"]
+
+
+def test_a_placeholder_that_ends_a_line_takes_nothing_of_the_next():
+    found, problems = read_shell(Document.of("run.sh", "cd <PATH_TO_REPOSITORY>\n\npython a.py --b 1\n"))
+    assert [[word.value for word in command.words if isinstance(word, Scalar)] for command in found.commands] == [
+        ["python", "a.py", "--b", "1"]
+    ]
+    assert [(problem.kind, problem.place.span.line) for problem in problems] == [("syntax-error", 1)]

@@ -315,6 +315,12 @@ def test_options_of_the_command_win_over_the_file() -> None:
     assert facts["sequence_length"].value == 4096
 
 
+def test_a_key_that_was_dropped_first_of_all_tells_an_older_release() -> None:
+    sheet = _read(f"{_QLORA}eval_table_max_new_tokens: 128\n")
+
+    assert sheet.remarks == ()
+
+
 def test_linear_layers_are_added_to_the_modules_that_are_named() -> None:
     linear = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     some, more = ("q_proj", "v_proj"), (*linear, "embed_tokens", "lm_head")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vramlint.readers.shell import scan
 from vramlint.readers.shell.grammar import Error, block_of, errors_of
 from vramlint.readers.shell.masking import masked
 from vramlint.readers.shell.source import parsable
@@ -13,6 +15,8 @@ from vramlint.readers.shell.syntax import Block
 if TYPE_CHECKING:
     from tree_sitter import Parser
 
+_LAST_OF_LINE = re.compile(scan.PLACEHOLDER.pattern + r"[ \t]*\n")
+"""A placeholder whose `>` takes the next line for its target, in the grammar's eyes."""
 _PLACEHOLDER = "a placeholder in angle brackets, which bash takes for redirections"
 
 
@@ -39,7 +43,7 @@ def parse(text: str, start: int = 0, end: int | None = None) -> Parsed:
     root = _parser().parse(parsable(text[start:end])).root_node
     errors: list[Error] = []
     text_of = ""
-    if root.has_error:
+    if root.has_error or _LAST_OF_LINE.search(text, start, end):
         plain = masked(text[start:end])
         root = _parser().parse(parsable(plain.text)).root_node
         text_of = plain.text
