@@ -51,6 +51,14 @@ def test_only_the_launcher_knows_how_a_recipe_is_shared(declared: int | None, en
     assert {(job.parallelism.world_size, job.parallelism.strategy) for job in found.jobs} == ends
 
 
+@pytest.mark.parametrize("key", ["max_length", "per_device_train_batch_size"])
+def test_numbers_below_one_leave_a_job_to_simulate(key: str) -> None:
+    value = QLORA.partition(f"{key}: ")[2].partition("\n")[0]
+    found = run(sheet_of(QLORA.replace(f"{key}: {value}", f"{key}: -1")))
+    assert {job.batch.micro_batch_size * job.batch.sequence_length for job in found.jobs} <= {4, 2048}
+    assert found.jobs
+
+
 def test_recipe_without_a_model_is_data() -> None:
     found = run(sheet_of("per_device_train_batch_size: 4\noutput_dir: out\n"))
     assert (found.kind, found.jobs) == ("data", ())

@@ -210,8 +210,8 @@ def _batch(board: Board) -> Batch:
 
 
 def _rows(board: Board) -> tuple[int, int]:
-    """Sequences of a micro batch and tokens of each; a batch that is counted in tokens is filled up to them."""
-    rows, length = board.integer("micro_batch_size") or 1, board.integer("sequence_length") or 1
+    """Sequences of a micro batch and tokens of each, at least one; a batch that is counted in tokens is filled up."""
+    rows, length = (max(1, board.integer(name) or 1) for name in ("micro_batch_size", "sequence_length"))
     tokens = board.integer("tokens_per_batch")
     if tokens is None:
         return rows, length
