@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vramlint.facts import Origin, Sheet
+from vramlint.facts import Fact, Origin, Sheet
 from vramlint.readers.json import read_json
 from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces.keys import find_row, keys_saying
@@ -178,3 +178,20 @@ def test_a_reference_whose_probabilities_are_computed_before() -> None:
     reference = sheet.get("reference_model")
     assert reference is not None
     assert (reference.value, reference.key) == ("none", "precompute_ref_log_probs")
+
+
+def test_a_script_with_a_switch_of_its_own_for_adapters():
+    text = "model_name_or_path: a/b\nlora_r: 16\nlora_alpha: 32\ntarget_modules: all-linear\npeft_enabled: "
+    on, off, none = (_facts(end) for end in (f"{text}true\n", f"{text}false\n", text.rpartition("peft")[0]))
+
+    assert (on["tuning"].value, on["lora_target_modules"].value) == ("lora", "all-linear")
+    assert on["tuning"].place is not None
+    assert on["tuning"].place.span.line == 5
+    assert off["tuning"].value == "full"
+    assert "tuning" not in none
+
+
+def _facts(text: str) -> dict[str, Fact]:
+    root = read_yaml(Document.of("recipe.yaml", text)).root
+    assert isinstance(root, Table)
+    return {fact.name: fact for fact in training_arguments_sheet("recipe.yaml", root, "training-args-yaml").facts}

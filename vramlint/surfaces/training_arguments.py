@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import draw
 from vramlint.surfaces.flat import stated_by
 from vramlint.surfaces.recipe_objectives import Told, objective_told, places_of
 from vramlint.text import Place
@@ -34,6 +37,8 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
                 remarks.append(stated)
             else:
                 facts.setdefault(stated.name, _through_file(stated) if command else stated)
+    if not command and "tuning" not in facts and "lora_r" in facts:
+        facts |= {fact.name: fact for fact in _own_adapters(table)}
     reason = "the command trains" if command else "the file holds TrainingArguments"
     facts["run_kind"] = _fixed("run_kind", "training", reason)
     told = objective_told(path, table, trl=project != "")
@@ -54,6 +59,29 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
     links, tables = links + sharded[0], tables + sharded[1]
     tables += ((_CLASSES.get(objective, "training-arguments"), table),)
     return Sheet(path, kind, tuple(facts.values()), links, tuple(remarks), tables)
+
+
+_SWITCHES = ("peft_enabled", "enable_peft", "use_lora", "enable_lora", "lora_enable", "lora_enabled", "lora", "peft")
+"""Switches of scripts that take LoRA's sizes by TRL's names and its switch by one of their own."""
+_OPTIONS = (("target_modules", "lora_target_modules", "names"), ("modules_to_save", "lora_modules_to_save", "names"))
+"""Options of such scripts, which hand them to PEFT's LoraConfig by its own names."""
+
+
+def _own_adapters(table: Table) -> Iterator[Fact]:
+    """Whether a script of the user's own makes adapters, and of what, by the switch that it defines for it."""
+    entries = [entry for key in _SWITCHES if (entry := table.entry(key)) is not None]
+    for entry in entries[:1]:
+        said = draw("tuning", entry.value, CONVERTERS["lora-or-full"], entry.key, entry.key_place)
+        if not isinstance(said, Fact):
+            return
+        yield replace(said, via="config-file")
+        if said.value != "lora":
+            return
+        for key, name, converter in _OPTIONS:
+            option = table.entry(key)
+            drawn = draw(name, option.value, CONVERTERS[converter], key, option.key_place) if option else None
+            if isinstance(drawn, Fact):
+                yield replace(drawn, via="config-file")
 
 
 def _through_file(fact: Fact) -> Fact:
