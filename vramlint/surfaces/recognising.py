@@ -117,12 +117,16 @@ _REPOSITORY = 3.0
 
 def _custom(table: Table, *, named: bool = False) -> Recognised | None:
     """A configuration with keys of somebody's own; `named`: whose model has a name that no library takes."""
+    if len(table.entries) > _MOST_KEYS:
+        return None  # a tokenizer's vocabulary has every word
     if named and (table.entry(_MODEL) is not None or not _names_a_model(table)):
         return None
     keys = telling_keys(table)
     return Recognised(CUSTOM, _LIKELY, _by(list(keys[:_SHOWN]))) if keys else None
 
 
+_MOST_KEYS = 500
+"""Keys of a configuration; more are data."""
 _LIKELY = 0.4
 """How sure it is what the keys of somebody's own configuration mean."""
 

@@ -8,6 +8,7 @@ from vramlint.facts import Candidate, Fact, Origin, Sheet
 from vramlint.surfaces.frameworks import framework_of
 from vramlint.surfaces.frameworks.checking import inherited_keys, key_remarks
 from vramlint.surfaces.frameworks.framework import Config, Framework
+from vramlint.surfaces.frameworks.placeholders import with_placeholders
 from vramlint.surfaces.frameworks.releases import implied_release
 from vramlint.values import Table
 
@@ -42,6 +43,7 @@ def read_config(
         framework = framework_of(name)
     if framework.prepared is not None:
         written = table = framework.prepared(table)
+    table = with_placeholders(table)
     keys = framework.keys_of(table) if framework.keys_of else framework.name
     latest = framework.latest(table) if framework.latest else None
     implied = implied_release(keys, table, latest, inherited_keys(framework)) if release is None else None
