@@ -27,6 +27,7 @@ _START = 'subprocess.run(["llamafactory-cli", "train", "configs/train.{}"])\n'
         ('json.dump(args, open("configs/train.json", "w"), indent=2)', "json"),
         ('with open("configs/train.yaml", "w") as f:\n    yaml.safe_dump(args, f)', "yaml"),
         ('with (Path("configs") / "train.yaml").open("w") as f:\n    yaml.dump(args, f)', "yaml"),
+        ('(Path("configs") / "train.yaml").write_text(yaml.safe_dump(args))', "yaml"),
     ],
 )
 def test_the_object_is_the_file(write: str, ending: str) -> None:
@@ -62,3 +63,9 @@ def test_what_only_run_time_knows_is_no_file() -> None:
     text = 'import json, subprocess\njson.dump(load(), open("train.json", "w"))\n' + _START.format("json")
     (job,) = check({"run.py": text}, "run.py").jobs
     assert job.status == "unresolved"
+
+
+def test_a_text_that_is_written_makes_a_file_that_nobody_misses() -> None:
+    write = 'with open("configs/train.json", "w") as f:\n    f.write(json.dumps(args, indent=2))'
+    report = check({"run.py": f"{_ARGS}{write}\n{_START.format('json')}"}, "run.py")
+    assert "missing-file" not in {finding.name for finding in report.findings}
