@@ -188,9 +188,10 @@ class _Builder:
         )
 
     def body(self, node: Node) -> Block:
-        for child in node.children:
-            if child.type in ("do_group", "compound_statement"):
-                return self.block(child.children, self.start(child), self.end(child))
+        """What is repeated: `do … done`, or `{ … }`; a test in `((…))` is a compound statement too."""
+        groups = [child for child in node.children if child.type in ("do_group", "compound_statement")]
+        for child in groups[-1:]:
+            return self.block(child.children, self.start(child), self.end(child))
         return Block((), self.end(node), self.end(node))
 
     def each(self, node: Node) -> Statement:
