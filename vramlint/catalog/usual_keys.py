@@ -177,6 +177,8 @@ USUAL: tuple[Usual, ...] = (
     Usual("torch_compile", "flag", ("torch_compile",)),
     Usual("world_size", "count", ("num_gpus", "n_gpus", "num_gpu", "gpu_count", "num_processes")),
     Usual("nodes", "count", ("num_nodes", "n_nodes", "nnodes")),
+    Usual("gpus_per_node", "count", ("gpus_per_node", "n_gpus_per_node", "num_gpus_per_node")),
+    Usual("global_batch_size", "count", ("effective_batch_size", "global_batch_size", "total_batch_size")),
     Usual("prompt_length", "count", ("max_prompt_length",)),
     Usual("completion_length", "count", ("max_completion_length",)),
     Usual("generations", "count", ("num_generations", "generations_per_prompt")),

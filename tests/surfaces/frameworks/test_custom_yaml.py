@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.surfaces.frameworks.reading import says, sheet
 from vramlint.facts import Origin, Sheet
 from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces.frameworks import framework_of
@@ -129,3 +130,25 @@ def test_the_method_by_a_key() -> None:
 )  # fmt: skip
 def test_what_is_such_a_configuration(text: str, expected: str) -> None:
     assert kind(text) == expected
+
+
+def test_gpus_of_all_nodes_the_whole_batch_and_how_is_tuned() -> None:
+    found = sheet(
+        "custom-yaml",
+        """\
+        slurm: {num_nodes: 2, gpus_per_node: 4}
+        trainer:
+          model_name_or_path: Qwen/Qwen2.5-0.5B
+          finetuning_type: full
+          lora_rank: 8
+          effective_batch_size: 64
+          learning_rate: 1.0e-5
+        """,
+    )
+    assert says(found, "world_size", "nodes", "gpus_per_node", "tuning", "global_batch_size") == {
+        "world_size": 8,
+        "nodes": 2,
+        "gpus_per_node": 4,
+        "tuning": "full",
+        "global_batch_size": 64,
+    }

@@ -41,6 +41,8 @@ _PRECISIONS = {
     "16-mixed": ("fp16", True),
     "float16": ("fp16", True),
 }
+_TYPES = ("finetuning_type", "finetune_type", "tuning_type", "tuner_type", "train_type")
+_TUNINGS = ("full", "lora", "qlora")
 _PRECISION_KEYS = ("mixed_precision", "precision")
 
 
@@ -56,6 +58,7 @@ def _complete(config: Config) -> None:
     _precision(config)
     _tuning(config)
     _objective(config)
+    _world(config)
     tuning, bits = config.fact("tuning"), config.fact("quantization_bits")
     adapts = tuning is not None and tuning.value in ("lora", "qlora")
     four = bits is not None and bits.value == 4 and "4bit" not in str(_value(config, "model"))
@@ -79,6 +82,14 @@ def _say(config: Config, fact: str, items: list[Found]) -> None:
             return
 
 
+def _world(config: Config) -> None:
+    """The GPUs of all nodes, of a file that counts those of one."""
+    each, nodes = config.fact("gpus_per_node"), _value(config, "nodes")
+    if each is not None and isinstance(each.value, int) and (nodes is None or isinstance(nodes, int)):
+        count = each.value * (nodes or 1)
+        config.derive("world_size", count, f"{nodes or 1} nodes with {each.value} GPUs each", each.key)
+
+
 def _precision(config: Config) -> None:
     for sections, entry in leaves(config.table):
         if entry.key in _PRECISION_KEYS and isinstance(entry.value, Scalar):
@@ -95,6 +106,10 @@ def _precision(config: Config) -> None:
 
 def _tuning(config: Config) -> None:
     said = {fact: config.fact(fact) for fact in ("lora_r", "lora_alpha", "lora_target_modules", "quantization_bits")}
+    for sections, entry in leaves(config.table):
+        if entry.key in _TYPES and isinstance(entry.value, Scalar) and entry.value.value in _TUNINGS:
+            config.state("tuning", str(entry.value.value), ".".join((*sections, entry.key)))
+            return
     switch = switched(config.table)
     on = switch is None or not isinstance(switch.entry.value, Scalar) or switch.entry.value.value is not False
     adapter = next((fact for name, fact in said.items() if name.startswith("lora") and fact is not None), None)
