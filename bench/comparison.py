@@ -179,6 +179,7 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "galore": frozenset({"galore_adamw", "galore_adamw_layerwise"}),
             "adamw_8bit": _BNB_8BIT,
             "adamw_bnb_8bit": _BNB_8BIT,
+            "pagedadamw32bit": frozenset({"paged_adamw_32bit"}),  # bitsandbytes' class of that name
             "bitsandbytes.optim.pagedadamw": frozenset({"paged_adamw_32bit", "paged_adamw"}),
             # The loops over parameters that Composer and llm-foundry write out for their own classes.
             "decoupled_adamw": frozenset({"adamw_torch_forloop"}),

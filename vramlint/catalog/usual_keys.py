@@ -34,9 +34,13 @@ ELSEWHERE = frozenset(
         "api",
         "hub",
         "tokenizer_config",
+        "wandb",
+        "mlflow",
+        "tensorboard",
+        "tracking",
     )
 )
-"""Sections that speak of another model than the one that is trained, or of another time."""
+"""Sections that speak of another model than the one that is trained, of another time, or of what a run is called."""
 
 
 class Usual(NamedTuple):
@@ -67,6 +71,7 @@ USUAL: tuple[Usual, ...] = (
             "model_path",
             "hf_model_id",
             "model_name_or_id",
+            "model_path_or_name",
             "pretrained_model",
             "model",
         ),
@@ -178,7 +183,11 @@ USUAL: tuple[Usual, ...] = (
     Usual("world_size", "count", ("num_gpus", "n_gpus", "num_gpu", "gpu_count", "num_processes")),
     Usual("nodes", "count", ("num_nodes", "n_nodes", "nnodes")),
     Usual("gpus_per_node", "count", ("gpus_per_node", "n_gpus_per_node", "num_gpus_per_node")),
-    Usual("global_batch_size", "count", ("effective_batch_size", "global_batch_size", "total_batch_size")),
+    Usual(
+        "global_batch_size",
+        "count",
+        ("effective_batch_size", "global_batch_size", "total_batch_size", "total_train_batch_size"),
+    ),
     Usual("prompt_length", "count", ("max_prompt_length",)),
     Usual("completion_length", "count", ("max_completion_length",)),
     Usual("generations", "count", ("num_generations", "generations_per_prompt")),
@@ -223,6 +232,9 @@ TRAINS = frozenset(
     )
 )
 """Keys that show that something is trained."""
+
+BY_THE_TRAINER = frozenset(("per_device_train_batch_size", "gradient_accumulation_steps"))
+"""Arguments of Hugging Face's Trainer that together show what trains, in a file that leaves the model to another."""
 
 OF_LANGUAGE_MODELS = frozenset(
     (

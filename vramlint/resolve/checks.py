@@ -15,6 +15,7 @@ from vramlint.catalog.keys import (
     lineage,
     trl_keys,
 )
+from vramlint.catalog.versions import at_least, version_of
 from vramlint.facts import Remark
 from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
@@ -74,12 +75,19 @@ def _known(vocabulary: str, key: str, elsewhere: frozenset[str]) -> bool:
 
 
 def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> Remark:
-    kind = "removed-key" if history.until else "unknown-key"
-    when = f"it was removed in {history.until}" if history.until else f"it came with {history.since}"
+    gone = bool(history.until) and not _too_new(history, setting)
+    kind = "removed-key" if gone else "unknown-key"
+    when = f"it was removed in {history.until}" if gone else f"it came with {history.since}"
     message = f"{history.vocabulary} has no key {entry.key} in {setting.label(LIBRARIES[history.vocabulary])}: {when}"
     if history.renamed_to:
         message += f"; the key is now {history.renamed_to}"
     return Remark(kind, entry.key, message, _place(entry), history.renamed_to, history.vocabulary)
+
+
+def _too_new(history: KeyHistory, setting: Setting) -> bool:
+    """Whether the release in use is older than the first that has the key."""
+    version = getattr(setting.libraries, LIBRARIES[history.vocabulary])
+    return bool(history.since) and not at_least(version, version_of(history.since))
 
 
 def _misspelt(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from vramlint.facts import Remark, Sheet
 from vramlint.resolve.context import Context, find_module
@@ -13,6 +14,14 @@ from vramlint.values import Table
 _KEYS = frozenset({"unknown-key", "removed-key"})
 _PACKAGED = re.compile(r"(?:^|/)(verl|llamafactory|axolotl|openrlhf|torchtune|swift)/(?:[\w-]+/)*config[\w-]*/[^/]+$")
 """Configurations inside of a framework's package: what stands there, that copy of it takes."""
+_DECLARING: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "megatron": ("megatron.training.arguments", "megatron.arguments"),
+        "gpt-neox": ("megatron.neox_arguments.neox_args", "megatron.neox_arguments.deepspeed_args"),
+    }
+)
+"""Frameworks that people train with out of a fork, and the modules in which a fork declares what it takes
+(Megatron-LM since core 0.5 and before, Megatron-DeepSpeed; EleutherAI/gpt-neox)."""
 
 
 def foreign(
@@ -29,6 +38,7 @@ def foreign(
     """
     module = module_of(words)
     document = find_module(sheet.path, context, module) if module else None
+    declaring = [found for name in _DECLARING.get(sheet.kind, ()) if (found := find_module(sheet.path, context, name))]
     for remark in remarks:
         if remark.kind in _KEYS:
             if _PACKAGED.search(remark.place.path.replace("\\", "/")):
@@ -37,10 +47,12 @@ def foreign(
                 continue
             if document is not None and _declares(document.text, remark.subject):
                 continue
+            if any(_declares(copy.text, remark.subject) for copy in declaring):
+                continue
         yield remark
 
 
 def _declares(text: str, key: str) -> bool:
-    """Whether a program's text has an option: `add_argument("--verbose_training", …)`."""
+    """Whether a program's text has an option, `add_argument("--verbose_training", …)`, or a field of that name."""
     spelled = re.escape(key).replace("_", "[-_]")
-    return re.search(rf"""["']--{spelled}["']""", text) is not None
+    return re.search(rf"""["']--{spelled}["']|^    {re.escape(key)}\s*:\s""", text, re.MULTILINE) is not None

@@ -6,8 +6,18 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-from vramlint.catalog.usual_keys import ELSEWHERE, OF_LANGUAGE_MODELS, SIZES, SWITCHES, TRAINS, USUAL, Usual
-from vramlint.values import Entry, Items, Table
+from vramlint.catalog.models import find_model
+from vramlint.catalog.usual_keys import (
+    BY_THE_TRAINER,
+    ELSEWHERE,
+    OF_LANGUAGE_MODELS,
+    SIZES,
+    SWITCHES,
+    TRAINS,
+    USUAL,
+    Usual,
+)
+from vramlint.values import Entry, Items, Scalar, Table
 
 _DEEPEST = 5
 _EVALUATION = ("eval", "valid")
@@ -69,16 +79,28 @@ def _plain(key: str) -> str:
 def telling_keys(table: Table) -> tuple[str, ...]:
     """The keys that make a file a training configuration of somebody's own; empty where they do not."""
     found = usual_keys(table)
-    trains = {_plain(entry.key) for _, entry in leaves(table)} & TRAINS
-    language = OF_LANGUAGE_MODELS & found.keys()
+    trains = training_keys(table)
+    language = OF_LANGUAGE_MODELS & found.keys() or any(map(_is_known, found.get("model", ())))
     sizes = usual_keys(table, SIZES)
     whole = "model" in found or len(sizes) > 2
     adapter = [fact for fact in found if fact.startswith("lora_")]
     if len(found) + len(trains) < _LEAST or not language:
         return ()
-    if not (whole and trains) and len(adapter) < 3:
+    part = trains >= BY_THE_TRAINER or ("model" in found and "quantization_bits" in found)
+    if not (whole and trains) and len(adapter) < 3 and not part:
         return ()
     return tuple([items[0].path for items in found.values()])
+
+
+def _is_known(found: Found) -> bool:
+    """Whether a value is the full name of a language model that the catalog has."""
+    value = found.entry.value
+    return isinstance(value, Scalar) and "/" in str(value.value) and find_model(str(value.value)) is not None
+
+
+def training_keys(table: Table) -> frozenset[str]:
+    """The keys that show that something is trained."""
+    return TRAINS & {_plain(entry.key) for _, entry in leaves(table)}
 
 
 def switched(table: Table) -> Found | None:

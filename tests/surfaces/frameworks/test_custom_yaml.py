@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
 from tests.surfaces.frameworks.reading import says, sheet
@@ -152,3 +154,65 @@ def test_gpus_of_all_nodes_the_whole_batch_and_how_is_tuned() -> None:
         "tuning": "full",
         "global_batch_size": 64,
     }
+
+
+ARGUMENTS = """\
+training:
+  per_device_train_batch_size: 1
+  gradient_accumulation_steps: 8
+  learning_rate: 2e-4
+  bf16: true
+  optim: paged_adamw_8bit
+sft:
+  max_seq_length: 2048
+"""
+BASE = """\
+model:
+  name: Qwen/Qwen2.5-1.5B-Instruct
+  max_seq_length: 2048
+quantization:
+  load_in_4bit: true
+  bnb_4bit_quant_type: nf4
+  bnb_4bit_compute_dtype: bfloat16
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "fact", "value"), [(ARGUMENTS, "precision", "bf16-mixed"), (BASE, "quantization_bits", 4)]
+)
+def test_one_file_of_several_says_its_part_of_a_run(text: str, fact: str, value: object) -> None:
+    sheet = sheet_of(text)
+    said, run = sheet.get(fact), sheet.get("run_kind")
+    assert kind(text) == "custom-yaml"
+    assert said is not None and run is not None
+    assert (said.value, run.value) == (value, "data")
+
+
+def test_what_a_run_is_called_says_nothing_of_it() -> None:
+    text = """\
+    train:
+      model_path_or_name: meta-llama/Meta-Llama-3-8B
+      wandb:
+        config:
+          model: llama3-8b
+          batch_size: 128
+      max_seq_len: 512
+      training_args:
+        per_device_train_batch_size: 1
+        gradient_accumulation_steps: 16
+        deepspeed: configs/ds_config.json
+    """
+    sheet = sheet_of(dedent(text))
+    facts = {fact.name: fact.value for fact in sheet.facts}
+    assert (facts["model"], facts["micro_batch_size"]) == ("meta-llama/Meta-Llama-3-8B", 1)
+    assert [(link.kind, link.target) for link in sheet.links] == [("deepspeed", "configs/ds_config.json")]
+
+
+def test_a_model_of_the_catalog_tells_training_of_a_language_model() -> None:
+    text = "model_name: {}\ntrain:\n  global_batch_size: 16\n  micro_batch_size: 4\n"
+    text += "optimizer:\n  name: adamw\n  lr: 1e-5\ntrainer:\n  max_epochs: 1\n"
+    assert kind(text.format("openlm-research/open_llama_7b")) == "custom-yaml"
+    assert kind(text.format("openlm-research/another")) == ""
+    total = sheet_of(text.format("openlm-research/open_llama_7b")).get("global_batch_size")
+    assert total is not None
+    assert total.value == 16

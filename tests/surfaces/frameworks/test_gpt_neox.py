@@ -158,3 +158,11 @@ def test_a_file_of_paths_alone_is_no_run():
         "gpt-neox", '{"data_path": "data/enwik8", "vocab_file": "gpt2-vocab.json", "merge_file": "merges.txt"}'
     )
     assert says(found, "run_kind") == {"run_kind": "library"}
+
+
+def test_fields_that_a_fork_in_the_project_declares_are_known(explained):
+    text = '{"pipe_parallel_size": 1, "num_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "seq_length": 64,\n'
+    text += '"train_micro_batch_size_per_gpu": 1, "no_weight_tying": true, "moe_warmup": 3}\n'
+    explained.write("fork/megatron/neox_arguments/neox_args.py", "class NeoXArgs:\n    moe_warmup: int = 0\n")
+    assert explained.findings("fork/configs/a.yml", text) == []
+    assert len(explained.findings("configs/a.yml", text)) == 1

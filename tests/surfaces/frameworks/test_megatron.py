@@ -260,3 +260,27 @@ def test_the_allocator_of_a_functional_test_and_a_pattern_that_says_the_layers_a
     assert 6 in {place.span.line for place in fact(found, "mtp_layers").also}
     assert "$" not in fact(found, "vocabulary_size").reason
     assert remarks(found) == []
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint-activations: true", "--activations-checkpoint-method: uniform"])
+def test_flags_of_before_the_core_recompute_every_layer(flag):
+    text = _TEXT.replace("  --bf16: true\n", f"  --bf16: true\n  {flag}\n")
+    found = sheet("megatron", text, _PATH, release="0.3")
+
+    assert says(found, "recompute", "activation_checkpointing") == {
+        "recompute": "full",
+        "activation_checkpointing": True,
+    }
+
+
+_FORK_RUN = """\
+torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 12 --hidden-size 768 --num-attention-heads 12 \\
+  --seq-length 1024 --micro-batch-size 4 --data-impl mmap
+"""
+
+
+def test_flags_that_a_fork_in_the_project_declares_are_known(explained):
+    explained.write("fork/pretrain_gpt.py", "from megatron.training import pretrain\n")
+    explained.write("fork/megatron/arguments.py", "group.add_argument('--data-impl', type=str, default='infer')\n")
+    assert explained.findings("fork/examples/run.sh", _FORK_RUN) == []
+    assert explained.findings("examples/run.sh", _FORK_RUN) != []

@@ -205,3 +205,52 @@ def test_objects_of_the_engine_say_the_run():
         2,
     )
     assert _values(facts, "activation_checkpointing", "global_batch_size", "loss_type") == (False, 8, "chunked_nll")
+
+
+_DUMPED = dedent(
+    """\
+    accumulative_counts = 4
+    batch_size = 1
+    launcher = 'none'
+    model = dict(
+        llm=dict(
+            pretrained_model_name_or_path='meta-llama/Llama-2-7b-hf',
+            quantization_config=dict(
+                bnb_4bit_compute_dtype='torch.float16', bnb_4bit_quant_type='nf4', load_in_4bit=True,
+                type='transformers.BitsAndBytesConfig'),
+            torch_dtype='torch.float16',
+            type='transformers.AutoModelForCausalLM.from_pretrained'),
+        lora=dict(lora_alpha=16, r=32, type='peft.LoraConfig'),
+        type='xtuner.model.SupervisedFinetune')
+    optim_wrapper = dict(
+        optimizer=dict(lr=0.0002, type='bitsandbytes.optim.PagedAdamW32bit'), type='DeepSpeedOptimWrapper')
+    strategy = dict(
+        config=dict(
+            bf16=dict(enabled=True), fp16=dict(enabled=False), zero_optimization=dict(overlap_comm=True, stage=2)),
+        gradient_accumulation_steps=4,
+        train_micro_batch_size_per_gpu=1,
+        type='DeepSpeedStrategy')
+    train_dataloader = dict(
+        batch_size=1,
+        dataset=dict(max_length=1024, pack_to_max_length=True, type='xtuner.dataset.process_hf_dataset'))
+    """
+)
+
+
+def test_what_a_run_has_written_down_is_a_configuration_too():
+    facts = _facts({"work_dirs/run/cfg.py": _DUMPED}, "work_dirs/run/cfg.py")
+
+    assert _values(facts, "model", "objective", "tuning", "load_dtype") == (
+        "meta-llama/Llama-2-7b-hf",
+        "sft",
+        "qlora",
+        "float16",
+    )
+    assert _values(facts, "micro_batch_size", "gradient_accumulation_steps", "sequence_length") == (1, 4, 1024)
+    assert _values(facts, "optimizer", "precision", "zero_stage") == ("paged_adamw_32bit", "bf16-mixed", 2)
+
+
+def test_a_dump_of_another_library_is_none():
+    other = _DUMPED.replace("xtuner.model.SupervisedFinetune", "mmdet.models.DETR")
+
+    assert all(job.kind != "training" for job in check({"cfg.py": other}, "cfg.py").jobs)

@@ -14,7 +14,7 @@ from vramlint.surfaces.draft import draw
 from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.recipe_objectives import NAMED
-from vramlint.surfaces.usual import Found, leaves, switched, usual_keys
+from vramlint.surfaces.usual import Found, leaves, switched, training_keys, usual_keys
 from vramlint.values import Plain, Scalar, Table
 
 _DECIDES = "the program that reads the file decides"
@@ -43,6 +43,7 @@ _PRECISIONS = {
 }
 _TYPES = ("finetuning_type", "finetune_type", "tuning_type", "tuner_type", "train_type")
 _TUNINGS = ("full", "lora", "qlora")
+_DEEPSPEED = ("deepspeed", "deepspeed_config", "deepspeed_config_file", "ds_config", "deepspeed_file")
 _PRECISION_KEYS = ("mixed_precision", "precision")
 
 
@@ -50,12 +51,13 @@ def _complete(config: Config) -> None:
     found = usual_keys(config.table)
     for fact, items in found.items():
         _say(config, fact, items)
+    _precision(config)
     if "model" not in found:
         for fact, items in usual_keys(config.table, SIZES).items():
             _say(config, fact, items)
-        reason = "the file names no model"
-        config.draft.replace(Fact("run_kind", (Candidate("data"),), Origin.DERIVED, via="code", reason=reason))
-    _precision(config)
+        _partial(config, "the file names no model")
+    elif not training_keys(config.table) and "micro_batch_size" not in found:
+        _partial(config, "no key of training is there")
     _tuning(config)
     _objective(config)
     _world(config)
@@ -64,7 +66,26 @@ def _complete(config: Config) -> None:
     four = bits is not None and bits.value == 4 and "4bit" not in str(_value(config, "model"))
     for fact in (*_OPEN, *(_OPEN_ADAPTER if adapts else ()), *(_OPEN_FOUR_BIT if four else ())):
         config.unknown(fact, _DECIDES)
-    config.link("deepspeed", "deepspeed")
+    _deepspeed(config)
+
+
+def _partial(config: Config, reason: str) -> None:
+    """A file for one part of a run: other files say the rest of it."""
+    config.draft.replace(Fact("run_kind", (Candidate("data"),), Origin.DERIVED, via="code", reason=reason))
+    for flag in ("bf16", "fp16"):  # no run follows, in which the flags would decide it
+        said = config.fact(flag)
+        if said is not None and said.value is True:
+            config.state("precision", f"{flag}-mixed", said.key)
+
+
+def _deepspeed(config: Config) -> None:
+    """DeepSpeed's configuration: a table of the file, or the file that a key names, in whatever section it stands."""
+    if config.link("deepspeed", "deepspeed"):
+        return
+    for sections, entry in leaves(config.table):
+        named = isinstance(entry.value, Scalar) and str(entry.value.value).endswith((".json", ".yaml", ".yml"))
+        if named and entry.key in _DEEPSPEED and config.link("deepspeed", ".".join((*sections, entry.key))):
+            return
 
 
 def _value(config: Config, name: str) -> object:

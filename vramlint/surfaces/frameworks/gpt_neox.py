@@ -24,6 +24,7 @@ _ROWS = (
     Row("activation", "activation", "text"),
     Row("make_vocab_size_divisible_by", "vocabulary_multiple", "count"),
     Row("model_parallel_size", "tensor_parallel", "count"),
+    Row("moe_expert_parallel_size", "expert_parallel", "count"),  # with DeepSpeed's MoE, in 2024 alone
     Row("sequence_parallel", "sequence_parallel", "flag"),
     Row("train_micro_batch_size_per_gpu", "micro_batch_size", "count"),
     Row("train_batch_size", "global_batch_size", "count"),

@@ -44,6 +44,10 @@ _BACKENDS: Mapping[str, str] = MappingProxyType(
 )
 """`--attention-backend`; `auto` leaves it to Transformer Engine."""
 
+_WHOLE_LAYERS = ("checkpoint_activations", "activations_checkpoint_method")
+"""Flags that recompute every layer: of Megatron-LM up to 2.5 and Megatron-DeepSpeed, and of 2.6 to 2.9. Megatron-Core
+refuses them."""
+
 _SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
 
 _GENERATES = ("num_tokens_to_generate", "prompts", "prompt_file", "incoming_requests_per_sec")
@@ -127,14 +131,17 @@ def _precision(config: Config) -> None:
 def recomputation(config: Config) -> None:
     """What is recomputed in backward, and what waits on the host."""
     granularity = config.text("recompute_granularity")
+    former = next(filter(config.given, _WHOLE_LAYERS), "") if not granularity else ""
     if granularity:
         config.state("recompute", granularity, "recompute_granularity")
+    elif former:
+        config.state("recompute", "full", former)
     elif config.on("recompute_activations"):
         config.state("recompute", "selective", "recompute_activations")
     else:
         config.state("recompute", "none", "recompute_granularity")
     keys = ("recompute_granularity", "recompute_activations")
-    config.state("activation_checkpointing", granularity == "full", *keys)
+    config.state("activation_checkpointing", granularity == "full" or bool(former), *((former,) if former else keys))
     offloads = config.on("fine_grained_activation_offloading") or bool(config.integer("cpu_offloading_num_layers"))
     config.state("activation_offloading", offloads, "fine_grained_activation_offloading", "cpu_offloading_num_layers")
 

@@ -73,6 +73,23 @@ def python_config(program: Program) -> PythonConfig | None:
             shown = f"`{made}`" if made else ", ".join(f"`{name}`" for name in marks.names)
             why = f"by what it imports from {marks.package} and its {shown}"
             return PythonConfig(Recognised(kind, 0.95, why), constants_table(program.constants))
+    return _dumped(program)
+
+
+def _dumped(program: Program) -> PythonConfig | None:
+    """The configuration that a run has written down (mmengine.Config.dump): no imports, classes by their dotted names.
+
+    It lies in the folder of the run's checkpoints, and is taken as a configuration again.
+    """
+    names = {entry.key: entry.value for entry in program.constants}
+    for kind, marks in _MARKS.items():
+        first = names.get(marks.names[0])
+        made = first.get("type") if isinstance(first, Table) else None
+        if not (names.keys() >= set(marks.names) and isinstance(made, Scalar)):
+            continue
+        if str(made.value).partition(".")[0] == marks.package:
+            why = f"by the class of its `{marks.names[0]}`, {made.value}"
+            return PythonConfig(Recognised(kind, 0.95, why), constants_table(program.constants))
     return None
 
 

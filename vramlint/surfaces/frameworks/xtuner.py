@@ -79,6 +79,9 @@ def _mmengine(config: Config) -> None:
     config.derive("loop", "plain", "mmengine's runner calls the model under its wrapper's autocast")
     for key, fact, converter in _TRAINING:
         config.say(fact, key, converter)
+    if config.given("strategy.config"):  # what `xtuner train --deepspeed` makes of the file that it is given
+        config.say("gradient_accumulation_steps", "strategy.gradient_accumulation_steps", "count")
+        config.link("deepspeed", "strategy.config")
     config.state("gradient_accumulation_steps", 1)
     config.state("optimizer", "adamw_torch")
     config.link("deepspeed", "deepspeed")
@@ -93,12 +96,15 @@ def _model(config: Config) -> None:
     for key, fact, converter in _LLM:
         config.say(fact, f"{llm}.{key}", converter)
     adapter = next((key for key in ("model.lora", "model.llm_lora", "lora") if config.given(key)), "")
-    config.state("tuning", "lora" if adapter else "full", f"{adapter}.r" if adapter else "model.lora")
+    bits = _bits(config, f"{llm}.quantization_config")
+    if adapter and bits == 4:
+        config.state("tuning", "qlora", f"{llm}.quantization_config.load_in_4bit")
+    else:
+        config.state("tuning", "lora" if adapter else "full", f"{adapter}.r" if adapter else "model.lora")
     if adapter:
         for key, fact, converter in _LORA:
             config.say(fact, f"{adapter}.{key}", converter)
         config.derive("lora_target_modules", "all-linear", "target_modules is None: all linear layers", adapter)
-    bits = _bits(config, f"{llm}.quantization_config")
     if adapter and bits < 16:
         config.derive("prepared_for_kbit", True, "the model is prepared for k-bit training", adapter)
     _dtypes(config, llm, adapter, bits)
@@ -121,7 +127,10 @@ def _dtypes(config: Config, llm: str, adapter: str, bits: int) -> None:
     place, key = config.place("optim_wrapper.dtype"), "optim_wrapper.dtype"
     word = config.text("optim_wrapper.dtype") or "float16"
     amp = config.text("optim_wrapper.type").endswith("AmpOptimWrapper")
-    if config.given("deepspeed"):
+    if config.given("strategy.config"):
+        for name in ("fp16", "bf16"):
+            config.state(name, config.on(f"strategy.config.{name}.enabled"), f"strategy.config.{name}.enabled")
+    elif config.given("deepspeed"):
         reason = (
             "DeepSpeed computes in the 16-bit dtype that the GPU has (xtuner/utils, auto_dtype_of_deepspeed_config)"
         )
