@@ -65,4 +65,4 @@ def test_a_placeholder_that_ends_a_line_takes_nothing_of_the_next():
     assert [[word.value for word in command.words if isinstance(word, Scalar)] for command in found.commands] == [
         ["python", "a.py", "--b", "1"]
     ]
-    assert [(problem.kind, problem.place.span.line) for problem in problems] == [("syntax-error", 1)]
+    assert problems == ()  # whoever runs it fills the placeholder in

@@ -43,11 +43,13 @@ def parse(text: str, start: int = 0, end: int | None = None) -> Parsed:
     root = _parser().parse(parsable(text[start:end])).root_node
     errors: list[Error] = []
     text_of = ""
-    if root.has_error or _LAST_OF_LINE.search(text, start, end):
+    refused = root.has_error
+    if refused or _LAST_OF_LINE.search(text, start, end):
         plain = masked(text[start:end])
         root = _parser().parse(parsable(plain.text)).root_node
         text_of = plain.text
-        errors = [Error(start + first, start + last, _PLACEHOLDER, certain=True) for first, last in plain.placeholders]
+        marked = plain.placeholders if refused else ()
+        errors = [Error(start + first, start + last, _PLACEHOLDER, certain=True) for first, last in marked]
         if plain.unclosed is not None:
             character = text[start + plain.unclosed]
             message = f"no matching {character} up to the end"
