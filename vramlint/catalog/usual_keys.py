@@ -178,7 +178,7 @@ USUAL: tuple[Usual, ...] = (
     Usual("packing", "flag", ("packing", "sample_packing")),
     Usual("max_grad_norm", "number", ("max_grad_norm", "gradient_clipping", "gradient_clip_val", "grad_clip")),
     Usual("weight_decay", "number", ("weight_decay",)),
-    Usual("fused_loss", "flag", ("use_liger_kernel", "use_liger")),
+    Usual("fused_loss", "flag", ("use_liger_kernel", "use_liger", "enable_liger_kernel")),
     Usual("torch_compile", "flag", ("torch_compile",)),
     Usual("world_size", "count", ("num_gpus", "n_gpus", "num_gpu", "gpu_count", "num_processes")),
     Usual("nodes", "count", ("num_nodes", "n_nodes", "nnodes")),

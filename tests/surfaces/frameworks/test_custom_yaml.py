@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.surfaces.frameworks.reading import says, sheet
+from tests.surfaces.frameworks.reading import fact, says, sheet
 from vramlint.facts import Origin, Sheet
 from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces.frameworks import framework_of
@@ -144,6 +144,7 @@ def test_gpus_of_all_nodes_the_whole_batch_and_how_is_tuned() -> None:
           finetuning_type: full
           lora_rank: 8
           effective_batch_size: 64
+          enable_liger_kernel: false
           learning_rate: 1.0e-5
         """,
     )
@@ -154,6 +155,7 @@ def test_gpus_of_all_nodes_the_whole_batch_and_how_is_tuned() -> None:
         "tuning": "full",
         "global_batch_size": 64,
     }
+    assert fact(found, "fused_loss").value is False
 
 
 ARGUMENTS = """\
