@@ -23,6 +23,10 @@ _DECLARING: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Frameworks that people train with out of a fork, and the modules in which a fork declares what it takes
 (Megatron-LM since core 0.5 and before, Megatron-DeepSpeed; EleutherAI/gpt-neox)."""
 
+_FORKED: Mapping[str, str] = MappingProxyType({"megatron": "deepspeed"})
+"""Frameworks with a well-known fork that takes more, and a flag that only the fork has: Megatron-DeepSpeed's
+`--deepspeed`, beside which stand flags that Megatron-LM has given up."""
+
 
 def foreign(
     remarks: Iterable[Remark], sheet: Sheet, words: Table, defaults: Table, context: Context
@@ -36,6 +40,8 @@ def foreign(
         defaults: the configuration that the copy starts from.
         context: to find the program among the files.
     """
+    if words.entry(_FORKED.get(sheet.kind, "")) is not None:
+        remarks = [remark for remark in remarks if remark.kind not in _KEYS]
     module = module_of(words)
     document = find_module(sheet.path, context, module) if module else None
     declaring = [found for name in _DECLARING.get(sheet.kind, ()) if (found := find_module(sheet.path, context, name))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.readers.shell.reading import shown
 from vramlint.readers.shell import read_shell
 from vramlint.text import Document, Place, Span
@@ -74,3 +76,12 @@ def test_reasons_do_not_name_what_the_reader_made_up():
         "?value of $HOME/.cache: environment variable HOME",
         "?environment variable MODEL, set in a comment only in run.sh",
     ]
+
+
+@pytest.mark.parametrize("evaluated", ["$cmd", '"$cmd"'])
+def test_a_value_of_undecided_branches_is_not_lost_in_an_evaluated_text(evaluated):
+    text = f'if [ $1 -eq 7 ]; then L=32; else L=40; fi\ncmd="python a.py --layers $L --heads 8"\neval {evaluated}\n'
+    found = read_shell(script(text))[0].commands
+    told = [[shown(word) for word in command.words] for command in found]
+    assert all(len(words) == 6 and words[4:] == ["--heads", "8"] for words in told)
+    assert all(size in str(told) for size in ("32", "40"))

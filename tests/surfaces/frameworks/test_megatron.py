@@ -284,3 +284,7 @@ def test_flags_that_a_fork_in_the_project_declares_are_known(explained):
     explained.write("fork/megatron/arguments.py", "group.add_argument('--data-impl', type=str, default='infer')\n")
     assert explained.findings("fork/examples/run.sh", _FORK_RUN) == []
     assert explained.findings("examples/run.sh", _FORK_RUN) != []
+
+
+def test_flags_beside_deepspeed_are_those_of_the_fork_with_it(explained):
+    assert explained.findings("run.sh", _FORK_RUN.replace(" --data-impl", " --deepspeed --data-impl")) == []

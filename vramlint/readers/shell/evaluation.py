@@ -47,12 +47,18 @@ def _readable(machine: Machine, pieces: Pieces, stands: dict[str, Hole | Choice]
         if isinstance(piece, Hole) or (isinstance(piece, Choice) and _plain(piece)):
             name = f"{STAND}{machine.depth}_{len(stands)}"
             stands[name] = piece
-            at = piece.range if isinstance(piece, Hole) else piece.ref or piece.site
+            at = piece.range if isinstance(piece, Hole) else piece.ref or piece.site or _written(piece)
             if at is not None:
                 found.append(Text(f"${{{name}}}", at, "shell-variable", True))
         elif not isinstance(piece, Break):
             found.append(piece)
     return tuple(found)
+
+
+def _written(choice: Choice) -> Range | None:
+    """Where the first of the options is written: a choice that word splitting has made has no place of its own."""
+    texts = (piece for option, _ in choice.options for piece in option if isinstance(piece, Text))
+    return next((text.range for text in texts), None)
 
 
 def _plain(choice: Choice) -> bool:
