@@ -13,7 +13,7 @@ from vramlint.catalog.litgpt_models import parameter_count
 from vramlint.catalog.models import find_model, find_model_by_last_part
 from vramlint.facts import Link
 from vramlint.resolve.context import Context, candidates
-from vramlint.resolve.quantized_names import as_quantized, quantized_name
+from vramlint.resolve.quantized_names import Named, quantized_name
 from vramlint.surfaces.model_config import config_values
 from vramlint.values import Table
 
@@ -102,7 +102,7 @@ def find_network(name: str, path: str, context: Context, started: Sequence[str] 
         return _from_row(rows[0])
     named = quantized_name(name)
     base = find_network(named.base, path, context, started) if named else None
-    return as_quantized(base, named) if base and named else None
+    return _as_quantized(base, named) if base and named else None
 
 
 def why_unfound(name: str) -> str:
@@ -210,4 +210,22 @@ def _from_row(row: ModelRow) -> Network:
         dtype=row.dtype,
         dtype_status=row.dtype_status,
         quantization=row.quantization,
+    )
+
+
+_GROUP = 128
+"""Elements that share a scale, AutoGPTQ's and AutoAWQ's usual choice and that of Qwen's own checkpoints."""
+
+
+def _as_quantized(network: Network, named: Named) -> Network:
+    """The network of the base as the quantized name stores it; nobody states the dtype of its other weights."""
+    source = f"{network.source}, quantized as its name says"
+    if named.method == "nf4":
+        return replace(network, quantization="nf4", source=source)
+    if named.method == "fp8":
+        return replace(network, quantization="fp8", source=source, dtype="bfloat16", dtype_status="family")
+    stored = {"bits": named.bits, "group_size": _GROUP}
+    config = {**network.config, "quantization_config": stored}
+    return replace(
+        network, config=config, quantization=named.method, source=source, dtype="float16", dtype_status="family"
     )

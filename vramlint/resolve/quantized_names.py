@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from vramlint.resolve.network import Network
-
-_GROUP = 128
-"""Elements that share a scale, AutoGPTQ's and AutoAWQ's usual choice and that of Qwen's own checkpoints."""
+from typing import NamedTuple
 
 
 class Named(NamedTuple):
@@ -38,17 +31,3 @@ def quantized_name(name: str) -> Named | None:
         if match:
             return Named(name[: match.start()], method, int(match["bits"] or 4))
     return None
-
-
-def as_quantized(network: Network, named: Named) -> Network:
-    """The network of the base as the quantized name stores it; nobody states the dtype of its other weights."""
-    source = f"{network.source}, quantized as its name says"
-    if named.method == "nf4":
-        return replace(network, quantization="nf4", source=source)
-    if named.method == "fp8":
-        return replace(network, quantization="fp8", source=source, dtype="bfloat16", dtype_status="family")
-    stored = {"bits": named.bits, "group_size": _GROUP}
-    config = {**network.config, "quantization_config": stored}
-    return replace(
-        network, config=config, quantization=named.method, source=source, dtype="float16", dtype_status="family"
-    )
