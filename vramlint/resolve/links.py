@@ -9,9 +9,8 @@ from typing import NamedTuple
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
-from vramlint.resolve.frameworks import with_framework
 from vramlint.resolve.missing import missing, unseen_fact
-from vramlint.resolve.recipes import with_recipe
+from vramlint.resolve.recipes import Recipe, with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.fsdp_config import trainer_facts
@@ -58,7 +57,7 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
         others: sheets of files that are read anyway, by path.
         context: file access for the rest.
     """
-    recipe = with_framework(sheet, context) if sheet.kind in FRAMEWORKS else with_recipe(sheet, context)
+    recipe = _with_framework(sheet, context) if sheet.kind in FRAMEWORKS else with_recipe(sheet, context)
     sheet = recipe.sheet
     joined = with_fsdp(_with_deepspeed(sheet, others, context), context)
     joined = joined._replace(remarks=(*recipe.remarks, *joined.remarks), further=(*recipe.paths, *joined.further))
@@ -86,6 +85,12 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
         return joined
     found = _deepspeed_of(joined, said, others, context)
     return found._replace(facts=_all_the_way(found.facts, sheet, configuration.path))
+
+
+def _with_framework(sheet: Sheet, context: Context) -> Recipe:
+    from vramlint.resolve.frameworks import with_framework  # scripts of the libraries themselves never need it
+
+    return with_framework(sheet, context)
 
 
 def _all_the_way(facts: Mapping[str, Fact], sheet: Sheet, between: str) -> dict[str, Fact]:
