@@ -110,6 +110,7 @@ NAMES = MappingProxyType(
         "optimizer_target_modules": "modules that a low-rank optimizer (GaLore, APOLLO) projects",
         "weight_decay": "weight decay factor",
         "micro_batch_size": "sequences per GPU and forward",
+        "batch_adapts": "the program shrinks the micro batch until a step fits",
         "eval_micro_batch_size": "sequences per GPU and forward in evaluation",
         "eval_accumulation_steps": "evaluation batches after which collected logits move to the host",
         "evaluation_keeps_logits": "metrics are computed from the logits of all samples",

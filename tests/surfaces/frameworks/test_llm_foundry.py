@@ -139,3 +139,9 @@ def test_a_configuration_that_evaluates():
     found = sheet("llm-foundry", "models:\n- model_name: a/b\nmax_seq_len: 1024\ndevice_eval_batch_size: 4\n")
     assert says(found, "run_kind") == {"run_kind": "inference"}
     assert remarks(found) == []
+
+
+def test_an_automatic_micro_batch_is_said_to_adapt():
+    assert says(sheet("llm-foundry", _LORA), "batch_adapts") == {"batch_adapts": True}
+    fixed = _LORA.replace("device_train_microbatch_size: auto", "device_train_microbatch_size: 2")
+    assert sheet("llm-foundry", fixed).get("batch_adapts") is None

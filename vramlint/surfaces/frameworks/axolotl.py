@@ -243,6 +243,7 @@ def _batch(config: Config) -> None:
     micro, total = config.integer("micro_batch_size"), config.integer("batch_size")
     if config.given("auto_find_batch_size") and config.on("auto_find_batch_size"):
         config.draft.facts.pop("micro_batch_size", None)
+        config.derive("batch_adapts", True, "auto_find_batch_size halves it until a step fits", "auto_find_batch_size")
         config.unknown("micro_batch_size", "auto_find_batch_size lets the Trainer look for one", "auto_find_batch_size")
     if total and micro and not config.given("gradient_accumulation_steps"):
         reason = "batch_size / micro_batch_size"

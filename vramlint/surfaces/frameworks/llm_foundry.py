@@ -136,6 +136,7 @@ def _batch(config: Config) -> None:
         origin = Origin.DERIVED if sizes else Origin.UNKNOWN
         config.draft.put(Fact("micro_batch_size", candidates, origin, _MICRO, "code", reason=reason))
         config.unknown("gradient_accumulation_steps", reason, _MICRO)
+        config.derive("batch_adapts", True, reason, _MICRO)
         return
     config.say("micro_batch_size", _MICRO, "count")
     micro = config.integer(_MICRO)
