@@ -30,6 +30,8 @@ class Setting(NamedTuple):
     `zero_force_ds_cpu_optimizer` is off (accelerate 1.15 accelerator.py, _prepare_deepspeed)."""
     string_model: bool = False
     """TRL's trainer loads the model itself, from an id."""
+    launched: bool = False
+    """The files leave to a launcher that nobody sees how many GPUs there are and whether they share the model."""
     recipe: bool = False
     """The model's keys are those of trl.ModelConfig, with its defaults."""
     command: bool = False

@@ -29,7 +29,7 @@ def world_size(board: Board) -> Fact | None:
         why = open_ or "the launcher starts a process for every GPU"
         least, most = _launched(board)
         return possible("world_size", (least, most), f"{why}; {least} to {most} are assumed")
-    if board.setting.recipe and not board.setting.deepspeed:
+    if board.setting.launched and not board.setting.deepspeed:
         reason = f"the launcher decides how many GPUs there are; 1 to {_ONE_NODE} are assumed"
         return possible("world_size", (1, _ONE_NODE), reason)
     if _shares_states(board):
@@ -107,7 +107,7 @@ def parallelism(board: Board) -> Fact | None:
             return possible("parallelism", ("fsdp",), "the launcher decides, which may share the model's states")
         if gpus == 1:
             return possible("parallelism", ("none",), launched.reason)
-    if gpus > 1 and board.setting.recipe and board.value("launcher") not in _PLAIN_LAUNCHERS:
+    if gpus > 1 and board.setting.launched and board.value("launcher") not in _PLAIN_LAUNCHERS:
         return possible(
             "parallelism", ("ddp", "fsdp"), "the launcher decides whether the GPUs share the model's states"
         )

@@ -148,6 +148,7 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         deepspeed_optimizer=joined.deepspeed_optimizer,
         host_optimizer=not _keeps_its_optimizer(joined.deepspeed),
         string_model=_is_string_model(joined),
+        launched=_is_launched(sheet),
         recipe=sheet.kind.startswith("training-args"),
         command=sheet.kind == "training-args-cli" or _has_no_dtype(sheet),
         evaluates=any(_evaluates(table) for _, table in sheet.tables),
@@ -156,6 +157,15 @@ def _setting(joined: Joined, versions: tuple[Version, ...], context: Context) ->
         world_size=context.world_size,
         nodes=context.nodes,
     )
+
+
+def _is_launched(sheet: Sheet) -> bool:
+    """Whether it is a file for programs that launchers start, and none is seen."""
+    if sheet.kind not in FRAMEWORKS or sheet.started is not None:
+        return sheet.kind.startswith("training-args")
+    from vramlint.surfaces.frameworks import framework_of
+
+    return framework_of(sheet.kind).launched
 
 
 def _keeps_its_optimizer(deepspeed: Table | None) -> bool:
@@ -316,8 +326,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("attention_implementation")
     if are_open(facts):
         found.append(KEPT_LAYERS)
-    if joined.sheet.kind == CUSTOM:
+    if joined.sheet.kind == CUSTOM:  # how its GPUs share the model, the program that reads it decides too
         found.append("loop")
+        found += ["parallelism"] if shared is not None and shared.origin is Origin.ASSUMED else []
     network = joined.facts.get("model_class")
     if network is not None and not network.candidates:
         found.append("model_class")

@@ -7,6 +7,7 @@ from textwrap import dedent
 import pytest
 
 from tests.surfaces.frameworks.reading import fact, says, sheet
+from tests.surfaces.frameworks.samples import SAMPLES
 from vramlint.facts import Origin, Sheet
 from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces.frameworks import framework_of
@@ -218,3 +219,10 @@ def test_a_model_of_the_catalog_tells_training_of_a_language_model() -> None:
     total = sheet_of(text.format("openlm-research/open_llama_7b")).get("global_batch_size")
     assert total is not None
     assert total.value == 16
+
+
+def test_what_the_reading_program_decides_is_no_misfit(explained):
+    """Nobody says how many GPUs there are and how the program shares the model among them."""
+    path, text = SAMPLES["custom-yaml"]
+    job = explained.job(path, text)
+    assert {"loop", "parallelism"} <= set(job["unresolved"])

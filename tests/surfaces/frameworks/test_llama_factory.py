@@ -186,8 +186,8 @@ def test_frozen_layers_stay_as_they_are_loaded(explained):
     full = explained.job("full.yaml", text + shares)
     assert (frozen["status"], full["status"]) == ("checked", "checked")
     layers, rest = 872_448_000, 8_030_261_248 - 872_448_000
-    assert frozen["estimate"]["low"]["parameters_bytes"] == 4 * layers + 2 * rest
-    assert full["estimate"]["low"]["parameters_bytes"] == 4 * 8_030_261_248
+    assert frozen["estimate"]["high"]["parameters_bytes"] == 4 * layers + 2 * rest
+    assert full["estimate"]["high"]["parameters_bytes"] == 4 * 8_030_261_248
 
 
 @pytest.mark.parametrize(

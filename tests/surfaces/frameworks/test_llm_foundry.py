@@ -145,3 +145,29 @@ def test_an_automatic_micro_batch_is_said_to_adapt():
     assert says(sheet("llm-foundry", _LORA), "batch_adapts") == {"batch_adapts": True}
     fixed = _LORA.replace("device_train_microbatch_size: auto", "device_train_microbatch_size: 2")
     assert sheet("llm-foundry", fixed).get("batch_adapts") is None
+
+
+_MPT = """\
+max_seq_len: 2048
+model:
+  name: mpt_causal_lm
+  d_model: 768
+  n_heads: 12
+  n_layers: 12
+  max_seq_len: 2048
+  vocab_size: 50368
+  attn_config:
+    attn_impl: flash
+optimizer:
+  name: decoupled_adamw
+global_train_batch_size: 16
+device_train_microbatch_size: 8
+precision: amp_bf16
+"""
+
+
+def test_its_own_flash_attention_writes_no_scores_out(explained):
+    """12 layers of 8 · 12 · 2048² probabilities in bfloat16 are 9 GiB."""
+    flash = explained.job("flash.yaml", _MPT)["estimate"]["low"]
+    eager = explained.job("torch.yaml", _MPT.replace("flash", "torch"))["estimate"]["low"]
+    assert eager["allocated_bytes"] - flash["allocated_bytes"] > 12 * 8 * 12 * 2048**2 * 2

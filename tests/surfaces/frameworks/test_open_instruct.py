@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.surfaces.frameworks.reading import fact, line, says, sheet
+from tests.surfaces.frameworks.samples import SAMPLES
 from vramlint.facts import Origin
 
 SFT = """\
@@ -105,3 +106,13 @@ def test_rows_of_the_online_script_are_packed_and_its_reference_can_be_left_out(
     }
     off = sheet("open-instruct", text + "load_ref_policy: false\n")
     assert fact(off, "reference_model").value == "none"
+
+
+def test_a_file_without_its_launcher_is_judged_for_a_node_too(explained):
+    """Its scripts are started with Accelerate, which may share the model: one GPU alone is no certain misfit."""
+    job = explained.job("sft.yaml", SAMPLES["open-instruct"][1])
+    world, ways = (
+        next(fact for fact in job["facts"] if fact["name"] == name) for name in ("world_size", "parallelism")
+    )
+    assert [item["value"] for item in world["candidates"]] == [1, 8]
+    assert [item["value"] for item in ways["candidates"]] == ["none", "fsdp"]

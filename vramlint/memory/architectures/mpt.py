@@ -1,9 +1,12 @@
-"""MPT: alibi, eager attention only, no biases (transformers 5.23 models/mpt)."""
+"""MPT: alibi, no biases; attention is eager in transformers, flash in llm-foundry, whose class the weights are from.
+
+transformers 5.23 models/mpt; llm-foundry 0.22 llmfoundry/models/layers/attention.py, flash_attn_fn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from vramlint.memory.architectures.causal_lm import CausalLM
@@ -22,6 +25,10 @@ from vramlint.memory.weights import Builder
 
 EXPANSION = 4
 """The MLP's inner width over the model's; the class reads no `expansion_ratio`."""
+
+
+_FLASH = ("flash", "triton")
+"""`attn_config.attn_impl` of llm-foundry whose kernels write no scores out; transformers' class knows `torch` alone."""
 
 
 @dataclass(slots=True)
@@ -60,6 +67,7 @@ class Mpt(CausalLM):
         settings = config.get("attn_config")
         settings = settings if isinstance(settings, Mapping) else {}
         self.dropout = probability(settings, "attn_pdrop")
+        self.flash = settings.get("attn_impl") in _FLASH
         self.clips = bool(settings.get("clip_qkv"))
         vocabulary = number(config, "vocab_size", default=50368)
         self.embedding = build.parameter("transformer.wte.weight", (vocabulary, self.hidden))
@@ -82,7 +90,8 @@ class Mpt(CausalLM):
         """MptModel.forward."""
         batch, length = embedded.shape[:2]
         alibi = tape.empty((self.heads, 1, self.longest), "float32", "alibi")
-        biases = Biases(alibi, tape.empty((batch, 1, length, length), "bool", "attention mask"))
+        seen = (batch, length) if self.flash else (batch, 1, length, length)
+        biases = Biases(alibi, tape.empty(seen, "bool", "attention mask"))
         blocks = Blocks()
 
         def block(index: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,6 +125,9 @@ class Mpt(CausalLM):
         )
         if regime.use_cache:
             k, v = regime.cached(tape, k, k.dtype), regime.cached(tape, v, k.dtype)
+        if self.flash:
+            context = weights = replace(regime, use_cache=False).attend(tape, q, k, v, None, self.dropout)
+            return linear(tape, context, w.o), weights
         scores = e.linear_unary(tape, "mul", attention.scores(tape, q, k))
         scores = e.add(tape, scores, biases.alibi.as_shape((1, self.heads, 1, hidden.shape[1])))
         scores = masked_fill(tape, scores, biases.mask)

@@ -53,6 +53,8 @@ class Framework:
     """The name of the table of keys, for a framework whose programs take different ones; else its own name."""
     commands_only: bool = False
     """It has no file of data: its configuration is a command line, or Python."""
+    launched: bool = False
+    """Its files leave to the launcher how many GPUs there are and whether they share the model."""
     inherits: tuple[str, ...] = ()
     """Classes of `catalog/keys.py` whose keys it takes beside its own."""
     form: Callable[[Table], tuple[str, Table]] | None = None

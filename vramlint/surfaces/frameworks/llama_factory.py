@@ -316,6 +316,7 @@ FRAMEWORK = Framework(
     _ROWS,
     _complete,
     loose=False,
+    launched=True,
     inherits=("Seq2SeqTrainingArguments",),
     form=_form,
     latest=_latest,

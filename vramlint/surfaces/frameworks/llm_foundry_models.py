@@ -107,7 +107,10 @@ def _network(config: Config, sizes: Mapping[str, int], width: int, experts: int,
             "no_bias": config.on("model.no_bias"),
             "learned_pos_emb": not rotary,
             "tie_word_embeddings": tied,
-            "attn_config": {"alibi": config.on("model.attn_config.alibi"), "attn_impl": "flash"},
+            "attn_config": {
+                "alibi": config.on("model.attn_config.alibi"),
+                "attn_impl": config.text("model.attn_config.attn_impl") or "flash",
+            },
         }
     shared: Sizes = {
         "vocab_size": sizes["vocab_size"],

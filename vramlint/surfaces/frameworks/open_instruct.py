@@ -148,4 +148,4 @@ def _preference(config: Config) -> None:
     config.derive("reference_model", "none", reason)
 
 
-FRAMEWORK = Framework("open-instruct", "open-instruct", "", _ROWS, _complete)
+FRAMEWORK = Framework("open-instruct", "open-instruct", "", _ROWS, _complete, launched=True)

@@ -234,5 +234,13 @@ def _scalar(value: object) -> Plain:
 
 
 FRAMEWORK = Framework(
-    "xtuner", "XTuner", "xtuner", _ROWS, _complete, packaged=_packaged, deepspeed=_shipped, commands_only=True
+    "xtuner",
+    "XTuner",
+    "xtuner",
+    _ROWS,
+    _complete,
+    packaged=_packaged,
+    deepspeed=_shipped,
+    commands_only=True,
+    launched=True,
 )
