@@ -12,6 +12,7 @@ Vocabularies:
     lora: peft.LoraConfig.
     accelerate: accelerate.Accelerator.
     deepspeed: the DeepSpeed JSON.
+    accelerate-config: the file of `accelerate launch --config_file`.
 """
 
 from __future__ import annotations
@@ -195,6 +196,19 @@ _DEEPSPEED = (
     ("zero_optimization.gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
 )
 
+_ACCELERATE_CONFIG = (
+    ("num_processes", "world_size", "count"),
+    ("num_machines", "nodes", "count"),
+    ("deepspeed_config.zero_stage", "zero_stage", "count"),
+    ("deepspeed_config.offload_optimizer_device", "offload_optimizer", "device"),
+    ("deepspeed_config.offload_param_device", "offload_parameters", "device"),
+    ("deepspeed_config.gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    ("deepspeed_config.gradient_clipping", "max_grad_norm", "number"),
+    ("deepspeed_config.zero3_save_16bit_model", "gather_16bit_on_save", "flag"),
+    ("fsdp_config.fsdp_activation_checkpointing", "activation_checkpointing", "flag"),
+)
+"""Of Accelerate's configuration, as `surfaces/accelerate_config.py` reads it; for the way back."""
+
 _VOCABULARIES = {
     "training-arguments": _TRAINING_ARGUMENTS,
     "trl": _TRL,
@@ -204,6 +218,7 @@ _VOCABULARIES = {
     "lora": _LORA,
     "accelerate": _ACCELERATE,
     "deepspeed": _DEEPSPEED,
+    "accelerate-config": _ACCELERATE_CONFIG,
 }
 
 

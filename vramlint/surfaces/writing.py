@@ -23,7 +23,7 @@ _FORMS: Mapping[str, str] = MappingProxyType(
     {"py": PYTHON, "ipynb": PYTHON, "json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML}
 )
 
-_VOCABULARIES = ("training-arguments", "trl", "trl-model", "from-pretrained", "deepspeed")
+_VOCABULARIES = ("training-arguments", "trl", "trl-model", "from-pretrained", "deepspeed", "accelerate-config")
 """Vocabularies that fixes write in."""
 
 _ALTERNATIVE_ROADS = ("module-constant", "function-default", "argparse-default", "dataclass-default", "click-default")
