@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
@@ -77,6 +77,27 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     )
     if unseen:
         said = _without_defaults(said, unseen)
+    return Recipe(
+        replace(
+            said,
+            facts=_facts(said, sheet, links, paths, context),
+            links=(*said.links, *(link for link in sheet.links if link.kind != sheet.kind)),
+            tables=(*said.tables, *(item for item in sheet.tables if item[0] != sheet.kind)),
+            remarks=(*foreign(said.remarks, sheet, own, defaults, context), *sheet.remarks),
+            started=sheet.started,
+            sources=sheet.sources,
+            recognised=sheet.recognised,
+            label=sheet.label,
+        ),
+        tuple(remarks),
+        tuple(paths),
+    )
+
+
+def _facts(
+    said: Sheet, sheet: Sheet, links: Sequence[Link], paths: Sequence[str], context: Context
+) -> tuple[Fact, ...]:
+    """What the configuration says, by the place that names it, under what the launcher says of the machine."""
     place = next((link.place for link in links), None)
     facts = {
         fact.name: replace(fact, through=(*fact.through, place))
@@ -93,21 +114,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
     script = context.load(sheet.started.path) if sheet.started is not None else None
     for fact in memory_facts(script) if script is not None else ():
         facts.setdefault(fact.name, fact)
-    return Recipe(
-        replace(
-            said,
-            facts=tuple(facts.values()),
-            links=(*said.links, *(link for link in sheet.links if link.kind != sheet.kind)),
-            tables=(*said.tables, *(item for item in sheet.tables if item[0] != sheet.kind)),
-            remarks=(*foreign(said.remarks, sheet, own, defaults, context), *sheet.remarks),
-            started=sheet.started,
-            sources=sheet.sources,
-            recognised=sheet.recognised,
-            label=sheet.label,
-        ),
-        tuple(remarks),
-        tuple(paths),
-    )
+    return tuple(facts.values())
 
 
 def _without_defaults(sheet: Sheet, reason: str) -> Sheet:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.job import ConfigValue
+from vramlint.surfaces.frameworks.stage_three import STAGE_THREE
 from vramlint.surfaces.model_config import table_of
 from vramlint.values import Plain, Table
 
@@ -35,19 +36,6 @@ _BUCKETS: Mapping[str, Plain] = MappingProxyType(
         "round_robin_gradients": True,
     }
 )
-_THIRD: Mapping[str, Plain] = MappingProxyType(
-    {
-        "overlap_comm": False,
-        "contiguous_gradients": True,
-        "sub_group_size": 1e9,
-        "reduce_bucket_size": "auto",
-        "stage3_prefetch_bucket_size": "auto",
-        "stage3_param_persistence_threshold": "auto",
-        "stage3_max_live_parameters": 1e9,
-        "stage3_max_reuse_distance": 1e9,
-        "stage3_gather_16bit_weights_on_model_save": True,
-    }
-)
 
 
 def shipped(target: str) -> Table | None:
@@ -65,6 +53,6 @@ def shipped(target: str) -> Table | None:
     zero: Mapping[str, ConfigValue] = {
         "stage": stage,
         **dict.fromkeys(parts, kept),
-        **(_THIRD if stage > len(_PARTS) else _BUCKETS),
+        **(STAGE_THREE if stage > len(_PARTS) else _BUCKETS),
     }
     return table_of({**_COMMON, "zero_optimization": zero})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.surfaces.frameworks.stage_three import STAGE_THREE
 from vramlint.text import Place
 from vramlint.values import Entry, Plain, Scalar, Table
 
@@ -30,26 +31,13 @@ _BUCKETS: Mapping[str, Plain] = MappingProxyType(
         "contiguous_gradients": True,
     }
 )
-_THIRD: Mapping[str, Plain] = MappingProxyType(
-    {
-        "overlap_comm": False,
-        "contiguous_gradients": True,
-        "sub_group_size": 1e9,
-        "reduce_bucket_size": "auto",
-        "stage3_prefetch_bucket_size": "auto",
-        "stage3_param_persistence_threshold": "auto",
-        "stage3_max_live_parameters": 1e9,
-        "stage3_max_reuse_distance": 1e9,
-        "stage3_gather_16bit_weights_on_model_save": True,
-    }
-)
 
 
 def _zero(stage: int, device: str = "none") -> Mapping[str, object]:
     offload = {"device": device, "pin_memory": True}
     named = {"offload_optimizer": offload} if stage else {}
     if stage == 3:
-        return {**_COMMON, "zero_optimization": {"stage": stage, **named, "offload_param": offload, **_THIRD}}
+        return {**_COMMON, "zero_optimization": {"stage": stage, **named, "offload_param": offload, **STAGE_THREE}}
     return {**_COMMON, "zero_optimization": {"stage": stage, **named, **_BUCKETS}}
 
 
