@@ -313,8 +313,10 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
-    if (shared is not None and not shared.candidates) or any(
-        fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts
+    if (
+        (shared is not None and not shared.candidates)
+        or any(fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts)
+        or (shared is not None and shared.value == "device_map" and _several(facts))
     ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")
@@ -333,6 +335,12 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     if network is not None and not network.candidates:
         found.append("model_class")
     return tuple(found)
+
+
+def _several(facts: Sequence[Fact]) -> bool:
+    """Whether the run surely has more than one GPU; which layers a device map gives to each is not simulated."""
+    world = next((fact for fact in facts if fact.name == "world_size"), None)
+    return world is not None and isinstance(world.value, int) and world.value > 1
 
 
 def _spans(fact: Fact) -> bool:

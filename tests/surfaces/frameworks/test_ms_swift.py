@@ -288,3 +288,12 @@ def test_a_value_with_an_equals_sign_is_no_override():
     report = check({"run.sh": f"{line} --lora_rank 4\n"}, "run.sh")
     assert not [finding for finding in report.findings if "key" in finding.name]
     assert {fact.name: fact.value for fact in report.jobs[0].facts}["lora_r"] == 4
+
+
+def test_a_model_that_one_process_spreads_over_its_gpus_is_no_misfit(explained):
+    """Without NPROC_PER_NODE the process sees both GPUs; how much of the model lies on each is not simulated."""
+    text = "CUDA_VISIBLE_DEVICES=0,1 swift sft --model Qwen/Qwen2.5-72B-Instruct --max_length 2048\n"
+    spread = explained.job("train.sh", text)
+    assert "parallelism" in spread["unresolved"]
+    alone = explained.job("alone.sh", text.replace("0,1", "0"))
+    assert "parallelism" not in alone["unresolved"]
