@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from vramlint.catalog.frameworks import FrameworkKey, framework_keys
@@ -47,7 +47,9 @@ def key_remarks(
     inherited = inherited_keys(framework)
     written = list(_written(table, "", known))
     unknown = [path for path, _ in written if path not in known and path.partition(".")[0] not in inherited]
-    strange = [path for path in unknown if not _near(framework, path, known)]
+    accepted = [key for key, rows in known.items() if any(not row.until for row in rows)] + sorted(inherited)
+    meant = {path: _near(framework, path, accepted) for path in unknown}
+    strange = [path for path, near in meant.items() if not near]
     if len(strange) > max(_FEW, _MOST_STRANGE * len(written)):
         return  # written for something else that shares some keys, or for a program around the framework
     for path, entry in written:
@@ -58,7 +60,7 @@ def key_remarks(
         if not current and path.partition(".")[0] in inherited:
             continue
         if rows is None:
-            yield from _strange(framework, path, entry, known)
+            yield from _strange(framework, path, entry, meant[path])
         elif not current and (sure or rows[-1].until):
             yield _gone(framework, entry, rows[-1])
 
@@ -90,18 +92,15 @@ def inherited_keys(framework: Framework) -> frozenset[str]:
     return frozenset([history.key for owner in owners for history in histories(owner)])
 
 
-def _strange(framework: Framework, path: str, entry: Entry, known: _Known) -> Iterator[Remark]:
-    near = _near(framework, path, known)
+def _strange(framework: Framework, path: str, entry: Entry, near: Sequence[str]) -> Iterator[Remark]:
     place = entry.key_place
     if place is not None and (near or not framework.loose):
         message = f"{framework.title} has no key {path}"
         yield Remark("unknown-key", path, message, place, near[0] if near else "", framework.name)
 
 
-def _near(framework: Framework, path: str, known: _Known) -> list[str]:
-    """The keys that an unknown one may be meant for, the likeliest first."""
-    accepted = [key for key, rows in known.items() if any(not row.until for row in rows)]
-    accepted += sorted(inherited_keys(framework))
+def _near(framework: Framework, path: str, accepted: Sequence[str]) -> list[str]:
+    """The accepted keys that an unknown one may be meant for, the likeliest first."""
     near = get_close_matches(path, accepted, n=3, cutoff=_CLOSE if framework.loose else _NEAR)
     near = [key for key in near if get_close_matches(_last(path), [_last(key)], cutoff=_NEAR)]
     return near or [key for key in _meant(framework, path) if key in accepted]
