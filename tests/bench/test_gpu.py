@@ -122,6 +122,12 @@ def test_recorded_cases_need_no_run(tmp_path: Path):
     assert record.finished([tmp_path / "none"], GPU, again=False) == set()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What the repository holds of a real GPU of this name is no concern of these tests."""
+    monkeypatch.setattr(record, "MEASURED", tmp_path / "measured")
+
+
 def options(path: Path, **changed: float) -> argparse.Namespace:
     usual = {"out": path, "limit_seconds": 1e9, "case_seconds": 60.0, "again": False, "new_interpreters": True}
     return argparse.Namespace(**{**usual, **changed})
