@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from vramlint.catalog.defaults import effective_default
 from vramlint.catalog.keys import LIBRARIES
-from vramlint.facts import Fact, FactValue, Origin
+from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default
 from vramlint.surfaces.lengths import OWN_MAXIMUM
@@ -45,6 +45,9 @@ LONGEST_ASSUMED = 8192
 """The high end for models that take more: hardly any data has samples that long, and the end of a long context
 (131072 tokens) would only say that nothing fits."""
 
+
+_SEVERAL = 2
+"""The smallest batch that can shrink."""
 
 WITHOUT_TOKENS = ("diffusion",)
 """Objectives whose samples have no length in tokens."""
@@ -96,6 +99,21 @@ def micro_batch_size(board: Board) -> Fact | None:
         return None
     reason = fact.reason if fact else "no file says the micro batch size"
     return possible("micro_batch_size", (1,), f"{reason}; the least is assumed")
+
+
+def adapting_batch(board: Board) -> Fact | None:
+    """From one sequence to what is written, where the Trainer shrinks the batch until a step fits.
+
+    transformers 5.23 trainer.py, `train`: `find_executable_batch_size` begins with per_device_train_batch_size.
+    """
+    fact, size = board.facts.get("micro_batch_size"), board.integer("micro_batch_size")
+    if fact is None or fact.origin not in (Origin.WRITTEN, Origin.DEFAULT):
+        return None
+    if size is None or size < _SEVERAL or board.value("batch_adapts") is not True:
+        return None
+    reason = f"auto_find_batch_size shrinks the {size} of {fact.key or 'the configuration'} until a step fits"
+    ends = tuple([Candidate(end, fact.place) for end in (1, size)])
+    return replace(fact, candidates=ends, origin=Origin.DERIVED, library="", reason=reason)
 
 
 def sequence_length(board: Board) -> Fact | None:

@@ -65,6 +65,7 @@ STEPS: tuple[Step, ...] = (
     Step("padding_free", ("packing",), derive.padding_free),
     Step("micro_batch_size", (), derive.micro_batch_size),
     Step("micro_batch_size", (), assume.micro_batch_size),
+    Step("micro_batch_size", ("batch_adapts",), assume.adapting_batch),
     Step("eval_micro_batch_size", (), _when_missing("eval_micro_batch_size")),
     Step("gradient_accumulation_steps", ("micro_batch_size",), derive.accumulation),
     Step(

@@ -36,6 +36,7 @@ _TRAINING_ARGUMENTS = (
     ("per_gpu_train_batch_size", "micro_batch_size", "count"),
     ("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
     ("per_gpu_eval_batch_size", "eval_micro_batch_size", "count"),
+    ("auto_find_batch_size", "batch_adapts", "flag"),
     ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
     ("bf16", "bf16", "flag"),
     ("fp16", "fp16", "flag"),

@@ -15,7 +15,6 @@ from vramlint.values import Scalar
         ('echo "a\nb\n', 'no matching " up to the end', 1),
         ("if true; then\n  echo\n", "fi is missing", 3),
         ("for x in a; do\n  echo\n", "done is missing", 3),
-        ("A=<PATH>\npython a.py\n", "a placeholder in angle brackets, which bash takes for redirections", 1),
     ],
 )
 def test_mistakes(script: str, message: str, line: int):
@@ -51,6 +50,20 @@ def test_mistakes(script: str, message: str, line: int):
 )
 def test_what_bash_runs_is_no_mistake(script: str):
     assert read_shell(Document.of("run.sh", script))[1] == ()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "A=<PATH>\npython a.py\n",
+        "python a.py --model <MODEL> --out <path> -n 2\n",
+        "srun -A <ACCOUNT> python a.py --b 1\n",
+    ],
+)
+def test_placeholders_of_a_template_are_no_mistakes(script: str):
+    found, problems = read_shell(Document.of("run.sh", script))
+    assert len(found.commands) == 1
+    assert problems == ()
 
 
 def test_the_rest_of_a_broken_script_is_read():

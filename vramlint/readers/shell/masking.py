@@ -19,13 +19,11 @@ class Masked(NamedTuple):
     text: str
     unclosed: int | None
     """Where a quote opens that nothing closes."""
-    placeholders: tuple[tuple[int, int], ...]
 
 
 def masked(text: str) -> Masked:
     """The text for a second try."""
     pieces: list[str] = []
-    placeholders: list[tuple[int, int]] = []
     bodies: list[tuple[str, bool]] = []
     unclosed: int | None = None
     index = done = 0
@@ -62,7 +60,6 @@ def masked(text: str) -> Masked:
                 index += 1
                 continue
             end = placeholder.end()
-            placeholders.append((index, end))
         elif end <= index + 1:
             index += 1
             continue
@@ -73,7 +70,7 @@ def masked(text: str) -> Masked:
             done = end
         index = end
     pieces.append(text[done:])
-    return Masked("".join(pieces), unclosed, tuple(placeholders))
+    return Masked("".join(pieces), unclosed)
 
 
 def _behind(text: str, index: int) -> int:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _LAST_OF_LINE = re.compile(scan.PLACEHOLDER.pattern + r"[ \t]*\n")
 """A placeholder whose `>` takes the next line for its target, in the grammar's eyes."""
-_PLACEHOLDER = "a placeholder in angle brackets, which bash takes for redirections"
 
 
 class Parsed(NamedTuple):
@@ -43,13 +42,10 @@ def parse(text: str, start: int = 0, end: int | None = None) -> Parsed:
     root = _parser().parse(parsable(text[start:end])).root_node
     errors: list[Error] = []
     text_of = ""
-    refused = root.has_error
-    if refused or _LAST_OF_LINE.search(text, start, end):
+    if root.has_error or _LAST_OF_LINE.search(text, start, end):
         plain = masked(text[start:end])
         root = _parser().parse(parsable(plain.text)).root_node
         text_of = plain.text
-        marked = plain.placeholders if refused else ()
-        errors = [Error(start + first, start + last, _PLACEHOLDER, certain=True) for first, last in marked]
         if plain.unclosed is not None:
             character = text[start + plain.unclosed]
             message = f"no matching {character} up to the end"
