@@ -1,201 +1,167 @@
-"""Reads the keys and defaults of frameworks again, from installed packages or checkouts, and shows what drifted.
+"""Reads the keys and defaults of frameworks again and shows what drifted from the tables below vramlint/catalog/data.
 
-python -m tools.refresh_surfaces                       every framework that is installed
-python -m tools.refresh_surfaces litgpt --root src     from a folder that holds the package
-python -m tools.refresh_surfaces litgpt --write        take the drift over into vramlint/catalog/data/frameworks
+python -m tools.refresh_surfaces                               every framework that is installed
+python -m tools.refresh_surfaces litgpt --release newest       a wheel from PyPI, or a release, `0.5.11`
+python -m tools.refresh_surfaces --repo torchtune=../torchtune a clone, or a folder or archive that holds the package
+python -m tools.refresh_surfaces --repos '../{owner}/{name}'   every framework whose clone is there
+python -m tools.refresh_surfaces litgpt --write                take the drift over
 
-The code is parsed, not imported. Exits with 1 when something drifted and was not written. To be run by hand: what
-vramlint says never depends on what is installed.
+Code is parsed, never imported or run. A clone with its history makes those tables anew that are made of it alone;
+otherwise the keys of one release are held against the rows that hold in it. Exits with 1 when something drifted and
+was not written, with 2 when a state could not be read. To be run by hand: what vramlint says never depends on what
+is installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import json
+import difflib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.surface_sources import SOURCES, Part
-from vramlint.catalog.frameworks import FOLDER, FrameworkKey
+from tools.surfaces.drift import is_older, refreshed
+from tools.surfaces.pypi import CACHE, NEWEST, installed_release, version_in, wheel
+from tools.surfaces.registry import SOURCES
+from tools.surfaces.source import Keys, Source, table_file
+from tools.surfaces.states import MissingStateError, States
+from tools.surfaces.trees import Archive, Folder, Revision, Tree, git
 from vramlint.catalog.lines import DATA
 
 
-class Declared(NamedTuple):
-    """A key as the code declares it."""
+class Outcome(NamedTuple):
+    """What was found of one table."""
 
-    type: str
-    default: str
-    """As JSON; empty where it is no plain value."""
+    file: str
+    """Below `catalog/data`."""
+    title: str
+    """What was read."""
+    lines: Sequence[str]
+    """What drifted."""
+    after: str
+    """The table with that in it; empty where it has to be corrected by hand."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; 1 when something drifted."""
+    """Entry point; 1 when something drifted, 2 when a state could not be read."""
     parser = argparse.ArgumentParser(description="Show how frameworks' keys and defaults drifted from the tables.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(SOURCES)}; default: the installed ones"
+        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(SOURCES)}; default: those that can be read"
     )
+    parser.add_argument("--repo", action="append", default=[], metavar="NAME=PATH", help="where a framework's code is")
+    parser.add_argument("--repos", metavar="TEMPLATE", help="where clones are, as a path with {owner} and {name}")
     parser.add_argument(
-        "--root", type=Path, help="the folder that holds the package; default: where packages are installed"
+        "--release", default="", help=f"of a package on PyPI, or {NEWEST!r}; default: the installed one"
     )
-    parser.add_argument("--release", help="the release that is read; default: that of the installed distribution")
-    parser.add_argument("--write", action="store_true", help="take the drift over into the tables")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="the folder that keeps fetched packages")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--check", action="store_true", help="show the drift only; the default")
+    group.add_argument("--write", action="store_true", help="take the drift over into the tables")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - SOURCES.keys())
+    places = dict(item.partition("=")[::2] for item in options.repo)
+    unknown = sorted({*options.names, *places} - SOURCES.keys())
     if unknown:
         parser.error(f"no framework {unknown[0]!r}; there are {', '.join(SOURCES)}")
-    root = options.root or Path(sysconfig.get_path("purelib"))
-    drifted = False
-    for name in options.names or SOURCES:
-        declared = declared_keys(root, SOURCES[name].parts)
-        if not declared:
-            print(f"{name}: not found under {root}")
+    status = 0
+    for name in options.names or places or SOURCES:
+        source = SOURCES[name]
+        place = Path(places[name]) if name in places else _clone(options.repos, source)
+        try:
+            outcomes = list(_outcomes(name, source, place, options.release, options.cache))
+        except MissingStateError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 2
             continue
-        table = DATA / FOLDER / f"{name}.tsv"
-        release = options.release or _installed(SOURCES[name].distribution)
-        before = table.read_text(encoding="utf-8") if table.exists() else ""
-        after, lines = refreshed(before, declared, release)
-        print("\n".join((f"{name} {release}: {len(declared)} keys, {len(lines)} drifted", *lines)))
-        drifted |= bool(lines)
-        if options.write and lines:
-            table.write_text(after, encoding="utf-8", newline="\n")
-    return 1 if drifted and not options.write else 0
+        if not outcomes and options.names:
+            print(f"{name}: not found; give --repo {name}=PATH or --release", file=sys.stderr)
+            status = 2
+        for outcome in outcomes:
+            print("\n".join((f"{outcome.file}, {outcome.title}: {len(outcome.lines)} drifted", *outcome.lines)))
+            if options.write and outcome.lines and outcome.after:
+                (DATA / outcome.file).write_text(outcome.after, encoding="utf-8", newline="\n")
+            elif outcome.lines:
+                status = max(status, 1)
+    return status
 
 
-def _installed(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
+def _clone(template: str | None, source: Source) -> Path | None:
+    if not template or not source.repository:
+        return None
+    owner, _, name = source.repository.partition("/")
+    path = Path(template.format(owner=owner, name=name))
+    return path if path.exists() else None
 
 
-def refreshed(table: str, declared: Mapping[str, Declared], release: str) -> tuple[str, list[str]]:
-    """A table after what the code of a release declares, and a line for each drift.
-
-    A key that is new begins with the release, one that is gone ends with it; one whose default changed gets a second
-    row. Rows of keys that only notes explain (`name.*`, or without a type) are left alone.
-    """
-    comments = [line for line in table.splitlines() if line.startswith("#")]
-    rows = [FrameworkKey(*line.split("\t")) for line in table.splitlines() if line and not line.startswith("#")]
-    current = {row.key: row for row in rows if not row.until}
-    lines: list[str] = []
-    found: list[FrameworkKey] = []
-    for row in rows:
-        new = declared.get(row.key)
-        if row.until or not row.type or row.key.endswith("*"):
-            found.append(row)
-        elif new is None:
-            lines.append(f"- {row.key}")
-            found.append(row._replace(until=release))
-        elif new.default != row.default and new.default:
-            lines.append(f"~ {row.key}: {row.default or 'nothing'} -> {new.default}")
-            found += [row._replace(until=release), row._replace(since=release, default=new.default, type=new.type)]
-        else:
-            found.append(row)
-    for key in sorted(declared.keys() - current.keys()):
-        lines.append(f"+ {key} {declared[key].type} {declared[key].default}".rstrip())
-        found.append(FrameworkKey(key, release if rows else "", "", "", declared[key].type, declared[key].default, ""))
-    ordered = sorted(found, key=lambda row: (row.key, row.since))
-    return "\n".join((*comments, *("\t".join(row) for row in ordered))) + "\n", lines
+def _outcomes(name: str, source: Source, place: Path | None, release: str, cache: Path) -> Iterator[Outcome]:
+    if place is not None and not place.exists():
+        raise MissingStateError(f"{place} is not there")
+    repository = place if place is not None and _is_repository(place) else None
+    if source.make is not None and repository is not None and not release:
+        states = States(repository, lambda number: _package(source, number, cache))
+        yield from _made(source.make(states), name)
+    elif source.read is not None:
+        found = _state(source, place, repository, release, cache)
+        if found is not None:
+            tree, version, title = found
+            yield from _read({key: value for key, value in source.read(tree).items() if value}, source, version, title)
 
 
-def declared_keys(root: Path, parts: Iterable[Part]) -> dict[str, Declared]:
-    """Every key that the files below `root` declare."""
-    found: dict[str, Declared] = {}
-    for part in parts:
-        modules = [_parsed(path) for path in sorted(root.glob(part.path))]
-        if part.functions:
-            for key, row in (
-                item for name in part.functions for module in modules for item in _parameters(name, module)
-            ):
-                title = f"{part.prefix}{key}"
-                other = found.setdefault(title, row)
-                if other.default != row.default:  # each program has its own
-                    found[title] = row._replace(default="")
-        elif part.classes:
-            classes = {
-                node.name: node for module in modules for node in ast.walk(module) if isinstance(node, ast.ClassDef)
-            }
-            for name in part.classes:
-                found |= {f"{part.prefix}{key}": row for key, row in _fields(name, classes, set())}
-        else:
-            found |= {f"{part.prefix}{key}": row for module in modules for key, row in _options(module)}
-    return found
-
-
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def _fields(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) -> Iterator[tuple[str, Declared]]:
-    """The annotated fields of a class, those of its bases first."""
-    node = classes.get(name)
-    if node is None or name in seen:
-        return
-    seen.add(name)
-    for base in reversed(node.bases):
-        yield from _fields(base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", ""), classes, seen)
-    for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            annotation = ast.unparse(item.annotation)
-            if not item.target.id.startswith("_") and not annotation.startswith("ClassVar"):
-                yield item.target.id, Declared(" ".join(annotation.split()), _default(item.value))
-
-
-def _parameters(name: str, module: ast.Module) -> Iterator[tuple[str, Declared]]:
-    """The annotated parameters of a function or method, `Trainer.__init__`."""
-    owner, _, own = name.rpartition(".")
-    scopes = (
-        [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == owner] if owner else [module]
+def _is_repository(path: Path) -> bool:
+    """Whether a folder is the top of a git repository, or a bare one."""
+    return (
+        path.is_dir()
+        and bool(git(path, "rev-parse", "--git-dir"))
+        and not git(path, "rev-parse", "--show-prefix").strip()
     )
-    for node in (item for scope in scopes for item in scope.body if isinstance(item, ast.FunctionDef)):
-        if node.name != own:
-            continue
-        plain = [*node.args.posonlyargs, *node.args.args]
-        missing: list[ast.expr | None] = [None] * (len(plain) - len(node.args.defaults))
-        pairs = [*zip(plain, [*missing, *node.args.defaults], strict=True)]
-        pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-        for argument, default in pairs:
-            if argument.annotation is not None:
-                yield argument.arg, Declared(" ".join(ast.unparse(argument.annotation).split()), _default(default))
 
 
-def _default(value: ast.expr | None) -> str:
-    """The default of a field as JSON: a literal, or what `field(default=…)` and `Field(…)` are given."""
-    if isinstance(value, ast.Call):
-        named = next((item.value for item in value.keywords if item.arg == "default"), None)
-        return _json(named if named is not None else next(iter(value.args), None))
-    return _json(value)
+def _package(source: Source, release: str, cache: Path) -> Tree | None:
+    path = wheel(source.distribution, release, cache) if source.distribution else None
+    return Archive(path) if path is not None else None
 
 
-def _json(value: ast.expr | None) -> str:
-    try:
-        plain = ast.literal_eval(value) if value is not None else None
-    except (ValueError, TypeError, SyntaxError):
-        return ""
-    return json.dumps(plain) if isinstance(plain, str | int | float | bool) else ""
+def _state(
+    source: Source, place: Path | None, repository: Path | None, release: str, cache: Path
+) -> tuple[Tree, str, str] | None:
+    """What is to be read: files, their release (empty: the newest), and what to call them."""
+    if repository is not None:
+        states = States(repository, lambda _: None)
+        tree = states.release(release) if release else Revision(repository, "HEAD")
+        return tree, release, release or "HEAD"
+    if place is not None:
+        return (Folder(place), release, release or str(place)) if place.is_dir() else _archive(place)
+    if release:
+        path = wheel(source.distribution, release, cache) if source.distribution else None
+        if path is None:
+            raise MissingStateError(f"no wheel of {source.distribution or 'it'} {release} on PyPI; give --repo")
+        return _archive(path)
+    version = installed_release(source.distribution)
+    root = Path(sysconfig.get_path("purelib"))
+    return (Folder(root, source.packages), version, version) if version else None
 
 
-_SWITCHES = {"store_true": "false", "store_false": "true"}
+def _archive(path: Path) -> tuple[Tree, str, str]:
+    return Archive(path), version_in(path), version_in(path)
 
 
-def _options(module: ast.Module) -> Iterator[tuple[str, Declared]]:
-    """The options that a file's parsers take, with underscores and without dashes."""
-    for node in ast.walk(module):
-        if not (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"):
-            continue
-        names = [item.value for item in node.args if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        option = next((name for name in names if name.startswith("--")), "")
-        if not option:
-            continue
-        given = {item.arg: item.value for item in node.keywords}
-        action = getattr(given.get("action"), "value", "")
-        kind = "bool" if action in _SWITCHES else ast.unparse(given["type"]) if "type" in given else "str"
-        yield option[2:].replace("-", "_"), Declared(kind, _json(given.get("default")) or _SWITCHES.get(action, ""))
+def _made(tables: Mapping[str, str], title: str) -> Iterator[Outcome]:
+    for file, after in tables.items():
+        path = DATA / file
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        diff = difflib.unified_diff(before.splitlines(), after.splitlines(), "committed", title, "", "", 0, "")
+        yield Outcome(file, "made anew", [*diff], after)
+
+
+def _read(found: Mapping[str, Keys], source: Source, release: str, title: str) -> Iterator[Outcome]:
+    for table, declared in found.items():
+        path = DATA / table_file(table)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        after, lines = refreshed(before, declared, release, source.elsewhere, whole=source.make is not None)
+        yield Outcome(
+            table_file(table), f"{title}, {len(declared)} keys", lines, "" if is_older(before, release) else after
+        )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ import json
 import pytest
 
 from tools import refresh_surfaces
-from tools.refresh_surfaces import Declared, declared_keys, main, refreshed
-from tools.surface_sources import SOURCES, Part
+from tools.refresh_surfaces import main
+from tools.surfaces.declared import Part, declared_keys, reader
+from tools.surfaces.drift import refreshed
+from tools.surfaces.registry import SOURCES
+from tools.surfaces.source import Key, Source
+from tools.surfaces.trees import Folder
 from vramlint.catalog.frameworks import FRAMEWORKS
 
 CLASSES = """
@@ -51,16 +55,16 @@ def root(tmp_path):
 
 
 def test_fields_of_a_class_with_those_that_it_inherits(root):
-    found = declared_keys(root, [Part("package/*.py", ("Arguments",), "model.")])
+    found = declared_keys(Folder(root), [Part("package/*.py", ("Arguments",), "model.")])
 
     assert found == {
-        "model.rank": Declared("int", "32"),
-        "model.alpha": Declared("int", "16"),
-        "model.names": Declared("list[str]", ""),
-        "model.length": Declared("int | None", ""),
-        "model.share": Declared("float", "0.5"),
-        "model.on": Declared("bool", "true"),
-        "model.computed": Declared("int", ""),
+        "model.rank": Key("int", "32"),
+        "model.alpha": Key("int", "16"),
+        "model.names": Key("list[str]", ""),
+        "model.length": Key("int | None", ""),
+        "model.share": Key("float", "0.5"),
+        "model.on": Key("bool", "true"),
+        "model.computed": Key("int", ""),
     }
 
 
@@ -73,7 +77,7 @@ def test_parameters_of_functions_whose_defaults_differ(root):
     )
 
     found = declared_keys(
-        root, [Part("package/*.py", functions=("setup",)), Part("package/*.py", (), "a.", ("A.run",))]
+        Folder(root), [Part("package/*.py", functions=("setup",)), Part("package/*.py", (), "a.", ("A.run",))]
     )
 
     assert {key: (row.type, row.default) for key, row in found.items()} == {
@@ -85,11 +89,11 @@ def test_parameters_of_functions_whose_defaults_differ(root):
 
 
 def test_options_of_a_parser_without_running_it(root):
-    assert declared_keys(root, [Part("package/parser.py")]) == {
-        "num_layers": Declared("int", ""),
-        "lr": Declared("float", "0.0001"),
-        "no_cache": Declared("bool", "false"),
-        "keep": Declared("bool", "true"),
+    assert declared_keys(Folder(root), [Part("package/parser.py")]) == {
+        "num_layers": Key("int", ""),
+        "lr": Key("float", "0.0001"),
+        "no_cache": Key("bool", "false"),
+        "keep": Key("bool", "true"),
     }
 
 
@@ -105,7 +109,7 @@ TABLE = "".join("\t".join(row) + "\n" for row in ROWS)
 
 
 def test_drift_closes_rows_and_opens_new_ones():
-    declared = {"same": Declared("int", "2"), "size": Declared("int", "1024"), "new": Declared("bool", "false")}
+    declared = {"same": Key("int", "2"), "size": Key("int", "1024"), "new": Key("bool", "false")}
 
     after, lines = refreshed(TABLE, declared, "2.0")
 
@@ -126,21 +130,17 @@ def test_drift_closes_rows_and_opens_new_ones():
 def test_the_command_writes_only_when_told(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(refresh_surfaces, "DATA", tmp_path)
     (tmp_path / "frameworks").mkdir()
-    parts = (Part("package/parser.py"),)
-    monkeypatch.setattr(refresh_surfaces, "SOURCES", {"mine": SOURCES["litgpt"]._replace(parts=parts)})
-    command = ["mine", "--root", str(root), "--release", "1.0"]
+    mine = Source(read=reader("mine", (Part("package/parser.py"),)))
+    monkeypatch.setattr(refresh_surfaces, "SOURCES", {"mine": mine})
+    command = ["--repo", f"mine={root}", "--release", "1.0"]
 
     assert main(command) == 1
     assert not (tmp_path / "frameworks" / "mine.tsv").exists()
     assert main([*command, "--write"]) == 0
-    assert "mine 1.0: 4 keys, 4 drifted" in capsys.readouterr().out
+    assert "frameworks/mine.tsv, 1.0, 4 keys: 4 drifted" in capsys.readouterr().out
     assert main(command) == 0
     assert json.loads((tmp_path / "frameworks" / "mine.tsv").read_text().split("lr\t")[1].split("\t")[4]) == 1e-4
 
 
-_COMING = ("litgpt", "llama-factory", "ms-swift", "openrlhf")
-"""Names of frameworks whose module is not here yet."""
-
-
 def test_every_source_is_of_a_framework_that_is_read():
-    assert SOURCES.keys() <= set(FRAMEWORKS) | set(_COMING)
+    assert SOURCES.keys() <= set(FRAMEWORKS)

@@ -1,18 +1,15 @@
-"""Make the tables of OpenRLHF from a clone with its history: `python -m tools.openrlhf_tables REPOSITORY`.
-
-Reads the options that each program declares at every release and writes `openrlhf-<program>.tsv` into
-`catalog/data/frameworks`. Nothing of it is run.
-"""
+"""OpenRLHF: the options that each of its programs declares, `openrlhf-<program>.tsv`."""
 
 from __future__ import annotations
 
 import ast
 import json
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from tools.release_rows import Key, git, rows_of, shown, write
+from tools.surfaces.rows import COLUMNS, rows_of, text_of
+from tools.surfaces.source import Key, Keys, Source, table_file
+from tools.surfaces.states import States
+from tools.surfaces.trees import Tree
 from vramlint.catalog.versions import Version, version_of
 
 _FIRST = (0, 2, 0)
@@ -165,37 +162,44 @@ _RENAMED_ELSE = {
 }
 
 
-def main() -> int:
-    """Entry point."""
-    repository = Path(sys.argv[1])
-    tags = _tags(repository)
+def read(tree: Tree) -> Mapping[str, Keys]:
+    """The options of every program at one state."""
+    found = {f"openrlhf-{name}": _options(tree, program) for program, name in _PROGRAMS.items()}
+    return {table: keys for table, keys in found.items() if keys}
+
+
+def make(states: States) -> Mapping[str, str]:
+    """The tables over all releases."""
+    trees = [(".".join(map(str, release)), states.revision(tag)) for release, tag in _tags(states)]
+    tables: dict[str, str] = {}
     for program, name in _PROGRAMS.items():
-        releases = [(".".join(map(str, release)), _options(repository, tag, program)) for release, tag in tags]
+        releases = [(release, _options(tree, program)) for release, tree in trees]
         there = [index for index, (_, keys) in enumerate(releases) if keys]
         last = releases[: there[-1] + 1]  # a program that is gone keeps the options of its last release
         renamed = _RENAMED | (_RENAMED_RL if program == "ppo_ray" else _RENAMED_ELSE)
         heading = (
-            f"Options of openrlhf.cli.train_{program} and their defaults, made by tools/openrlhf_tables.py.",
+            f"Options of openrlhf.cli.train_{program} and their defaults, made by tools/surfaces/openrlhf.py.",
             f"From github.com/OpenRLHF/OpenRLHF, openrlhf/cli/train_{program}.py (examples/ before 0.4), "
             f"releases {releases[there[0]][0]} to {last[-1][0]}.",
+            COLUMNS,
         )
-        write(f"openrlhf-{name}", heading, rows_of(last, renamed))
-    return 0
+        tables[table_file(f"openrlhf-{name}")] = text_of(heading, rows_of(last, renamed))
+    return tables
 
 
-def _tags(repository: Path) -> list[tuple[Version, str]]:
+def _tags(states: States) -> list[tuple[Version, str]]:
     """The last tag of every release, the oldest first."""
     found: dict[Version, str] = {}
-    for tag in git(repository, "tag", "--sort=v:refname").split():
+    for tag in states.tags():
         release = version_of(tag.removeprefix("v").partition(".post")[0])
         if release >= _FIRST:
             found[release] = tag
     return sorted(found.items())
 
 
-def _options(repository: Path, tag: str, program: str) -> dict[str, Key]:
+def _options(tree: Tree, program: str) -> dict[str, Key]:
     for folder in ("openrlhf/cli", "examples"):
-        text = shown(repository, tag, f"{folder}/train_{program}.py")
+        text = tree.text(f"{folder}/train_{program}.py")
         if text:
             return dict(options(ast.parse(text), {}))
     return {}
@@ -270,5 +274,4 @@ def _text(node: ast.expr, loop: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+SOURCE = Source("openrlhf", ("openrlhf",), "OpenRLHF/OpenRLHF", read, make)

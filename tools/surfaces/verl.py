@@ -1,20 +1,17 @@
-"""Make the tables of verl from a clone with its history: `python -m tools.verl_tables REPOSITORY`.
-
-Composes the YAML of its package as Hydra does, at every release, and writes `verl.tsv` (RL trainers), `verl-sft.tsv`
-and `verl-sft-engine.tsv` (SFT trainers) into `catalog/data/frameworks`. Nothing of it is run.
-"""
+"""verl: the YAML of its package composed as Hydra does, `verl.tsv` (RL), `verl-sft.tsv` and `verl-sft-engine.tsv`."""
 
 from __future__ import annotations
 
 import json
 import posixpath
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tools.release_rows import Key, git, rows_of, shown, write
+from tools.surfaces.rows import COLUMNS, rows_of, text_of
+from tools.surfaces.source import Key, Keys, Source, table_file
+from tools.surfaces.states import States
+from tools.surfaces.trees import Tree
 from vramlint.readers.yaml import read_yaml
 from vramlint.text import Document
 from vramlint.values import plain
@@ -50,52 +47,58 @@ _HYDRA = ("hydra", "defaults", "config_path", "config_name", "config_dir")
 _OUTSIDE = ("recipe/", "verl/experimental/", "examples/")
 _TYPES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", type(None): "any"}
 
-Tree = dict[str, Any]
+_PROGRAMS = {
+    "verl": "RL trainers (verl.trainer.main_ppo, recipes, verl.experimental)",
+    "verl-sft": "verl.trainer.fsdp_sft_trainer",
+    "verl-sft-engine": "verl.trainer.sft_trainer",
+}
+"""Tables, and whose keys they hold."""
+
+Config = dict[str, Any]
 
 
-def main() -> int:
-    """Entry point."""
-    repository = Path(sys.argv[1])
+def read(tree: Tree) -> Mapping[str, Keys]:
+    """The keys of all trainers at one state."""
+    found = {"verl": _rl(tree), "verl-sft": _sft(tree, "sft_trainer.yaml"), "verl-sft-engine": _engines(tree)}
+    return {table: keys for table, keys in found.items() if keys}
+
+
+def make(states: States) -> Mapping[str, str]:
+    """The tables over all releases."""
     lasting: dict[str, Key] = {}
-    tables: dict[str, list[tuple[str, dict[str, Key]]]] = {"verl": [], "verl-sft": [], "verl-sft-engine": []}
+    releases: dict[str, list[tuple[str, Keys]]] = {table: [] for table in _PROGRAMS}
     for release, state in _RELEASES.items():
-        keys = _rl(repository, state)
-        for name, key in lasting.items():
-            keys.setdefault(name, key)
-        # keys of recipes live on in a repository of their own
-        lasting |= {name: key for name, key in keys.items() if key.note.startswith(_OUTSIDE)}
-        tables["verl"].append((release, keys))
-        tables["verl-sft"].append((release, _sft(repository, state, "sft_trainer.yaml")))
-        tables["verl-sft-engine"].append((release, _engines(repository, state)))
+        for table, found in read(states.revision(state)).items():
+            keys = dict(found)
+            if table == "verl":  # keys of recipes live on in a repository of their own
+                keys = lasting | keys
+                lasting |= {name: key for name, key in keys.items() if key.note.startswith(_OUTSIDE)}
+            releases[table].append((release, keys))
     source = "github.com/volcengine/verl, releases 0.1 to 0.7.0 and the development state of 0.8.0"
-    programs = {
-        "verl": "RL trainers (verl.trainer.main_ppo, recipes, verl.experimental)",
-        "verl-sft": "verl.trainer.fsdp_sft_trainer",
-        "verl-sft-engine": "verl.trainer.sft_trainer",
-    }
-    for name, releases in tables.items():
-        there = [item for item in releases if item[1]]
+    tables: dict[str, str] = {}
+    for table, program in _PROGRAMS.items():
         heading = (
-            f"Keys of verl's {programs[name]} and their defaults, made by tools/verl_tables.py.",
+            f"Keys of verl's {program} and their defaults, made by tools/surfaces/verl.py.",
             f"Composed from {_FOLDER} of {source}; of keys that several engines have, the default is FSDP's.",
+            COLUMNS,
         )
-        write(name, heading, rows_of(there))
-    return 0
+        tables[table_file(table)] = text_of(heading, rows_of(releases[table]))
+    return tables
 
 
-def _load(repository: Path, state: str, path: str) -> Tree | None:
-    text = shown(repository, state, path)
+def _load(tree: Tree, path: str) -> Config | None:
+    text = tree.text(path)
     root = read_yaml(Document.of(path, text)).root if text else None
     found = plain(root) if root is not None else None
     return found if isinstance(found, dict) else None
 
 
-def _compose(repository: Path, state: str, path: str) -> Tree | None:
+def _compose(tree: Tree, path: str) -> Config | None:
     """A file with what its defaults list takes from others, as Hydra puts them together."""
-    own = _load(repository, state, path)
+    own = _load(tree, path)
     if own is None:
         return None
-    root: Tree = {}
+    root: Config = {}
     merged = False
     for item in own.pop("defaults", None) or []:
         if item == "_self_":
@@ -108,7 +111,7 @@ def _compose(repository: Path, state: str, path: str) -> Tree | None:
         folder, _, package = str(group).partition("@")
         file = folder if isinstance(item, str) else f"{folder}/{name}"
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), f"{file}.yaml"))
-        part = _compose(repository, state, target)
+        part = _compose(tree, target)
         if part is not None:
             place = package or ("" if isinstance(item, str) else posixpath.basename(folder))
             _merge(_at(root, place), part)
@@ -117,13 +120,13 @@ def _compose(repository: Path, state: str, path: str) -> Tree | None:
     return root
 
 
-def _at(root: Tree, package: str) -> Tree:
+def _at(root: Config, package: str) -> Config:
     for part in filter(None, package.split(".")):
         root = root.setdefault(part, {})
     return root
 
 
-def _merge(below: Tree, above: Tree) -> None:
+def _merge(below: Config, above: Config) -> None:
     for key, value in above.items():
         if isinstance(value, dict) and isinstance(below.get(key), dict):
             _merge(below[key], value)
@@ -131,7 +134,7 @@ def _merge(below: Tree, above: Tree) -> None:
             below[key] = value
 
 
-def _flat(tree: Tree, above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(tree: Config, above: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys; a table itself has the empty dict, and one that is open a key `name.*`."""
     for key, value in tree.items():
         if key == "_target_":
@@ -146,7 +149,7 @@ def _flat(tree: Tree, above: str = "") -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def _typed(tree: Tree) -> dict[str, Key]:
+def _typed(tree: Config) -> dict[str, Key]:
     values = dict(_flat(tree))
     found: dict[str, Key] = {}
     for path, value in values.items():
@@ -167,7 +170,7 @@ def _typed(tree: Tree) -> dict[str, Key]:
     return found
 
 
-def _resolved(value: object, path: str, values: Tree, depth: int) -> object:
+def _resolved(value: object, path: str, values: Config, depth: int) -> object:
     """What a reference comes to where nobody says otherwise."""
     match = _REFERENCE.match(value) if isinstance(value, str) else None
     if match is None:
@@ -183,17 +186,16 @@ def _resolved(value: object, path: str, values: Tree, depth: int) -> object:
     return inner.get("a") if isinstance(inner, dict) else None
 
 
-def _rl(repository: Path, state: str) -> dict[str, Key]:
-    keys = _typed(_compose(repository, state, f"{_FOLDER}/ppo_trainer.yaml") or {})
-    for path, key in _typed(_compose(repository, state, f"{_FOLDER}/ppo_megatron_trainer.yaml") or {}).items():
+def _rl(tree: Tree) -> dict[str, Key]:
+    keys = _typed(_compose(tree, f"{_FOLDER}/ppo_trainer.yaml") or {})
+    for path, key in _typed(_compose(tree, f"{_FOLDER}/ppo_megatron_trainer.yaml") or {}).items():
         keys.setdefault(path, key._replace(note="; ".join(filter(None, (key.note, "Megatron")))))
-    listed = git(repository, "ls-tree", "-r", "--name-only", state).split()
-    for file in listed:
+    for file in tree.paths():
         if not (file.startswith(_OUTSIDE) and "/config/" in file and file.endswith(".yaml")) or "sft" in file:
             continue
-        tree = _load(repository, state, file) or {}
-        if {"actor_rollout_ref", "algorithm", "trainer"} & set(tree):
-            inner = {key: value for key, value in tree.items() if key not in ("defaults", "hydra")}
+        config = _load(tree, file) or {}
+        if {"actor_rollout_ref", "algorithm", "trainer"} & set(config):
+            inner = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
             for path, key in _typed(inner).items():
                 keys.setdefault(path, Key(key.type, "", posixpath.dirname(file).removesuffix("/config")))
     for path in (*(f"{name}.mixed_precision" for name in _FSDP if name in keys), "ray_kwargs.ray_init"):
@@ -204,18 +206,18 @@ def _rl(repository: Path, state: str) -> dict[str, Key]:
     return _opened(keys)
 
 
-def _sft(repository: Path, state: str, name: str) -> dict[str, Key]:
-    tree = _compose(repository, state, f"{_FOLDER}/{name}")
-    return _opened(_typed(tree)) if tree is not None else {}
+def _sft(tree: Tree, name: str) -> dict[str, Key]:
+    config = _compose(tree, f"{_FOLDER}/{name}")
+    return _opened(_typed(config)) if config is not None else {}
 
 
-def _engines(repository: Path, state: str) -> dict[str, Key]:
+def _engines(tree: Tree) -> dict[str, Key]:
     """The SFT trainer over engines: `engine` and `optim` may be those of FSDP, Megatron or VeOmni."""
-    keys = _sft(repository, state, "sft_trainer_engine.yaml")
+    keys = _sft(tree, "sft_trainer_engine.yaml")
     for group in ("engine", "optim") if keys else ():
         for name in ("megatron", "veomni"):
-            tree = _compose(repository, state, f"{_FOLDER}/{group}/{name}.yaml")
-            for path, key in _typed({group: tree} if tree else {}).items():
+            config = _compose(tree, f"{_FOLDER}/{group}/{name}.yaml")
+            for path, key in _typed({group: config} if config else {}).items():
                 keys.setdefault(path, Key(key.type, key.default, name))
     return _opened(keys) if keys else {}
 
@@ -230,5 +232,4 @@ def _opened(keys: dict[str, Key]) -> dict[str, Key]:
     return keys
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+SOURCE = Source("verl", ("verl",), "volcengine/verl", read, make)

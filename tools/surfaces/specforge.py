@@ -1,19 +1,16 @@
-"""Make the tables of SpecForge from a clone with its history: `python -m tools.specforge_tables REPOSITORY`.
-
-Writes `specforge.tsv` (the schema of `specforge train`) and `specforge-scripts.tsv` (options of the scripts before it)
-into `catalog/data/frameworks`. Nothing of it is run.
-"""
+"""SpecForge: `specforge.tsv`, the schema of `specforge train`, and `specforge-scripts.tsv`, the scripts before it."""
 
 from __future__ import annotations
 
 import ast
 import json
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
-from tools.openrlhf_tables import options
-from tools.release_rows import Key, git, shown, write
+from tools.surfaces.openrlhf import options
+from tools.surfaces.rows import COLUMNS, Row, text_of
+from tools.surfaces.source import Key, Keys, Source, table_file
+from tools.surfaces.states import States
+from tools.surfaces.trees import Tree
 
 _SCHEMA = "specforge/config/schema.py"
 _LEGACY = ("deployment_mode", "server_urls", "metadata_db_path")
@@ -35,34 +32,43 @@ _SCRIPTS = tuple(
 )
 
 
-def main() -> int:
-    """Entry point."""
-    repository = Path(sys.argv[1])
-    tree = ast.parse(shown(repository, "HEAD", _SCHEMA))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+def read(tree: Tree) -> Mapping[str, Keys]:
+    """The schema at one state."""
+    classes = {node.name: node for node in tree.module(_SCHEMA).body if isinstance(node, ast.ClassDef)}
+    if "Config" not in classes:
+        return {}
     keys = dict(_fields(classes, "Config", ""))
-    keys |= {f"training.{name}": Key("any", "", "moved into deployment when the file is read") for name in _LEGACY}
-    heading = (
-        "Keys of `specforge train --config` and their defaults, made by tools/specforge_tables.py.",
+    return {
+        "specforge": keys
+        | {f"training.{name}": Key("any", "", "moved into deployment when the file is read") for name in _LEGACY}
+    }
+
+
+def make(states: States) -> Mapping[str, str]:
+    """The schema of the newest state, and the options of the scripts before it."""
+    schema = (
+        "Keys of `specforge train --config` and their defaults, made by tools/surfaces/specforge.py.",
         f"From {_SCHEMA} of github.com/sgl-project/SpecForge, 0.2.0.",
+        COLUMNS,
     )
-    write("specforge", heading, _rows(keys))
     found: dict[str, Key] = {}
     for date in _DATES:
-        state = git(repository, "rev-list", "-1", f"--before={date}", "HEAD").strip()
+        tree = states.before(date)
         for path in (*_SCRIPTS, "specforge/args.py"):
-            text = shown(repository, state, path)
-            found |= dict(options(ast.parse(text), {})) if text else {}
-    heading = (
-        "Options of SpecForge's training scripts and their defaults, made by tools/specforge_tables.py; of those that "
-        "several have, the newest.",
+            found |= dict(options(tree.module(path), {}))
+    scripts = (
+        "Options of SpecForge's training scripts and their defaults, made by tools/surfaces/specforge.py; of those "
+        "that several have, the newest.",
         f"From scripts/train_*.py of github.com/sgl-project/SpecForge, {_DATES[0]} to {_DATES[-1]}.",
+        COLUMNS,
     )
-    write("specforge-scripts", heading, _rows(found))
-    return 0
+    return {
+        table_file("specforge"): text_of(schema, _rows(read(states.revision("HEAD"))["specforge"])),
+        table_file("specforge-scripts"): text_of(scripts, _rows(found)),
+    }
 
 
-def _rows(keys: Mapping[str, Key]) -> list[tuple[str, ...]]:
+def _rows(keys: Keys) -> list[Row]:
     return [(name, "", "", "", *key) for name, key in keys.items()]
 
 
@@ -104,5 +110,4 @@ def _number(node: ast.expr) -> object:
     return found if not isinstance(found, list | dict) else None
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+SOURCE = Source("specforge", ("specforge",), "sgl-project/SpecForge", read, make)
