@@ -94,11 +94,12 @@ def _default(value: ast.expr | None) -> str:
     """The default of a field as JSON: a literal, or what `field(default=…)` and `Field(…)` are given."""
     if isinstance(value, ast.Call):
         named = next((item.value for item in value.keywords if item.arg == "default"), None)
-        return _json(named if named is not None else next(iter(value.args), None))
-    return _json(value)
+        return json_of(named if named is not None else next(iter(value.args), None))
+    return json_of(value)
 
 
-def _json(value: ast.expr | None) -> str:
+def json_of(value: ast.expr | None) -> str:
+    """A plain value as JSON; empty for none, for tables and lists, and for what only running the code would tell."""
     plain = literal(value)
     return json.dumps(plain) if isinstance(plain, str | int | float | bool) else ""
 
@@ -127,4 +128,4 @@ def _options(module: ast.Module) -> Iterator[tuple[str, Key]]:
         given = {item.arg: item.value for item in node.keywords}
         action = getattr(given.get("action"), "value", "")
         kind = "bool" if action in _SWITCHES else ast.unparse(given["type"]) if "type" in given else "str"
-        yield option[2:].replace("-", "_"), Key(kind, _json(given.get("default")) or _SWITCHES.get(action, ""))
+        yield option[2:].replace("-", "_"), Key(kind, json_of(given.get("default")) or _SWITCHES.get(action, ""))

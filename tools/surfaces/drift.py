@@ -13,7 +13,7 @@ def refreshed(
     """A table after what the code of a release declares, and a line for each drift.
 
     A key that is new begins with the release, one that is gone ends with it; one whose default changed gets a second
-    row. Rows of keys that only notes explain (`name.*`, or without a type) are left alone, unless the table is `whole`.
+    row. Rows that only notes explain (`name.*`, or without a type in a table that is not `whole`) are left alone.
 
     Args:
         table: the table's text; empty for a new one.
@@ -31,8 +31,8 @@ def refreshed(
     found: list[FrameworkKey] = []
     for row in rows:
         new = declared.get(row.key)
-        explained = not row.type or row.key.endswith("*") or _apart(row, elsewhere)
-        if not row.holds_in(version) or (explained and not whole):
+        explained = row.key.endswith("*") or _apart(row, elsewhere) or not (row.type or whole)
+        if not row.holds_in(version) or explained:
             found.append(row)
         elif new is None:
             lines.append(f"- {row.key}")

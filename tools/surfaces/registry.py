@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tools.surfaces import openrlhf, specforge, verl
+from tools.surfaces import openrlhf, specforge, torchtitan, torchtune, verl
 from tools.surfaces.plain import PLAIN
 from tools.surfaces.source import Source
 
@@ -14,6 +14,8 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         **PLAIN,
         "openrlhf": openrlhf.SOURCE,
         "specforge": specforge.SOURCE,
+        "torchtitan": torchtitan.SOURCE,
+        "torchtune": torchtune.SOURCE,
         "verl": verl.SOURCE,
     }
 )

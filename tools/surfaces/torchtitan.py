@@ -1,22 +1,18 @@
-"""Make the tables of torchtitan from a git checkout: `python -m tools.torchtitan_tables REPOSITORY`.
-
-Writes `catalog/data/frameworks/torchtitan.tsv` (keys of its TOML files, by release), `torchtitan_flavors.tsv` (the
-sizes behind `[model] name` and `flavor`) and `torchtitan_registries.tsv` (what its Python registries say). Reads the
-source as text and syntax trees; nothing of it is run.
-"""
+"""torchtitan: keys of its TOML files, the sizes behind `[model] name` and `flavor`, and what its registries say."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vramlint.catalog.lines import DATA
+from tools.surfaces.declared import json_of, literal
+from tools.surfaces.rows import COLUMNS, lines_of, rows_of, text_of
+from tools.surfaces.source import Key, Keys, Source, table_file
+from tools.surfaces.states import States
+from tools.surfaces.trees import Tree
 from vramlint.surfaces.frameworks.torchtitan_registry import functions_of, in_older_words, made
 from vramlint.text import Document
 from vramlint.values import Items, Scalar, Table, Value
@@ -41,6 +37,20 @@ _SAID = re.compile(
     r"|mixed_precision_param)|validation\.enable)"
 )
 """What is kept of a registry's configurations: their keys that facts are read from."""
+_KEYS_HEADING = (
+    "Keys of torchtitan's TOML files (torchtitan/config_manager.py, config/job_config.py and the job_config.py of",
+    "models and experiments, 0.0.1 to 0.2.2).",
+    COLUMNS,
+)
+_FLAVORS_HEADING = (
+    "Flavors of torchtitan's models (torchtitan 0.1.0, 0.2.0 and 0.2.2 models/*/__init__.py, model/args.py):",
+    "model, flavor, arguments with their defaults as JSON",
+)
+_REGISTRIES_HEADING = (
+    f"Configurations of torchtitan's registries (*/config_registry.py at commit {_REGISTRIES}): module, function,",
+    "what it says by the keys of the TOML files and of TrainingConfig, as JSON",
+)
+_KINDS = {"true": "bool", "false": "bool"}
 _FILES = ("torchtitan/config_manager.py", "torchtitan/config/job_config.py")
 _RENAMED: Mapping[str, str] = {
     "training.batch_size": "training.local_batch_size",
@@ -71,25 +81,6 @@ _RENAMED: Mapping[str, str] = {
 }
 
 
-def _git(repository: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def _paths(repository: Path, revision: str) -> list[str]:
-    return _git(repository, "ls-tree", "-r", "--name-only", revision, "torchtitan").splitlines()
-
-
-def _tree(repository: Path, revision: str, path: str) -> ast.Module:
-    return ast.parse(_git(repository, "show", f"{revision}:{path}"))
-
-
-def _literal(node: ast.expr | None) -> tuple[bool, Any]:
-    try:
-        return (node is not None), ast.literal_eval(node) if node is not None else None
-    except ValueError:
-        return False, None
-
-
 def _fields(tree: ast.Module) -> dict[str, dict[str, ast.AnnAssign]]:
     """The annotated fields of every class of a module."""
     return {
@@ -110,8 +101,7 @@ def _keys_of(classes: Mapping[str, Mapping[str, ast.AnnAssign]], name: str, abov
         if factory in classes:
             yield from _keys_of(classes, factory, f"{above}{field}.")
             continue
-        known, value = _literal(item.value)
-        yield f"{above}{field}", json.dumps(value) if known and not isinstance(value, tuple | list) else ""
+        yield f"{above}{field}", json_of(item.value)
 
 
 def _factory(node: ast.expr | None) -> str:
@@ -128,52 +118,40 @@ def _arguments(tree: ast.Module) -> Iterator[tuple[str, str]]:
         match node:
             case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(name)), *_]):
                 given = {item.arg: item.value for item in node.keywords}
-                known, value = _literal(given.get("default"))
-                stores = _literal(given.get("action"))[1] == "store_true"
-                default = value if known else False if stores else None
-                yield name.removeprefix("--"), json.dumps(default) if known or stores else ""
+                stores = literal(given.get("action")) == "store_true"
+                yield name.removeprefix("--"), json_of(given.get("default")) or ("false" if stores else "")
 
 
-def keys(repository: Path) -> list[str]:
-    """Rows of the table of keys."""
-    seen: dict[str, dict[str, str]] = {}
-    for release, revision in _RELEASES.items():
-        paths = _paths(repository, revision)
-        for path in paths:
-            if not (path in _FILES or path.endswith("/job_config.py")):
-                continue
-            tree = _tree(repository, revision, path)
-            classes = _fields(tree)
-            found = _keys_of(classes, "JobConfig", "") if "JobConfig" in classes else iter(())
-            for key, default in (*found, *_arguments(tree)):
-                if "." in key and not key.startswith("."):
-                    seen.setdefault(key, {}).setdefault(release, default)
-    return [row for key in sorted(seen) for row in _rows(key, seen[key], list(_RELEASES))]
+def read(tree: Tree) -> Mapping[str, Keys]:
+    """The keys of one state."""
+    defaults: dict[str, str] = {}
+    for path in (*_FILES, *tree.paths("torchtitan/**/job_config.py")):
+        module = tree.module(path)
+        classes = _fields(module)
+        found = _keys_of(classes, "JobConfig", "") if "JobConfig" in classes else iter(())
+        for key, default in (*found, *_arguments(module)):
+            if "." in key and not key.startswith("."):
+                defaults.setdefault(key, default)
+    return {"torchtitan": {key: Key(_KINDS.get(default, ""), default) for key, default in defaults.items()}}
 
 
-def _rows(key: str, defaults: Mapping[str, str], releases: list[str]) -> Iterator[str]:
-    runs: list[list[str]] = []
-    for release in releases:
-        if release in defaults:
-            follows = runs and runs[-1][1] == releases[releases.index(release) - 1]
-            if follows and runs[-1][2] == defaults[release]:
-                runs[-1][1] = release
-            else:
-                runs.append([release, release, defaults[release]])
-    for number, (first, last, default) in enumerate(runs):
-        since = "" if first == releases[0] else first
-        ends = last == releases[-1]
-        until = "" if ends else releases[releases.index(last) + 1]
-        renamed = "" if ends or number + 1 < len(runs) else _RENAMED.get(key, "")
-        kind = {"true": "bool", "false": "bool"}.get(default, "")
-        yield "\t".join((key, since, until, renamed, kind, default, ""))
+def make(states: States) -> Mapping[str, str]:
+    """The three tables."""
+    releases = [(release, read(states.revision(state))["torchtitan"]) for release, state in _RELEASES.items()]
+    return {
+        table_file("torchtitan"): text_of(_KEYS_HEADING, rows_of(releases, _RENAMED)),
+        table_file("torchtitan_flavors"): lines_of(
+            _FLAVORS_HEADING, flavors(states.revision(state) for state in ("v0.1.0", "v0.2.0", _LAST))
+        ),
+        table_file("torchtitan_registries"): lines_of(_REGISTRIES_HEADING, registries(states.revision(_REGISTRIES))),
+    }
 
 
-def flavors(repository: Path) -> list[str]:
-    """Rows of the table of flavors: model, flavor, arguments of the model with their defaults as JSON."""
+def flavors(trees: Iterable[Tree]) -> list[str]:
+    """Lines of the table of flavors: model, flavor, arguments of the model with their defaults as JSON."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for revision in ("v0.1.0", "v0.2.0", _LAST):
-        paths = _paths(repository, revision)
+    for tree in trees:
+        paths = tree.paths("torchtitan/**")
         shared = [path for path in paths if path.endswith(("/moe.py", "/moe_args.py", "protocols/model.py"))]
         for path in paths:
             folder, _, name = path.rpartition("/")
@@ -184,8 +162,8 @@ def flavors(repository: Path) -> list[str]:
             ]
             classes: dict[str, dict[str, ast.AnnAssign]] = {}
             for other in (*shared, *own):
-                classes |= _fields(_tree(repository, revision, other))
-            for model, flavor, arguments in _registered(_tree(repository, revision, path), folder, classes):
+                classes |= _fields(tree.module(other))
+            for model, flavor, arguments in _registered(tree.module(path), folder, classes):
                 found[model, flavor] = arguments
     return [
         f"{model}\t{flavor}\t{json.dumps(arguments, separators=(',', ':'))}"
@@ -209,7 +187,7 @@ def _registered(
                     ):
                         said = _made(value, classes)
                         if "dim" in said or "n_layers" in said:
-                            yield model, str(_literal(name)[1]), said
+                            yield model, str(literal(name)), said
 
 
 def _made(call: ast.Call, classes: Mapping[str, Mapping[str, ast.AnnAssign]]) -> dict[str, Any]:
@@ -217,8 +195,8 @@ def _made(call: ast.Call, classes: Mapping[str, Mapping[str, ast.AnnAssign]]) ->
     name = getattr(call.func, "id", "")
     said: dict[str, Any] = {}
     for field, item in classes.get(name, {}).items():
-        known, value = _literal(item.value)
-        if known and value is not None:
+        value = literal(item.value)
+        if value is not None:
             said[field] = value
         elif _factory(item.value) in classes and "rope" not in field:
             said[field] = _made(ast.Call(ast.Name(_factory(item.value)), [], []), classes)
@@ -227,18 +205,16 @@ def _made(call: ast.Call, classes: Mapping[str, Mapping[str, ast.AnnAssign]]) ->
             continue
         if isinstance(keyword.value, ast.Call):
             said[keyword.arg] = _made(keyword.value, classes)
-        elif (value := _literal(keyword.value)[1]) is not None:
+        elif (value := literal(keyword.value)) is not None:
             said[keyword.arg] = value
     return said
 
 
-def registries(repository: Path) -> list[str]:
-    """Rows of registries: module, function, what it says as JSON; without those that cannot be followed."""
+def registries(tree: Tree) -> list[str]:
+    """Lines of registries: module, function, what it says as JSON; without those that cannot be followed."""
     rows = []
-    for path in _paths(repository, _REGISTRIES):
-        if not path.endswith("/config_registry.py"):
-            continue
-        document = Document.of(path, _git(repository, "show", f"{_REGISTRIES}:{path}"))
+    for path, text in tree.files("torchtitan/**/config_registry.py"):
+        document = Document.of(path, text)
         module = path.removesuffix(".py").replace("/", ".")
         for name, table in made(document, functions_of(document)).items():
             said = {key: value for key, value in _said_by(in_older_words(table), "") if _SAID.fullmatch(key)}
@@ -258,35 +234,4 @@ def _said_by(table: Table, above: str) -> Iterator[tuple[str, Any]]:
             yield f"{above}{entry.key}", [item.value for item in value.values if isinstance(item, Scalar)]
 
 
-_HEADERS = {
-    "torchtitan.tsv": (
-        "Keys of torchtitan's TOML files (torchtitan/config_manager.py, config/job_config.py and the job_config.py of",
-        "models and experiments, 0.0.1 to 0.2.2): key, since, until, renamed_to, type, default (JSON), note",
-    ),
-    "torchtitan_flavors.tsv": (
-        "Flavors of torchtitan's models (torchtitan 0.1.0, 0.2.0 and 0.2.2 models/*/__init__.py, model/args.py):",
-        "model, flavor, arguments with their defaults as JSON",
-    ),
-    "torchtitan_registries.tsv": (
-        f"Configurations of torchtitan's registries (*/config_registry.py at commit {_REGISTRIES}): module, function,",
-        "what it says by the keys of the TOML files and of TrainingConfig, as JSON",
-    ),
-}
-
-
-def main(arguments: list[str]) -> int:
-    """Entry point: the checkout, or its bare repository."""
-    repository = Path(arguments[0])
-    made_of = {
-        "torchtitan.tsv": keys(repository),
-        "torchtitan_flavors.tsv": flavors(repository),
-        "torchtitan_registries.tsv": registries(repository),
-    }
-    for name, lines in made_of.items():
-        head = [f"# {line}" for line in _HEADERS[name]]
-        (DATA / "frameworks" / name).write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+SOURCE = Source("torchtitan", ("torchtitan",), "pytorch/torchtitan", read, make)

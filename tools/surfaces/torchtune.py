@@ -1,21 +1,17 @@
-"""Make the tables of torchtune from a git checkout: `python -m tools.torchtune_tables REPOSITORY`.
-
-Writes `catalog/data/frameworks/torchtune.tsv` (keys that its recipes read, by release),
-`torchtune_builders.tsv` (builders of models and their arguments) and `torchtune_configs.tsv` (what its packaged
-configurations say). Reads the source as text and syntax trees; nothing of it is run.
-"""
+"""torchtune: keys that its recipes read, its builders of models, and what its packaged configurations say."""
 
 from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vramlint.catalog.lines import DATA
+from tools.surfaces.declared import json_of, literal
+from tools.surfaces.rows import COLUMNS, Row, lines_of, rows_of, text_of
+from tools.surfaces.source import Key, Keys, Source, table_file
+from tools.surfaces.states import States
+from tools.surfaces.trees import Tree
 from vramlint.readers.yaml import read_yaml
 from vramlint.text import Document
 from vramlint.values import plain
@@ -28,6 +24,18 @@ def _words(text: str) -> list[str]:
 _RELEASES = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0")
 """Tagged releases whose recipes differ; what the checkout holds is the next one."""
 _NEXT = "0.7.0"
+_KEYS_HEADING = (
+    "Keys that torchtune's recipes read (recipes/**/*.py, recipes/configs, torchtune/training of 0.1.0 to 0.7.0).",
+    COLUMNS,
+)
+_BUILDERS_HEADING = (
+    "Builders of models (torchtune 0.7 models/*/_model_builders.py, _component_builders.py): name without lora_",
+    "and qlora_, family, the component builder that it calls, its arguments (of the language model)",
+)
+_CONFIGS_HEADING = (
+    "Packaged configurations (torchtune 0.7 _recipe_registry.py, recipes/configs): name, recipes, keys that decide",
+    "memory as JSON of dotted keys",
+)
 _TABLES = _words("""
 model tokenizer checkpointer ref_checkpointer teacher_checkpointer ref_policy_checkpointer value_checkpointer
 reward_checkpointer dataset dataset_val datasets optimizer optimizer_in_bwd loss kd_loss lr_scheduler
@@ -44,6 +52,8 @@ _ELSEWHERE = {
     "checkpoint_dir": "used by other keys of the packaged configurations",
     "checkpoint_files": "used by other keys of the packaged configurations",
 }
+_ALWAYS = ("config", "recipe", "checkpoint_dir", "checkpoint_files", "mp_policy", "recipe_checkpoint")
+"""Keys that no recipe reads by their name."""
 _KEPT = _words("""
 batch_size batch_size_val gradient_accumulation_steps dtype optimizer_in_bwd enable_activation_checkpointing
 enable_activation_offloading ac_mode ac_option compile clip_grad_norm fsdp_cpu_offload
@@ -59,27 +69,10 @@ tokenizer early_exit_loss layer_dropout
 _LEFT_OUT = ("lr", "weight_decay", "path", "merges_file", "source", "split", "column_map", "betas", "partition")
 
 
-def _git(repository: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(repository), *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def _files(repository: Path, revision: str, folder: str, end: str) -> Iterator[tuple[str, str]]:
-    for path in _git(repository, "ls-tree", "-r", "--name-only", revision, folder).splitlines():
-        if path.endswith(end):
-            yield path, _git(repository, "show", f"{revision}:{path}")
-
-
 def _yaml(text: str) -> dict[str, Any]:
     root = read_yaml(Document.of("config.yaml", text)).root
     found = plain(root) if root is not None else {}
     return found if isinstance(found, dict) else {}
-
-
-def _literal(node: ast.expr | None) -> tuple[bool, Any]:
-    try:
-        return (node is not None), ast.literal_eval(node) if node is not None else None
-    except ValueError:
-        return False, None
 
 
 def _read_keys(text: str) -> Iterator[tuple[str, str]]:
@@ -87,9 +80,8 @@ def _read_keys(text: str) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Call(func=ast.Attribute(value=owner, attr="get"), args=[ast.Constant(value=str(key)), *rest]):
-                known, value = _literal(rest[0] if rest else None)
                 if prefix := _path(owner):
-                    yield ".".join((*prefix.split(".")[1:], key)), json.dumps(value) if known else ""
+                    yield ".".join((*prefix.split(".")[1:], key)), json_of(rest[0] if rest else None)
             case ast.Attribute(attr=attribute) if attribute not in ("get", "keys", "pop", "items"):
                 if (path := _path(node)) and path.startswith("cfg.") and path.count(".") == 1:
                     yield path.removeprefix("cfg."), ""
@@ -106,53 +98,47 @@ def _path(node: ast.expr) -> str:
     return "cfg" if names and names[-1] in ("_cfg", "cfg") and len(names) == 1 else ""
 
 
-def keys(repository: Path) -> list[str]:
-    """Rows of the table of keys: since, until and the defaults of each."""
-    seen: dict[str, dict[str, str]] = {}
-    revisions = {**{release: f"v{release}" for release in _RELEASES}, _NEXT: "HEAD"}
-    for release, revision in revisions.items():
-        sources = [
-            *_files(repository, revision, "recipes", ".py"),
-            *_files(repository, revision, "torchtune/training", ".py"),
-        ]
-        for path, text in sources:
-            if path.endswith(("generate.py", "eleuther_eval.py", "quantize.py")) or "/generate_v2" in path:
-                continue
-            for key, default in _read_keys(text):
-                if "." not in key:
-                    defaults = seen.setdefault(key, {})
-                    defaults[release] = defaults.get(release) or default
-        for _, text in _files(repository, revision, "recipes/configs", ".yaml"):
-            for key in _yaml(text):
-                seen.setdefault(key, {}).setdefault(release, "")
-    for key in (*_TABLES, *_ELSEWHERE):
-        seen.setdefault(key, dict.fromkeys(revisions, ""))
-    return [row for key in sorted(seen) for row in _rows(key, seen[key], list(revisions))]
+def read(tree: Tree) -> Mapping[str, Keys]:
+    """The keys of one state."""
+    defaults: dict[str, str] = {}
+    sources = [*tree.files("recipes/**.py"), *tree.files("torchtune/training/**.py")]
+    for path, text in sources:
+        if path.endswith(("generate.py", "eleuther_eval.py", "quantize.py")) or "/generate_v2" in path:
+            continue
+        for key, default in _read_keys(text):
+            if "." not in key:
+                defaults[key] = defaults.get(key) or default
+    for _, text in tree.files("recipes/configs/**.yaml"):
+        for key in _yaml(text):
+            defaults.setdefault(key, "")
+    for key in _ALWAYS if sources else ():
+        defaults.setdefault(key, "")
+    return {"torchtune": {key: _typed(key, default) for key, default in defaults.items()}}
 
 
-def _rows(key: str, defaults: Mapping[str, str], releases: list[str]) -> Iterator[str]:
-    runs: list[list[str]] = []
-    for release in releases:
-        if release in defaults:
-            joins = runs and runs[-1][1] == releases[releases.index(release) - 1] and runs[-1][2] == defaults[release]
-            if joins:
-                runs[-1][1] = release
-            else:
-                runs.append([release, release, defaults[release]])
-    for first, last, default in runs:
-        since = "" if first == releases[0] else first
-        until = "" if last == releases[-1] else releases[releases.index(last) + 1]
-        kind = "table" if key in _TABLES else {"true": "bool", "false": "bool"}.get(default, "")
-        yield "\t".join((key, since, until, "", kind, default, _ELSEWHERE.get(key, "")))
-    if key in _TABLES:
-        yield "\t".join((f"{key}.*", "", "", "", "", "", "arguments of the component"))
+def _typed(key: str, default: str) -> Key:
+    kind = "table" if key in _TABLES else {"true": "bool", "false": "bool"}.get(default, "")
+    return Key(kind, default, _ELSEWHERE.get(key, ""))
 
 
-def builders(repository: Path) -> list[str]:
-    """Rows of the table of builders: name, the component builder that it calls, its arguments as JSON."""
+def make(states: States) -> Mapping[str, str]:
+    """The three tables."""
+    trees = {release: states.release(release) for release in _RELEASES} | {_NEXT: states.revision("HEAD")}
+    rows = rows_of([(release, read(tree)["torchtune"]) for release, tree in trees.items()])
+    inside: list[Row] = [(f"{key}.*", "", "", "", "", "", "arguments of the component") for key in _TABLES]
+    newest = trees[_NEXT]
+    return {
+        table_file("torchtune"): text_of(_KEYS_HEADING, [*rows, *inside]),
+        table_file("torchtune_builders"): lines_of(_BUILDERS_HEADING, builders([*trees.values()][1:])),
+        table_file("torchtune_configs"): lines_of(_CONFIGS_HEADING, configs(newest)),
+    }
+
+
+def builders(trees: Iterable[Tree]) -> list[str]:
+    """Lines of the table of builders: name, the component builder that it calls, its arguments as JSON."""
     found: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    for revision in (*(f"v{release}" for release in _RELEASES[1:]), "HEAD"):
-        found |= _builders(repository, revision)
+    for tree in trees:
+        found |= _builders(tree)
     rows = []
     for name, (family, component, said) in sorted(found.items()):
         kept = {key: value for key, value in said.items() if value is not None}
@@ -160,10 +146,10 @@ def builders(repository: Path) -> list[str]:
     return rows
 
 
-def _builders(repository: Path, revision: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
-    components = _components(repository, revision)
+def _builders(tree: Tree) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    components = _components(tree)
     found = {name: (family, name, dict(parameters)) for name, (family, parameters) in components.items()}
-    for path, text in _files(repository, revision, "torchtune/models", "_model_builders.py"):
+    for path, text in tree.files("torchtune/models/**_model_builders.py"):
         family = path.split("/")[2]
         for node in ast.parse(text).body:
             match node:
@@ -183,10 +169,10 @@ def _builders(repository: Path, revision: str) -> dict[str, tuple[str, str, dict
     return found
 
 
-def _components(repository: Path, revision: str) -> dict[str, tuple[str, dict[str, Any]]]:
+def _components(tree: Tree) -> dict[str, tuple[str, dict[str, Any]]]:
     """Functions that make a model from its sizes: family and parameters with their defaults."""
     found = {}
-    for path, text in _files(repository, revision, "torchtune/models", "_component_builders.py"):
+    for path, text in tree.files("torchtune/models/**_component_builders.py"):
         family = path.split("/")[2]
         for node in ast.parse(text).body:
             if not isinstance(node, ast.FunctionDef) or node.name.startswith(("lora_", "qlora_")):
@@ -221,7 +207,7 @@ def _constants(node: ast.FunctionDef) -> dict[str, Any]:
         for item in node.body
         if isinstance(item, ast.Assign)
         for target in item.targets
-        if isinstance(target, ast.Name) and (value := _literal(item.value)[1]) is not None
+        if isinstance(target, ast.Name) and (value := literal(item.value)) is not None
     }
     return {**_parameters(node), **assigned}
 
@@ -232,33 +218,31 @@ def _parameters(node: ast.FunctionDef) -> dict[str, Any]:
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    return {argument.arg: _literal(default)[1] for argument, default in pairs}
+    return {argument.arg: literal(default) for argument, default in pairs}
 
 
 def _value(node: ast.expr, constants: Mapping[str, Any]) -> object:
-    return constants.get(node.id) if isinstance(node, ast.Name) else _literal(node)[1]
+    return constants.get(node.id) if isinstance(node, ast.Name) else literal(node)
 
 
-def configs(repository: Path) -> list[str]:
-    """Rows of the table of packaged configurations: name, recipes, what they say as JSON of dotted keys."""
+def configs(tree: Tree) -> list[str]:
+    """Lines of the table of packaged configurations: name, recipes, what they say as JSON of dotted keys."""
     recipes: dict[str, list[str]] = {}
     files: dict[str, str] = {}
-    tree = ast.parse(_git(repository, "show", "HEAD:torchtune/_recipe_registry.py"))
-    for node in ast.walk(tree):
+    for node in ast.walk(tree.module("torchtune/_recipe_registry.py")):
         match node:
             case ast.Call(func=ast.Name(id="Recipe"), keywords=keywords):
                 given = {item.arg: item.value for item in keywords}
                 for call in getattr(given["configs"], "elts", ()):
-                    named = {item.arg: _literal(item.value)[1] for item in call.keywords}
-                    recipes.setdefault(named["name"], []).append(_literal(given["name"])[1])
+                    named = {item.arg: str(literal(item.value)) for item in call.keywords}
+                    recipes.setdefault(named["name"], []).append(str(literal(given["name"])))
                     files[named["name"]] = named["file_path"]
     rows = []
-    sources = dict(_files(repository, "HEAD", "recipes/configs", ".yaml"))
     for name in sorted(recipes):
         if all(recipe in ("generate", "eleuther_eval", "quantize") or "generate" in recipe for recipe in recipes[name]):
             continue
-        text = sources.get(f"recipes/configs/{files[name]}")
-        if text is None:  # the registry has names whose files are gone
+        text = tree.text(f"recipes/configs/{files[name]}")
+        if not text:  # the registry has names whose files are gone
             continue
         said = _flat(_yaml(text))
         rows.append(f"{name}\t{','.join(recipes[name])}\t{json.dumps(said, separators=(',', ':'))}")
@@ -276,35 +260,4 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-_HEADERS = {
-    "torchtune.tsv": (
-        "Keys that torchtune's recipes read (recipes/**/*.py, recipes/configs, torchtune/training of 0.1.0 to 0.7.0).",
-        "key, since, until, renamed_to, type, default (JSON), note",
-    ),
-    "torchtune_builders.tsv": (
-        "Builders of models (torchtune 0.7 models/*/_model_builders.py, _component_builders.py): name without lora_",
-        "and qlora_, family, the component builder that it calls, its arguments (of the language model)",
-    ),
-    "torchtune_configs.tsv": (
-        "Packaged configurations (torchtune 0.7 _recipe_registry.py, recipes/configs): name, recipes, keys that decide",
-        "memory as JSON of dotted keys",
-    ),
-}
-
-
-def main(arguments: list[str]) -> int:
-    """Entry point: the checkout, or its bare repository."""
-    repository = Path(arguments[0])
-    rows = {
-        "torchtune.tsv": keys(repository),
-        "torchtune_builders.tsv": builders(repository),
-        "torchtune_configs.tsv": configs(repository),
-    }
-    for name, lines in rows.items():
-        head = [f"# {line}" for line in _HEADERS[name]]
-        (DATA / "frameworks" / name).write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+SOURCE = Source("torchtune", ("torchtune", "recipes"), "pytorch/torchtune", read, make)
