@@ -13,6 +13,8 @@ from tools.surfaces.trees import Tree
 from vramlint.catalog.versions import Version, version_of
 
 _FIRST = (0, 2, 0)
+_PACKAGED = ("0.11.1", "0.11.2")
+"""Releases on PyPI after the last tag that was read."""
 _PROGRAMS = {
     "sft": "sft",
     "dpo": "dpo",
@@ -171,6 +173,7 @@ def read(tree: Tree) -> Mapping[str, Keys]:
 def make(states: States) -> Mapping[str, str]:
     """The tables over all releases."""
     trees = [(".".join(map(str, release)), states.revision(tag)) for release, tag in _tags(states)]
+    trees += [(release, states.release(release)) for release in _PACKAGED if release not in dict(trees)]
     tables: dict[str, str] = {}
     for program, name in _PROGRAMS.items():
         releases = [(release, _options(tree, program)) for release, tree in trees]

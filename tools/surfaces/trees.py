@@ -12,8 +12,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 
+_ABOVE = re.compile(r"^(?:src|[^/]+\.data/(?:pure|plat)lib)/")
+"""What stands in front of packages: in repositories and sdists, and in some wheels."""
+
+
 class Tree:
-    """Files by the paths that they have where Python looks for packages: a `src/` in front is left out."""
+    """Files by the paths that they have where Python looks for packages."""
 
     def paths(self, pattern: str = "**") -> list[str]:
         """The paths that match a pattern, sorted; `**` stands for any folders, `*` for a part of a name."""
@@ -37,7 +41,7 @@ class Tree:
     @cached_property
     def _listed(self) -> dict[str, str]:
         """Where the file really is, by path."""
-        return {path.removeprefix("src/"): path for path in self._all()}
+        return {_ABOVE.sub("", path): path for path in self._all()}
 
     def _all(self) -> Iterator[str]:
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tools.surfaces.rows import COLUMNS, rows_of, text_of
@@ -17,20 +17,32 @@ from vramlint.text import Document
 from vramlint.values import plain
 
 _RELEASES = {
-    "0.1": "v0.1",
-    "0.2": "v0.2",
+    "0.1": "",
+    "0.2": "",
     "0.3.0": "v0.3.0.post1",
-    "0.4.0": "v0.4.0",
-    "0.4.1": "v0.4.1",
-    "0.5.0": "v0.5.0",
-    "0.6.0": "v0.6.0",
-    "0.6.1": "v0.6.1",
-    "0.7.0": "v0.7.0",
-    "0.8.0": "HEAD",
+    "0.4.0": "",
+    "0.4.1": "",
+    "0.5.0": "",
+    "0.6.0": "",
+    "0.6.1": "",
+    "0.7.0": "",
+    "0.8.0": "",
+    "0.9.0": "",
 }
-"""Releases and the states of the repository; what is checked out is the next one."""
+"""Releases whose keys differ, and tags that are not called like them."""
+_RENAMED = {
+    "critic.model.fsdp_config": "critic.fsdp",
+    "reward_manager": "reward.reward_manager",
+    "actor_rollout_ref.rollout.skip_rollout": "actor_rollout_ref.rollout.skip.enable",
+    "actor_rollout_ref.rollout.skip_dump_dir": "actor_rollout_ref.rollout.skip.dump_dir",
+}
+"""What a key, or what stands in a table, is called now."""
 _FOLDER = "verl/trainer/config"
 _REFERENCE = re.compile(r"^\$\{(?:oc\.select:)?\s*([\w.]+)\s*(?:,\s*(.*))?\}$")
+_CHOICE = re.compile(r"\$\{(\w+)\}")
+"""Within the name of a file, the file that is taken of another group."""
+_GLOBAL = "# @package _global_"
+"""What a file of a group says whose keys stand at the top."""
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _OPEN_WORDS = """
     apply_chat_template_kwargs engine_kwargs extra fused_kernel_options init_params kw_args mixed_precision
@@ -67,14 +79,14 @@ def make(states: States) -> Mapping[str, str]:
     """The tables over all releases."""
     lasting: dict[str, Key] = {}
     releases: dict[str, list[tuple[str, Keys]]] = {table: [] for table in _PROGRAMS}
-    for release, state in _RELEASES.items():
-        for table, found in read(states.revision(state)).items():
+    for release, tag in _RELEASES.items():
+        for table, found in read(states.revision(tag) if tag else states.release(release)).items():
             keys = dict(found)
             if table == "verl":  # keys of recipes live on in a repository of their own
                 keys = lasting | keys
                 lasting |= {name: key for name, key in keys.items() if key.note.startswith(_OUTSIDE)}
             releases[table].append((release, keys))
-    source = "github.com/volcengine/verl, releases 0.1 to 0.7.0 and the development state of 0.8.0"
+    source = "github.com/volcengine/verl, releases 0.1 to 0.9.0 (from PyPI since 0.8.0)"
     tables: dict[str, str] = {}
     for table, program in _PROGRAMS.items():
         heading = (
@@ -82,8 +94,17 @@ def make(states: States) -> Mapping[str, str]:
             f"Composed from {_FOLDER} of {source}; of keys that several engines have, the default is FSDP's.",
             COLUMNS,
         )
-        tables[table_file(table)] = text_of(heading, rows_of(releases[table]))
+        tables[table_file(table)] = text_of(heading, rows_of(releases[table], _renamed(releases[table])))
     return tables
+
+
+def _renamed(releases: Iterable[tuple[str, Keys]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in (key for _, keys in releases for key in keys):
+        for old, new in _RENAMED.items():
+            if key == old or key.startswith(f"{old}."):
+                found[key] = f"{new}{key.removeprefix(old)}"
+    return found
 
 
 def _load(tree: Tree, path: str) -> Config | None:
@@ -93,27 +114,41 @@ def _load(tree: Tree, path: str) -> Config | None:
     return found if isinstance(found, dict) else None
 
 
-def _compose(tree: Tree, path: str) -> Config | None:
-    """A file with what its defaults list takes from others, as Hydra puts them together."""
+def _compose(tree: Tree, path: str, chosen: Mapping[str, str] | None = None) -> Config | None:
+    """A file with what its defaults list takes from others, as Hydra puts them together.
+
+    Args:
+        tree: the package.
+        path: of the file.
+        chosen: groups and the file that is taken of each, over what the lists say.
+    """
     own = _load(tree, path)
     if own is None:
         return None
     root: Config = {}
     merged = False
-    for item in own.pop("defaults", None) or []:
+    listed = [item if isinstance(item, str) else next(iter(item.items())) for item in own.pop("defaults", None) or []]
+    pairs = [(str(group), name) for group, name in (item for item in listed if not isinstance(item, str))]
+    choices = {
+        **{group: name for group, name in pairs if not group.startswith("override ")},
+        **{group.removeprefix("override "): name for group, name in pairs if group.startswith("override ")},
+        **(chosen or {}),
+    }
+    for item in listed:
         if item == "_self_":
             _merge(root, own)
             merged = True
             continue
-        group, name = (item, item) if isinstance(item, str) else next(iter(item.items()))
-        if name is None or str(group).startswith("override "):
+        group = item if isinstance(item, str) else str(item[0])
+        name = None if isinstance(item, str) else choices.get(group)
+        if (name is None and not isinstance(item, str)) or group.startswith("override "):
             continue
-        folder, _, package = str(group).partition("@")
-        file = folder if isinstance(item, str) else f"{folder}/{name}"
+        folder, _, package = group.partition("@")
+        file = folder if name is None else f"{folder}/{_CHOICE.sub(lambda word: str(choices.get(word[1])), str(name))}"
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), f"{file}.yaml"))
-        part = _compose(tree, target)
+        part = _compose(tree, target, choices)
         if part is not None:
-            place = package or ("" if isinstance(item, str) else posixpath.basename(folder))
+            place = package or ("" if name is None or _GLOBAL in tree.text(target) else posixpath.basename(folder))
             _merge(_at(root, place), part)
     if not merged:
         _merge(root, own)
@@ -188,8 +223,13 @@ def _resolved(value: object, path: str, values: Config, depth: int) -> object:
 
 def _rl(tree: Tree) -> dict[str, Key]:
     keys = _typed(_compose(tree, f"{_FOLDER}/ppo_trainer.yaml") or {})
-    for path, key in _typed(_compose(tree, f"{_FOLDER}/ppo_megatron_trainer.yaml") or {}).items():
-        keys.setdefault(path, key._replace(note="; ".join(filter(None, (key.note, "Megatron")))))
+    others = {"Megatron": _compose(tree, f"{_FOLDER}/ppo_megatron_trainer.yaml")}
+    for name in ("torchtitan", "veomni"):
+        if tree.text(f"{_FOLDER}/model_engine/{name}.yaml"):
+            others[name] = _compose(tree, f"{_FOLDER}/ppo_trainer.yaml", {"model_engine": name})
+    for title, config in others.items():
+        for path, key in _typed(config or {}).items():
+            keys.setdefault(path, key._replace(note="; ".join(filter(None, (key.note, title)))))
     for file in tree.paths():
         if not (file.startswith(_OUTSIDE) and "/config/" in file and file.endswith(".yaml")) or "sft" in file:
             continue
@@ -215,7 +255,7 @@ def _engines(tree: Tree) -> dict[str, Key]:
     """The SFT trainer over engines: `engine` and `optim` may be those of FSDP, Megatron or VeOmni."""
     keys = _sft(tree, "sft_trainer_engine.yaml")
     for group in ("engine", "optim") if keys else ():
-        for name in ("megatron", "veomni"):
+        for name in ("megatron", "veomni", "torchtitan", "automodel"):
             config = _compose(tree, f"{_FOLDER}/{group}/{name}.yaml")
             for path, key in _typed({group: config} if config else {}).items():
                 keys.setdefault(path, Key(key.type, key.default, name))

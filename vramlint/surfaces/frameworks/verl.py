@@ -1,4 +1,4 @@
-"""verl: Hydra's overrides on a command line, over the YAML of its package (verl 0.1 to 0.8).
+"""verl: Hydra's overrides on a command line, over the YAML of its package (verl 0.1 to 0.9).
 
 Its RL trainers (verl/trainer/main_ppo.py, ppo/ray_trainer.py) put actor, reference model and rollout engine on the same
 GPUs; workers/fsdp_workers.py and workers/megatron_workers.py say what becomes of the keys. The SFT trainers are in
