@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
 
-
 _ABOVE = re.compile(r"^(?:src|[^/]+\.data/(?:pure|plat)lib)/")
 """What stands in front of packages: in repositories and sdists, and in some wheels."""
 
