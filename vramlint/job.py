@@ -279,6 +279,8 @@ class Allocator:
     """Part of `memory_fraction` above which segments that lie free are given back; without that it does nothing."""
     memory_fraction: float = 0.0
     """Part of the device's memory that the process may take (set_per_process_memory_fraction); 0: no bound."""
+    divisions: int = 0
+    """`roundup_power2_divisions`: parts between two powers of two that requests are rounded to; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

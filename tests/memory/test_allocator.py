@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vramlint.memory.allocator import LARGE_SEGMENT, MIB, SMALL_SEGMENT, CachingAllocator, ExpandableAllocator
+from vramlint.memory.allocator import (
+    LARGE_SEGMENT,
+    MIB,
+    SMALL_SEGMENT,
+    CachingAllocator,
+    ExpandableAllocator,
+    coarsened,
+)
 
 
 def test_small_requests_share_a_segment():
@@ -104,3 +112,34 @@ def test_garbage_collection_gives_back_segments_that_lie_free():
 
     assert allocator.peak == (40 + 80) * MIB
     assert CachingAllocator().collect_above == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "rounded"),
+    [
+        (8192, 8192),
+        (8704, 8704),
+        (33 * 1024, 34 * 1024),
+        (64 * MIB, 64 * MIB),
+        (65 * MIB, 68 * MIB),
+        (92 * MIB, 92 * MIB),
+    ],
+)
+def test_requests_are_rounded_to_sixteenths_between_powers_of_two(size: int, rounded: int):
+    assert coarsened(size, 16) == rounded
+    assert coarsened(size, 0) == size
+
+
+@given(st.integers(1, 1 << 40), st.sampled_from([2, 4, 8, 16]))
+def test_coarser_requests_hold_what_was_asked_for(size: int, divisions: int):
+    asked = -(-size // 512) * 512
+
+    assert asked <= coarsened(asked, divisions) <= asked * (1 + 1 / divisions)
+
+
+def test_blocks_count_what_rounding_adds_and_tensors_do_not():
+    for allocator in (CachingAllocator(divisions=16), ExpandableAllocator(16)):
+        piece = allocator.allocate(65 * MIB)
+        assert (allocator.blocks, allocator.tensors) == (68 * MIB, 65 * MIB)
+        allocator.release(piece)
+        assert (allocator.blocks, allocator.tensors) == (0, 0)

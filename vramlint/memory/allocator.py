@@ -3,8 +3,8 @@
 Follows torch 2.13 c10/cuda/CUDACachingAllocator.cpp on one stream: requests are rounded to 512 bytes; up to 1 MiB
 comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a segment of its own rounded to 2 MiB; the
 smallest free block that is large enough is taken and split; neighbours that are free are joined. With
-`expandable_segments` each pool is one segment that grows at its end. Memory goes back to the driver only where a
-garbage collection is asked for.
+`expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests coarser.
+Memory goes back to the driver only where a garbage collection is asked for.
 
 A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
 """
@@ -46,10 +46,22 @@ class Piece:
         self.taken = 0  # of its bytes, what the request asked for
 
 
+def coarsened(size: int, divisions: int) -> int:
+    """A request of `size` under `roundup_power2_divisions`: up to the next part between two powers of two.
+
+    c10/core/AllocatorConfig.cpp and CUDACachingAllocator.cpp, round_size and roundup_power2_next_division. Requests of
+    up to `divisions` blocks are left alone; 0 leaves all of them.
+    """
+    if not divisions or size <= BLOCK * divisions:
+        return size
+    part = 1 << max(0, size.bit_length() - divisions.bit_length())
+    return -(-size // part) * part
+
+
 class CachingAllocator:
     """Segments and free lists of one device. All figures are bytes."""
 
-    def __init__(self, collect_above: int = 0) -> None:
+    def __init__(self, collect_above: int = 0, divisions: int = 0) -> None:
         self.reserved = 0
         self.peak = 0
         """The highest that `reserved` was."""
@@ -58,6 +70,8 @@ class CachingAllocator:
         self.peak_blocks = self.peak_tensors = 0
         self.collect_above = collect_above
         """Reserved bytes from which on segments that lie free are given back before a new one is taken; 0: never."""
+        self.divisions = divisions
+        """Parts between two powers of two that requests are rounded to; 0: none."""
         self._small: list[int] = []
         self._large: list[int] = []
         self._free: dict[int, Piece] = {}
@@ -65,7 +79,9 @@ class CachingAllocator:
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
-        size = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        size = asked = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        if self.divisions:
+            size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
         keys = self._small if small else self._large
         position = bisect_left(keys, size << _AGE_BITS)
@@ -85,7 +101,7 @@ class CachingAllocator:
             remainder.key = key = rest << _AGE_BITS | self._age
             self._free[key] = remainder
             insort(keys, key)
-        self._take(piece, size)
+        self._take(piece, asked)
         return piece
 
     def _take(self, piece: Piece, size: int) -> None:
@@ -148,8 +164,8 @@ class CachingAllocator:
 class LimitedAllocator(CachingAllocator):
     """The same on a card with `room` bytes."""
 
-    def __init__(self, room: int) -> None:
-        super().__init__()
+    def __init__(self, room: int, divisions: int = 0) -> None:
+        super().__init__(divisions=divisions)
         self.room = room
 
     def _new_segment(self, size: int, small: bool) -> Piece:
@@ -166,13 +182,15 @@ class ExpandableAllocator(CachingAllocator):
     A free block at the end counts as large as it can become, so any other that fits is taken before it.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, divisions: int = 0) -> None:
+        super().__init__(divisions=divisions)
         self._last: dict[bool, Piece | None] = {True: None, False: None}
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
-        size = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        size = asked = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        if self.divisions:
+            size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
         keys = self._small if small else self._large
         position = bisect_left(keys, size << _AGE_BITS)
@@ -190,7 +208,7 @@ class ExpandableAllocator(CachingAllocator):
                 right.left = remainder
             piece.size = size
             self._put(remainder, keys)
-        self._take(piece, size)
+        self._take(piece, asked)
         return piece
 
     def _grown(self, size: int, small: bool) -> Piece:

@@ -37,7 +37,8 @@ def least_room(playback: Playback, room: int, most: int) -> int:
 
 def _serves(playback: Playback, room: int) -> bool:
     try:
-        play(playback._replace(allocator=partial(LimitedAllocator, room)), playback.depth)
+        limited = partial(LimitedAllocator, room, playback.allocator().divisions)
+        play(playback._replace(allocator=limited), playback.depth)
     except OutOfMemory:
         return False
     return True

@@ -14,12 +14,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from vramlint.job import Job
-from vramlint.memory.allocator import SMALL_LIMIT, SMALL_SEGMENT, CachingAllocator, ExpandableAllocator, Piece
+from vramlint.memory.allocator import (
+    SMALL_LIMIT,
+    SMALL_SEGMENT,
+    CachingAllocator,
+    ExpandableAllocator,
+    Piece,
+    coarsened,
+)
 from vramlint.memory.holdings import Tensors, total
 from vramlint.memory.recorder import BEFORE, Block, Recorder, rounded
 from vramlint.memory.timeline import Timeline
@@ -101,8 +109,10 @@ class Playback(NamedTuple):
 
     def peak_of_small(self) -> int:
         """Bytes of the small pool at the highest of a later step, in whole segments."""
-        sizes = [size if size <= SMALL_LIMIT else 0 for size in self.sizes]
-        there = total(tensors for tensors in self.resident if tensors.nbytes <= SMALL_LIMIT)
+        divisions = self.allocator().divisions
+        sizes = [coarsened(size, divisions) if size <= SMALL_LIMIT else 0 for size in self.sizes]
+        held = [tensors for tensors in self.resident if tensors.nbytes <= SMALL_LIMIT]
+        there = total(replace(tensors, nbytes=coarsened(tensors.nbytes, divisions)) for tensors in held)
         there += sum(
             rounded(sizes[index]) * count * block.repeat
             for block in self.blocks
@@ -118,9 +128,9 @@ def _allocator(job: Job) -> Callable[[], CachingAllocator]:
     """What makes the allocator of a job's settings."""
     settings, usable = job.allocator, job.gpu.usable_bytes if job.gpu else 0
     if settings.expandable_segments:
-        return ExpandableAllocator
+        return partial(ExpandableAllocator, settings.divisions)
     bound = int(settings.garbage_collection_threshold * settings.memory_fraction * usable)
-    return partial(CachingAllocator, bound)
+    return partial(CachingAllocator, bound, settings.divisions)
 
 
 class Held(NamedTuple):

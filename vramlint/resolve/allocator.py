@@ -18,7 +18,14 @@ def allocator_of(text: FactValue) -> Allocator:
         expandable_segments=said.get("expandable_segments", "").lower() == "true",
         garbage_collection_threshold=_fraction(said.get("garbage_collection_threshold")),
         memory_fraction=_fraction(said.get("per_process_memory_fraction")),
+        divisions=_power_of_two(said.get("roundup_power2_divisions")),
     )
+
+
+def _power_of_two(text: str | None) -> int:
+    """One number for requests of all sizes; torch takes powers of two only. A list by sizes is not followed."""
+    number = int(text) if text and text.isdecimal() else 0
+    return number if number > 1 and number.bit_count() == 1 else 0
 
 
 def _fraction(text: str | None) -> float:

@@ -50,6 +50,18 @@ def lines(sheet: Sheet, *names: str) -> tuple[int | None, ...]:
     return tuple(place.span.line if place else None for place in places)
 
 
+@pytest.mark.parametrize(
+    ("release", "settings"),
+    [
+        ("0.15.0", "expandable_segments:True,roundup_power2_divisions:16"),
+        ("0.16.0", "expandable_segments:True"),
+        ("", "expandable_segments:True"),
+    ],
+)
+def test_the_command_rounds_requests_until_the_release_that_needs_a_torch_without(release: str, settings: str):
+    assert values(_read(_QLORA, release), "allocator_settings") == (settings,)
+
+
 def test_a_qlora_run_says_what_its_keys_mean_and_axolotl_adds_what_they_leave_out() -> None:
     sheet = _read(_QLORA)
 

@@ -22,6 +22,9 @@ _LIGER = (
 """Key and fact; each is off unless it is on (integrations/liger/plugin.py)."""
 
 _ALLOCATOR = "expandable_segments:True"
+_COARSE = f"{_ALLOCATOR},roundup_power2_divisions:16"
+_FINE_FROM = (0, 16)
+"""Since then requests are rounded for torch before 2.9 only, with which that release is not installed."""
 _TOOL = "axolotl"
 """The command sets the allocator before it trains, its modules do not (cli/main.py)."""
 
@@ -36,7 +39,8 @@ def kernels(config: Config) -> None:
     program = config.text(PROGRAM)
     if not program or program.split()[0] == _TOOL:
         reason = "the command sets PYTORCH_CUDA_ALLOC_CONF where it is not set"
-        config.derive("allocator_settings", _ALLOCATOR, reason)
+        coarse = config.release is not None and config.release < _FINE_FROM
+        config.derive("allocator_settings", _COARSE if coarse else _ALLOCATOR, reason)
 
 
 def _cut(config: Config) -> None:
