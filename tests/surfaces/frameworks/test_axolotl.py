@@ -384,3 +384,27 @@ def test_four_bit_weights_are_multiplied_in_their_own_dtype() -> None:
     auto = _read(_QLORA.replace("bf16: true", "")).get("quantization_compute_dtype")
     assert auto is not None
     assert [item.value for item in auto.candidates] == ["bfloat16", "float16"]
+
+
+_EXPERT, _GATE = "model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.mlp.gate.weight"
+_NARROWED = ("model.layers.0.input_layernorm.weight", "model.embed_tokens.weight", "lm_head.weight")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wide"),
+    [
+        ("adapter: qlora\nload_in_4bit: true", {_EXPERT, _GATE}),
+        ("adapter: lora\nload_in_8bit: true", {_EXPERT, _GATE}),
+        ("adapter: qlora\nload_in_4bit: true\nquantize_moe_experts: true", {_GATE}),
+        ("adapter: qlora\nload_in_4bit: true\ndeepspeed: deepspeed_configs/zero2.json", {_EXPERT, _GATE}),
+        ("adapter: qlora\nload_in_4bit: true\ndeepspeed: deepspeed_configs/zero3_bf16.json", set()),
+        ("adapter: qlora\nload_in_4bit: true\nfsdp_version: 2\nfsdp_config: {reshard_after_forward: true}", set()),
+        ("adapter: lora", set()),
+    ],
+)
+def test_what_bitsandbytes_leaves_alone_is_widened_beside_it(keys: str, wide: set[str]) -> None:
+    (patterns,) = values(_read(f"base_model: a/b\nbf16: true\n{keys}\n"), "float32_parameters")
+
+    found = patterns if isinstance(patterns, tuple) else ()
+    names = (_EXPERT, _GATE, *_NARROWED)
+    assert {name for name in names for pattern in found if re.search(str(pattern), name)} == wide

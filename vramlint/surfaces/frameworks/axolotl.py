@@ -1,7 +1,8 @@
 """Axolotl's YAML: utils/schemas/*.py, utils/config/__init__.py and loaders/model.py of axolotl 0.18.
 
 Rows say what a key means by itself; the functions below follow what Axolotl computes from several keys. Sharding is in
-`axolotl_sharding.py`, what is optimised in `axolotl_objectives.py`, losses and kernels in `axolotl_kernels.py`.
+`axolotl_sharding.py`, what is optimised in `axolotl_objectives.py`, losses and kernels in `axolotl_kernels.py`, what
+stays in float32 in `axolotl_widening.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from vramlint.surfaces.frameworks.axolotl_kernels import kernels
 from vramlint.surfaces.frameworks.axolotl_objectives import objective
 from vramlint.surfaces.frameworks.axolotl_sharding import sharding, shipped
+from vramlint.surfaces.frameworks.axolotl_widening import widened
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.hardware import by_bfloat16
 from vramlint.surfaces.overrides import DIMENSIONS
@@ -88,7 +90,7 @@ def _complete(config: Config) -> None:
     _optimizer(config)
     sharding(config)
     kernels(config)
-    _widened(config)
+    widened(config)
 
 
 def _adapter(config: Config) -> None:
@@ -285,21 +287,6 @@ def _attention(config: Config) -> None:
         )
 
 
-def _widened(config: Config) -> None:
-    """Norms, embeddings and head of a model that trains in full, unless something wants them in 16 bits.
-
-    loaders/model.py, _configure_embedding_dtypes.
-    """
-    attention, loss = config.fact("attention_implementation"), config.fact("loss_type")
-    narrow = attention is not None and attention.value not in {"sdpa", "eager"}
-    shared = config.given("deepspeed") or config.fact("fsdp") is not None
-    if config.text("adapter") or narrow or shared or (loss is not None and loss.value == "cut"):
-        return
-    reason = "norms, embeddings and head are widened to float32, which only flash attention and adapters undo"
-    config.derive("float32_parameters", (_WIDENED,), reason)
-
-
-_WIDENED = r"norm|embed_tokens|lm_head|embed_in|embed_out|\bword_embeddings\b"
 _OFFLOADS: Mapping[str, str] = MappingProxyType({"offload": "", "offload_disk": "disk"})
 """`gradient_checkpointing` in words that mean offloading too, and the kind of it."""
 
