@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 UNITS: Mapping[str, int] = {
     "bytes": 1,
@@ -24,6 +25,7 @@ ROUNDED = ((r"comment|README|readme|per GPU", "rounded"),)
 UNSURE = (
     (r"WARNING", "what stands beside the file contradicts it"),
     (r"default model of the notebook", "which of the file's models was run is not said"),
+    (r"^target experts", "the config was run with other values than it has"),
 )
 """Notes of lines that cannot be compared, and why."""
 CONTRADICTED = (
@@ -58,6 +60,62 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
 }
 """Versions of the runs: of litgpt, the release of the month in which the last of them came into the table; of PEFT, as
 the project's results say them (method_comparison/MetaMathQA/results)."""
+PINNED: Mapping[str, Mapping[str, str]] = {
+    "2025-06": {
+        "axolotl": "0.10.0",
+        "torch": "2.6.0",
+        "transformers": "4.52.3",
+        "peft": "0.15.2",
+        "bitsandbytes": "0.45.4",
+        "accelerate": "1.7.0",
+    },
+    "2025-08": {
+        "axolotl": "0.12.0",
+        "torch": "2.7.1",
+        "transformers": "4.55.0",
+        "peft": "0.17.0",
+        "bitsandbytes": "0.46.1",
+        "accelerate": "1.10.0",
+    },
+    "2025-09": {
+        "axolotl": "0.13.0",
+        "torch": "2.7.1",
+        "transformers": "4.56.1",
+        "peft": "0.17.0",
+        "bitsandbytes": "0.47.0",
+        "accelerate": "1.10.0",
+    },
+    "2025-12": {
+        "axolotl": "0.13.0",
+        "torch": "2.8.0",
+        "transformers": "4.57.1",
+        "peft": "0.18.0",
+        "bitsandbytes": "0.48.2",
+        "accelerate": "1.11.0",
+    },
+    "2026-03": {
+        "axolotl": "0.15.0",
+        "torch": "2.9.1",
+        "transformers": "5.2.0",
+        "peft": "0.18.1",
+        "bitsandbytes": "0.49.1",
+        "accelerate": "1.12.0",
+    },
+}
+"""What Axolotl's requirements.txt, and for torch its latest image, were in the months of the table below."""
+WRITTEN = (
+    (r"axolotl examples/magistral/magistral-small-qlora\.yaml", "2025-06"),
+    (r"axolotl examples/arcee/", "2025-08"),
+    (r"axolotl examples/(?:hunyuan|seed-oss|magistral/think)/", "2025-09"),
+    (r"axolotl examples/(?:olmo3|plano|mimo)/", "2025-12"),
+    (r"axolotl examples/glm4", "2026-03"),
+)
+"""Framework and config of figures, and the month of the commit that wrote them down (eac4a61f5, 2974670bf, b71482cec,
+79103b01c, 09959fac7, 372f664c6, 4f5e8a328, 945c8aeb1 of axolotl-ai-cloud/axolotl)."""
+CHANGED: Sequence[tuple[str, tuple[str, str]]] = (
+    (r"axolotl examples/magistral/magistral-small-qlora\.yaml", (r"(?m)^plugins:\n *- .*CutCrossEntropy.*\n", "")),
+)
+"""What a file did not have when its figure was written down: Cut Cross Entropy came with 90e559893, after eac4a61f5."""
 
 
 RELEASE = r"Unsloth[^\n\"]{0,60}?\b(20\d\d)\.(\d+)(?:\.\d+)?\b"
@@ -69,9 +127,24 @@ PRINTED: Mapping[str, str] = {
 """Versions in that banner."""
 
 
-def meaning(table: Sequence[tuple[str, str]], text: str) -> str | None:
+Meaning = TypeVar("Meaning")
+
+
+def meaning(table: Sequence[tuple[str, Meaning]], text: str) -> Meaning | None:
     """What the first fitting line of a table says of `text`."""
     return next((said for pattern, said in table if re.search(pattern, text)), None)
+
+
+def versions_of(named: str) -> Mapping[str, str]:
+    """The versions that a line's run used, by its framework and config; empty where nothing says them."""
+    month = meaning(WRITTEN, named)
+    return PINNED[month] if month else VERSIONS.get(named.partition(" ")[0], {})
+
+
+def as_run(named: str, data: bytes) -> bytes:
+    """The config as it was when its figure was written down."""
+    change = meaning(CHANGED, named)
+    return re.sub(change[0].encode(), change[1].encode(), data) if change else data
 
 
 def plain(text: str) -> str | int | float | bool:

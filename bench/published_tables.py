@@ -164,7 +164,7 @@ def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
     """
     runs = [
         job
-        for job in _read(str(config), _parameters(line), line["framework"], gpu.id if gpu else "")
+        for job in _read(str(config), _parameters(line), f"{line['framework']} {line['config']}", gpu.id if gpu else "")
         if job.kind == "training"
     ]
     named = re.search(r"model ([^;]+)", line["note"])
@@ -195,7 +195,7 @@ def _parameters(line: Line) -> tuple[tuple[str, bytes], ...]:
 
 
 @cache
-def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str, gpu: str) -> Sequence[JobReport]:
+def _read(config: str, parameters: tuple[tuple[str, bytes], ...], named: str, gpu: str) -> Sequence[JobReport]:
     """The jobs of a file. `parameters` are files that would lie beside it, where nothing there says more."""
     folder = Path(config).parent
     alone = not any(file.is_file() for file in notes.instead_of(folder))
@@ -205,12 +205,12 @@ def _read(config: str, parameters: tuple[tuple[str, bytes], ...], framework: str
         found = disk.load(path)
         return virtual.get(os.path.normpath(path)) if found is None else found
 
-    data = disk.load(config)
-    file = SourceFile(config, form_of(config) or "yaml", data or b"", explicit=True)
+    data = notes.as_run(named, disk.load(config) or b"")
+    file = SourceFile(config, form_of(config) or "yaml", data, explicit=True)
     around = Surroundings(
         load, disk.names, disk.repository, Hardware(gpu), disk.around, os.path.abspath, True, alone=True
     )
-    settings = Settings(versions=notes.VERSIONS.get(framework, {}) or printed_versions(data or b""))
+    settings = Settings(versions=notes.versions_of(named) or printed_versions(data))
     return lint((file,), settings, RuleSet(()), around).jobs
 
 

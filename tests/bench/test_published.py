@@ -11,6 +11,7 @@ import pytest
 import tomli
 
 from bench import published
+from bench import published_notes as notes
 from bench.published_outcomes import Outcome, outcome_of, outcome_of_figure
 from bench.published_rows import Skip, job_of
 from bench.published_tables import figures_of_table
@@ -245,6 +246,7 @@ def test_a_card_or_a_failure_is_a_verdict(tmp_path: Path) -> None:
         ({"config": "?"}, "no config is named"),
         ({"config": "a.yaml with overrides"}, "the config was run with other values than it has"),
         ({"note": "WARNING 2 GPUs visible"}, "what stands beside the file contradicts it"),
+        ({"note": "target experts (1x48GB @ ~34GiB/GPU)"}, "the config was run with other values than it has"),
         ({"note": "nothing"}, "model is not known"),
     ],
 )
@@ -261,3 +263,14 @@ def test_a_rounded_figure_stands_for_a_range(tmp_path: Path) -> None:
     assert near.error is not None
     assert far.error is not None
     assert abs(near.error) <= abs(far.error)
+
+
+def test_a_figure_is_of_the_libraries_and_the_file_of_the_month_that_wrote_it() -> None:
+    named = "axolotl examples/magistral/magistral-small-qlora.yaml"
+    plugins = b"plugins:\n  - axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin\n"
+
+    assert notes.versions_of(named)["transformers"] == "4.52.3"
+    assert notes.as_run(named, b"base_model: a/b\n" + plugins + b"bf16: auto\n") == b"base_model: a/b\nbf16: auto\n"
+    assert notes.as_run("axolotl examples/plano/plano-4b-qlora.yaml", plugins) == plugins
+    assert notes.versions_of("litgpt a.yaml") == notes.VERSIONS["litgpt"]
+    assert notes.versions_of("unsloth nb/a.ipynb") == {}
