@@ -69,7 +69,16 @@ def fields_of(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) ->
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             annotation = ast.unparse(item.annotation)
             if not item.target.id.startswith("_") and not annotation.startswith("ClassVar"):
-                yield item.target.id, Key(" ".join(annotation.split()), _default(item.value))
+                yield (
+                    item.target.id,
+                    Key(" ".join(annotation.split()), _default(item.value or _annotated(item.annotation))),
+                )
+
+
+def _annotated(annotation: ast.expr) -> ast.expr | None:
+    """The `Field(…)` of `Annotated[bool, Field(default=False)]`."""
+    held = annotation.slice if isinstance(annotation, ast.Subscript) else None
+    return next((item for item in getattr(held, "elts", ()) if isinstance(item, ast.Call)), None)
 
 
 def _parameters(name: str, module: ast.Module) -> Iterator[tuple[str, Key]]:

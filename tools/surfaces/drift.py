@@ -31,7 +31,7 @@ def refreshed(
     found: list[FrameworkKey] = []
     for row in rows:
         new = declared.get(row.key)
-        explained = row.key.endswith("*") or _apart(row, elsewhere) or not (row.type or whole)
+        explained = row.key.endswith("*") or _apart(row, elsewhere) or not (row.type or whole) or _inside(row, declared)
         if not row.holds_in(version) or explained:
             found.append(row)
         elif new is None:
@@ -43,6 +43,8 @@ def refreshed(
         else:
             found.append(row)
     for key in sorted(declared.keys() - current.keys()):
+        if key.endswith(".*") and any(known.startswith(key[:-1]) for known in current):
+            continue  # the rows list what it takes
         new = declared[key]
         lines.append(f"+ {key} {new.type} {new.default}".rstrip())
         found.append(FrameworkKey(key, release if rows else "", "", "", new.type, new.default, new.note))
@@ -56,6 +58,14 @@ def is_older(table: str, release: str) -> bool:
     version = version_of(release)
     return (
         any(said and not at_least(version, version_of(said)) for pair in known for said in pair) if version else False
+    )
+
+
+def _inside(row: FrameworkKey, declared: Keys) -> bool:
+    """Whether a row is of a key in a table that takes any, and that the code does not name."""
+    parents = row.key.split(".")[:-1]
+    return row.key not in declared and any(
+        f"{'.'.join(parents[:end])}.*" in declared for end in range(1, len(parents) + 1)
     )
 
 

@@ -40,13 +40,6 @@ _OLMO_CORE = (
 
 PLAIN: Mapping[str, Source] = MappingProxyType(
     {
-        "axolotl": _source(
-            "axolotl",
-            "axolotl-ai-cloud/axolotl",
-            "axolotl",
-            Part("axolotl/utils/schemas/**/*.py", ("AxolotlInputConfig",)),
-            distribution="axolotl",
-        ),
         "fairseq": _source(
             "fairseq",
             "facebookresearch/fairseq",

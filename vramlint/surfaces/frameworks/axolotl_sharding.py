@@ -119,8 +119,8 @@ def _fsdp(config: Config) -> None:
         place = config.place(f"fsdp_config.{_WRAPS}", f"fsdp_config.fsdp_{_WRAPS}")
         table = Table((*table.entries, Entry("min_num_params", None, Scalar(0, place))), table.place)
     config.draft.tables.append(("fsdp", table))
-    version = next((number for key in _VERSION if (number := config.integer(key)) is not None), 1)
-    config.state("fsdp_version", version, *_VERSION)
+    written_version = next((config.integer(key) for key in _VERSION if config.given(key)), None)
+    config.state("fsdp_version", written_version or config.integer(_VERSION[0]) or 1, *_VERSION)
     for key, fact, converter in _FSDP_ROWS:
         if not config.say(fact, f"fsdp_config.{key}", converter):
             config.say(fact, f"fsdp_config.fsdp_{key}", converter)
