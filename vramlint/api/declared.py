@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.api.source import Hardware
-from vramlint.catalog.gpus import GpuAmbiguous, GpuRequest, nearest_gpus, parse_gpu
+from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
+from vramlint.catalog.gpus import GpuAmbiguous, nearest_gpus
 from vramlint.facts import Candidate, Fact, Origin, Remark
 from vramlint.job import Gpu
 from vramlint.readers.comments import Directive

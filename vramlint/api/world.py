@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.catalog.gpus import GpuRequest, parse_gpu
+from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
 from vramlint.facts import Fact
 from vramlint.job import Gpu
 from vramlint.resolve.context import Context

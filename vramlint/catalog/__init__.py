@@ -5,16 +5,9 @@ Rows are named tuples: creating such a class costs a quarter of a frozen datacla
 
 from vramlint.catalog.deepspeed import DeepSpeedKey, all_deepspeed_keys, find_deepspeed_key
 from vramlint.catalog.defaults import Default, default, effective_default, lora_targets
+from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
 from vramlint.catalog.gpu_rows import GpuRow, all_gpus
-from vramlint.catalog.gpus import (
-    GpuAmbiguous,
-    GpuRequest,
-    find_gpu,
-    gpu_row,
-    nearest_gpus,
-    parse_gpu,
-    smallest_gpus,
-)
+from vramlint.catalog.gpus import GpuAmbiguous, find_gpu, gpu_row, nearest_gpus, smallest_gpus
 from vramlint.catalog.keys import KeyHistory, accepted_keys, histories, key_history, keys, lineage
 from vramlint.catalog.models import (
     ModelRow,

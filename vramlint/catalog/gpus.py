@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from vramlint.catalog.gpu_rows import GpuRow, all_gpus, normal, normal_forms, rows_named, telling_name
@@ -12,13 +11,11 @@ from vramlint.job import Gpu
 
 __all__ = [
     "GpuAmbiguous",
-    "GpuRequest",
     "GpuRow",
     "all_gpus",
     "find_gpu",
     "gpu_row",
     "nearest_gpus",
-    "parse_gpu",
     "smallest_gpus",
 ]
 
@@ -46,14 +43,6 @@ class GpuAmbiguous(NamedTuple):
     choices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GpuRequest:
-    """What `--gpu` asked for. `count` is None when the text does not say how many."""
-
-    gpu: Gpu
-    count: int | None = None
-
-
 def find_gpu(name: str) -> Gpu | GpuAmbiguous | None:
     """The device called `name`: an id, an alias, the driver's product name, or a size such as `24GiB`.
 
@@ -68,25 +57,6 @@ def find_gpu(name: str) -> Gpu | GpuAmbiguous | None:
     if "/" in name:
         return _slice(*name.rsplit("/", 1))
     return _custom(name)
-
-
-# Patterns stay strings: re compiles and caches them at first use, which keeps them out of start-up.
-_COUNT_LAST = r"(?P<name>.+?)\s*[x×*:]\s*(?P<count>[1-9]\d{0,4})"
-_COUNT_FIRST = r"(?P<count>[1-9]\d{0,4})\s*[x×*]\s*(?P<name>.+)"
-
-
-def parse_gpu(text: str) -> GpuRequest | GpuAmbiguous | None:
-    """A device and how many of it: `rtx3090`, `h100x8`, `8xh100`, `2 x 24GiB`, or a cloud shape (`p4d.24xlarge`)."""
-    text = text.strip()
-    whole = find_gpu(text)
-    if whole is not None:
-        return GpuRequest(whole) if isinstance(whole, Gpu) else whole
-    for form in (_COUNT_FIRST, _COUNT_LAST):
-        match = re.fullmatch(form, text.lower())
-        part = find_gpu(match["name"]) if match else None
-        if match and part is not None:
-            return GpuRequest(part, int(match["count"])) if isinstance(part, Gpu) else part
-    return _instance(text)
 
 
 def gpu_row(name: str) -> GpuRow | None:
@@ -189,12 +159,3 @@ def _slice(parent: str, profile: str) -> Gpu | None:
             cublas_workspace_bytes=base.cublas_workspace_bytes,
         )
     return None
-
-
-def _instance(text: str) -> GpuRequest | None:
-    """A cloud shape or hosted notebook, with or without the provider in front."""
-    from vramlint.catalog.instances import machine_of
-
-    machine = machine_of(text)
-    gpu = find_gpu(machine.gpu) if machine else None
-    return GpuRequest(gpu, machine.gpus) if machine and isinstance(gpu, Gpu) else None

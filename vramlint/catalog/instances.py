@@ -8,7 +8,9 @@ from functools import cache
 from typing import NamedTuple
 
 from vramlint.catalog.gpu_rows import rows_named, telling_name
+from vramlint.catalog.gpus import find_gpu
 from vramlint.catalog.lines import lines
+from vramlint.job import Gpu
 
 
 class Machine(NamedTuple):
@@ -49,9 +51,6 @@ def _slices(name: str, vocabulary: str) -> tuple[str, ...]:
     match = re.fullmatch(r"(?P<whole>.+?)[-_./:](?:mig[-_])?(?P<profile>\d+g\.\d+gb)", name.lower())
     if match is None:
         return ()
-    from vramlint.catalog.gpus import find_gpu
-    from vramlint.job import Gpu
-
     found = (find_gpu(f"{whole}/{match['profile']}") for whole in gpus_of(match["whole"], vocabulary))
     return tuple(gpu.id for gpu in found if isinstance(gpu, Gpu))
 
