@@ -14,6 +14,10 @@ UNITS: Mapping[str, int] = {
     "GiB": 1 << 30,
     "GiB (printed as GB)": 1 << 30,
 }
+MACHINES = {"dgx_a100": ("a100-80gb", 8), "dgx_h100": ("h100", 8)}
+"""Machines that a line names in place of a card: the card, and how many of them one has."""
+LAST_RANK = r"mem-max-allocated-bytes"
+"""A figure that the last rank of a run wrote down (megatron/training/training.py, training_log's writer)."""
 METRICS = (
     (r"max allocated|mem-max-allocated", "allocated"),
     (r"max_memory_reserved", "reserved"),
@@ -22,6 +26,8 @@ METRICS = (
 """What a metric's column means; what is in no line does not say what was read."""
 ROUNDED = ((r"comment|README|readme|per GPU", "rounded"),)
 """Metrics that people wrote down with the digits that they found worth it."""
+SEVERAL_MACHINES = r"/\w+_release(_\w+)?/"
+"""Configs of runs on more machines than one, and no line says how many."""
 UNSURE = (
     (r"WARNING", "what stands beside the file contradicts it"),
     (r"default model of the notebook", "which of the file's models was run is not said"),

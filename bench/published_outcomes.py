@@ -162,7 +162,8 @@ def outcome_of_figure(figure: Figure) -> Outcome:
         return Outcome(*known, skipped=figure.skipped or "no job could be built")
     if figure.verdict:
         return _judged(figure, known, run.low, run.high)
-    low, high = (_bytes_of(figure.metric, estimate) for estimate in (run.low, run.high))
+    estimates = (_last(estimate) if figure.last_rank else estimate for estimate in (run.low, run.high))
+    low, high = (_bytes_of(figure.metric, estimate) for estimate in estimates)
     ours = (_held(run.low) if figure.bound else low[0], high[1])
     distance = max(0.0, ours[0] - figure.high) + min(0.0, ours[1] - figure.low)
     error = distance / (0.5 * (figure.low + figure.high))
@@ -190,6 +191,11 @@ def _bytes_of(metric: str, estimate: Estimate) -> tuple[int, int]:
         case "reserved":
             return estimate.reserved, estimate.reserved
     return estimate.allocated, estimate.device_high
+
+
+def _last(estimate: Estimate) -> Estimate:
+    """The estimate with the peak of the pipeline's last rank; its blocks are not played."""
+    return replace(estimate, allocated=estimate.ranks[-1].allocated, blocks=0) if estimate.ranks else estimate
 
 
 def _held(estimate: Estimate) -> int:

@@ -55,6 +55,8 @@ class Figure:
     bound: bool = False
     """The samples are shorter than the length that the files say, by how much nobody knows."""
     gpu: Gpu | None = None
+    last_rank: bool = False
+    """It is the last rank's, whichever needs the most."""
 
 
 def figures_of_table(path: Path, root: Path) -> Iterator[Figure]:
@@ -73,13 +75,16 @@ def _figures(line: Line, root: Path, number: int) -> Iterator[Figure]:
     metric = next((name for pattern, name in notes.METRICS if re.search(pattern, line["metric"])), "unknown")
     figure = Figure(f"{number}:{line['config']}", line["framework"], metric)
     try:
-        if line["n_gpus"] != "1":
+        machine = notes.MACHINES.get(line["gpu"])
+        if machine is not None and re.search(notes.SEVERAL_MACHINES, line["config"]):
+            raise Skip("how many machines the run is on is not said")
+        if line["n_gpus"] != "1" and (machine is None or line["n_gpus"] != "?"):
             raise Skip("the run is on several GPUs")
         named = f"{line['framework']} {line['config']}"
         reason = notes.meaning(notes.UNSURE, line["note"]) or notes.meaning(notes.CONTRADICTED, named)
         if reason:
             raise Skip(reason)
-        figure = replace(figure, gpu=_gpu(line))
+        figure = replace(figure, gpu=_gpu(line), last_rank=re.search(notes.LAST_RANK, line["metric"]) is not None)
         figure = replace(figure, run=_run(line, _config(line, root), figure.gpu))
         figure = replace(figure, bounded=_bounded(figure.run))
         figure = replace(figure, bound=_is_bound(line, figure.run))
@@ -118,12 +123,18 @@ def _stands_for(text: str, rounded: bool) -> tuple[float, float]:
 
 def _gpu(line: Line) -> Gpu | None:
     """The card, with the memory that torch saw where the note says it."""
-    name = re.sub(r"(\d+) GB card", r"\1GB", line["gpu"])
+    card, _ = notes.MACHINES.get(line["gpu"], (line["gpu"], 1))
+    name = re.sub(r"(\d+) GB card", r"\1GB", card)
     found = find_gpu(name) if name not in ("", "?") else None
     seen = re.search(r"card ([\d.]+)", line["note"])
     if not isinstance(found, Gpu):
         return None
     return replace(found, usable_bytes=int(float(seen[1]) * 2**30)) if seen else found
+
+
+def _gpus(line: Line) -> int:
+    """GPUs of the run; 0 where the files say how many."""
+    return notes.MACHINES.get(line["gpu"], ("", 0))[1]
 
 
 def _config(line: Line, root: Path) -> Path:
@@ -164,7 +175,9 @@ def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
     """
     runs = [
         job
-        for job in _read(str(config), _parameters(line), f"{line['framework']} {line['config']}", gpu.id if gpu else "")
+        for job in _read(
+            str(config), _parameters(line), f"{line['framework']} {line['config']}", gpu.id if gpu else "", _gpus(line)
+        )
         if job.kind == "training"
     ]
     named = re.search(r"model ([^;]+)", line["note"])
@@ -176,6 +189,8 @@ def _run(line: Line, config: Path, gpu: Gpu | None) -> JobReport:
         raise Skip(_plain(run.reason) or "no job could be built")
     if "quantization_skip_modules" in run.unresolved:
         raise Skip("which layers the checkpoint keeps in 16 bits is not known")
+    if "parallelism" in run.unresolved:
+        raise Skip("how the GPUs share the model is not simulated")
     if run.status == "unresolved" and set(run.unresolved) - {"attention_implementation"}:
         raise Skip(_plain(run.reason))
     assumed = [name for name in _ASSUMED_AWAY if (fact := _fact(run, name)) and fact.origin is Origin.ASSUMED]
@@ -195,7 +210,9 @@ def _parameters(line: Line) -> tuple[tuple[str, bytes], ...]:
 
 
 @cache
-def _read(config: str, parameters: tuple[tuple[str, bytes], ...], named: str, gpu: str) -> Sequence[JobReport]:
+def _read(
+    config: str, parameters: tuple[tuple[str, bytes], ...], named: str, gpu: str, gpus: int
+) -> Sequence[JobReport]:
     """The jobs of a file. `parameters` are files that would lie beside it, where nothing there says more."""
     folder = Path(config).parent
     alone = not any(file.is_file() for file in notes.instead_of(folder))
@@ -208,7 +225,7 @@ def _read(config: str, parameters: tuple[tuple[str, bytes], ...], named: str, gp
     data = notes.as_run(named, disk.load(config) or b"")
     file = SourceFile(config, form_of(config) or "yaml", data, explicit=True)
     around = Surroundings(
-        load, disk.names, disk.repository, Hardware(gpu), disk.around, os.path.abspath, True, alone=True
+        load, disk.names, disk.repository, Hardware(gpu, gpus or None), disk.around, os.path.abspath, True, alone=True
     )
     settings = Settings(versions=notes.versions_of(named) or printed_versions(data))
     return lint((file,), settings, RuleSet(()), around).jobs

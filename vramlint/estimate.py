@@ -47,6 +47,17 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class RankPeak:
+    """Ranks that hold the same, where a run has several kinds."""
+
+    name: str
+    ranks: int
+    allocated: int
+    device: int
+    """With fragmentation and what lies outside torch's allocator."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Peak memory of one concrete job."""
 
@@ -98,6 +109,8 @@ class Estimate:
     run fails of; 0 elsewhere."""
     above: int = 0
     """Bytes by which it may need more."""
+    ranks: tuple[RankPeak, ...] = ()
+    """The peaks of all kinds of rank, in the pipeline's order, where there are several; this one is the worst."""
 
     @property
     def fragmentation(self) -> int:

@@ -213,13 +213,46 @@ class Zero:
 
 
 @dataclass(frozen=True, slots=True)
+class Megatron:
+    """Megatron-Core: how its ranks share one model, and what its optimizer and gradient buffers are."""
+
+    tensor: int = 1
+    """Ranks that share every matrix."""
+    sequence: bool = False
+    """They share what lies between the matrices, too, by its sequence (sequence parallelism)."""
+    context: int = 1
+    """Ranks that share a sequence from the first layer to the last."""
+    pipeline: int = 1
+    """Ranks that share the layers, as stages."""
+    chunks: int = 1
+    """Model chunks of a stage: virtual pipeline stages."""
+    distributed_optimizer: bool = False
+    """Ranks with the same parameters share master weights and optimizer states."""
+    wide_gradients: bool = True
+    """Gradients of 16-bit weights are accumulated in float32."""
+    fused_gradients: bool = True
+    """Products for a weight's gradient add to the buffer at once (gradient_accumulation_fusion)."""
+    recompute: str = "none"
+    """none, selective (core attention), full."""
+    recompute_method: str = "uniform"
+    """uniform (all layers, in groups) or block (the first layers of a stage, one by one)."""
+    recompute_layers: int = 1
+    """Layers of a group, or how many of the stage."""
+    fused_loss: bool = False
+    """The cross entropy is one fused function over 16-bit logits."""
+    in_flight: int = 1
+    """Of the rank that is simulated: forwards of a model chunk that it has run when its first backward begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parallelism:
     """How many GPUs, and what each of them holds."""
 
     world_size: int = 1
     strategy: str = "none"
-    """none, ddp, dataparallel, deepspeed, fsdp, device_map."""
+    """none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map."""
     zero: Zero | None = None
+    megatron: Megatron | None = None
     fsdp_sharding: str = "full"
     """full, grad-op, none."""
     fsdp_adapters_apart: bool = True

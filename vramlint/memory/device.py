@@ -7,6 +7,9 @@ from vramlint.job import Job
 CUBLAS_HANDLES = 2
 """The forward and the backward thread have a cuBLAS handle, and a workspace, each (torch 2.13
 aten/src/ATen/cuda/CublasHandlePool.cpp)."""
+ENGINE_WORKSPACES: tuple[tuple[tuple[int, int], int], ...] = (((9, 0), 32 << 20), ((0, 0), 4 << 20))
+"""Compute capability from which on, and bytes of Transformer Engine's own workspace for cuBLASLt (2.8
+pytorch/module/base.py, get_cublas_workspace_size_bytes)."""
 LAZY_LOADING_FROM = (2, 0)
 """Since then torch loads kernels when they are first called, with CUDA 11.7 and newer (pytorch pull request 86509);
 before, a context held all of them."""
@@ -24,7 +27,12 @@ COMMUNICATOR_BYTES = 544 * 10**6
 
 def workspace_bytes(job: Job) -> int:
     """CuBLAS workspaces, which torch counts as allocated."""
-    return CUBLAS_HANDLES * job.gpu.cublas_workspace_bytes if job.gpu else 0
+    if job.gpu is None:
+        return 0
+    engine = job.model.model_type == "megatron" and job.model.config.get("implementation") == "transformer_engine"
+    capability = job.gpu.compute_capability or (0, 0)
+    own = next(size for since, size in ENGINE_WORKSPACES if capability >= since) if engine else 0
+    return CUBLAS_HANDLES * job.gpu.cublas_workspace_bytes + own
 
 
 def context_bytes(job: Job) -> int:

@@ -114,6 +114,12 @@ class Recorder:
         if not self._closed:
             self._events.append((index, -count))
 
+    def alive(self) -> int:
+        """Bytes that the events so far leave alive, each storage rounded to the allocator's blocks."""
+        return sum(
+            rounded(self.sizes[index]) * count * block.repeat for block in self.blocks for index, count in block.events
+        )
+
     def close(self) -> None:
         """End the log: later deaths of tensors are the simulator's own clean-up."""
         self._closed = True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
-from vramlint.memory import optimizers
+from vramlint.memory import megatron_buffers, optimizers
 from vramlint.memory.fully_sharded import Unit, Units
 from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.tensor import LayerId, Parameter
@@ -64,6 +64,9 @@ def sharding_of(job: Job, parameters: Sequence[Parameter], buffers: Sequence[tup
         return _zero(job, parallelism.zero, parameters, fixed)
     if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
         return _fsdp(job, parameters, fixed)
+    if parallelism.megatron is not None:
+        held, states = megatron_buffers.persistent(job, parameters)
+        return Sharding((*_weights(parameters, fixed), *held), states, consumes_gradients=True)
     persistent, states = _weights(parameters, fixed), _states(job, parameters)
     update = optimizers.update_of(job)
     host = sum(update.hosted(p) * p.multiplicity for p in parameters if p.requires_grad) if update is not None else 0

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
-from vramlint.estimate import Estimate
+from vramlint.estimate import Estimate, RankPeak
 from vramlint.job import Job
-from vramlint.memory import generation, methods, optimizers, quantization
+from vramlint.memory import generation, methods, optimizers, quantization, ranks
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -27,6 +27,8 @@ from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
 
+ON_RANKS = "megatron"
+"""The model type of what one rank of Megatron holds."""
 SIMULATED_LOSSES = frozenset(
     {"causal-lm", IN_PLACE, LIGER, DYNAMIC, BY_CHUNK, WITH_HEAD, LOGITS, COMPILED, *WITHOUT_LOGITS}
 )
@@ -41,6 +43,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     for steps that were traced under a dispatch mode, which keeps autograd from adding the gradients of a weight that is
     used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp, accumulate).
     """
+    if job.parallelism.megatron is not None and job.model.model_type != ON_RANKS:
+        return _worst(job, reserved=reserved, log=log, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
     family = family or stand_in
@@ -65,6 +69,24 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     if job.offloads_activations:
         estimate = offloaded(estimate)
     return widened(job, estimate) if stand_in is not None else estimate
+
+
+def _worst(job: Job, *, reserved: bool, log: bool, observed: bool) -> Estimate:
+    """The estimate of the rank that needs the most, of those that the run's parallelism makes."""
+    try:
+        found = list(ranks.kinds(job))
+    except (KeyError, NotFollowedError) as error:
+        return bounded(job, f"{error} is not simulated")
+    estimates = [simulate(kind.job, reserved=reserved, log=log, observed=observed) for kind in found]
+    refused = next((estimate for estimate in estimates if estimate.method != "simulated"), None)
+    if refused is not None:
+        return refused
+    worst = max(estimates, key=lambda estimate: estimate.device)
+    peaks = [
+        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device)
+        for kind, estimate in zip(found, estimates, strict=True)
+    ]
+    return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:
@@ -93,7 +115,7 @@ def _run(
     network = family(builder, {"model_type": job.model.model_type, **job.model.config})
     if network.embedding is not None:
         network.embedding.embedding = True
-    if isinstance(network, CausalLM):
+    if isinstance(network, CausalLM) and network.embedding is not None:
         network.prompt = methods.prompt_of(builder.adapted, network.embedding.shape[1])
         network.prefix = methods.prefix_of(builder.adapted, job.model.config)
     builder.adapted.finish()

@@ -62,7 +62,9 @@ class Step:
         A hand-written loop keeps `outputs` bound until the next forward and the gradients until its own
         zero_grad, so its steady state needs the step before.
         """
-        if self.job.objective.loop == "script":
+        if self.job.parallelism.megatron is not None:
+            self._pipelined(self.job.parallelism.megatron.in_flight)
+        elif self.job.objective.loop == "script":
             self._stands_for(first=True, later=False)
             self._script(BEFORE)
             self._stands_for(first=False, later=True)
@@ -88,6 +90,29 @@ class Step:
         del batches, batch
         if self.job.evaluation is not None:
             evaluate(self.forward, self.job.evaluation, self.job)
+
+    def _pipelined(self, in_flight: int) -> None:
+        """A stage's steady state: so many forwards, the backward of one, the optimizer's step.
+
+        The first forwards keep alike, so one of them is followed. Of a stage with several model chunks they are of
+        those between its ends.
+        """
+        self.recorder.phase("batch")
+        batch = self.forward.inputs(self.job.batch)
+        self.recorder.phase("forward")
+        before = self.recorder.alive()
+        others: list[tuple[int, int]] = []
+        kept = self.forward(batch).loss if in_flight > 1 else None
+        if in_flight > 2:
+            size = self.recorder.alive() - before
+            label = Label("micro batches in flight", "activations", "uint8", (size,))
+            others = [(self.recorder.allocate_many(size, in_flight - 2, label), in_flight - 2)]
+        self.forward.network.final = True
+        loss = self.forward(batch).loss
+        self._backward(loss, "backward")
+        del loss, kept
+        self._release(others)
+        self._optimize("optimizer")
 
     def _script(self, prefix: str) -> None:
         self.recorder.phase(f"{prefix}batch")
@@ -124,7 +149,7 @@ class Step:
         self.tape.course.enter(0)
         if self.job.precision.grad_scaler:
             loss = self.tape.to(loss, loss.dtype)
-        Engine(self.tape).run(loss, self.tape.empty((1,), "float32", "ones"))
+        Engine(self.tape).run(loss, self.tape.empty(loss.shape if len(loss.shape) > 1 else (1,), loss.dtype, "ones"))
         self.recorder.component = "activations"
         if self.tape.hooks is not None:
             self.tape.hooks.memory.first = False

@@ -84,8 +84,11 @@ def _memory(job: JobReport, style: Style) -> list[str]:
         )
         for peak in high.phases
     ]
-    heads = ("", "allocated", "reserved", "first step", "")
-    lines += _section("phases, GiB", _columns([heads, *phases]) if phases else [], style)
+    titles = ("", "allocated", "reserved", "first step", "")
+    lines += _section("phases, GiB", _columns([titles, *phases]) if phases else [], style)
+    ranks = [(peak.name, str(peak.ranks), number(peak.allocated), number(peak.device)) for peak in high.ranks]
+    heads = ("", "ranks", "allocated", "device")
+    lines += _section("kinds of rank, GiB", _columns([heads, *ranks]) if ranks else [], style)
     kinds = [(amount.name, gib(amount.bytes)) for amount in high.activations]
     lines += _section("activations at the peak, by what made them", _columns(kinds), style)
     lines += _section("states", _states(job), style)

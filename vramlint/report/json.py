@@ -122,6 +122,10 @@ def estimate(item: Estimate) -> Json:
         "components": _amounts(item.components),
         "activations": _amounts(item.activations),
         "tensors": _amounts(item.tensors),
+        "ranks": [
+            {"name": peak.name, "ranks": peak.ranks, "allocated_bytes": peak.allocated, "device_bytes": peak.device}
+            for peak in item.ranks
+        ],
         "notes": list(item.notes),
     }
 

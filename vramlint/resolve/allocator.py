@@ -1,9 +1,12 @@
-"""PYTORCH_CUDA_ALLOC_CONF as text: `expandable_segments:True,garbage_collection_threshold:0.8`."""
+"""Settings of the process's memory as text: `expandable_segments:True,garbage_collection_threshold:0.8`."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from vramlint.facts import FactValue
-from vramlint.job import Allocator
+from vramlint.job import Allocator, Gpu
 
 
 def allocator_of(text: FactValue) -> Allocator:
@@ -26,6 +29,18 @@ def _power_of_two(text: str | None) -> int:
     """One number for requests of all sizes; torch takes powers of two only. A list by sizes is not followed."""
     number = int(text) if text and text.isdecimal() else 0
     return number if number > 1 and number.bit_count() == 1 else 0
+
+
+def with_workspaces(gpu: Gpu | None, text: FactValue) -> Gpu | None:
+    """The device with the cuBLAS workspaces that CUBLAS_WORKSPACE_CONFIG asks for; its own where that says nothing.
+
+    `:SIZE:COUNT` one or more times, sizes in KiB (torch 2.13 aten/src/ATen/cuda/CublasHandlePool.cpp,
+    parseChosenWorkspaceSize).
+    """
+    pairs = re.findall(r":(\d{1,9}):(\d{1,6})", text) if isinstance(text, str) else []
+    if gpu is None or not pairs:
+        return gpu
+    return replace(gpu, cublas_workspace_bytes=sum(1024 * int(size) * int(count) for size, count in pairs))
 
 
 def _fraction(text: str | None) -> float:

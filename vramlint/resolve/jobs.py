@@ -17,6 +17,7 @@ from vramlint.job import (
     Evaluation,
     Gpu,
     Job,
+    Megatron,
     Model,
     Objective,
     Optimizer,
@@ -25,11 +26,12 @@ from vramlint.job import (
     Zero,
 )
 from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
-from vramlint.resolve.allocator import allocator_of
+from vramlint.resolve.allocator import allocator_of, with_workspaces
 from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
+from vramlint.resolve.ranks import DEGREES
 from vramlint.surfaces.overrides import RESIZED
 
 OFFLOADING = (True, "legacy", "disk")
@@ -127,7 +129,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         parallelism=_parallelism(board),
         objective=_objective(board),
         libraries=board.setting.libraries,
-        gpu=gpu,
+        gpu=with_workspaces(gpu, board.value("cublas_workspace")),
         evaluation=_evaluation(board),
         kernels=_kernels(board),
         compiled=board.value("torch_compile") is True,
@@ -201,12 +203,21 @@ def _batch(board: Board) -> Batch:
     return Batch(
         micro_batch_size=rows * _ROWS.get(str(board.value("objective")), 1),
         sequence_length=length,
-        gradient_accumulation_steps=board.integer("gradient_accumulation_steps") or 1,
+        gradient_accumulation_steps=_accumulation(board, rows),
         target_length=board.integer("target_length"),
         padding=padding,
         packing=board.value("packing") is True,
         padding_free=board.value("padding_free") is True,
     )
+
+
+def _accumulation(board: Board, rows: int) -> int:
+    """Micro batches of a step; what Megatron's global batch leaves for each of the ranks that share the data."""
+    steps, total = board.integer("gradient_accumulation_steps"), board.integer("global_batch_size")
+    if board.value("parallelism") != "megatron" or not total:
+        return steps or 1
+    copies = max(1, (board.integer("world_size") or 1) // math.prod(_degree(board, name) for name in DEGREES))
+    return max(1, total // (rows * copies))
 
 
 def _rows(board: Board) -> tuple[int, int]:
@@ -237,11 +248,29 @@ def _parallelism(board: Board) -> Parallelism:
         world_size=_sharing(board, sharding) if strategy == "fsdp" else board.integer("world_size") or 1,
         strategy=strategy,
         zero=_zero(board) if strategy == "deepspeed" else None,
+        megatron=_megatron(board) if strategy == "megatron" else None,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
         model_shards=math.prod(_degree(board, name) for name in _SHARING),
-        optimizer_shards=_optimizer_shards(board),
+        optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
+    )
+
+
+def _megatron(board: Board) -> Megatron:
+    recompute = str(board.value("recompute") or "none")
+    return Megatron(
+        tensor=_degree(board, "tensor_parallel"),
+        sequence=board.value("sequence_parallel") is True,
+        context=_degree(board, "context_parallel"),
+        pipeline=_degree(board, "pipeline_parallel"),
+        chunks=_degree(board, "pipeline_chunks"),
+        distributed_optimizer=board.value("distributed_optimizer") is True,
+        fused_gradients=board.value("gradient_accumulation_fusion") is not False,
+        recompute=recompute,
+        recompute_method=str(board.value("recompute_method") or "uniform"),
+        recompute_layers=_degree(board, "recompute_layers"),
+        fused_loss=board.value("fused_loss") is True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -17,6 +18,8 @@ def world_size(board: Board) -> Fact | None:
     setting = board.setting
     if setting.world_size:
         return possible("world_size", (setting.world_size,), "declared")
+    if board.value("parallelism") == "megatron":
+        return _least(board)
     total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
     steps = board.integer("gradient_accumulation_steps")
     counted = board.facts.get("gradient_accumulation_steps")
@@ -38,6 +41,17 @@ def world_size(board: Board) -> Fact | None:
     return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
 
 
+def _least(board: Board) -> Fact:
+    """GPUs that Megatron's degrees multiply to; more of them share the states of a distributed optimizer."""
+    least = math.prod(max(1, board.integer(name) or 1) for name in DEGREES)
+    reason = "what tensor, pipeline and context parallelism take; more share the data"
+    if board.value("distributed_optimizer") is True:
+        return possible("world_size", (least, least * _ONE_NODE), f"{reason}; up to {_ONE_NODE} times as many")
+    return possible("world_size", (least,), reason)
+
+
+DEGREES = ("tensor_parallel", "pipeline_parallel", "context_parallel")
+"""Facts whose product is the number of GPUs that one model takes."""
 _ONE_NODE = 8
 """GPUs of a full node, the high end of an unknown number of GPUs that share the model's states."""
 _NODES = 8

@@ -296,7 +296,7 @@ _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
     """`parallelism` with the reason where GPUs share what the simulator does not split."""
-    if fact.name != "parallelism":
+    if fact.name != "parallelism" or fact.value == "megatron":
         return fact
     said = {
         name for board in worlds.boards for name in _SPLITS if name in board.facts and board.value(name) not in (0, 1)
@@ -315,7 +315,10 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
     if (
         (shared is not None and not shared.candidates)
-        or any(fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts)
+        or (
+            (shared is None or shared.value != "megatron")
+            and any(fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts)
+        )
         or (shared is not None and shared.value == "device_map" and _several(facts))
     ):
         found.append("parallelism")

@@ -63,6 +63,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "jais2": "jais2:Jais2",
             "litgpt": "litgpt:GPT",
             "llama": "llama:Llama",
+            "megatron": "megatron:GPTModel",
             "mimo": "llama:Llama",
             "minicpm": "remote:MiniCPM",
             "minimax_m2": "minimax_m2:MiniMaxM2",

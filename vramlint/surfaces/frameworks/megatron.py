@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
-from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
+from vramlint.surfaces.frameworks.megatron_batches import accumulate
+from vramlint.surfaces.frameworks.megatron_engine import engine_facts, unfollowed
 from vramlint.surfaces.frameworks.megatron_forms import ALLOCATOR, as_written, flags
 from vramlint.surfaces.frameworks.megatron_models import define_model, is_bert, is_t5
 from vramlint.values import Plain
@@ -108,8 +109,11 @@ def _parallelism(config: Config) -> None:
         config.state("fsdp_version", 2, "use_torch_fsdp2")
     if config.on("deepspeed") and config.given("deepspeed_config"):  # Megatron-DeepSpeed's own two flags
         config.link("deepspeed", "deepspeed_config")
+    elif why := unfollowed(config) or ("an encoder" if is_bert(config) or is_t5(config) else ""):
+        config.unknown("parallelism", f"{why} under Megatron is not simulated")
     else:
-        unsimulated(config)
+        config.derive("parallelism", "megatron", "Megatron's ranks share the model as its flags say")
+    engine_facts(config)
     for key, fact in (("devices", "gpus_per_node"), ("num_nodes", "nodes")):
         config.say(fact, key, "count")
     devices, nodes = config.integer("devices"), config.integer("num_nodes")

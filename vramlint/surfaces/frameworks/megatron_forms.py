@@ -43,14 +43,16 @@ def flags(table: Table) -> Table:
 
 _ENVIRONMENT = "ENV_VARS"
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
-"""A functional test's section of environment variables, and the one that decides memory."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""A functional test's section of environment variables, and those that decide memory."""
 
 
 def _entries(table: Table) -> Iterator[Entry]:
     sections = [name for name in _ARGUMENTS if isinstance(table.get(name), Table)]
-    allocator = table.entry(_ENVIRONMENT, ALLOCATOR)
-    if allocator is not None:
-        yield replace(allocator, key_place=None)
+    for name in (ALLOCATOR, WORKSPACE):
+        variable = table.entry(_ENVIRONMENT, name)
+        if variable is not None:
+            yield replace(variable, key_place=None)
     for entry in table:
         if isinstance(entry.value, Table) and (entry.key in _GROUPS or entry.key in sections):
             yield from _entries(entry.value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.frameworks.megatron_engine import of_rank, unfollowed
 from vramlint.surfaces.frameworks.megatron_layers import Pattern, frequencies, hybrid_pattern, vocabulary
 from vramlint.surfaces.frameworks.networks import Sizes, define, padded
 from vramlint.surfaces.frameworks.recurrent import mamba2_layer
@@ -188,7 +188,7 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
             "tie_word_embeddings": not config.on(_UNTIED),
         }
     pairs = config.integer("num_query_groups") if config.on("group_query_attention") else heads
-    shared: dict[str, Plain | Mapping[str, Plain] | tuple[Plain, ...]] = {
+    shared: dict[str, ConfigValue] = {
         "vocab_size": vocabulary_size,
         "hidden_size": hidden,
         "num_hidden_layers": layers,
@@ -213,12 +213,15 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
         return {**shared, **_mixture(config)}
     if config.on("swiglu") or config.on("quick_geglu"):
         bias = not config.on("disable_bias_linear")
+        shared |= _followed(config, width, vocabulary_size)
         return {**shared, "model_type": "llama", "attention_bias": bias, "mlp_bias": bias}
+    shared |= _followed(config, width, vocabulary_size)
     if config.on("squared_relu"):
         return {**shared, "model_type": "nemotron", "hidden_act": "relu2"}
     if config.text("position_embedding_type") == "learned_absolute" and pairs == heads:
         return {
             "model_type": "gpt2",
+            **_followed(config, width, vocabulary_size),
             "vocab_size": vocabulary_size,
             "n_embd": hidden,
             "n_layer": layers,
@@ -230,6 +233,11 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
             "resid_pdrop": dropout,
         }
     return {**shared, "model_type": "gpt_neox", "use_parallel_residual": False, "hidden_dropout": dropout}
+
+
+def _followed(config: Config, width: int, vocabulary_size: int) -> dict[str, ConfigValue]:
+    """The model as Megatron's ranks build it, where their step is followed."""
+    return {} if unfollowed(config) else {"megatron": of_rank(config, width, vocabulary_size)}
 
 
 def _deepseek(config: Config, layers: int) -> Sizes:

@@ -1,0 +1,143 @@
+"""Kinds of rank: stages of a pipeline, what is in flight, models that do not divide; and real peaks of Megatron-LM.
+
+The measured peaks are `mem-max-allocated-bytes` of the last rank in NVIDIA/Megatron-LM@d98e8a6, tests/functional_tests/
+test_cases/gpt/<name>/golden_values_dev_dgx_{a100,h100}.json; the models are those of the configurations beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vramlint.catalog.gpus import find_gpu
+from vramlint.job import Attention, Batch, ConfigValue, Gpu, Job, Megatron, Model, Optimizer, Parallelism, Precision
+from vramlint.memory import simulate
+from vramlint.memory.ranks import in_flight, kinds
+from vramlint.memory.refusal import NotFollowedError
+
+_SIZES: dict[str, ConfigValue] = {
+    "vocab_size": 50304,
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 2048,
+    "max_position_embeddings": 1024,
+    "attention_mask": True,
+    "implementation": "transformer_engine",
+}
+_DETERMINISTIC = 32 << 20
+"""Bytes of a cuBLAS workspace by CUBLAS_WORKSPACE_CONFIG=:4096:8."""
+
+
+def _job(engine: Megatron, *, sizes: dict[str, ConfigValue] | None = None, gpu: str = "", eager: bool = False) -> Job:
+    card = find_gpu(gpu) if gpu else None
+    assert card is None or isinstance(card, Gpu)
+    return Job(
+        model=Model("gpt", "gpt2", config={"megatron": {**_SIZES, **(sizes or {})}}),
+        precision=Precision("float32", "bfloat16"),
+        optimizer=Optimizer("adamw_apex_fused"),
+        batch=Batch(micro_batch_size=4, sequence_length=1024, gradient_accumulation_steps=8),
+        attention=Attention("eager" if eager else "flash_attention_2"),
+        parallelism=Parallelism(8, "megatron", megatron=engine),
+        gpu=replace(card, cublas_workspace_bytes=_DETERMINISTIC) if card else None,
+    )
+
+
+_UNFUSED = Megatron(fused_gradients=False)
+_LOCAL: dict[str, ConfigValue] = {"implementation": "local"}
+_SWIGLU: dict[str, ConfigValue] = {"gated": True, "bias": False, "intermediate_size": 1344}
+MEASURED: tuple[tuple[str, Megatron, dict[str, ConfigValue], str, bool, int], ...] = (
+    ("tp1_pp1 full recompute", replace(_UNFUSED, recompute="full"), {}, "a100-80gb", True, 2_534_070_272),
+    ("tp1_pp1 full recompute", replace(_UNFUSED, recompute="full"), {}, "h100", False, 2_561_334_272),
+    ("tp1_pp4 virtual", replace(_UNFUSED, pipeline=4, chunks=3), {}, "a100-80gb", True, 4_120_607_232),
+    ("tp1_pp4 virtual", replace(_UNFUSED, pipeline=4, chunks=3), {}, "h100", False, 2_639_761_408),
+    ("tp2_pp2", replace(_UNFUSED, tensor=2, pipeline=2), {"vocab_size": 50432}, "h100", False, 1_428_171_264),
+    ("local tp1_pp2", replace(_UNFUSED, pipeline=2), _LOCAL, "a100-80gb", True, 3_547_033_088),
+    ("local tp4_pp1", replace(_UNFUSED, tensor=4), {**_LOCAL, "vocab_size": 50688}, "h100", True, 1_598_662_656),
+)
+
+
+@pytest.mark.parametrize(
+    ("engine", "sizes", "gpu", "eager", "measured"), [row[1:] for row in MEASURED], ids=[row[0] for row in MEASURED]
+)
+def test_the_last_rank_peaks_as_measured(
+    engine: Megatron, sizes: dict[str, ConfigValue], gpu: str, eager: bool, measured: int
+) -> None:
+    estimate = simulate(_job(engine, sizes=sizes, gpu=gpu, eager=eager), reserved=False)
+    last = estimate.ranks[-1].allocated if estimate.ranks else estimate.allocated
+    assert estimate.method == "simulated"
+    assert abs(last - measured) / measured < 0.02
+
+
+def test_the_worst_of_a_pipelines_stages_is_reported() -> None:
+    estimate = simulate(_job(replace(_UNFUSED, pipeline=4)), reserved=False)
+    assert [peak.name for peak in estimate.ranks] == [f"stage {stage} of 4" for stage in range(4)]
+    assert estimate.allocated == max(peak.allocated for peak in estimate.ranks)
+    assert [peak.ranks for peak in estimate.ranks] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("engine", "stage", "steps", "forwards"),
+    [
+        (Megatron(pipeline=4), 0, 8, 4),
+        (Megatron(pipeline=4), 3, 8, 1),
+        (Megatron(pipeline=4), 0, 2, 2),
+        (Megatron(pipeline=4, chunks=2), 0, 8, 11),
+        (Megatron(pipeline=4, chunks=2), 3, 8, 5),
+        (Megatron(), 0, 8, 1),
+    ],
+)
+def test_a_stage_runs_so_many_forwards_before_its_first_backward(
+    engine: Megatron, stage: int, steps: int, forwards: int
+) -> None:
+    assert in_flight(engine, stage, Batch(gradient_accumulation_steps=steps)) == forwards
+
+
+def test_what_is_in_flight_adds_up() -> None:
+    first = next(kinds(_job(replace(_UNFUSED, pipeline=4))))
+    kept = simulate(first.job, reserved=False)
+    assert any(amount.name.startswith("micro batches in flight") for amount in kept.tensors)
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        (Megatron(tensor=3), "vocab_size|num_attention_heads"),
+        (Megatron(pipeline=5), "num_hidden_layers 12 over 5"),
+        (Megatron(recompute="full", recompute_layers=5), "recomputing 5 layers"),
+    ],
+)
+def test_a_model_that_does_not_divide_is_refused(engine: Megatron, reason: str) -> None:
+    with pytest.raises(NotFollowedError, match=reason):
+        list(kinds(_job(engine)))
+    assert simulate(_job(engine)).method == "bounded"
+
+
+def test_sequence_parallelism_leaves_less_between_the_matrices() -> None:
+    sizes: dict[str, ConfigValue] = {"vocab_size": 50688}
+    plain, shared = (
+        simulate(_job(replace(_UNFUSED, tensor=4, sequence=on), sizes=sizes), reserved=False) for on in (False, True)
+    )
+    assert shared.saved_activations < plain.saved_activations
+
+
+def test_a_distributed_optimizer_divides_states_and_master_weights() -> None:
+    whole, divided = (
+        simulate(_job(replace(_UNFUSED, distributed_optimizer=on)), reserved=False) for on in (False, True)
+    )
+    assert abs(whole.optimizer_states / 8 - divided.optimizer_states) < 12 * 200
+    assert whole.parameters == divided.parameters
+
+
+def test_recomputing_a_block_of_layers_lies_between_none_and_all() -> None:
+    peaks = [
+        simulate(
+            _job(replace(_UNFUSED, recompute=kind, recompute_method="block", recompute_layers=layers)), reserved=False
+        )
+        for kind, layers in (("none", 1), ("full", 4), ("full", 12))
+    ]
+    saved = [peak.saved_activations for peak in peaks]
+    assert saved[0] > saved[1] > saved[2]

@@ -1,0 +1,116 @@
+"""Which ranks of a run differ, and what the job of one of each is.
+
+Ranks that share a model run the same steps over parts of it, so a rank of tensor parallelism is a thinner model, a
+stage of a pipeline a shorter one, and a rank of context parallelism has shorter sequences. Ranks of the same kind are
+simulated once, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from vramlint.job import Batch, ConfigValue, Job, Megatron
+from vramlint.memory.refusal import NotFollowedError
+
+DIVIDED = ("vocab_size", "num_attention_heads", "intermediate_size")
+"""Dimensions that tensor parallelism divides; the heads of keys and values, where there are enough of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Ranks that hold the same."""
+
+    name: str
+    job: Job
+    ranks: int
+
+
+def kinds(job: Job) -> Iterator[Kind]:
+    """The kinds of a job's ranks, one for each stage of the pipeline that differs from its neighbours.
+
+    Raises:
+        NotFollowedError: the model cannot be divided like that.
+        KeyError: its config lacks a dimension.
+    """
+    engine = job.parallelism.megatron or Megatron()
+    stages = engine.pipeline
+    each = max(1, job.parallelism.world_size // stages)
+    for stage in range(stages):
+        name = f"stage {stage} of {stages}" if stages > 1 else "every rank"
+        yield Kind(name, stage_of(job, engine, stage), each)
+
+
+def in_flight(engine: Megatron, stage: int, batch: Batch) -> int:
+    """Forwards that a stage has run when it begins its first backward.
+
+    1F1B: the stages behind it and itself; interleaved: megatron/core/pipeline_parallel/schedules.py,
+    get_pp_rank_microbatches, plus the one forward before the first backward.
+    """
+    behind = engine.pipeline - stage - 1
+    warm = behind if engine.chunks == 1 else 2 * behind + (engine.chunks - 1) * engine.pipeline
+    return min(warm + 1, batch.gradient_accumulation_steps * engine.chunks)
+
+
+def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
+    """The job of one rank of a stage.
+
+    Raises:
+        NotFollowedError: the model cannot be divided like that.
+        KeyError: its config lacks a dimension.
+    """
+    config = job.model.config.get("megatron")
+    if not isinstance(config, Mapping):
+        raise NotFollowedError("Megatron's training of this model")
+    sized = dict(config)
+    for key in DIVIDED:
+        sized[key] = _share(sized, key, engine.tensor)
+    groups = sized.get("num_key_value_heads")
+    if isinstance(groups, int):
+        sized["num_key_value_heads"] = max(1, groups // engine.tensor)
+    layers = _share(sized, "num_hidden_layers", engine.pipeline * engine.chunks)
+    sized |= {
+        "num_hidden_layers": layers,
+        "chunks": engine.chunks,
+        "keys": job.batch.sequence_length,
+        "tensor_ranks": engine.tensor,
+        "sequence": engine.sequence and engine.tensor > 1,
+        "first": stage == 0,
+        "last": stage == engine.pipeline - 1,
+        "fused_gradients": engine.fused_gradients,
+        "fused_loss": engine.fused_loss,
+        "recompute": engine.recompute,
+        **_recomputed(engine, layers),
+    }
+    batch = replace(job.batch, sequence_length=-(-job.batch.sequence_length // engine.context))
+    engine = replace(engine, in_flight=in_flight(engine, stage, job.batch))
+    precision = job.precision
+    if precision.autocast is not None:  # the model itself is converted (megatron/core/transformer/module.py)
+        precision = replace(precision, weights=precision.autocast, autocast=None, grad_scaler=False)
+    return replace(
+        job,
+        model=replace(job.model, model_type="megatron", config=sized, parameter_count=None),
+        batch=batch,
+        precision=precision,
+        parallelism=replace(job.parallelism, megatron=engine, model_shards=1),
+    )
+
+
+def _recomputed(engine: Megatron, layers: int) -> dict[str, ConfigValue]:
+    if engine.recompute != "full":
+        return {}
+    if engine.recompute_method == "block":
+        return {"recompute_first": min(engine.recompute_layers, layers)}
+    every = min(engine.recompute_layers, layers)
+    if every < 1 or layers % every:
+        raise NotFollowedError(f"recomputing {engine.recompute_layers} layers at a time of {layers}")
+    return {"recompute_every": every}
+
+
+def _share(config: Mapping[str, ConfigValue], key: str, parts: int) -> int:
+    value = config.get(key)
+    if not isinstance(value, int):
+        raise KeyError(key)
+    if value % parts:
+        raise NotFollowedError(f"{key} {value} over {parts} ranks")
+    return value // parts

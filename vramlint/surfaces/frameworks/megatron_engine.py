@@ -1,0 +1,124 @@
+"""What Megatron's ranks hold, as far as it is followed: the layers they are made of and the buffers beside them.
+
+NVIDIA/Megatron-LM@d98e8a6 megatron/training/arguments.py, megatron/core/{models/gpt,transformer,optimizer}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from vramlint.job import ConfigValue
+from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.frameworks.megatron_forms import WORKSPACE
+
+UNFOLLOWED: Mapping[str, str] = MappingProxyType(
+    {
+        "num_experts": "experts",
+        "multi_latent_attention": "multi-latent attention",
+        "mtp_num_layers": "layers that predict further tokens",
+        "hybrid_layer_pattern": "layers of several kinds",
+        "hybrid_override_pattern": "layers of several kinds",
+        "heterogeneous_layers_config_path": "layers of several kinds",
+        "fp8_format": "8-bit products",
+        "fp4_format": "4-bit products",
+        "use_megatron_fsdp": "Megatron's own FSDP",
+        "use_torch_fsdp2": "FSDP under Megatron",
+        "optimizer_cpu_offload": "the optimizer on the host",
+        "use_precision_aware_optimizer": "the precision-aware optimizer",
+        "fine_grained_activation_offloading": "activations on the host",
+        "cpu_offloading_num_layers": "activations on the host",
+        "distribute_saved_activations": "checkpoints that ranks share",
+        "pipeline_model_parallel_layout": "a pipeline layout",
+        "decoder_first_pipeline_num_layers": "uneven stages",
+        "decoder_last_pipeline_num_layers": "uneven stages",
+        "account_for_embedding_in_pipeline_split": "uneven stages",
+        "account_for_loss_in_pipeline_split": "uneven stages",
+        "fp32_residual_connection": "a float32 residual stream",
+        "fp16_lm_cross_entropy": "a loss in 16 bits",
+        "defer_embedding_wgrad_compute": "a deferred gradient of the embedding",
+        "window_size": "sliding windows",
+        "use_mup": "MuP's widths",
+        "attention_output_gate": "gated attention",
+        "deepspeed": "DeepSpeed under Megatron",
+        "enable_cuda_graph": "CUDA graphs",
+        "cuda_graph_impl": "CUDA graphs",
+        "retro_workdir": "Retro",
+        "img_h": "a vision tower",
+        "vision_model_type": "a vision tower",
+        "lora": "adapters under Megatron",
+    }
+)
+"""Switches of what a rank then does otherwise than it is followed here."""
+
+_OPTIMIZERS = frozenset({"adam", ""})
+_POSITIONS = frozenset({"learned_absolute", "rope", "none"})
+
+
+def unfollowed(config: Config) -> str:
+    """Why a rank's step is not followed; empty where it is.
+
+    Args:
+        config: of a run of Megatron's flags.
+    """
+    for key, what in UNFOLLOWED.items():
+        if config.given(key) and (config.on(key) or config.is_unknown(key)):
+            return f"{what} ({key})"
+    if config.text("optimizer") not in _OPTIMIZERS:
+        return f"the optimizer {config.text('optimizer')}"
+    if config.text("position_embedding_type") not in _POSITIONS:
+        return f"{config.text('position_embedding_type')} positions"
+    if config.on("perform_rl_step"):
+        return "reinforcement learning"
+    return ""
+
+
+def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigValue]:
+    """The model as a rank builds it, before it is divided: keys of memory/architectures/megatron.py.
+
+    Args:
+        config: of the run.
+        width: of the MLP.
+        vocabulary: padded.
+    """
+    hidden, heads = config.integer("hidden_size") or 0, config.integer("num_attention_heads") or 1
+    gated = config.on("swiglu") or config.on("quick_geglu")
+    biased = not config.on("disable_bias_linear")
+    position = "rope" if config.on("use_rotary_position_embeddings") else config.text("position_embedding_type")
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": config.integer("num_layers") or config.integer("encoder_num_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.integer("num_query_groups") if config.on("group_query_attention") else heads,
+        "head_dim": config.integer("kv_channels") or hidden // heads,
+        "intermediate_size": width,
+        "max_position_embeddings": config.integer("max_position_embeddings") or 0,
+        "gated": gated,
+        "bias": biased,
+        "qkv_bias": biased or config.on("add_qkv_bias"),
+        "normalization": config.text("normalization") or "LayerNorm",
+        "qk_norm": config.on("qk_layernorm"),
+        "rotary": position == "rope",
+        "learned_positions": position == "learned_absolute",
+        "hidden_dropout": config.plain("hidden_dropout"),
+        "attention_dropout": config.plain("attention_dropout"),
+        "implementation": config.text("transformer_impl"),
+        "tie_word_embeddings": not config.on("untie_embeddings_and_output_weights"),
+        "bias_dropout_fusion": not config.on("no_bias_dropout_fusion"),
+        "bias_activation_fusion": not config.on("no_bias_swiglu_fusion" if gated else "no_bias_gelu_fusion"),
+        "attention_mask": not config.on("no_create_attention_mask_in_dataloader"),
+    }
+
+
+def engine_facts(config: Config) -> None:
+    """Say how the ranks run their part: model chunks, what is recomputed together, gradient buffers, workspaces."""
+    layers, stages = config.integer("num_layers"), config.integer("pipeline_model_parallel_size") or 1
+    each = config.integer("num_layers_per_virtual_pipeline_stage")
+    if not config.say("pipeline_chunks", "num_virtual_stages_per_pipeline_rank", "count") and each and layers:
+        config.state("pipeline_chunks", max(1, layers // stages // each), "num_layers_per_virtual_pipeline_stage")
+    config.say("recompute_method", "recompute_method", "text")
+    config.say("recompute_layers", "recompute_num_layers", "count")
+    fused = not config.on("no_gradient_accumulation_fusion")
+    config.state("gradient_accumulation_fusion", fused, "no_gradient_accumulation_fusion")
+    config.say("cublas_workspace", WORKSPACE, "text")
