@@ -7,9 +7,9 @@ python -m tools.refresh_surfaces --repos '../{owner}/{name}'   every framework w
 python -m tools.refresh_surfaces litgpt --write                take the drift over
 
 Code is parsed, never imported or run. A clone with its history makes those tables anew that are made of it alone;
-otherwise the keys of one release are held against the rows that hold in it. Exits with 1 when something drifted and
-was not written, with 2 when a state could not be read. To be run by hand: what vramlint says never depends on what
-is installed.
+otherwise the keys of one release are held against the rows that hold in it, and tables of one release made anew. Exits
+with 1 when something drifted and was not written, with 2 when a state could not be read. To be run by hand: what
+vramlint says never depends on what is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import difflib
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,12 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted({*options.names, *places} - SOURCES.keys())
     if unknown:
         parser.error(f"no framework {unknown[0]!r}; there are {', '.join(SOURCES)}")
+
+    def places_of(name: str) -> Path | None:
+        return Path(places[name]) if name in places else _clone(options.repos, SOURCES[name])
+
     status = 0
     for name in options.names or places or SOURCES:
-        source = SOURCES[name]
-        place = Path(places[name]) if name in places else _clone(options.repos, source)
         try:
-            outcomes = list(_outcomes(name, source, place, options.release, options.cache))
+            outcomes = list(_outcomes(name, places_of, options.release, options.cache))
         except MissingStateError as error:
             print(f"{name}: {error}", file=sys.stderr)
             status = 2
@@ -94,18 +96,23 @@ def _clone(template: str | None, source: Source) -> Path | None:
     return path if path.exists() else None
 
 
-def _outcomes(name: str, source: Source, place: Path | None, release: str, cache: Path) -> Iterator[Outcome]:
+def _outcomes(name: str, places: Callable[[str], Path | None], release: str, cache: Path) -> Iterator[Outcome]:
+    source, place = SOURCES[name], places(name)
     if place is not None and not place.exists():
         raise MissingStateError(f"{place} is not there")
     repository = place if place is not None and _is_repository(place) else None
     if source.make is not None and repository is not None and not release:
-        states = States(repository, lambda number: _package(source, number, cache))
+        states = States(repository, lambda number: _package(source, number, cache), places)
         yield from _made(source.make(states), name)
-    elif source.read is not None:
+        if source.whole is not None:
+            yield from _made(source.whole(states.revision("HEAD")), name)
+    elif source.read is not None or source.whole is not None:
         found = _state(source, place, repository, release, cache)
         if found is not None:
             tree, version, title = found
-            yield from _read({key: value for key, value in source.read(tree).items() if value}, source, version, title)
+            keys = source.read(tree) if source.read is not None else {}
+            yield from _read({key: value for key, value in keys.items() if value}, source, version, title)
+            yield from _made(source.whole(tree) if source.whole is not None else {}, name)
 
 
 def _is_repository(path: Path) -> bool:

@@ -143,4 +143,4 @@ def test_the_command_writes_only_when_told(root, tmp_path, monkeypatch, capsys):
 
 
 def test_every_source_is_of_a_framework_that_is_read():
-    assert SOURCES.keys() <= set(FRAMEWORKS)
+    assert SOURCES.keys() <= {*FRAMEWORKS, "unsloth"}

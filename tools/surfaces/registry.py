@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tools.surfaces import axolotl, openrlhf, specforge, torchtitan, torchtune, verl
+from tools.surfaces import (
+    axolotl,
+    litgpt_models,
+    llama_factory_v1,
+    megatron,
+    megatron_bridge,
+    ms_swift_megatron,
+    openrlhf,
+    specforge,
+    torchtitan,
+    torchtune,
+    unsloth,
+    verl,
+)
 from tools.surfaces.plain import PLAIN
 from tools.surfaces.source import Source
 
@@ -13,10 +26,16 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         **PLAIN,
         "axolotl": axolotl.SOURCE,
+        "litgpt": PLAIN["litgpt"]._replace(whole=litgpt_models.whole),
+        "llama-factory-v1": llama_factory_v1.SOURCE,
+        "megatron": megatron.SOURCE,
+        "megatron-bridge": megatron_bridge.SOURCE,
+        "ms-swift-megatron": ms_swift_megatron.SOURCE,
         "openrlhf": openrlhf.SOURCE,
         "specforge": specforge.SOURCE,
         "torchtitan": torchtitan.SOURCE,
         "torchtune": torchtune.SOURCE,
+        "unsloth": unsloth.SOURCE,
         "verl": verl.SOURCE,
     }
 )

@@ -10,23 +10,28 @@ COLUMNS = "key, since, until, renamed to, type, default (JSON), note"
 Row = tuple[str, ...]
 
 
-def rows_of(releases: Sequence[tuple[str, Keys]], renamed: Mapping[str, str] | None = None) -> list[Row]:
+def rows_of(
+    releases: Sequence[tuple[str, Keys]], renamed: Mapping[str, str] | None = None, *, types: bool = True
+) -> list[Row]:
     """The rows of a table: one for each stretch of releases in which a key is the same.
 
     Args:
         releases: each with its keys, the oldest first.
         renamed: what a key that is gone is called now.
+        types: whether a key of another type is another one; else a stretch has the type of its last release.
     """
     found: list[Row] = []
     for name in dict.fromkeys(name for _, keys in releases for name in keys):
         since, held = "", None
         for index, (release, keys) in enumerate(releases):
             key = keys.get(name)
-            if held is not None and (key is None or key[:2] != held[:2]):
+            if held is not None and (key is None or key.default != held.default or (types and key.type != held.type)):
                 found.append((name, since, release, "", *held))
                 held = None
             if key is not None and held is None:
                 since, held = (release if index else ""), key
+            elif key is not None and held is not None:
+                held = held._replace(type=key.type)
         if held is not None:
             found.append((name, since, "", "", *held))
     current = {row[0] for row in found if not row[2]}

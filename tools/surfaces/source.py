@@ -26,7 +26,7 @@ class Source(NamedTuple):
     """Where a framework's keys are declared, and how they are read.
 
     A framework whose tables are read off its history whole has `make`; one whose table holds notes of its own, that
-    the code does not say, has `read` alone, and the table is kept up with it.
+    the code does not say, has `read` alone, and the table is kept up with it. `whole` may stand beside either.
     """
 
     distribution: str = ""
@@ -41,6 +41,8 @@ class Source(NamedTuple):
     """The tables over all releases: what each file below `catalog/data` holds."""
     elsewhere: tuple[str, ...] = ()
     """How notes of rows begin that are not from this source."""
+    whole: Callable[[Tree], Mapping[str, str]] | None = None
+    """The tables that are no keys over releases, made of one state: what each file below `catalog/data` holds."""
 
 
 def table_file(name: str) -> str:

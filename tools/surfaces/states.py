@@ -15,10 +15,27 @@ class MissingStateError(Exception):
 class States:
     """Where the code of a framework at one state is found."""
 
-    def __init__(self, repository: Path | None, package: Callable[[str], Tree | None]) -> None:
-        """`repository`: bare or checked out; `package`: the distribution of a release."""
+    def __init__(
+        self,
+        repository: Path | None,
+        package: Callable[[str], Tree | None],
+        beside: Callable[[str], Path | None] = lambda _: None,
+    ) -> None:
+        """`repository`: bare or checked out; `package`: the distribution of a release; `beside`: see `other`."""
         self._repository = repository
         self._package = package
+        self._beside = beside
+
+    def other(self, framework: str) -> States:
+        """The repository of another framework, whose code this one extends.
+
+        Raises:
+            MissingStateError: nobody says where it is.
+        """
+        path = self._beside(framework)
+        if path is None:
+            raise MissingStateError(f"the repository of {framework} is needed too; give --repo {framework}=PATH")
+        return States(path, lambda _: None)
 
     def revision(self, name: str) -> Tree:
         """The files at a commit, a tag or a branch of the repository.
