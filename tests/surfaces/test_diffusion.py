@@ -61,6 +61,25 @@ unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_k", "to_q", "
 
     assert (facts["tuning"], facts["lora_r"], facts["load_dtype"]) == ("lora", 4, "bfloat16")
     assert facts["activation_checkpointing"] is False
+    assert facts["adapter_cast"] is False
+
+
+def test_adapters_that_are_widened():
+    adapter = """
+unet.requires_grad_(False)
+unet.to(accelerator.device, dtype=torch.float16)
+unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_k", "to_q"]))
+cast_training_params([unet], dtype=torch.float32)
+"""
+    imports = "from peft import LoraConfig\nfrom diffusers.training_utils import cast_training_params"
+    assert _facts(UNET.format(imports=imports, adapter=adapter))["adapter_cast"] is True
+
+
+def test_a_frozen_unet_beside_what_trains():
+    facts = _facts(UNET.format(imports="", adapter="unet.requires_grad_(False)"))
+    assert facts["frozen_parameters"] == ("^",)
+    whole = _facts(UNET.format(imports="", adapter="unet.requires_grad_(False)\nunet.requires_grad_(True)"))
+    assert "frozen_parameters" not in whole
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,9 @@ class _Reader:
             return None, ()
         problems: tuple[Problem, ...] = ()
         sheet: Sheet | None = None
-        own = framework_program(self._launch.program, self._launch.invocation) is not None
-        script = self._script() if self._launch.kind != "command" and not own else None
+        own = framework_program(self._launch.program, self._launch.invocation)
+        is_read = self._launch.kind != "command" and (own is None or own.stands_in)
+        script = self._script() if is_read else None
         words = self._launch.invocation.arguments
         if script is not None and not self._known.idle.knows(script.path, words):
             sheet, problems = self._program(script)

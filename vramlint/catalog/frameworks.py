@@ -18,6 +18,7 @@ FRAMEWORKS = (
     "axolotl",
     "fairseq",
     CUSTOM,
+    "diffusers",
     "gpt-neox",
     "lightning",
     "litgpt",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
+from vramlint.resolve.accelerate import configuration_of
 from vramlint.resolve.context import Context, candidates, find_module, started_in
 from vramlint.resolve.missing import missing
 from vramlint.resolve.own_copies import foreign
@@ -21,6 +22,8 @@ from vramlint.surfaces.launch.framework_programs import PROGRAM, REMOVED, UNSEEN
 from vramlint.surfaces.launch.memory_comments import memory_facts
 from vramlint.surfaces.overlay import overlaid, without
 from vramlint.values import Items, Reading, Scalar, Table, Unknown
+
+_FLAGS = ("bf16", "fp16")
 
 
 def with_framework(sheet: Sheet, context: Context) -> Recipe:
@@ -73,7 +76,7 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         framework.overlay(table, own),
         release,
         command=sheet.started is not None,
-        around=sheet.facts,
+        around=(*_precision_of(sheet, context), *sheet.facts),
     )
     if unseen:
         said = _without_defaults(said, unseen)
@@ -92,6 +95,12 @@ def with_framework(sheet: Sheet, context: Context) -> Recipe:
         tuple(remarks),
         tuple(paths),
     )
+
+
+def _precision_of(sheet: Sheet, context: Context) -> Iterator[Fact]:
+    """What `accelerate launch` says of mixed precision, by its flags or its file."""
+    configuration = configuration_of(sheet, context)
+    yield from (fact for fact in configuration.sheet.facts if fact.name in _FLAGS) if configuration is not None else ()
 
 
 def _facts(

@@ -7,13 +7,14 @@ networks (text encoders, VAE) are frozen in these programs unless they say other
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vramlint.facts import Candidate, Fact, Origin
-from vramlint.surfaces.adapters import adapter_facts, attached, tuning_fact
+from vramlint.surfaces.adapters import Adapter, adapter_facts, attached, tuning_fact
 from vramlint.surfaces.checkpointing import checkpointing_facts
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
 from vramlint.surfaces.draft import Draft, Drawn, derived, draw, is_absent, stated, unknown
+from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.lineage import last, package
 from vramlint.surfaces.loading import cast_of
 from vramlint.surfaces.loops import parallel_facts
@@ -27,7 +28,11 @@ _SIZES = ("resolution", "image_size", "img_size", "height")
 
 def denoiser(calls: Sequence[Call]) -> Call | None:
     """The call that loads or makes the network of a diffusion pipeline that is trained."""
-    return next((call for call in calls if package(call.callee) == "diffusers" and _is_denoiser(call)), None)
+    return next(_denoisers(calls), None)
+
+
+def _denoisers(calls: Sequence[Call]) -> Iterator[Call]:
+    return (call for call in calls if package(call.callee) == "diffusers" and _is_denoiser(call))
 
 
 def _is_denoiser(call: Call) -> bool:
@@ -56,6 +61,11 @@ def read_denoiser(draft: Draft, made: Call, calls: Sequence[Call], settings: Map
     adapters = [adapter for adapter in attached(calls) if adapter.method != "full"][:1]
     draft.put(tuning_fact(adapters, None))
     draft.take(adapter_facts(adapters))
+    if adapters:
+        draft.put(_adapter_cast(adapters, calls))
+    frozen = [_frozen(each, calls) for each in _denoisers(calls)]
+    if not adapters and all(frozen) and frozen[0] is not None:  # else a student trains beside its teacher
+        draft.put(stated("frozen_parameters", ("^",), frozen[0].place, "requires_grad"))
     checkpointing_facts(draft, calls, ())
     draft.take(parallel_facts(calls))
     for name in ("activation_checkpointing", "torch_compile"):
@@ -69,6 +79,35 @@ def _model(made: Call) -> Drawn:
     if name is None:
         return unknown("model", "no name is given to from_pretrained", "model", made.place)
     return draw("model", name, CONVERTERS["text"], "pretrained_model_name_or_path", made.place)
+
+
+def _adapter_cast(adapters: Sequence[Adapter], calls: Sequence[Call]) -> Fact:
+    """Adapters are injected in the dtype of their base, and widened by diffusers' own function where it is called.
+
+    peft 0.21 mapping.py, inject_adapter_in_model, beneath `add_adapter`; diffusers 0.40 training_utils.py.
+    """
+    cast = next((call for call in calls if last(call.callee) == "cast_training_params" and not call.conditions), None)
+    if cast is not None:
+        return stated("adapter_cast", True, cast.place, "cast_training_params")
+    return derived("adapter_cast", False, "add_adapter leaves adapters in the dtype of their base", adapters[0].place)
+
+
+def _frozen(made: Call, calls: Sequence[Call]) -> Call | None:
+    """The call that freezes the whole network, as where a ControlNet or an embedding trains; None where parts train."""
+    found: Call | None = None
+    for call in calls:
+        if last(call.callee) != "requires_grad_" or not _is_of(call, made):
+            continue
+        if not freezes(call) or call.conditions or call.path:
+            return None
+        found = call
+    return found
+
+
+def _is_of(call: Call, made: Call) -> bool:
+    """Whether a call is of the network or of something in it."""
+    holders = (call.receiver, call.owner)
+    return any(isinstance(holder, Call) and holder.place == made.place for holder in holders)
 
 
 def _dtype(made: Call, calls: Sequence[Call]) -> Iterable[Drawn]:

@@ -27,7 +27,7 @@ FILE = "FILE"
 _FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
-_ARGPARSE = frozenset(("ms-swift", "ms-swift-megatron", "lmflow"))
+_ARGPARSE = frozenset(("diffusers", "ms-swift", "ms-swift-megatron", "lmflow"))
 """Frameworks whose command line is argparse's: `a=1` is a value there, as in `--optim_args a=1`."""
 
 
@@ -51,6 +51,9 @@ class FrameworkProgram(NamedTuple):
     """Scripts that it runs and that train; empty where it runs none."""
     told_by: tuple[str, ...] = ()
     """Options of which one has to be there, where the program's name is a usual one; none: its name tells it."""
+
+    stands_in: bool = False
+    """It is an example that people copy: where the project has the script, the script is read."""
 
     @property
     def overrides(self) -> bool:
@@ -133,6 +136,15 @@ def _after(invocation: Invocation, options: tuple[str, ...]) -> str:
     return f"{folder.rstrip('/')}/" if folder else ""
 
 
+_DIFFUSERS = (
+    "pretrained_model_name_or_path",
+    "dataset_name",
+    "train_data_dir",
+    "instance_data_dir",
+    "model_config_name_or_path",
+)
+"""Options of which every start of a diffusers example has one."""
+
 _VERL = ("data.train_files", "algorithm.adv_estimator", "actor_rollout_ref.model.path", "data.train_batch_size")
 """Overrides that every start of an RL trainer of verl has one of."""
 
@@ -191,6 +203,16 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         FrameworkProgram("verl", hydra=True, told_by=_VERL),
     ),
     (re.compile(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
+    (
+        re.compile(
+            r"(?:^|\.)(?:train_(?:text_to_image|dreambooth)(?:_lora)?(?:_sdxl|_sd3|_flux)?"
+            r"|train_dreambooth_lora_(?:flux_kontext|flux2(?:_klein)?(?:_img2img)?|(?:flux|sd15|sdxl)_advanced"
+            r"|hidream|ideogram4|krea2|lumina2|qwen_image|sana|z_image)"
+            r"|train_controlnet(?:_sdxl|_sd3|_flux)?|train_control(?:_lora)?_flux"
+            r"|train_instruct_pix2pix(?:_sdxl)?|train_custom_diffusion|train_unconditional|textual_inversion(?:_sdxl)?)$"
+        ),
+        FrameworkProgram("diffusers", (), told_by=_DIFFUSERS, stands_in=True),
+    ),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
     (
         re.compile(r"(?:^|\.)run_recipe$"),
