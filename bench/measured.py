@@ -10,12 +10,13 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cases import job_of
 from bench.gpu.record import DONE, OUT_OF_MEMORY, Row
 from vramlint.estimate import Estimate
+from vramlint.job import Job
 from vramlint.memory import simulate
 
 STEP = ("forward", "backward", "optimizer")
@@ -42,13 +43,19 @@ def is_measured(row: Row) -> bool:
     return "outcome" in row
 
 
+def measured_job(row: Row) -> Job:
+    """The job of a row, without an evaluation that was not measured: it is not to be the predicted peak."""
+    job = job_of(row)
+    return job if EVALUATION in row.get("result", {}) or row["outcome"] != DONE else replace(job, evaluation=None)
+
+
 def compare(row: Row, *, reserved: bool = True) -> Measured:
     """One row against its estimate; a row that was not measured has no errors."""
     outcome = row["outcome"]
     family, gpu = row["config"].get("model_type", "?"), row["gpu"]["name"]
     if outcome not in {DONE, OUT_OF_MEMORY}:
         return Measured(row["id"], family, gpu, outcome, {})
-    job = job_of(row)
+    job = measured_job(row)
     estimate = simulate(job, reserved=reserved)
     if estimate.method != "simulated":
         return Measured(row["id"], family, gpu, "not simulated", {})

@@ -346,6 +346,8 @@ class Gpu:
     """Held by a CUDA process before its first tensor; not counted by torch."""
     cublas_workspace_bytes: int
     """One cuBLAS workspace (per handle and stream), counted by torch as allocated."""
+    multiprocessors: int | None = None
+    """Streaming multiprocessors, where they are known: torch sizes the buffers of its reductions by them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.cases import job_of  # noqa: E402  the repository is not installed when benches run from a checkout
-from bench.gpu.dry import Check, check  # noqa: E402
+from bench.gpu.dry import Check, check  # noqa: E402  the repository is not installed when benches run from a checkout
 from bench.gpu.process import Start, fork_server, interpreter, run_case  # noqa: E402
 from bench.gpu.record import DONE, ERROR, MEASURED, TIMEOUT, append, finished, measured_files  # noqa: E402
 from bench.gpu.table import Row, read_cases  # noqa: E402
-from bench.measured import highest  # noqa: E402
+from bench.measured import highest, measured_job  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
 
 GIB = 1 << 30
@@ -84,7 +83,7 @@ def line_of(row: Row) -> str:
     head = f"{row['id']:<30}{row['outcome']:<15}"
     if row["outcome"] != DONE:
         return head + str(row.get("error", ""))[:100]
-    estimate = simulate(job_of(row))
+    estimate = simulate(measured_job(row))
     cells = [
         f"{name} {measured / GIB:7.2f} GiB, predicted {predicted / GIB:7.2f} ({(predicted - measured) / measured:+.2%})"
         for name, measured, predicted in (

@@ -86,9 +86,11 @@ def _marks(base: Any, trainer: Any, meter: Meter) -> Any:
     """Wrap the methods between which no callback stands, and a callback for the others."""
     computed, backward, evaluate = trainer.compute_loss, trainer.accelerator.backward, trainer.evaluate
     step = 0
+    evaluates = False
 
     def compute_loss(*args: Any, **kwargs: Any) -> Any:
-        meter.begin("forward", step)
+        if not evaluates:  # prediction_step takes the loss of its batches by the same method
+            meter.begin("forward", step)
         return computed(*args, **kwargs)
 
     def marked_backward(*args: Any, **kwargs: Any) -> None:
@@ -97,8 +99,11 @@ def _marks(base: Any, trainer: Any, meter: Meter) -> Any:
         meter.begin("after backward", step)
 
     def marked_evaluate(*args: Any, **kwargs: Any) -> Any:
+        nonlocal evaluates
         meter.begin(EVALUATION, step)
+        evaluates = True
         figures = evaluate(*args, **kwargs)
+        evaluates = False
         meter.end()
         return figures
 

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import tomli
 from bench import accuracy, measured
 from bench.cases import job_of
 from bench.gpu import __main__ as runner
-from bench.gpu import record
+from bench.gpu import record, trainer_loop
 from bench.gpu.dry import check
 from bench.gpu.meter import Counters, Meter, Span
 from bench.gpu.optimizers import OPTIMIZERS
@@ -246,6 +247,46 @@ def test_phases_of_a_run_by_the_names_of_traced_rows(capsys: pytest.CaptureFixtu
     assert found["evaluation"]["allocated"] == spans["evaluation", 1].peak.allocated
     assert found["loading"]["device"] == spans["loading", 0].peak.device
     assert "forward of step 1" in capsys.readouterr().err
+
+
+class Trainer:
+    """A Trainer whose evaluation takes the loss of two batches."""
+
+    def __init__(self) -> None:
+        self.accelerator = SimpleNamespace(backward=lambda *_: None)
+
+    def compute_loss(self) -> None:
+        pass
+
+    def evaluate(self) -> None:
+        for _ in range(2):
+            self.compute_loss()
+
+
+def test_what_an_evaluation_computes_belongs_to_it(capsys: pytest.CaptureFixture[str]):
+    trainer, meter = Trainer(), Meter(Steps())
+    marks = trainer_loop._marks(object, trainer, meter)
+
+    trainer.compute_loss()
+    trainer.accelerator.backward()
+    marks.on_step_end(None, None, None)
+    trainer.evaluate()
+    trainer.compute_loss()
+    meter.end()
+
+    phases = ["forward", "backward", "after backward", "evaluation", "forward"]
+    assert [span.phase for span in meter.spans] == phases
+    assert [span.step for span in meter.spans] == [0, 0, 0, 1, 1]
+    capsys.readouterr()
+
+
+def test_an_evaluation_that_was_not_measured_is_not_predicted():
+    row = measured_row("qwen3-trainer-eval")
+    del row["result"]["evaluation"]
+
+    assert measured.measured_job(row).evaluation is None
+    assert "evaluation" not in measured.compare(row, reserved=False).errors
+    assert measured.compare(row, reserved=False).errors["requested"] == 0
 
 
 def test_a_run_without_a_step_has_no_figures():

@@ -22,6 +22,8 @@ class GpuRow(NamedTuple):
     architecture: str
     compute_capability: str
     """`8.6` for CUDA devices, `gfx942` for ROCm, a word for the rest."""
+    multiprocessors: int | None
+    """torch's multi_processor_count; of NVIDIA devices."""
     kind: str
     """datacenter, workstation, consumer, laptop, embedded, unified."""
     marketed_gb: int
@@ -54,6 +56,7 @@ COLUMNS = (
     "vendor",
     "architecture",
     "compute_capability",
+    "multiprocessors",
     "class",
     "marketed_gb",
     "memory_mib",
@@ -143,6 +146,7 @@ def _parse(columns: tuple[str, ...]) -> GpuRow:
         vendor=cells["vendor"],
         architecture=cells["architecture"],
         compute_capability=cells["compute_capability"],
+        multiprocessors=_integer(cells["multiprocessors"]),
         kind=cells["class"],
         marketed_gb=int(cells["marketed_gb"]),
         memory_mib=_integer(cells["memory_mib"]),

@@ -96,6 +96,7 @@ def _gpu(row: GpuRow) -> Gpu:
         bf16=row.bf16 == "native",
         context_bytes=CONTEXT_BYTES,
         cublas_workspace_bytes=_workspace(row.compute_capability, capability),
+        multiprocessors=row.multiprocessors,
     )
 
 

@@ -94,9 +94,15 @@ class Engine:
         output = outputs[position]
         assert output is not None  # noqa: S101  narrowing for the type checker
         if output.numel != prod(shape):
-            outputs[position] = output = self._ordered(output, shape, output.dtype, "sum")
+            outputs[position] = output = self._summed(output, shape)
         if output.dtype != dtype:
             outputs[position] = self._ordered(output, shape, dtype, "to")
+
+    def _summed(self, output: Tensor, shape: Shape) -> Tensor:
+        """The gradient of something that was broadcast."""
+        summed = self._ordered(output, shape, output.dtype, "sum")
+        self.tape.sums_partially(output.shape, shape)
+        return summed
 
     def _ordered(self, like: Tensor, shape: Shape, dtype: str, operator: str) -> Tensor:
         """A new tensor in the memory order of `like`."""

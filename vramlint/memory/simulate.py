@@ -124,9 +124,7 @@ def _run(
     sharding = sharding_of(job, inventory.parameters, inventory.buffers)
     recorder = Recorder()
     if job.objective.kind == "training":
-        step = Step(job, network, inventory, sharding, recorder)
-        step.tape.observed = observed
-        step.run()
+        Step(job, network, inventory, sharding, recorder, observed=observed).run()
     else:
         _infer(job, network, recorder)
     recorder.close()

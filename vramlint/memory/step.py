@@ -18,6 +18,7 @@ from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.inventory import Inventory
 from vramlint.memory.recorder import BEFORE, Label, Recorder
+from vramlint.memory.reductions import Multiprocessors
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
@@ -31,7 +32,14 @@ class Step:
     """Runs one step and records it."""
 
     def __init__(
-        self, job: Job, network: Network, inventory: Inventory, sharding: Sharding, recorder: Recorder
+        self,
+        job: Job,
+        network: Network,
+        inventory: Inventory,
+        sharding: Sharding,
+        recorder: Recorder,
+        *,
+        observed: bool = False,
     ) -> None:
         self.job = job
         self.sharding = sharding
@@ -39,6 +47,8 @@ class Step:
         self.tape = Tape(recorder, Layout.of(job))
         self.tape.lifetimes.outlived = job.objective.loop == "script"
         self.tape.compiled = job.compiled
+        self.tape.card = Multiprocessors.of(job)
+        self.tape.observed = observed
         self.tape.course.gathered = sharding.gathered
         self.tape.course.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
         self.tape.consumes_gradients = sharding.consumes_gradients
@@ -132,7 +142,9 @@ class Step:
     # ------------------------------------------------------------------ pieces
 
     def _memory(self, *, first: bool = True, later: bool = True, repeats: bool = True) -> Memory:
-        return Memory(self.recorder, self.job.optimizer.name, first=first, later=later, repeats=repeats)
+        card = None if self.tape.observed else self.tape.card
+        name = self.job.optimizer.name
+        return Memory(self.recorder, name, first=first, later=later, repeats=repeats, card=card)
 
     def _stands_for(self, *, first: bool, later: bool) -> None:
         """What is recorded from here on may be the first step, a later one, or stand for both."""

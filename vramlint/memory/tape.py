@@ -12,6 +12,7 @@ from vramlint.memory.course import Course
 from vramlint.memory.frame import Discarded, Frame, Inputs, Results, Sink
 from vramlint.memory.lifetimes import Kept, Lifetimes
 from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.reductions import Multiprocessors, partial_sums
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
 from vramlint.memory.updates.backward import GradientHooks
@@ -43,6 +44,8 @@ class Tape:
         """torch.compile fuses what runs between matrix products, where an architecture says how."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
+        self.card = Multiprocessors()
+        """Where the kernels run."""
         self.consumes_gradients = False
         """Whether a complete gradient is reduced and freed at once."""
         self.hooks: GradientHooks | None = None
@@ -68,6 +71,15 @@ class Tape:
         """Memory of `sizes` bytes that a kernel holds only while it runs."""
         held = [Storage(self.recorder, size, Label(operator, "temporaries", "uint8", (size,))) for size in sizes]
         held.clear()
+
+    def inside_kernel(self, nbytes: int, operator: str) -> None:
+        """The same of a kernel whose own memory no dispatch mode sees: not where one looks on."""
+        if nbytes and not self.observed:
+            self.scratch((nbytes,), operator)
+
+    def sums_partially(self, whole: Shape, reduced: Shape) -> None:
+        """What the kernel holds that sums, or takes means, over some dimensions of `whole`."""
+        self.inside_kernel(partial_sums(self.card, whole, reduced), "partial sums")
 
     def became_gradient(self, tensor: Tensor) -> None:
         """Count `tensor` as a parameter's gradient from its allocation on."""

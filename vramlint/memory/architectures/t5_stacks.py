@@ -26,6 +26,8 @@ checkpoint of both weights, which stay two when they are loaded (transformers 5.
 SHARED_INTERFACE_FROM = (5, 15)
 """Since then attention is one of the common functions, sdpa by default, and the decoder follows its own copy of
 use_cache; before, bias and mask were one tensor, added in place, and attention always eager."""
+COPIED_BIASES_FROM = (5, 20)
+"""Since then the mask that is made of a position bias is brought into one piece (integrations/sdpa_attention.py)."""
 SHAPE: Config = {"d_model": 512, "d_kv": 64, "num_layers": 6, "num_heads": 8, "d_ff": 2048, "vocab_size": 32128}
 
 
@@ -282,8 +284,10 @@ class T5Model(Network):
         causal: bool,
     ) -> Tensor:
         if regime.implementation == "sdpa":
-            bias = bias_mask(tape, bias, mask, causal=causal)
-            out = sdpa.scaled_dot_product(tape, q, k, v, bias, self.dropout, regime.kernels)
+            copies = regime.transformers >= COPIED_BIASES_FROM
+            bias = bias_mask(tape, bias, mask, causal=causal, copies=copies)
+            strided = not bias.heads_first
+            out = sdpa.scaled_dot_product(tape, q, k, v, bias, self.dropout, regime.kernels, strided=strided)
             return attention.merge_heads(tape, out)
         if regime.transformers < SHARED_INTERFACE_FROM:
             scores = attention.scores(tape, q, k)

@@ -158,7 +158,10 @@ def mean_last(tape: Tape, x: Tensor) -> Tensor:
 
 def mean_rows(tape: Tape, x: Tensor) -> Tensor:
     """`x.mean(1)` of [B, S, H]. Backward divides the expanded gradient: one full tensor."""
-    return tape.apply("mean", (x,), (x.shape[0], x.shape[2]), x.dtype, _expand_backward)
+    shape = (x.shape[0], x.shape[2])
+    out = tape.apply("mean", (x,), shape, x.dtype, _expand_backward)
+    tape.sums_partially(x.shape, shape)
+    return out
 
 
 def sum_last(tape: Tape, x: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.memory.tape import Tape
-from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 SORT_THRESHOLD = 3072
 """Above this many indices embedding_dense_backward sorts them (torch 2.13 aten/src/ATen/native/cuda/Embedding.cu)."""
 SORT_BUFFERS = 5
 """int64 buffers of that path: sorted and original indices, segment bookkeeping, CUB scratch."""
+ROWS_PER_THREAD = 10
+"""Rows of the gradient that one thread adds up (cuda/EmbeddingBackwardKernel.cu)."""
 
 
 def embedding(tape: Tape, indices: Tensor, weight: Parameter) -> Tensor:
@@ -32,6 +34,18 @@ def _embedding_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
         return (None,)
     result = tape.empty(edge[2], gradient.dtype, "embedding backward")
     if indices.numel > SORT_THRESHOLD:
-        tape.scratch([indices.numel * 8] * SORT_BUFFERS, "embedding backward")
+        buffers = [indices.numel * 8] * SORT_BUFFERS
+        if not tape.observed:
+            buffers.append(_partial_rows(indices.numel, edge[2]))
+        tape.scratch(buffers, "embedding backward")
     del indices
     return (result,)
+
+
+def _partial_rows(looked_up: int, table: Shape) -> int:
+    """Bytes of the kernel's sums in float32, as many as there can be at most: it does not wait to know how many are.
+
+    torch 2.13 aten/src/ATen/native/cuda/EmbeddingBackwardKernel.cu, grad_weight_per_segment
+    """
+    rows = looked_up // ROWS_PER_THREAD + min(looked_up, table[0])
+    return rows * table[1] * 4

@@ -11,7 +11,9 @@ from vramlint.memory.tensor import Gradients, Node, Shape, Tensor
 
 def mean(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """The mean of `x`, of `shape`. Backward divides the expanded gradient: one full tensor."""
-    return tape.apply("mean", (x,), shape, x.dtype, _mean_backward)
+    out = tape.apply("mean", (x,), shape, x.dtype, _mean_backward)
+    tape.sums_partially(x.shape, shape)
+    return out
 
 
 def _mean_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
@@ -23,7 +25,9 @@ def _mean_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Ten
 def total(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """The sum of `x`, of `shape`; float32 under autocast. Backward expands: no memory."""
     x = tape.upper(x)
-    return tape.apply("sum", (x,), shape, x.dtype, _total_backward)
+    out = tape.apply("sum", (x,), shape, x.dtype, _total_backward)
+    tape.sums_partially(x.shape, shape)
+    return out
 
 
 def _total_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

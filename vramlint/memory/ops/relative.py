@@ -14,19 +14,20 @@ CLASS_DISTANCES = 3
 """Rows at the end of a table: class token to patch, patch to class token, class token to itself."""
 
 
-def bias_mask(tape: Tape, bias: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+def bias_mask(tape: Tape, bias: Tensor, mask: Tensor | None, *, causal: bool, copies: bool) -> Tensor:
     """The additive mask of sdpa from a position bias [1, heads, T, S] (5.23 integrations/sdpa_attention.py).
 
-    A bias from a table lies in memory with its heads last: so does what is made of it, until it is copied.
+    A bias from a table lies in memory with its heads last: so does what is made of it, until it is copied. Before
+    transformers 5.20 it was not: `copies`.
     """
     if causal and mask is None:
         mask = tape.empty((1, 1, *bias.shape[2:]), "bool", "causal mask")
     strided = not bias.heads_first
     if mask is not None:
         bias = e.where(tape, mask, bias) if mask.dtype == "bool" else e.add(tape, bias, mask)
-    if strided:
+    if strided and copies:
         bias = e.clone(tape, bias)
-    bias.heads_first = True
+    bias.heads_first = copies or not strided
     return bias
 
 

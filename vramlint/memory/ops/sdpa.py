@@ -26,18 +26,20 @@ def scaled_dot_product(
     kernels: Kernels,
     *,
     enable_gqa: bool = True,
+    strided: bool = False,
 ) -> Tensor:
     """F.scaled_dot_product_attention as CUDA dispatches it: flash, then memory-efficient, then math.
 
     Without `enable_gqa` no fused kernel takes fewer key/value heads than query heads. `mask` broadcasts to
-    [B, heads, S, S]; every call turns a bool one into an additive bias, and one may need a gradient.
+    [B, heads, S, S]; every call turns a bool one into an additive bias, and one may need a gradient. `strided`: its
+    rows do not lie in one piece, which only math takes (check_last_dim_stride_equals_1_dense).
     """
     q, k, v = tape.lower(q), tape.lower(k), tape.lower(v)
     size, value = q.shape[3], v.shape[3]
     differentiates = tape.grad_enabled and any(x.requires_grad for x in (q, k, v))
     drops = probability > 0
     shares_heads = q.shape[1] != k.shape[1]
-    fused = enable_gqa or not shares_heads
+    fused = (enable_gqa or not shares_heads) and not strided
     if fused and mask is None and kernels.flash(q.dtype, size, value, differentiates=differentiates, drops=drops):
         return _flash(tape, q, k, v, probability)
     bias = mask
@@ -183,7 +185,8 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, prob
     if shared > 1:
         k, v = attention.repeat_heads(tape, k, heads // shared), attention.repeat_heads(tape, v, heads // shared)
     weights = attention.scores(tape, scaled, _single_head(tape, e.linear_unary(tape, "mul", k), heads))
-    weights = e.add(tape, weights, bias)
+    add = e.add if tape.observed else e.add_in_place  # traced tensors are of a subclass, which gets a copy
+    weights = add(tape, weights, bias)
     weights = softmax(tape, weights, in_float32=False)
     weights = e.dropout(tape, weights, probability)
     returned = tape.to(weights, dtype)

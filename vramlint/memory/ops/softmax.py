@@ -30,10 +30,13 @@ def softmax_as(tape: Tape, x: Tensor, dtype: str) -> Tensor:
 
 
 def _softmax_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """The kernel multiplies gradient and result first (torch 2.13 cuda/SoftMax.cu, softmax_backward_cuda_out)."""
     saved = node.unpack(tape)
     (gradient,) = gradients
     edge = node.edges[0]
     result = None if gradient is None or edge is None else tape.empty(gradient.shape, edge[3], "softmax backward")
+    if gradient is not None:
+        tape.inside_kernel(gradient.nbytes, "gradient times softmax")
     del saved
     return (result,)
 

@@ -81,7 +81,7 @@ def second_moment(memory: Memory, update: Tensor) -> Tensor:
     if len(shape) < 2:
         return memory.like(update)
     for part in (rows, columns):
-        mean = memory.empty(part(shape), WIDE)
+        mean = memory.summed(shape, part(shape), WIDE)
         del mean
     mean = memory.empty((*shape[:-2], 1, 1), WIDE)
     row = memory.empty(rows(shape), WIDE)
@@ -122,8 +122,8 @@ class TorchAdafactor(Native):
             norm = memory.scalar(parameter.dtype)
             del norm
             if len(parameter.shape) > 1:
-                row = memory.empty(rows(parameter.shape), parameter.dtype)
-                column = memory.empty(columns(parameter.shape), parameter.dtype)
+                row = memory.summed(parameter.shape, rows(parameter.shape), parameter.dtype)
+                column = memory.summed(parameter.shape, columns(parameter.shape), parameter.dtype)
             else:
                 squared = memory.like(parameter)
             update = memory.like(parameter)

@@ -12,6 +12,7 @@ from itertools import groupby
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.reductions import Multiprocessors, partial_sums
 from vramlint.memory.tensor import Parameter, Shape, Storage, Tensor
 
 
@@ -69,12 +70,21 @@ class Memory:
     and what only later ones do is marked as such.
     """
 
-    __slots__ = ("_marked", "_name", "_repeats", "first", "later", "recorder")
+    __slots__ = ("_card", "_marked", "_name", "_repeats", "first", "later", "recorder")
 
     def __init__(
-        self, recorder: Recorder, name: str, *, first: bool = True, later: bool = True, repeats: bool = True
+        self,
+        recorder: Recorder,
+        name: str,
+        *,
+        first: bool = True,
+        later: bool = True,
+        repeats: bool = True,
+        card: Multiprocessors | None = None,
     ) -> None:
         self.recorder = recorder
+        self._card = card
+        """Where the kernels run; None where their own memory does not show."""
         self.first = first
         """Whether the step may be the first."""
         self.later = later
@@ -94,6 +104,15 @@ class Memory:
             self._marked.add(storage.index)
         tensor.storage = storage
         return tensor
+
+    def summed(self, whole: Shape, reduced: Shape, dtype: str) -> Tensor:
+        """The sum, mean or norm of a tensor of shape `whole` over some dimensions."""
+        result = self.empty(reduced, dtype)
+        buffer = partial_sums(self._card, whole, reduced) if self._card else 0
+        if buffer:
+            partial = self.empty((buffer,), "uint8")
+            del partial
+        return result
 
     def like(self, operand: Tensor, *_others: object, dtype: str | None = None) -> Tensor:
         """The result of an operator by elements over `operand`, and others of its shape or smaller."""
