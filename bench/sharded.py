@@ -1,0 +1,178 @@
+"""How right the simulated peak of one rank is: against steps of real data-parallel engines, counted storage by storage.
+
+    python bench/sharded.py [--cases FILE.jsonl] [--json] [--worst N] [--phases]
+
+`data/sharded.jsonl` holds what torch's DDP and FSDP 1 and 2, and DeepSpeed's ZeRO engines held in runs of
+`python -m bench.sharding`. Figures are fractions; DeepSpeed's own estimates of model states stand beside its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench.accuracy import spread  # noqa: E402  the repository is not installed when benches run from a checkout
+from bench.cases import DTYPES, job_of  # noqa: E402
+from bench.gpu import record  # noqa: E402
+from vramlint.estimate import Estimate  # noqa: E402
+from vramlint.job import Job, Parallelism, Zero  # noqa: E402
+from vramlint.memory import simulate  # noqa: E402
+
+CASES = ROOT / "bench" / "data" / "sharded.jsonl"
+Row = dict[str, Any]
+PHASES = ("forward", "backward", "optimizer")
+STATES = ("parameter_bytes", "master_bytes", "optimizer_state_bytes")
+ZERO_WORDS = {
+    "stage": "stage",
+    "offload": "offload_optimizer",
+    "offload_parameters": "offload_parameters",
+    "reduce_bucket": "reduce_bucket_size",
+    "allgather_bucket": "allgather_bucket_size",
+    "prefetch_bucket": "prefetch_bucket_size",
+    "persistence_threshold": "parameter_persistence_threshold",
+    "max_live": "max_live_parameters",
+    "max_reuse": "max_reuse_distance",
+    "sub_group": "sub_group_size",
+    "overlap_comm": "overlap_comm",
+    "accumulation_dtype": "gradient_accumulation_dtype",
+}
+"""Words of a case to fields of `Zero`; a word that is absent leaves DeepSpeed's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row: prediction against what was counted. Errors are (predicted - counted) / counted."""
+
+    id: str
+    group: str
+    error: float
+    """Of the steady step's peak."""
+    first_step_error: float
+    phase_right: bool
+    states_exact: bool
+    """Weights, master weights and optimizer states are equal, device and host together."""
+    phases: dict[str, float] = field(default_factory=dict)
+    host_error: float | None = None
+    """Of the bytes in host memory, where anything is offloaded."""
+    states: tuple[int, int] = (0, 0)
+    """Predicted and counted bytes of the states."""
+
+
+def sharded_job(row: Row) -> Job:
+    """The job that a row ran on every rank."""
+    job = job_of(row)
+    wanted = row["case"]["parallelism"]
+    return replace(job, parallelism=PARALLELISMS[wanted["kind"]](wanted))
+
+
+def _ddp(wanted: Row) -> Parallelism:
+    return Parallelism(wanted["world"], "ddp")
+
+
+def _fsdp(wanted: Row) -> Parallelism:
+    return Parallelism(
+        wanted["world"],
+        "fsdp",
+        fsdp_sharding=wanted.get("sharding", "full"),
+        fsdp_offload=wanted.get("offload", False),
+        sync_each_batch=wanted.get("sync_each_batch", False),
+    )
+
+
+def _deepspeed(wanted: Row) -> Parallelism:
+    words = {field: wanted[word] for word, field in ZERO_WORDS.items() if word in wanted}
+    if "gradient_accumulation_dtype" in words:
+        words["gradient_accumulation_dtype"] = DTYPES[words["gradient_accumulation_dtype"]]
+    if words["stage"] == 3:  # deepspeed 0.19.8 runtime/zero/config.py, overlap_comm_valid
+        words.setdefault("overlap_comm", True)
+    return Parallelism(wanted["world"], "deepspeed", Zero(**words))
+
+
+PARALLELISMS = {"ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}
+
+
+def group_of(row: Row) -> str:
+    """The engine, and of DeepSpeed the stage."""
+    wanted = row["case"]["parallelism"]
+    return f"zero{wanted['stage']}" if wanted["kind"] == "deepspeed" else str(wanted["kind"])
+
+
+def outcome(row: Row) -> Outcome:
+    """One row against its estimate."""
+    estimate = simulate(sharded_job(row), reserved=False, observed=True)
+    result = row["result"]
+    steady, first = result["steady_step"], result["first_step"]
+    peaks = {phase.phase: phase.allocated for phase in estimate.phases}
+    counted = sum(sum(result.get(key, {}).values()) for key in STATES)
+    predicted = estimate.parameters + estimate.optimizer_states
+    return Outcome(
+        row["id"],
+        group_of(row),
+        error=_error(max(peaks[phase] for phase in PHASES), steady["peak"]),
+        first_step_error=_error(max(phase.allocated for phase in estimate.first_step), first["peak"]),
+        phase_right=estimate.peak_phase == steady["peak_phase"],
+        states_exact=predicted == counted,
+        phases={phase: _error(peaks[phase], steady[f"{phase}_peak"]) for phase in PHASES},
+        host_error=_host(estimate, result),
+        states=(predicted, counted),
+    )
+
+
+def _host(estimate: Estimate, result: Row) -> float | None:
+    hosted = sum(result["host"]["peak"].values())
+    return _error(estimate.host, hosted) if hosted > 1 << 20 else None
+
+
+def _error(predicted: int, counted: int) -> float:
+    return (predicted - counted) / counted
+
+
+def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
+    """The figures of a set of outcomes; `worst_under` is the largest underestimate, 0 if there is none."""
+    hosts = [one.host_error for one in found if one.host_error is not None]
+    return {
+        "n": len(found),
+        **spread("", [one.error for one in found]),
+        "phase_right": sum(one.phase_right for one in found) / len(found),
+        "states_exact": sum(one.states_exact for one in found) / len(found),
+        **spread("first_step_", [one.first_step_error for one in found]),
+        **(spread("host_", hosts) if hosts else {}),
+    }
+
+
+COLUMNS = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")
+
+
+def main() -> int:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=Path, default=CASES, help="file of rows")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--worst", type=int, default=0, metavar="N", help="also list the N rows with the largest error")
+    parser.add_argument("--phases", action="store_true", help="with --worst: the errors by phase too")
+    arguments = parser.parse_args()
+    found = [outcome(row) for row in record.rows_of(arguments.cases)]
+    groups = {name: figures([one for one in found if one.group == name]) for name in sorted({o.group for o in found})}
+    report: dict[str, Any] = {**figures(found), "groups": groups}
+    if arguments.json:
+        print(json.dumps({**report, "rows": [asdict(one) for one in found]}))
+        return 0
+    print(f"{'group':<10}" + "".join(f"{column.removesuffix('_error'):>14}" for column in COLUMNS))
+    for name, row in [("all", report), *groups.items()]:
+        print(f"{name:<10}" + "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in COLUMNS))
+    for one in sorted(found, key=lambda one: -abs(one.error))[: arguments.worst]:
+        parts = "  ".join(f"{phase} {error:+.2%}" for phase, error in one.phases.items()) if arguments.phases else ""
+        print(f"{one.error:+.4%}  {one.id:<32} {parts}  states {one.states[0]:,} {one.states[1]:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

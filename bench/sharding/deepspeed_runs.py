@@ -1,0 +1,108 @@
+"""DeepSpeed's ZeRO engines over fake tensors and a fake process group, set up as accelerate 1.15 does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bench.gpu.optimizers import make_optimizer
+from bench.sharding import training
+from bench.sharding.counting import Storages
+from bench.sharding.training import Engine
+
+os.environ["DS_ACCELERATOR"] = "cuda"
+os.environ["DS_IGNORE_CUDA_DETECTION"] = "1"
+
+import deepspeed
+from deepspeed.ops.op_builder import CPUAdamBuilder
+from deepspeed.runtime.zero import parameter_offload, partition_parameters, partitioned_param_coordinator
+
+ZERO = {
+    "stage": "stage",
+    "reduce_bucket": "reduce_bucket_size",
+    "allgather_bucket": "allgather_bucket_size",
+    "overlap_comm": "overlap_comm",
+    "contiguous_gradients": "contiguous_gradients",
+    "sub_group": "sub_group_size",
+    "prefetch_bucket": "stage3_prefetch_bucket_size",
+    "persistence_threshold": "stage3_param_persistence_threshold",
+    "max_live": "stage3_max_live_parameters",
+    "max_reuse": "stage3_max_reuse_distance",
+    "round_robin": "round_robin_gradients",
+    "reduce_scatter": "reduce_scatter",
+}
+"""Words of a case to keys of zero_optimization."""
+
+
+class NoKernels:
+    """The compiled part of DeepSpeedCPUAdam, which allocates nothing."""
+
+    def __getattr__(self, _: str) -> Any:
+        """A kernel that does nothing."""
+        return lambda *_args, **_kwargs: None
+
+
+def config_of(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The DeepSpeed configuration of a case."""
+    wanted = case["parallelism"]
+    zero: dict[str, Any] = {key: wanted[word] for word, key in ZERO.items() if word in wanted}
+    pinned = wanted.get("pin_memory", True)
+    for section, word in (("offload_optimizer", "offload"), ("offload_param", "offload_parameters")):
+        if wanted.get(word):
+            zero[section] = {"device": wanted[word], "pin_memory": pinned}
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": case["batch"],
+        "gradient_accumulation_steps": case["accum"],
+        "gradient_clipping": case["max_grad_norm"],
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1 << 30,
+    }
+    if case.get("autocast"):
+        config[case["autocast"]] = {"enabled": True}
+    if wanted.get("accumulation_dtype"):
+        config["data_types"] = {"grad_accum_dtype": wanted["accumulation_dtype"]}
+    return config
+
+
+def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
+    """`deepspeed.initialize` over the model."""
+    wanted = case["parallelism"]
+    CPUAdamBuilder.load = lambda *_, **__: NoKernels()
+    for module in (parameter_offload, partition_parameters, partitioned_param_coordinator):
+        if hasattr(module, "assert_ints_same_as_other_ranks"):  # no other rank answers
+            module.assert_ints_same_as_other_ranks = lambda *_: None
+    offloaded = wanted.get("offload")
+    if offloaded:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        optimizer = DeepSpeedCPUAdam([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    else:
+        optimizer = make_optimizer(case["optimizer"], model)
+    wrapped, optimizer, _, _ = deepspeed.initialize(
+        model=model, optimizer=optimizer, config=config_of(case), dist_init_required=False
+    )
+    zero = wrapped.optimizer
+
+    def held() -> dict[str, Any]:
+        states = [v for state in zero.optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+        masters = [p for group in zero.optimizer.param_groups for p in group["params"]]
+        return {
+            "parameter_bytes": training.by_dtype(getattr(p, "ds_tensor", p) for p in wrapped.module.parameters()),
+            "master_bytes": training.by_dtype(m for m in masters if m.dtype == torch.float32),
+            "optimizer_state_bytes": training.by_dtype(states),
+        }
+
+    return Engine(
+        wrapped,
+        zero,
+        wrapped.backward,
+        lambda _: None,
+        lambda: None,
+        lambda: None,
+        every_batch=wrapped.step,
+        held=held,
+    )
