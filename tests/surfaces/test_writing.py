@@ -102,23 +102,31 @@ def test_several_absent_keywords() -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        ("a.py", "T(optim='sgd')", "'sgd'", ("optimizer", "optim"), "adamw_bnb_8bit", "T(optim='adamw_bnb_8bit')"),
-        ("a.py", "f(dtype=torch.float32)", "torch.float32", ("load_dtype", "dtype"), "bfloat16",
+        ("a.py", "T(optim='sgd')", ("'sgd'", "sgd"), ("optimizer", "optim"), "adamw_bnb_8bit",
+         "T(optim='adamw_bnb_8bit')"),
+        ("a.py", "f(dtype=torch.float32)", ("torch.float32", "float32"), ("load_dtype", "dtype"), "bfloat16",
          "f(dtype=torch.bfloat16)"),
-        ("a.py", "T(bf16=False)", "False", ("bf16", "bf16"), True, "T(bf16=True)"),
-        ("a.json", '{"bf16": false}', "false", ("bf16", "bf16"), True, '{"bf16": true}'),
-        ("a.yaml", "bf16: no # why\n", "no", ("bf16", "bf16"), True, "bf16: true # why\n"),
-        ("a.yaml", "optim: sgd\n", "sgd", ("optimizer", "optim"), "adamw_bnb_8bit", "optim: adamw_bnb_8bit\n"),
-        ("d.json", '{"zero_optimization": {"stage": 1}}', "1", ("zero_stage", "zero_optimization.stage"), 3,
+        ("a.py", "T(bf16=False)", ("False", False), ("bf16", "bf16"), True, "T(bf16=True)"),
+        ("a.json", '{"bf16": false}', ("false", False), ("bf16", "bf16"), True, '{"bf16": true}'),
+        ("a.yaml", "bf16: no # why\n", ("no", False), ("bf16", "bf16"), True, "bf16: true # why\n"),
+        ("a.yaml", "optim: sgd\n", ("sgd", "sgd"), ("optimizer", "optim"), "adamw_bnb_8bit",
+         "optim: adamw_bnb_8bit\n"),
+        ("d.json", '{"zero_optimization": {"stage": 1}}', ("1", 1), ("zero_stage", "zero_optimization.stage"), 3,
          '{"zero_optimization": {"stage": 3}}'),
     ],
 )  # fmt: skip
 def test_a_written_value_is_replaced_in_its_own_manner(
-    case: tuple[str, str, str, tuple[str, str], FactValue, str],
+    case: tuple[str, str, tuple[str, FactValue], tuple[str, str], FactValue, str],
 ) -> None:
-    path, text, old, (name, key), value, after = case
+    path, text, (old, before), (name, key), value, after = case
     document = Document.of(path, text)
-    assert changed(document, {name: value}, [fact(document, name, None, key, old)])[1] == after
+    assert changed(document, {name: value}, [fact(document, name, before, key, old)])[1] == after
+
+
+def test_a_literal_that_says_something_else_than_the_fact_is_left_alone() -> None:
+    document = Document.of("a.py", "T(per_device_train_batch_size=8 * 2)")
+    batch = fact(document, "micro_batch_size", 16, "per_device_train_batch_size", "8")
+    assert outcome(document, {"micro_batch_size": 4}, [batch]) is None
 
 
 def test_a_default_of_argparse_is_replaced_where_it_is_written() -> None:
@@ -131,8 +139,8 @@ def test_a_default_of_argparse_is_replaced_where_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("path", "text", "after"),
     [
-        ("a.json", '{\n  "bf16": true\n}\n', '{\n  "bf16": true,\n  "gradient_checkpointing": true\n}\n'),
-        ("a.json", '{"bf16": true}', '{"bf16": true, "gradient_checkpointing": true}'),
+        ("a.json", '{\n  "bf16": true\n}\n', '{\n  "gradient_checkpointing": true,\n  "bf16": true\n}\n'),
+        ("a.json", '{"bf16": true}', '{"gradient_checkpointing": true, "bf16": true}'),
         ("a.yaml", "# run\nbf16: true # x\n", "# run\ngradient_checkpointing: true\nbf16: true # x\n"),
     ],
 )
@@ -146,13 +154,13 @@ def test_an_absent_key_of_a_data_file(path: str, text: str, after: str) -> None:
     assert loaded == {"bf16": True, "gradient_checkpointing": True}
 
 
-def test_an_offload_block_goes_behind_the_stage() -> None:
+def test_an_offload_block_goes_beside_the_stage() -> None:
     text = '{\n  "zero_optimization": {\n    "stage": 3\n  }\n}\n'
     document = Document.of("ds.json", text)
     stage = fact(document, "zero_stage", 3, "zero_optimization.stage", "3", via="config-file")
     description, after = changed(document, {"offload_parameters": "cpu"}, [stage])
     assert description == '"offload_param": {"device": "cpu"}'
-    assert after == text.replace("3\n", '3,\n    "offload_param": {"device": "cpu"}\n')
+    assert after == text.replace('"stage"', '"offload_param": {"device": "cpu"},\n    "stage"')
 
 
 def test_several_keywords_into_an_empty_call() -> None:

@@ -6,34 +6,29 @@ key onto its arguments and reads its own (accelerate 1.15 commands/launch.py). A
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
-from vramlint.surfaces.convert import CONVERTERS, Converted, Converter, Outcome
+from vramlint.surfaces.accelerate_words import (
+    ACCELERATE_CONVERTERS,
+    STRATEGIES,
+    compiles,
+    precision,
+    processes,
+    strategy,
+    whole_word,
+    word_of,
+)
+from vramlint.surfaces.convert import Converted, Outcome
 from vramlint.surfaces.draft import Draft, Drawn, draw, unknown
-from vramlint.surfaces.fsdp_config import common_facts, file_facts, sharding, truth, without_prefix
-from vramlint.surfaces.numbers import divided, whole
+from vramlint.surfaces.fsdp_config import common_facts, file_facts, sharding, without_prefix
+from vramlint.surfaces.keys import all_rows
+from vramlint.surfaces.numbers import divided
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Scalar, Table, Value
 
 KIND = "accelerate-config"
-
-_STRATEGIES: Mapping[str, str] = MappingProxyType(
-    {
-        "NO": "none",
-        "MULTI_GPU": "ddp",
-        "MULTI_NPU": "ddp",
-        "MULTI_XPU": "ddp",
-        "MULTI_MLU": "ddp",
-        "MULTI_HPU": "ddp",
-        "MULTI_MUSA": "ddp",
-        "DEEPSPEED": "deepspeed",
-        "FSDP": "fsdp",
-    }
-)
-"""`distributed_type` and the fact `parallelism`."""
 
 _STAGE = 2
 """ZeRO stage where none is given (accelerate 1.15 utils/dataclasses.py, DeepSpeedPlugin)."""
@@ -55,7 +50,7 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         table: its root.
     """
     draft = Draft()
-    kind = str(_text(table.get("distributed_type")) or "").upper()
+    kind = str(word_of(table.get("distributed_type")) or "").upper()
     _strategy(draft, table, kind)
     _processes(draft, table, kind)
     _precision(draft, table.get("mixed_precision"))
@@ -65,7 +60,9 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         options = without_prefix(_part(table, "fsdp_config"))
         draft.replace(sharding(options, table.get("distributed_type")))
         version = options.get("version")
-        draft.put(draw("fsdp_version", version, _whole, "fsdp_config.fsdp_version") if version is not None else None)
+        draft.put(
+            draw("fsdp_version", version, whole_word, "fsdp_config.fsdp_version") if version is not None else None
+        )
         draft.put(Fact("fsdp_version", (Candidate(1),), Origin.DEFAULT, "fsdp_version", "library", "accelerate"))
         draft.take(common_facts(options, "fsdp_config.fsdp_"))
         draft.take(file_facts(options, "fsdp_config.fsdp_"))
@@ -73,10 +70,7 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
     _degrees(draft, _part(table, "parallelism_config"))
     if kind == "MEGATRON_LM":
-        megatron = _part(table, "megatron_lm_config")
-        for key, fact, convert in _MEGATRON:
-            value = megatron.get(f"megatron_lm_{key}")
-            draft.put(draw(fact, value, convert, f"megatron_lm_config.megatron_lm_{key}") if value else None)
+        draft.take(_rows(table, "megatron_lm_config"))
     _compiled(draft, table)
     facts = tuple(
         [replace(fact, via="config-file") if fact.via == "literal" else fact for fact in draft.facts.values()]
@@ -84,8 +78,12 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
     return Sheet(path, KIND, facts, tuple(draft.links), tuple(draft.remarks), tuple(draft.tables))
 
 
-def _text(value: Value | None) -> str | None:
-    return str(value.value) if isinstance(value, Scalar) and value.value not in (None, False) else None
+def _rows(table: Table, section: str) -> Iterator[Drawn]:
+    """What the keys of one section say."""
+    for row in all_rows(KIND):
+        value = table.get(*row.key.split(".")) if row.key.startswith(f"{section}.") else None
+        if value is not None:
+            yield draw(row.fact, value, ACCELERATE_CONVERTERS[row.converter], row.key)
 
 
 def _part(table: Table, key: str) -> Table:
@@ -98,20 +96,15 @@ def _strategy(draft: Draft, table: Table, kind: str) -> None:
     if value is None:
         return
 
-    def convert(value: Value) -> Converted:
-        if isinstance(value, Scalar) and value.value is False:
-            return "none"  # a bare `no` is YAML's false
-        return _STRATEGIES.get(str(_text(value)).upper(), Outcome.OPAQUE)
-
     draft.put(draw("launcher", value, _back_end, "distributed_type"))
-    if kind and kind not in _STRATEGIES:
+    if kind and kind not in STRATEGIES:
         draft.put(unknown("parallelism", f"distributed_type is {kind}, which is not simulated", place=value.place))
     else:
-        draft.put(draw("parallelism", value, convert, "distributed_type"))
+        draft.put(draw("parallelism", value, strategy, "distributed_type"))
 
 
 def _back_end(value: Value) -> Converted:
-    word = _text(value)
+    word = word_of(value)
     return "no" if isinstance(value, Scalar) and value.value is False else word.lower() if word else Outcome.ABSENT
 
 
@@ -120,10 +113,10 @@ def _processes(draft: Draft, table: Table, kind: str) -> None:
     nodes = _number(table, "num_machines", "nodes")
     if not isinstance(nodes, Fact):
         nodes = Fact("nodes", (Candidate(1),), Origin.DEFAULT, "num_machines", "library", "accelerate")
-    strategy = draft.facts.get("parallelism")
-    if strategy is not None and strategy.value == "none" and not (isinstance(world, Fact) and world.value == 1):
+    chosen = draft.facts.get("parallelism")
+    if chosen is not None and chosen.value == "none" and not (isinstance(world, Fact) and world.value == 1):
         reason = "distributed_type NO starts one process, whatever num_processes says"
-        world = Fact("world_size", (Candidate(1, strategy.place),), Origin.DERIVED, "distributed_type", reason=reason)
+        world = Fact("world_size", (Candidate(1, chosen.place),), Origin.DERIVED, "distributed_type", reason=reason)
     if isinstance(world, Fact):
         draft.put(world)
         draft.put(divided("gpus_per_node", world, nodes))
@@ -135,84 +128,29 @@ def _number(table: Table, key: str, fact: str) -> Drawn:
     value = table.get(key)
     if value is None or (isinstance(value, Scalar) and value.value in (None, -1, "-1")):
         return None  # left to the command line
-    return draw(fact, value, _count, key)
-
-
-def _count(value: Value) -> Converted:
-    numbers = whole(str(_text(value)))
-    return Outcome.OPAQUE if isinstance(numbers, str) else numbers[0]
+    return draw(fact, value, processes, key)
 
 
 def _precision(draft: Draft, value: Value | None) -> None:
     if value is None or (isinstance(value, Scalar) and value.value is None):
         return
 
-    def flag(name: str) -> Converter:
-        def convert(value: Value) -> Converted:
-            word = (_text(value) or "no").lower() if isinstance(value, Scalar) else ""
-            if word == "fp8":
-                return name in ("bf16", "fp8")  # 8-bit matrix products inside of bf16 autocast
-            if name == "fp8":
-                return Outcome.ABSENT
-            return word == name if word in ("no", "fp16", "bf16") else Outcome.OPAQUE
-
-        return convert
-
     for name in ("bf16", "fp16", "fp8"):
-        draft.put(draw(name, value, flag(name), "mixed_precision"))
+        draft.put(draw(name, value, precision(name), "mixed_precision"))
 
 
 def _deepspeed(draft: Draft, table: Table) -> None:
     options = _part(table, "deepspeed_config")
     file = options.get("deepspeed_config_file")
-    target = _text(file)
+    target = word_of(file)
     if target is not None and target != "none":
         draft.links.append(Link("deepspeed", target, file.place if file else None))
         return
-    for key, fact, convert in _DEEPSPEED:
-        value = options.get(key)
-        if value is not None:
-            draft.put(draw(fact, value, convert, f"deepspeed_config.{key}"))
+    draft.take(_rows(table, "deepspeed_config"))
     for fact, default in (("zero_stage", _STAGE), ("offload_optimizer", "none"), ("offload_parameters", "none")):
         draft.put(Fact(fact, (Candidate(default),), Origin.DEFAULT, "deepspeed_config", "library", "accelerate"))
     draft.tables.append(("deepspeed", built(options)))
 
-
-def _whole(value: Value) -> Converted:
-    word = _text(value)
-    if word == "auto":
-        return Outcome.ABSENT  # the Accelerator's or the Trainer's own
-    return int(word) if word is not None and word.isdigit() else CONVERTERS["count"](value)
-
-
-def _bound(value: Value) -> Converted:
-    word = _text(value)
-    if word == "auto":
-        return Outcome.ABSENT
-    try:
-        return float(word) if word is not None else Outcome.ABSENT
-    except ValueError:
-        return Outcome.WRONG_TYPE
-
-
-_DEEPSPEED: tuple[tuple[str, str, Converter], ...] = (
-    ("zero_stage", "zero_stage", _whole),
-    ("offload_optimizer_device", "offload_optimizer", CONVERTERS["device"]),
-    ("offload_param_device", "offload_parameters", CONVERTERS["device"]),
-    ("gradient_accumulation_steps", "gradient_accumulation_steps", _whole),
-    ("gradient_clipping", "max_grad_norm", _bound),
-    ("zero3_save_16bit_model", "gather_16bit_on_save", truth),
-)
-"""Keys of deepspeed_config that accelerate reads, the fact of each, and its converter."""
-
-_MEGATRON: tuple[tuple[str, str, Converter], ...] = (
-    ("tp_degree", "tensor_parallel", _whole),
-    ("pp_degree", "pipeline_parallel", _whole),
-    ("sequence_parallelism", "sequence_parallel", truth),
-    ("use_distributed_optimizer", "distributed_optimizer", truth),
-    ("gradient_clipping", "max_grad_norm", _bound),
-)
-"""Keys of megatron_lm_config without their prefix, the fact of each, and its converter."""
 
 _PATHS = (
     ("gradient_accumulation_steps", ("gradient_accumulation_steps",)),
@@ -244,12 +182,12 @@ def _degrees(draft: Draft, table: Table) -> None:
             for key in keys
             for spelling in (f"parallelism_config_{key}", key)
             if (value := table.get(spelling)) is not None
-            and isinstance(drawn := draw(fact, value, _whole, f"parallelism_config.{spelling}"), Fact)
+            and isinstance(drawn := draw(fact, value, whole_word, f"parallelism_config.{spelling}"), Fact)
         ]
         draft.put(next((drawn for drawn in said if drawn.value != 1), said[0] if said else None))
 
 
 def _compiled(draft: Draft, table: Table) -> None:
     value = table.get("dynamo_config", "dynamo_backend") or table.get("dynamo_backend")
-    if value is not None and str(_text(value) or "no").upper() not in ("NO", "NONE"):
-        draft.put(draw("torch_compile", value, lambda value: True, "dynamo_backend"))
+    if value is not None and str(word_of(value) or "no").upper() not in ("NO", "NONE"):
+        draft.put(draw("torch_compile", value, compiles, "dynamo_backend"))

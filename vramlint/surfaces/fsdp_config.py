@@ -7,13 +7,15 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin, Sheet
-from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome
+from vramlint.surfaces.convert import CONVERTERS, Converted, Converter, Outcome
 from vramlint.surfaces.draft import Drawn, draw
+from vramlint.surfaces.keys import all_rows, rows
 from vramlint.values import Entry, Items, Scalar, Table, Value
 
+VOCABULARY = "fsdp"
 _PREFIX = "fsdp_"
 _WRAPS = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP")
-_STRATEGIES: Mapping[str, str] = MappingProxyType(
+SHARDINGS: Mapping[str, str] = MappingProxyType(
     {
         "1": "full_shard",
         "2": "shard_grad_op",
@@ -58,14 +60,17 @@ def common_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
         key: stands before each key in the facts.
     """
     found: list[Drawn] = []
-    for option, fact, convert in _COMMON:
-        value = table.get(option)
+    for row in all_rows(VOCABULARY):
+        value = table.get(row.key) if row.key in _COMMON else None
         if value is not None:
-            found.append(draw(fact, value, convert, f"{key}{option}"))
+            # switching FSDP's own checkpointing off leaves the trainer's as it is
+            convert = only_on if row.fact == "activation_checkpointing" else FSDP_CONVERTERS[row.converter]
+            found.append(draw(row.fact, value, convert, f"{key}{row.key}"))
     return found
 
 
-def _classes(value: Value) -> Converted:
+def classes(value: Value) -> Converted:
+    """Names of classes: one, several with commas between, or a list."""
     if isinstance(value, Items) and len(value.values) == 1:
         value = value.values[0]
     if isinstance(value, Scalar) and isinstance(value.value, str) and "," in value.value:
@@ -73,45 +78,46 @@ def _classes(value: Value) -> Converted:
     return CONVERTERS["names"](value)
 
 
-def _device(value: Value) -> Converted:
+def offload_device(value: Value) -> Converted:
+    """A flag of offloading as the device that keeps it."""
     on = truth(value)
     if isinstance(on, Outcome):
         return on
     return "cpu" if on is True else "none"
 
 
-def _only_on(value: Value) -> Converted:
+def only_on(value: Value) -> Converted:
+    """A flag that says nothing when it is off."""
     on = truth(value)
     return on if isinstance(on, Outcome) or on is True else Outcome.ABSENT
 
 
-_COMMON = (
-    ("transformer_layer_cls_to_wrap", "fsdp_wrap_class", _classes),
-    ("activation_checkpointing", "activation_checkpointing", _only_on),
-    ("offload_params", "offload_parameters", _device),
-    ("cpu_offload", "offload_parameters", _device),
-    ("offload_params", "offload_optimizer", _device),
-    ("cpu_offload", "offload_optimizer", _device),
-)
-"""Key, fact, converter. Switching FSDP's own checkpointing off leaves the trainer's as it is."""
-
-
-def _resharding(value: Value) -> Converted:
+def resharding(value: Value) -> Converted:
     """True or false for FSDP 2; a strategy's name, which FSDP 1 takes there, is no answer."""
     on = truth(value)
     return Outcome.ABSENT if on is Outcome.WRONG_TYPE else on
 
 
-def _policy(value: Value) -> Converted:
+def policy(value: Value) -> Converted:
+    """A policy that finds the layers by their class or size."""
     return CONVERTERS["text"](value) if isinstance(value, Scalar) and value.value in _WRAPS else Outcome.ABSENT
 
 
-_FILE = (
-    ("reshard_after_forward", "fsdp_reshard_after_forward", _resharding),
-    ("use_orig_params", "fsdp_use_orig_params", truth),
-    ("auto_wrap_policy", "fsdp_wrap_class", _policy),
+FSDP_CONVERTERS: Mapping[str, Converter] = MappingProxyType(
+    {
+        **CONVERTERS,
+        "truth": truth,
+        "classes": classes,
+        "policy": policy,
+        "offload-device": offload_device,
+        "resharding": resharding,
+    }
 )
-"""Key, fact, converter: what a file of options says besides."""
+"""Converters by the name that key tables use: those of all vocabularies, and of FSDP's options."""
+
+_COMMON = ("transformer_layer_cls_to_wrap", "activation_checkpointing", "offload_params", "cpu_offload")
+_FILE = ("reshard_after_forward", "use_orig_params", "auto_wrap_policy")
+_ALONE = ("version", "activation_checkpointing")
 
 
 def file_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
@@ -121,17 +127,16 @@ def file_facts(table: Table, key: str = "fsdp_config.") -> list[Drawn]:
         table: the options, without their prefix.
         key: stands before each key in the facts.
     """
+    return _drawn(table, _FILE, key)
+
+
+def _drawn(table: Table, options: tuple[str, ...], key: str) -> list[Drawn]:
+    said = [(rows(VOCABULARY)[option], table.get(option)) for option in options]
     return [
-        draw(fact, value, convert, f"{key}{option}")
-        for option, fact, convert in _FILE
-        if (value := table.get(option)) is not None
+        draw(row.fact, value, FSDP_CONVERTERS[row.converter], f"{key}{row.key}")
+        for row, value in said
+        if value is not None
     ]
-
-
-_ALONE = (
-    ("version", "fsdp_version", CONVERTERS["count"]),
-    ("activation_checkpointing", "activation_checkpointing", truth),
-)
 
 
 def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Iterator[Drawn]:
@@ -149,7 +154,7 @@ def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Itera
         filed = isinstance(drawn, Fact) and not inline and drawn.via == "literal"
         yield replace(drawn, via="config-file") if filed and isinstance(drawn, Fact) else drawn
     words = str(switched.value).split() if switched.value is not True else []
-    if not any(word in _STRATEGIES.values() for word in words):
+    if not any(word in SHARDINGS.values() for word in words):
         words.insert(
             0, "full_shard" if truth(options.get("reshard_after_forward") or Scalar(True)) else "shard_grad_op"
         )
@@ -180,7 +185,7 @@ def sharding(table: Table, fallback: Value | None) -> Fact:
             continue
 
         def convert(value: Value) -> Converted:
-            word = _STRATEGIES.get(str(value.value).upper()) if isinstance(value, Scalar) else None
+            word = SHARDINGS.get(str(value.value).upper()) if isinstance(value, Scalar) else None
             return f"{word}{tail}" if word else Outcome.OPAQUE
 
         drawn = draw("fsdp", value, convert, f"fsdp_config.{_PREFIX}{option}")
@@ -212,7 +217,7 @@ def fsdp_sheet(path: str, table: Table) -> Sheet:
         draw("fsdp", switched.value, CONVERTERS["fsdp"], "fsdp", switched.key_place) if switched else None,
         *common_facts(options),
         *file_facts(options),
-        *(draw(fact, value, convert, key) for key, fact, convert in _ALONE if (value := options.get(key)) is not None),
+        *_drawn(options, _ALONE, "fsdp_config."),
     ]
     for fact in drawn:
         if isinstance(fact, Fact):

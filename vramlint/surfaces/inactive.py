@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vramlint.facts import Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw
+from vramlint.surfaces.keys import all_rows
 from vramlint.values import Program, Value
 
 _LORA = (
@@ -19,15 +20,7 @@ _LORA = (
     ("target_modules", "lora_target_modules", "names"),
 )
 
-_LOOP = (
-    ("per_device_train_batch_size", "micro_batch_size", "count"),
-    ("device_batch_size", "micro_batch_size", "count"),
-    ("micro_batch_size", "micro_batch_size", "count"),
-    ("batch_size", "micro_batch_size", "count"),
-    ("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
-    ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
-    ("grad_accum_steps", "gradient_accumulation_steps", "count"),
-)
+_LOOP = all_rows("settings")
 
 
 def inactive_adapter(draft: Draft, settings: Mapping[str, Value]) -> None:
@@ -44,7 +37,7 @@ def inactive_adapter(draft: Draft, settings: Mapping[str, Value]) -> None:
 
 def loop_settings(draft: Draft, settings: Mapping[str, Value]) -> None:
     """Batch sizes of a hand-written loop by their usual names, when no DataLoader was seen to take them."""
-    for name, fact, convert in _LOOP:
+    for _, name, fact, convert in _LOOP:
         value = settings.get(name)
         if value is not None and fact not in draft.facts:
             draft.put(draw(fact, value, CONVERTERS[convert], name))
@@ -52,5 +45,5 @@ def loop_settings(draft: Draft, settings: Mapping[str, Value]) -> None:
 
 def has_loop_settings(program: Program) -> bool:
     """Whether the program declares settings of a training loop, on its command line or as module constants."""
-    names = {name for name, _, _ in _LOOP}
+    names = {row.key for row in _LOOP}
     return any(entry.key in names for entry in (*program.settings, *program.constants))

@@ -1,6 +1,6 @@
-"""Adding an absent key in the file's own style: a keyword of a call, a member of a JSON object, a line of YAML.
+"""Setting keywords of Python calls and options of command lines in the file's own style.
 
-Every function gives the edit, or None where the text is not of a form in which a key can be added with certainty.
+Every function gives the edit, or None where the text is not of a form in which a key can be set with certainty.
 """
 
 from __future__ import annotations
@@ -10,17 +10,115 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vramlint.surfaces.literals import PYTHON, SHELL, literal
+from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place, Span
 
 if TYPE_CHECKING:
+    import ast
     from tokenize import TokenInfo
 
 _NOT_CODE = ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")
 _OPENING = re.compile(r"[\w.]+\s*\(")
+_CONTINUED = re.compile(r"[ \t]*\\\r?$")
+_OPTION_INDENT = re.compile(r"[ \t]+(?=--)")
 
 
-def keyword(document: Document, call: Place, name: str, literal: str) -> Edit | None:
-    """Insert `name=literal` after the last argument of the call at `call`.
+def set_keyword(document: Document, call: Place, name: str, value: Written) -> Edit | None:
+    """The edit by which a call has the keyword `name`; dots lead into dictionaries that are written in it.
+
+    Args:
+        document: the file.
+        call: from the callee's name to the closing bracket.
+        name: of the keyword: `optim`, `gradient_checkpointing_kwargs.use_reentrant`.
+        value: what it is to hold.
+    """
+    text = document.slice(call.span)
+    node = _tree(text)
+    if node is None:
+        return None
+    head, *rest = name.split(".")
+    given = next((keyword.value for keyword in node.keywords if keyword.arg == head), None)
+    if given is None:
+        written = literal(value, PYTHON)
+        for key in reversed(rest):
+            written = f"{{{literal(key, PYTHON)}: {written}}}"
+        return keyword(document, call, head, written)
+    return _in_value(document, _Part(text, document.offset(call.span.line, call.span.column)), given, rest, value)
+
+
+def has_keyword(document: Document, call: Place, name: str) -> bool:
+    """Whether a call is given a keyword."""
+    node = _tree(document.slice(call.span))
+    return node is not None and any(keyword.arg == name for keyword in node.keywords)
+
+
+def _tree(text: str) -> ast.Call | None:
+    import ast
+
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return node if isinstance(node, ast.Call) else None
+
+
+class _Part:
+    """A stretch of a document that has a syntax tree of its own."""
+
+    def __init__(self, text: str, start: int) -> None:
+        self.text = text
+        self.start = start
+        self._lines = [0]
+        for row in text.split("\n"):
+            self._lines.append(self._lines[-1] + len(row) + 1)
+
+    def offset(self, line: int, column: int) -> int:
+        """Index into the document of a position of the tree, whose columns count bytes of UTF-8."""
+        begin = self._lines[line - 1]
+        row = self.text[begin : self._lines[line] - 1]
+        return self.start + begin + len(row.encode()[:column].decode(errors="ignore"))
+
+    def span(self, node: ast.expr) -> tuple[int, int]:
+        """Where an expression begins and ends in the document."""
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+        return self.offset(node.lineno, node.col_offset), self.offset(end_line, end_column)
+
+
+def _in_value(document: Document, part: _Part, given: ast.expr, path: Sequence[str], value: Written) -> Edit | None:
+    import ast
+
+    start, end = part.span(given)
+    if not path:
+        old = document.text[start:end]
+        constant = isinstance(given, ast.Constant) or old.startswith(("[", "torch."))
+        place = Place(document.path, document.span(start, end))
+        return Edit(place, literal(value, PYTHON, old)) if constant and "\n" not in old else None
+    if not isinstance(given, ast.Dict):
+        return None
+    for key, inner in zip(given.keys, given.values, strict=True):
+        if isinstance(key, ast.Constant) and key.value == path[0]:
+            return _in_value(document, part, inner, path[1:], value)
+    quote = document.text[part.span(given.keys[0])[0]] if given.keys and given.keys[0] is not None else '"'
+    written = literal(value, PYTHON, quote)
+    for name in reversed(path):
+        written = f"{literal(name, PYTHON, quote)}: {written}"
+        written = written if name == path[0] else f"{{{written}}}"
+    if not given.keys:
+        place = Place(document.path, document.span(start + 1, start + 1))
+        return Edit(place, written)
+    first = given.keys[0]
+    if first is None:  # `**mapping` comes first
+        return None
+    at = part.span(first)[0]
+    line, column = document.position(at)
+    indent = document.line(line)[: column - 1]
+    gap = f",{_line_end(document)}{indent}" if not indent.strip() else ", "
+    return Edit(Place(document.path, document.span(at, at)), f"{written}{gap}")
+
+
+def keyword(document: Document, call: Place, name: str, written: str) -> Edit | None:
+    """Insert `name=written` after the last argument of the call at `call`.
 
     A call whose arguments stand on lines of their own gets a new line with the same indentation; a trailing comma
     is kept where there was one.
@@ -34,44 +132,52 @@ def keyword(document: Document, call: Place, name: str, literal: str) -> Edit | 
     end, comma, line = last
     start = document.offset(call.span.line, call.span.column)
     newline = _line_end(document)
-    written = f"{name}={literal}"
+    said = f"{name}={written}"
     own_line = line > 1 and text[end:].lstrip(" \t").startswith(("\n", "\r", "#", ",")) and "\n" in text[end:]
     if end == text.index("(") + 1:
-        insertion = written
+        insertion = said
     elif own_line:
         # not the last argument's own line, which may be the middle of a dict or list
         indent = _indentation(text)
-        insertion = f"{'' if comma else ','}{newline}{indent}{written}{',' if comma else ''}"
+        insertion = f"{'' if comma else ','}{newline}{indent}{said}{',' if comma else ''}"
     else:
-        insertion = f"{'' if comma else ','} {written}"
+        insertion = f"{'' if comma else ','} {said}"
     place = document.span(start + end, start + end)
     return Edit(Place(document.path, place), insertion)
 
 
-def calls(document: Document, endings: tuple[str, ...]) -> tuple[Place, ...]:
-    """The calls in a Python file whose callee's name has one of these endings, in order; none in a broken file."""
+def calls(document: Document, callee: re.Pattern[str]) -> tuple[Place, ...]:
+    """The calls in a Python file whose dotted callee matches, in order; none in a broken file."""
     import tokenize  # only a fix pays for it
 
     if document.cells:
         from vramlint.readers.notebook import read_script
 
         document = read_script(document).program
+    text = document.text.removeprefix("\ufeff")
+    mark = len(document.text) - len(text)
     try:
         tokens = [
             token
-            for token in tokenize.generate_tokens(io.StringIO(document.text).readline)
+            for token in tokenize.generate_tokens(io.StringIO(text).readline)
             if tokenize.tok_name[token.type] not in _NOT_CODE
         ]
     except (tokenize.TokenError, SyntaxError):
         return ()
     found = []
-    for index, token in enumerate(tokens[:-1]):
-        made = index == 0 or tokens[index - 1].string not in ("class", "def")
-        if token.string.endswith(endings) and tokens[index + 1].string == "(" and made:
-            end = _closing(tokens, index + 1)
-            if end is not None:
-                (line, column), (end_line, end_column) = token.start, tokens[end].end
-                found.append(Place(document.path, Span(line, column + 1, end_line, end_column + 1)))
+    for index, token in enumerate(tokens[1:], start=1):
+        if token.string != "(" or tokens[index - 1].type != tokenize.NAME:
+            continue
+        first = index - 1
+        while first > 1 and tokens[first - 1].string == "." and tokens[first - 2].type == tokenize.NAME:
+            first -= 2
+        named = "".join(item.string for item in tokens[first:index])
+        made = first == 0 or tokens[first - 1].string not in ("class", "def", ".")
+        end = _closing(tokens, index) if made and callee.search(named) else None
+        if end is not None:
+            (line, column), (end_line, end_column) = tokens[first].start, tokens[end].end
+            shift, end_shift = mark * (line == 1), mark * (end_line == 1)
+            found.append(Place(document.path, Span(line, column + 1 + shift, end_line, end_column + 1 + end_shift)))
     return tuple(found)
 
 
@@ -112,24 +218,33 @@ def _indentation(text: str) -> str:
     return "    "
 
 
-def member(document: Document, last_value: Place, name: str, literal: str) -> Edit:
-    """Insert `"name": literal` after the JSON member whose value is at `last_value`."""
-    line = document.line(last_value.span.line)
-    indent = line[: len(line) - len(line.lstrip(" \t"))]
-    key_begins_line = line.lstrip(" \t").startswith('"')
-    separator = f",{_line_end(document)}{indent}" if key_begins_line else ", "
-    span = Span(
-        last_value.span.end_line, last_value.span.end_column, last_value.span.end_line, last_value.span.end_column
-    )
-    return Edit(Place(document.path, span), f'{separator}"{name}": {literal}')
+def option(document: Document, beside: Place, name: str, value: Written) -> Edit | None:
+    """Insert `--name value` behind another option's value, in its manner: `--name=value`, dashes, a line of its own.
 
-
-def line_before(document: Document, member: Place, name: str, literal: str) -> Edit:
-    """Insert the YAML line `name: literal` before the line on which `member`, a top-level key or its value, begins."""
-    line = document.line(member.span.line)
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    span = Span(member.span.line, 1, member.span.line, 1)
-    return Edit(Place(document.path, span), f"{indent}{name}: {literal}{_line_end(document)}")
+    Args:
+        document: the launcher.
+        beside: the value of another option of the same command, as it is written in it.
+        name: of the option, with underscores.
+        value: what it is to hold.
+    """
+    span = beside.span
+    line = document.line(span.line)
+    if span.line != span.end_line or not document.slice(span).strip():
+        return None
+    before, behind = line[: span.column - 1], line[span.end_column - 1 :]
+    if behind[:1] in ("'", '"') or (behind[:1] and behind[0] not in " \t;|&)"):
+        return None
+    other = re.search(r"--([\w-]+)(?:=|[ \t]+)?$", before)
+    spelling = name.replace("_", "-") if other is not None and "-" in other[1] else name
+    gap = "=" if before.endswith("=") else " "
+    said = f"--{spelling}{gap}{literal(value, SHELL)}"
+    indent = _OPTION_INDENT.match(line)
+    if _CONTINUED.fullmatch(behind) and indent:
+        said = f"{behind.rstrip()}{_line_end(document)}{indent[0]}{said}"
+    else:
+        said = f" {said}"
+    end = document.offset(span.end_line, span.end_column)
+    return Edit(Place(document.path, document.span(end, end)), said)
 
 
 def _line_end(document: Document) -> str:

@@ -6,19 +6,15 @@ Everything else stays as it is, byte for byte: comments, quotes, indentation, li
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from vramlint.surfaces.literals import JSON, TOML, YAML, literal
+from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
-from vramlint.values import Entry, Plain, Scalar, Table
+from vramlint.values import Entry, Items, Scalar, Table
 
-JSON, YAML, TOML = "json", "yaml", "toml"
 FORMS: Mapping[str, str] = {"json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML, "toml": TOML}
 """By suffix."""
-
-_PLAIN_WORD = re.compile(r"[A-Za-z_./][\w./ -]*[\w./-]|[A-Za-z_]")
-_YAML_WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
-"""Words that YAML takes for something else than text."""
 
 
 def form_of(path: str) -> str:
@@ -26,32 +22,14 @@ def form_of(path: str) -> str:
     return FORMS.get(path.rpartition(".")[2].lower(), "")
 
 
-def literal(value: Plain, form: str, old: str = "") -> str:
-    """A value as it is written in a form, quoted as the text that it replaces is.
-
-    Raises:
-        ValueError: TOML cannot write a null.
-    """
-    if isinstance(value, str):
-        if form == YAML and old[:1] not in ("'", '"'):
-            plain = _PLAIN_WORD.fullmatch(value) is not None and value.lower() not in _YAML_WORDS
-            return value if plain else json.dumps(value)
-        if old[:1] == "'" and form != JSON and "'" not in value:
-            return f"'{value}'"
-        return json.dumps(value)
-    if value is None and form == TOML:
-        raise ValueError("TOML has no null")
-    return json.dumps(value)
-
-
-def set_key(document: Document, root: Table, key: str, value: Plain, form: str) -> Edit | None:
+def set_key(document: Document, root: Table, key: str, value: Written, form: str) -> Edit | None:
     """The edit that makes the dotted `key` hold `value`; None where the text cannot be edited with certainty.
 
     Args:
         document: the file.
         root: what was read from it.
         key: dotted for nested tables.
-        value: a scalar; None is written as a null.
+        value: what it is to hold; None is written as a null.
         form: json, yaml or toml.
     """
     path = key.split(".")
@@ -59,32 +37,55 @@ def set_key(document: Document, root: Table, key: str, value: Plain, form: str) 
     if found is not None:
         return _replaced(document, found, value, form)
     table, rest = root, path
-    while len(rest) > 1 and isinstance(inner := table.get(rest[0]), Table) and inner.entries:
+    while len(rest) > 1 and isinstance(inner := table.get(rest[0]), Table):
         table, rest = inner, rest[1:]
     if table.entry(rest[0]) is not None:
         return None  # something that is no table stands where one is needed
     return _added(document, table, rest, value, form)
 
 
-def _replaced(document: Document, entry: Entry, value: Plain, form: str) -> Edit | None:
+def _replaced(document: Document, entry: Entry, value: Written, form: str) -> Edit | None:
     place = entry.value.place
-    if not isinstance(entry.value, Scalar) or place is None or place.path != document.path:
+    if not isinstance(entry.value, Scalar | Items) or place is None or place.path != document.path:
         return None
     old = document.slice(place.span)
     if not old:  # `key:` with nothing behind it
         return Edit(place, f" {literal(value, form)}") if form == YAML else None
-    return None if "\n" in old or old[:1] in ("|", ">", "&", "*") else Edit(place, literal(value, form, old))
+    if old[:1] in ("|", ">", "&", "*"):
+        return None
+    if isinstance(entry.value, Items) and old[:1] == "-":
+        text = _block(document, entry.value, value)
+        return Edit(place, text) if text is not None else None
+    return None if "\n" in old else Edit(place, literal(value, form, old))
 
 
-def _added(document: Document, table: Table, path: list[str], value: Plain, form: str) -> Edit | None:
-    first = next(iter(table.entries), None)
+def _block(document: Document, items: Items, value: Written) -> str | None:
+    """A list of YAML with an item a line as another such list; None where comments or nested values stand in it."""
+    place = items.place
+    if place is None or not isinstance(value, tuple):
+        return None
+    old = document.slice(place.span)
+    rows = [row.strip() for row in old.rstrip().split("\n")]
+    first = rows[0][1:].strip()
+    if len(rows) != len(items.values) or any(not row.startswith("- ") or " #" in row for row in rows):
+        return None
+    end = _line_end(document)
+    indent = " " * (place.span.column - 1)
+    written = f"{end}{indent}".join(f"- {literal(item, YAML, first)}" for item in value)
+    return written + old[len(old.rstrip()) :]
+
+
+def _added(document: Document, table: Table, path: list[str], value: Written, form: str) -> Edit | None:
+    first = next((entry for entry in table.entries if _is_own(table, entry)), None)
     at = first.key_place if first else None
     if first is None or at is None or at.path != document.path:
-        return None
+        return _first_member(document, table, path, value, form)
     line = document.line(at.span.line)
     indent = line[: at.span.column - 1]
-    alone = not indent.strip()
-    end = "\r\n" if "\r\n" in document.text else "\n"
+    mark = "\ufeff" if indent.startswith("\ufeff") else ""
+    alone = not indent.removeprefix(mark).strip()
+    indent = indent.removeprefix(mark)
+    end = _line_end(document)
     start = document.offset(at.span.line, at.span.column)
     if form == JSON or (form == YAML and alone and _is_braced(document, table)):
         written = _json(path, value)
@@ -97,10 +98,29 @@ def _added(document: Document, table: Table, path: list[str], value: Plain, form
         return Edit(Place(document.path, place), f"{path[0]}: {_flow(path[1:], value)}, ")
     if not alone:
         return None
-    begin = document.offset(at.span.line, 1)
+    begin = document.offset(at.span.line, 1) + len(mark)
     place = document.span(begin, begin)
     rows = _toml(path, value, indent) if form == TOML else _yaml(path, value, indent)
     return Edit(Place(document.path, place), "".join(f"{row}{end}" for row in rows))
+
+
+def _is_own(table: Table, entry: Entry) -> bool:
+    """Whether an entry stands in the table itself, and not in one that is merged into it."""
+    if table.place is None or entry.key_place is None:
+        return True
+    span, at = table.place.span, entry.key_place.span
+    return (span.line, span.column) <= (at.line, at.column) and at.line <= span.end_line
+
+
+def _first_member(document: Document, table: Table, path: Sequence[str], value: Written, form: str) -> Edit | None:
+    """The member of an empty `{}`."""
+    place = table.place
+    if table.entries or form == TOML or place is None or place.path != document.path:
+        return None
+    if document.slice(place.span).replace(" ", "") != "{}":
+        return None
+    written = _json(path, value) if form == JSON else f"{path[0]}: {_flow(path[1:], value)}"
+    return Edit(place, f"{{{written}}}")
 
 
 def _is_braced(document: Document, table: Table) -> bool:
@@ -109,25 +129,29 @@ def _is_braced(document: Document, table: Table) -> bool:
     return place is not None and document.slice(place.span).startswith("{")
 
 
-def _json(path: list[str], value: Plain) -> str:
-    inner = json.dumps(value)
+def _line_end(document: Document) -> str:
+    return "\r\n" if "\r\n" in document.text else "\n"
+
+
+def _json(path: Sequence[str], value: Written) -> str:
+    inner = literal(value, JSON)
     for key in reversed(path[1:]):
         inner = f"{{{json.dumps(key)}: {inner}}}"
     return f"{json.dumps(path[0])}: {inner}"
 
 
-def _flow(path: list[str], value: Plain) -> str:
+def _flow(path: Sequence[str], value: Written) -> str:
     inner = literal(value, YAML)
     for key in reversed(path):
         inner = f"{{{key}: {inner}}}"
     return inner
 
 
-def _yaml(path: list[str], value: Plain, indent: str) -> list[str]:
+def _yaml(path: list[str], value: Written, indent: str) -> list[str]:
     rows = [f"{indent}{'  ' * depth}{key}:" for depth, key in enumerate(path)]
     rows[-1] += f" {literal(value, YAML)}"
     return rows
 
 
-def _toml(path: list[str], value: Plain, indent: str) -> list[str]:
+def _toml(path: list[str], value: Written, indent: str) -> list[str]:
     return [f"{indent}{'.'.join(path)} = {literal(value, TOML)}"]

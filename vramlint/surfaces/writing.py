@@ -1,41 +1,43 @@
 """The way back: changed facts as text edits in the vocabulary of the files that say them.
 
-A fact that a file writes as a literal is replaced there; one that no file writes is added to the TrainingArguments
-of the run. What is neither (a model loaded by hand, an adapter that needs code) cannot be written: the answer is
-then None.
+A fact that a file writes as a literal is replaced there; one that no file writes is added where the run's files have
+a place for its key. What is neither (a model loaded by hand, an adapter that needs code), and what its key cannot
+hold, cannot be written: the answer is then None.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
-from vramlint.surfaces import insertion
-from vramlint.surfaces.keys import find_row, keys_saying
+from vramlint.surfaces.holding import Holder, holder_of
+from vramlint.surfaces.keys import VOCABULARIES, KeyRow, all_rows
+from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
+from vramlint.surfaces.members import form_of
+from vramlint.surfaces.several import SEVERAL
+from vramlint.surfaces.spelling import Written as Held
+from vramlint.surfaces.spelling import reads, spelled
 from vramlint.text import Document, Edit, Place
 
-PYTHON, JSON, YAML = "python", "json", "yaml"
-
-_FORMS: Mapping[str, str] = MappingProxyType(
-    {"py": PYTHON, "ipynb": PYTHON, "json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML}
+_ROADS = (
+    "literal",
+    "config-file",
+    "module-constant",
+    "function-default",
+    "argparse-default",
+    "dataclass-default",
+    "click-default",
+    "cli",
+    "shell-variable",
+    "code",
 )
-
-_VOCABULARIES = ("training-arguments", "trl", "trl-model", "from-pretrained", "deepspeed", "accelerate-config")
-"""Vocabularies that fixes write in."""
-
-_ALTERNATIVE_ROADS = ("module-constant", "function-default", "argparse-default", "dataclass-default", "click-default")
-
-_ARGUMENTS_CLASSES = ("TrainingArguments", "SFTConfig", "DPOConfig", "ORPOConfig", "KTOConfig", "RewardConfig")
-"""Classes that take the keys of `training-arguments`, by the end of their name."""
-
-
-_OFFLOAD_BLOCKS: Mapping[str, str] = MappingProxyType(
-    {"offload_optimizer": "offload_optimizer", "offload_parameters": "offload_param"}
-)
-"""Fact to the block of `zero_optimization` that says it."""
+"""How values come that a literal may say; a fact that a call states by itself has the call's place."""
+_SECTION = "fsdp_config."
+"""What facts have before the keys of FSDP's options."""
+_ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
+"""Keys that transformers 5 takes no longer."""
 
 
 class Written(NamedTuple):
@@ -59,149 +61,156 @@ def write(
         anchor: the call that makes the run.
         documents: the files by path.
     """
-    by_name = {fact.name: fact for fact in facts}
+    run = _Run(changes, {fact.name: fact for fact in facts}, facts, anchor, documents)
     words: list[str] = []
     edits: list[Edit] = []
-    for name, value in changes.items():
-        fact = by_name.get(name)
-        replaced = _replace(fact, value, documents) if fact is not None and fact.origin is Origin.WRITTEN else None
-        if replaced is None and fact is not None and fact.origin in (Origin.WRITTEN, Origin.UNKNOWN):
-            return None
-        written = replaced or _add(name, value, facts, anchor, documents)
+    for name in changes:
+        written = _written(run, name)
         if written is None:
             return None
-        words.append(written.description)
+        words += [written.description] if written.description not in words else []
         edits += written.edits
     merged = _merged(edits)
-    return Written(", ".join(words), merged) if words else None
+    return Written(", ".join(words), merged) if words and merged is not None else None
 
 
-def _replace(fact: Fact, value: FactValue, documents: Mapping[str, Document]) -> Written | None:
+class _Run(NamedTuple):
+    changes: Mapping[str, FactValue]
+    by_name: Mapping[str, Fact]
+    facts: Sequence[Fact]
+    anchor: Place | None
+    documents: Mapping[str, Document]
+
+    def holder(self, vocabulary: str) -> Holder | None:
+        """Where keys of a vocabulary can be written."""
+        return holder_of(vocabulary, self.facts, self.anchor, self.documents)
+
+
+def _written(run: _Run, name: str) -> Written | None:
+    fact = run.by_name.get(name)
+    said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library"
+    if fact is not None and (name in SEVERAL or said):
+        written = _by_several(run, fact) if name in SEVERAL else None
+        if written is None and said:
+            written = _replaced(run, fact)
+        if written is not None or said:
+            return written
+    if fact is not None and fact.origin is Origin.UNKNOWN:
+        return None
+    return _added(run, name, fact.key if fact is not None else "")
+
+
+def _by_several(run: _Run, fact: Fact) -> Written | None:
+    """A fact that a vocabulary says by several keys together."""
+    for vocabulary, spell in SEVERAL[fact.name].items():
+        if not any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary)):
+            continue
+        holder = run.holder(vocabulary)
+        keys = spell(run.changes[fact.name], fact, holder) if holder is not None else None
+        if holder is None or keys is None:
+            continue
+        edits = [holder.put(key, value) for key, value in keys.items()]
+        made = [edit for edit in edits if edit is not None]
+        if len(made) == len(edits):
+            words = [_say_added(key, value, holder.form) for key, value in keys.items()]
+            return Written(", ".join(words), tuple(made))
+    return None
+
+
+def _replaced(run: _Run, fact: Fact) -> Written | None:
     """Replace the literal where it is written."""
     place = fact.place
-    document = documents.get(place.path) if place else None
-    form = _form(place)
-    writable = fact.via in ("literal", "config-file", *_ALTERNATIVE_ROADS)
-    row = next((row for name in _VOCABULARIES if (row := find_row(name, fact.key))), None)
-    if place is None or document is None or form is None or row is None or not writable or len(fact.candidates) > 1:
+    document = run.documents.get(place.path) if place else None
+    if place is None or document is None or fact.via not in _ROADS or len(fact.candidates) > 1:
         return None
+    form = _form(place.path)
     old = document.slice(place.span)
-    literal = _spell(value, form, old)
-    if literal is None:
-        return None
-    return Written(_say(fact.key.rsplit(".", 1)[-1], literal, form), (Edit(place, literal),))
+    held = value_at(old, form)
+    now = {item.name: item.value for item in run.facts if item.place == place and item.key == fact.key}
+    for rows in _rows_of(fact):
+        if held is None or not any(row.fact == fact.name and reads(row, held, fact.value) for row in rows):
+            continue
+        wanted = {row.fact: run.changes[row.fact] for row in rows if row.fact in run.changes}
+        if all(reads(row, held, wanted[row.fact]) for row in rows if row.fact in wanted):
+            return Written(_say(fact.key, old, form), ())
+        value = spelled(rows, wanted, now)
+        if value is None:
+            return None
+        text = literal(value, form, old)
+        text = f"{old} {text}" if form == SHELL and old.startswith("--") else text
+        return Written(_say(fact.key, text, form), (Edit(place, text),))
+    return None
 
 
-def _add(
-    name: str,
-    value: FactValue,
-    facts: Sequence[Fact],
-    anchor: Place | None,
-    documents: Mapping[str, Document],
-) -> Written | None:
-    """Add the key to the TrainingArguments of the run."""
-    if name in _OFFLOAD_BLOCKS:
-        return _add_offload(_OFFLOAD_BLOCKS[name], value, facts, documents)
-    keys = keys_saying(name, "training-arguments")
-    if not keys:
-        return None
-    key = keys[0]
-    call = _arguments_call(anchor, documents)
-    if call is not None:
-        literal = _spell(value, PYTHON, "")
-        edit = insertion.keyword(documents[call.path], call, key, literal) if literal else None
-        return Written(_say(key, literal, PYTHON), (edit,)) if literal and edit else None
-    return _add_to_data(key, value, facts, documents)
+def _rows_of(fact: Fact) -> Iterator[tuple[KeyRow, ...]]:
+    """The rows of the key that says a fact, of each vocabulary that has it."""
+    for vocabulary in VOCABULARIES:
+        key = fact.key.removeprefix(_SECTION) if vocabulary == "fsdp" else fact.key
+        rows = tuple([row for row in all_rows(vocabulary) if row.key == key])
+        if any(row.fact == fact.name for row in rows):
+            yield rows
 
 
-def _add_offload(
-    block: str, value: FactValue, facts: Sequence[Fact], documents: Mapping[str, Document]
-) -> Written | None:
-    """Add an offload block to a DeepSpeed JSON, behind the ZeRO stage."""
-    stage = next((fact for fact in facts if fact.name == "zero_stage" and fact.key == "zero_optimization.stage"), None)
-    place = stage.place if stage is not None else None
-    if place is None or place.path not in documents or _form(place) != JSON:
-        return None
-    literal = json.dumps({"device": value})
-    edit = insertion.member(documents[place.path], place, block, literal)
-    return Written(_say(block, literal, JSON), (edit,))
+def _added(run: _Run, name: str, key: str) -> Written | None:
+    """Add the key where the run's files have a place for it, beside the one that would say it by default."""
+    order = sorted(VOCABULARIES, key=lambda vocabulary: not key or not _has(vocabulary, key))
+    for vocabulary in order:
+        rows = [row for row in all_rows(vocabulary) if row.fact == name]
+        holder = run.holder(vocabulary) if rows and (vocabulary, name) not in _ONLY_REPLACED else None
+        if holder is None:
+            continue
+        for row in rows:
+            others = [other for other in all_rows(vocabulary) if other.key == row.key]
+            wanted = {other.fact: run.changes[other.fact] for other in others if other.fact in run.changes}
+            value: Held = spelled(others, wanted, {}) if holder.takes(row.key) else None
+            edit = holder.put(row.key, value) if value is not None else None
+            if edit is not None:
+                return Written(_say_added(row.key, value, holder.form), (edit,))
+    return None
 
 
-def _add_to_data(
-    key: str, value: FactValue, facts: Sequence[Fact], documents: Mapping[str, Document]
-) -> Written | None:
-    """Add the key beside another top-level key of a JSON or YAML file of TrainingArguments."""
-    beside = [
-        fact.place
-        for fact in facts
-        if fact.origin is Origin.WRITTEN
-        and fact.place is not None
-        and fact.place.path in documents
-        and _form(fact.place) in (JSON, YAML)
-        and "." not in fact.key
-        and find_row("training-arguments", fact.key) is not None
-        and _begins_its_line(fact.place, fact.key, documents)
-    ]
-    if not beside:
-        return None
-    place = max(beside)
-    document, form = documents[place.path], _form(place)
-    literal = _spell(value, form, "") if form else None
-    if literal is None or form is None:
-        return None
-    edit = (
-        insertion.member(document, place, key, literal)
-        if form == JSON
-        else insertion.line_before(document, place, key, literal)
-    )
-    return Written(_say(key, literal, form), (edit,))
+def _has(vocabulary: str, key: str) -> bool:
+    return any(row.key == key for row in all_rows(vocabulary))
 
 
-def _begins_its_line(value: Place, key: str, documents: Mapping[str, Document]) -> bool:
-    """In YAML a line can only be added beside a member that stands on a line of its own, value and key."""
-    line = documents[value.path].line(value.span.line)
-    return _form(value) == JSON or line.lstrip(" ").startswith(f"{key}:")
+def _form(path: str) -> str:
+    return form_of(path) or (PYTHON if path.endswith((".py", ".ipynb")) else SHELL)
 
 
-def _arguments_call(anchor: Place | None, documents: Mapping[str, Document]) -> Place | None:
-    """The call that makes the run's TrainingArguments: the anchor itself, or the only such call of its file."""
-    document = documents.get(anchor.path) if anchor is not None else None
-    if anchor is None or document is None or _form(anchor) != PYTHON:
-        return None
-    if document.slice(anchor.span).partition("(")[0].strip().endswith(_ARGUMENTS_CLASSES):
-        return anchor
-    made = insertion.calls(document, _ARGUMENTS_CLASSES)
-    return made[0] if len(made) == 1 else None
+def _say(key: str, text: str, form: str) -> str:
+    name = key.rpartition(".")[2]
+    if form == SHELL:
+        return text if text.startswith("--") else f"--{name} {text}"
+    return {PYTHON: f"{name}={text}", JSON: f'"{name}": {text}', YAML: f"{name}: {text}"}[form]
 
 
-def _form(place: Place | None) -> str | None:
-    return _FORMS.get(place.path.rsplit(".", 1)[-1].lower()) if place else None
+def _say_added(key: str, value: Held, form: str) -> str:
+    """A key that is new, with the table that holds it."""
+    section, _, last = key.rpartition(".")
+    outer = section.rpartition(".")[2]
+    text = literal(value, form)
+    if form == SHELL or not outer:
+        return _say(key, text, form)
+    inner = f"{{{last}: {text}}}" if form == YAML else f"{{{json.dumps(last)}: {text}}}"
+    return _say(outer, inner, form)
 
 
-def _spell(value: FactValue, form: str, old: str) -> str | None:
-    """The value as a literal, in the manner of the text that it replaces."""
-    if value is None or isinstance(value, tuple):
-        return None
-    if form != PYTHON:
-        quoted = json.dumps(value)
-        return str(value) if form == YAML and isinstance(value, str) and not old.startswith(("'", '"')) else quoted
-    if not isinstance(value, str):
-        return repr(value)
-    if old.startswith("torch."):
-        return f"torch.{value}"
-    return f"'{value}'" if old.startswith("'") else f'"{value}"'
-
-
-def _say(key: str, literal: str, form: str) -> str:
-    return {PYTHON: f"{key}={literal}", JSON: f'"{key}": {literal}', YAML: f"{key}: {literal}"}[form]
-
-
-def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:
-    """Insertions at one and the same place joined into one edit, in order."""
+def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...] | None:
+    """Insertions at one and the same place joined into one edit, in order; None where replacements contradict."""
     joined: dict[Place, str] = {}
     for edit in edits:
+        span = edit.place.span
         before = joined.get(edit.place, "")
+        if (span.line, span.column) != (span.end_line, span.end_column):
+            if before and before != edit.replacement:
+                return None
+            joined[edit.place] = edit.replacement
+            continue
         # into an empty call, where nothing before the keyword asks for a comma
-        comma = ", " if before and not before.endswith((",", "\n")) and edit.replacement[:1] not in ",\n" else ""
+        comma = (
+            ", "
+            if before and not before.rstrip(" ").endswith((",", "\n")) and edit.replacement[:1] not in ",\n "
+            else ""
+        )
         joined[edit.place] = f"{before}{comma}{edit.replacement}"
     return tuple(Edit(place, text) for place, text in joined.items())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Framework
-from vramlint.values import Plain
+from vramlint.surfaces.keys import KeyRow
+from vramlint.surfaces.spelling import Written, spelled
 
-Spelled = Mapping[str, Plain]
+Spelled = Mapping[str, Written]
 """Dotted keys and what is written there; None takes a key's value away."""
 
 
@@ -24,48 +24,7 @@ def spell(framework: Framework, fact: str, value: FactValue, key: str = "") -> S
         return own(value)
     rows = [row for row in framework.rows if row.fact == fact]
     row = next((row for row in rows if row.key == key), rows[0] if rows else None)
-    inverse = INVERSES.get(row.converter) if row else None
-    written = inverse(value) if inverse else None
-    return {row.key: written} if row and written is not None else None
-
-
-def _flag(value: FactValue) -> Plain:
-    return value if isinstance(value, bool) else None
-
-
-def _count(value: FactValue) -> Plain:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: FactValue) -> Plain:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _text(value: FactValue) -> Plain:
-    return value if isinstance(value, str) and value else None
-
-
-def _bits(bits: int) -> Callable[[FactValue], Plain]:
-    return lambda value: value == bits if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-INVERSES: Mapping[str, Callable[[FactValue], Plain]] = MappingProxyType(
-    {
-        "flag": _flag,
-        "switch": _flag,
-        "not": lambda value: not value if isinstance(value, bool) else None,
-        "count": _count,
-        "elements": _count,
-        "bound": _count,
-        "number": _number,
-        "text": _text,
-        "name": _text,
-        "dtype": _text,
-        "names": _text,
-        "device": _text,
-        "four-bit": _bits(4),
-        "eight-bit": _bits(8),
-        "lora-or-full": lambda value: {"lora": True, "full": False}.get(str(value)),
-    }
-)
-"""What a key with a converter of `convert.CONVERTERS` has to hold, for it to give a value; None: it can't give that."""
+    if row is None:
+        return None
+    written = spelled([KeyRow(framework.name, *row)], {fact: value}, {})
+    return {row.key: written} if written is not None else None

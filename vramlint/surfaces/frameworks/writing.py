@@ -8,9 +8,11 @@ from typing import NamedTuple
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces.frameworks.framework import Framework
 from vramlint.surfaces.frameworks.spelling import spell
-from vramlint.surfaces.members import form_of, literal, set_key
+from vramlint.surfaces.literals import literal
+from vramlint.surfaces.members import form_of, set_key
+from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
-from vramlint.values import Plain, Reading, Table
+from vramlint.values import Reading, Table
 
 
 class Said(NamedTuple):
@@ -56,7 +58,7 @@ def write_facts(
     return Said(", ".join(words), _merged(edits)) if edits else None
 
 
-def _flag(fact: Fact, key: str, value: Plain, documents: Mapping[str, Document]) -> Edit | None:
+def _flag(fact: Fact, key: str, value: Written, documents: Mapping[str, Document]) -> Edit | None:
     """The value of a command line's option, where it is written plainly."""
     place = fact.place
     document = documents.get(place.path) if place else None
@@ -70,7 +72,7 @@ def _flag(fact: Fact, key: str, value: Plain, documents: Mapping[str, Document])
 
 
 def _in_file(
-    framework: Framework, key: str, value: Plain, facts: Iterable[Fact], documents: Mapping[str, Document]
+    framework: Framework, key: str, value: Written, facts: Iterable[Fact], documents: Mapping[str, Document]
 ) -> Edit | None:
     """The key in the file of data that says most of the run."""
     said = [

@@ -1,0 +1,93 @@
+"""Facts that a vocabulary says by several keys together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from vramlint.facts import Fact, FactValue
+from vramlint.surfaces.fsdp_config import SHARDINGS
+from vramlint.surfaces.holding import Holder
+from vramlint.surfaces.insertion import has_keyword
+from vramlint.surfaces.spelling import Written
+from vramlint.values import Scalar
+
+Spell = Callable[[FactValue, Fact, Holder], "Mapping[str, Written] | None"]
+"""From the new value, the fact as it is and where its keys are to keys and what they hold; None: it can't be said."""
+
+_FOUR, _EIGHT = "load_in_4bit", "load_in_8bit"
+
+
+def _bits(*, by_default: bool, unsaid: bool) -> Spell:
+    """Bits of quantized weights, by two switches.
+
+    Args:
+        by_default: without a word weights have four bits.
+        unsaid: switches that are off say that nothing is quantized.
+    """
+
+    def spell(value: FactValue, _fact: Fact, holder: Holder) -> Mapping[str, Written] | None:
+        if isinstance(value, bool) or value not in ((4, 8, 16) if unsaid else (4, 8)):
+            return None
+        wanted = {_FOUR: value == 4, _EIGHT: value == 8}
+        if by_default and value != 4 and not _has(holder, _FOUR):
+            return {key: on for key, on in wanted.items() if on or key == _FOUR}
+        return {key: on for key, on in wanted.items() if on or _has(holder, key)}
+
+    return spell
+
+
+def _has(holder: Holder, key: str) -> bool:
+    if holder.root is not None:
+        return holder.root.entry(key) is not None
+    return holder.place is not None and has_keyword(holder.document, holder.place, key)
+
+
+def _sharding(value: FactValue, fact: Fact, holder: Holder) -> Mapping[str, Written] | None:
+    """The words of `--fsdp` in Accelerate's configuration."""
+    if not isinstance(value, str) or holder.root is None or not value:
+        return None
+    strategy, *options = value.split()
+    before = str(fact.value).split()[1:]
+    if not {"auto_wrap", "offload"}.issuperset(options) or options != sorted(set(options)):
+        return None
+    keys: dict[str, Written] = {}
+    version = holder.root.get("fsdp_config", "fsdp_version")
+    second = isinstance(version, Scalar) and str(version.value) == "2"
+    if second and strategy not in ("full_shard", "shard_grad_op"):
+        return None
+    if strategy != str(fact.value).split()[0]:
+        word = next((word for word, meant in SHARDINGS.items() if meant == strategy and word.isupper()), None)
+        if word is None:
+            return None
+        named = holder.root.get("fsdp_config", "fsdp_sharding_strategy")
+        keys |= (
+            {"fsdp_config.fsdp_reshard_after_forward": strategy == "full_shard"}
+            if second
+            else {f"fsdp_config.fsdp_{_strategy_key(named is not None, fact)}": word}
+        )
+    if ("auto_wrap" in options) != ("auto_wrap" in before):
+        keys["fsdp_config.fsdp_auto_wrap_policy"] = "TRANSFORMER_BASED_WRAP" if "auto_wrap" in options else "NO_WRAP"
+    if ("offload" in options) != ("offload" in before):
+        keys["fsdp_config.fsdp_offload_params"] = "offload" in options
+    return keys
+
+
+def _strategy_key(named: bool, fact: Fact) -> str:
+    return "sharding_strategy" if named or not fact.key.endswith("reshard_after_forward") else "reshard_after_forward"
+
+
+SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
+    {
+        "quantization_bits": MappingProxyType(
+            {
+                "unsloth": _bits(by_default=True, unsaid=True),
+                "bitsandbytes": _bits(by_default=False, unsaid=True),
+                "from-pretrained": _bits(by_default=False, unsaid=True),
+                "trl-model": _bits(by_default=False, unsaid=False),
+            }
+        ),
+        "fsdp": MappingProxyType({"accelerate-config": _sharding}),
+    }
+)
+"""By fact and vocabulary."""
