@@ -8,13 +8,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Fact, Origin
-from vramlint.readers.json import read_json
-from vramlint.readers.yaml import read_yaml
 from vramlint.surfaces import insertion
 from vramlint.surfaces.keys import all_rows
 from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML
-from vramlint.surfaces.members import form_of, set_key
+from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
 from vramlint.values import Table
@@ -41,20 +39,21 @@ _CALLS: Mapping[str, re.Pattern[str]] = MappingProxyType(
 _OWN: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
         "setfit": re.compile(r"\bfrom\s+setfit\b[\w.]*\s+import\s+(?:\([^)]*|[^\n]*)\bTrainingArguments\b"),
-        "lightning": re.compile(r"^\s*(?:from|import)\s+(?:pytorch_)?lightning\b", re.MULTILINE),
+        "lightning": re.compile(r"^\ufeff?\s*(?:from|import)\s+(?:pytorch_)?lightning\b", re.MULTILINE),
     }
 )
 """What a file imports in which such a callee is of that library; `TrainingArguments` is transformers' elsewhere."""
 _KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "training-args-json": ("training-arguments", "trl", "trl-model"),
-        "training-args-yaml": ("training-arguments", "trl", "trl-model"),
+        "training-args-json": ("training-arguments",),
+        "training-args-yaml": ("training-arguments",),
         "deepspeed-json": ("deepspeed",),
         "accelerate-config": ("accelerate-config",),
         "fsdp-json": ("fsdp",),
     }
 )
-"""Kinds of files to the vocabularies that they are written in."""
+"""Kinds of files to the vocabularies that they surely take. Whether the program behind TrainingArguments takes keys of
+TRL or of a model beside them is known only once it is given one."""
 _SECTIONED = "accelerate-config"
 """Of it a section counts only beside the `distributed_type` that reads it: none is added."""
 _PREFIX = "fsdp_"
@@ -76,8 +75,17 @@ class Holder(NamedTuple):
         if self.form == PYTHON and self.place is not None:
             return insertion.set_keyword(self.document, self.place, key, value)
         if self.form == SHELL and self.place is not None:
-            return insertion.option(self.document, self.place, key.rpartition(".")[2], value)
+            return self._option(self.place, key, value)
         return set_key(self.document, self.root, self.spell(key), value, self.form) if self.root is not None else None
+
+    def _option(self, beside: Place, key: str, value: Written) -> Edit | None:
+        """Of a nested key Accelerate has an option; parsers of TrainingArguments take the table as JSON."""
+        head, _, inner = key.rpartition(".")
+        if self.vocabulary == _SECTIONED or not head:
+            return insertion.option(self.document, beside, inner, value)
+        if "." in head or isinstance(value, tuple | Mapping) or f"--{head}" in self.document.text:
+            return None
+        return insertion.option(self.document, beside, head, {inner: value})
 
     def takes(self, key: str) -> bool:
         """Whether a key that is not there may be added."""
@@ -166,7 +174,7 @@ def _files(vocabulary: str, said: Sequence[Fact], documents: Sequence[Document])
         form = form_of(document.path)
         if form not in (JSON, YAML):
             continue
-        root = (read_json if form == JSON else read_yaml)(document).root
+        root = read_data(document).root
         if not isinstance(root, Table):
             continue
         if vocabulary in _KINDS.get(kind_of_table(document.path, root) or "", ()) or any(

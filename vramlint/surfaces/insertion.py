@@ -232,18 +232,21 @@ def option(document: Document, beside: Place, name: str, value: Written) -> Edit
     if span.line != span.end_line or not document.slice(span).strip():
         return None
     before, behind = line[: span.column - 1], line[span.end_column - 1 :]
+    quoted = before[-1:] in ("'", '"') and before[-1:] == behind[:1]
+    if quoted:
+        before, behind = before[:-1], behind[1:]
     if behind[:1] in ("'", '"') or (behind[:1] and behind[0] not in " \t;|&)"):
         return None
     other = re.search(r"--([\w-]+)(?:=|[ \t]+)?$", before)
     spelling = name.replace("_", "-") if other is not None and "-" in other[1] else name
-    gap = "=" if before.endswith("=") else " "
+    gap = "=" if before.endswith("=") and not isinstance(value, tuple) else " "
     said = f"--{spelling}{gap}{literal(value, SHELL)}"
     indent = _OPTION_INDENT.match(line)
     if _CONTINUED.fullmatch(behind) and indent:
         said = f"{behind.rstrip()}{_line_end(document)}{indent[0]}{said}"
     else:
         said = f" {said}"
-    end = document.offset(span.end_line, span.end_column)
+    end = document.offset(span.end_line, span.end_column) + quoted
     return Edit(Place(document.path, document.span(end, end)), said)
 
 

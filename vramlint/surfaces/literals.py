@@ -107,7 +107,8 @@ def _word(text: str) -> Value | None:
         words = shlex.split(text)
     except ValueError:
         return None
-    return Scalar(plain_of(words[0])) if len(words) == 1 else None
+    found = tuple([Scalar(plain_of(word)) for word in words])
+    return found[0] if len(found) == 1 else Items(found) if found else None
 
 
 def _value(found: object) -> Value | None:

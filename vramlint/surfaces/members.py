@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from vramlint.surfaces.literals import JSON, TOML, YAML, literal
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
-from vramlint.values import Entry, Items, Scalar, Table
+from vramlint.values import Entry, Items, Reading, Scalar, Table
 
 FORMS: Mapping[str, str] = {"json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML, "toml": TOML}
 """By suffix."""
@@ -20,6 +20,22 @@ FORMS: Mapping[str, str] = {"json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": 
 def form_of(path: str) -> str:
     """json, yaml or toml, by a file's suffix; empty for others."""
     return FORMS.get(path.rpartition(".")[2].lower(), "")
+
+
+def read_data(document: Document) -> Reading:
+    """The tree of a JSON, YAML or TOML document."""
+    form = form_of(document.path)
+    if form == JSON:
+        from vramlint.readers.json import read_json
+
+        return read_json(document)
+    if form == TOML:
+        from vramlint.readers.toml import read_toml
+
+        return read_toml(document)
+    from vramlint.readers.yaml import read_yaml
+
+    return read_yaml(document)
 
 
 def set_key(document: Document, root: Table, key: str, value: Written, form: str) -> Edit | None:

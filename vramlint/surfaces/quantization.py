@@ -70,7 +70,7 @@ def quantization_facts(arguments: Arguments) -> Iterable[Drawn]:
         return
     ways = [(_of_config(option.value, keyword), option.condition) for option in options(keyword.value)]
     if any(facts is not None for facts, _ in ways):
-        for name in NAMES:
+        for name in (*NAMES, "quantization_storage_dtype"):
             yield united(under(_named(facts, name), condition) for facts, condition in ways)
 
 

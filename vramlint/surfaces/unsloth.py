@@ -130,6 +130,8 @@ def _rounding(arguments: Arguments) -> Iterator[Drawn]:
 def _engine(arguments: Arguments, place: Place) -> Iterator[Drawn]:
     """`fast_inference=True`: vLLM shares the card, and takes half of it unless it is told otherwise."""
     keyword = arguments.find("fast_inference")
+    if keyword is not None and keyword.value == Scalar(False, keyword.value.place):
+        yield stated("inference_engine", "none", keyword.value.place, "fast_inference")
     if keyword is None or not _is_true(keyword.value):
         return
     yield stated("inference_engine", "vllm", keyword.value.place, "fast_inference")

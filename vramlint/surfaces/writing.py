@@ -15,11 +15,12 @@ from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces.holding import Holder, holder_of
 from vramlint.surfaces.keys import VOCABULARIES, KeyRow, all_rows
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
-from vramlint.surfaces.members import form_of
+from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.several import SEVERAL
 from vramlint.surfaces.spelling import Written as Held
 from vramlint.surfaces.spelling import reads, spelled
 from vramlint.text import Document, Edit, Place
+from vramlint.values import Items, Table
 
 _ROADS = (
     "literal",
@@ -36,6 +37,8 @@ _ROADS = (
 """How values come that a literal may say; a fact that a call states by itself has the call's place."""
 _SECTION = "fsdp_config."
 """What facts have before the keys of FSDP's options."""
+_APART = (",", "\n", "\r", " --", " \\")
+"""How insertions begin that need no comma before them."""
 _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
 
@@ -88,7 +91,9 @@ class _Run(NamedTuple):
 
 def _written(run: _Run, name: str) -> Written | None:
     fact = run.by_name.get(name)
-    said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library"
+    said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library" and fact.place is not None
+    if fact is not None and said and _is_said(run, fact):
+        return Written(_say(fact.key, literal(run.changes[name], _form_of(fact)), _form_of(fact)), ())
     if fact is not None and (name in SEVERAL or said):
         written = _by_several(run, fact) if name in SEVERAL else None
         if written is None and said:
@@ -100,12 +105,20 @@ def _written(run: _Run, name: str) -> Written | None:
     return _added(run, name, fact.key if fact is not None else "")
 
 
+def _is_said(run: _Run, fact: Fact) -> bool:
+    """Whether the files say it already."""
+    value = run.changes[fact.name]
+    return fact.known and fact.value == value and isinstance(fact.value, bool) == isinstance(value, bool)
+
+
 def _by_several(run: _Run, fact: Fact) -> Written | None:
     """A fact that a vocabulary says by several keys together."""
     for vocabulary, spell in SEVERAL[fact.name].items():
         if not any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary)):
             continue
         holder = run.holder(vocabulary)
+        if holder is not None and holder.form == SHELL:
+            continue
         keys = spell(run.changes[fact.name], fact, holder) if holder is not None else None
         if holder is None or keys is None:
             continue
@@ -124,22 +137,55 @@ def _replaced(run: _Run, fact: Fact) -> Written | None:
     if place is None or document is None or fact.via not in _ROADS or len(fact.candidates) > 1:
         return None
     form = _form(place.path)
+    if form in (JSON, YAML) and (member := _member(run, fact, document, form)) is not None:
+        return member
+    place = _word(document, place) if form == SHELL else place
     old = document.slice(place.span)
     held = value_at(old, form)
-    now = {item.name: item.value for item in run.facts if item.place == place and item.key == fact.key}
+    now = {item.name: item.value for item in run.facts if item.place == fact.place and item.key == fact.key}
     for rows in _rows_of(fact):
         if held is None or not any(row.fact == fact.name and reads(row, held, fact.value) for row in rows):
             continue
         wanted = {row.fact: run.changes[row.fact] for row in rows if row.fact in run.changes}
-        if all(reads(row, held, wanted[row.fact]) for row in rows if row.fact in wanted):
-            return Written(_say(fact.key, old, form), ())
         value = spelled(rows, wanted, now)
         if value is None:
             return None
         text = literal(value, form, old)
+        again = value_at(text, form)
+        if again is None or not all(reads(row, again, wanted[row.fact]) for row in rows if row.fact in wanted):
+            return None  # as a word of a command line `null` is no text
         text = f"{old} {text}" if form == SHELL and old.startswith("--") else text
         return Written(_say(fact.key, text, form), (Edit(place, text),))
     return None
+
+
+def _member(run: _Run, fact: Fact, document: Document, form: str) -> Written | None:
+    """A list of a data file, which may go over several lines."""
+    root = read_data(document).root
+    entry = root.entry(*fact.key.split(".")) if isinstance(root, Table) else None
+    if entry is None or not isinstance(entry.value, Items) or entry.value.place != fact.place:
+        return None
+    for rows in _rows_of(fact):
+        value = spelled(rows, {fact.name: run.changes[fact.name]}, {})
+        edit = set_key(document, root, fact.key, value, form) if isinstance(root, Table) and value is not None else None
+        if edit is not None and any(reads(row, entry.value, fact.value) for row in rows if row.fact == fact.name):
+            return Written(_say(fact.key, literal(value, form), form), (edit,))
+    return None
+
+
+def _word(document: Document, place: Place) -> Place:
+    """The value of an option with its quotes, which a reader leaves out, and without the option before `=`."""
+    start, end = (
+        document.offset(place.span.line, place.span.column),
+        document.offset(place.span.end_line, place.span.end_column),
+    )
+    around = document.text[max(start - 1, 0) : start]
+    if around in ("'", '"') and document.text[end : end + 1] == around:
+        start, end = start - 1, end + 1
+    head, equals, _ = document.text[start:end].partition("=")
+    if equals and head.startswith("--"):
+        start += len(head) + 1
+    return Place(place.path, document.span(start, end))
 
 
 def _rows_of(fact: Fact) -> Iterator[tuple[KeyRow, ...]]:
@@ -163,14 +209,26 @@ def _added(run: _Run, name: str, key: str) -> Written | None:
             others = [other for other in all_rows(vocabulary) if other.key == row.key]
             wanted = {other.fact: run.changes[other.fact] for other in others if other.fact in run.changes}
             value: Held = spelled(others, wanted, {}) if holder.takes(row.key) else None
+            if holder.form == SHELL and not _survives(others, value, wanted):
+                continue
             edit = holder.put(row.key, value) if value is not None else None
             if edit is not None:
                 return Written(_say_added(row.key, value, holder.form), (edit,))
     return None
 
 
+def _survives(rows: Sequence[KeyRow], value: Held, wanted: Mapping[str, FactValue]) -> bool:
+    """Whether a command line's parser gets back what is written; `null` is no text there."""
+    again = value_at(literal(value, SHELL), SHELL)
+    return again is not None and all(reads(row, again, wanted[row.fact]) for row in rows if row.fact in wanted)
+
+
 def _has(vocabulary: str, key: str) -> bool:
     return any(row.key == key for row in all_rows(vocabulary))
+
+
+def _form_of(fact: Fact) -> str:
+    return _form(fact.place.path) if fact.place is not None else YAML
 
 
 def _form(path: str) -> str:
@@ -207,10 +265,6 @@ def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...] | None:
             joined[edit.place] = edit.replacement
             continue
         # into an empty call, where nothing before the keyword asks for a comma
-        comma = (
-            ", "
-            if before and not before.rstrip(" ").endswith((",", "\n")) and edit.replacement[:1] not in ",\n "
-            else ""
-        )
-        joined[edit.place] = f"{before}{comma}{edit.replacement}"
+        apart = not before or before.rstrip(" ").endswith((",", "\n")) or edit.replacement.startswith(_APART)
+        joined[edit.place] = f"{before}{'' if apart else ', '}{edit.replacement}"
     return tuple(Edit(place, text) for place, text in joined.items())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
+from vramlint.surfaces import members
 from vramlint.surfaces.frameworks.framework import Framework
 from vramlint.surfaces.frameworks.spelling import spell
 from vramlint.surfaces.literals import literal
@@ -91,22 +92,11 @@ def _in_file(
 
 def read_data(document: Document) -> Reading:
     """The tree of a JSON, YAML or TOML document, or the names of a Python module, by its name."""
-    form = form_of(document.path)
     if document.path.endswith(".py") and document.tree is None:
         from vramlint.surfaces.frameworks.python_configs import read_python
 
         return read_python(document)
-    if form == "json":
-        from vramlint.readers.json import read_json
-
-        return read_json(document)
-    if form == "toml":
-        from vramlint.readers.toml import read_toml
-
-        return read_toml(document)
-    from vramlint.readers.yaml import read_yaml
-
-    return read_yaml(document)
+    return members.read_data(document)
 
 
 def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...]:

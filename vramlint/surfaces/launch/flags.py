@@ -11,7 +11,7 @@ from vramlint.surfaces.keys import KeyRow, rows
 from vramlint.surfaces.launch.counts import spoken
 from vramlint.surfaces.launch.scalars import typed
 from vramlint.surfaces.launch.words import Word, after, canonical
-from vramlint.text import Document, Place
+from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Invocation, Items, Scalar, Table, Unknown, Value
 
 _VOCABULARIES = ("training-arguments", "trl", "trl-model")
@@ -58,7 +58,16 @@ def _entry(key: str, word: Word, given: list[Word]) -> Entry:
         off = positive != key and positive in known_keys() and key not in known_keys()
         return Entry(positive if off else key, word.place, Scalar(not off, word.place, "cli"))
     values = tuple([_value(key, item) for item in _own(key, given)])
-    return Entry(key, word.place, values[0] if len(values) == 1 else Items(values, given[0].place))
+    return Entry(
+        key, word.place, values[0] if len(values) == 1 else Items(values, _from_to(given[0].place, given[-1].place))
+    )
+
+
+def _from_to(first: Place, last: Place) -> Place:
+    """All words of a list."""
+    start, end = first.span, last.span
+    whole = Span(start.line, start.column, end.end_line, end.end_column)
+    return Place(first.path, whole) if start <= end and first.path == last.path else first
 
 
 def _own(key: str, given: list[Word]) -> list[Word]:
