@@ -3,9 +3,10 @@
     python bench/kinds.py --index INDEX.tsv --root FOLDER [--framework NAME] [--json]
 
 INDEX.tsv has columns `framework` and `file`, the latter relative to FOLDER. Per framework: files, how many are told to
-be of the right kind (`TOLD_AS`), how many crash, and of those that hold a whole run (`PARTS` do not) how many are
-resolved: the job is checked, or has a peak although no model and no batch was assumed. Then the files that are told
-wrongly, those that stay unresolved with the reason, and every finding about an unknown, removed or misplaced key.
+be of the right kind (`TOLD_AS`), how many crash, of those that hold a whole run (`PARTS` do not) how many are complete
+(no fact of it is in another file by `_ELSEWHERE`), and how many are resolved: the job is checked, or has a peak
+although no model and no batch was assumed. Then the files that are told wrongly, those that stay unresolved with the
+reason, and every finding about an unknown, removed or misplaced key.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ PARTS = frozenset({"accelerate", "deepspeed-json", "hf-model-config", "model-dim
 _KEYS = re.compile(r"unknown|removed-key|misplaced")
 """Names of the rules about keys that a framework does not take."""
 _ASSUMED = ("model", "micro_batch_size")
-COLUMNS = ("files", "told", "crashed", "runs", "resolved", "unknown_keys")
+_ELSEWHERE = re.compile(
+    r"another file of the same command line says it|the recipe that the file overrides says it|"
+    r"no file says the micro batch size|\(/[^ ]* is neither a model of the catalog nor a folder|"
+    r"neither trains nor generates by itself|^model is not known(;|$)"
+)
+"""Reasons of jobs whose file leaves a fact out: another file, a recipe or the machine of the run has it."""
+COLUMNS = ("files", "told", "crashed", "runs", "complete", "resolved", "unknown_keys")
 
 
 class Outcome(NamedTuple):
@@ -62,6 +69,11 @@ class Outcome(NamedTuple):
     def run(self) -> bool:
         """Whether the framework's files hold a whole run."""
         return self.framework not in PARTS
+
+    @property
+    def complete(self) -> bool:
+        """Whether the file has what tells its run."""
+        return self.run and (self.resolved or _ELSEWHERE.search(self.reason) is None)
 
 
 def look(file: str, framework: str, root: Path) -> Outcome:
@@ -103,6 +115,7 @@ def tally(outcomes: Sequence[Outcome]) -> dict[str, int]:
         "told": sum(item.right for item in outcomes),
         "crashed": sum(item.status == "crashed" for item in outcomes),
         "runs": len(runs),
+        "complete": sum(item.complete for item in runs),
         "resolved": sum(item.resolved for item in runs),
         "unknown_keys": sum(len(item.keys) for item in outcomes),
     }
@@ -153,6 +166,9 @@ def show(report: Mapping[str, Any]) -> None:
         print(f"right kind: {report['told'] / report['files']:.1%} of {report['files']} files")
     if report["runs"]:
         print(f"resolved: {report['resolved'] / report['runs']:.1%} of {report['runs']} runs")
+    if report["complete"]:
+        told = f"{report['complete']} runs whose facts are in the file"
+        print(f"resolved: {report['resolved'] / report['complete']:.1%} of {told}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

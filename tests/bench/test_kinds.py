@@ -48,7 +48,7 @@ def test_kinds_runs_and_keys(corpus: Path, capsys: pytest.CaptureFixture[str]) -
     assert kinds.main([*arguments, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {name: report[name] for name in kinds.COLUMNS} == {
-        "files": 4, "told": 3, "crashed": 0, "runs": 2, "resolved": 1, "unknown_keys": 1,
+        "files": 4, "told": 3, "crashed": 0, "runs": 2, "complete": 2, "resolved": 1, "unknown_keys": 1,
     }  # fmt: skip
     assert report["told_wrongly"] == {"d/notes.yaml": ""}
     assert list(report["unresolved"]) == ["d/notes.yaml"]
@@ -81,3 +81,18 @@ def test_resolved_is_checked_or_a_peak_without_an_assumed_model(
 ) -> None:
     job = {"status": status, "estimate": estimate, "facts": [{"name": "model", "origin": origin}]}
     assert kinds.resolved(job) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "complete"),
+    [
+        ("model is not known (the recipe that the file overrides says it)", False),
+        ("model is not known; parallelism is not known", False),
+        ("model is not known (/model is neither a model of the catalog nor a folder with a config.json)", False),
+        ("model is not known (a/b is not in the model catalog, and no config.json lies beside the files)", True),
+        ("micro batch size is not known (no file says the micro batch size; the least is assumed)", False),
+    ],
+)
+def test_a_file_that_leaves_a_fact_to_another_is_not_complete(reason: str, complete: bool) -> None:
+    outcome = kinds.Outcome("a.yaml", "axolotl", "axolotl", True, "unresolved", reason, False, ())
+    assert outcome.complete is complete
