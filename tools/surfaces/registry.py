@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from tools.surfaces import (
     axolotl,
+    examples,
     litgpt_models,
     llama_factory_v1,
     megatron,
@@ -26,6 +27,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
     {
         **PLAIN,
         "axolotl": axolotl.SOURCE,
+        "diffusers": examples.SOURCE,
         "litgpt": PLAIN["litgpt"]._replace(whole=litgpt_models.whole),
         "llama-factory-v1": llama_factory_v1.SOURCE,
         "megatron": megatron.SOURCE,
