@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
+from tools.surfaces import bridge_recipes
 from tools.surfaces.dataclass_keys import default, initialised
 from tools.surfaces.imported import Modules
 from tools.surfaces.rows import rows_of, text_of
@@ -61,4 +62,4 @@ def _section(modules: Modules, section: str, item: ast.AnnAssign) -> Iterator[tu
                 yield f"{section}.{name}", Key(ast.unparse(field.annotation)[:_LONGEST], said)
 
 
-SOURCE = Source("", ("megatron",), "NVIDIA-NeMo/Megatron-Bridge", make=make)
+SOURCE = Source("", ("megatron",), "NVIDIA-NeMo/Megatron-Bridge", make=make, whole=bridge_recipes.whole)
