@@ -77,6 +77,23 @@ def test_defaults_of_an_example():
     assert (fresh["objective"], fresh["model"]) == ("pretrain", "gpt2")
 
 
+def test_an_image_classifier_of_transformers():
+    said = values(
+        sheet_of_command(launch_of("python run_image_classification.py --model_name_or_path google/vit-base"))
+    )
+    assert (said["objective"], said["loop"]) == ("image-cls", "trainer")
+    assert "sequence_length" not in said
+
+
+def test_an_example_with_a_loop_of_its_own():
+    line = "accelerate launch --num_processes 1 run_glue_no_trainer.py --model_name_or_path bert-base-cased"
+    sheet = sheet_of_command(launch_of(f"{line} --max_length 256 --optim adafactor"))
+    said = values(sheet)
+    assert (said["objective"], said["loop"], said["optimizer"]) == ("seq-cls", "accelerate", "adamw_torch")
+    assert (said["sequence_length"], said["micro_batch_size"], said["max_grad_norm"]) == (256, 8, 0)
+    assert "training-arguments" not in {name for name, _ in sheet.tables}
+
+
 @pytest.mark.parametrize("line", ["python train.py --bf16", "oumi train -c a.yaml", "python -m pkg.train"])
 def test_others_say_nothing(line):
     assert sheet_of_command(launch_of(line)) is None

@@ -50,18 +50,33 @@ _EXAMPLES: Mapping[str, Example] = MappingProxyType(
         "run_clm": Example("sft", ("block_size",), 1024),
         "run_mlm": Example("mlm", ("max_seq_length",), 1024),
         "run_plm": Example("mlm", ("max_seq_length",), 512),
-        "run_glue": Example("seq-cls", ("max_seq_length",), 128),
+        "run_glue": Example("seq-cls", ("max_seq_length", "max_length"), 128),
         "run_xnli": Example("seq-cls", ("max_seq_length",), 128),
         "run_classification": Example("seq-cls", ("max_seq_length",), 128),
-        "run_ner": Example("token-cls", ("max_seq_length",), None),
+        "run_ner": Example("token-cls", ("max_seq_length", "max_length"), None),
         "run_qa": Example("qa", ("max_seq_length",), 384),
         "run_seq2seq_qa": Example("seq2seq", ("max_seq_length",), 384, "max_answer_length"),
         "run_summarization": Example("seq2seq", ("max_source_length",), 1024, "max_target_length"),
         "run_translation": Example("seq2seq", ("max_source_length",), 1024, "max_target_length"),
+        "run_image_classification": Example("image-cls", (), None),
     }
 )
 """transformers 5.23 examples/pytorch/*/*.py, DataTrainingArguments. `run_clm` and `run_mlm` take the tokenizer's
 maximum where it is smaller."""
+
+_BY_HAND = "_no_trainer"
+"""How the names of their twins without the Trainer end."""
+_OF_BOTH = (
+    "run_kind",
+    "objective",
+    "micro_batch_size",
+    "eval_micro_batch_size",
+    "gradient_accumulation_steps",
+    "weight_decay",
+    "sequence_length",
+    "target_length",
+)
+"""Facts whose options mean the same with and without the Trainer."""
 
 _UNSEEN = ("model", "tuning", "load_dtype", "quantization_bits")
 """What a Trainer's options leave to its script."""
@@ -100,8 +115,11 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
         objective = tool[1].replace("_", "-")
         return launched(training_arguments_sheet(path, table, KIND, objective=objective), launch)
     name = re.sub(r"\.py$", "", posixpath.basename(launch.program.replace("\\", "/")))
-    example = _EXAMPLES.get(name) if launch.kind == "script" else None
-    return launched(_example_sheet(path, example, launch), launch) if example is not None else None
+    example = _EXAMPLES.get(name.removesuffix(_BY_HAND)) if launch.kind == "script" else None
+    if example is None:
+        return None
+    made = _by_hand_sheet if name.endswith(_BY_HAND) else _example_sheet
+    return launched(made(path, example, launch), launch)
 
 
 def _framework_sheet(path: str, program: FrameworkProgram, launch: Launch) -> Sheet:
@@ -221,6 +239,23 @@ def _example_sheet(path: str, example: Example, launch: Launch) -> Sheet:
 
 
 _REASON = "one of transformers' example scripts"
+
+
+def _by_hand_sheet(path: str, example: Example, launch: Launch) -> Sheet:
+    """Of a script with a loop of its own: options that the Trainer has too, and few of them.
+
+    transformers 5.23 examples/pytorch/*/run_*_no_trainer.py: torch's AdamW, the Accelerator's precision, no clipping.
+    """
+    whole = _example_sheet(path, example, launch)
+    kept = {fact.name: fact for fact in whole.facts if fact.name in (*_OF_BOTH, *_MODEL_FACTS)}
+    place = launch.program_place
+    for name, value in (("loop", "accelerate"), ("optimizer", "adamw_torch"), ("tuning", "full"), ("max_grad_norm", 0)):
+        kept[name] = Fact(name, (Candidate(value, place),), Origin.DERIVED, via="code", reason=_REASON)
+    kept.setdefault("micro_batch_size", _default("micro_batch_size", 8, "per_device_train_batch_size"))
+    kept.setdefault(
+        "gradient_accumulation_steps", _default("gradient_accumulation_steps", 1, "gradient_accumulation_steps")
+    )
+    return replace(whole, facts=tuple(kept.values()), links=(), tables=())
 
 
 def _arguments_alone(table: Table) -> Table:
