@@ -100,5 +100,15 @@ def test_the_projects_own_script_is_read(explained: Explained):
     assert all(job["kind"] != "training" for job in explained.jobs("run.sh", LORA.format(mixed="bf16")))
 
 
+def test_options_whose_values_only_run_time_knows_tell_the_program(explained: Explained):
+    line = "accelerate launch train_instruct_pix2pix.py --pretrained_model_name_or_path=$BASE --train_batch_size=4\n"
+    job = explained.job("run.sh", line)
+    assert values(job, "objective", "micro_batch_size", "model") == {
+        "objective": "diffusion",
+        "micro_batch_size": 4,
+        "model": None,
+    }
+
+
 def test_a_program_of_that_name_without_its_options_is_another(explained: Explained):
     assert explained.jobs("run.sh", "python textual_inversion.py --steps 3 --concept cat\n") == []

@@ -66,7 +66,8 @@ class FrameworkProgram(NamedTuple):
             return not self.told_by
         if FILE in self.told_by and next(self.files(invocation), None) is not None:
             return True
-        names = (_text(word).partition("=")[0].lstrip("-").replace("-", "_") for word in invocation.arguments)
+        said = (word.prefix if isinstance(word, Unknown) else _text(word) for word in invocation.arguments)
+        names = (text.partition("=")[0].lstrip("-").replace("-", "_") for text in said)
         return any(name in self.told_by for name in names)
 
     def trains(self, invocation: Invocation) -> bool:
