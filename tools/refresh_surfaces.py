@@ -135,8 +135,10 @@ def _state(
     """What is to be read: files, their release (empty: the newest), and what to call them."""
     if repository is not None:
         states = States(repository, lambda _: None)
-        tree = states.release(release) if release else Revision(repository, "HEAD")
-        return tree, release, release or "HEAD"
+        if release:
+            return states.release(release), release, release
+        tag = git(repository, "describe", "--tags", "--abbrev=0").strip()
+        return Revision(repository, "HEAD"), tag.removeprefix("v"), f"HEAD after {tag or 'no tag'}"
     if place is not None:
         return (Folder(place), release, release or str(place)) if place.is_dir() else _archive(place)
     if release:
@@ -165,10 +167,12 @@ def _read(found: Mapping[str, Keys], source: Source, release: str, title: str) -
     for table, declared in found.items():
         path = DATA / table_file(table)
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        after, lines = refreshed(before, declared, release, source.elsewhere, whole=source.make is not None)
-        yield Outcome(
-            table_file(table), f"{title}, {len(declared)} keys", lines, "" if is_older(before, release) else after
+        old = is_older(before, release)
+        newest = title.startswith("HEAD") and not old  # what comes after the last tag may be in the table already
+        after, lines = refreshed(
+            before, declared, "" if newest else release, source.elsewhere, whole=source.make is not None
         )
+        yield Outcome(table_file(table), f"{title}, {len(declared)} keys", lines, "" if old else after)
 
 
 if __name__ == "__main__":

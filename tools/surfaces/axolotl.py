@@ -47,11 +47,10 @@ def _plugins(tree: Tree) -> Iterator[str]:
 
 def _keys(name: str, classes: Mapping[str, ast.ClassDef], above: str) -> Iterator[tuple[str, Key]]:
     """Keys below a model, by all their names: of a model in it also what stands there, of a dict that anything may."""
-    aliases = _aliases(name, classes)
     for field, key in fields_of(name, classes, set()):
-        names = [field, *aliases.get(field, ())]
-        if above == f"{_PREFIXED[0]}.":
-            names += [f"{_PREFIXED[1]}{word}" for word in names if not word.startswith(_PREFIXED[1])]
+        names = [field]
+        if above == f"{_PREFIXED[0]}." and not field.startswith(_PREFIXED[1]):
+            names.append(f"{_PREFIXED[1]}{field}")
         for path in (f"{above}{word}" for word in names):
             yield path, key
             inner = next((word for word in re.findall(r"\w+", key.type) if _is_model(word, classes)), "")
@@ -61,21 +60,6 @@ def _keys(name: str, classes: Mapping[str, ast.ClassDef], above: str) -> Iterato
                 yield from _keys(inner, classes, f"{path}.")
             elif _OPEN.search(key.type):
                 yield f"{path}.*", Key("Any")
-
-
-def _aliases(name: str, classes: Mapping[str, ast.ClassDef]) -> Mapping[str, list[str]]:
-    """Further names of a model's fields: `alias="model_type"`, `validation_alias=AliasChoices("version", …)`."""
-    node = classes.get(name)
-    found: dict[str, list[str]] = {}
-    for base in node.bases if node is not None else ():
-        found |= _aliases(getattr(base, "id", ""), classes)
-    for item in node.body if node is not None else ():
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(item.value, ast.Call):
-            given = [word.value for word in item.value.keywords if word.arg in ("alias", "validation_alias")]
-            choices = [each for value in given for each in (value.args if isinstance(value, ast.Call) else [value])]
-            named = [text for text in map(literal, choices) if isinstance(text, str) and text != item.target.id]
-            found[item.target.id] = named
-    return found
 
 
 def _is_model(name: str, classes: Mapping[str, ast.ClassDef]) -> bool:

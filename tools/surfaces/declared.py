@@ -58,7 +58,7 @@ def declared_keys(tree: Tree, parts: Iterable[Part]) -> dict[str, Key]:
 
 
 def fields_of(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) -> Iterator[tuple[str, Key]]:
-    """The annotated fields of a class, those of its bases first."""
+    """The annotated fields of a class by all their names, those of its bases first; aliases have no default."""
     node = classes.get(name)
     if node is None or name in seen:
         return
@@ -69,10 +69,17 @@ def fields_of(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) ->
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             annotation = ast.unparse(item.annotation)
             if not item.target.id.startswith("_") and not annotation.startswith("ClassVar"):
-                yield (
-                    item.target.id,
-                    Key(" ".join(annotation.split()), _default(item.value or _annotated(item.annotation))),
-                )
+                key = Key(" ".join(annotation.split()), _default(item.value or _annotated(item.annotation)))
+                yield item.target.id, key
+                yield from ((alias, key._replace(default="")) for alias in _aliases(item) if alias != item.target.id)
+
+
+def _aliases(field: ast.AnnAssign) -> Iterator[str]:
+    """What pydantic calls a field too: `alias="model_type"`, `validation_alias=AliasChoices("version", …)`."""
+    for word in field.value.keywords if isinstance(field.value, ast.Call) else ():
+        if word.arg in ("alias", "validation_alias"):
+            choices = word.value.args if isinstance(word.value, ast.Call) else [word.value]
+            yield from (name for name in map(literal, choices) if isinstance(name, str))
 
 
 def _annotated(annotation: ast.expr) -> ast.expr | None:

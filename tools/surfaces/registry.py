@@ -20,6 +20,7 @@ from tools.surfaces import (
     torchtune,
     unsloth,
     verl,
+    xtuner,
 )
 from tools.surfaces.plain import PLAIN
 from tools.surfaces.source import Source
@@ -41,6 +42,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "torchtune": torchtune.SOURCE,
         "unsloth": unsloth.SOURCE,
         "verl": verl.SOURCE,
+        "xtuner": xtuner.SOURCE,
     }
 )
 """A framework that needs code of its own is a module here, with a `SOURCE`."""
