@@ -1,4 +1,4 @@
-"""Example programs that people copy: diffusers' scripts, a table for each, `diffusers-<program>.tsv`."""
+"""Programs that people copy: diffusers' examples, a table for each, `diffusers-<program>.tsv`; timm's train.py."""
 
 from __future__ import annotations
 
@@ -60,4 +60,26 @@ def make(states: States) -> Mapping[str, str]:
     return tables
 
 
+def read_timm(tree: Tree) -> Mapping[str, Keys]:
+    """The options of timm's train.py at one state."""
+    keys = dict(options(tree.module("train.py"), {}))
+    return {"timm": keys} if keys else {}
+
+
+def make_timm(states: States) -> Mapping[str, str]:
+    """The table over all releases."""
+    numbers = sorted(
+        (version_of(tag.removeprefix("v")), tag) for tag in states.tags() if re.fullmatch(r"v\d+(\.\d+)+", tag)
+    )
+    read = [(tag.removeprefix("v"), read_timm(states.revision(tag))) for _, tag in numbers]
+    releases = [(release, tables["timm"]) for release, tables in read if tables]
+    heading = (
+        "Options of train.py and their defaults, made by tools/surfaces/examples.py.",
+        f"From github.com/huggingface/pytorch-image-models, releases {releases[0][0]} to {releases[-1][0]}.",
+        COLUMNS,
+    )
+    return {table_file("timm"): text_of(heading, rows_of(releases))}
+
+
+TIMM = Source(repository="huggingface/pytorch-image-models", read=read_timm, make=make_timm)
 SOURCE = Source(repository="huggingface/diffusers", read=read, make=make)

@@ -38,6 +38,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "nemo": nemo_recipes.SOURCE,
         "openrlhf": openrlhf.SOURCE,
         "specforge": specforge.SOURCE,
+        "timm": examples.TIMM,
         "torchtitan": torchtitan.SOURCE,
         "torchtune": torchtune.SOURCE,
         "unsloth": unsloth.SOURCE,

@@ -36,6 +36,7 @@ FRAMEWORKS = (
     "peft-comparison",
     "qlora-pipe",
     "specforge",
+    "timm",
     "torchtitan",
     "torchtune",
     "verl",

@@ -234,6 +234,21 @@ optimizer:
     lr: 0.0002
 """,
     ),
+    "timm": (
+        "args/vit_base.yaml",
+        """\
+model: vit_base_patch16_224
+batch_size: 128   # of a GPU
+grad_accum_steps: 2
+grad_checkpointing: false
+clip_grad: 1.0
+opt: adamw
+weight_decay: 0.05
+amp: true
+amp_dtype: bfloat16
+smoothing: 0.1
+""",
+    ),
     "open-instruct": (
         "configs/train_configs/sft.yaml",
         """\

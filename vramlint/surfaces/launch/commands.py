@@ -108,6 +108,7 @@ def sheet_of_command(launch: Launch) -> Sheet | None:
     if framework is not None and not framework.trains(launch.invocation):
         return None
     if framework is not None:
+        launch = replace(launch, invocation=framework.spelled_out(launch.invocation))
         return launched(_framework_sheet(path, framework, launch), launch)
     tool = tool_of(launch.program)
     if tool is not None and tool[0] == "trl":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from vramlint.catalog.frameworks import FRAMEWORKS
+from vramlint.catalog.frameworks import FRAMEWORKS, framework_keys
 from vramlint.surfaces.launch.clis import CLIS
 from vramlint.surfaces.launch.hydra import hydra_files
 from vramlint.text import Place
@@ -27,7 +28,7 @@ FILE = "FILE"
 _FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
-_ARGPARSE = frozenset(("diffusers", "ms-swift", "ms-swift-megatron", "lmflow"))
+_ARGPARSE = frozenset(("diffusers", "ms-swift", "ms-swift-megatron", "lmflow", "timm"))
 """Frameworks whose command line is argparse's: `a=1` is a value there, as in `--optim_args a=1`."""
 
 
@@ -52,6 +53,10 @@ class FrameworkProgram(NamedTuple):
     told_by: tuple[str, ...] = ()
     """Options of which one has to be there, where the program's name is a usual one; none: its name tells it."""
 
+    takes_all: bool = False
+    """A script of that name is only meant where all options are of the framework's table."""
+    short: tuple[tuple[str, str], ...] = ()
+    """Options of one letter, with their dash, and the long ones that they stand for."""
     stands_in: bool = False
     """It is an example that people copy: where the project has the script, the script is read."""
 
@@ -60,6 +65,15 @@ class FrameworkProgram(NamedTuple):
         """Whether `a.b=1` among its words changes its configuration."""
         return self.framework not in _ARGPARSE
 
+    def spelled_out(self, invocation: Invocation) -> Invocation:
+        """The command line with long options for those of one letter."""
+        long = dict(self.short)
+        words = [
+            replace(word, value=long[text]) if isinstance(word, Scalar) and (text := _text(word)) in long else word
+            for word in invocation.arguments
+        ]
+        return replace(invocation, arguments=tuple(words))
+
     def is_told(self, invocation: Invocation | None) -> bool:
         """Whether a program of this name is the framework's, by its options."""
         if not self.told_by or invocation is None:
@@ -67,7 +81,11 @@ class FrameworkProgram(NamedTuple):
         if FILE in self.told_by and next(self.files(invocation), None) is not None:
             return True
         said = (word.prefix if isinstance(word, Unknown) else _text(word) for word in invocation.arguments)
-        names = (text.partition("=")[0].lstrip("-").replace("-", "_") for text in said)
+        long = dict(self.short)
+        options = [long.get(text, text).partition("=")[0] for text in said if text.startswith("-")]
+        names = {option.lstrip("-").replace("-", "_") for option in options}
+        if self.takes_all and not names <= framework_keys(self.framework).keys():
+            return False
         return any(name in self.told_by for name in names)
 
     def trains(self, invocation: Invocation) -> bool:
@@ -146,6 +164,42 @@ _DIFFUSERS = (
 )
 """Options of which every start of a diffusers example has one."""
 
+_TIMM = FrameworkProgram(
+    "timm",
+    short=(("-b", "--batch-size"), ("-vb", "--validation-batch-size"), ("-c", "--config")),
+    stands_in=True,
+)
+_TIMMS_OWN = (
+    "amp_impl",
+    "aug_repeats",
+    "aug_splits",
+    "epoch_repeats",
+    "jsd_loss",
+    "recount",
+    "remode",
+    "reprob",
+    "sched_on_updates",
+    "split_bn",
+    "torchcompile",
+    "use_multi_epochs_loader",
+)
+"""Options that hardly any other train.py has."""
+_TIMMS_USUAL = (
+    "aa",
+    "amp_dtype",
+    "crop_pct",
+    "cutmix",
+    "data_dir",
+    "decay_epochs",
+    "drop_path",
+    "input_size",
+    "model_ema",
+    "num_classes",
+    "opt_eps",
+    "warmup_epochs",
+)
+"""Options that other programs for images have too; with nothing but timm's beside them they tell it."""
+
 _VERL = ("data.train_files", "algorithm.adv_estimator", "actor_rollout_ref.model.path", "data.train_batch_size")
 """Overrides that every start of an RL trainer of verl has one of."""
 
@@ -214,6 +268,9 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         ),
         FrameworkProgram("diffusers", (), told_by=_DIFFUSERS, stands_in=True),
     ),
+    (re.compile(r"(?:^|\.)(?:pytorch-image-models|timm)\.train$"), _TIMM),
+    (re.compile(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_OWN)),
+    (re.compile(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_USUAL, takes_all=True)),
     (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
     (
         re.compile(r"(?:^|\.)run_recipe$"),
