@@ -15,6 +15,7 @@ from vramlint.surfaces.checkpointing import checkpointing_facts
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
 from vramlint.surfaces.draft import Draft, Drawn, derived, draw, is_absent, stated, unknown
 from vramlint.surfaces.freezing import freezes
+from vramlint.surfaces.keys import keys_saying
 from vramlint.surfaces.lineage import last, package
 from vramlint.surfaces.loading import cast_of
 from vramlint.surfaces.loops import parallel_facts
@@ -23,7 +24,7 @@ from vramlint.values import Call, Value
 OBJECTIVE = "diffusion"
 _DENOISER = re.compile(r"(?:^UNet\w*|Transformer[23]DModel|^Transformer2DModel|Transformer)$")
 """Classes of diffusers that predict noise; the others (AutoencoderKL, ControlNetModel, schedulers) don't."""
-_SIZES = ("resolution", "image_size", "img_size", "height")
+_SIZES = keys_saying("image_size", "diffusers")
 
 
 def denoiser(calls: Sequence[Call]) -> Call | None:

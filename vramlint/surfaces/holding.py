@@ -57,6 +57,8 @@ TRL or of a model beside them is known only once it is given one."""
 _SECTIONED = "accelerate-config"
 """Of it a section counts only beside the `distributed_type` that reads it: none is added."""
 _PREFIX = "fsdp_"
+_DEFINES = "diffusers"
+_DEFINED = re.compile(r"""add_argument\(\s*["']--(\w+)["']""")
 
 
 class Holder(NamedTuple):
@@ -69,6 +71,8 @@ class Holder(NamedTuple):
     """A call, or the value of an option of a command; None: the whole file."""
     root: Table | None = None
     """Of a file."""
+    options: frozenset[str] = frozenset()
+    """Of a program that defines them."""
 
     def put(self, key: str, value: Written) -> Edit | None:
         """The edit by which `key` is `value` here; None where it cannot be made with certainty."""
@@ -81,6 +85,10 @@ class Holder(NamedTuple):
     def _option(self, beside: Place, key: str, value: Written) -> Edit | None:
         """Of a nested key Accelerate has an option; parsers of TrainingArguments take the table as JSON."""
         head, _, inner = key.rpartition(".")
+        if self.vocabulary == _DEFINES and (key not in self.options or f"--{key}" in self.document.text):
+            return None
+        if self.vocabulary == _DEFINES and isinstance(value, bool):
+            return insertion.option(self.document, beside, key, None) if value else None
         if self.vocabulary == _SECTIONED or not head:
             return insertion.option(self.document, beside, inner, value)
         if "." in head or isinstance(value, tuple | Mapping) or f"--{head}" in self.document.text:
@@ -124,7 +132,7 @@ def holder_of(
     for found in (
         [*_calls(vocabulary, said, anchor, [documents[path] for path in paths if path in documents])],
         [*_files(vocabulary, said, [documents[path] for path in paths if path in documents])],
-        [*_commands(vocabulary, said, documents)],
+        [*_commands(vocabulary, said, documents), *_options(vocabulary, facts, documents)],
     ):
         if found:
             return found[0] if len(found) == 1 else None
@@ -186,6 +194,20 @@ def _files(vocabulary: str, said: Sequence[Fact], documents: Sequence[Document])
 def _is_written_in(root: Table, fact: Fact) -> bool:
     entry = root.entry(*fact.key.split("."))
     return entry is not None and entry.value.place is not None and entry.value.place == fact.place
+
+
+def _options(vocabulary: str, facts: Sequence[Fact], documents: Mapping[str, Document]) -> Iterator[Holder]:
+    """Behind the last option of a program that defines by itself which there are."""
+    places = [fact.place for fact in facts if fact.via == "shell" and fact.place is not None]
+    defined = frozenset(
+        match[1]
+        for path in {fact.place.path for fact in facts if fact.place is not None}
+        if path.endswith(".py") and path in documents
+        for match in _DEFINED.finditer(documents[path].text)
+    )
+    if vocabulary == _DEFINES and len({place.path for place in places}) == 1 and places[0].path in documents:
+        place = max(places)
+        yield Holder(vocabulary, SHELL, documents[place.path], place, None, defined)
 
 
 def _commands(vocabulary: str, said: Sequence[Fact], documents: Mapping[str, Document]) -> Iterator[Holder]:

@@ -225,7 +225,7 @@ def option(document: Document, beside: Place, name: str, value: Written) -> Edit
         document: the launcher.
         beside: the value of another option of the same command, as it is written in it.
         name: of the option, with underscores.
-        value: what it is to hold.
+        value: what it is to hold; None: it is a switch.
     """
     span = beside.span
     line = document.line(span.line)
@@ -240,7 +240,7 @@ def option(document: Document, beside: Place, name: str, value: Written) -> Edit
     other = re.search(r"--([\w-]+)(?:=|[ \t]+)?$", before)
     spelling = name.replace("_", "-") if other is not None and "-" in other[1] else name
     gap = "=" if before.endswith("=") and not isinstance(value, tuple) else " "
-    said = f"--{spelling}{gap}{literal(value, SHELL)}"
+    said = f"--{spelling}{gap}{literal(value, SHELL)}" if value is not None else f"--{spelling}"
     indent = _OPTION_INDENT.match(line)
     if _CONTINUED.fullmatch(behind) and indent:
         said = f"{behind.rstrip()}{_line_end(document)}{indent[0]}{said}"

@@ -30,9 +30,8 @@ def _bits(*, by_default: bool, unsaid: bool) -> Spell:
         if isinstance(value, bool) or value not in ((4, 8, 16) if unsaid else (4, 8)):
             return None
         wanted = {_FOUR: value == 4, _EIGHT: value == 8}
-        if by_default and value != 4 and not _has(holder, _FOUR):
-            return {key: on for key, on in wanted.items() if on or key == _FOUR}
-        return {key: on for key, on in wanted.items() if on or _has(holder, key)}
+        off = by_default and value != 4
+        return {key: on for key, on in wanted.items() if on or (off and key == _FOUR) or _has(holder, key)}
 
     return spell
 

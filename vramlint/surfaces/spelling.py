@@ -78,6 +78,7 @@ INVERSES: Mapping[str, Inverse] = MappingProxyType(
         **dict.fromkeys(("cpu-or-none", "offload-device"), _words({"cpu": True, "none": False})),
         "strategy": _words({"none": "NO", "ddp": "MULTI_GPU", "deepspeed": "DEEPSPEED", "fsdp": "FSDP"}),
         "compiles": _words({True: "INDUCTOR"}),
+        "eight-bit-adam": _words({"adamw_bnb_8bit": True}),
     }
 )
 """What a key with a converter has to hold, for it to give a value; None: it can't give that. Converters that are not
@@ -87,6 +88,11 @@ here cannot be turned round: `tokens` counts what it reads."""
 def _offloads(value: Value) -> Converted:
     """Whether Unsloth's `use_gradient_checkpointing` keeps the inputs of layers in host memory."""
     return value.value == "unsloth" if isinstance(value, Scalar) else Outcome.OPAQUE
+
+
+def _eight_bit_adam(value: Value) -> Converted:
+    """`--use_8bit_adam`: bitsandbytes' AdamW; without it the program's own."""
+    return "adamw_bnb_8bit" if value == Scalar(True, value.place) else Outcome.ABSENT
 
 
 def _autocast(dtype: str) -> Converter:
@@ -104,6 +110,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         **ACCELERATE_CONVERTERS,
         "unsloth-switch": ACCELERATE_CONVERTERS["switch"],
         "unsloth-offload": _offloads,
+        "eight-bit-adam": _eight_bit_adam,
         "bf16-precision": _autocast("bfloat16"),
         "fp16-precision": _autocast("float16"),
     }

@@ -31,6 +31,7 @@ _ROADS = (
     "dataclass-default",
     "click-default",
     "cli",
+    "shell",
     "shell-variable",
     "code",
 )
@@ -41,6 +42,10 @@ _APART = (",", "\n", "\r", " --", " \\")
 """How insertions begin that need no comma before them."""
 _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
+
+
+_BY_PROGRAM = ("diffusers",)
+"""Vocabularies of programs that take options for what their code does."""
 
 
 class Written(NamedTuple):
@@ -98,6 +103,8 @@ def _written(run: _Run, name: str) -> Written | None:
         written = _by_several(run, fact) if name in SEVERAL else None
         if written is None and said:
             written = _replaced(run, fact)
+        if written is None and said and fact.via == "code":
+            written = _switched_off(run, fact) or _added(run, name, "", _BY_PROGRAM)
         if written is not None or said:
             return written
     if fact is not None and fact.origin is Origin.UNKNOWN:
@@ -114,7 +121,8 @@ def _is_said(run: _Run, fact: Fact) -> bool:
 def _by_several(run: _Run, fact: Fact) -> Written | None:
     """A fact that a vocabulary says by several keys together."""
     for vocabulary, spell in SEVERAL[fact.name].items():
-        if not any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary)):
+        own = any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary))
+        if not own and not (fact.name == "fsdp" and "fsdp_" in fact.key):
             continue
         holder = run.holder(vocabulary)
         if holder is not None and holder.form == SHELL:
@@ -197,9 +205,25 @@ def _rows_of(fact: Fact) -> Iterator[tuple[KeyRow, ...]]:
             yield rows
 
 
-def _added(run: _Run, name: str, key: str) -> Written | None:
+def _switched_off(run: _Run, fact: Fact) -> Written | None:
+    """Take away the only switch of a command line that makes a program do it."""
+    place = fact.decided[0] if len(fact.decided) == 1 else None
+    document = run.documents.get(place.path) if place else None
+    if place is None or document is None or _form(place.path) != SHELL or run.changes[fact.name] is not False:
+        return None
+    old = document.slice(place.span)
+    switches = [f"--{row.key}" for row in all_rows(_BY_PROGRAM[0]) if row.fact == fact.name]
+    if old.replace("_", "-") not in [switch.replace("_", "-") for switch in switches]:
+        return None
+    start, end = document.offset(place.span.line, place.span.column), document.offset(*place.span[2:])
+    while document.text[start - 1 : start] in (" ", "\t") and start > 0:
+        start -= 1
+    return Written(f"no {old}", (Edit(Place(place.path, document.span(start, end)), ""),))
+
+
+def _added(run: _Run, name: str, key: str, vocabularies: Sequence[str] = VOCABULARIES) -> Written | None:
     """Add the key where the run's files have a place for it, beside the one that would say it by default."""
-    order = sorted(VOCABULARIES, key=lambda vocabulary: not key or not _has(vocabulary, key))
+    order = sorted(vocabularies, key=lambda vocabulary: not key or not _has(vocabulary, key))
     for vocabulary in order:
         rows = [row for row in all_rows(vocabulary) if row.fact == name]
         holder = run.holder(vocabulary) if rows and (vocabulary, name) not in _ONLY_REPLACED else None

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.surfaces.round_trip import programs
 from tests.surfaces.round_trip.rendering import Data, Style, as_arguments, as_json, as_python, as_yaml, finished
 from vramlint.facts import Fact, Link, Remark
 from vramlint.readers.json import read_json
@@ -44,6 +45,12 @@ class Sample:
     """How it spells a key."""
     adds: bool = True
     """Keys that it does not have can be added."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Other files of the run."""
+
+    def documents(self, document: Document) -> dict[str, Document]:
+        """The files of the run."""
+        return {path: Document.of(path, text) for path, text in self.beside.items()} | {document.path: document}
 
     def place(self, document: Document) -> Place | None:
         """The call that makes the run."""
@@ -130,6 +137,14 @@ def command(program: str) -> Callable[[Data, Style], str]:
         return finished("#!/bin/bash\n" + join.join([program, *words]), style._replace(mark=False, end="\n"))
 
     return write
+
+
+def switches(program: str) -> Callable[[Data, Style], str]:
+    """A command whose switches are off where they are not given."""
+    write = command(program)
+    return lambda data, style: write(
+        {key: value for key, value in data.items() if value is not False}, style._replace(trailing=True)
+    )
 
 
 def _option(key: str, value: object, gap: str, style: Style) -> str:
@@ -317,6 +332,18 @@ SAMPLES: Mapping[str, tuple[Sample, ...]] = {
             {"devices": 2},
         ),
     ),
-    "settings": (),
+    "settings": (
+        Sample("train.py", programs.constants, _program, adds=False),
+        Sample("train.py", programs.options, _program, adds=False),
+    ),
+    "loops": (
+        Sample("train.py", programs.loop, _program, adds=False),
+    ),
+    "diffusers": (
+        Sample("run.sh", switches("accelerate launch train.py"), programs.started,
+               {"pretrained_model_name_or_path": "stabilityai/stable-diffusion-2-1", "train_batch_size": 4,
+                "resolution": 512},
+               without=frozenset(("image_size", "img_size", "height")), beside={"train.py": programs.DIFFUSION}),
+    ),
 }  # fmt: skip
 """By vocabulary of `vramlint.surfaces.keys`."""
