@@ -63,7 +63,7 @@ LIGHTNING = (
     ("accumulate_grad_batches", "gradient_accumulation_steps", "count"),
     ("gradient_clip_val", "max_grad_norm", "number"),
     ("num_nodes", "nodes", "count"),
-    ("devices", "gpus_per_node", "count"),
+    ("devices", "gpus_per_node", "devices"),
     ("precision", "bf16", "bf16-precision"),
     ("precision", "fp16", "fp16-precision"),
 )

@@ -85,7 +85,9 @@ class Holder(NamedTuple):
     def _option(self, beside: Place, key: str, value: Written) -> Edit | None:
         """Of a nested key Accelerate has an option; parsers of TrainingArguments take the table as JSON."""
         head, _, inner = key.rpartition(".")
-        if self.vocabulary == _DEFINES and (key not in self.options or f"--{key}" in self.document.text):
+        if re.search(rf"--{inner.replace('_', '[-_]')}\b", self.document.text):
+            return None  # it is given, in a way that says nothing so far
+        if self.vocabulary == _DEFINES and key not in self.options:
             return None
         if self.vocabulary == _DEFINES and isinstance(value, bool):
             return insertion.option(self.document, beside, key, None) if value else None

@@ -247,7 +247,7 @@ def _devices(keyword: Keyword | None, arguments: Arguments) -> Fact | None:
     if keyword is None or is_absent(keyword.value):
         reason = "devices is not given: every GPU of the machine is used"
         return unknown("gpus_per_node", reason, "devices", arguments.place)
-    drawn = draw("gpus_per_node", keyword.value, _count, keyword.name, keyword.name_place)
+    drawn = draw("gpus_per_node", keyword.value, device_count, keyword.name, keyword.name_place)
     if isinstance(drawn, Fact) and any(item.value is None for item in drawn.candidates):
         return unknown("gpus_per_node", "every GPU of the machine is used", keyword.name, keyword.value.place)
     if drawn is None:
@@ -255,7 +255,7 @@ def _devices(keyword: Keyword | None, arguments: Arguments) -> Fact | None:
     return drawn if isinstance(drawn, Fact) else None
 
 
-def _count(value: Value) -> Converted:
+def device_count(value: Value) -> Converted:
     """How many GPUs `devices` names; ABSENT for all that there are."""
     match value:
         case Scalar(value=bool()):

@@ -15,6 +15,7 @@ from vramlint.surfaces.convert import Converted, Converter, Outcome
 from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.keys import KeyRow
 from vramlint.surfaces.lightning import PRECISIONS as LIGHTNING
+from vramlint.surfaces.lightning import device_count
 from vramlint.values import Entry, Items, Plain, Scalar, Table, Value
 
 Written = Plain | tuple[Plain, ...] | Mapping[str, Plain]
@@ -63,7 +64,7 @@ def _words(words: Mapping[FactValue, Plain]) -> Inverse:
 INVERSES: Mapping[str, Inverse] = MappingProxyType(
     {
         **dict.fromkeys(("flag", "switch", "truth", "resharding"), _flag),
-        **dict.fromkeys(("count", "elements", "bound", "processes", "whole-word"), _count),
+        **dict.fromkeys(("count", "elements", "bound", "processes", "whole-word", "devices"), _count),
         **dict.fromkeys(("number", "bound-word"), _number),
         **dict.fromkeys(("text", "name", "dtype", "device", "device-map", "fsdp", "policy"), _text),
         "names": _names,
@@ -111,6 +112,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "unsloth-switch": ACCELERATE_CONVERTERS["switch"],
         "unsloth-offload": _offloads,
         "eight-bit-adam": _eight_bit_adam,
+        "devices": device_count,
         "bf16-precision": _autocast("bfloat16"),
         "fp16-precision": _autocast("float16"),
     }

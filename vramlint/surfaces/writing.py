@@ -8,6 +8,7 @@ hold, cannot be written: the answer is then None.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
 
 
+_CONTINUED = re.compile(r"[ \t]*\\\r?\n\Z")
 _BY_PROGRAM = ("diffusers",)
 """Vocabularies of programs that take options for what their code does."""
 
@@ -97,8 +99,9 @@ class _Run(NamedTuple):
 def _written(run: _Run, name: str) -> Written | None:
     fact = run.by_name.get(name)
     said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library" and fact.place is not None
-    if fact is not None and said and _is_said(run, fact):
-        return Written(_say(fact.key, literal(run.changes[name], _form_of(fact)), _form_of(fact)), ())
+    if fact is not None and _holds(run, fact):
+        form = _form_of(fact)
+        return Written(_say(fact.key or name, literal(run.changes[name], form), form), ())
     if fact is not None and (name in SEVERAL or said):
         written = _by_several(run, fact) if name in SEVERAL else None
         if written is None and said:
@@ -112,10 +115,11 @@ def _written(run: _Run, name: str) -> Written | None:
     return _added(run, name, fact.key if fact is not None else "")
 
 
-def _is_said(run: _Run, fact: Fact) -> bool:
-    """Whether the files say it already."""
+def _holds(run: _Run, fact: Fact) -> bool:
+    """Whether it is so already, as the files say or by a library's default."""
     value = run.changes[fact.name]
-    return fact.known and fact.value == value and isinstance(fact.value, bool) == isinstance(value, bool)
+    sure = fact.known and fact.origin in (Origin.WRITTEN, Origin.DEFAULT, Origin.DERIVED)
+    return sure and fact.value == value and isinstance(fact.value, bool) == isinstance(value, bool)
 
 
 def _by_several(run: _Run, fact: Fact) -> Written | None:
@@ -216,8 +220,10 @@ def _switched_off(run: _Run, fact: Fact) -> Written | None:
     if old.replace("_", "-") not in [switch.replace("_", "-") for switch in switches]:
         return None
     start, end = document.offset(place.span.line, place.span.column), document.offset(*place.span[2:])
-    while document.text[start - 1 : start] in (" ", "\t") and start > 0:
-        start -= 1
+    before = document.text[:start].rstrip(" \t")
+    if not document.line(place.span.end_line)[place.span.end_column - 1 :].strip():
+        before = _CONTINUED.sub("", before)  # what was continued for it alone
+    start = len(before)
     return Written(f"no {old}", (Edit(Place(place.path, document.span(start, end)), ""),))
 
 

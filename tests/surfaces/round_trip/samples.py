@@ -139,6 +139,31 @@ def command(program: str) -> Callable[[Data, Style], str]:
     return write
 
 
+def launcher(opening: str) -> Callable[[Data, Style], str]:
+    """Options of `accelerate launch` in front of the program."""
+    write = command(opening)
+    return lambda data, style: finished(
+        f"{write(data, style._replace(trailing=False, mark=False)).rstrip()} train.py --seed 1",
+        style._replace(end="\n", mark=False),
+    )
+
+
+def _shards_by_flag(key: str) -> bool:
+    """Of FSDP's options those that say something also where they are off."""
+    return key.startswith("fsdp_config.") and not key.endswith(("offload_params", "cpu_offload", "checkpointing"))
+
+
+def _flag_of(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _flags(opening: str, keys: Callable[[str], bool]) -> Sample:
+    from vramlint.surfaces.keys import all_rows
+
+    without = frozenset(row.key for row in all_rows("accelerate-config") if not keys(row.key))
+    return Sample("run.sh", launcher(opening), _launcher, {"num_processes": 4}, without=without, spelled=_flag_of)
+
+
 def switches(program: str) -> Callable[[Data, Style], str]:
     """A command whose switches are off where they are not given."""
     write = command(program)
@@ -294,6 +319,9 @@ SAMPLES: Mapping[str, tuple[Sample, ...]] = {
                {"steps_per_print": 10, "zero_optimization.stage": 2}, adds=False),
     ),
     "accelerate-config": (
+        _flags("accelerate launch", lambda key: key in ("num_processes", "num_machines", "mixed_precision")),
+        _flags("accelerate launch --use_deepspeed", lambda key: key.startswith("deepspeed_config.")),
+        _flags("accelerate launch --use_fsdp", lambda key: _shards_by_flag(key)),
         *_section("top", ACCELERATED, _of("dynamo_config")),
         *_section("zero", ZERO, _of("deepspeed_config")),
         *_section("fsdp", SHARDED, _of("fsdp_config")),
