@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Fact, FactValue
+from vramlint.surfaces.accelerate_words import strategy
 from vramlint.surfaces.fsdp_config import SHARDINGS
 from vramlint.surfaces.holding import Holder
 from vramlint.surfaces.insertion import has_keyword
@@ -46,22 +47,22 @@ def _sharding(value: FactValue, fact: Fact, holder: Holder) -> Mapping[str, Writ
     """The words of `--fsdp` in Accelerate's configuration."""
     if not isinstance(value, str) or holder.root is None or not value:
         return None
-    strategy, *options = value.split()
+    sharding, *options = value.split()
     before = str(fact.value).split()[1:]
     if not {"auto_wrap", "offload"}.issuperset(options) or options != sorted(set(options)):
         return None
     keys: dict[str, Written] = {}
     version = holder.root.get("fsdp_config", "fsdp_version")
     second = isinstance(version, Scalar) and str(version.value) == "2"
-    if second and strategy not in ("full_shard", "shard_grad_op"):
+    if second and sharding not in ("full_shard", "shard_grad_op"):
         return None
-    if strategy != str(fact.value).split()[0]:
-        word = next((word for word, meant in SHARDINGS.items() if meant == strategy and word.isupper()), None)
+    if sharding != str(fact.value).split()[0]:
+        word = next((word for word, meant in SHARDINGS.items() if meant == sharding and word.isupper()), None)
         if word is None:
             return None
         named = holder.root.get("fsdp_config", "fsdp_sharding_strategy")
         keys |= (
-            {"fsdp_config.fsdp_reshard_after_forward": strategy == "full_shard"}
+            {"fsdp_config.fsdp_reshard_after_forward": sharding == "full_shard"}
             if second
             else {f"fsdp_config.fsdp_{_strategy_key(named is not None, fact)}": word}
         )
@@ -70,6 +71,15 @@ def _sharding(value: FactValue, fact: Fact, holder: Holder) -> Mapping[str, Writ
     if ("offload" in options) != ("offload" in before):
         keys["fsdp_config.fsdp_offload_params"] = "offload" in options
     return keys
+
+
+def _processes(value: FactValue, _fact: Fact, holder: Holder) -> Mapping[str, Written] | None:
+    """How many processes Accelerate starts: `distributed_type: NO` starts one, whatever else it is told."""
+    if holder.root is None or isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return None
+    kind = holder.root.get("distributed_type")
+    alone = kind is not None and strategy(kind) == "none"
+    return {"num_processes": value, **({"distributed_type": "MULTI_GPU"} if alone and value > 1 else {})}
 
 
 def _strategy_key(named: bool, fact: Fact) -> str:
@@ -87,6 +97,7 @@ SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
             }
         ),
         "fsdp": MappingProxyType({"accelerate-config": _sharding}),
+        "world_size": MappingProxyType({"accelerate-config": _processes}),
     }
 )
 """By fact and vocabulary."""

@@ -45,6 +45,8 @@ _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
 
 
+_FOLLOWING: Mapping[str, str] = {"fsdp": "fsdp_", "world_size": "distributed_type"}
+"""How keys begin from which a fact follows that further keys say."""
 _CONTINUED = re.compile(r"[ \t]*\\\r?\n\Z")
 _BY_PROGRAM = ("diffusers",)
 """Vocabularies of programs that take options for what their code does."""
@@ -125,8 +127,7 @@ def _holds(run: _Run, fact: Fact) -> bool:
 def _by_several(run: _Run, fact: Fact) -> Written | None:
     """A fact that a vocabulary says by several keys together."""
     for vocabulary, spell in SEVERAL[fact.name].items():
-        own = any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary))
-        if not own and not (fact.name == "fsdp" and "fsdp_" in fact.key):
+        if not (_says(vocabulary, fact) or fact.key.rpartition(".")[2].startswith(_FOLLOWING.get(fact.name, "-"))):
             continue
         holder = run.holder(vocabulary)
         if holder is not None and holder.form == SHELL:
@@ -140,6 +141,10 @@ def _by_several(run: _Run, fact: Fact) -> Written | None:
             words = [_say_added(key, value, holder.form) for key, value in keys.items()]
             return Written(", ".join(words), tuple(made))
     return None
+
+
+def _says(vocabulary: str, fact: Fact) -> bool:
+    return any(row.key == fact.key and row.fact == fact.name for row in all_rows(vocabulary))
 
 
 def _replaced(run: _Run, fact: Fact) -> Written | None:

@@ -321,7 +321,7 @@ SAMPLES: Mapping[str, tuple[Sample, ...]] = {
     "accelerate-config": (
         _flags("accelerate launch", lambda key: key in ("num_processes", "num_machines", "mixed_precision")),
         _flags("accelerate launch --use_deepspeed", lambda key: key.startswith("deepspeed_config.")),
-        _flags("accelerate launch --use_fsdp", lambda key: _shards_by_flag(key)),
+        _flags("accelerate launch --use_fsdp", _shards_by_flag),
         *_section("top", ACCELERATED, _of("dynamo_config")),
         *_section("zero", ZERO, _of("deepspeed_config")),
         *_section("fsdp", SHARDED, _of("fsdp_config")),

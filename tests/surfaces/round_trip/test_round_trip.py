@@ -290,3 +290,13 @@ def test_an_anchored_value_is_left_alone_and_its_table_is_not():
     facts, after = _now(sample, ANCHORED, zero_stage=3)
     assert facts["zero_stage"] == 3
     assert after == ANCHORED.replace("zero_stage: 2", "zero_stage: 3")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_process_becomes_several(processes):
+    sample = SAMPLES["accelerate-config"][3]
+    said = {**sample.base, "distributed_type": "NO", "num_processes": processes}
+    facts, after = _now(sample, sample.write(said, Style()), world_size=8)
+    assert facts["world_size"] == 8
+    assert facts["parallelism"] == "ddp"
+    assert "num_processes: 8" in after
