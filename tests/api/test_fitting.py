@@ -93,3 +93,38 @@ def test_a_launcher_that_names_the_settings_is_the_job(
     shown = capsys.readouterr()
     assert "checked 1 job" in shown.out + shown.err
     assert "run.sh runs main.py" in shown.out
+
+
+OWN = """\
+from dataclasses import dataclass
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+
+class Rows(L.LightningDataModule):
+    def __init__(self, rows: int = 1, max_seq_length: int = 99):
+        super().__init__()
+
+
+@dataclass
+class Own(Rows):
+    rows: int = 2
+    max_seq_length: int = 128
+
+    def __post_init__(self):
+        super().__init__()
+
+    def train_dataloader(self):
+        return DataLoader(texts, batch_size=self.rows)
+"""
+
+
+def test_classes_that_only_the_settings_name_are_made_of_what_they_say(explained: Explained) -> None:
+    module, _, _ = PROGRAM.partition("class Data(")
+    explained.write("tuning/train.py", f"{module}LightningCLI(Module)\n")
+    explained.write("tuning/own.py", OWN)
+    given = "data:\n  class_path: tuning.own.Own\n  init_args:\n    rows: 6\n    max_seq_length: 512\n"
+    job = explained.job("tuning/fit.yaml", SETTINGS.partition("data:")[0] + given)
+
+    assert values(job, "micro_batch_size", "sequence_length") == {"micro_batch_size": 6, "sequence_length": 512}

@@ -191,6 +191,7 @@ def test_batch_product_counts_gpus_that_share_a_sequence_once() -> None:
     facts = [fact(name, value, line=index) for index, (name, value) in enumerate(values.items(), 1)]
     assert codes(check(run(*facts, kind="data"), [], RULES)) == ["VRAM601"]
     assert codes(check(run(*facts, fact("context_parallel", 2, line=9), kind="data"), [], RULES)) == []
+    assert codes(check(run(*facts, fact("pipeline_parallel", 2, line=9), kind="data"), [], RULES)) == []
 
 
 def test_batch_product_of_a_hand_written_loop_is_deepspeeds_own() -> None:

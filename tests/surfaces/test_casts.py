@@ -52,3 +52,16 @@ def test_casts_of_parts(statement: str, fact: str, dtype: str) -> None:
 def test_eight_bit_floats() -> None:
     assert sheet(script()).get("fp8") is None
     assert says(sheet(script("from torchao.float8 import convert_to_float8_training as c; c(model)")), "fp8") is True
+
+
+def test_what_the_evaluation_below_casts_and_cuts_is_none_of_the_training() -> None:
+    later = "\n    model = model.half()\n    tokenizer(text, truncation=True, max_length=99)"
+    loads = "tokenizer = AutoTokenizer.from_pretrained('gpt2')\n"
+    text = script(f"{loads}rows = tokenizer(text, truncation=True, max_length=512)")
+    text = text.replace("AutoModelForCausalLM, Trainer", "AutoModelForCausalLM, AutoTokenizer, Trainer")
+    found = sheet(text.replace(".train()", ".train()" + later))
+    assert (says(found, "load_dtype"), says(found, "sequence_length")) == ("bfloat16", 512)
+    assert found.get("pad_to_maximum") is None
+    assert says(sheet(script("model.half()")), "load_dtype") == "float16"
+    filled = sheet(text.replace("truncation=True, ", "truncation=True, padding='max_length', "))
+    assert says(filled, "pad_to_maximum") is True

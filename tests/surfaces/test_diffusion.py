@@ -147,3 +147,15 @@ for images, labels in torch.utils.data.DataLoader(dataset, batch_size=128):
 """)
 
     assert (facts["objective"], facts["micro_batch_size"]) == ("image-cls", 128)
+
+
+def test_adapters_in_processors_of_attention():
+    adapter = """
+unet.requires_grad_(False)
+unet.set_attn_processor({"mid": LoRAAttnProcessor(hidden_size=320, cross_attention_dim=768, rank=8)})
+"""
+    facts = _facts(
+        UNET.format(imports="from diffusers.models.attention_processor import LoRAAttnProcessor", adapter=adapter)
+    )
+
+    assert (facts["tuning"], facts["lora_r"]) == ("lora", 8)

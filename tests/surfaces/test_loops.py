@@ -493,3 +493,29 @@ def test_what_is_loaded_after_training_is_not_what_trains() -> None:
     again = AutoModelForSequenceClassification.from_pretrained("google-bert/bert-base-cased")
     """)
     assert says(found, "model") == "FacebookAI/roberta-large"
+
+
+def test_the_shape_of_a_batch_from_a_loader_of_ones_own() -> None:
+    text = """
+    import torch
+
+    class Lines:
+        def __init__(self, B, T):
+            self.B, self.T = B, T
+
+        def next_batch(self):
+            return rows[: self.B * self.T].view(self.B, self.T)
+
+    B = 16  # micro batch size
+    T = 512
+    loader = Lines(B=B, T=T)
+    model = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(10):
+        loss = model(loader.next_batch()).sum()
+        loss.backward()
+        optimizer.step()
+    """
+    found = sheet(text)
+    assert (says(found, "micro_batch_size"), says(found, "sequence_length")) == (16, 512)
+    assert sheet(text.replace("T = 512", "T = length()")).get("micro_batch_size") is None

@@ -195,3 +195,11 @@ def _facts(text: str) -> dict[str, Fact]:
     root = read_yaml(Document.of("recipe.yaml", text)).root
     assert isinstance(root, Table)
     return {fact.name: fact for fact in training_arguments_sheet("recipe.yaml", root, "training-args-yaml").facts}
+
+
+@pytest.mark.parametrize(("more", "length"), [("block_size: 1024", 1024), ("max_length: 9\nblock_size: 1024", 9)])
+def test_a_bound_that_the_script_names_itself(more: str, length: int) -> None:
+    found = sheet_of("recipe.yaml", f"model_name_or_path: gpt2\nper_device_train_batch_size: 1\n{more}\n")
+    fact = found.get("sequence_length")
+    assert fact is not None
+    assert fact.value == length

@@ -17,8 +17,8 @@ def batch_product_mismatch(scope: Scope) -> str | None:
     """A written global batch size that is not micro batch size x accumulation x world size.
 
     With an unknown world size: one that is no multiple of the other two. DeepSpeed refuses such a configuration:
-    `deepspeed.runtime.config.DeepSpeedConfig._batch_assertion` (0.19.8). GPUs that share a sequence or the matrices
-    count once.
+    `deepspeed.runtime.config.DeepSpeedConfig._batch_assertion` (0.19.8). GPUs that share a sequence, the matrices or
+    the layers count once.
     """
     if scope.lookup("origin.global_batch_size") != "written":
         return None
@@ -42,7 +42,7 @@ def _data_parallel(scope: Scope) -> int | None:
     declared = scope.run is not None and scope.lookup("reason.world_size") == "declared"
     if not isinstance(world, int) or (scope.lookup("origin.world_size") == "assumed" and not declared):
         return None
-    for name in ("context_parallel", "tensor_parallel"):
+    for name in ("context_parallel", "tensor_parallel", "pipeline_parallel"):
         shared = scope.lookup(f"facts.{name}")
         if isinstance(shared, int) and shared > 1:
             if world % shared:

@@ -222,6 +222,8 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
             remarks += [remark] if remark else []
             merged[fact.name] = seconded(own, fact)
             continue
+        if fact.name == "micro_batch_size" and own is not None and own.key == "batch_size" and own.candidates:
+            continue  # the program's own loader makes the batches; the engine only counts with the other number
         merged[fact.name] = fact
     return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))
 

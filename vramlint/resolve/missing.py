@@ -16,7 +16,19 @@ def why_unseen(sheet: Sheet, link: Link) -> str:
         return f"{link.target} is a file of the machine that the run is made for"
     if sheet.started is not None and target.rpartition("/")[2] in sheet.started.made:
         return f"{link.target} is written at run time"
-    return ""
+    program = _program_of_another_checkout(sheet)
+    return f"{link.target} lies beside {program}, which is not here either" if program else ""
+
+
+def _program_of_another_checkout(sheet: Sheet) -> str:
+    """The script of a command line of which only the command line could be read.
+
+    The run is started in another folder then, as in `git clone …; cd …; deepspeed train.py --deepspeed ds.json`.
+    """
+    entry = sheet.get("entry")
+    name = str(entry.value) if entry is not None and entry.candidates else ""
+    alone = sheet.started is not None and sheet.path == sheet.started.path
+    return name if alone and name.endswith(".py") and not sheet.path.endswith(".py") else ""
 
 
 def unseen_fact(name: str, sheet: Sheet, link: Link) -> dict[str, Fact]:

@@ -165,7 +165,8 @@ def changed(network: Network | None, sheet: Sheet) -> Network | None:
     config = dict(network.config)
     for key, value in config_values(table).items():
         own = next((alias for name, alias in _ALIASES if name == key and alias in config and name not in config), key)
-        config[own] = value
+        below = config.get(own)
+        config[own] = {**below, **value} if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return network if config == network.config else replace(network, config=config, parameter_count=None)
 
 

@@ -12,7 +12,9 @@ from vramlint.surfaces.frameworks.hydra_defaults import module_of
 from vramlint.values import Table
 
 _KEYS = frozenset({"unknown-key", "removed-key"})
-_PACKAGED = re.compile(r"(?:^|/)(verl|llamafactory|axolotl|openrlhf|torchtune|swift)/(?:[\w-]+/)*config[\w-]*/[^/]+$")
+_PACKAGED = re.compile(
+    r"(?:^|/)(verl|llamafactory|axolotl|openrlhf|torchtune|torchtitan|swift)/(?:[\w-]+/)*(?:train_)?config[\w-]*/[^/]+$"
+)
 """Configurations inside of a framework's package: what stands there, that copy of it takes."""
 _DECLARING: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

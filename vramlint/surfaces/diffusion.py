@@ -13,17 +13,18 @@ from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.adapters import Adapter, adapter_facts, attached, tuning_fact
 from vramlint.surfaces.checkpointing import checkpointing_facts
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
-from vramlint.surfaces.draft import Draft, Drawn, derived, draw, is_absent, stated, unknown
+from vramlint.surfaces.draft import Arguments, Draft, Drawn, derived, draw, is_absent, stated, unknown
 from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.keys import keys_saying
 from vramlint.surfaces.lineage import last, package
 from vramlint.surfaces.loading import cast_of
 from vramlint.surfaces.loops import parallel_facts
-from vramlint.values import Call, Value
+from vramlint.values import Call, Keyword, Value
 
 OBJECTIVE = "diffusion"
 _DENOISER = re.compile(r"(?:^UNet\w*|Transformer[23]DModel|^Transformer2DModel|Transformer)$")
 """Classes of diffusers that predict noise; the others (AutoencoderKL, ControlNetModel, schedulers) don't."""
+_PROCESSOR = re.compile(r"^(?:LoRA\w*AttnProcessor\w*|LoRALinearLayer|inject_trainable_lora\w*)$")
 _SIZES = keys_saying("image_size", "diffusers")
 
 
@@ -60,6 +61,8 @@ def read_denoiser(draft: Draft, made: Call, calls: Sequence[Call], settings: Map
             draft.put(draw("image_size", settings[name], CONVERTERS["count"], name))
             break
     adapters = [adapter for adapter in attached(calls) if adapter.method != "full"][:1]
+    if not adapters and (adapters := _processors(calls)):
+        draft.put(derived("adapter_cast", True, "processors make their layers in float32", adapters[0].place))
     draft.put(tuning_fact(adapters, None))
     draft.take(adapter_facts(adapters))
     if adapters:
@@ -71,6 +74,19 @@ def read_denoiser(draft: Draft, made: Call, calls: Sequence[Call], settings: Map
     draft.take(parallel_facts(calls))
     for name in ("activation_checkpointing", "torch_compile"):
         draft.put(derived(name, False, "nothing enables it"))
+
+
+def _processors(calls: Sequence[Call]) -> list[Adapter]:
+    """LoRA before diffusers used PEFT: in processors of attention, whose layers alone are trained.
+
+    diffusers 0.11 to 0.25, models/attention_processor.py, models/lora.py; and cloneofsimo/lora's own.
+    """
+    made = next((call for call in calls if _PROCESSOR.match(last(call.callee))), None)
+    if made is None:
+        return []
+    rank = made.argument("rank")
+    keywords = (Keyword("r", rank, made.place),) if rank is not None else ()
+    return [Adapter("lora", Arguments(keywords, made.place), made.place)]
 
 
 def _model(made: Call) -> Drawn:

@@ -77,6 +77,7 @@ SETTINGS = (
     ("per_device_eval_batch_size", "eval_micro_batch_size", "count"),
     ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
     ("grad_accum_steps", "gradient_accumulation_steps", "count"),
+    ("accumulation_steps", "gradient_accumulation_steps", "count"),
 )
 """Settings of loops by their usual names, which no call was seen to take."""
 

@@ -8,7 +8,7 @@ from vramlint.facts import Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, draw
 from vramlint.surfaces.keys import all_rows
-from vramlint.values import Program, Value
+from vramlint.values import Program, Scalar, Value
 
 _LORA = (
     ("lora_r", "lora_r", "count"),
@@ -35,12 +35,18 @@ def inactive_adapter(draft: Draft, settings: Mapping[str, Value]) -> None:
             draft.put(Fact(fact, drawn.candidates, drawn.origin, name, drawn.via, reason=reason))
 
 
+_SHAPE = (("B", "micro_batch_size"), ("T", "sequence_length"))
+"""The shape of a batch of tokens as karpathy/build-nanogpt and karpathy/llm.c name it, with loaders of their own."""
+
+
 def loop_settings(draft: Draft, settings: Mapping[str, Value]) -> None:
     """Batch sizes of a hand-written loop by their usual names, when no DataLoader was seen to take them."""
     for _, name, fact, convert in _LOOP:
         value = settings.get(name)
         if value is not None and fact not in draft.facts:
             draft.put(draw(fact, value, CONVERTERS[convert], name))
+    if "micro_batch_size" not in draft.facts and all(isinstance(settings.get(name), Scalar) for name, _ in _SHAPE):
+        draft.take(draw(fact, settings[name], CONVERTERS["count"], name) for name, fact in _SHAPE)
 
 
 def has_loop_settings(program: Program) -> bool:

@@ -136,6 +136,7 @@ _FROM_PRETRAINED = (
     ("torch_dtype", "load_dtype", "dtype"),
     ("dtype", "load_dtype", "dtype"),
     ("attn_implementation", "attention_implementation", "text"),
+    ("_attn_implementation", "attention_implementation", "text"),
     ("use_flash_attention_2", "attention_implementation", "flash"),
     ("device_map", "device_map", "device-map"),
     ("trust_remote_code", "trust_remote_code", "flag"),

@@ -89,6 +89,13 @@ def _fills(call: Call) -> bool:
     return isinstance(value, Scalar) and value.value == "max_length"
 
 
+def filled_rows(calls: Sequence[Call]) -> Fact | None:
+    """Rows that a tokenizer fills to the bound, whatever their texts: `padding="max_length"`."""
+    filling = next((call for call in tokenizer_calls(calls) if _fills(call) and _cuts(call)), None)
+    padding = filling.argument("padding") if filling is not None else None
+    return stated("pad_to_maximum", True, padding.place, "padding") if padding is not None else None
+
+
 def _is_target(call: Call) -> bool:
     return call.argument("text_target") is not None or any("target" in item for item in call.conditions)
 

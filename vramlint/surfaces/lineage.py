@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vramlint.surfaces.draft import options
+from vramlint.text import Place
 from vramlint.values import Call, Items, Scalar, Unknown, Value
 
 _DEPTH = 24
@@ -148,3 +149,20 @@ def leads_to_model(value: Value, seen: set[int] | None = None) -> bool:
         if any(leads_to_model(item, seen) for item in _inner(call) if item is not None):
             return True
     return False
+
+
+def calls_until(calls: Sequence[Call], until: Place | None) -> Sequence[Call]:
+    """The calls without those that run after training and are written below it: an evaluation casts and cuts too.
+
+    Args:
+        calls: of the program, in the order in which it makes them.
+        until: the call that trains; None where nobody knows it.
+    """
+    start = next((index for index, call in enumerate(calls) if call.place == until), None) if until else None
+    if start is None or until is None:
+        return calls
+    return tuple(
+        call
+        for index, call in enumerate(calls)
+        if index <= start or call.place.path != until.path or call.place < until
+    )

@@ -11,7 +11,7 @@ from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, derived, stated, unknown
 from vramlint.surfaces.freezing import freezes, frozen_parameters
 from vramlint.surfaces.inactive import inactive_adapter
-from vramlint.surfaces.lineage import Lineage, model_class
+from vramlint.surfaces.lineage import Lineage, calls_until, model_class
 from vramlint.surfaces.litgpt import is_litgpt, litgpt_network, lora_keywords
 from vramlint.surfaces.loading import (
     cast_of,
@@ -53,7 +53,7 @@ def read_model(
         until: where training starts; what is assigned to the model's attributes below is for afterwards.
     """
     ways = [_before(way, until) for way in ways] if until else ways
-    read = [_loaded(way, calls) for way in ways]
+    read = [_loaded(way, calls_until(calls, until)) for way in ways]
     if table is not None:
         for part in read:
             part.take(mapping_facts(table))

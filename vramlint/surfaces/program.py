@@ -26,7 +26,7 @@ from vramlint.surfaces.evaluating import evaluation_only
 from vramlint.surfaces.freezing import freezes
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
-from vramlint.surfaces.lineage import last, leads_to_model, lineages
+from vramlint.surfaces.lineage import calls_until, last, leads_to_model, lineages
 from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import followed, loading_keywords, loads, read_model
@@ -50,6 +50,7 @@ from vramlint.surfaces.trainers import (
     written,
 )
 from vramlint.surfaces.unsloth import replaces_trl
+from vramlint.text import Place
 from vramlint.values import Call, Entry, Program, Table, Unknown, Value
 
 KIND = "python-script"
@@ -156,7 +157,7 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
         draft.take(length_of(ways))
     elif objective:
         draft.put(objective_fact(objective, trainer, ways, [item for item in given if isinstance(item, Call)]))
-    _lengths(draft, program, settings, objective)
+    _lengths(draft, program, settings, objective, training_place(trainer, calls))
     constants = {entry.key: entry.value for entry in program.constants}
     draft.put(lengths.setting_length(constants))
     return draft
@@ -281,9 +282,11 @@ def _bare_settings(draft: Draft, constants: Mapping[str, Value]) -> None:
     draft.put(lengths.setting_length(constants))
 
 
-def _lengths(draft: Draft, program: Program, settings: Mapping[str, Value], objective: str) -> None:
+def _lengths(
+    draft: Draft, program: Program, settings: Mapping[str, Value], objective: str, until: Place | None = None
+) -> None:
     """Sequence length from the surest source: the trainer's own, then the tokenizer's, then a setting by name."""
-    calls, cuts = program.calls, (*program.cuts, *lengths.rows_of_library(program.calls))
+    calls, cuts = calls_until(program.calls, until), (*program.cuts, *lengths.rows_of_library(program.calls))
     encoder_decoder = objective in _ENCODER_DECODER
     sources: list[Drawn] = []
     if encoder_decoder:
@@ -295,6 +298,7 @@ def _lengths(draft: Draft, program: Program, settings: Mapping[str, Value], obje
         sources.append(lengths.cut_length(cuts, joined=False))
     draft.take((*sources, lengths.model_max_length(calls), lengths.setting_length(settings)))
     draft.put(lengths.own_maximum(calls))
+    draft.put(lengths.filled_rows(calls))
     draft.put(lengths.rows_packed(cuts, settings))
     draft.put(lengths.packing_fact(draft.facts.get("loop"), calls))
     draft.put(lengths.padding_fact(calls, draft.facts.get("packing")))

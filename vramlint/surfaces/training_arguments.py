@@ -39,6 +39,8 @@ def training_arguments_sheet(path: str, table: Table, kind: str, *, objective: s
                 facts.setdefault(stated.name, _through_file(stated) if command else stated)
     if not command and "tuning" not in facts and "lora_r" in facts:
         facts |= {fact.name: fact for fact in _own_adapters(table)}
+    if not command and "sequence_length" not in facts:
+        facts |= {fact.name: fact for fact in _own_length(table)}
     reason = "the command trains" if command else "the file holds TrainingArguments"
     facts["run_kind"] = _fixed("run_kind", "training", reason)
     told = objective_told(path, table, trl=project != "")
@@ -82,6 +84,17 @@ def _own_adapters(table: Table) -> Iterator[Fact]:
             drawn = draw(name, option.value, CONVERTERS[converter], key, option.key_place) if option else None
             if isinstance(drawn, Fact):
                 yield replace(drawn, via="config-file")
+
+
+_OWN_LENGTHS = ("model_max_length", "max_seq_len", "cutoff_len", "block_size")
+"""What scripts of the user's own call the bound of a sample, as transformers' examples and their like do."""
+
+
+def _own_length(table: Table) -> Iterator[Fact]:
+    entry = next(filter(None, map(table.entry, _OWN_LENGTHS)), None)
+    drawn = draw("sequence_length", entry.value, CONVERTERS["bound"], entry.key, entry.key_place) if entry else None
+    if isinstance(drawn, Fact):
+        yield replace(drawn, via="config-file")
 
 
 def _through_file(fact: Fact) -> Fact:

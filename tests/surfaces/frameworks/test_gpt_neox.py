@@ -126,8 +126,12 @@ def test_mamba_is_counted_by_its_sizes():
     }
 
 
+def test_a_dropped_key_without_a_pin_is_an_older_release():
+    assert remarks(sheet("gpt-neox", "num-layers: 2\nsave-interval: 10\n")) == []
+
+
 def test_keys_that_it_does_not_take():
-    found = sheet("gpt-neox", "num-layers: 2\nhiden-size: 3\nsave-interval: 10\n")
+    found = sheet("gpt-neox", "num-layers: 2\nhiden-size: 3\nsave-interval: 10\n", release="2.0")
     assert remarks(found) == [
         ("unknown-key", "hiden_size", "hidden_size"),
         ("removed-key", "save_interval", "checkpoint_factor"),
@@ -166,3 +170,9 @@ def test_fields_that_a_fork_in_the_project_declares_are_known(explained):
     explained.write("fork/megatron/neox_arguments/neox_args.py", "class NeoXArgs:\n    moe_warmup: int = 0\n")
     assert explained.findings("fork/configs/a.yml", text) == []
     assert len(explained.findings("configs/a.yml", text)) == 1
+
+
+def test_accumulation_as_the_first_releases_call_it():
+    found = sheet("gpt-neox", "num-layers: 2\ntrain_micro_batch_size_per_gpu: 4\ngas: 32\n")
+    assert says(found, "gradient_accumulation_steps") == {"gradient_accumulation_steps": 32}
+    assert remarks(found) == []

@@ -107,7 +107,7 @@ def test_without_anything_said_the_trainer_computes_in_32_bits_on_every_gpu():
 def test_keys_that_releases_took_away_and_near_misses():
     text = _FIT.replace("  devices: 4", "  gpus: 4\n  acumulate_grad_batches: 2")
 
-    assert remarks(sheet("lightning", text)) == [
+    assert remarks(sheet("lightning", text, release="2.5.0")) == [
         ("removed-key", "trainer.gpus", "trainer.devices"),
         ("unknown-key", "trainer.acumulate_grad_batches", "trainer.accumulate_grad_batches"),
     ]

@@ -194,7 +194,7 @@ def test_devices_of_the_file_hold_under_a_command_without_them(explained):
 def test_unknown_and_removed_keys():
     text = _LORA + "  beta1: 0.9\n  micro_batchsize: 2\n  max_seq_len: 4\nlora_rank: 3\n"
 
-    assert remarks(sheet("litgpt", text)) == [
+    assert remarks(sheet("litgpt", text, release="0.5.0")) == [
         ("removed-key", "train.beta1", "optimizer.init_args.betas"),
         ("unknown-key", "train.micro_batchsize", "train.micro_batch_size"),
         ("unknown-key", "train.max_seq_len", "train.max_seq_length"),

@@ -171,3 +171,41 @@ def test_its_own_flash_attention_writes_no_scores_out(explained):
     flash = explained.job("flash.yaml", _MPT)["estimate"]["low"]
     eager = explained.job("torch.yaml", _MPT.replace("flash", "torch"))["estimate"]["low"]
     assert eager["allocated_bytes"] - flash["allocated_bytes"] > 12 * 8 * 12 * 2048**2 * 2
+
+
+def test_the_bert_of_composers_examples():
+    text = """\
+    model:
+      name: hf_bert
+      model_config: {num_hidden_layers: 12, num_attention_heads: 8}
+    max_seq_len: 128
+    device_train_microbatch_size: 16
+    device_eval_microbatch_size: 64
+    """
+    found = sheet("llm-foundry", text)
+    expected = {"layers": 12, "attention_heads": 8, "eval_micro_batch_size": 64}
+    assert says(found, *expected) == expected
+
+
+def test_composer_reduces_the_gradients_of_every_micro_batch():
+    text = "global_train_batch_size: 64\ndevice_train_microbatch_size: 1\n"
+    sharded = sheet("llm-foundry", f"{text}fsdp_config: {{sharding_strategy: FULL_SHARD}}\n")
+    assert says(sharded, "sync_each_batch") == {"sync_each_batch": True}
+    assert sheet("llm-foundry", text).get("sync_each_batch") is None
+
+
+def test_an_mpt_of_the_hub_takes_the_kernel_that_the_file_lays_over_its_own(explained):
+    text = """\
+    max_seq_len: 2048
+    device_train_microbatch_size: 4
+    global_train_batch_size: 4
+    model:
+      name: hf_causal_lm
+      pretrained_model_name_or_path: mosaicml/mpt-7b
+      config_overrides:
+        attn_config: {attn_impl: IMPL}
+    train_loader: {name: finetuning}
+    """
+    jobs = (explained.job("mpt.yaml", text.replace("IMPL", word)) for word in ("torch", "triton"))
+    eager, fused = (job["estimate"]["high"]["allocated_bytes"] for job in jobs)
+    assert fused < eager

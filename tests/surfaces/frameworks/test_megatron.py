@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.surfaces.frameworks.explained import values
 from tests.surfaces.frameworks.reading import fact, line, model, remarks, says, sheet
 from tests.surfaces.frameworks.samples import SAMPLES
 from vramlint.facts import Candidate, Fact, Origin
@@ -221,7 +222,11 @@ def test_defaults_by_release():
 
 
 def test_flags_that_it_does_not_know_or_no_longer():
-    found = sheet("megatron", "--num-layers: 2\n--micro-batch-sizes: 4\n--checkpoint-num-layers: 1\n--my-own-flag: 1\n")
+    found = sheet(
+        "megatron",
+        "--num-layers: 2\n--micro-batch-sizes: 4\n--checkpoint-num-layers: 1\n--my-own-flag: 1\n",
+        release="0.17.0",
+    )
     assert remarks(found) == [
         ("unknown-key", "micro_batch_sizes", "micro_batch_size"),
         ("removed-key", "checkpoint_num_layers", "recompute_num_layers"),
@@ -275,7 +280,7 @@ def test_flags_of_before_the_core_recompute_every_layer(flag):
 
 _FORK_RUN = """\
 torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 12 --hidden-size 768 --num-attention-heads 12 \\
-  --seq-length 1024 --micro-batch-size 4 --data-impl mmap
+  --seq-length 1024 --micro-batch-size 4 --context-parallel-size 1 --data-impl mmap
 """
 
 
@@ -288,3 +293,17 @@ def test_flags_that_a_fork_in_the_project_declares_are_known(explained):
 
 def test_flags_beside_deepspeed_are_those_of_the_fork_with_it(explained):
     assert explained.findings("run.sh", _FORK_RUN.replace(" --data-impl", " --deepspeed --data-impl")) == []
+
+
+def test_a_configuration_of_megatron_deepspeed_whose_name_only_run_time_knows(explained):
+    job = explained.job(
+        "run.slurm",
+        """\
+        #!/bin/bash
+        config_json="./ds_config.$SLURM_JOBID.json"
+        torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 12 --hidden-size 768 --num-attention-heads 12 \\
+          --seq-length 1024 --micro-batch-size 4 --fp16 --deepspeed --deepspeed_config $config_json --zero-stage 1
+        """,
+    )
+    assert values(job, "parallelism", "zero_stage") == {"parallelism": "deepspeed", "zero_stage": 1}
+    assert job["unresolved"] == ["deepspeed_config"]

@@ -266,3 +266,15 @@ def test_a_registry_by_itself_is_no_run():
     assert job.kind == "library"
     assert facts["sequence_length"].value == 8192
     assert {candidate.value for candidate in facts["fp8"].candidates} == {False, True}
+
+
+def test_degrees_that_leave_no_rank_over_are_the_world():
+    degrees = "[parallelism]\ndata_parallel_replicate_degree = 4\ndata_parallel_shard_degree = 2\n"
+    facts, _ = read('[model]\nname = "llama3"\nflavor = "8B"\n' + degrees)
+    assert values(facts, "world_size") == (8,)
+    assert "world_size" not in read(SMALL)[0]
+
+
+def test_flame_names_a_configuration_of_the_hub_and_accumulates_by_its_own_key():
+    text = '[model]\nconfig = "fla-hub/gla-1.3B-100B"\n[training]\nbatch_size = 4\ngradient_accumulation_steps = 8\n'
+    assert values(read(text)[0], "model", "gradient_accumulation_steps") == ("fla-hub/gla-1.3B-100B", 8)

@@ -96,7 +96,7 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
         give_items(machine, kind, made, site)
         kind.instances.append(made)
     kind.last_instance = made
-    initialise = kind.member("__init__")
+    initialise = None if _is_generated(kind) else kind.member("__init__")
     if isinstance(initialise, Function):
         machine.invoke(site.of(BoundMethod(initialise, made)))
     elif isinstance(finish := kind.member("__post_init__"), Function):
@@ -104,8 +104,18 @@ def construct(machine: Machine, kind: Class, site: Site, *, from_command_line: b
     return made
 
 
-_NEVER_ASKED = re.compile(r"(Dataset|Sampler|Callback|Collator\w*|DataModule|Loader|Tokenizer\w*|Handler|Formatter)$")
+def _is_generated(kind: Class) -> bool:
+    """Whether `@dataclass` writes the constructor, over one that the class inherits."""
+    owner = next((item for item in kind.ancestry() if item.is_dataclass or "__init__" in item.scope.state), None)
+    return owner is not None and "__init__" not in owner.scope.state
+
+
+_NEVER_ASKED = re.compile(
+    r"(Dataset|Sampler|Callback|Collator\w*|(?<!Lightning)DataModule|Loader|Tokenizer\w*|Handler|Formatter)$"
+)
 """Library classes whose methods say nothing of memory."""
+_DATA_MODULE = "LightningDataModule"
+"""Its loader of the training's data says the batch size; the rest of it says nothing."""
 
 
 def _adopt(machine: Machine, kind: Class, base: str) -> None:
@@ -114,7 +124,9 @@ def _adopt(machine: Machine, kind: Class, base: str) -> None:
         if home_of(item.scope) is None or item.adopted or _NEVER_ASKED.search(base):
             continue
         item.adopted = True
-        machine.functions += [made for made in item.scope.state.values() if isinstance(made, Function)]
+        made = [value for value in item.scope.state.values() if isinstance(value, Function)]
+        loads = base.endswith(_DATA_MODULE)
+        machine.functions += [function for function in made if not loads or function.name == "train_dataloader"]
 
 
 _DICTS = frozenset({"dict", "OrderedDict", "UserDict", "defaultdict", "TypedDict"})

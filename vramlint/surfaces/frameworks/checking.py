@@ -52,6 +52,7 @@ def key_remarks(
     strange = [path for path, near in meant.items() if not near]
     if len(strange) > max(_FEW, _MOST_STRANGE * len(written)):
         return  # written for something else that shares some keys, or for a program around the framework
+    forked = release is None and len(strange) > _FEW  # keys of several releases and of its own: a fork of some state
     for path, entry in written:
         rows = known.get(path)
         if entry.key_place is None or is_absent(entry.value):
@@ -61,7 +62,7 @@ def key_remarks(
             continue
         if rows is None:
             yield from _strange(framework, path, entry, meant[path])
-        elif not current and (sure or rows[-1].until):
+        elif not current and (sure or rows[-1].until) and not (forked or (not sure and len(strange) > _FEW)):
             yield _gone(framework, entry, rows[-1])
 
 

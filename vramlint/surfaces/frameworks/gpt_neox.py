@@ -45,6 +45,7 @@ _ROWS = (
     Row("gradient_clipping", "max_grad_norm", "number"),
     Row("weight_decay", "weight_decay", "number"),
     Row("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    Row("gas", "gradient_accumulation_steps", "count"),  # of the first releases
     Row("checkpoint_activations", "activation_checkpointing", "flag"),
 )
 

@@ -22,8 +22,14 @@ _ROWS = (
     Row("model.d_model", "hidden_size", "count"),
     Row("model.n_heads", "attention_heads", "count"),
     Row("model.vocab_size", "vocabulary_size", "count"),
+    # Composer's BERTs (mosaicml/examples benchmarks/bert, AnswerDotAI/ModernBERT): transformers' words under the model
+    Row("model.model_config.num_hidden_layers", "layers", "count"),
+    Row("model.model_config.hidden_size", "hidden_size", "count"),
+    Row("model.model_config.num_attention_heads", "attention_heads", "count"),
+    Row("model.model_config.intermediate_size", "intermediate_size", "count"),
     Row("model.max_seq_len", "sequence_length", "count"),
     Row("max_seq_len", "sequence_length", "count"),
+    Row("device_eval_microbatch_size", "eval_micro_batch_size", "count"),
     Row("device_eval_batch_size", "eval_micro_batch_size", "count"),
     Row("global_train_batch_size", "global_batch_size", "count"),
     Row("optimizer.name", "optimizer", "name"),
@@ -115,6 +121,8 @@ def _sharding(config: Config) -> None:
         config.derive("parallelism", "none", "Composer leaves FSDP out on one GPU", _FSDP)
     else:
         config.derive("parallelism", "fsdp", "fsdp_config is set", _FSDP)
+    # composer/distributed/dist_strategy.py, ddp_sync_context, which leaves out what is no DistributedDataParallel
+    config.derive("sync_each_batch", True, "Composer reduces FSDP's gradients after every micro batch", _FSDP)
     mixed = config.text("fsdp_config.mixed_precision")
     if mixed or not config.given("fsdp_config.mixed_precision"):
         config.state("fsdp_mixed_precision", mixed or "DEFAULT", "fsdp_config.mixed_precision")

@@ -27,6 +27,7 @@ _IMPLEMENTATIONS: Mapping[str, str] = MappingProxyType(
 """`model.attn_config.attn_impl`; `torch` writes the scores out."""
 
 
+_ATTENTION = "attn_config"
 _OVERRIDDEN = "model.config_overrides.attn_config.attn_impl"
 
 
@@ -46,7 +47,9 @@ def define_model(config: Config) -> None:
         config.state("attention_implementation", _IMPLEMENTATIONS.get(word, word), _OVERRIDDEN)
     overrides = config.value("model.config_overrides")
     if isinstance(overrides, Table):
-        sizes = tuple([entry for entry in overrides if isinstance(entry.value, Scalar)])
+        # llmfoundry/models/hf/hf_causal_lm.py: a mapping is laid over the configuration's own
+        kept = (entry for entry in overrides if isinstance(entry.value, Scalar) or entry.key == _ATTENTION)
+        sizes = tuple(kept)
         config.draft.tables.append(("config-overrides", Table(sizes, overrides.place)))
     if config.on("model.load_in_8bit"):
         config.state("quantization_bits", 8, "model.load_in_8bit")

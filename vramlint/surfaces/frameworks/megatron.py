@@ -109,6 +109,10 @@ def _parallelism(config: Config) -> None:
         config.state("fsdp_version", 2, "use_torch_fsdp2")
     if config.on("deepspeed") and config.given("deepspeed_config"):  # Megatron-DeepSpeed's own two flags
         config.link("deepspeed", "deepspeed_config")
+        if config.is_unknown("deepspeed_config"):
+            config.unknown("deepspeed_config", "which file it is, only run time knows", "deepspeed_config")
+            config.derive("parallelism", "deepspeed", "Megatron-DeepSpeed trains with DeepSpeed's engine", "deepspeed")
+        config.say("zero_stage", "zero_stage", "count")  # beside the file, which has to say the same stage
     elif why := unfollowed(config) or ("an encoder" if is_bert(config) or is_t5(config) else ""):
         config.unknown("parallelism", f"{why} under Megatron is not simulated")
     else:

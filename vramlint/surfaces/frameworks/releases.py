@@ -8,6 +8,9 @@ from vramlint.catalog.frameworks import FrameworkKey, framework_keys
 from vramlint.catalog.versions import Version, version_of
 from vramlint.values import Table
 
+_BEFORE: Version = (0,)
+"""Before any release whose keys are known: what the first known one removed or changed was otherwise there."""
+
 
 def implied_release(
     keys: str, table: Table, latest: Version | None = None, inherited: frozenset[str] = frozenset()
@@ -27,6 +30,7 @@ def implied_release(
     if latest is None and all(any(row.holds_in(None) for row in rows) for rows in written):
         return None
     ends = {version_of(text) for rows in known.values() for row in rows for text in (row.since, row.until) if text}
+    ends.add(_BEFORE)
     releases = [release for release in sorted(ends, reverse=True) if latest is None or release <= latest]
     best = max(releases, key=lambda release: _held(written, release), default=None)
     return None if best is None or (latest is None and best == releases[0]) else best

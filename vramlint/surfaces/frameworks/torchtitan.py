@@ -5,6 +5,8 @@ A key of an older release counts where the newer one is not written: `training.b
 
 from __future__ import annotations
 
+from math import prod
+
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.torchtitan_models import MODEL_TYPES, attention_of, network, sizes_of
 from vramlint.surfaces.frameworks.torchtitan_registry import chosen, in_older_words
@@ -33,6 +35,15 @@ _DEGREES = (
     ("expert_tensor_parallel", ("parallelism",), "expert_tensor_parallel_degree"),
 )
 """Facts, the tables of the newer and the older releases, and the key."""
+_RANKS = (
+    "data_parallel_replicate",
+    "data_parallel_shard",
+    "tensor_parallel",
+    "pipeline_parallel",
+    "context_parallel",
+)
+"""Degrees whose product torchtitan asserts to be the world size (distributed/parallel_dims.py)."""
+_SHARD = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
 _IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
 """`optimizer.implementation` and what it adds to the name of torch's class."""
 _DIFFUSION = ("flux", "flux-dev", "flux-schnell")
@@ -69,6 +80,9 @@ def _model(config: Config, name: str) -> None:
     flavor = config.text("model.flavor")
     if name == _WITH_HUB and config.given("hf_transformers.model"):
         config.say("model", "hf_transformers.model", "text")
+        return
+    if config.given("model.config") and not config.given("model.flavor"):
+        config.say("model", "model.config", "text")  # flame's, which builds it with transformers (flame/train.py)
         return
     if config.is_unknown("model.flavor") or config.is_unknown("model.name"):
         config.unknown("model", "the model's flavor is not written here", "model.flavor")
@@ -142,7 +156,7 @@ def _batches(config: Config) -> None:
     total = config.integer("training.global_batch_size")
     if total is not None and total > 0:
         config.say("global_batch_size", "training.global_batch_size", "count")
-    else:
+    elif not config.say("gradient_accumulation_steps", "training.gradient_accumulation_steps", "count"):  # flame's
         config.derive("gradient_accumulation_steps", 1, "without global_batch_size every batch is a step")
     if config.on("validation.enable"):
         config.say("eval_micro_batch_size", "validation.local_batch_size", "count")
@@ -173,15 +187,17 @@ def _sharing(config: Config) -> None:
         if degree is not None:
             config.state(fact, degree, *keys)
             degrees[fact] = degree
+    ranks = prod(degrees.get(fact, 1) for fact in _RANKS)
+    if degrees.get("data_parallel_shard", -1) > 0 and ranks > 1:
+        config.derive("world_size", ranks, "the degrees multiply to the number of ranks", *_SHARD)
     split = degrees.get("tensor_parallel", 1) > 1
     reason = "plans of tensor parallelism split norms along the sequence" if split else "no tensor parallelism"
     config.derive("sequence_parallel", split, reason, "parallelism.tensor_parallel_degree")
-    place = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
     if degrees.get("data_parallel_shard", -1) != 1:
-        config.derive("parallelism", "fsdp", "fully_shard wraps the model", *place)
+        config.derive("parallelism", "fsdp", "fully_shard wraps the model", *_SHARD)
         sharding = "full_shard offload" if config.on("training.enable_cpu_offload") else "full_shard"
-        config.derive("fsdp", sharding, "fully_shard wraps the model", *place)
-        config.derive("fsdp_version", 2, "fully_shard of torch", *place)
+        config.derive("fsdp", sharding, "fully_shard wraps the model", *_SHARD)
+        config.derive("fsdp_version", 2, "fully_shard of torch", *_SHARD)
     offload = "cpu" if config.on("training.enable_cpu_offload") else "none"
     config.state("offload_parameters", offload, "training.enable_cpu_offload")
 

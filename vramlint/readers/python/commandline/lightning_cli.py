@@ -8,7 +8,8 @@ from vramlint.readers.python.commandline.trees import JSONARGPARSE, Tree, nested
 from vramlint.readers.python.commandline.words import command_line, is_flag, spelled
 from vramlint.readers.python.configs import as_config, merged
 from vramlint.readers.python.datafiles import recorded
-from vramlint.readers.python.machine import Arguments, Machine, Site
+from vramlint.readers.python.machine import Arguments, Machine, Setting, Site
+from vramlint.readers.python.neighbours import import_module
 from vramlint.readers.python.objects import (
     BoundMethod,
     Class,
@@ -86,12 +87,16 @@ def _made(machine: Machine, site: Site, section: Mapping, argument: tuple[str, i
     kind = site.arguments.get(*argument)
     named = section.state.get("class_path")
     if isinstance(named, Slot) and isinstance(named.value, Scalar):
-        name = str(named.value.value).rpartition(".")[2]
+        module, _, name = str(named.value.value).rpartition(".")
+        imported = import_module(machine, module) if module else None
+        found = imported.member(name) if imported is not None else None
         kind = next((item for item in machine.classes if item.name == name), kind)
+        kind = found if isinstance(found, Class) else kind
         slot = section.state.get("init_args")
         section = slot.value if isinstance(slot, Slot) and isinstance(slot.value, Mapping) else Mapping({})
     keywords = tuple(Given(key, _object(machine, slot.value, site, 0), slot.key_place) for key, slot in section.slots())
     arguments = Arguments((), keywords, section.open)
+    machine.settings += [Setting(item.name, item.name_place, item.value) for item in keywords if item.name_place]
     if isinstance(kind, Class):
         return construct(machine, kind, site.of(kind, arguments))
     if isinstance(kind, (Function, BoundMethod, Name)):
