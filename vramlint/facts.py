@@ -234,6 +234,7 @@ NAMES = MappingProxyType(
         "expert_tensor_parallel": "GPUs that share every expert's matrices",
         "sequence_parallel": "norms and dropouts are split along the sequence among the GPUs that share matrices",
         "distributed_optimizer": "optimizer states are shared over data parallelism",
+        "distributed_optimizer_instances": "groups of GPUs that each hold all of its states",
         "recompute": "what Megatron recomputes: none, selective, full",
         "recompute_method": "which layers Megatron recomputes: uniform (all, in groups), block (a stage's first)",
         "recompute_layers": "layers of such a group, or how many of a stage",

@@ -226,8 +226,14 @@ class Megatron:
     """Ranks that share the layers, as stages."""
     chunks: int = 1
     """Model chunks of a stage: virtual pipeline stages."""
+    expert: int = 1
+    """Ranks that share the experts of a layer."""
+    expert_tensor: int | None = None
+    """Ranks that share every expert's matrices; None: those that share the others."""
     distributed_optimizer: bool = False
     """Ranks with the same parameters share master weights and optimizer states."""
+    instances: int = 1
+    """Groups of such ranks, each of which holds all states."""
     wide_gradients: bool = True
     """Gradients of 16-bit weights are accumulated in float32."""
     fused_gradients: bool = True

@@ -10,6 +10,9 @@ aten/src/ATen/cuda/CublasHandlePool.cpp)."""
 ENGINE_WORKSPACES: tuple[tuple[tuple[int, int], int], ...] = (((9, 0), 32 << 20), ((0, 0), 4 << 20))
 """Compute capability from which on, and bytes of Transformer Engine's own workspace for cuBLASLt (2.8
 pytorch/module/base.py, get_cublas_workspace_size_bytes)."""
+GROUPED_STREAMS = 4
+"""Streams of its grouped products, each with such a workspace (common/util/multi_stream.cpp; the same file of Python,
+get_multi_stream_cublas_workspace)."""
 LAZY_LOADING_FROM = (2, 0)
 """Since then torch loads kernels when they are first called, with CUDA 11.7 and newer (pytorch pull request 86509);
 before, a context held all of them."""
@@ -31,8 +34,9 @@ def workspace_bytes(job: Job) -> int:
         return 0
     engine = job.model.model_type == "megatron" and job.model.config.get("implementation") == "transformer_engine"
     capability = job.gpu.compute_capability or (0, 0)
-    own = next(size for since, size in ENGINE_WORKSPACES if capability >= since) if engine else 0
-    return CUBLAS_HANDLES * job.gpu.cublas_workspace_bytes + own
+    each = next(size for since, size in ENGINE_WORKSPACES if capability >= since) if engine else 0
+    count = 1 + (GROUPED_STREAMS if job.model.config.get("grouped_experts") else 0)
+    return CUBLAS_HANDLES * job.gpu.cublas_workspace_bytes + count * each
 
 
 def context_bytes(job: Job) -> int:

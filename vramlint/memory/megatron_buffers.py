@@ -17,10 +17,16 @@ MASTER_BYTES = 4
 """Of a float32 copy of a 16-bit weight, and of a gradient accumulated in float32."""
 
 
-def replicas(job: Job) -> int:
+EXPERTS = ".experts."
+"""In the names of parameters that expert parallelism divides."""
+
+
+def replicas(job: Job, *, experts: bool) -> int:
     """Ranks with the same parameters, over which the distributed optimizer divides its states."""
     engine = job.parallelism.megatron or Megatron()
-    return max(1, job.parallelism.world_size // (engine.tensor * engine.pipeline))
+    tensor = engine.tensor if not experts or engine.expert_tensor is None else engine.expert_tensor
+    sharing = tensor * engine.pipeline * (engine.expert if experts else 1)
+    return max(1, job.parallelism.world_size // sharing // engine.instances)
 
 
 def persistent(job: Job, parameters: Sequence[Parameter]) -> tuple[tuple[Tensors, ...], tuple[Tensors, ...]]:
@@ -39,10 +45,10 @@ def persistent(job: Job, parameters: Sequence[Parameter]) -> tuple[tuple[Tensors
     if engine.fused_gradients:
         width = DTYPE_BYTES[job.precision.weights]
         held += [Tensors("gradients", width * shape[0] * shape[1]) for shape in sorted(shapes)]
-    parts = replicas(job) if engine.distributed_optimizer else 1
     update = optimizers.update_of(job)
     states: list[Tensors] = []
     for p in trained:
+        parts = replicas(job, experts=EXPERTS in p.name) if engine.distributed_optimizer else 1
         share = -(-p.numel // parts)
         local = Parameter(p.name, (share,), "float32", trainable=True, multiplicity=p.multiplicity)
         if narrow:

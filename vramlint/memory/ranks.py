@@ -65,6 +65,8 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
     sized = dict(config)
     for key in DIVIDED:
         sized[key] = _share(sized, key, engine.tensor)
+    if sized.get("experts"):
+        sized |= _of_experts(sized, engine)
     groups = sized.get("num_key_value_heads")
     if isinstance(groups, int):
         sized["num_key_value_heads"] = max(1, groups // engine.tensor)
@@ -94,6 +96,20 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         precision=precision,
         parallelism=replace(job.parallelism, megatron=engine, model_shards=1),
     )
+
+
+def _of_experts(config: Mapping[str, ConfigValue], engine: Megatron) -> dict[str, ConfigValue]:
+    """What a rank has of the experts, each divided by the ranks that share its matrices."""
+    _share(config, "experts", engine.expert)
+    shared = engine.tensor if engine.expert_tensor is None else engine.expert_tensor
+    found: dict[str, ConfigValue] = {
+        "expert_intermediate_size": _share(config, "expert_intermediate_size", shared),
+        "expert_ranks": engine.expert,
+        "expert_tensor_ranks": shared,
+    }
+    if config.get("shared_expert_intermediate_size"):
+        found["shared_expert_intermediate_size"] = _share(config, "shared_expert_intermediate_size", engine.tensor)
+    return found
 
 
 def _recomputed(engine: Megatron, layers: int) -> dict[str, ConfigValue]:

@@ -16,9 +16,10 @@ from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, Outputs, number, probability
 from vramlint.memory.leaves import capture
 from vramlint.memory.ops import elementwise as e
-from vramlint.memory.ops import megatron
+from vramlint.memory.ops import megatron, megatron_experts
 from vramlint.memory.ops.embedding import embedding
 from vramlint.memory.ops.linear import Weights
+from vramlint.memory.ops.megatron_experts import Routing
 from vramlint.memory.ops.softmax import mark_logits
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
@@ -39,8 +40,20 @@ class Layer:
     k_norm: tuple[Parameter, ...]
     proj: Weights
     mlp_norm: tuple[Parameter, ...]
-    fc1: Weights
-    fc2: Weights
+    fc1: Weights | None
+    fc2: Weights | None
+    experts: Experts | None
+
+
+@dataclass(slots=True)
+class Experts:
+    """Weights of a layer's experts on this rank: each matrix that of all of them, one below the other."""
+
+    router: Parameter
+    fc1: Parameter
+    fc2: Parameter
+    shared_fc1: Weights | None
+    shared_fc2: Weights | None
 
 
 class GPTModel(CausalLM):
@@ -55,6 +68,8 @@ class GPTModel(CausalLM):
         self.groups = number(config, "num_key_value_heads", default=self.heads)
         self.size = number(config, "head_dim")
         self.inner = number(config, "intermediate_size")
+        self.expert_inner = number(config, "expert_intermediate_size", default=0)
+        self.shared_inner = number(config, "shared_expert_intermediate_size", default=0)
         self.vocabulary = number(config, "vocab_size")
         self.count = number(config, "num_hidden_layers")
         """Layers of a model chunk."""
@@ -79,6 +94,7 @@ class GPTModel(CausalLM):
         self.masked = bool(config.get("attention_mask"))
         self.keys = number(config, "keys", default=0)
         """Columns of the attention mask: the whole sequence, where ranks share it."""
+        self.routing = _routing(config, self.group)
         self.recompute = str(config.get("recompute", "none"))
         self.every = number(config, "recompute_every", default=1)
         """Layers that are recomputed together."""
@@ -139,6 +155,7 @@ class GPTModel(CausalLM):
     def _layer(self, build: Builder, name: str) -> Layer:
         queries, keys = self.heads * self.size, self.groups * self.size
         inner, attention = (2 if self.gated else 1) * self.inner, f"{name}.self_attention"
+        routing = self.routing
         return Layer(
             input_norm=self._norm(build, f"{attention}.linear_qkv.layer_norm"),
             qkv=build.linear(f"{attention}.linear_qkv", self.hidden, queries + 2 * keys, bias=self.qkv_biased),
@@ -146,8 +163,21 @@ class GPTModel(CausalLM):
             k_norm=self._norm(build, f"{attention}.k_layernorm", self.size) if self.normed else (),
             proj=build.linear(f"{attention}.linear_proj", queries, self.hidden, bias=self.biased),
             mlp_norm=self._norm(build, f"{name}.mlp.linear_fc1.layer_norm"),
-            fc1=build.linear(f"{name}.mlp.linear_fc1", self.hidden, inner, bias=self.biased),
-            fc2=build.linear(f"{name}.mlp.linear_fc2", self.inner, self.hidden, bias=self.biased),
+            fc1=None if routing else build.linear(f"{name}.mlp.linear_fc1", self.hidden, inner, bias=self.biased),
+            fc2=None if routing else build.linear(f"{name}.mlp.linear_fc2", self.inner, self.hidden, bias=self.biased),
+            experts=self._experts(build, routing, f"{name}.mlp") if routing else None,
+        )
+
+    def _experts(self, build: Builder, routing: Routing, name: str) -> Experts:
+        """The experts of this rank; their tensor-parallel ranks divide them as they do the matrices, or otherwise."""
+        wide = 2 if self.gated else 1
+        inner, shared, beside = self.expert_inner, self.shared_inner, f"{name}.shared_experts"
+        return Experts(
+            router=build.parameter(f"{name}.router.weight", (routing.experts, self.hidden)),
+            fc1=build.parameter(f"{name}.experts.linear_fc1.weight", (routing.local * wide * inner, self.hidden)),
+            fc2=build.parameter(f"{name}.experts.linear_fc2.weight", (routing.local * self.hidden, inner)),
+            shared_fc1=build.linear(f"{beside}.linear_fc1", self.hidden, wide * shared) if shared else None,
+            shared_fc2=build.linear(f"{beside}.linear_fc2", shared, self.hidden) if shared else None,
         )
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
@@ -201,11 +231,35 @@ class GPTModel(CausalLM):
         attended = self._attention(tape, regime, w, x)
         x = self._residual(tape, attended, w.proj, x)
         del attended
+        if w.experts is not None and self.routing is not None:
+            return self._routed(tape, w, w.experts, self.routing, x)
+        if w.fc1 is None or w.fc2 is None:
+            raise KeyError("intermediate_size")
         inner = self._normed_column(tape, x, w.mlp_norm, w.fc1)
         inner = megatron.activated(tape, inner, w.fc1.bias, gated=self.gated, fused=self.fuses_activation)
         fed = megatron.row(tape, inner, w.fc2, self.group)
         del inner
         return self._residual(tape, fed, w.fc2, x)
+
+    def _routed(self, tape: Tape, w: Layer, experts: Experts, routing: Routing, x: Tensor) -> Tensor:
+        """MoELayer.forward: the experts, and the shared one beside them."""
+        normed = megatron.norm(tape, x, w.mlp_norm)
+        probabilities = megatron_experts.routed(tape, normed, experts.router, routing)
+        tokens = megatron_experts.dispatched(tape, normed, probabilities, routing)
+        wide = 2 if self.gated else 1
+        inner = megatron_experts.product(tape, tokens, experts.fc1, wide * self.expert_inner, routing)
+        del tokens
+        inner = megatron_experts.activated(tape, inner, gated=self.gated, wide=routing.wide)
+        made = megatron_experts.product(tape, inner, experts.fc2, self.hidden, routing)
+        del inner
+        out = megatron_experts.combined(tape, made, normed, routing)
+        del made
+        if experts.shared_fc1 is not None and experts.shared_fc2 is not None:
+            beside = megatron.column(tape, normed, experts.shared_fc1, self.group)
+            beside = megatron.activated(tape, beside, None, gated=self.gated, fused=True)
+            out = e.add(tape, out, megatron.row(tape, beside, experts.shared_fc2, self.group))
+            del beside
+        return megatron.bias_dropout_add(tape, out, None, x, self.hidden_dropout, fused=self.fuses_dropout)
 
     def _residual(self, tape: Tape, x: Tensor, weights: Weights, residual: Tensor) -> Tensor:
         return megatron.bias_dropout_add(tape, x, weights.bias, residual, self.hidden_dropout, fused=self.fuses_dropout)
@@ -241,6 +295,26 @@ class GPTModel(CausalLM):
             context = core(q, k, v)[0]
         del q, k, v
         return megatron.row(tape, context, w.proj, self.group)
+
+
+def _routing(config: Config, group: megatron.Group) -> Routing | None:
+    """How the run routes tokens; None without experts."""
+    experts = number(config, "experts", default=0)
+    ranks = number(config, "expert_ranks", default=1)
+    if not experts:
+        return None
+    return Routing(
+        experts=experts,
+        local=experts // ranks,
+        chosen=number(config, "experts_per_token", default=2),
+        ranks=ranks,
+        tensor=group.ranks,
+        expert_tensor=number(config, "expert_tensor_ranks", default=1),
+        dispatcher=str(config.get("dispatcher") or megatron_experts.ALL_GATHER),
+        grouped=bool(config.get("grouped_experts")),
+        wide=config.get("router_dtype") in ("fp32", "fp64"),
+        fused_gradients=group.fused_gradients,
+    )
 
 
 def _grown(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

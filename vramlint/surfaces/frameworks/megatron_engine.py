@@ -14,7 +14,11 @@ from vramlint.surfaces.frameworks.megatron_forms import WORKSPACE
 
 UNFOLLOWED: Mapping[str, str] = MappingProxyType(
     {
-        "num_experts": "experts",
+        "moe_expert_capacity_factor": "experts with a capacity",
+        "moe_use_legacy_grouped_gemm": "legacy grouped products",
+        "moe_latent_size": "latent experts",
+        "moe_layer_recompute": "recomputed experts",
+        "use_transformer_engine_op_fuser": "Transformer Engine's fused operations",
         "multi_latent_attention": "multi-latent attention",
         "mtp_num_layers": "layers that predict further tokens",
         "hybrid_layer_pattern": "layers of several kinds",
@@ -68,9 +72,38 @@ def unfollowed(config: Config) -> str:
         return f"the optimizer {config.text('optimizer')}"
     if config.text("position_embedding_type") not in _POSITIONS:
         return f"{config.text('position_embedding_type')} positions"
+    if config.given("num_experts") and (why := _unfollowed_experts(config)):
+        return why
     if config.on("perform_rl_step"):
         return "reinforcement learning"
     return ""
+
+
+_DISPATCHERS = frozenset({"allgather", "alltoall"})
+
+
+def _unfollowed_experts(config: Config) -> str:
+    """Why a run with experts is not followed; empty where it is."""
+    dispatcher = config.text("moe_token_dispatcher_type")
+    if dispatcher not in _DISPATCHERS:
+        return f"the token dispatcher {dispatcher}"
+    if config.plain("moe_layer_freq") not in (1, None, "1"):
+        return "layers with and without experts (moe_layer_freq)"
+    return "" if config.on("disable_bias_linear") else "experts with biases"
+
+
+def _experts(config: Config, width: int) -> dict[str, ConfigValue]:
+    if not config.given("num_experts"):
+        return {}
+    return {
+        "experts": config.integer("num_experts"),
+        "experts_per_token": config.integer("moe_router_topk") or 2,
+        "expert_intermediate_size": config.integer("moe_ffn_hidden_size") or width,
+        "shared_expert_intermediate_size": config.integer("moe_shared_expert_intermediate_size") or 0,
+        "dispatcher": config.text("moe_token_dispatcher_type"),
+        "grouped_experts": config.on("moe_grouped_gemm"),
+        "router_dtype": config.text("moe_router_dtype"),
+    }
 
 
 def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigValue]:
@@ -107,6 +140,7 @@ def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigV
         "tie_word_embeddings": not config.on("untie_embeddings_and_output_weights"),
         "bias_dropout_fusion": not config.on("no_bias_dropout_fusion"),
         "bias_activation_fusion": not config.on("no_bias_swiglu_fusion" if gated else "no_bias_gelu_fusion"),
+        **_experts(config, width),
         "attention_mask": not config.on("no_create_attention_mask_in_dataloader"),
     }
 
@@ -117,6 +151,7 @@ def engine_facts(config: Config) -> None:
     each = config.integer("num_layers_per_virtual_pipeline_stage")
     if not config.say("pipeline_chunks", "num_virtual_stages_per_pipeline_rank", "count") and each and layers:
         config.state("pipeline_chunks", max(1, layers // stages // each), "num_layers_per_virtual_pipeline_stage")
+    config.say("distributed_optimizer_instances", "num_distributed_optimizer_instances", "count")
     config.say("recompute_method", "recompute_method", "text")
     config.say("recompute_layers", "recompute_num_layers", "count")
     fused = not config.on("no_gradient_accumulation_fusion")

@@ -210,7 +210,7 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
     if config.on("multi_latent_attention"):
         return {**shared, **_deepseek(config, layers)}
     if config.given("num_experts"):
-        return {**shared, **_mixture(config)}
+        return {**shared, **_followed(config, width, vocabulary_size), **_mixture(config)}
     if config.on("swiglu") or config.on("quick_geglu"):
         bias = not config.on("disable_bias_linear")
         shared |= _followed(config, width, vocabulary_size)
