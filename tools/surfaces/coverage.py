@@ -31,8 +31,6 @@ BY_HAND: Mapping[str, str] = MappingProxyType(
         table_file("lmflow"): "read once from args.py of every tag; its makers are not in the repository",
         table_file("nemo"): "five defaults of NeMo 1, by the names of Megatron's flags: no list of keys",
         table_file("qlora-pipe"): "read off what its code asks the file for: nothing declares the keys",
-        table_file("xtuner"): "the inputs of its calculator: attributes of a class that its command line fills",
-        table_file("xtuner_configs"): "read once from its packaged configurations",
         "accelerators.tsv": "names of devices, from vendors and clouds",
         "deepspeed_keys.tsv": "what DeepSpeed's readers ask for, with remarks on memory",
         "defaults.tsv": "what takes effect in several libraries, where code spells it otherwise too",
