@@ -167,12 +167,15 @@ def _read(found: Mapping[str, Keys], source: Source, release: str, title: str) -
     for table, declared in found.items():
         path = DATA / table_file(table)
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        old = is_older(before, release)
-        newest = title.startswith("HEAD") and not old  # what comes after the last tag may be in the table already
-        after, lines = refreshed(
-            before, declared, "" if newest else release, source.elsewhere, whole=source.make is not None
-        )
-        yield Outcome(table_file(table), f"{title}, {len(declared)} keys", lines, "" if old else after)
+        states = [release]
+        if title.startswith("HEAD"):  # what comes after its last tag is the newest in the table, unless it is older
+            states = ["", *([release] if is_older(before, release) else [])]
+        whole = source.make is not None
+        found_at = [(state, *refreshed(before, declared, state, source.elsewhere, whole=whole)) for state in states]
+        state, after, lines = min(found_at, key=lambda item: len(item[2]))
+        unnamed = bool(before) and not state and title.startswith("HEAD")  # its rows would not say since when they hold
+        after = "" if unnamed or is_older(before, state) else after
+        yield Outcome(table_file(table), f"{title}, {len(declared)} keys", lines, after)
 
 
 if __name__ == "__main__":

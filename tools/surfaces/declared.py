@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from tools.surfaces.dataclass_keys import initialised
 from tools.surfaces.source import Key, Keys
 from tools.surfaces.trees import Tree
 
@@ -68,7 +69,7 @@ def fields_of(name: str, classes: Mapping[str, ast.ClassDef], seen: set[str]) ->
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             annotation = ast.unparse(item.annotation)
-            if not item.target.id.startswith("_") and not annotation.startswith("ClassVar"):
+            if not item.target.id.startswith("_") and not annotation.startswith("ClassVar") and initialised(item):
                 key = Key(" ".join(annotation.split()), _default(item.value or _annotated(item.annotation)))
                 yield item.target.id, key
                 yield from ((alias, key._replace(default="")) for alias in _aliases(item) if alias != item.target.id)

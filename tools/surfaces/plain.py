@@ -9,8 +9,10 @@ from tools.surfaces.declared import Part, reader
 from tools.surfaces.source import Source
 
 
-def _source(name: str, repository: str, packages: str, *parts: Part, distribution: str = "") -> Source:
-    return Source(distribution, (packages,), repository, reader(name, parts))
+def _source(
+    name: str, repository: str, packages: str, *parts: Part, distribution: str = "", elsewhere: tuple[str, ...] = ()
+) -> Source:
+    return Source(distribution, (packages,), repository, reader(name, parts), elsewhere=elsewhere)
 
 
 _FAIRSEQ = "fairseq/dataclass/configs.py"
@@ -83,7 +85,9 @@ PLAIN: Mapping[str, Source] = MappingProxyType(
             Part(_LLAMA_FACTORY, ("FinetuningArguments",)),
             Part(_LLAMA_FACTORY, ("TrainingArguments",)),
             Part(_LLAMA_FACTORY, ("GeneratingArguments",)),
+            Part(_LLAMA_FACTORY, ("EvaluationArguments",)),
             distribution="llamafactory",
+            elsewhere=("mcore_adapter", "TrainingArguments", "transformers-kt"),
         ),
         "llm-foundry": _source(
             "llm-foundry",
@@ -99,6 +103,7 @@ PLAIN: Mapping[str, Source] = MappingProxyType(
             Part("swift/**/*.py", ("SftArguments",)),
             Part("swift/**/*.py", ("RLHFArguments",)),
             distribution="ms-swift",
+            elsewhere=("TrainingArguments", "variables of the environment"),
         ),
         "open-instruct": _source(
             "open-instruct",
