@@ -28,7 +28,6 @@ _OTHERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 BY_HAND: Mapping[str, str] = MappingProxyType(
     {
-        table_file("lmflow"): "read once from args.py of every tag; its makers are not in the repository",
         table_file("nemo"): "five defaults of NeMo 1, by the names of Megatron's flags: no list of keys",
         table_file("qlora-pipe"): "read off what its code asks the file for: nothing declares the keys",
         "accelerators.tsv": "names of devices, from vendors and clouds",
