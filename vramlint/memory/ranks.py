@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vramlint.job import Batch, ConfigValue, Job, Megatron
+from vramlint.memory.megatron_models import of_transformers
 from vramlint.memory.refusal import NotFollowedError
 
 DIVIDED = ("vocab_size", "num_attention_heads", "intermediate_size")
@@ -61,7 +62,9 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
     """
     config = job.model.config.get("megatron")
     if not isinstance(config, Mapping):
-        raise NotFollowedError("Megatron's training of this model")
+        config = of_transformers(job.model, engine.tensor)
+    if config is None or job.adapter is not None or job.quantization is not None:
+        raise NotFollowedError(f"Megatron's training of {job.model.model_type or 'this model'}")
     sized = dict(config)
     for key in DIVIDED:
         sized[key] = _share(sized, key, engine.tensor)

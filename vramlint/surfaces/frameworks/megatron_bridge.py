@@ -132,7 +132,6 @@ def _named(table: Table) -> str:
 def _complete(config: Config) -> None:
     named = config.given("model.hf_model") or config.given(RECIPE)
     config.derive("loop", "plain", "Megatron has a training loop of its own")
-    unsimulated(config)
     _objective(config)
     _tuning(config)
     _precision(config)
@@ -155,9 +154,22 @@ def _complete(config: Config) -> None:
     if any(map(config.given, packs)):
         config.state("packing", any(map(config.on, packs[:1])) or config.given(packs[1]), *packs)
     accumulate(config, "train.global_batch_size", "train.micro_batch_size", _SIZES)
+    _ranks(config)
     if not named:
         for fact in _UNSAID:
             config.unknown(fact, _ELSEWHERE)
+
+
+def _ranks(config: Config) -> None:
+    """How the ranks share the model, where their step is followed."""
+    tuning, fp8 = config.fact("tuning"), config.fact("fp8")
+    if tuning is None or tuning.value != "full" or (fp8 is not None and fp8.value is True) or config.fact("fsdp"):
+        unsimulated(config)
+        return
+    config.derive("parallelism", "megatron", "Megatron's ranks share the model as the recipe says")
+    config.say("pipeline_chunks", "model.virtual_pipeline_model_parallel_size", "count")
+    config.say("recompute_method", "model.recompute_method", "text")
+    config.say("recompute_layers", "model.recompute_num_layers", "count")
 
 
 def _objective(config: Config) -> None:

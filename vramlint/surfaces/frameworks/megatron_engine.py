@@ -145,6 +145,23 @@ def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigV
     }
 
 
+def ranks_share(config: Config) -> None:
+    """Say that the ranks share a model of transformers by Megatron's degrees, or why that is not followed.
+
+    Args:
+        config: of a framework on Megatron-Core whose flags have Megatron's names.
+    """
+    tuning = config.fact("tuning")
+    why = next((f"{what} ({key})" for key, what in UNFOLLOWED.items() if config.given(key) and config.on(key)), "")
+    if not why and (tuning is None or tuning.value != "full"):
+        why = "adapters"
+    if why:
+        config.unknown("parallelism", f"{why} under Megatron is not simulated")
+    else:
+        config.derive("parallelism", "megatron", "Megatron's ranks share the model as its flags say")
+    engine_facts(config)
+
+
 def engine_facts(config: Config) -> None:
     """Say how the ranks run their part: model chunks, what is recomputed together, gradient buffers, workspaces."""
     layers, stages = config.integer("num_layers"), config.integer("pipeline_model_parallel_size") or 1
@@ -155,5 +172,7 @@ def engine_facts(config: Config) -> None:
     config.say("recompute_method", "recompute_method", "text")
     config.say("recompute_layers", "recompute_num_layers", "count")
     fused = not config.on("no_gradient_accumulation_fusion")
-    config.state("gradient_accumulation_fusion", fused, "no_gradient_accumulation_fusion")
+    fused = fused and config.plain("gradient_accumulation_fusion") is not False
+    keys = ("no_gradient_accumulation_fusion", "gradient_accumulation_fusion")
+    config.state("gradient_accumulation_fusion", fused, *keys)
     config.say("cublas_workspace", WORKSPACE, "text")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
-from vramlint.surfaces.frameworks.megatron_batches import unsimulated
+from vramlint.surfaces.frameworks.megatron_engine import ranks_share
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.ms_swift_parts import (
     backend_attention,
@@ -83,7 +83,7 @@ def _complete(config: Config) -> None:
         config.state("offload_optimizer", "none", "optimizer_cpu_offload")
     _batches(config)
     _generation(config)
-    unsimulated(config)
+    ranks_share(config)
 
 
 def _objective(config: Config) -> None:
