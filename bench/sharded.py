@@ -47,6 +47,10 @@ ZERO_WORDS = {
 """Words of a case to fields of `Zero`; a word that is absent leaves DeepSpeed's default."""
 
 
+SHARDINGS = {"hybrid": "full", "hybrid-grad-op": "grad-op"}
+"""Strategies of FSDP 1 that are others among fewer ranks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One row: prediction against what was counted. Errors are (predicted - counted) / counted."""
@@ -74,14 +78,20 @@ def sharded_job(row: Row) -> Job:
 
 
 def _ddp(wanted: Row) -> Parallelism:
-    return Parallelism(wanted["world"], "ddp")
+    return Parallelism(wanted["world"], "ddp", bucket_view=wanted.get("bucket_view", False))
 
 
 def _fsdp(wanted: Row) -> Parallelism:
+    sharding = wanted.get("sharding", "full" if wanted.get("reshard_after_forward", True) else "grad-op")
     return Parallelism(
         wanted["world"],
         "fsdp",
-        fsdp_sharding=wanted.get("sharding", "full"),
+        fsdp_version=int(wanted["kind"][-1]),
+        fsdp_wraps_layers=wanted.get("wrap") != "none",
+        fsdp_by_layers_alone=wanted.get("plain", False),
+        fsdp_reduce_dtype=DTYPES.get(wanted.get("reduce_dtype", "")),
+        replicas=wanted.get("replicas", 1),
+        fsdp_sharding=SHARDINGS.get(sharding) or sharding,
         fsdp_offload=wanted.get("offload", False),
         sync_each_batch=wanted.get("sync_each_batch", False),
     )
@@ -93,7 +103,7 @@ def _deepspeed(wanted: Row) -> Parallelism:
         words["gradient_accumulation_dtype"] = DTYPES[words["gradient_accumulation_dtype"]]
     if words["stage"] == 3:  # deepspeed 0.19.8 runtime/zero/config.py, overlap_comm_valid
         words.setdefault("overlap_comm", True)
-    return Parallelism(wanted["world"], "deepspeed", Zero(**words))
+    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=0)
 
 
 PARALLELISMS = {"ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}

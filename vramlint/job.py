@@ -264,6 +264,20 @@ class Parallelism:
     fsdp_adapters_apart: bool = True
     """Every adapter is an FSDP unit of its own, as PEFT's wrap policy makes it; else it is one flat parameter with the
     frozen rest of its layer, which then has a gradient too."""
+    fsdp_version: int = 1
+    """1: FullyShardedDataParallel; 2: fully_shard."""
+    fsdp_wraps_layers: bool = True
+    """Every layer is a unit; else the whole model is one."""
+    fsdp_by_layers_alone: bool = False
+    """FSDP 2 by a program's own hand: layers, and all else in the root; accelerate takes embedding and head apart."""
+    fsdp_reduce_dtype: str | None = None
+    """dtype in which FSDP 2 reduces gradients; None: that of the computation."""
+    rank: int | None = None
+    """The rank that is followed, where ranks differ; None: the one that holds most."""
+    replicas: int = 1
+    """Groups of ranks of which each holds the whole model in shares: hybrid sharding."""
+    bucket_view: bool = False
+    """DDP's gradient_as_bucket_view: gradients lie in the buckets, of which there is no second copy."""
     fsdp_offload: bool = False
     """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
     model_shards: int = 1

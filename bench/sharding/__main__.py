@@ -62,7 +62,7 @@ def _succeeds(row: Row, out: Path) -> bool:
             where = [line.strip() for line in lines if line.lstrip().startswith("File")]
             print(
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                *where[-4:],
+                *where[-8:],
                 sep="\n  ",
                 file=sys.stderr,
             )

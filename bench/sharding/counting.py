@@ -67,7 +67,8 @@ class Storages(TorchDispatchMode):
         self.scalars: Callable[[Any], float] = lambda tensor: 0.0 if tensor.dtype == torch.uint8 else 1.0
         self.at_peak: list[tuple[int, str, tuple[int, ...], str]] | None = None
         self.sources: dict[int, tuple[str, tuple[int, ...]]] = {}
-        self.watch = False
+        self.watch, self.top = False, 0
+        """Whether what is alive at the highest of all points is wanted, and that point."""
         self.blind = 0
         self._unique: tuple[int, int] | None = None
         self._calibrating = False
@@ -118,9 +119,9 @@ class Storages(TorchDispatchMode):
 
     def _take(self, kind: str, size: int, source: str, shape: tuple[int, ...]) -> None:
         pool = self.pools[kind]
-        before = pool.peak
         pool.add(size)
-        if self.watch and kind == "device" and pool.peak > before:
+        if self.watch and kind == "device" and pool.rounded > self.top:
+            self.top = pool.rounded
             self.at_peak = [
                 (n, *self.sources.get(k, ("?", ())), "") for k, (_, of, n) in self.live.items() if of == kind
             ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.gpu.optimizers import make_optimizer
+from bench.gpu.optimizers import groups, make_optimizer
 from bench.sharding import training
 from bench.sharding.counting import Storages
 from bench.sharding.training import Engine
@@ -79,7 +79,7 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     if offloaded:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        optimizer = DeepSpeedCPUAdam([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+        optimizer = DeepSpeedCPUAdam(groups(model), lr=1e-5)
     else:
         optimizer = make_optimizer(case["optimizer"], model)
     wrapped, optimizer, _, _ = deepspeed.initialize(
@@ -90,11 +90,8 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     def held() -> dict[str, Any]:
         states = [v for state in zero.optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
         masters = [p for group in zero.optimizer.param_groups for p in group["params"]]
-        return {
-            "parameter_bytes": training.by_dtype(getattr(p, "ds_tensor", p) for p in wrapped.module.parameters()),
-            "master_bytes": training.by_dtype(m for m in masters if m.dtype == torch.float32),
-            "optimizer_state_bytes": training.by_dtype(states),
-        }
+        weights = [getattr(p, "ds_tensor", p) for p in wrapped.module.parameters()]
+        return training.states_of(weights, [m for m in masters if m.dtype == torch.float32], states)
 
     return Engine(
         wrapped,

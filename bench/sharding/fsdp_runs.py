@@ -22,6 +22,7 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy, transformer_auto_wrap_policy
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.gpu import build
 from bench.sharding import training
@@ -63,9 +64,10 @@ def wrap_policy(model: Any, wanted: str, *, adapters_apart: bool) -> Any:
 def mesh_of(wanted: dict[str, Any]) -> Any:
     """The ranks that shard, and those that replicate them."""
     world, replicas = wanted["world"], wanted.get("replicas", 1)
-    if replicas == 1:
-        return init_device_mesh("cuda", (world,), mesh_dim_names=("shard",))
-    return init_device_mesh("cuda", (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
+    with _disable_current_modes():  # of real tensors
+        if replicas == 1:
+            return init_device_mesh("cuda", (world,), mesh_dim_names=("shard",))
+        return init_device_mesh("cuda", (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
 
 
 def wrap_1(case: dict[str, Any], model: Any) -> Any:

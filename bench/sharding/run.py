@@ -68,9 +68,9 @@ def result_of(row: Row) -> dict[str, Any]:
     for step in figures.values():
         for unknown in ("peak_reserved", "reserved", "device", "requested"):
             step.pop(unknown)
-    if storages.at_peak:
-        for line in sorted(storages.at_peak, reverse=True)[:40]:
-            print(line, file=sys.stderr)
+    if storages.watch:
+        for line in sorted(storages.at_peak or (), reverse=True)[:40]:
+            print(*line, file=sys.stderr)
     hosted = {name: storages.pools[name].peak_requested for name in ("pageable", "pinned")}
     return {**counts, **held, "buffer_bytes": buffers, **figures, "host": {"wrapped": host, "peak": hosted}}
 

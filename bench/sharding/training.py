@@ -90,7 +90,7 @@ def run(row: Row, config: Any, engine: Engine, meter: Meter, storages: Storages)
                 meter.begin("backward", step)
                 engine.backward(loss)
                 loss = loss.detach()
-                meter.begin("after backward", step)
+                meter.begin("after backward" if number == accumulated - 1 else "between batches", step)
             engine.every_batch()
         if case["max_grad_norm"]:
             meter.begin("clip", step)
@@ -110,11 +110,13 @@ def _local(tensor: Any) -> Any:
     return getattr(tensor, "_local_tensor", tensor)
 
 
-def by_dtype(tensors: Any) -> dict[str, int]:
-    """Bytes of the storages behind tensors, each once, whatever their device."""
+def by_dtype(tensors: Any, device: str | None = None) -> dict[str, int]:
+    """Bytes of the storages behind tensors, each once; with `device` of those that are there."""
     seen: set[int] = set()
     found: dict[str, int] = {}
     for tensor in map(_local, tensors):
+        if device is not None and tensor.device.type != device:
+            continue
         storage = tensor.untyped_storage()
         if storage._cdata not in seen:
             seen.add(storage._cdata)
@@ -125,11 +127,20 @@ def by_dtype(tensors: Any) -> dict[str, int]:
 
 def _held(engine: Engine) -> dict[str, Any]:
     parameters = list(engine.model.parameters())
-    return {
-        "parameter_bytes": by_dtype(parameters),
-        "grad_bytes": by_dtype(p.grad for p in parameters if p.grad is not None),
-        "optimizer_state_bytes": by_dtype(state_tensors(engine.optimizer)),
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return states_of(parameters, (), state_tensors(engine.optimizer), gradients)
+
+
+def states_of(parameters: Any, masters: Any, states: Any, gradients: Any = ()) -> dict[str, Any]:
+    """Bytes on the device by dtype, and of all that are on the host."""
+    parts = {
+        "parameter_bytes": list(parameters),
+        "master_bytes": list(masters),
+        "optimizer_state_bytes": list(states),
+        "grad_bytes": list(gradients),
     }
+    hosted = {name: sum(by_dtype(tensors, "cpu").values()) for name, tensors in parts.items()}
+    return {**{name: by_dtype(tensors, "cuda") for name, tensors in parts.items()}, "hosted_bytes": hosted}
 
 
 def collected() -> None:

@@ -13,8 +13,8 @@ from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.ops.merged import MergedLinear, Target
 from vramlint.memory.ops.rows import LowRankRows, TrainedRows
 from vramlint.memory.quantization import BITSANDBYTES
+from vramlint.memory.rank import engine_precision, runs_in_16_bit
 from vramlint.memory.refusal import NotFollowedError
-from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import Parameter, Shape
 
 

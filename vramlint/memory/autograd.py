@@ -75,6 +75,9 @@ class Engine:
 
     def _execute(self, node: Node) -> None:
         gradients = self.buffers.pop(node)
+        sharded = self.tape.course.sharded
+        if sharded is not None:
+            sharded.runs(node)
         outputs = list(node.backward(self.tape, node, gradients))
         for position, edge in enumerate(node.edges):
             if edge is None:
@@ -156,8 +159,7 @@ class Engine:
         gradients = self.buffers.pop(parameter)
         parameter.reached = True
         sharded = self.tape.course.sharded
-        if sharded is not None:
-            sharded.take(parameter, gradients)
+        if sharded is not None and sharded.take(parameter, gradients):
             return
         hooks = self.tape.hooks
         if hooks is not None:

@@ -7,8 +7,10 @@ from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import communication_bytes, context_bytes
 from vramlint.memory.holdings import Tensors
-from vramlint.memory.sharding import Sharding, sharding_of
+from vramlint.memory.rank import Sharding
+from vramlint.memory.sharding import sharding_of
 from vramlint.memory.tensor import Parameter
+from vramlint.memory.zero_buckets import Buckets
 
 QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
 """Bytes per element of the packed weights alone; scales and unquantized layers come on top."""
@@ -36,7 +38,7 @@ def bounded(job: Job, why: str) -> Estimate:
         if counted or tensors.component != "optimizer states"
     ]
     if training and not (sharding.consumes_gradients or sharding.hooked):
-        amounts.append(Amount("gradients", _gradients(sharding, count * width)))
+        amounts.append(Amount("gradients", _gradients(sharding, count * width, job.parallelism.world_size)))
     amounts += [_amount(tensors) for tensors in sharding.gradients]
     if job.objective.reference_model:
         amounts.append(Amount("reference model", -(-count * width // _shards_of_reference(job))))
@@ -75,14 +77,17 @@ def _of_states(amount: Amount, job: Job) -> Amount:
     return Amount(amount.name, -(-amount.bytes // job.parallelism.optimizer_shards))
 
 
-def _gradients(sharding: Sharding, whole: int) -> int:
+def _gradients(sharding: Sharding, whole: int, world: int) -> int:
     """Bytes of the gradients on one GPU.
 
+    ZeRO leaves a partition of them in stage 2, none where they go to the host.
     FSDP leaves its share of them, all of them where it waits for further micro batches with reducing them, and none
     where shares are on the host.
     """
     units = sharding.units
-    if units is None or units.synchronises_every > 1:
+    if isinstance(units, Buckets) and units.during:
+        return -(-whole // world) if units.own else 0
+    if units is None or isinstance(units, Buckets) or units.synchronises_every > 1:
         return whole
     return 0 if units.offloads else -(-whole // units.world)
 

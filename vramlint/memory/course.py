@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from vramlint.memory.fully_shard import FullyShard
 from vramlint.memory.fully_sharded import FullySharded
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import LayerId, Storage, Tensor
+from vramlint.memory.zero_buckets import ZeroBuckets
 
 
 class Course:
@@ -43,8 +45,8 @@ class Course:
         """Whether a backward runs: a reentrant checkpoint runs another one inside."""
         self.gathered: Mapping[LayerId | None, int] = {}
         """Bytes of full parameters that each layer kind gathers while it runs."""
-        self.sharded: FullySharded | None = None
-        """FSDP's units, where it runs."""
+        self.sharded: FullySharded | FullyShard | ZeroBuckets | None = None
+        """FSDP's units, or ZeRO's buckets, where such run."""
         self._gathered: Storage | None = None
         # of each unit
         self._repeats = [1]
@@ -81,7 +83,7 @@ class Course:
         """The outermost backward begins."""
         self.differentiating = True
         if self.sharded is not None:
-            self.sharded.backward = True
+            self.sharded.backward_starts()
 
     def backward_ends(self) -> None:
         """The outermost backward is over."""

@@ -13,8 +13,8 @@ from vramlint.memory.ops.dynamic_loss import DYNAMIC, dynamic_loss
 from vramlint.memory.ops.fused_head import FUSED_FROM
 from vramlint.memory.ops.smoothing import smoothed_loss
 from vramlint.memory.ops.token_metrics import token_metrics
+from vramlint.memory.rank import engine_precision
 from vramlint.memory.regime import Regime
-from vramlint.memory.sharding import engine_precision
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 

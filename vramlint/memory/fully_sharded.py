@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.tensor import Gradients, LayerId, Parameter, Storage, Tensor
+from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage, Tensor
 
 POST = "post-backward"
 """The stream that reduces gradients."""
@@ -108,8 +108,8 @@ class FullySharded:
 
     # ------------------------------------------------------------------ gradients
 
-    def take(self, parameter: Parameter, gradients: Gradients) -> None:
-        """A parameter's gradient, handed over in `gradients`, is complete.
+    def take(self, parameter: Parameter, gradients: Gradients) -> bool:
+        """A parameter's gradient, handed over in `gradients`, is complete: it is taken.
 
         The last of its unit's makes them one tensor and reduces it.
         """
@@ -123,6 +123,7 @@ class FullySharded:
             self._reduce(parameter, arrived)
         elif len(arrived) == self.units.by_layer[parameter.layer].trained:
             self._reduce(parameter.layer, self._arrived.pop(parameter.layer))
+        return True
 
     def _reduce(self, key: LayerId | Parameter | None, arrived: list[tuple[Parameter, Tensor]]) -> None:
         owner, gradient = arrived[0]
@@ -146,6 +147,16 @@ class FullySharded:
         if owner.grad is None and not self.units.offloads:
             owner.grad = reduced  # else it is added to the one of the micro-batch before
         del flat
+
+    def backward_starts(self) -> None:
+        """The outermost backward begins."""
+        self.backward = True
+
+    def runs(self, node: Node) -> None:
+        """A node of the graph runs: units follow the layers alone."""
+
+    def stepped(self) -> None:
+        """The optimizer has used the gradients, which are the parameters' own."""
 
     def finish(self) -> None:
         """The whole backward is over."""

@@ -18,10 +18,11 @@ from vramlint.memory.inventory import Inventory
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
 from vramlint.memory.ops.head_chunks import BY_CHUNK, LOGITS, WITH_HEAD
 from vramlint.memory.ops.inductor import COMPILED
+from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
-from vramlint.memory.sharding import Sharding, sharding_of
+from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
@@ -121,7 +122,7 @@ def _run(
     builder.adapted.finish()
     inventory = builder.inventory
     network.penalised = inventory.penalised
-    sharding = sharding_of(job, inventory.parameters, inventory.buffers)
+    sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
     recorder = Recorder()
     if job.objective.kind == "training":
         Step(job, network, inventory, sharding, recorder, observed=observed).run()

@@ -14,18 +14,20 @@ from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
 from vramlint.memory.evaluation import evaluate
 from vramlint.memory.forward import Forward
-from vramlint.memory.fully_sharded import FullySharded
+from vramlint.memory.fully_shard import FullyShard, Groups
+from vramlint.memory.fully_sharded import FullySharded, Units
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.inventory import Inventory
+from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.reductions import Multiprocessors
 from vramlint.memory.repetition import Layout
-from vramlint.memory.sharding import Sharding
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
 from vramlint.memory.updates.clipping import clip_by_norm, unscale
 from vramlint.memory.updates.memory import Memory, by_layer
+from vramlint.memory.zero_buckets import Buckets, ZeroBuckets
 
 
 class Step:
@@ -50,7 +52,7 @@ class Step:
         self.tape.card = Multiprocessors.of(job)
         self.tape.observed = observed
         self.tape.course.gathered = sharding.gathered
-        self.tape.course.sharded = FullySharded(sharding.units, recorder) if sharding.units else None
+        self.tape.course.sharded = _sharded(sharding.units, recorder)
         self.tape.consumes_gradients = sharding.consumes_gradients
         self.forward = Forward(job, network, self.tape)
         self.outputs: Outputs | None = None
@@ -184,6 +186,8 @@ class Step:
                 for _ in range(tensors.count):
                     recorder.allocate_once(tensors.nbytes, label)
             self._release(self._hold(self.sharding.optimizer))
+        if self.tape.course.sharded is not None:
+            self.tape.course.sharded.stepped()
         del norm, unscaled
         self._release(self.reduced)
         self.reduced = []
@@ -210,3 +214,14 @@ class Step:
     def _release(self, held: Sequence[tuple[int, int]]) -> None:
         for index, count in held:
             self.recorder.free(index, count)
+
+
+def _sharded(
+    units: Units | Groups | Buckets | None, recorder: Recorder
+) -> FullySharded | FullyShard | ZeroBuckets | None:
+    """What shards at run time."""
+    if units is None:
+        return None
+    if isinstance(units, Buckets):
+        return ZeroBuckets(units, recorder)
+    return FullyShard(units, recorder) if isinstance(units, Groups) else FullySharded(units, recorder)

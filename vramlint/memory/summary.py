@@ -15,9 +15,9 @@ from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
 from vramlint.memory.pressure import least_room
+from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Held, Playback, peak_held, settled
-from vramlint.memory.sharding import Sharding
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
 

@@ -15,9 +15,9 @@ from vramlint.memory.inventory import Registry
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.merged import Target
 from vramlint.memory.quantization import NESTED_MAP_BYTES, converts, packed_of, stored_tensors, widens
+from vramlint.memory.rank import engine_precision, runs_in_16_bit
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
-from vramlint.memory.sharding import engine_precision, runs_in_16_bit
 from vramlint.memory.tensor import Parameter, Shape
 
 KEPT_BESIDE_BFLOAT16_UNTIL = (5, 0)

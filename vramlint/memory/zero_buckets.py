@@ -1,0 +1,117 @@
+"""Gradients of ZeRO 1 and 2 on their way into buckets (deepspeed 0.19.8 runtime/zero/stage_1_and_2.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage
+from vramlint.memory.updates.memory import by_layer
+from vramlint.memory.zero_partition import Schedule
+
+COMMUNICATION = "communication buffers"
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """What the reductions of one rank need. Sizes are bytes."""
+
+    schedule: Schedule
+    capacity: int
+    """Elements of a bucket."""
+    width: int
+    """Bytes of an element of a gradient."""
+    buffer: int
+    buffers: int
+    own: int
+    """The rank's own gradients; 0 where they go to the host."""
+    during: bool
+    """Gradients are reduced as they arrive, not when the last backward is over (stage 1 without overlap_comm)."""
+    groups: tuple[tuple[Parameter, ...], ...]
+    """In the order in which a reduction behind the backward takes them."""
+    backwards: int
+    """Backwards until the step, of which two are followed."""
+    retains_inputs: bool = False
+    """As of FSDP's units: never."""
+
+
+class ZeroBuckets:
+    """The buckets of one process while it runs."""
+
+    def __init__(self, units: Buckets, recorder: Recorder) -> None:
+        self.units = units
+        self.recorder = recorder
+        self._buffers: list[Storage] = []
+        self._own: Storage | None = None
+        self._accumulated: Storage | None = None
+        self._oversized: Gradients = []
+        self._backwards = 0
+
+    def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
+        """Parameters are whole: nothing is gathered."""
+
+    def backward_starts(self) -> None:
+        """Buckets are made with the first gradient."""
+
+    def runs(self, node: Node) -> None:
+        """Buckets follow the gradients alone."""
+
+    def take(self, parameter: Parameter, gradients: Gradients) -> bool:
+        """A parameter's gradient is complete; whether it goes into a bucket now."""
+        units = self.units
+        if not self._buffers and units.buffer:
+            self._buffers = [self._new(units.buffer, "bucket", COMMUNICATION) for _ in range(units.buffers)]
+        if not units.during:
+            return False
+        self._arrives(parameter)
+        if parameter.numel > units.capacity:
+            self._oversized = [gradients.pop()]
+        gradients.clear()
+        return True
+
+    def _arrives(self, parameter: Parameter) -> None:
+        copied = self.units.schedule.copies.get(id(parameter), 0)
+        if copied:
+            copy = self._new(copied * self.units.width, "flattened bucket", COMMUNICATION)
+            del copy
+        self._oversized = []
+        if self.units.schedule.claims == id(parameter):
+            self._claim()
+
+    def _claim(self) -> None:
+        if self._own is None and self.units.own:
+            self._own = self._new(self.units.own, "gradients of the partition", "gradients")
+
+    def _new(self, nbytes: int, operator: str, component: str) -> Storage:
+        return Storage(self.recorder, nbytes, Label(operator, component, "uint8", (nbytes,)))
+
+    def finish(self) -> None:
+        """The whole backward is over."""
+        self._backwards += 1
+        if self.units.during:
+            self._end()
+        elif not self._backwards % self.units.backwards:
+            for group in self.units.groups:
+                for times, members in by_layer(group):
+                    self.recorder.repeat(times)
+                    for parameter in members:
+                        self._arrives(parameter)
+                        parameter.drop_gradient()
+            self.recorder.repeat(1)
+            self._end()
+
+    def _end(self) -> None:
+        if self.units.schedule.rest:
+            copy = self._new(self.units.schedule.rest * self.units.width, "flattened bucket", COMMUNICATION)
+            del copy
+        self._claim()
+        self._oversized = []
+        self._buffers.clear()
+        if self._accumulated is None:
+            self._accumulated = self._own
+        self._own = None
+
+    def stepped(self) -> None:
+        """The optimizer has used the gradients."""
+        self._accumulated = None

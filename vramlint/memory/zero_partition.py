@@ -1,0 +1,136 @@
+"""What one rank of ZeRO 1 and 2 owns, and when its buckets of gradients are reduced.
+
+Follows deepspeed 0.19.8 runtime/zero/stage_1_and_2.py: each parameter group is one flat buffer, aligned to twice the
+ranks and cut into equal partitions (:440-560); gradients fill a bucket in the order in which they are complete, and
+what does not fit any more sends the bucket off (reduce_independent_p_g_buckets_and_remove_grads). Where the bucket
+holds slices of several partitions it is flattened into a copy (allreduce_bucket). Gradients of the parameters that a
+partition touches, whole ones, are copied to one buffer for them all (copy_grads_in_partition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from vramlint.memory.tensor import Parameter
+
+ALIGNMENT = 2
+"""Elements per rank to which a flat group is padded (nccl_start_alignment_factor)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One parameter of one layer, as a slice of its group's flat buffer."""
+
+    parameter: Parameter
+    first: int
+    """The first partition that it reaches into."""
+    last: int
+    slice: int
+    """Elements of it in the rank's own partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One rank's part of the flat groups."""
+
+    sizes: tuple[int, ...]
+    """Elements of its partition of each group."""
+    pieces: tuple[tuple[Piece, ...], ...]
+    """All parameters of each group in the model's order."""
+    rank: int
+
+    @property
+    def owned(self) -> int:
+        """Elements of the parameters that its partitions touch."""
+        return sum(piece.parameter.numel for group in self.pieces for piece in group if piece.slice)
+
+    @property
+    def largest_slice(self) -> int:
+        """Elements of the largest part of one parameter in a partition."""
+        return max((piece.slice for group in self.pieces for piece in group), default=0)
+
+
+def partition_of(groups: Sequence[Sequence[Parameter]], world: int, rank: int | None) -> Partition:
+    """The part of one rank: of `rank`, or of the one that touches the most."""
+    sizes = tuple(_padded(sum(p.numel * p.multiplicity for p in group), world) // world for group in groups)
+    if rank is None:
+        rank = _heaviest(groups, sizes)
+    pieces = tuple(tuple(_pieces(group, size, rank)) for group, size in zip(groups, sizes, strict=True))
+    return Partition(sizes, pieces, rank)
+
+
+def _padded(elements: int, world: int) -> int:
+    step = ALIGNMENT * world
+    return -(-elements // step) * step
+
+
+def in_order(parameters: Sequence[Parameter]) -> Iterator[Parameter]:
+    """Every parameter of every layer, in the model's order."""
+    for stretch, found in groupby(parameters, key=lambda p: (p.stretch, p.multiplicity)):
+        members = list(found)
+        for _ in range(stretch[1]):
+            yield from members
+
+
+def _pieces(group: Sequence[Parameter], size: int, rank: int) -> Iterator[Piece]:
+    begin = 0
+    for parameter in in_order(group):
+        end = begin + parameter.numel
+        own = min(end, (rank + 1) * size) - max(begin, rank * size)
+        yield Piece(parameter, begin // max(1, size), (end - 1) // max(1, size), max(0, own))
+        begin = end
+
+
+def _heaviest(groups: Sequence[Sequence[Parameter]], sizes: Sequence[int]) -> int:
+    """The rank whose partitions touch the most elements."""
+    touched: dict[int, int] = {0: 0}
+    for group, size in zip(groups, sizes, strict=True):
+        for piece in _pieces(group, size, 0):
+            for rank in {piece.first, piece.last, (piece.first + piece.last) // 2}:
+                touched[rank] = touched.get(rank, 0) + piece.parameter.numel
+    return max(touched, key=lambda rank: touched[rank])
+
+
+@dataclass(slots=True)
+class Schedule:
+    """When a bucket of so many elements is reduced while gradients arrive."""
+
+    copies: dict[int, int] = field(default_factory=dict)
+    """Elements that are copied when a parameter's gradient arrives and the bucket goes off, by id(parameter)."""
+    claims: int | None = None
+    """id of the parameter at whose arrival the buffer of the rank's own gradients is made; None: at the end."""
+    rest: int = 0
+    """Elements that are copied at the end."""
+
+
+def schedule_of(arrivals: Sequence[Piece], capacity: int) -> Schedule:
+    """The schedule of gradients that arrive in this order.
+
+    Layers that one stands for share their parameter: of what is copied at its arrivals the largest counts, and the
+    buffer is made before the first of them.
+    """
+    found = Schedule()
+    bucket: list[Piece] = []
+    fill, claimed, before = 0, False, None
+    for piece in arrivals:
+        parameter = piece.parameter
+        if bucket and fill + parameter.numel > capacity:
+            copied = _copied(bucket, fill, capacity)
+            found.copies[id(parameter)] = max(found.copies.get(id(parameter), 0), copied)
+            if not claimed and any(one.slice for one in bucket):
+                claimed, found.claims = True, id(parameter) if parameter.multiplicity == 1 else before
+            bucket, fill = [], 0
+        bucket.append(piece)
+        fill += parameter.numel
+        before = id(parameter) if parameter.multiplicity == 1 else before
+    found.rest = _copied(bucket, fill, capacity)
+    return found
+
+
+def _copied(bucket: Sequence[Piece], fill: int, capacity: int) -> int:
+    """Elements of the flattened copy: none where one slice is the whole, no more than a bucket of an oversized one."""
+    if len({one.first for one in bucket} | {one.last for one in bucket}) <= 1:
+        return 0
+    return min(fill, capacity)
