@@ -88,6 +88,7 @@ def _fsdp(wanted: Row) -> Parallelism:
         "fsdp",
         fsdp_version=int(wanted["kind"][-1]),
         fsdp_wraps_layers=wanted.get("wrap") != "none",
+        fsdp_prefetches=wanted.get("prefetch") == "BACKWARD_PRE",
         fsdp_by_layers_alone=wanted.get("plain", False),
         fsdp_reduce_dtype=DTYPES.get(wanted.get("reduce_dtype", "")),
         replicas=wanted.get("replicas", 1),

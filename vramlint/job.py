@@ -268,6 +268,8 @@ class Parallelism:
     """1: FullyShardedDataParallel; 2: fully_shard."""
     fsdp_wraps_layers: bool = True
     """Every layer is a unit; else the whole model is one."""
+    fsdp_prefetches: bool = True
+    """FSDP 1 gathers the next unit of backward in advance (BACKWARD_PRE, torch's default and not accelerate's)."""
     fsdp_by_layers_alone: bool = False
     """FSDP 2 by a program's own hand: layers, and all else in the root; accelerate takes embedding and head apart."""
     fsdp_reduce_dtype: str | None = None

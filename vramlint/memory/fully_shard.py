@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vramlint.memory.fully_sharded import drop_all
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage, Tensor
 
@@ -209,16 +210,16 @@ class FullyShard:
         group, owner = self.units.by_key[key], arrived[0][0]
         if (self._backwards + 1) % self.units.synchronises_every:
             self._unreduced[key] = self._unreduced.pop(key, {}) or self._kept(arrived, group)
-            self._drop(arrived)
+            self._drop(key, arrived)
             return
         kept = self._unreduced.pop(key, {})
         if kept:
-            self._drop(arrived)
+            self._drop(key, arrived)
         self._reduction = None
         self._reduction = self._new(group.reduced, "reduce-scatter input", "communication buffers")
         last = [kept.pop(self.units.last[key], None)]
         last += [gradient.storage for parameter, gradient in arrived if self._ends(key, parameter)]
-        self._drop(arrived)
+        self._drop(key, arrived)
         kept.clear()
         share = group.reduced // self.units.world
         out = self._new(share, "reduce-scatter", "gradients", "reduce-scatter")
@@ -247,16 +248,11 @@ class FullyShard:
                 kept[name_of(parameter)] = storage
         return kept
 
-    def _drop(self, arrived: list[tuple[Parameter, Tensor]]) -> None:
-        """Free gradients; those of layers that one stands for as often as they came, wherever the run is now."""
-        repeat = self.recorder.current_repeat
-        while arrived:
-            parameter, gradient = arrived.pop()
-            storage = gradient.storage
-            if storage is not None and parameter.multiplicity != repeat and self.units.of[name_of(parameter)] == ROOT:
-                storage.released = True
-                self.recorder.free(storage.index, parameter.multiplicity)
-            del parameter, gradient, storage
+    def _drop(self, key: Key, arrived: list[tuple[Parameter, Tensor]]) -> None:
+        """Free gradients, those of the root as often as they came, wherever the run is now."""
+        if key == ROOT:
+            drop_all(self.recorder, arrived)
+        arrived.clear()
 
     def stepped(self) -> None:
         """The optimizer has used the gradients, which are the parameters' own."""

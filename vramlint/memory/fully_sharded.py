@@ -56,8 +56,19 @@ class Units:
     """Backwards between two reductions."""
     widens: bool
     """Shares and their gradients are float32 under 16-bit computation."""
+    wraps: bool = True
+    """Every layer is a unit; else the root is the only one."""
     offloads: bool = False
     """Reduced gradients go to the host."""
+
+
+def drop_all(recorder: Recorder, arrived: list[tuple[Parameter, Tensor]]) -> None:
+    """Free gradients, those of layers that one stands for as often as they came."""
+    while arrived:
+        parameter, gradient = arrived.pop()
+        if gradient.storage is not None and parameter.multiplicity > 1:
+            gradient.storage.released = True
+            recorder.free(gradient.storage.index, parameter.multiplicity)
 
 
 class FullySharded:
@@ -113,7 +124,8 @@ class FullySharded:
 
         The last of its unit's makes them one tensor and reduces it.
         """
-        arrived = [] if self.units.separate else self._arrived.setdefault(parameter.layer, [])
+        unit = parameter.layer if self.units.wraps else None
+        arrived = [] if self.units.separate else self._arrived.setdefault(unit, [])
         gradient = gradients.pop()
         if gradient is not None and gradient.storage is not None:
             self.recorder.labels[gradient.storage.index].component = "gradients"
@@ -121,8 +133,8 @@ class FullySharded:
         del gradient
         if self.units.separate:
             self._reduce(parameter, arrived)
-        elif len(arrived) == self.units.by_layer[parameter.layer].trained:
-            self._reduce(parameter.layer, self._arrived.pop(parameter.layer))
+        elif len(arrived) == self.units.by_layer[unit].trained:
+            self._reduce(unit, self._arrived.pop(unit))
         return True
 
     def _reduce(self, key: LayerId | Parameter | None, arrived: list[tuple[Parameter, Tensor]]) -> None:
@@ -131,6 +143,7 @@ class FullySharded:
         del gradient
         elements = owner.numel if isinstance(key, Parameter) else self.units.by_layer[key].gathered // width
         flat = self._new(elements * width, "flat gradient", "gradients")
+        drop_all(self.recorder, [] if self.units.wraps else arrived)
         arrived.clear()
         if key is None:
             self._root = None
@@ -141,7 +154,9 @@ class FullySharded:
             self._unreduced[key] = flat
             return
         share = -(-elements // self.units.world)
-        reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
+        reduced = Tensor((share,), "bfloat16", flat)
+        if self.units.world > 1:
+            reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
         if self.units.widens and width < 4:
             reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients", POST))
         if owner.grad is None and not self.units.offloads:

@@ -60,7 +60,7 @@ def engine_precision(job: Job) -> tuple[str, str | None]:
 def runs_in_16_bit(job: Job) -> bool:
     """Whether the engine computes with 16-bit parameters, whatever dtype they are stored in."""
     parallelism = job.parallelism
-    sharded = parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1
+    sharded = parallelism.strategy == "fsdp" and parallelism.world_size > 1
     return job.precision.autocast is not None and (sharded or parallelism.strategy == "deepspeed")
 
 

@@ -37,7 +37,7 @@ def sharding_of(
         return Sharding(weights_of(parameters, fixed), ())
     if parallelism.strategy == "deepspeed" and parallelism.zero is not None:
         return zero_sharding(job, parallelism.zero, parameters, fixed, no_decay)
-    if parallelism.strategy == "fsdp" and parallelism.fsdp_sharding != "none" and parallelism.world_size > 1:
+    if parallelism.strategy == "fsdp" and parallelism.world_size > 1:
         return _fsdp_2(job, parameters, fixed) if parallelism.fsdp_version == 2 else _fsdp(job, parameters, fixed)
     if parallelism.megatron is not None:
         held, states = megatron_buffers.persistent(job, parameters)
@@ -47,7 +47,7 @@ def sharding_of(
     host = sum(update.hosted(p) * p.multiplicity for p in parameters if p.requires_grad) if update is not None else 0
     if update is not None and not update.lazy:
         persistent, states = (*persistent, *states), ()
-    if parallelism.strategy in {"ddp", "fsdp"} and parallelism.world_size > 1:
+    if parallelism.strategy == "ddp" and parallelism.world_size > 1:
         buckets = tuple(Tensors.of("DDP buckets", p, p.nbytes) for p in parameters if p.requires_grad)
         # gradients that are views of the buckets are copied there and gone
         views = parallelism.bucket_view
@@ -63,10 +63,11 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     its dtype. Quantization constants are no parameters: every rank has all of them, but of torchao's tensors, whose
     parts are all divided (torchao 0.18 nf4_tensor.py, nf4_split).
     """
-    world = job.parallelism.world_size
+    parallelism = job.parallelism
+    world = 1 if parallelism.fsdp_sharding == "none" else max(1, parallelism.world_size // parallelism.replicas)
     mixed = job.precision.autocast
-    offloads = job.parallelism.fsdp_offload
-    separate = job.adapter is not None and job.parallelism.fsdp_adapters_apart
+    offloads = parallelism.fsdp_offload
+    separate = job.adapter is not None and parallelism.fsdp_adapters_apart
     whole_tensors = job.quantization is not None and job.quantization.kind == "nf4-tensor"
     update = optimizers.update_of(job)
     weights: list[Tensors] = []
@@ -77,6 +78,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     trained: dict[LayerId | None, int] = {}
     for p in parameters:
         share = -(-p.numel // world)
+        unit, times = (p.layer, 1) if parallelism.fsdp_wraps_layers else (None, p.multiplicity)
         wide = p.requires_grad and mixed is not None
         stored = DTYPE_BYTES["float32" if wide else p.dtype] * share
         packed = p.stored_tensors[0]
@@ -85,14 +87,14 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         parts = world if whole_tensors else 1
         weights += [Tensors.of("quantization constants", p, -(-size // parts)) for size in p.stored_tensors[1:]]
         width = DTYPE_BYTES[mixed] if mixed and plain else None
-        gathered[p.layer] = gathered.get(p.layer, 0) + (packed if width is None else width * p.numel)
+        gathered[unit] = gathered.get(unit, 0) + (packed if width is None else width * p.numel) * times
         if offloads:
-            converted[p.layer] = converted.get(p.layer, 0) + (stored if plain else -(-packed // world))
-        elif width is not None and wide:
-            converted[p.layer] = converted.get(p.layer, 0) + width * share
+            converted[unit] = converted.get(unit, 0) + (stored if plain else -(-packed // world)) * times
+        elif width is not None and wide and world > 1:
+            converted[unit] = converted.get(unit, 0) + width * share * times
         if not p.requires_grad:
             continue
-        trained[p.layer] = trained.get(p.layer, 0) + 1
+        trained[unit] = trained.get(unit, 0) + 1
         local = Parameter(p.name, (share,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
         local.stretch = p.stretch
         shares.append(local)
@@ -101,11 +103,12 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     units = Units(
         {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
         world,
-        prefetches=job.checkpointing.mode != "reentrant",
+        prefetches=parallelism.fsdp_prefetches and job.checkpointing.mode != "reentrant",
         retains_inputs=separate and job.checkpointing.mode == "reentrant",
         separate=separate,
-        synchronises_every=1 if job.parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
+        synchronises_every=1 if parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
         widens=mixed is not None,
+        wraps=parallelism.fsdp_wraps_layers,
         offloads=offloads,
     )
     wrapped = _wrapped(parameters)
