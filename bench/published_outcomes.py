@@ -184,7 +184,7 @@ def _bytes_of(metric: str, estimate: Estimate) -> tuple[int, int]:
     match metric:
         case "loading":
             phase = next((phase for phase in estimate.phases if phase.phase == "loading"), None)
-            return (phase.reserved, phase.reserved) if phase else (estimate.reserved, estimate.reserved)
+            return (phase.reserved, phase.reserved) if phase else (estimate.parameters, estimate.parameters)
         case "allocated" | "active":
             highest = max(estimate.allocated, estimate.blocks)
             return highest, highest

@@ -100,7 +100,8 @@ def _figures(line: Line, root: Path, number: int) -> Iterator[Figure]:
     before = re.search(notes.BEFORE, line["note"])
     if before:
         size = float(before[1]) * notes.UNITS[line["unit"]]
-        yield replace(figure, id=f"{figure.id} before training", metric="loading", low=size, high=size, bound=False)
+        loaded = replace(figure, id=f"{figure.id} before training", metric="loading", low=size, high=size, bound=False)
+        yield replace(loaded, skipped=_WIDENED if _is_widened(figure.run) else "")
 
 
 def _measured(figure: Figure, line: Line) -> Figure:
@@ -160,6 +161,19 @@ def _is_stored_unknown(run: JobReport | None) -> bool:
     if run is None or run.high is None or (run.high.method == "simulated" and not run.high.stand_in):
         return False
     return _value(run, "quantization_bits") not in (None, 16) or _fact(run, "fake_quantization") is not None
+
+
+_WIDENED = "weights are widened once they are loaded, and which tensors leave what behind is not known"
+
+
+def _is_widened(run: JobReport | None) -> bool:
+    """Whether Unsloth widens a model to train all of it that is bounded only.
+
+    Each float16 tensor gives way to one of twice its size, so that its segment stays and serves no other.
+    """
+    if run is None or run.high is None or run.high.method == "simulated":
+        return False
+    return (_value(run, "tuning"), _value(run, "load_dtype"), _value(run, "fp16")) == ("full", "float32", True)
 
 
 def _bounded(run: JobReport | None) -> str:

@@ -188,3 +188,19 @@ def test_the_class_that_is_loaded_says_what_trains(loader: str, given: str, trai
         Trainer(model=model, args=TrainingArguments("out"), train_dataset=data).train()
     """)
     assert facts(found, "objective") == {"objective": trained}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "tuning"),
+    [
+        ("FastVisionModel", ", full_finetuning=True", "full"),
+        ("FastVisionModel", ", full_finetuning=False, load_in_4bit=False", "lora"),
+        ("FastLanguageModel", ", full_finetuning=True, load_in_4bit=True", "full"),
+    ],
+)
+def test_adapters_do_nothing_where_all_weights_train(name: str, given: str, tuning: str) -> None:
+    found = sheet(ADAPTED.format(name=name, model="unsloth/Llama-3.2-1B", given=given, adapter=", r=64", keys=""))
+
+    assert says(found, "tuning") == tuning
+    assert (found.get("lora_r") is None) is (tuning == "full")
+    assert says(found, "checkpointing_offload") is True

@@ -25,6 +25,7 @@ from vramlint.surfaces.draft import (
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import Lineage, last
 from vramlint.surfaces.litgpt import is_litgpt, lora_keywords
+from vramlint.surfaces.unsloth import trains_in_full
 from vramlint.text import Place
 from vramlint.values import Call, Items, Keyword, Name, Scalar, Unknown, Value
 
@@ -124,7 +125,7 @@ def adapters_of(lineage: Lineage) -> tuple[Adapter, ...]:
     """The adapters that the model gets on its way from the loader, all possibilities."""
     for wrapper in lineage.wrappers:
         name = last(wrapper.callee)
-        if name == "get_peft_model":
+        if name == "get_peft_model" and not trains_in_full(lineage.root):
             config = wrapper.argument("peft_config", 1)
             if config is None:
                 return (Adapter("lora", Arguments.of(wrapper), wrapper.place, lineage.condition),)

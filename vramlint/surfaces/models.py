@@ -23,7 +23,7 @@ from vramlint.surfaces.loading import (
 )
 from vramlint.surfaces.loops import maker, parallel_facts
 from vramlint.surfaces.overrides import config_overrides, open_override, resized
-from vramlint.surfaces.unsloth import attaching_facts, mixed_precision
+from vramlint.surfaces.unsloth import attaching_facts, mixed_precision, trains_in_full
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
 
@@ -73,10 +73,12 @@ def read_model(
     given = next((adapter for adapter in adapters if adapter.method not in {"", "full"}), None)
     if given is not None and not wrapped:
         draft.put(stated("adapter_by_trainer", True, given.place, "peft_config"))
-    found = wrapped or tuple(adapters) or attached(calls)
+    whole = bool(ways) and all(trains_in_full(way.root) for way in ways)
+    found = wrapped or tuple(adapters) or (() if whole else attached(calls))
     _tuning(draft, calls, ways, found, settings)
     checkpointing_facts(draft, calls, chain)
-    draft.take(attaching_facts(chain))
+    for way in ways:
+        draft.take(attaching_facts(way.root, way.wrappers))
     draft.take(mixed_precision(draft, [way.root for way in ways]))
     draft.take(switch_facts(calls))
     draft.take(parallel_facts(calls))

@@ -63,6 +63,14 @@ def is_unsloth(call: Call) -> bool:
     return _CALL.search(call.callee) is not None
 
 
+def trains_in_full(root: Value | None) -> bool:
+    """Whether the loader is asked to train all weights; get_peft_model returns the model as it is then."""
+    match = _CALL.search(root.callee) if isinstance(root, Call) else None
+    if match is None or match[1] == _SENTENCES or not isinstance(root, Call):
+        return False
+    return _is_on(Arguments.of(root), "full_finetuning")
+
+
 def unsloth_facts(root: Call) -> Iterable[Drawn]:
     """What the loader does by itself: 4-bit in nf4 with double quantization, all else in bfloat16.
 
@@ -142,16 +150,20 @@ def _engine(arguments: Arguments, place: Place) -> Iterator[Drawn]:
         yield draw("inference_memory_fraction", part.value, CONVERTERS["number"], part.name, part.name_place)
 
 
-def attaching_facts(chain: Sequence[Call]) -> Iterator[Drawn]:
+def attaching_facts(root: Value, chain: Sequence[Call]) -> Iterator[Drawn]:
     """What get_peft_model takes for what its call leaves out, and how it checkpoints.
 
     Args:
-        chain: the calls that the model went through.
+        root: the call that loads the model.
+        chain: the calls that it went through.
     """
     for call in chain:
         match = _CALL.search(call.callee)
         arguments = Arguments.of(call)
         if match is None or match[2] != "get_peft_model" or arguments.unseen:
+            continue
+        if isinstance(root, Call) and trains_in_full(root):
+            yield from _checkpointing(Arguments.of(root), root.place, on=True)
             continue
         yield from _checkpointing(arguments, call.place, on=match[1] != _SENTENCES)
         yield from _rounding(arguments)
