@@ -66,7 +66,7 @@ VERSIONS: Mapping[str, Mapping[str, str]] = {
 }
 """Versions of the runs: of litgpt, the release of the month in which the last of them came into the table; of PEFT, as
 the project's results say them (method_comparison/MetaMathQA/results)."""
-PINNED: Mapping[str, Mapping[str, str]] = {
+AXOLOTL: Mapping[str, Mapping[str, str]] = {
     "2025-06": {
         "axolotl": "0.10.0",
         "torch": "2.6.0",
@@ -115,9 +115,15 @@ WRITTEN = (
     (r"axolotl examples/(?:hunyuan|seed-oss|magistral/think)/", "2025-09"),
     (r"axolotl examples/(?:olmo3|plano|mimo)/", "2025-12"),
     (r"axolotl examples/glm4", "2026-03"),
+    (r"ms-swift examples/train/full/train\.sh", "2024-12"),
+    (r"ms-swift examples/train/packing/llm\.sh", "2025-03"),
+    (r"ms-swift examples/train/agent/loss_scale/", "2025-04"),
+    (r"ms-swift examples/train/qlora/(?:awq|bnb)/", "2025-07"),
+    (r"ms-swift examples/models/gpt_oss/", "2025-08"),
 )
 """Framework and config of figures, and the month of the commit that wrote them down (eac4a61f5, 2974670bf, b71482cec,
-79103b01c, 09959fac7, 372f664c6, 4f5e8a328, 945c8aeb1 of axolotl-ai-cloud/axolotl)."""
+79103b01c, 09959fac7, 372f664c6, 4f5e8a328, 945c8aeb1 of axolotl-ai-cloud/axolotl; b40f31df7, dbe09322a, b91109223,
+74e4831d2, 918a330b9 of modelscope/ms-swift)."""
 CHANGED: Sequence[tuple[str, tuple[str, str]]] = (
     (r"axolotl examples/magistral/magistral-small-qlora\.yaml", (r"(?m)^plugins:\n *- .*CutCrossEntropy.*\n", "")),
 )
@@ -131,6 +137,8 @@ PRINTED: Mapping[str, str] = {
     "torch": r"(?:Pyt|T)orch ?[:=] ?(\d+\.\d+\.\d+)",
 }
 """Versions in that banner."""
+DATED = ("torch", "transformers", "peft", "bitsandbytes")
+"""Libraries that are of a run's month, where only that is known."""
 
 
 Meaning = TypeVar("Meaning")
@@ -139,12 +147,6 @@ Meaning = TypeVar("Meaning")
 def meaning(table: Sequence[tuple[str, Meaning]], text: str) -> Meaning | None:
     """What the first fitting line of a table says of `text`."""
     return next((said for pattern, said in table if re.search(pattern, text)), None)
-
-
-def versions_of(named: str) -> Mapping[str, str]:
-    """The versions that a line's run used, by its framework and config; empty where nothing says them."""
-    month = meaning(WRITTEN, named)
-    return PINNED[month] if month else VERSIONS.get(named.partition(" ")[0], {})
 
 
 def as_run(named: str, data: bytes) -> bytes:

@@ -241,8 +241,24 @@ def _read(
     around = Surroundings(
         load, disk.names, disk.repository, Hardware(gpu, gpus or None), disk.around, os.path.abspath, True, alone=True
     )
-    settings = Settings(versions=notes.versions_of(named) or printed_versions(data))
+    settings = Settings(versions=versions_of(named) or printed_versions(data))
     return lint((file,), settings, RuleSet(()), around).jobs
+
+
+def versions_of(named: str) -> Mapping[str, str]:
+    """The versions that a line's run used, by its framework and config; empty where nothing says them.
+
+    Where only the month is known, those that were out.
+    """
+    framework, month = named.partition(" ")[0], notes.meaning(notes.WRITTEN, named)
+    if month is None:
+        return notes.VERSIONS.get(framework, {})
+    return notes.AXOLOTL[month] if framework == "axolotl" else _released(month)
+
+
+def _released(month: str) -> dict[str, str]:
+    known = libraries_of({"date": month})
+    return {name: ".".join(map(str, getattr(known, name))) for name in notes.DATED}
 
 
 def printed_versions(notebook: bytes) -> Mapping[str, str]:
@@ -254,9 +270,8 @@ def printed_versions(notebook: bytes) -> Mapping[str, str]:
     release = re.search(notes.RELEASE, text)
     if release is None:
         return {}
-    month = f"{release[1]}-{int(release[2]):02}"
-    known = libraries_of({"date": month})
-    found = {name: ".".join(map(str, getattr(known, name))) for name in ("transformers", "peft", "bitsandbytes")}
+    found = _released(f"{release[1]}-{int(release[2]):02}")
+    del found["torch"]  # the banner of every release has it
     for name, pattern in notes.PRINTED.items():
         printed = re.search(pattern, text)
         if printed:

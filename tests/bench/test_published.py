@@ -14,7 +14,7 @@ from bench import published
 from bench import published_notes as notes
 from bench.published_outcomes import Outcome, outcome_of, outcome_of_figure
 from bench.published_rows import Skip, job_of
-from bench.published_tables import figures_of_table
+from bench.published_tables import figures_of_table, versions_of
 
 ROWS: list[Mapping[str, Any]] = tomli.loads(published.DEFAULT_ROWS.read_text(encoding="utf-8"))["row"]
 TRAINED: Mapping[str, Any] = {
@@ -269,8 +269,9 @@ def test_a_figure_is_of_the_libraries_and_the_file_of_the_month_that_wrote_it() 
     named = "axolotl examples/magistral/magistral-small-qlora.yaml"
     plugins = b"plugins:\n  - axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin\n"
 
-    assert notes.versions_of(named)["transformers"] == "4.52.3"
+    assert versions_of(named)["transformers"] == "4.52.3"
     assert notes.as_run(named, b"base_model: a/b\n" + plugins + b"bf16: auto\n") == b"base_model: a/b\nbf16: auto\n"
     assert notes.as_run("axolotl examples/plano/plano-4b-qlora.yaml", plugins) == plugins
-    assert notes.versions_of("litgpt a.yaml") == notes.VERSIONS["litgpt"]
-    assert notes.versions_of("unsloth nb/a.ipynb") == {}
+    assert versions_of("litgpt a.yaml") == notes.VERSIONS["litgpt"]
+    assert versions_of("unsloth nb/a.ipynb") == {}
+    assert versions_of("ms-swift examples/train/full/train.sh")["torch"] == "2.4.1"
