@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.cases import job_of
 from bench.gpu.record import DONE, OUT_OF_MEMORY, Row
-from vramlint.estimate import Estimate
+from vramlint.estimate import Estimate, PhasePeak
 from vramlint.job import Job
 from vramlint.memory import simulate
 
@@ -79,9 +79,10 @@ def compare(row: Row, *, reserved: bool = True) -> Measured:
 
 
 def errors_of(row: Row, estimate: Estimate, *, reserved: bool) -> dict[str, float]:
-    """The errors of a measured row by name: run, first step, phases (`forward`, `forward reserved`, …), context.
+    """The errors of a measured row by name: run, first step, phases (`forward`, …), what is outside the allocator.
 
-    First step and phases are compared by what was requested.
+    First step and phases are compared by what was requested. What is reserved only grows, so that after the first step
+    every phase has the run's peak; of loading, which comes first, it is compared by itself.
     """
     result = row["result"]
     steady = result["steady_step"]
@@ -92,16 +93,26 @@ def errors_of(row: Row, estimate: Estimate, *, reserved: bool) -> dict[str, floa
         "requested": (estimate.allocated, highest(row, "requested")[1]),
         "first step": (first, result["first_step"]["peak_requested"]),
         "saved activations": (estimate.saved_activations, steady["saved_activations"]),
-        "context": (estimate.outside, (result.get("context") or {}).get("bytes")),
+        "outside": (estimate.outside, _outside(row)),
     }
     for name in _phases(row):
+        if name == LOADING:
+            phases[name] = loaded(row)
         if name in phases:
             pairs[name] = (phases[name].allocated, counters(row, name)["requested"])
-            if reserved:
+            if reserved and name == LOADING:
                 pairs[f"{name} reserved"] = (phases[name].reserved, counters(row, name)["reserved"])
     if reserved:
         pairs["reserved"] = (estimate.reserved, highest(row, "reserved")[1])
     return {name: (ours - theirs) / theirs for name, (ours, theirs) in pairs.items() if theirs}
+
+
+def loaded(row: Row) -> PhasePeak:
+    """What is predicted of from_pretrained alone: the bench prepares the model and adds adapters after its loading."""
+    job = job_of(row)
+    quantization = replace(job.quantization, prepared_for_kbit=False) if job.quantization else None
+    phases = simulate(replace(job, adapter=None, quantization=quantization)).phases
+    return next(phase for phase in phases if phase.phase == LOADING)
 
 
 def counters(row: Row, phase: str) -> Mapping[str, int]:
@@ -112,6 +123,14 @@ def counters(row: Row, phase: str) -> Mapping[str, int]:
         return found
     steady = result["steady_step"]
     return {"allocated": steady[f"{phase}_peak"], **{name: steady[name][phase] for name in ("requested", "reserved")}}
+
+
+def _outside(row: Row) -> int | None:
+    """What the driver counts beyond torch's segments in the steady state; None of rows that shared the GPU."""
+    steady = row["result"]["steady_step"]
+    if not row["result"].get("context") or "device" not in steady:
+        return None
+    return max(int(steady["device"][phase]) - int(steady["reserved"][phase]) for phase in STEP)
 
 
 def highest(row: Row, counter: str) -> tuple[str, int]:

@@ -365,7 +365,7 @@ class Gpu:
     compute_capability: tuple[int, int] | None
     bf16: bool
     context_bytes: int
-    """Held by a CUDA process before its first tensor; not counted by torch."""
+    """Held by a CUDA process outside torch's allocator, as far as it is known of the card."""
     cublas_workspace_bytes: int
     """One cuBLAS workspace (per handle and stream), counted by torch as allocated."""
     multiprocessors: int | None = None

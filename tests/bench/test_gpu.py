@@ -41,6 +41,7 @@ def measured_row(name: str = "gpt2-fp32", **figures: int) -> dict[str, Any]:
         **{f"{name}_peak": phases[name].allocated for name in measured.STEP},
         "requested": {name: phases[name].allocated for name in measured.STEP},
         "reserved": {name: phases[name].reserved for name in measured.STEP},
+        "device": {name: phases[name].reserved + 2 * estimate.outside for name in measured.STEP},
         "saved_activations": estimate.saved_activations,
     }
     row["result"] = {
@@ -301,8 +302,8 @@ def test_errors_of_a_measured_row_are_of_each_phase():
     steady["requested"]["forward"] *= 2
     off = measured.compare(row)
 
-    assert {name: error for name, error in exact.errors.items() if error} == {"context": -0.5}
-    assert {"forward", "backward reserved", "evaluation", "evaluation reserved", "requested"} <= set(exact.errors)
+    assert {name: error for name, error in exact.errors.items() if error} == {"outside": -0.5}
+    assert {"forward", "evaluation", "reserved", "requested"} <= set(exact.errors)
     assert exact.phase_right
     assert exact.states_exact
     assert exact.verdict_right
@@ -337,7 +338,7 @@ def test_accuracy_reads_measured_rows_beside_traced_ones(
     assert found["verdict_right"] == 1.0
     assert found["errors"]["requested"] == {"n": 1, "median_error": 0.0, "max_error": 0.0, "worst_under": 0.0}
     assert "NVIDIA H200: measured 1, out-of-memory 1, error 1" in shown
-    assert "optimizer reserved" in shown
+    assert "saved activations" in shown
 
 
 def test_measured_files_are_read_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

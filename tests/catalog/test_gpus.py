@@ -73,6 +73,7 @@ def test_a_row_becomes_a_device():
     assert gpu.compute_capability == (8, 6)
     assert gpu.bf16
     assert gpu.context_bytes == 300 * MIB
+    assert find_gpu("h200").context_bytes == 767 * MIB
     assert gpu.cublas_workspace_bytes == int(8.125 * MIB)
 
 

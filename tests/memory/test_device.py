@@ -9,7 +9,7 @@ import pytest
 from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu
 from vramlint.job import Gpu, Job, Libraries, Parallelism
-from vramlint.memory.device import COMMUNICATOR_BYTES, communication_bytes, context_bytes, workspace_bytes
+from vramlint.memory.device import COMMUNICATOR_BYTES, communication_bytes, context_bytes, engine_workspace_bytes
 
 MIB = 1 << 20
 
@@ -29,7 +29,7 @@ def test_an_old_torch_loads_every_kernel(gpu, low, high):
 
 
 def test_without_a_card_nothing_is_counted():
-    assert context_bytes(llama()) == workspace_bytes(llama()) == communication_bytes(llama()) == 0
+    assert context_bytes(llama()) == engine_workspace_bytes(llama()) == communication_bytes(llama()) == 0
 
 
 def test_one_communicator_for_several_processes():

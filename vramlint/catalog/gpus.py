@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from vramlint.catalog.gpu_rows import GpuRow, all_gpus, normal, normal_forms, rows_named, telling_name
@@ -23,8 +24,12 @@ MIB = 2**20
 GIB = 2**30
 
 CONTEXT_BYTES = 300 * MIB
-"""Device memory that a process holds before its first tensor, with lazy module loading (CUDA >= 11.7). 250 to 450 MiB
-have been seen; pytorch pull request 86509 measured 287. Not counted by torch."""
+"""Device memory that a process holds outside torch's allocator, with lazy module loading (CUDA >= 11.7), where nothing
+is known of the card. 250 to 450 MiB have been seen before the first tensor; pytorch pull request 86509 measured 287."""
+_CONTEXTS: Mapping[tuple[int, int], int] = {(8, 9): 426 * MIB, (9, 0): 767 * MIB}
+"""By compute capability, of one card each. RTX 6000 Ada, torch 2.10 with CUDA 13.0, before its first tensor
+(unsloth-zoo pull request 1053). H200, torch 2.11 with CUDA 13.0, in training steps (bench/gpu/measured): 616 before the
+first tensor, 64 to 68 with each of two cuBLAS handles, 16 with the kernels of attention."""
 
 _CEILING = (985, 1000)
 """torch's total memory over what nvidia-smi prints, where only the latter is known: nine devices for which both are
@@ -94,7 +99,7 @@ def _gpu(row: GpuRow) -> Gpu:
         usable_bytes=_usable(row, memory),
         compute_capability=capability,
         bf16=row.bf16 == "native",
-        context_bytes=CONTEXT_BYTES,
+        context_bytes=_CONTEXTS.get(capability or (0, 0), CONTEXT_BYTES),
         cublas_workspace_bytes=_workspace(row.compute_capability, capability),
         multiprocessors=row.multiprocessors,
     )

@@ -57,6 +57,7 @@ class Engine:
         while self.heap:
             _, node = heappop(self.heap)
             if node.unit != course.unit:
+                tape.multiplies_backward()
                 course.enter(node.unit)
             self._execute(node)
         if course.unit != unit:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from vramlint.job import Job
 
-CUBLAS_HANDLES = 2
-"""The forward and the backward thread have a cuBLAS handle, and a workspace, each (torch 2.13
-aten/src/ATen/cuda/CublasHandlePool.cpp)."""
 ENGINE_WORKSPACES: tuple[tuple[tuple[int, int], int], ...] = (((9, 0), 32 << 20), ((0, 0), 4 << 20))
 """Compute capability from which on, and bytes of Transformer Engine's own workspace for cuBLASLt (2.8
 pytorch/module/base.py, get_cublas_workspace_size_bytes)."""
@@ -28,15 +25,14 @@ COMMUNICATOR_BYTES = 544 * 10**6
 """Buffers of one NCCL communicator: 544 MB per rank on two A100 (NVIDIA/nccl issue 964)."""
 
 
-def workspace_bytes(job: Job) -> int:
-    """CuBLAS workspaces, which torch counts as allocated."""
-    if job.gpu is None:
-        return 0
+def engine_workspace_bytes(job: Job) -> int:
+    """Transformer Engine's workspaces, which torch counts as allocated."""
     engine = job.model.model_type == "megatron" and job.model.config.get("implementation") == "transformer_engine"
+    if job.gpu is None or not engine:
+        return 0
     capability = job.gpu.compute_capability or (0, 0)
-    each = next(size for since, size in ENGINE_WORKSPACES if capability >= since) if engine else 0
-    count = 1 + (GROUPED_STREAMS if job.model.config.get("grouped_experts") else 0)
-    return CUBLAS_HANDLES * job.gpu.cublas_workspace_bytes + count * each
+    each = next(size for since, size in ENGINE_WORKSPACES if capability >= since)
+    return each * (1 + (GROUPED_STREAMS if job.model.config.get("grouped_experts") else 0))
 
 
 def context_bytes(job: Job) -> int:

@@ -17,6 +17,8 @@ from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.memory import by_layer
 
 HALF = 2
+SORTED_FROM = (5, 0)
+"""Since then weights are loaded in the order of their names, numbers in them by value (core_model_loading.py)."""
 
 
 def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[Tensors]) -> int:
@@ -41,14 +43,38 @@ def _quantized(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], prese
     width = arriving + (eight_bit and job.libraries.bitsandbytes < QUANTIZES_ROWS_FROM)
     alive = present - sum(_stored(p) * times for times, members in order for p in members)
     highest = alive
-    for times, members in order:
+    for times, members in _sorted(order) if job.libraries.transformers >= SORTED_FROM else order:
         layer = sum(_stored(p) for p in members)
         alive += layer * (times - 1)
         for parameter in members:
             if parameter.stored_tensors != (parameter.nbytes,):
-                highest = max(highest, alive + rounded(parameter.numel * width) + _stored(parameter))
+                both = rounded(parameter.numel * width) + _stored(parameter) + _scales(job, parameter)
+                highest = max(highest, alive + both)
             alive += _stored(parameter)
     return highest
+
+
+def _scales(job: Job, parameter: Parameter) -> int:
+    """Scales of blocks and their distances from the mean in float32, of which double quantization makes 8 bits."""
+    from vramlint.memory.ops.four_bit import NF4_BLOCK
+
+    quantization = job.quantization
+    doubly = quantization is not None and quantization.double_quantization and quantization.kind in {"nf4", "fp4"}
+    return 2 * rounded(4 * -(-parameter.numel // NF4_BLOCK)) if doubly else 0
+
+
+Order = Sequence[tuple[int, Sequence[Parameter]]]
+
+
+def _sorted(order: Order) -> Order:
+    """Stretches of layers, and what is in them, by name."""
+    within = [(times, sorted(members, key=_by_name)) for times, members in order]
+    return sorted(within, key=lambda stretch: _by_name(stretch[1][0]))
+
+
+def _by_name(parameter: Parameter) -> list[tuple[int, int, str]]:
+    parts = parameter.name.split(".")
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def _widened(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], present: int) -> int:

@@ -53,7 +53,7 @@ class Block:
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "later", "once", "sizes", "streams")
+    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "lasting", "later", "once", "sizes", "streams")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -62,6 +62,8 @@ class Recorder:
         """Indices that only the first step of a run allocates: the optimizer's states."""
         self.later: set[int] = set()
         """Indices that the first step of a run does not allocate yet."""
+        self.lasting: list[tuple[str, int]] = []
+        """Component and bytes of what is there from the first forward on and stays, besides the model."""
         self.streams: dict[int, str] = {}
         """CUDA streams by index; what is not named was allocated on the current stream."""
         self.blocks: list[Block] = []

@@ -27,6 +27,7 @@ from vramlint.memory.step import Step
 from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
+from vramlint.memory.workspaces import Workspaces
 
 ON_RANKS = "megatron"
 """The model type of what one rank of Megatron holds."""
@@ -160,7 +161,7 @@ def _counted(job: Job, family: type[Network] | None) -> Job:
 
 
 def _infer(job: Job, network: Network, recorder: Recorder) -> None:
-    forward = Forward(job, network, Tape(recorder, Layout.of(job)))
+    forward = Forward(job, network, Tape(recorder, Layout.of(job), Workspaces(job, recorder)))
     with forward.tape.inference():
         generation.generate(forward, job.batch, job.batch.generated_tokens)
 

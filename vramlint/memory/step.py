@@ -27,6 +27,7 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
 from vramlint.memory.updates.clipping import clip_by_norm, unscale
 from vramlint.memory.updates.memory import Memory, by_layer
+from vramlint.memory.workspaces import Workspaces
 from vramlint.memory.zero_buckets import Buckets, ZeroBuckets
 
 
@@ -46,7 +47,7 @@ class Step:
         self.job = job
         self.sharding = sharding
         self.recorder = recorder
-        self.tape = Tape(recorder, Layout.of(job))
+        self.tape = Tape(recorder, Layout.of(job), Workspaces(job, recorder))
         self.tape.lifetimes.outlived = job.objective.loop == "script"
         self.tape.compiled = job.compiled
         self.tape.card = Multiprocessors.of(job)

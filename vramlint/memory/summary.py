@@ -8,8 +8,8 @@ from itertools import islice
 
 from vramlint.estimate import Amount, Estimate, Log, PhasePeak, Stretch
 from vramlint.job import Job
-from vramlint.memory import optimizers
-from vramlint.memory.device import communication_bytes, context_bytes, workspace_bytes
+from vramlint.memory import optimizers, workspaces
+from vramlint.memory.device import communication_bytes, context_bytes, engine_workspace_bytes
 from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
@@ -40,8 +40,9 @@ def summarize(
 ) -> Estimate:
     """The estimate of a job whose run `recorder` has logged; without `reserved` the allocator is not played."""
     trained = [p for p in parameters if p.requires_grad and job.objective.kind == "training"]
-    resident = [*sharding.persistent, Tensors("cuBLAS workspaces", workspace_bytes(job))]
-    persistent = [*resident, *sharding.states]
+    resident = [*sharding.persistent, *(Tensors(*lasting) for lasting in recorder.lasting)]
+    resident.append(Tensors(workspaces.COMPONENT, engine_workspace_bytes(job)))
+    persistent = [*resident, *_late_workspaces(recorder), *sharding.states]
     timeline = Timeline(recorder.blocks, recorder.sizes, total(persistent), recorder.once)
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
@@ -130,6 +131,13 @@ def _log(persistent: Sequence[Tensors], recorder: Recorder) -> Log:
         names=tuple(label.describe() for label in recorder.labels),
         components=tuple(label.component for label in recorder.labels),
     )
+
+
+def _late_workspaces(recorder: Recorder) -> Iterator[Tensors]:
+    """Workspaces that the first step's backward makes."""
+    for index in sorted(recorder.once):
+        if recorder.labels[index].component == workspaces.COMPONENT:
+            yield Tensors(workspaces.COMPONENT, recorder.sizes[index])
 
 
 def _first_step(peaks: Mapping[str, Peak], slack: int) -> Iterator[PhasePeak]:

@@ -16,6 +16,7 @@ from vramlint.memory.reductions import Multiprocessors, partial_sums
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
 from vramlint.memory.updates.backward import GradientHooks
+from vramlint.memory.workspaces import Workspaces
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
 """The derivative of an operator: what it allocates, in which order."""
@@ -28,8 +29,10 @@ Result = tuple[Shape, str, str]
 class Tape:
     """State of one simulated process."""
 
-    def __init__(self, recorder: Recorder, layout: Layout | None = None) -> None:
+    def __init__(self, recorder: Recorder, layout: Layout | None = None, workspaces: Workspaces | None = None) -> None:
         self.recorder = recorder
+        self.workspaces = workspaces
+        """Those of cuBLAS, where a GPU is named."""
         self.course = Course(recorder, layout or Layout())
         self.lifetimes = Lifetimes(self.course)
         self.grad_enabled = True
@@ -76,6 +79,11 @@ class Tape:
         """The same of a kernel whose own memory no dispatch mode sees: not where one looks on."""
         if nbytes and not self.observed:
             self.scratch((nbytes,), operator)
+
+    def multiplies_backward(self) -> None:
+        """The backward comes to a product of matrices, or to layers with some."""
+        if self.workspaces is not None:
+            self.workspaces.multiplies_backward()
 
     def sums_partially(self, whole: Shape, reduced: Shape) -> None:
         """What the kernel holds that sums, or takes means, over some dimensions of `whole`."""

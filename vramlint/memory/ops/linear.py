@@ -120,6 +120,8 @@ def matmul_weight(
         save.append(matrix)
     inputs = (x, matrix) if offset is None else (x, matrix, offset)
     shape = (*x.shape[:-1], weight.shape[1 if columns else 0])
+    if offset is not None and tape.workspaces is not None:
+        tape.workspaces.adds_bias(backward=tape.replays)
     return tape.apply("linear", inputs, shape, x.dtype, _linear_backward, save=save)
 
 
@@ -148,6 +150,7 @@ def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
         edge = node.edges[position]
         if edge is not None:
             results[position] = tape.empty(edge[2], gradient.dtype, "linear backward")
+            tape.multiplies_backward()
     first = results[0]
     if first is not None and len(first.shape) > 2:
         first.view = True  # the product is two-dimensional, the gradient a view of it
