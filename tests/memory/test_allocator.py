@@ -51,6 +51,16 @@ def test_freed_neighbours_are_joined_and_used_again():
     assert allocator.reserved == LARGE_SEGMENT
 
 
+def test_of_equal_blocks_the_one_at_the_lowest_address_is_taken():
+    """A later segment lies below an earlier one."""
+    allocator = CachingAllocator()
+    above, below = allocator.allocate(40 * MIB), allocator.allocate(40 * MIB)
+    allocator.release(below)
+    allocator.release(above)
+
+    assert allocator.allocate(40 * MIB).address == below.address < above.address
+
+
 def test_a_large_block_is_not_split_for_a_remainder_of_one_mebibyte():
     allocator = CachingAllocator()
     piece = allocator.allocate(32 * MIB)

@@ -10,6 +10,7 @@ import pytest
 
 from bench.cases import job_of
 from bench.gpu import record
+from bench.measured import loaded, measured_job
 from vramlint.job import Job, Objective
 from vramlint.memory import simulate
 from vramlint.memory.kernels import Kernels
@@ -104,6 +105,24 @@ def test_a_thread_has_its_workspace_from_its_first_product_on(name, phase):
 @pytest.mark.parametrize("name", ["gpt2-fp32", "gpt2-foreach-ckpt", "opt-fp16", "qwen25-7b-bf16", "bert-mlm-fp32"])
 def test_products_with_a_bias_have_a_workspace_of_their_own(name):
     assert abs(predicted(name, "forward") - measured(name, "forward")) < MIB // 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama1b-bf16", "llama3-amp", "gpt2-fp32", "qwen3-8b-amp-ckpt", "llama3-label-smoothing", "llama1b-sgd", "t5-amp"],
+)
+def test_segments_of_a_run(name):
+    estimate = simulate(measured_job(rows()[name]))
+    seen = rows()[name]["result"]["steady_step"]["peak_reserved"]
+
+    assert abs(estimate.reserved - seen) < 0.002 * seen
+
+
+@pytest.mark.parametrize("name", ["llama3-qlora-ckpt", "llama3-qlora-amp"])
+def test_weights_quantized_while_they_are_loaded(name):
+    seen = rows()[name]["result"]["loading"]["requested"]
+
+    assert abs(loaded(rows()[name]).allocated - seen) < MIB // 8
 
 
 def test_later_torch_shares_the_workspace_of_products_with_a_bias():

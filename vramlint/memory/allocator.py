@@ -2,8 +2,10 @@
 
 Follows torch 2.13 c10/cuda/CUDACachingAllocator.cpp on one stream: requests are rounded to 512 bytes; up to 1 MiB
 comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a segment of its own rounded to 2 MiB; the
-smallest free block that is large enough is taken and split; neighbours that are free are joined. With
-`expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests coarser.
+smallest free block that is large enough is taken, of equals the one at the lowest address, and split; neighbours that
+are free are joined. A new segment lies below those before it: so the driver places them, as far as what 89 runs on an
+H200 reserved tells (bench/gpu/measured: 63 to within 0.1 %; 57 if it lay above, 56 if the longest free came first).
+With `expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests coarser.
 Memory goes back to the driver only where a garbage collection is asked for.
 
 A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
@@ -23,9 +25,9 @@ LARGE_LIMIT = 10 * MIB
 SEGMENT_ROUNDING = 2 * MIB
 BLOCK = 512
 
-_AGE_BITS = 32
-_AGE_MASK = (1 << _AGE_BITS) - 1
-"""A free block's key is its size with its age below: the smallest that fits comes first, of equals the oldest."""
+_ADDRESS_BITS = 42
+"""A free block's key is its size with its address below: the smallest that fits comes first, of equals the lowest.
+Addresses count blocks of 512 bytes, so that a run may go through 2 PiB of segments."""
 
 
 class OutOfMemory(Exception):  # noqa: N818  torch's name
@@ -35,10 +37,12 @@ class OutOfMemory(Exception):  # noqa: N818  torch's name
 class Piece:
     """A block of a segment, linked with its neighbours."""
 
-    __slots__ = ("key", "left", "right", "size", "small", "taken")
+    __slots__ = ("address", "freed", "key", "left", "right", "size", "small", "taken")
 
-    def __init__(self, size: int, small: bool, left: Piece | None, right: Piece | None) -> None:
+    def __init__(self, size: int, small: bool, left: Piece | None, right: Piece | None, address: int) -> None:
         self.size = size
+        self.address = address
+        self.freed = 0  # when, in releases
         self.small = small
         self.left = left
         self.right = right
@@ -75,7 +79,8 @@ class CachingAllocator:
         self._small: list[int] = []
         self._large: list[int] = []
         self._free: dict[int, Piece] = {}
-        self._age = 0
+        self._lowest = 1 << _ADDRESS_BITS
+        self._releases = 0
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
@@ -84,7 +89,7 @@ class CachingAllocator:
             size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
         keys = self._small if small else self._large
-        position = bisect_left(keys, size << _AGE_BITS)
+        position = bisect_left(keys, size << _ADDRESS_BITS)
         if position < len(keys):
             piece = self._free.pop(keys.pop(position))
             piece.key = 0
@@ -93,12 +98,13 @@ class CachingAllocator:
         rest = piece.size - size
         if rest > SMALL_LIMIT or (small and rest):
             right = piece.right
-            piece.right = remainder = Piece(rest, small, piece, right)
+            address = piece.address + size // BLOCK
+            piece.right = remainder = Piece(rest, small, piece, right, address)
             if right is not None:
                 right.left = remainder
             piece.size = size
-            self._age += 1
-            remainder.key = key = rest << _AGE_BITS | self._age
+            remainder.freed = piece.freed
+            remainder.key = key = rest << _ADDRESS_BITS | address
             self._free[key] = remainder
             insort(keys, key)
         self._take(piece, asked)
@@ -119,7 +125,8 @@ class CachingAllocator:
         segment = _segment(size)
         self.reserved += segment
         self.peak = max(self.peak, self.reserved)
-        return Piece(segment, small, None, None)
+        self._lowest -= segment // BLOCK
+        return Piece(segment, small, None, None, self._lowest)
 
     def give_back(self) -> None:
         """Return all segments that lie free as a whole to the driver, as torch does before it gives up."""
@@ -131,7 +138,7 @@ class CachingAllocator:
     def _collect(self) -> None:
         """Give back the segments of the large pool that lie free as a whole, the longest free first, until enough."""
         whole = [key for key in self._large if not (self._free[key].left or self._free[key].right)]
-        for key in sorted(whole, key=lambda key: key & _AGE_MASK):
+        for key in sorted(whole, key=lambda key: self._free[key].freed):
             if self.reserved <= self.collect_above:
                 return
             self._large.remove(key)
@@ -146,6 +153,7 @@ class CachingAllocator:
         if left is not None and left.key:
             del keys[bisect_left(keys, left.key)], self._free[left.key]
             piece.size += left.size
+            piece.address = left.address
             piece.left = left.left
             if piece.left is not None:
                 piece.left.right = piece
@@ -155,8 +163,9 @@ class CachingAllocator:
             piece.right = right.right
             if piece.right is not None:
                 piece.right.left = piece
-        self._age += 1
-        piece.key = key = piece.size << _AGE_BITS | self._age
+        self._releases += 1
+        piece.freed = self._releases
+        piece.key = key = piece.size << _ADDRESS_BITS | piece.address
         self._free[key] = piece
         insort(keys, key)
 
@@ -193,7 +202,7 @@ class ExpandableAllocator(CachingAllocator):
             size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
         keys = self._small if small else self._large
-        position = bisect_left(keys, size << _AGE_BITS)
+        position = bisect_left(keys, size << _ADDRESS_BITS)
         if position + 1 < len(keys) and self._free[keys[position]].right is None:
             position += 1
         piece = self._free.pop(keys.pop(position)) if position < len(keys) else self._grown(size, small)
@@ -201,7 +210,7 @@ class ExpandableAllocator(CachingAllocator):
         rest = piece.size - size
         if rest:
             right = piece.right
-            piece.right = remainder = Piece(rest, small, piece, right)
+            piece.right = remainder = Piece(rest, small, piece, right, piece.address + size // BLOCK)
             if right is None:
                 self._last[small] = remainder
             else:
@@ -219,7 +228,7 @@ class ExpandableAllocator(CachingAllocator):
             del keys[bisect_left(keys, last.key)], self._free[last.key]
             piece = last
         else:
-            piece = Piece(0, small, last, None)
+            piece = Piece(0, small, last, None, 0 if last is None else last.address + last.size // BLOCK)
             if last is not None:
                 last.right = piece
         page = SMALL_SEGMENT if small else LARGE_SEGMENT
@@ -231,8 +240,7 @@ class ExpandableAllocator(CachingAllocator):
         return piece
 
     def _put(self, piece: Piece, keys: list[int]) -> None:
-        self._age += 1
-        piece.key = key = piece.size << _AGE_BITS | self._age
+        piece.key = key = piece.size << _ADDRESS_BITS | piece.address
         self._free[key] = piece
         insort(keys, key)
 
