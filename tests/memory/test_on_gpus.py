@@ -109,7 +109,18 @@ def test_products_with_a_bias_have_a_workspace_of_their_own(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["llama1b-bf16", "llama3-amp", "gpt2-fp32", "qwen3-8b-amp-ckpt", "llama3-label-smoothing", "llama1b-sgd", "t5-amp"],
+    [
+        "falcon-bf16",
+        "gemma2-amp",
+        "gemma2-eager",
+        "gpt2-fp32",
+        "llama1b-bf16",
+        "llama1b-sgd",
+        "llama3-amp",
+        "llama3-label-smoothing",
+        "qwen3-8b-amp-ckpt",
+        "t5-amp",
+    ],
 )
 def test_segments_of_a_run(name):
     estimate = simulate(measured_job(rows()[name]))

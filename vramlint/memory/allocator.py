@@ -5,8 +5,8 @@ comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a 
 smallest free block that is large enough is taken, of equals the one at the lowest address, and split; neighbours that
 are free are joined. A new segment lies below those before it: so the driver places them, as far as what 89 runs on an
 H200 reserved tells (bench/gpu/measured: 63 to within 0.1 %; 57 if it lay above, 56 if the longest free came first).
-With `expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests coarser.
-Memory goes back to the driver only where a garbage collection is asked for.
+With `expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests
+coarser. Memory goes back to the driver only where a garbage collection is asked for.
 
 A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
 """

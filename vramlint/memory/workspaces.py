@@ -13,7 +13,8 @@ from vramlint.memory.recorder import Label, Recorder
 COMPONENT = "cuBLAS workspaces"
 LT_BYTES = 1 << 20
 LT_FROM, LT_UNTIL = (2, 7), (2, 13)
-"""Versions of torch that keep cuBLASLt's workspace, seen in 2.11; older ones allocate it for every product anew."""
+"""Versions of torch that keep cuBLASLt's workspace, seen in 2.11; older ones allocate it for every product anew, newer
+ones say that they reuse the other (torch 2.13 backends/cuda/__init__.py, blas_workspace_size)."""
 
 
 class Workspaces:

@@ -93,4 +93,8 @@ class Gemma2(Gemma):
 
     def finish(self, tape: Tape, logits: Tensor) -> Tensor:
         """Logits under a soft cap."""
-        return e.softcapped(tape, logits) if self.caps_logits else logits
+        if not self.caps_logits:
+            return logits
+        held = [logits]
+        del logits
+        return e.softcapped(tape, held)

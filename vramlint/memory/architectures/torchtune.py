@@ -117,7 +117,7 @@ class TransformerDecoder(CausalLM):
             return regime.layer(tape, lambda y: self._forward(tape, regime, self.layers[index], y), x)
 
         hidden = self._normalise(tape, tape.course.repeat(self.count, layer, embedded), self.norm)
-        return e.softcapped(tape, hidden) if self.component == "gemma2" else hidden
+        return e.softcapped(tape, [hidden]) if self.component == "gemma2" else hidden
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """The recipe's `_loss_step`: the loss gets the head's input, logits in chunks, or all of them in float32."""

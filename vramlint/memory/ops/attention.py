@@ -150,7 +150,9 @@ def eager(
     v = repeat_heads(tape, v, repeats)
     weights = e.linear_unary(tape, "mul", scores(tape, q, k))
     if softcap:
-        weights = e.softcapped(tape, weights)
+        held = [weights]
+        del weights
+        weights = e.softcapped(tape, held)
     if mask is not None:
         weights = e.add_in_place(tape, weights, mask) if masks_in_place else e.add(tape, weights, mask)
     weights = (

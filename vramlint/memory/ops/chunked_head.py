@@ -43,7 +43,11 @@ def loss_of_whole(tape: Tape, hidden: list[Tensor], head: Weights, *, softcapped
 def _logits(tape: Tape, hidden: Tensor, head: Weights, *, softcapped: bool) -> Tensor:
     logits = linear(tape, hidden, head)
     mark_logits(tape, logits)
-    return e.softcapped(tape, logits) if softcapped else logits
+    if not softcapped:
+        return logits
+    held = [logits]
+    del logits
+    return e.softcapped(tape, held)
 
 
 def _loss(tape: Tape, logits: Tensor) -> Tensor:

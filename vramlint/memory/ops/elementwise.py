@@ -145,9 +145,10 @@ def view_as(tape: Tape, x: Tensor, shape: Shape, backward: Backward) -> Tensor:
     return out
 
 
-def softcapped(tape: Tape, x: Tensor) -> Tensor:
-    """`cap * tanh(x / cap)` in three operators."""
-    x = unary_of_result(tape, "tanh", linear_unary(tape, "div", x))
+def softcapped(tape: Tape, held: list[Tensor]) -> Tensor:
+    """`cap * tanh(x / cap)` in three operators, each of which takes the name of the one before; `held` is only x."""
+    x = linear_unary(tape, "div", held.pop())
+    x = unary_of_result(tape, "tanh", x)
     return linear_unary(tape, "mul", x)
 
 

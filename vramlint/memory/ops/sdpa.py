@@ -187,7 +187,10 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, prob
     weights = attention.scores(tape, scaled, _single_head(tape, e.linear_unary(tape, "mul", k), heads))
     add = e.add if tape.observed else e.add_in_place  # traced tensors are of a subclass, which gets a copy
     weights = add(tape, weights, bias)
-    weights = softmax(tape, weights, in_float32=False)
+    likely = softmax(tape, weights, in_float32=False)
+    tape.inside_kernel(weights.numel, "masked scores")  # _safe_softmax looks for rows of which nothing is shown
+    weights = likely
+    del likely
     weights = e.dropout(tape, weights, probability)
     returned = tape.to(weights, dtype)
     out = attention.weighted(tape, weights, _single_head(tape, v, heads))
