@@ -7,10 +7,11 @@ import json
 import pytest
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
+from vramlint.catalog.versions import version_of
 from vramlint.facts import FactValue, Remark, Sheet
 from vramlint.readers.json import read_json
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
-from vramlint.surfaces.deepspeed_keys import check_deepspeed_keys
+from vramlint.surfaces.deepspeed_keys import KnownKey, check_deepspeed_keys
 from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Scalar, Table
 
@@ -26,8 +27,8 @@ def sheet_of(config: object) -> Sheet:
 
 
 def keys_of(config: object, version: tuple[int, ...] = (0, 19, 8)) -> list[Remark]:
-    statuses = {row.key: row.status for row in all_deepspeed_keys()}
-    return list(check_deepspeed_keys(table_of(config), statuses, version, "deepspeed 0.19.8"))
+    known = {row.key: KnownKey(row.status, version_of(row.since), row.type) for row in all_deepspeed_keys()}
+    return list(check_deepspeed_keys(table_of(config), known, version, "deepspeed 0.19.8"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from vramlint.facts import Remark
 from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
 from vramlint.resolve.versions import Bound
-from vramlint.surfaces.deepspeed_keys import check_deepspeed_keys
+from vramlint.surfaces.deepspeed_keys import KnownKey, check_deepspeed_keys
+from vramlint.surfaces.deepspeed_settings import idle_offloads, refused_settings
 from vramlint.text import Place
 from vramlint.values import Entry, Table
 
@@ -139,6 +140,8 @@ def _histories(tables: Iterable[tuple[str, Table]]) -> Iterator[tuple[str, KeyHi
 
 
 def deepspeed_key_remarks(table: Table, setting: Setting) -> Iterator[Remark]:
-    """Keys of a DeepSpeed configuration that DeepSpeed does not know or has removed."""
-    statuses = {row.key: row.status for row in all_deepspeed_keys()}
-    return check_deepspeed_keys(table, statuses, setting.libraries.deepspeed, setting.label("deepspeed"))
+    """Keys of a DeepSpeed configuration that DeepSpeed does not know or has removed, and settings that it refuses."""
+    known = {row.key: KnownKey(row.status, version_of(row.since), row.type) for row in all_deepspeed_keys()}
+    yield from check_deepspeed_keys(table, known, setting.libraries.deepspeed, setting.label("deepspeed"))
+    yield from refused_settings(table)
+    yield from idle_offloads(table)

@@ -241,7 +241,13 @@ def device(value: Value) -> Converted:
     match value:
         case Scalar(value=None):
             return "none"
+        case Scalar(value=str(word)):
+            return word.lower() if word.lower() in (*_OFFLOAD_DEVICES, "auto") else Outcome.WRONG_TYPE
     return text(value)
+
+
+_OFFLOAD_DEVICES = ("none", "cpu", "nvme")
+"""OffloadDeviceEnum of deepspeed 0.19 (runtime/zero/offload_config.py); Accelerate takes them in any letter case."""
 
 
 def cpu_or_none(value: Value) -> Converted:

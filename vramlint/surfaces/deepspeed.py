@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.surfaces.deepspeed_types import as_read
 from vramlint.surfaces.draft import place_of
 from vramlint.surfaces.flat import stated_by
 from vramlint.text import Place
@@ -15,6 +16,11 @@ VOCABULARY = "deepspeed"
 _STAGE_3_ONLY = (
     "offload_param",
     "cpu_offload_param",
+    "prefetch_bucket_size",
+    "param_persistence_threshold",
+    "max_live_parameters",
+    "max_reuse_distance",
+    "gather_16bit_weights_on_model_save",
     "stage3_prefetch_bucket_size",
     "stage3_param_persistence_threshold",
     "stage3_model_persistence_threshold",
@@ -22,8 +28,15 @@ _STAGE_3_ONLY = (
     "stage3_max_reuse_distance",
     "stage3_gather_16bit_weights_on_model_save",
     "stage3_gather_fp16_weights_on_model_save",
+    "stage3_module_granularity_threshold",
+    "stage3_use_all_reduce_for_fetch_params",
+    "stage3_allgather_sequential",
+    "zero_quantized_weights",
+    "zero_quantized_nontrainable_weights",
+    "zero_quantized_gradients",
 )
-"""Keys of zero_optimization that only ZeRO stage 3 reads (deepspeed 0.19.8, runtime/zero/config.py)."""
+"""Keys of zero_optimization that only ZeRO stage 3 reads (deepspeed 0.19.8, runtime/zero/config.py): with their prefix
+and without it, which that reader takes too."""
 
 _DEPRECATED = {
     "zero_optimization.cpu_offload": "zero_optimization.offload_optimizer",
@@ -32,6 +45,9 @@ _DEPRECATED = {
     "zero_optimization.stage3_gather_fp16_weights_on_model_save": (
         "zero_optimization.stage3_gather_16bit_weights_on_model_save"
     ),
+    "bfloat16": "bf16",
+    "allgather_size": "zero_optimization.allgather_bucket_size",
+    "aio.thread_count": "aio.intra_op_parallelism",
 }
 """Deprecated keys and what replaces them (deepspeed 0.19.8, runtime/zero/config.py)."""
 
@@ -49,7 +65,7 @@ def deepspeed_facts(table: Table, via: str = "config-file") -> tuple[tuple[Fact,
     """
     facts: dict[str, Fact] = {}
     remarks: list[Remark] = []
-    for stated in stated_by(table, VOCABULARY, via=via):
+    for stated in stated_by(table, VOCABULARY, via=via, as_read=as_read):
         if isinstance(stated, Remark):
             remarks.append(stated)
         else:

@@ -6,57 +6,61 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from vramlint.catalog.versions import Version, at_least, version_of
 from vramlint.facts import Remark
+from vramlint.surfaces.deepspeed_types import is_validated, refuses
+from vramlint.surfaces.keys import rows
 from vramlint.text import Place
-from vramlint.values import Entry, Table
-
-_STRICT = (
-    "zero_optimization",
-    "fp16",
-    "bf16",
-    "bfloat16",
-    "comms_logger",
-    "tensorboard",
-    "wandb",
-    "csv_monitor",
-    "comet",
-    "hybrid_engine",
-    "compile",
-    "timers",
-    "tensor_parallel",
-)
-"""Sections that DeepSpeed validates: an unknown key there raises (deepspeed 0.19.8, runtime/config_utils.py).
-Elsewhere an unknown key is ignored in silence."""
+from vramlint.values import Entry, Scalar, Table
 
 _FREE = ("optimizer.params", "scheduler.params", "autotuning.arg_mappings")
-"""Sections that are handed on to something else as they are."""
+"""Sections that are handed on to something else as they are, whatever keys they have."""
 
 _PLACEHOLDER = re.compile(r"[A-Z][A-Za-z0-9]*_\w*[A-Z]")
 """A key that a script fills in; DeepSpeed's own have no capitals."""
 _REMOVED_IN = re.compile(r"removed in (\d+(?:\.\d+)*)")
 
 
+class KnownKey(NamedTuple):
+    """What DeepSpeed's reader says of a key."""
+
+    status: str
+    """`current`, `deprecated`, `removed in 0.19.8; …`."""
+    since: Version
+    """The first release whose reader has it."""
+    type: str
+    """As `deepspeed_types.refuses` takes it."""
+
+
 def check_deepspeed_keys(
-    table: Table, statuses: Mapping[str, str], version: tuple[int, ...], library: str
+    table: Table, known: Mapping[str, KnownKey], version: Version, library: str
 ) -> Iterator[Remark]:
-    """A remark for every key that DeepSpeed does not know or has removed.
+    """A remark for every key that DeepSpeed does not know, has removed or not yet has, or gives a type it cannot take.
 
     Args:
         table: the configuration.
-        statuses: every dotted key DeepSpeed reads and its status (`current`, `deprecated`, `removed in 0.19.8; …`).
+        known: every dotted key that DeepSpeed reads.
         version: the DeepSpeed version of the run.
         library: that version in words: `deepspeed 0.19.8`.
     """
-    known = {key.split(" ")[0]: status for key, status in statuses.items()}
-    sections = {prefix for key in known for prefix in _prefixes(key)}
-    yield from _check(table, "", _KeyList(known, sections, version, library))
+    keys = {key.split(" ")[0]: found for key, found in known.items()}
+    sections = {prefix for key in keys for prefix in _prefixes(key)}
+    yield from _check(table, "", _KeyList(keys, sections, version, library))
 
 
 class _KeyList(NamedTuple):
-    known: Mapping[str, str]
+    known: Mapping[str, KnownKey]
     sections: set[str]
-    version: tuple[int, ...]
+    version: Version
     library: str
+
+    def find(self, key: str) -> KnownKey | None:
+        """What is known of a dotted key; a section by itself has always been there."""
+        found = self.known.get(key) or self.known.get(_stage3_spelling(key))
+        return found or (_SECTION if key in self.sections else None)
+
+
+_SECTION = KnownKey("current", (), "object")
 
 
 def _prefixes(key: str) -> Iterator[str]:
@@ -67,17 +71,18 @@ def _prefixes(key: str) -> Iterator[str]:
 
 def _check(table: Table, prefix: str, keys: _KeyList) -> Iterator[Remark]:
     strangers: list[Entry] = []
+    free = prefix.rstrip(".") in _FREE
     for entry in table:
         key = prefix + entry.key
         if entry.key.startswith(("_", "#", "//", "comment")) or _PLACEHOLDER.fullmatch(entry.key):
             continue
-        section = key in keys.sections
-        status = keys.known.get(key) or keys.known.get(_stage3_spelling(key)) or ("current" if section else None)
-        if status is None:
-            strangers.append(entry)
+        found = keys.find(key)
+        if found is None:
+            strangers += [] if free else [entry]
             continue
-        yield from _removed(entry, key, status, keys.version)
-        if isinstance(entry.value, Table) and section and key not in _FREE:
+        yield from _of_another_release(entry, key, found, keys)
+        yield from _of_another_type(entry, key, found)
+        if isinstance(entry.value, Table) and key in keys.sections:
             yield from _check(entry.value, key + ".", keys)
     yield from _unknown(strangers, prefix, keys)
 
@@ -109,27 +114,48 @@ def _unknown(strangers: list[Entry], prefix: str, keys: _KeyList) -> Iterator[Re
 
 def _stranger(entries: list[Entry], place: Place, prefix: str, keys: _KeyList, near: str = "") -> Remark:
     where = prefix.rstrip(".") or "DeepSpeed"
-    strict = prefix.split(".", maxsplit=1)[0] in _STRICT
-    effect = ("raises a validation error", "raise a validation error") if strict else ("is ignored", "are ignored")
     names = ", ".join(entry.key for entry in entries)
     if len(entries) == 1:
-        message = f"{where} has no key {names}: it {effect[0]}"
+        message = f"{where} has no key {names}: it {_effect(prefix)}"
     else:
-        message = f"{where} has no keys {names}: they {effect[1]}"
-    if not strict:
-        message += " in silence"
+        message = f"{where} has no keys {names}: they {_effect(prefix, several=True)}"
     return Remark("unknown-key", prefix + entries[0].key, f"{message} ({keys.library})", place, near, "deepspeed")
+
+
+def _effect(key: str, *, several: bool = False) -> str:
+    """What becomes of a key that DeepSpeed does not know."""
+    if is_validated(key):
+        return "raise a validation error" if several else "raises a validation error"
+    return "are ignored in silence" if several else "is ignored in silence"
 
 
 def _child(key: str, prefix: str) -> str:
     return key[len(prefix) :].split(".", maxsplit=1)[0]
 
 
-def _removed(entry: Entry, key: str, status: str, version: tuple[int, ...]) -> Iterator[Remark]:
-    match = _REMOVED_IN.match(status)
-    if not match or entry.key_place is None:
+def _of_another_release(entry: Entry, key: str, found: KnownKey, keys: _KeyList) -> Iterator[Remark]:
+    if entry.key_place is None:
         return
-    release = tuple(int(part) for part in match[1].split("."))
-    if version >= release:
+    match = _REMOVED_IN.match(found.status)
+    if match and at_least(keys.version, version_of(match[1])):
         message = f"{key} was removed in deepspeed {match[1]}; its presence raises an error"
         yield Remark("removed-key", key, message, entry.key_place, vocabulary="deepspeed")
+    elif not at_least(keys.version, found.since) and not _says_nothing(entry):
+        since = ".".join(map(str, found.since))
+        message = f"{key} came with deepspeed {since}: it {_effect(key)} ({keys.library})"
+        yield Remark("unknown-key", key, message, entry.key_place, vocabulary="deepspeed")
+
+
+def _says_nothing(entry: Entry) -> bool:
+    """Whether the value switches nothing on, so that nothing is lost where it is ignored."""
+    return isinstance(entry.value, Scalar) and entry.value.value in (False, None)
+
+
+def _of_another_type(entry: Entry, key: str, found: KnownKey) -> Iterator[Remark]:
+    """A value that the key cannot take. Keys that say facts are judged where the facts are read."""
+    place = getattr(entry.value, "place", None) or entry.key_place
+    if place is None or key in rows("deepspeed") or key == "zero_optimization":
+        return
+    if refuses(found.type, entry.value, validated=is_validated(key)):
+        shown = repr(entry.value.value) if isinstance(entry.value, Scalar) else "an object"
+        yield Remark("wrong-type", key, f"`{key}` cannot be {shown}", place, vocabulary="deepspeed")

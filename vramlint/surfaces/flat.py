@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from vramlint.facts import Fact, Remark
@@ -13,11 +13,17 @@ from vramlint.surfaces.keys import rows
 from vramlint.values import Scalar, Table, Value
 
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
+AsRead = Callable[[str, str, Value], Value]
 NUMERIC = ("count", "elements", "bound", "number")
 
 
 def stated_by(
-    table: Table, vocabulary: str, *, via: str = "config-file", quoted_numbers: bool = False
+    table: Table,
+    vocabulary: str,
+    *,
+    via: str = "config-file",
+    quoted_numbers: bool = False,
+    as_read: AsRead | None = None,
 ) -> Iterator[Fact | Remark]:
     """What the keys of one vocabulary say in `table`; the first spelling of a fact wins.
 
@@ -25,6 +31,7 @@ def stated_by(
         table: the root of the file, or a dict in a script.
         vocabulary: a vocabulary of `keys`.
         via: by which road the values came; empty leaves what each value says of itself.
+        as_read: what the reader of the file makes of a value, given the key and its converter's name.
         quoted_numbers: take strings that spell numbers as numbers, as parsers built on argparse do.
     """
     said: set[str] = set()
@@ -33,6 +40,7 @@ def stated_by(
         if entry is None or row.fact in said:
             continue
         value = lenient(entry.value) if quoted_numbers and row.converter in NUMERIC else entry.value
+        value = as_read(row.key, row.converter, value) if as_read is not None else value
         drawn = draw(row.fact, value, CONVERTERS[row.converter], row.key, entry.key_place)
         if isinstance(drawn, Remark):
             yield replace(drawn, vocabulary=vocabulary)
