@@ -109,6 +109,8 @@ class Estimate:
     run fails of; 0 elsewhere."""
     above: int = 0
     """Bytes by which it may need more."""
+    outside_parts: tuple[Amount, ...] = ()
+    """`outside` by what holds it: the CUDA context, and each communicator of NCCL."""
     ranks: tuple[RankPeak, ...] = ()
     """The peaks of all kinds of rank, in the pipeline's order, where there are several; this one is the worst."""
 

@@ -288,6 +288,18 @@ class Parallelism:
     """GPUs that share the optimizer's states alone: Megatron's distributed optimizer."""
     sync_each_batch: bool = False
     """FSDP reduces the gradients of every micro-batch, not of the last one alone."""
+    nodes: int = 1
+    """Machines of the run."""
+
+    @property
+    def sharing(self) -> int:
+        """Ranks that share one copy of the model under FSDP."""
+        return max(1, self.world_size // self.replicas)
+
+    @property
+    def ranks_per_node(self) -> int:
+        """GPUs of one machine that take part."""
+        return -(-self.world_size // max(1, self.nodes))
 
 
 @dataclass(frozen=True, slots=True)

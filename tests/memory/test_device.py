@@ -9,7 +9,8 @@ import pytest
 from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu
 from vramlint.job import Gpu, Job, Libraries, Parallelism
-from vramlint.memory.device import COMMUNICATOR_BYTES, communication_bytes, context_bytes, engine_workspace_bytes
+from vramlint.memory.communicators import PAIR_BYTES
+from vramlint.memory.device import context_bytes, engine_workspace_bytes, outside
 
 MIB = 1 << 20
 
@@ -29,10 +30,12 @@ def test_an_old_torch_loads_every_kernel(gpu, low, high):
 
 
 def test_without_a_card_nothing_is_counted():
-    assert context_bytes(llama()) == engine_workspace_bytes(llama()) == communication_bytes(llama()) == 0
+    assert context_bytes(llama()) == engine_workspace_bytes(llama()) == 0
+    assert outside(replace(llama(), parallelism=Parallelism(2, "ddp"))) == ()
 
 
-def test_one_communicator_for_several_processes():
+def test_what_lies_outside_is_the_context_and_every_communicator():
     job = on("rtx3090", 2, 4)
-    assert communication_bytes(job) == 0
-    assert communication_bytes(replace(job, parallelism=Parallelism(2, "ddp"))) == COMMUNICATOR_BYTES
+    assert [part.bytes for part in outside(job)] == [context_bytes(job)]
+    found = outside(replace(job, parallelism=Parallelism(2, "ddp")))
+    assert [(part.name, part.bytes) for part in found[1:]] == [("NCCL, world (2 ranks)", PAIR_BYTES)]

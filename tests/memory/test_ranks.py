@@ -7,12 +7,26 @@ them.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
+from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu
-from vramlint.job import Attention, Batch, ConfigValue, Gpu, Job, Megatron, Model, Optimizer, Parallelism, Precision
+from vramlint.job import (
+    Attention,
+    Batch,
+    ConfigValue,
+    Gpu,
+    Job,
+    Megatron,
+    Model,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Zero,
+)
 from vramlint.memory import simulate
 from vramlint.memory.ranks import in_flight, kinds
 from vramlint.memory.refusal import NotFollowedError
@@ -166,3 +180,41 @@ def test_each_rank_has_its_part_of_the_experts() -> None:
     )
     experts = 12 * 8 * 2 * 2048 * 512
     assert one.parameters - two.parameters == 2 * experts // 2
+
+
+def test_stages_that_hold_the_same_are_simulated_once() -> None:
+    job = _job(replace(_UNFUSED, pipeline=6))
+    job = replace(job, batch=replace(job.batch, gradient_accumulation_steps=2))  # two in flight in all but the last
+    found = list(kinds(job))
+    assert [kind.name for kind in found] == ["stage 0 of 6", "stages 1 to 4 of 6", "stage 5 of 6"]
+    assert [kind.ranks for kind in kinds(replace(job, parallelism=replace(job.parallelism, world_size=6)))] == [1, 4, 1]
+
+
+@pytest.mark.parametrize(
+    "parallelism",
+    [
+        Parallelism(8, "ddp"),
+        Parallelism(8, "deepspeed", zero=Zero(2)),
+        Parallelism(8, "deepspeed", zero=Zero(3)),
+        Parallelism(8, "fsdp"),
+    ],
+    ids=lambda item: f"{item.strategy} {item.zero.stage if item.zero else 0}",
+)
+def test_thousands_of_ranks_take_no_more_work_than_eight(parallelism: Parallelism) -> None:
+    def calls(world: int) -> int:
+        job = llama(precision=Precision("float32", "bfloat16"))
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            simulate(replace(job, parallelism=replace(parallelism, world_size=world, nodes=world // 8)))
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    calls(8)  # imports, caches
+    assert calls(4096) < 1.1 * calls(8)

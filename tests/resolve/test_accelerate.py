@@ -197,4 +197,4 @@ def test_checkpointing_that_the_arguments_ask_for_too_stays_theirs():
 def test_gpus_that_share_one_copy(options, sizes, shares):
     text = f"distributed_type: FSDP\nfsdp_config: {options}\nparallelism_config: {sizes}\n"
     (job,) = joined(f"{text}num_processes: 8\nnum_machines: 2\nmixed_precision: bf16\n").jobs
-    assert job.parallelism.world_size == shares
+    assert job.parallelism.sharing == shares

@@ -52,3 +52,27 @@ def test_a_launcher_for_several_machines_may_start_more_than_one_holds(nodes: Fa
     found = run(script(LLAMA, launcher, nodes, each, unknown("world_size"))).get("world_size")
     assert found is not None
     assert {candidate.value for candidate in found.candidates} == ends
+
+
+@pytest.mark.parametrize(
+    ("facts", "declared", "shape"),
+    [
+        ((written("world_size", 128), written("nodes", 16)), {}, (128, 16, 8)),
+        ((written("world_size", 128), written("gpus_per_node", 4)), {}, (128, 32, 4)),
+        ((written("world_size", 20),), {}, (20, 3, 7)),
+        ((), {"world_size": 4096, "nodes": 512}, (4096, 512, 8)),
+    ],
+)
+def test_a_run_is_spread_over_its_machines(facts, declared, shape):
+    context = files({}, versions=NEWEST, **declared)
+    (job,) = run(script(*KNOWN, *facts, written("launcher", "torchrun")), context).jobs
+    found = job.parallelism
+    assert (found.world_size, found.nodes, found.ranks_per_node) == shape
+
+
+def test_hybrid_shards_are_those_of_a_machine():
+    context = files({}, versions=NEWEST, world_size=128, nodes=16)
+    sheet = script(*KNOWN, written("fsdp", "hybrid_shard auto_wrap"), written("launcher", "torchrun"))
+    (job,) = run(sheet, context).jobs
+    found = job.parallelism
+    assert (found.world_size, found.replicas, found.sharing) == (128, 16, 8)

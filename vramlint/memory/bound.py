@@ -5,7 +5,7 @@ from __future__ import annotations
 from vramlint.estimate import Amount, Estimate, PhasePeak
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import optimizers
-from vramlint.memory.device import communication_bytes, context_bytes
+from vramlint.memory.device import outside
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.rank import Sharding
 from vramlint.memory.sharding import sharding_of
@@ -52,11 +52,13 @@ def bounded(job: Job, why: str) -> Estimate:
         notes.append("the number of parameters is unknown, so even the bound is empty")
     if training and not counted:
         notes.append(f"the states of the optimizer {job.optimizer.name} are not counted")
+    beside = outside(job)
     return Estimate(
         method="bounded",
         allocated=allocated,
         reserved=allocated,
-        outside=context_bytes(job) + communication_bytes(job),
+        outside=sum(part.bytes for part in beside),
+        outside_parts=beside,
         peak_phase="states",
         phases=(PhasePeak("states", allocated, allocated),),
         components=tuple(Amount(name, size) for name, size in merged.items() if size),
@@ -99,7 +101,7 @@ def _shards_of_reference(job: Job) -> int:
     """
     zero = job.parallelism.zero
     shared = zero.stage == 3 if zero else job.parallelism.strategy == "fsdp"
-    return max(1, job.parallelism.world_size) if shared else 1
+    return job.parallelism.sharing if shared else 1
 
 
 def _amount(tensors: Tensors) -> Amount:

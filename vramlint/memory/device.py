@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from vramlint.estimate import Amount
 from vramlint.job import Job
+from vramlint.memory.communicators import communicators
 
 ENGINE_WORKSPACES: tuple[tuple[tuple[int, int], int], ...] = (((9, 0), 32 << 20), ((0, 0), 4 << 20))
 """Compute capability from which on, and bytes of Transformer Engine's own workspace for cuBLASLt (2.8
@@ -21,8 +23,6 @@ EAGER_CONTEXTS: tuple[tuple[tuple[int, int], int], ...] = (
 )
 """Compute capability from which on, and bytes of a context with all kernels: RTX 3090 and 2080 Ti (pytorch issue
 49877), V100 with CUDA 11.2 (transformers docs, perf_train_gpu_one), GTX 1080 (pytorch issue 55277)."""
-COMMUNICATOR_BYTES = 544 * 10**6
-"""Buffers of one NCCL communicator: 544 MB per rank on two A100 (NVIDIA/nccl issue 964)."""
 
 
 def engine_workspace_bytes(job: Job) -> int:
@@ -45,8 +45,9 @@ def context_bytes(job: Job) -> int:
     return next(size for since, size in EAGER_CONTEXTS if capability >= since)
 
 
-def communication_bytes(job: Job) -> int:
-    """NCCL buffers outside torch's allocator."""
-    parallelism = job.parallelism
-    spread = parallelism.world_size > 1 and parallelism.strategy not in {"none", "device_map", "dataparallel"}
-    return COMMUNICATOR_BYTES if spread and job.gpu else 0
+def outside(job: Job) -> tuple[Amount, ...]:
+    """Device memory outside torch's allocator, by what holds it: the context, and every communicator of NCCL."""
+    if job.gpu is None:
+        return ()
+    groups = (Amount(f"NCCL, {group.name} ({group.ranks} ranks)", group.nbytes) for group in communicators(job))
+    return (Amount("CUDA context", context_bytes(job)), *groups)

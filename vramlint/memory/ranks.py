@@ -7,8 +7,9 @@ simulated once, whatever their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from vramlint.job import Batch, ConfigValue, Job, Megatron
 from vramlint.memory.megatron_models import of_transformers
@@ -37,9 +38,17 @@ def kinds(job: Job) -> Iterator[Kind]:
     engine = job.parallelism.megatron or Megatron()
     stages = engine.pipeline
     each = max(1, job.parallelism.world_size // stages)
-    for stage in range(stages):
-        name = f"stage {stage} of {stages}" if stages > 1 else "every rank"
-        yield Kind(name, stage_of(job, engine, stage), each)
+    for found, alike in groupby(range(stages), key=lambda stage: stage_of(job, engine, stage)):
+        numbers = list(alike)
+        yield Kind(_name(numbers, stages), found, each * len(numbers))
+
+
+def _name(numbers: Sequence[int], stages: int) -> str:
+    if stages == 1:
+        return "every rank"
+    if len(numbers) == 1:
+        return f"stage {numbers[0]} of {stages}"
+    return f"stages {numbers[0]} to {numbers[-1]} of {stages}"
 
 
 def in_flight(engine: Megatron, stage: int, batch: Batch) -> int:

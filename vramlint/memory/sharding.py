@@ -64,7 +64,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     parts are all divided (torchao 0.18 nf4_tensor.py, nf4_split).
     """
     parallelism = job.parallelism
-    world = 1 if parallelism.fsdp_sharding == "none" else max(1, parallelism.world_size // parallelism.replicas)
+    world = 1 if parallelism.fsdp_sharding == "none" else parallelism.sharing
     mixed = job.precision.autocast
     offloads = parallelism.fsdp_offload
     separate = job.adapter is not None and parallelism.fsdp_adapters_apart
@@ -122,7 +122,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
 
 def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
     """FSDP 2: every parameter in rows, float32 ones where they train under mixed precision."""
-    ranks = max(1, job.parallelism.world_size // job.parallelism.replicas)
+    ranks = job.parallelism.sharing
     update = optimizers.update_of(job)
     weights: list[Tensors] = []
     states: list[Tensors] = []

@@ -9,7 +9,7 @@ from itertools import islice
 from vramlint.estimate import Amount, Estimate, Log, PhasePeak, Stretch
 from vramlint.job import Job
 from vramlint.memory import optimizers, workspaces
-from vramlint.memory.device import communication_bytes, context_bytes, engine_workspace_bytes
+from vramlint.memory.device import engine_workspace_bytes, outside
 from vramlint.memory.holdings import Tensors, total, unrounded
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
@@ -56,13 +56,14 @@ def summarize(
             phase, alive = name, {}
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
     first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
-    outside = context_bytes(job) + communication_bytes(job)
+    beside = outside(job)
+    taken_beside = sum(part.bytes for part in beside)
     taken, least, spare = Held(0, 0), 0, 0
     if reserved:
         playback = Playback.of(job, resident, recorder, sharding.wrapped)
         taken = peak_held(playback)
         spare = max(0, settled(playback) - total(resident))
-        room = job.gpu.usable_bytes - outside if job.gpu else 0
+        room = job.gpu.usable_bytes - taken_beside if job.gpu else 0
         least = least_room(playback, room, taken.reserved) if top <= room < taken.reserved else 0
     slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
@@ -73,7 +74,8 @@ def summarize(
         reserved=top + slack,
         blocks=top + min(taken.unsplit, slack),
         least=least,
-        outside=outside,
+        outside=taken_beside,
+        outside_parts=beside,
         peak_phase=phase,
         phases=tuple(PhasePeak(name, size, size + (spare if name == LOADING else slack)) for name, size in reached),
         first_step=tuple(_first_step(first, slack)),

@@ -89,6 +89,8 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     ranks = [(peak.name, str(peak.ranks), number(peak.allocated), number(peak.device)) for peak in high.ranks]
     heads = ("", "ranks", "allocated", "device")
     lines += _section("kinds of rank, GiB", _columns([heads, *ranks]) if ranks else [], style)
+    beside = [(amount.name, gib(amount.bytes)) for amount in high.outside_parts]
+    lines += _section("outside torch's allocator", _columns(beside) if len(beside) > 1 else [], style)
     kinds = [(amount.name, gib(amount.bytes)) for amount in high.activations]
     lines += _section("activations at the peak, by what made them", _columns(kinds), style)
     lines += _section("states", _states(job), style)

@@ -108,6 +108,7 @@ def estimate(item: Estimate) -> Json:
         "reserved_bytes": item.reserved,
         "fragmentation_bytes": item.fragmentation,
         "outside_bytes": item.outside,
+        "outside_parts": _amounts(item.outside_parts),
         "host_bytes": item.host,
         "parameters_bytes": item.parameters,
         "gradients_bytes": item.gradients,

@@ -31,7 +31,7 @@ from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.optim_args import optimizer_arguments
-from vramlint.resolve.ranks import DEGREES
+from vramlint.resolve.ranks import DEGREES, machines
 from vramlint.surfaces.overrides import RESIZED
 
 OFFLOADING = (True, "legacy", "disk")
@@ -244,8 +244,10 @@ def _checkpointing(board: Board) -> Checkpointing:
 def _parallelism(board: Board) -> Parallelism:
     strategy = str(board.value("parallelism") or "none")
     sharding = str(board.value("fsdp") or "")
+    world = board.integer("world_size") or 1
+    sharing = _sharing(board, sharding) if strategy == "fsdp" else world
     return Parallelism(
-        world_size=_sharing(board, sharding) if strategy == "fsdp" else board.integer("world_size") or 1,
+        world_size=world,
         strategy=strategy,
         zero=_zero(board) if strategy == "deepspeed" else None,
         megatron=_megatron(board) if strategy == "megatron" else None,
@@ -254,6 +256,8 @@ def _parallelism(board: Board) -> Parallelism:
         model_shards=math.prod(_degree(board, name) for name in _SHARING),
         optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
+        nodes=machines(board),
+        replicas=max(1, world // sharing),
     )
 
 
@@ -304,8 +308,7 @@ def _sharing(board: Board, sharding: str) -> int:
         return max(1, world // max(1, copies))
     if shard * copies == world:
         return shard
-    hybrid = board.integer("gpus_per_node") if "hybrid_shard" in sharding else None
-    return min(world, hybrid or world)
+    return -(-world // machines(board)) if "hybrid_shard" in sharding else world
 
 
 def _zero(board: Board) -> Zero:

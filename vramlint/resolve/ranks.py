@@ -66,6 +66,13 @@ def _launched(board: Board) -> tuple[int, int]:
     return fewest * (each or 1), most * (each or _ONE_NODE)
 
 
+def machines(board: Board) -> int:
+    """Machines of the run: what is declared or launched; else as few as hold all GPUs, with those of a full node."""
+    world = board.integer("world_size") or 1
+    said = board.setting.nodes or board.integer("nodes")
+    return min(said, world) if said else -(-world // (board.integer("gpus_per_node") or _ONE_NODE))
+
+
 def _shares_states(board: Board) -> bool:
     """Whether what one GPU holds depends on how many there are: ZeRO from stage 1, FSDP."""
     if board.setting.deepspeed or board.value("parallelism") == "deepspeed":
