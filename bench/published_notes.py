@@ -14,8 +14,11 @@ UNITS: Mapping[str, int] = {
     "GiB": 1 << 30,
     "GiB (printed as GB)": 1 << 30,
 }
-MACHINES = {"dgx_a100": ("a100-80gb", 8), "dgx_h100": ("h100", 8)}
-"""Machines that a line names in place of a card: the card, and how many of them one has."""
+MACHINES = {"dgx_a100": ("a100-80gb", 8), "dgx_h100": ("h100", 8), "dgx_gb200": ("gb200", 8)}
+"""Machines that a line names in place of a card: the card, and how many of them its runs have; of GB200, two machines'
+(NVIDIA/Megatron-LM@d98e8a6 tests/test_utils/recipes/gb200/{gpt,moe}.yaml)."""
+ONE_MACHINE = (r"_1(?:node|N4G)/", 4)
+"""Configs of runs on one machine with GB200, and its cards (recipes/gb200/{gpt,moe,nemotron}-1node.yaml)."""
 LAST_RANK = r"mem-max-allocated-bytes"
 """A figure that the last rank of a run wrote down (megatron/training/training.py, training_log's writer)."""
 METRICS = (

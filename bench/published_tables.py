@@ -135,6 +135,9 @@ def _gpu(line: Line) -> Gpu | None:
 
 def _gpus(line: Line) -> int:
     """GPUs of the run; 0 where the files say how many."""
+    pattern, alone = notes.ONE_MACHINE
+    if line["gpu"] == "dgx_gb200" and re.search(pattern, line["config"]):
+        return alone
     return notes.MACHINES.get(line["gpu"], ("", 0))[1]
 
 

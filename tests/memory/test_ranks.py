@@ -1,8 +1,8 @@
 """Kinds of rank: stages of a pipeline, what is in flight, models that do not divide; and real peaks of Megatron-LM.
 
-The measured peaks are `mem-max-allocated-bytes` of the last rank in NVIDIA/Megatron-LM@d98e8a6, tests/functional_tests/
-test_cases/{gpt,moe}/<name>/golden_values_dev_dgx_{a100,h100}.json; the models are those of the configurations beside
-them.
+The measured peaks are `mem-max-allocated-bytes` of the last rank in NVIDIA/Megatron-LM@d98e8a6,
+tests/functional_tests/test_cases/{bert,gpt,moe,t5}/<name>/golden_values_dev_dgx_{a100,h100}.json; the models are those
+of the configurations beside them.
 """
 
 from __future__ import annotations
@@ -85,8 +85,54 @@ MEASURED: tuple[tuple[str, Megatron, dict[str, ConfigValue], str, bool, int], ..
     ("grouped experts tp2 ep2", _SHARED, _GROUPED, "h100", False, 2_728_780_800),
     ("two experts a token", _SHARED, {**_GROUPED, "experts_per_token": 2}, "a100-80gb", False, 2_887_776_256),
     ("two instances", replace(_DIVIDED, instances=2), _EXPERTS, "h100", False, 2_520_246_272),
-    ("local tp1_pp2", replace(_UNFUSED, pipeline=2), _LOCAL, "a100-80gb", True, 3_547_033_088),
-    ("local tp4_pp1", replace(_UNFUSED, tensor=4), {**_LOCAL, "vocab_size": 50688}, "h100", True, 1_598_662_656),
+    ("local tp1_pp2", replace(_UNFUSED, pipeline=2), _LOCAL, "a100-80gb", True, 3_632_653_312),
+    ("local tp1_pp4", replace(_UNFUSED, pipeline=4), _LOCAL, "h100", True, 2_746_575_872),
+)
+_HALF = replace(_UNFUSED, wide_gradients=False)
+_TORCH: dict[str, ConfigValue] = {**_LOCAL, "vocab_size": 50432, "softmax": "float32"}
+HALF: tuple[tuple[str, Megatron, dict[str, ConfigValue], str, int], ...] = (
+    ("local tp1_pp2", replace(_HALF, pipeline=2), _LOCAL, "a100-80gb", 3_547_033_088),
+    ("local tp4_pp1", replace(_HALF, tensor=4), {**_LOCAL, "vocab_size": 50688}, "h100", 1_598_662_656),
+    ("tp2_pp2 uninstall_te", replace(_HALF, tensor=2, pipeline=2), _TORCH, "a100-80gb", 2_086_473_728),
+)
+"""In float16, whose gradients are not added up in float32; the last one without fused softmax."""
+_BERT: dict[str, ConfigValue] = {
+    **_SIZES,
+    "vocab_size": 30592,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "intermediate_size": 4096,
+    "max_position_embeddings": 512,
+    "token_types": 2,
+}
+_T5: dict[str, ConfigValue] = {
+    **_SIZES,
+    "vocab_size": 29184,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+}
+_T5_11B: dict[str, ConfigValue] = {
+    **_T5,
+    "hidden_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 64,
+    "intermediate_size": 10240,
+}
+_FUSED = Megatron()
+ENCODERS: tuple[tuple[str, str, Megatron, dict[str, ConfigValue], str, bool, int], ...] = (
+    ("bert tp1_pp2", "masked-lm", replace(_UNFUSED, pipeline=2), _BERT, "a100-80gb", True, 5_631_605_760),
+    ("bert pp4_vp2", "masked-lm", replace(_UNFUSED, pipeline=4, chunks=3), _BERT, "h100", True, 5_293_919_744),
+    ("bert tp2_pp2", "masked-lm", replace(_UNFUSED, tensor=2, pipeline=2), _BERT, "a100-80gb", True, 3_055_894_528),
+    ("bert tp4_pp1", "masked-lm", replace(_UNFUSED, tensor=4), _BERT, "h100", True, 3_220_183_552),
+    ("t5 local tp1", "seq2seq-lm", _FUSED, {**_T5, **_LOCAL}, "h100", True, 6_186_639_360),
+    ("t5 te tp4", "seq2seq-lm", replace(_FUSED, tensor=4), _T5, "a100-80gb", True, 1_822_061_568),
+    ("t5 11b tp4", "seq2seq-lm", replace(_FUSED, tensor=4), _T5_11B, "h100", False, 44_989_894_656),
 )
 
 
@@ -100,6 +146,47 @@ def test_the_last_rank_peaks_as_measured(
     last = estimate.ranks[-1].allocated if estimate.ranks else estimate.allocated
     assert estimate.method == "simulated"
     assert abs(last - measured) / measured < 0.03
+
+
+@pytest.mark.parametrize(
+    ("engine", "sizes", "gpu", "measured"), [row[1:] for row in HALF], ids=[row[0] for row in HALF]
+)
+def test_the_last_rank_peaks_as_measured_in_float16(
+    engine: Megatron, sizes: dict[str, ConfigValue], gpu: str, measured: int
+) -> None:
+    job = replace(_job(engine, sizes=sizes, gpu=gpu, eager=True), precision=Precision("float32", "float16"))
+    estimate = simulate(job, reserved=False)
+    last = estimate.ranks[-1].allocated if estimate.ranks else estimate.allocated
+    assert abs(last - measured) / measured < 0.02
+
+
+@pytest.mark.parametrize(
+    ("task", "engine", "sizes", "gpu", "eager", "measured"),
+    [row[1:] for row in ENCODERS],
+    ids=[row[0] for row in ENCODERS],
+)
+def test_the_last_rank_of_an_encoder_peaks_as_measured(
+    task: str, engine: Megatron, sizes: dict[str, ConfigValue], gpu: str, eager: bool, measured: int
+) -> None:
+    job = _job(engine, sizes=sizes, gpu=gpu, eager=eager)
+    batch = Batch(4, 512, 8, target_length=128)
+    estimate = simulate(replace(job, batch=batch, model=replace(job.model, task=task)), reserved=False)
+    last = estimate.ranks[-1].allocated if estimate.ranks else estimate.allocated
+    assert estimate.method == "simulated"
+    assert abs(last - measured) / measured < 0.03
+
+
+def test_stages_of_an_encoder_and_decoder_are_refused() -> None:
+    job = _job(replace(_UNFUSED, pipeline=2), sizes=_T5)
+    estimate = simulate(replace(job, model=replace(job.model, task="seq2seq-lm")))
+    assert estimate.method == "bounded"
+    assert "several stages" in " ".join(estimate.notes)
+
+
+def test_gradients_in_16_bits_are_widened_by_the_optimizer_alone() -> None:
+    wide, narrow = (simulate(_job(replace(_UNFUSED, wide_gradients=on)), reserved=False) for on in (True, False))
+    elements = wide.optimizer_states // 12  # two states and a master weight, of 4 bytes each
+    assert wide.allocated - narrow.allocated == pytest.approx(2 * elements, rel=0.01)
 
 
 def test_the_worst_of_a_pipelines_stages_is_reported() -> None:

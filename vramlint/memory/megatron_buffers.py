@@ -7,12 +7,16 @@ distrib_optimizer}.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from vramlint.job import DTYPE_BYTES, Job, Megatron
 from vramlint.memory import optimizers
+from vramlint.memory.architectures.family import number
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.tensor import Parameter
 
+LOCAL = "local"
+"""Megatron's own modules, by a rank's `implementation`."""
 MASTER_BYTES = 4
 """Of a float32 copy of a 16-bit weight, and of a gradient accumulated in float32."""
 
@@ -29,30 +33,63 @@ def replicas(job: Job, *, experts: bool) -> int:
     return max(1, job.parallelism.world_size // sharing // engine.instances)
 
 
-def persistent(job: Job, parameters: Sequence[Parameter]) -> tuple[tuple[Tensors, ...], tuple[Tensors, ...]]:
-    """What stays beside the weights during every step, and what the first optimizer step adds.
+class Held(NamedTuple):
+    """What a rank has beside its weights."""
+
+    persistent: tuple[Tensors, ...]
+    """During every step."""
+    states: tuple[Tensors, ...]
+    """What the first optimizer step adds to it."""
+    optimizer: tuple[Tensors, ...]
+    """Inside the optimizer step."""
+
+
+def held(job: Job, parameters: Sequence[Parameter]) -> Held:
+    """What stays beside the weights, what the first optimizer step adds, and what each step adds while it runs.
 
     Gradients lie in buffers as long as the run; a product that adds to them at once returns a placeholder, one for
-    all weights of a shape (TransformerEngine 2.8 pytorch/module/_common.py, get_dummy_wgrad).
+    all weights of a shape (TransformerEngine 2.8 pytorch/module/_common.py, get_dummy_wgrad). The optimizer widens
+    16-bit ones until the next zero_grad (optimizer.py, _copy_model_grads_to_main_grads).
     """
     engine = job.parallelism.megatron or Megatron()
     trained = [p for p in parameters if p.requires_grad]
     narrow = job.precision.weights != "float32"
     wide = MASTER_BYTES if narrow and engine.wide_gradients else DTYPE_BYTES[job.precision.weights]
     elements = sum(p.numel * p.multiplicity for p in trained)
-    held = [Tensors("gradients", wide * elements)]
+    kept = [Tensors("gradients", wide * elements), Tensors("buffers", _shared_buffer(job))]
     shapes = {p.shape for p in trained if p.linear}
     if engine.fused_gradients:
         width = DTYPE_BYTES[job.precision.weights]
-        held += [Tensors("gradients", width * shape[0] * shape[1]) for shape in sorted(shapes)]
+        kept += [Tensors("gradients", width * shape[0] * shape[1]) for shape in sorted(shapes)]
     update = optimizers.update_of(job)
     states: list[Tensors] = []
+    widened: list[Tensors] = []
     for p in trained:
         parts = replicas(job, experts=EXPERTS in p.name) if engine.distributed_optimizer else 1
         share = -(-p.numel // parts)
         local = Parameter(p.name, (share,), "float32", trainable=True, multiplicity=p.multiplicity)
         if narrow:
-            held.append(Tensors.of("master weights", p, MASTER_BYTES * share))
+            kept.append(Tensors.of("master weights", p, MASTER_BYTES * share))
+            if wide < MASTER_BYTES:
+                widened.append(Tensors.of("gradients", p, MASTER_BYTES * share))
         if update is not None:
             states += [Tensors.of("optimizer states", p, size) for size in update.states(local)]
-    return tuple(held), tuple(states)
+    return Held(tuple(kept), tuple(states), tuple(widened))
+
+
+def _shared_buffer(job: Job) -> int:
+    """Bytes of the memory that Megatron's own modules share and never free (core/utils.py, GlobalMemoryBuffer).
+
+    The first operand of the scores of its own attention (transformer/dot_product_attention.py), and the gathered
+    sequence in front of its own column-parallel products, of which the head is always one.
+    """
+    config, batch = job.model.config, job.batch
+    width = DTYPE_BYTES[job.precision.weights]
+    local = config.get("implementation") == LOCAL
+    longest = max(batch.sequence_length, batch.target_length or 0)
+    elements = 0
+    if local and job.attention.implementation == "eager":
+        elements = batch.micro_batch_size * number(config, "num_attention_heads") * longest**2
+    if config.get("sequence") and (local or config.get("last")):
+        elements = max(elements, batch.micro_batch_size * longest * number(config, "hidden_size"))
+    return width * elements

@@ -40,8 +40,9 @@ def sharding_of(
     if parallelism.strategy == "fsdp" and parallelism.world_size > 1:
         return _fsdp_2(job, parameters, fixed) if parallelism.fsdp_version == 2 else _fsdp(job, parameters, fixed)
     if parallelism.megatron is not None:
-        held, states = megatron_buffers.persistent(job, parameters)
-        return Sharding((*weights_of(parameters, fixed), *held), states, consumes_gradients=True)
+        held = megatron_buffers.held(job, parameters)
+        whole = (*weights_of(parameters, fixed), *held.persistent)
+        return Sharding(whole, held.states, optimizer=held.optimizer, consumes_gradients=True)
     persistent, states = weights_of(parameters, fixed), states_of(job, parameters)
     update = optimizers.update_of(job)
     host = sum(update.hosted(p) * p.multiplicity for p in parameters if p.requires_grad) if update is not None else 0

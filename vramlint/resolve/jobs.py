@@ -273,6 +273,7 @@ def _megatron(board: Board) -> Megatron:
         expert_tensor=board.integer("expert_tensor_parallel"),
         distributed_optimizer=board.value("distributed_optimizer") is True,
         instances=_degree(board, "distributed_optimizer_instances"),
+        wide_gradients=board.value("wide_gradients") is not False,
         fused_gradients=board.value("gradient_accumulation_fusion") is not False,
         recompute=recompute,
         recompute_method=str(board.value("recompute_method") or "uniform"),

@@ -175,13 +175,13 @@ def _activated_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
 
 
 def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float, *, widens: bool) -> Tensor:
-    """Scores [B, heads, S, S], their softmax and what dropout leaves of it, all kept.
+    """Scores [B, heads, S, T] of queries and keys, their softmax and what dropout leaves of it, all kept.
 
     megatron/core/transformer/dot_product_attention.py. `widens`: the fused softmax does not take the rows, and
     torch's takes them in float32.
     """
-    batch, heads, length, size = q.shape
-    scores = (batch, heads, length, length)
+    batch, heads, length, _ = q.shape
+    scores = (batch, heads, length, k.shape[2])
     made = tape.apply("baddbmm", (q, k), scores, q.dtype, _like_inputs, save=(q, k))
     if widens:
         wide = tape.to(made, "float32")
@@ -194,9 +194,10 @@ def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: 
     del made
     dropped = e.dropout(tape, probabilities, probability)
     del probabilities
-    context = tape.apply("matmul", (dropped, v), q.shape, q.dtype, _like_inputs, save=(dropped, v))
+    shape = (batch, heads, length, v.shape[-1])
+    context = tape.apply("matmul", (dropped, v), shape, q.dtype, _like_inputs, save=(dropped, v))
     del dropped
-    return tape.apply("contiguous", (context,), (batch, length, heads * size), q.dtype, _like_inputs)
+    return tape.apply("contiguous", (context,), (batch, length, heads * v.shape[-1]), q.dtype, _like_inputs)
 
 
 def split_heads(tape: Tape, fused: Tensor, sizes: Sequence[int], head: int, *, joint: bool) -> list[Tensor]:

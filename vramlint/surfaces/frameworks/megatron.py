@@ -10,7 +10,8 @@ from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.megatron_batches import accumulate
 from vramlint.surfaces.frameworks.megatron_engine import engine_facts, unfollowed
 from vramlint.surfaces.frameworks.megatron_forms import ALLOCATOR, as_written, flags
-from vramlint.surfaces.frameworks.megatron_models import define_model, is_bert, is_t5
+from vramlint.surfaces.frameworks.megatron_kinds import is_bert, is_t5
+from vramlint.surfaces.frameworks.megatron_models import define_model
 from vramlint.values import Plain
 
 _ROWS = (
@@ -66,7 +67,9 @@ def _complete(config: Config) -> None:
     attention(config)
     config.state("fused_loss", config.on("cross_entropy_loss_fusion"), "cross_entropy_loss_fusion")
     config.derive("full_logits", True, "the head's matrix product stands alone")
-    if not (is_bert(config) or is_t5(config)):
+    if is_bert(config) or is_t5(config):
+        config.derive("pad_to_maximum", True, "samples are padded to the length (core/datasets)")
+    else:
         config.derive("packing", True, "samples are cut from joined documents")
     if is_t5(config):
         config.say("target_length", "decoder_seq_length", "count")
@@ -113,7 +116,7 @@ def _parallelism(config: Config) -> None:
             config.unknown("deepspeed_config", "which file it is, only run time knows", "deepspeed_config")
             config.derive("parallelism", "deepspeed", "Megatron-DeepSpeed trains with DeepSpeed's engine", "deepspeed")
         config.say("zero_stage", "zero_stage", "count")  # beside the file, which has to say the same stage
-    elif why := unfollowed(config) or ("an encoder" if is_bert(config) or is_t5(config) else ""):
+    elif why := unfollowed(config):
         config.unknown("parallelism", f"{why} under Megatron is not simulated")
     else:
         config.derive("parallelism", "megatron", "Megatron's ranks share the model as its flags say")

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.megatron_forms import WORKSPACE
+from vramlint.surfaces.frameworks.megatron_kinds import is_bert
 
 UNFOLLOWED: Mapping[str, str] = MappingProxyType(
     {
@@ -136,13 +137,28 @@ def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigV
         "learned_positions": position == "learned_absolute",
         "hidden_dropout": config.plain("hidden_dropout"),
         "attention_dropout": config.plain("attention_dropout"),
-        "implementation": config.text("transformer_impl"),
+        "implementation": _implementation(config),
+        "softmax": _softmax(config),
         "tie_word_embeddings": not config.on("untie_embeddings_and_output_weights"),
         "bias_dropout_fusion": not config.on("no_bias_dropout_fusion"),
         "bias_activation_fusion": not config.on("no_bias_swiglu_fusion" if gated else "no_bias_gelu_fusion"),
         **_experts(config, width),
         "attention_mask": not config.on("no_create_attention_mask_in_dataloader"),
+        "token_types": 2 if is_bert(config) and not config.on("bert_no_binary_head") else 0,
     }
+
+
+def _implementation(config: Config) -> str:
+    """Whose modules the layers are made of; BERT's by its own flag (pretrain_bert.py, model_provider)."""
+    if is_bert(config):
+        return "local" if config.text("spec") == "local" else "transformer_engine"
+    return config.text("transformer_impl")
+
+
+def _softmax(config: Config) -> str:
+    """The dtype of a softmax that is not fused (arguments.py; core/transformer/transformer_config.py)."""
+    wide = config.on("attention_softmax_in_fp32") or config.on("apply_query_key_layer_scaling")
+    return "float32" if wide and config.on("no_masked_softmax_fusion") else ""
 
 
 def ranks_share(config: Config) -> None:
@@ -175,4 +191,15 @@ def engine_facts(config: Config) -> None:
     fused = fused and config.plain("gradient_accumulation_fusion") is not False
     keys = ("no_gradient_accumulation_fusion", "gradient_accumulation_fusion")
     config.state("gradient_accumulation_fusion", fused, *keys)
+    _gradients(config)
     config.say("cublas_workspace", WORKSPACE, "text")
+
+
+def _gradients(config: Config) -> None:
+    """Whether gradients of 16-bit weights are added up in float32: those of bfloat16 are, unless told not to.
+
+    megatron/training/arguments.py, validate_args.
+    """
+    wide = config.on("accumulate_allreduce_grads_in_fp32")
+    wide = wide or not (config.on("fp16") or config.on("grad_reduce_in_bf16"))
+    config.state("wide_gradients", wide, "accumulate_allreduce_grads_in_fp32", "grad_reduce_in_bf16")

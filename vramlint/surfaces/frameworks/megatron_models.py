@@ -5,24 +5,11 @@ from __future__ import annotations
 from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.megatron_engine import of_rank, unfollowed
+from vramlint.surfaces.frameworks.megatron_kinds import is_bert, is_t5
 from vramlint.surfaces.frameworks.megatron_layers import Pattern, frequencies, hybrid_pattern, vocabulary
 from vramlint.surfaces.frameworks.networks import Sizes, define, padded
 from vramlint.surfaces.frameworks.recurrent import mamba2_layer
-from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Plain, Scalar, Unknown
-
-
-def is_t5(config: Config) -> bool:
-    """Whether it is pretrain_t5.py's encoder and decoder."""
-    named = "t5" in config.text(PROGRAM)
-    return named or config.given("decoder_seq_length") or (config.given("encoder_seq_length") and not is_bert(config))
-
-
-def is_bert(config: Config) -> bool:
-    """Whether it is pretrain_bert.py's encoder."""
-    if config.given("decoder_seq_length") or "gpt" in config.text(PROGRAM):
-        return False
-    return "bert" in config.text(PROGRAM) or config.given("bert_no_binary_head") or "/bert/" in f"/{config.path}"
 
 
 def _pattern(config: Config) -> Pattern | None:
@@ -176,6 +163,7 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
     dropout, attention_dropout = config.plain("hidden_dropout"), config.plain("attention_dropout")
     if is_t5(config):
         return {
+            **_followed(config, width, vocabulary_size),
             "model_type": "t5",
             "vocab_size": vocabulary_size,
             "d_model": hidden,
@@ -203,6 +191,7 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
     if is_bert(config):
         return {
             **shared,
+            **_followed(config, width, vocabulary_size),
             "model_type": "bert",
             "attention_probs_dropout_prob": attention_dropout,
             "hidden_dropout_prob": dropout,

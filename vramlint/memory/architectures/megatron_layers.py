@@ -1,0 +1,293 @@
+"""Megatron-Core's TransformerBlock on one rank (NVIDIA/Megatron-LM@d98e8a6 megatron/core/transformer).
+
+The config is that of a rank: heads and widths are divided by the tensor-parallel ranks. Layers are made of Transformer
+Engine's modules or of Megatron's own (`implementation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vramlint.memory import checkpoint
+from vramlint.memory.architectures.family import Config, number, probability
+from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops import megatron, megatron_experts
+from vramlint.memory.ops.linear import Weights
+from vramlint.memory.ops.megatron_experts import Routing
+from vramlint.memory.regime import Regime
+from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter, Tensor
+from vramlint.memory.weights import Builder
+
+LOCAL = "local"
+"""Megatron's own modules, by `implementation`."""
+WIDE = "float32"
+"""Their softmax is torch's, of float32 (core/fusions/fused_softmax.py, forward_torch_softmax), by `softmax`."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one TransformerLayer; norms are weight and, with LayerNorm, bias."""
+
+    input_norm: tuple[Parameter, ...]
+    qkv: Weights
+    q_norm: tuple[Parameter, ...]
+    k_norm: tuple[Parameter, ...]
+    proj: Weights
+    cross: Cross | None
+    mlp_norm: tuple[Parameter, ...]
+    fc1: Weights | None
+    fc2: Weights | None
+    experts: Experts | None
+
+
+@dataclass(slots=True)
+class Cross:
+    """Weights of a decoder's attention to its encoder's output (core/transformer/attention.py, CrossAttention)."""
+
+    norm: tuple[Parameter, ...]
+    q: Weights
+    kv: Weights
+    proj: Weights
+
+
+@dataclass(slots=True)
+class Experts:
+    """Weights of a layer's experts on this rank: each matrix that of all of them, one below the other."""
+
+    router: Parameter
+    fc1: Parameter
+    fc2: Parameter
+    shared_fc1: Weights | None
+    shared_fc2: Weights | None
+
+
+class Layers:
+    """The layers of one model chunk, `count` of the config's, as a stack of its own.
+
+    Raises, when it is made:
+        KeyError: a dimension is missing from the config.
+    """
+
+    def __init__(self, config: Config, group: megatron.Group, *, name: str = "decoder", stack: int = 0) -> None:
+        self.group, self.name, self.stack = group, name, stack
+        self.hidden = number(config, "hidden_size")
+        self.heads = number(config, "num_attention_heads")
+        self.groups = number(config, "num_key_value_heads", default=self.heads)
+        self.size = number(config, "head_dim")
+        self.inner = number(config, "intermediate_size")
+        self.expert_inner = number(config, "expert_intermediate_size", default=0)
+        self.shared_inner = number(config, "shared_expert_intermediate_size", default=0)
+        self.count = number(config, "num_hidden_layers")
+        """Layers of a model chunk."""
+        self.gated, self.biased = bool(config.get("gated")), bool(config.get("bias", True))
+        self.qkv_biased = bool(config.get("qkv_bias", self.biased))
+        self.rotary, self.normed = bool(config.get("rotary")), bool(config.get("qk_norm"))
+        self.norm_biased = config.get("normalization") != "RMSNorm"
+        self.local = config.get("implementation") == LOCAL
+        self.hidden_dropout = probability(config, "hidden_dropout", default=0.1)
+        self.attention_dropout = probability(config, "attention_dropout", default=0.1)
+        self.fuses_dropout = bool(config.get("bias_dropout_fusion", True))
+        self.fuses_activation = bool(config.get("bias_activation_fusion", True))
+        self.widens_softmax = self.local and config.get("softmax") == WIDE
+        self.routing = _routing(config, group)
+        self.recompute = str(config.get("recompute", "none"))
+        self.every = number(config, "recompute_every", default=1)
+        """Layers that are recomputed together."""
+        self.recomputed = number(config, "recompute_first", default=self.count)
+        """How many of the layers are recomputed, from the first on."""
+        self.layers: list[list[Layer]] = []
+        """The traced ones, in the groups that are recomputed together."""
+
+    def build(self, build: Builder, *, chunks: int = 1, crosses: bool = False) -> None:
+        """Make the weights of so many chunks; the layers of the first one stand for those of all."""
+        for chunk in range(chunks):
+            made = [
+                [self._layer(build, f"{self.name}.layers.{position}", crosses=crosses) for _ in range(self.every)]
+                for position in build.layers(self._kinds(), stack=self.stack + chunk)
+            ]
+            self.layers = self.layers or made
+
+    def norm(self, build: Builder, name: str, width: int = 0) -> tuple[Parameter, ...]:
+        """The parameters of a norm over `width`, or the hidden size."""
+        parts = ("weight", "bias") if self.norm_biased else ("weight",)
+        return tuple([build.norm(f"{name}.{part}", width or self.hidden) for part in parts])
+
+    def _kinds(self) -> Sequence[bool]:
+        """For every group of layers whether it is recomputed."""
+        return [number * self.every < self.recomputed for number in range(self.count // self.every)]
+
+    def _layer(self, build: Builder, name: str, *, crosses: bool) -> Layer:
+        queries, keys = self.heads * self.size, self.groups * self.size
+        inner, attention = (2 if self.gated else 1) * self.inner, f"{name}.self_attention"
+        routing = self.routing
+        return Layer(
+            input_norm=self.norm(build, f"{attention}.linear_qkv.layer_norm"),
+            qkv=build.linear(f"{attention}.linear_qkv", self.hidden, queries + 2 * keys, bias=self.qkv_biased),
+            q_norm=self.norm(build, f"{attention}.q_layernorm", self.size) if self.normed else (),
+            k_norm=self.norm(build, f"{attention}.k_layernorm", self.size) if self.normed else (),
+            proj=build.linear(f"{attention}.linear_proj", queries, self.hidden, bias=self.biased),
+            cross=self._cross(build, name) if crosses else None,
+            mlp_norm=self.norm(build, f"{name}.mlp.linear_fc1.layer_norm"),
+            fc1=None if routing else build.linear(f"{name}.mlp.linear_fc1", self.hidden, inner, bias=self.biased),
+            fc2=None if routing else build.linear(f"{name}.mlp.linear_fc2", self.inner, self.hidden, bias=self.biased),
+            experts=self._experts(build, routing, f"{name}.mlp") if routing else None,
+        )
+
+    def _cross(self, build: Builder, name: str) -> Cross:
+        queries, attention = self.heads * self.size, f"{name}.cross_attention"
+        return Cross(
+            norm=self.norm(build, f"{name}.pre_cross_attn_layernorm"),
+            q=build.linear(f"{attention}.linear_q", self.hidden, queries, bias=self.biased),
+            kv=build.linear(f"{attention}.linear_kv", self.hidden, 2 * queries, bias=self.biased),
+            proj=build.linear(f"{attention}.linear_proj", queries, self.hidden, bias=self.biased),
+        )
+
+    def _experts(self, build: Builder, routing: Routing, name: str) -> Experts:
+        """The experts of this rank; their tensor-parallel ranks divide them as they do the matrices, or otherwise."""
+        wide = 2 if self.gated else 1
+        inner, shared, beside = self.expert_inner, self.shared_inner, f"{name}.shared_experts"
+        return Experts(
+            router=build.parameter(f"{name}.router.weight", (routing.experts, self.hidden)),
+            fc1=build.parameter(f"{name}.experts.linear_fc1.weight", (routing.local * wide * inner, self.hidden)),
+            fc2=build.parameter(f"{name}.experts.linear_fc2.weight", (routing.local * self.hidden, inner)),
+            shared_fc1=build.linear(f"{beside}.linear_fc1", self.hidden, wide * shared) if shared else None,
+            shared_fc2=build.linear(f"{beside}.linear_fc2", shared, self.hidden) if shared else None,
+        )
+
+    # ------------------------------------------------------------------ forward
+
+    def __call__(self, tape: Tape, regime: Regime, entering: list[Tensor], source: Tensor | None = None) -> Tensor:
+        """TransformerBlock.forward over one model chunk, without the last norm.
+
+        Args:
+            tape: records.
+            regime: of the run.
+            entering: [B, S, H], handed over: nobody else holds it.
+            source: an encoder's output [B, T, H], for layers that attend to it.
+        """
+
+        def layers(x: Tensor, index: int) -> Tensor:
+            for weights in self.layers[index]:
+                x = self._forward(tape, regime, weights, x, source)
+            return x
+
+        def group(x: Tensor, index: int) -> Tensor:
+            if self.recompute != "full" or not kinds[index]:
+                return layers(x, index)
+            return checkpoint.reentrant(tape, lambda y: (layers(y, index),), (x,), offload=False)[0]
+
+        kinds = self._kinds()
+        return tape.course.repeat(kinds, group, entering.pop(), stack=self.stack)
+
+    def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor, source: Tensor | None) -> Tensor:
+        attended = self._attention(tape, regime, w, x)
+        x = self._residual(tape, attended, w.proj, x)
+        del attended
+        if w.cross is not None and source is not None:
+            attended = self._crossing(tape, regime, w.cross, x, source)
+            x = self._residual(tape, attended, w.cross.proj, x)
+            del attended
+        if w.experts is not None and self.routing is not None:
+            return self._routed(tape, w, w.experts, self.routing, x)
+        if w.fc1 is None or w.fc2 is None:
+            raise KeyError("intermediate_size")
+        inner = self._normed_column(tape, x, w.mlp_norm, w.fc1)
+        inner = megatron.activated(tape, inner, w.fc1.bias, gated=self.gated, fused=self.fuses_activation)
+        fed = megatron.row(tape, inner, w.fc2, self.group)
+        del inner
+        return self._residual(tape, fed, w.fc2, x)
+
+    def _routed(self, tape: Tape, w: Layer, experts: Experts, routing: Routing, x: Tensor) -> Tensor:
+        """MoELayer.forward: the experts, and the shared one beside them."""
+        normed = megatron.norm(tape, x, w.mlp_norm)
+        probabilities = megatron_experts.routed(tape, normed, experts.router, routing)
+        tokens = megatron_experts.dispatched(tape, normed, probabilities, routing)
+        wide = 2 if self.gated else 1
+        inner = megatron_experts.product(tape, tokens, experts.fc1, wide * self.expert_inner, routing)
+        del tokens
+        inner = megatron_experts.activated(tape, inner, gated=self.gated, wide=routing.wide)
+        made = megatron_experts.product(tape, inner, experts.fc2, self.hidden, routing)
+        del inner
+        out = megatron_experts.combined(tape, made, normed, routing)
+        del made
+        if experts.shared_fc1 is not None and experts.shared_fc2 is not None:
+            beside = megatron.column(tape, normed, experts.shared_fc1, self.group)
+            beside = megatron.activated(tape, beside, None, gated=self.gated, fused=True)
+            out = e.add(tape, out, megatron.row(tape, beside, experts.shared_fc2, self.group))
+            del beside
+        return megatron.bias_dropout_add(tape, out, None, x, self.hidden_dropout, fused=self.fuses_dropout)
+
+    def _residual(self, tape: Tape, x: Tensor, weights: Weights, residual: Tensor) -> Tensor:
+        return megatron.bias_dropout_add(tape, x, weights.bias, residual, self.hidden_dropout, fused=self.fuses_dropout)
+
+    def _normed_column(self, tape: Tape, x: Tensor, norm: tuple[Parameter, ...], weights: Weights) -> Tensor:
+        if not self.local:
+            return megatron.norm_column(tape, x, norm, weights, self.group)
+        return megatron.column(tape, megatron.norm(tape, x, norm), weights, self.group)
+
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+        fused = self._normed_column(tape, x, w.input_norm, w.qkv)
+        if w.qkv.bias is not None:
+            fused.view = True
+        plain = not (self.rotary or self.normed or self.heads != self.groups)
+        fast = regime.implementation != "eager"
+        widths = [heads * self.size for heads in (self.heads, self.groups, self.groups)]
+        q, k, v = megatron.split_heads(tape, fused, widths, self.size, joint=fast and plain)
+        del fused
+        if self.normed:
+            q, k = megatron.norm(tape, q, w.q_norm), megatron.norm(tape, k, w.k_norm)
+        if self.rotary:
+            q, k = e.linear_unary(tape, "rotary", q), e.linear_unary(tape, "rotary", k)
+        context = self._core(tape, regime, q, k, v, joint=plain)
+        del q, k, v
+        return megatron.row(tape, context, w.proj, self.group)
+
+    def _crossing(self, tape: Tape, regime: Regime, w: Cross, x: Tensor, source: Tensor) -> Tensor:
+        """CrossAttention.forward: queries of `x` [B, S, H], keys and values of `source` [B, T, H]."""
+        normed = megatron.norm(tape, x, w.norm)
+        width = self.heads * self.size
+        pairs = megatron.column(tape, source, w.kv, self.group)
+        k, v = megatron.split_heads(tape, pairs, (width, width), self.size, joint=False)
+        del pairs
+        queries = megatron.column(tape, normed, w.q, self.group)
+        del normed
+        (q,) = megatron.split_heads(tape, queries, (width,), self.size, joint=True)
+        del queries
+        context = self._core(tape, regime, q, k, v, joint=False)
+        del q, k, v
+        return megatron.row(tape, context, w.proj, self.group)
+
+    def _core(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, *, joint: bool) -> Tensor:
+        """Core attention of [B, heads, S, d], recomputed where the run recomputes it alone."""
+
+        def core(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor]:
+            if regime.implementation != "eager":
+                return (megatron.flash(tape, q, k, v, joint=joint),)
+            widens = k.shape[2] > megatron.LARGEST_FUSED_SOFTMAX or self.widens_softmax
+            return (megatron.unfused_attention(tape, q, k, v, self.attention_dropout, widens=widens),)
+
+        if self.recompute == "selective":
+            return checkpoint.reentrant(tape, core, (q, k, v), offload=False)[0]
+        return core(q, k, v)[0]
+
+
+def _routing(config: Config, group: megatron.Group) -> Routing | None:
+    """How the run routes tokens; None without experts."""
+    experts = number(config, "experts", default=0)
+    ranks = number(config, "expert_ranks", default=1)
+    if not experts:
+        return None
+    return Routing(
+        experts=experts,
+        local=experts // ranks,
+        chosen=number(config, "experts_per_token", default=2),
+        ranks=ranks,
+        tensor=group.ranks,
+        expert_tensor=number(config, "expert_tensor_ranks", default=1),
+        dispatcher=str(config.get("dispatcher") or megatron_experts.ALL_GATHER),
+        grouped=bool(config.get("grouped_experts")),
+        wide=config.get("router_dtype") in ("fp32", "fp64"),
+        fused_gradients=group.fused_gradients,
+    )
