@@ -47,6 +47,20 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Floating-point operations of one micro batch on one GPU, two for a multiplication with its addition."""
+
+    part: str
+    """forward, backward, recomputed (what activation checkpointing runs again)."""
+    kind: str
+    """linear: products with weights; attention: products of activations, nothing taken off for a mask."""
+    dtype: str
+    layers: bool
+    """Inside the model's layers."""
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
 class RankPeak:
     """Ranks that hold the same, where a run has several kinds."""
 
@@ -55,6 +69,7 @@ class RankPeak:
     allocated: int
     device: int
     """With fragmentation and what lies outside torch's allocator."""
+    work: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,8 @@ class Estimate:
     """`outside` by what holds it: the CUDA context, and each communicator of NCCL."""
     ranks: tuple[RankPeak, ...] = ()
     """The peaks of all kinds of rank, in the pipeline's order, where there are several; this one is the worst."""
+    work: tuple[Work, ...] = ()
+    """What a micro batch of training computes, where it was simulated."""
 
     @property
     def fragmentation(self) -> int:

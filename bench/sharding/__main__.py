@@ -8,9 +8,11 @@ In an environment with requirements.txt and g++. A case whose row is in the file
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -22,15 +24,15 @@ CASES = HERE / "cases.toml"
 OUT = HERE.parent / "data" / "sharded.jsonl"
 
 
-def main() -> int:
-    """Run what is missing; the number of cases that failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.sharding", description=(__doc__ or "").splitlines()[0])
+def run_table(about: str, cases: Path, out: Path, program: str) -> int:
+    """Run what is missing of a table of cases by the `outcome` of `program`.run; the number of cases that failed."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=about.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="cases whose ids match")
-    parser.add_argument("--out", type=Path, default=OUT, help="file that rows are appended to")
+    parser.add_argument("--out", type=Path, default=out, help="file that rows are appended to")
     parser.add_argument("--list", action="store_true", help="print the ids and stop")
     arguments = parser.parse_args()
     done = {row["id"] for row in record.rows_of(arguments.out)} if arguments.out.exists() else set()
-    rows = [row for row in read_cases(CASES) if any(fnmatchcase(row["id"], one) for one in arguments.only)]
+    rows = [row for row in read_cases(cases) if any(fnmatchcase(row["id"], one) for one in arguments.only)]
     wanted = [row for row in rows if row["id"] not in done]
     if arguments.list:
         print("\n".join(row["id"] for row in rows))
@@ -42,17 +44,14 @@ def main() -> int:
     import peft  # noqa: F401
     import transformers  # noqa: F401
 
-    from bench.sharding import run  # noqa: F401
+    outcome: Callable[[Row], Row] = importlib.import_module(f"{program}.run").outcome
+    return sum(not _succeeds(row, arguments.out, outcome) for row in wanted)
 
-    return sum(not _succeeds(row, arguments.out) for row in wanted)
 
-
-def _succeeds(row: Row, out: Path) -> bool:
+def _succeeds(row: Row, out: Path, outcome: Callable[[Row], Row]) -> bool:
     """Run one case in a child."""
     child = os.fork()
     if child == 0:
-        from bench.sharding.run import outcome
-
         code = 1
         try:
             record.append(out, outcome(row))
@@ -75,4 +74,4 @@ def _succeeds(row: Row, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_table(__doc__ or "", CASES, OUT, "bench.sharding"))

@@ -310,3 +310,24 @@ def _called_by_python() -> bool:
     while frame is not None and frame.f_code.co_name in {"_fn", "inner", "wrapper", "__torch_dispatch__"}:
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name != "_engine_run_backward"
+
+
+def route_evenly(config: Any, storages: Storages) -> None:
+    """Routing is taken to be even over the experts, of which the loop asks for one number after the other.
+
+    A mask of experts has a place more, for tokens that go to none (transformers 5.23, …Experts.forward).
+    """
+    chosen = getattr(config, "num_experts_per_tok", None)
+    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
+    if not chosen or not experts:
+        return
+    turn = iter(range(1 << 60))
+
+    def rows(tensor: Any) -> int:
+        count = int(tensor.numel())
+        if tensor.dim() == 2 and tensor.shape[0] == chosen:
+            return -(-count // int(experts))
+        return min(count, int(experts)) if tensor.shape == (experts + 1,) else count
+
+    storages.rows_of = rows
+    storages.scalars = lambda t: next(turn) % experts if t.dtype == torch.int64 else float(t.dtype != torch.uint8)

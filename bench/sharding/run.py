@@ -19,7 +19,7 @@ from bench.gpu.meter import Meter
 from bench.gpu.steps import figures_of_steps
 from bench.gpu.table import Row
 from bench.sharding import ddp_runs, deepspeed_runs, fake_cuda, fsdp_runs, training
-from bench.sharding.counting import Storages
+from bench.sharding.counting import Storages, route_evenly
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "deepspeed")
 ENGINES = {
@@ -45,7 +45,7 @@ def result_of(row: Row) -> dict[str, Any]:
     storages.overlook_propagation()
     storages.watch = bool(os.environ.get("SHARDING_WATCH"))
     config = build.config_of(row)
-    _experts(config, storages)
+    route_evenly(config, storages)
     with FakeTensorMode(allow_non_fake_inputs=True):
         storages.calibrate()
         with storages:
@@ -73,17 +73,6 @@ def result_of(row: Row) -> dict[str, Any]:
             print(*line, file=sys.stderr)
     hosted = {name: storages.pools[name].peak_requested for name in ("pageable", "pinned")}
     return {**counts, **held, "buffer_bytes": buffers, **figures, "host": {"wrapped": host, "peak": hosted}}
-
-
-def _experts(config: Any, storages: Storages) -> None:
-    """Routing is taken to be even over the experts, of which the loop asks for one number after the other."""
-    chosen = getattr(config, "num_experts_per_tok", None)
-    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
-    if not chosen or not experts:
-        return
-    turn = iter(range(1 << 60))
-    storages.rows_of = lambda t: -(-t.numel() // experts) if t.dim() == 2 and t.shape[0] == chosen else t.numel()
-    storages.scalars = lambda t: next(turn) % experts if t.dtype == torch.int64 else float(t.dtype != torch.uint8)
 
 
 def versions() -> dict[str, str]:

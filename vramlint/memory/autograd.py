@@ -79,6 +79,8 @@ class Engine:
         sharded = self.tape.course.sharded
         if sharded is not None:
             sharded.runs(node)
+        if node.work is not None and gradients[0] is not None:
+            self.tape.differentiated(node)
         outputs = list(node.backward(self.tape, node, gradients))
         for position, edge in enumerate(node.edges):
             if edge is None:

@@ -15,6 +15,8 @@ from vramlint.job import Adapter, Job
 
 SINGLE_LAYERS = 4
 """Of a run of so many equal groups each is traced by itself."""
+_NUMBER = re.compile(r"\d|\\d")
+"""What tells layers apart in a pattern: a digit, or the class of digits."""
 LONGEST_PERIOD = 16
 """Alternations of layer kinds with longer periods are traced layer by layer."""
 
@@ -47,7 +49,7 @@ class Layout:
         """The layout of a job: patterns that name single layers make every layer a kind of its own."""
         projected = job.optimizer.target_modules
         patterns = [*job.frozen_parameters, *(projected if isinstance(projected, tuple) else [projected or ""])]
-        single = any(re.search(r"\d", pattern) for pattern in patterns) or _single(job.adapter)
+        single = any(_NUMBER.search(pattern) for pattern in patterns) or _single(job.adapter)
         every = job.checkpointing.every_n_layers if job.checkpointing.mode != "none" else 1
         return cls(max(1, every), single=single)
 
@@ -75,7 +77,7 @@ def _single(adapter: Adapter | None) -> bool:
     names = [name for listed in (*wanted, adapter.target_parameters) if isinstance(listed, tuple) for name in listed]
     return bool(
         adapter.layers_to_transform
-        or any(re.search(r"\d", pattern) for pattern in patterns)
+        or any(_NUMBER.search(pattern) for pattern in patterns)
         or any(re.search(r"(^|\.)\d+\.", name) for name in names)
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
-from vramlint.estimate import Estimate, RankPeak
+from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
 from vramlint.memory import generation, methods, optimizers, quantization, ranks
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
@@ -55,15 +55,16 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
         return bounded(_counted(job, family), refused)
     try:
         family = _patched(family, job)
-        inventory, sharding, recorder = _run(job, family, observed=observed)
+        inventory, sharding, recorder, work = _run(job, family, observed=observed)
         idle = _idle(job, inventory)
         if idle:
-            inventory, sharding, recorder = _run(job, family, idle, observed=observed)
+            inventory, sharding, recorder, work = _run(job, family, idle, observed=observed)
     except NotFollowedError as error:
         return bounded(job, f"{error} is not simulated")
     except (KeyError, ValueError, ZeroDivisionError) as error:
         return bounded(job, f"config.json gives no usable {error}")
     estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
+    estimate = replace(estimate, work=work)
     if idle:
         hidden = sum(p.multiplicity for p in inventory.parameters if p.name in idle)
         note = f"{hidden} parameter tensors that could train get no gradient, as reentrant checkpoints hide them"
@@ -85,7 +86,7 @@ def _worst(job: Job, *, reserved: bool, log: bool, observed: bool) -> Estimate:
         return refused
     worst = max(estimates, key=lambda estimate: estimate.device)
     peaks = [
-        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device)
+        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device, estimate.work)
         for kind, estimate in zip(found, estimates, strict=True)
     ]
     return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
@@ -106,7 +107,7 @@ def _patched(family: type[Network], job: Job) -> type[Network]:
 
 def _run(
     job: Job, family: type[Network], idle: frozenset[str] = frozenset(), *, observed: bool
-) -> tuple[Inventory, Sharding, Recorder]:
+) -> tuple[Inventory, Sharding, Recorder, tuple[Work, ...]]:
     """Build the model and record the run; `idle` parameters are known to get no gradient, `observed` as of `simulate`.
 
     Raises:
@@ -126,11 +127,14 @@ def _run(
     sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
     recorder = Recorder()
     if job.objective.kind == "training":
-        Step(job, network, inventory, sharding, recorder, observed=observed).run()
+        step = Step(job, network, inventory, sharding, recorder, observed=observed)
+        step.run()
+        work = step.work
     else:
         _infer(job, network, recorder)
+        work = ()
     recorder.close()
-    return inventory, sharding, recorder
+    return inventory, sharding, recorder, work
 
 
 def _idle(job: Job, inventory: Inventory) -> frozenset[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vramlint.estimate import Work
 from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
@@ -58,6 +59,8 @@ class Step:
         self.forward = Forward(job, network, self.tape)
         self.outputs: Outputs | None = None
         """What a hand-written loop still refers to."""
+        self.work: tuple[Work, ...] = ()
+        """What the last micro batch computed."""
         self.reduced: list[tuple[int, int]] = []
         """Reduced gradients of this rank, until the optimizer has used them."""
         self.trainable = [
@@ -92,12 +95,14 @@ class Step:
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for batch in batches[:2]:
             self.recorder.phase("forward")
+            self.tape.meter.reset()
             outputs = self.forward(batch)
             loss = outputs.loss
             self.tape.lifetimes.drop(outputs.cache)
             del outputs
             self._backward(loss, "backward")
             del loss
+        self.work = self.tape.meter.read()
         self._optimize("optimizer")
         self._zero_gradients()
         del batches, batch
@@ -121,10 +126,12 @@ class Step:
             label = Label("micro batches in flight", "activations", "uint8", (size,))
             others = [(self.recorder.allocate_many(size, in_flight - 2, label), in_flight - 2)]
         self.forward.network.final = True
+        self.tape.meter.reset()
         loss = self.forward(batch).loss
         self._backward(loss, "backward")
         del loss, kept
         self._release(others)
+        self.work = self.tape.meter.read()
         self._optimize("optimizer")
 
     def _script(self, prefix: str) -> None:
@@ -132,6 +139,7 @@ class Step:
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for number, batch in enumerate(batches[:2]):
             self.recorder.phase(f"{prefix}forward")
+            self.tape.meter.reset()
             if number == 0:
                 self._zero_gradients()
             outputs = self.forward(batch)
@@ -140,6 +148,7 @@ class Step:
             self.outputs = outputs
             del outputs
             self._backward(self.outputs.loss, f"{prefix}backward")
+        self.work = self.tape.meter.read()
         self._optimize(f"{prefix}optimizer")
 
     # ------------------------------------------------------------------ pieces

@@ -16,6 +16,7 @@ from vramlint.memory.reductions import Multiprocessors, partial_sums
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import Edge, Gradients, Node, Parameter, Shape, Storage, Tensor
 from vramlint.memory.updates.backward import GradientHooks
+from vramlint.memory.work import BACKWARD, FORWARD, HEADS, RECOMPUTED, RULES, Meter, Operation, of_backward
 from vramlint.memory.workspaces import Workspaces
 
 Backward = Callable[["Tape", Node, Gradients], Sequence["Tensor | None"]]
@@ -47,6 +48,7 @@ class Tape:
         """torch.compile fuses what runs between matrix products, where an architecture says how."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
+        self.meter = Meter()
         self.card = Multiprocessors()
         """Where the kernels run."""
         self.consumes_gradients = False
@@ -100,6 +102,24 @@ class Tape:
             self.recorder.labels[tensor.storage.index].component = self.recorder.component
         return tensor
 
+    # ------------------------------------------------------------------ work
+
+    def computes(self, kind: str, dtype: str, flops: float, part: str = "") -> None:
+        """Count the work of an operator; a forward that runs during backward is recomputation."""
+        part = part or (RECOMPUTED if self.course.differentiating else FORWARD)
+        times = self.recorder.current_repeat
+        self.meter.add(part, kind, dtype, flops * times, layers=self.course.unit > 0)
+
+    def _dtype_of_products(self, operator: str, inputs: Sequence[Tensor], dtype: str) -> str:
+        return dtype if operator not in HEADS else self.autocast or inputs[1].dtype
+
+    def differentiated(self, node: Node) -> None:
+        """Count the work of a node's derivative."""
+        work: Operation | None = node.work
+        if work is not None:
+            needed = [edge is not None for edge in node.edges]
+            self.computes(work.kind, work.dtype, of_backward(work, needed), BACKWARD)
+
     # ------------------------------------------------------------------ graph
 
     def node(self, inputs: Sequence[Tensor], backward: Backward) -> Node:
@@ -129,16 +149,25 @@ class Tape:
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
-        output, others = self._results(operator, len(inputs), (shape, dtype, component), results)
+        rule = RULES.get(operator)
+        work = None if rule is None else rule(inputs, shape, self._dtype_of_products(operator, inputs, dtype))
+        output, others = self._results(operator, len(inputs), (shape, dtype, component), results, work)
         output.requires_grad = needed
         if needed:
             output.node = node
+            if node is not None:
+                node.work = work
             if later:
                 self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
 
     def _results(
-        self, operator: str, inputs: int, output: tuple[Shape, str, str | None], others: Sequence[Result]
+        self,
+        operator: str,
+        inputs: int,
+        output: tuple[Shape, str, str | None],
+        others: Sequence[Result],
+        work: Operation | None,
     ) -> Results:
         """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
         shape, dtype, component = output
@@ -148,6 +177,8 @@ class Tape:
         if chosen and selection is not None and frame is self._recomputing:
             kept, rest = selection.take()
             return _detached(kept), rest
+        if work is not None:
+            self.computes(work.kind, work.dtype, work.flops)
         made = self.empty(shape, dtype, operator, component), [self.empty(*other) for other in others]
         if chosen and selection is not None:
             selection.kept.append((_detached(made[0]), made[1]))

@@ -170,6 +170,7 @@ class Node:
         "sequence",
         "start",
         "unit",
+        "work",
     )
 
     def __init__(
@@ -181,6 +182,8 @@ class Node:
         self.backward = backward
         self.saved: tuple[Tensor, ...] = ()
         self.context: Any = None
+        self.work: Any = None
+        """What its operator computes, of those that compute much."""
         self.frame: Recomputed | None = None
         """The checkpoint that will recompute the saved tensors: `count` of them from number `start`."""
         self.start = 0

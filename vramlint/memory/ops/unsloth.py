@@ -13,6 +13,7 @@ from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
+from vramlint.memory.work import LINEAR, Operation
 
 BLOCK = 64
 """Elements of a 4-bit weight that share a scale."""
@@ -45,7 +46,15 @@ def products(tape: Tape, x: Tensor, layers: Sequence[Weights], *, overwrites: bo
     """
     results = [_product(tape, x, layer) for layer in layers]
     factors = _factors(layers)
-    _differentiate(tape, results, (x, *factors), (x, *factors), _products_backward, _Products(layers, overwrites))
+    _differentiate(
+        tape,
+        results,
+        (x, *factors),
+        (x, *factors),
+        _products_backward,
+        _Products(layers, overwrites),
+        _work([x] * len(layers), layers),
+    )
     return results
 
 
@@ -56,8 +65,17 @@ def gated_mlp(tape: Tape, x: Tensor, gate: Weights, up: Weights, down: Weights) 
     inner = tape.empty(first.shape, first.dtype, "gated product")
     result = _product(tape, inner, down)
     del inner
-    factors = _factors((gate, up, down))
-    _differentiate(tape, [result], (x, *factors), (x, first, second, *factors), _mlp_backward, (gate, up, down))
+    layers = (gate, up, down)
+    factors, work = _factors(layers), _work((x, x, first), layers)
+    _differentiate(
+        tape,
+        [result],
+        (x, *factors),
+        (x, first, second, *factors),
+        _mlp_backward,
+        layers,
+        work,
+    )
     return result
 
 
@@ -75,6 +93,7 @@ def _differentiate(
     saved: Sequence[Tensor],
     backward: Backward,
     context: object,
+    work: Operation,
 ) -> None:
     """One node of the graph behind several results."""
     if not tape.grad_enabled or not any(tensor.requires_grad for tensor in inputs):
@@ -82,6 +101,7 @@ def _differentiate(
     node = tape.in_place(saved, inputs, backward)
     if node is not None:
         node.outputs, node.context = len(results), context
+        node.work = work
     for slot, result in enumerate(results):
         result.node, result.slot, result.requires_grad = node, slot, True
 
@@ -93,7 +113,22 @@ def _product(tape: Tape, x: Tensor, layer: Weights) -> Tensor:
         a, b = (_cast(tape, factor, x.dtype) for factor in (layer.adapter.a, layer.adapter.b))
         low = tape.empty((x.numel // x.shape[-1], layer.adapter.a.shape[0]), x.dtype, "linear", "temporaries")
         del a, b, low
+    tape.computes(LINEAR, x.dtype, _flops(x, layer))
     return out
+
+
+def _work(inputs: Sequence[Tensor], layers: Sequence[Weights]) -> Operation:
+    """Backward: the inputs' gradients through the frozen weights and the factors, and the factors' own."""
+    whole = sum(_flops(x, layer) for x, layer in zip(inputs, layers, strict=True))
+    tokens = inputs[0].numel // inputs[0].shape[-1]
+    return Operation(
+        LINEAR, inputs[0].dtype, whole, (1, *(2 * tokens * factor.numel / whole for factor in _factors(layers)))
+    )
+
+
+def _flops(x: Tensor, layer: Weights) -> int:
+    tokens = x.numel // x.shape[-1]
+    return 2 * tokens * (layer.weight.numel + sum(factor.numel for factor in _factors([layer])))
 
 
 def _factors(layers: Sequence[Weights]) -> Sequence[Parameter]:

@@ -1,0 +1,1 @@
+"""Steps of real models over fake tensors, counted by torch's FlopCounterMode."""
