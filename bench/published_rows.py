@@ -279,6 +279,8 @@ def _parallelism(row: Row, framework: Framework) -> Parallelism:
         return Parallelism(
             gpus,
             "fsdp",
+            fsdp_version=2 if "FSDP2" in text else 1,
+            fsdp_reduce_dtype=framework.reduces_in,
             fsdp_offload="params" in offload,
             fsdp_adapters_apart=framework.adapters_apart,
             sync_each_batch=framework.synchronises,

@@ -102,6 +102,8 @@ class Framework(NamedTuple):
     """FSDP wraps adapters by themselves."""
     synchronises: bool = False
     """FSDP reduces gradients after every micro-batch."""
+    reduces_in: str | None = None
+    """dtype of FSDP 2's reduction, where it is not that of the computation."""
 
 
 FRAMEWORKS: Words[Framework] = (
@@ -129,7 +131,7 @@ FRAMEWORKS: Words[Framework] = (
         Framework("plain", "nonreentrant", clips=False, model_type="torchtune", adapter_in_float32=False),
     ),
     (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
-    (r"torchtitan", Framework("plain", "nonreentrant", model_type="torchtitan")),
+    (r"torchtitan", Framework("plain", "nonreentrant", model_type="torchtitan", reduces_in="float32")),
     (r"^unsloth", Framework(prepares_kbit=True, narrows=True, loss="cut")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),

@@ -187,6 +187,7 @@ NAMES = MappingProxyType(
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
         "fsdp_version": "FSDP 1 or 2",
+        "fsdp_reduce_dtype": "dtype in which FSDP 2 reduces gradients",
         "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map",
         "zero_stage": "DeepSpeed ZeRO stage",
         "offload_optimizer": "none, cpu, nvme",

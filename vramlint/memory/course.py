@@ -79,6 +79,11 @@ class Course:
         repeats = self._repeats[unit] > 1 or len(self._layers[unit]) > 1
         return self._layers[unit if repeats else max(0, unit - 1)]
 
+    def returns(self) -> None:
+        """The model's forward is over; a loss that is taken outside of it comes now."""
+        if isinstance(self.sharded, FullyShard):
+            self.sharded.returns()
+
     def backward_starts(self) -> None:
         """The outermost backward begins."""
         self.differentiating = True

@@ -154,6 +154,10 @@ class FullyShard:
             return
         self._ahead = self._gather(key)
 
+    def returns(self) -> None:
+        """The model's forward is over, and what it gathered last is let go (_fsdp_state.py, _post_forward)."""
+        self._buffer = None
+
     def backward_starts(self) -> None:
         """The outermost backward begins: the root's outputs are the first to have a gradient."""
         self._leave()

@@ -31,7 +31,7 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
     computed = job.precision.autocast
     reduction = parallelism.fsdp_reduce_dtype or computed
     ends = not parallelism.fsdp_by_layers_alone and parallelism.fsdp_wraps_layers
-    tied = ends and not any(p.layer is None and "head" in p.name for p in parameters)
+    tied = ends and not any(p.layer is None and _is_head(p) for p in parameters)
     sizes: defaultdict[Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     of: dict[str, Key] = {}
     last: dict[Key, str] = {}
@@ -79,7 +79,11 @@ def _key(parameter: Parameter, *, ends: bool, tied: bool, wraps: bool) -> Key:
         return ROOT
     if parameter.embedding:
         return TAIL if tied else EMBEDDING
-    return TAIL if "head" in parameter.name.lower() or _is_norm(parameter) else ROOT
+    return TAIL if _is_head(parameter) or _is_norm(parameter) else ROOT
+
+
+def _is_head(parameter: Parameter) -> bool:
+    return parameter.head or "head" in parameter.name.lower()
 
 
 def _is_norm(parameter: Parameter) -> bool:

@@ -92,6 +92,7 @@ class Parameter(Tensor):
     __slots__ = (
         "embedding",
         "grad",
+        "head",
         "layer",
         "linear",
         "multiplicity",
@@ -114,6 +115,8 @@ class Parameter(Tensor):
         """Whether a gradient ever came."""
         self.embedding = False
         """The token embedding's weight."""
+        self.head = False
+        """The output head's weight, unless it is the embedding's."""
         self.rows: Rows | None = None
         """An adapter on its rows, where it is an embedding's."""
         self.linear = False

@@ -138,6 +138,7 @@ class Builder:
         else:
             weight = self._parameter(title, shape, wide=wide)
         weight.linear = weight.linear or (tied_to is None and not transposed)
+        weight.head = head and tied_to is None
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
         packed = None if quantization is None else packed_of(quantization, self.dtype, self._libraries)
         return Weights(weight, offset, self.adapted.on_linear(name, weight, head=head), packed)

@@ -80,12 +80,8 @@ def test_the_implementation_of_the_optimizer(said, name):
 
 def test_ranks_that_no_degree_takes_shard_the_model():
     facts, _ = read(SMALL)
-    assert values(facts, "parallelism", "fsdp_version", "data_parallel_shard", "pipeline_parallel") == (
-        "fsdp",
-        2,
-        -1,
-        1,
-    )
+    names = ("parallelism", "fsdp_version", "fsdp_reduce_dtype", "data_parallel_shard", "pipeline_parallel")
+    assert values(facts, *names) == ("fsdp", 2, "float32", -1, 1)
     facts, _ = read(SMALL.replace("shard_degree = -1", "shard_degree = 1"))
     assert "parallelism" not in facts
 

@@ -31,6 +31,7 @@ class Transformer(TransformerDecoder):
             return Outputs(head_chunks.by_chunk(tape, hidden, self.head), [], tape.lifetimes.taken_cache())
         logits = linear(tape, hidden, self.head)
         del hidden
+        tape.course.returns()
         mark_logits(tape, logits)
         flat = logits.as_shape((logits.shape[0] * logits.shape[1], self.vocabulary))
         if regime.loss == inductor.COMPILED:

@@ -44,6 +44,7 @@ _RANKS = (
 )
 """Degrees whose product torchtitan asserts to be the world size (distributed/parallel_dims.py)."""
 _SHARD = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
+_REDUCED = "training.mixed_precision_reduce"
 _IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
 """`optimizer.implementation` and what it adds to the name of torch's class."""
 _DIFFUSION = ("flux", "flux-dev", "flux-schnell")
@@ -198,6 +199,7 @@ def _sharing(config: Config) -> None:
         sharding = "full_shard offload" if config.on("training.enable_cpu_offload") else "full_shard"
         config.derive("fsdp", sharding, "fully_shard wraps the model", *_SHARD)
         config.derive("fsdp_version", 2, "fully_shard of torch", *_SHARD)
+        config.state("fsdp_reduce_dtype", config.text(_REDUCED) or "float32", _REDUCED)
     offload = "cpu" if config.on("training.enable_cpu_offload") else "none"
     config.state("offload_parameters", offload, "training.enable_cpu_offload")
 
