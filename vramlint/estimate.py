@@ -69,6 +69,8 @@ class RankPeak:
     allocated: int
     device: int
     """With fragmentation and what lies outside torch's allocator."""
+    holds: str = ""
+    """What it has that others have not, in words: layers, forwards in flight, embedding, logits and loss."""
     work: tuple[Work, ...] = ()
 
 

@@ -246,8 +246,18 @@ class Megatron:
     """Layers of a group, or how many of the stage."""
     fused_loss: bool = False
     """The cross entropy is one fused function over 16-bit logits."""
-    in_flight: int = 1
-    """Of the rank that is simulated: forwards of a model chunk that it has run when its first backward begins."""
+    layout: str = ""
+    """Which parts of the model the stages have, one letter for each (pipeline_model_parallel_layout)."""
+    first_layers: int | None = None
+    """Layers of the first stage, if it has others than those between."""
+    last_layers: int | None = None
+    """Layers of the last stage, likewise."""
+    counts_embedding: bool = False
+    """The embedding takes the place of a layer when layers are divided."""
+    counts_loss: bool = False
+    """The head does."""
+    in_flight: tuple[int, ...] = (1,)
+    """Of the rank that is simulated: forwards of each model chunk that it has run when its first backward begins."""
 
 
 @dataclass(frozen=True, slots=True)

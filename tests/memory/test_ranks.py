@@ -28,7 +28,8 @@ from vramlint.job import (
     Zero,
 )
 from vramlint.memory import simulate
-from vramlint.memory.ranks import in_flight, kinds
+from vramlint.memory.pipeline_layout import in_flight
+from vramlint.memory.ranks import kinds
 from vramlint.memory.refusal import NotFollowedError
 
 _SIZES: dict[str, ConfigValue] = {
@@ -210,7 +211,7 @@ def test_the_worst_of_a_pipelines_stages_is_reported() -> None:
 def test_a_stage_runs_so_many_forwards_before_its_first_backward(
     engine: Megatron, stage: int, steps: int, forwards: int
 ) -> None:
-    assert in_flight(engine, stage, Batch(gradient_accumulation_steps=steps)) == forwards
+    assert sum(in_flight(engine, stage, Batch(gradient_accumulation_steps=steps))) == forwards
 
 
 def test_what_is_in_flight_adds_up() -> None:
@@ -267,6 +268,36 @@ def test_each_rank_has_its_part_of_the_experts() -> None:
     )
     experts = 12 * 8 * 2 * 2048 * 512
     assert one.parameters - two.parameters == 2 * experts // 2
+
+
+_BY_HEAD = replace(_UNFUSED, pipeline=4, chunks=2, counts_embedding=True, counts_loss=True)
+
+
+@pytest.mark.parametrize(("gpu", "measured"), [("a100-80gb", 2_814_534_144), ("h100", 2_841_169_408)])
+def test_stages_of_several_sizes_peak_as_measured(gpu: str, measured: int) -> None:
+    sizes: dict[str, ConfigValue] = {"num_hidden_layers": 6, "tie_word_embeddings": False}
+    estimate = simulate(_job(_BY_HEAD, sizes=sizes, gpu=gpu, eager=True), reserved=False)
+    assert abs(estimate.ranks[-1].allocated - measured) / measured < 0.02
+
+
+def test_every_kind_says_what_it_has() -> None:
+    estimate = simulate(_job(replace(_UNFUSED, pipeline=4)), reserved=False)
+    assert [peak.holds for peak in estimate.ranks] == [
+        "3 layers, 4 forwards in flight, embedding",
+        "3 layers, 3 forwards in flight",
+        "3 layers, 2 forwards in flight",
+        "3 layers, logits and loss",
+    ]
+
+
+def test_layers_with_and_without_experts_alternate() -> None:
+    found = list(kinds(_job(replace(_UNFUSED, pipeline=2), sizes={**_EXPERTS, "sparse_layers": (0, 1) * 6})))
+    assert [kind.job.model.config["chunks"] for kind in found] == [((False, True) * 3,)] * 2
+    every, some = (
+        simulate(_job(_UNFUSED, sizes={**_EXPERTS, "sparse_layers": layers})) for layers in ((1,) * 12, (0, 1) * 6)
+    )
+    experts, dense = 8 * 2 * 2048 * 512 + 8 * 512, 2 * 2048 * 512
+    assert every.parameters - some.parameters == 2 * 6 * (experts - dense)
 
 
 def test_stages_that_hold_the_same_are_simulated_once() -> None:

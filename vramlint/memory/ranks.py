@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from vramlint.job import Batch, ConfigValue, Job, Megatron
+from vramlint.job import ConfigValue, Job, Megatron
 from vramlint.memory.megatron_models import of_transformers
+from vramlint.memory.pipeline_layout import Chunks, in_flight, parsed, stages
 from vramlint.memory.refusal import NotFollowedError
 
 DIVIDED = ("vocab_size", "num_attention_heads", "intermediate_size")
@@ -27,6 +28,16 @@ class Kind:
     job: Job
     ranks: int
 
+    @property
+    def holds(self) -> str:
+        """What it has that others have not: `3 layers, 4 forwards in flight, embedding`."""
+        config, engine = self.job.model.config, self.job.parallelism.megatron or Megatron()
+        forwards = sum(engine.in_flight)
+        said = [f"{config['num_hidden_layers']} layers"]
+        said += [f"{forwards} forwards in flight"] if forwards > 1 else []
+        said += [part for key, part in (("first", "embedding"), ("last", "logits and loss")) if config.get(key)]
+        return ", ".join(said)
+
 
 def kinds(job: Job) -> Iterator[Kind]:
     """The kinds of a job's ranks, one for each stage of the pipeline that differs from its neighbours.
@@ -36,11 +47,13 @@ def kinds(job: Job) -> Iterator[Kind]:
         KeyError: its config lacks a dimension.
     """
     engine = job.parallelism.megatron or Megatron()
-    stages = engine.pipeline
-    each = max(1, job.parallelism.world_size // stages)
-    for found, alike in groupby(range(stages), key=lambda stage: stage_of(job, engine, stage)):
+    count = engine.pipeline
+    if engine.layout:
+        engine = replace(engine, chunks=max(1, len(parsed(engine.layout)) // count))
+    each = max(1, job.parallelism.world_size // count)
+    for found, alike in groupby(range(count), key=lambda stage: stage_of(job, engine, stage)):
         numbers = list(alike)
-        yield Kind(_name(numbers, stages), found, each * len(numbers))
+        yield Kind(_name(numbers, count), found, each * len(numbers))
 
 
 def _name(numbers: Sequence[int], stages: int) -> str:
@@ -49,17 +62,6 @@ def _name(numbers: Sequence[int], stages: int) -> str:
     if len(numbers) == 1:
         return f"stage {numbers[0]} of {stages}"
     return f"stages {numbers[0]} to {numbers[-1]} of {stages}"
-
-
-def in_flight(engine: Megatron, stage: int, batch: Batch) -> int:
-    """Forwards that a stage has run when it begins its first backward.
-
-    1F1B: the stages behind it and itself; interleaved: megatron/core/pipeline_parallel/schedules.py,
-    get_pp_rank_microbatches, plus the one forward before the first backward.
-    """
-    behind = engine.pipeline - stage - 1
-    warm = behind if engine.chunks == 1 else 2 * behind + (engine.chunks - 1) * engine.pipeline
-    return min(warm + 1, batch.gradient_accumulation_steps * engine.chunks)
 
 
 def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
@@ -82,10 +84,10 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
     groups = sized.get("num_key_value_heads")
     if isinstance(groups, int):
         sized["num_key_value_heads"] = max(1, groups // engine.tensor)
-    layers = _share(sized, "num_hidden_layers", engine.pipeline * engine.chunks)
+    chunks = stages(engine, _share(sized, "num_hidden_layers", 1))[stage]
     sized |= {
-        "num_hidden_layers": layers,
-        "chunks": engine.chunks,
+        "num_hidden_layers": sum(map(len, chunks)),
+        "chunks": _sparse(sized, chunks),
         "keys": job.batch.sequence_length,
         "tensor_ranks": engine.tensor,
         "sequence": engine.sequence and engine.tensor > 1,
@@ -94,10 +96,10 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         "fused_gradients": engine.fused_gradients,
         "fused_loss": engine.fused_loss,
         "recompute": engine.recompute,
-        **_recomputed(engine, layers),
+        **_recomputed(engine, chunks),
     }
     batch = replace(job.batch, sequence_length=-(-job.batch.sequence_length // engine.context))
-    engine = replace(engine, in_flight=in_flight(engine, stage, job.batch))
+    engine = replace(engine, in_flight=tuple(in_flight(engine, stage, job.batch)))
     precision = job.precision
     if precision.autocast is not None:  # the model itself is converted (megatron/core/transformer/module.py)
         precision = replace(precision, weights=precision.autocast, autocast=None, grad_scaler=False)
@@ -124,14 +126,23 @@ def _of_experts(config: Mapping[str, ConfigValue], engine: Megatron) -> dict[str
     return found
 
 
-def _recomputed(engine: Megatron, layers: int) -> dict[str, ConfigValue]:
+def _sparse(config: Mapping[str, ConfigValue], chunks: Chunks) -> ConfigValue:
+    """For every layer of every chunk whether it has experts (moe_layer_freq)."""
+    given = config.get("sparse_layers")
+    if not isinstance(given, tuple):
+        return tuple((bool(config.get("experts")),) * len(chunk) for chunk in chunks)
+    return tuple(tuple(bool(given[layer]) for layer in chunk) for chunk in chunks)
+
+
+def _recomputed(engine: Megatron, chunks: Chunks) -> dict[str, ConfigValue]:
     if engine.recompute != "full":
         return {}
     if engine.recompute_method == "block":
-        return {"recompute_first": min(engine.recompute_layers, layers)}
-    every = min(engine.recompute_layers, layers)
-    if every < 1 or layers % every:
-        raise NotFollowedError(f"recomputing {engine.recompute_layers} layers at a time of {layers}")
+        return {"recompute_first": engine.recompute_layers}
+    longest = max(map(len, chunks))
+    every = min(engine.recompute_layers, longest)
+    if every < 1 or longest % every:
+        raise NotFollowedError(f"recomputing {engine.recompute_layers} layers at a time of {longest}")
     return {"recompute_every": every}
 
 

@@ -86,7 +86,7 @@ def _worst(job: Job, *, reserved: bool, log: bool, observed: bool) -> Estimate:
         return refused
     worst = max(estimates, key=lambda estimate: estimate.device)
     peaks = [
-        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device, estimate.work)
+        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device, kind.holds, estimate.work)
         for kind, estimate in zip(found, estimates, strict=True)
     ]
     return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst

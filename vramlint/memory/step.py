@@ -109,23 +109,25 @@ class Step:
         if self.job.evaluation is not None:
             evaluate(self.forward, self.job.evaluation, self.job)
 
-    def _pipelined(self, in_flight: int) -> None:
-        """A stage's steady state: so many forwards, the backward of one, the optimizer's step.
+    def _pipelined(self, in_flight: Sequence[int]) -> None:
+        """A stage's steady state: so many forwards of each model chunk, the backward of one, the optimizer's step.
 
-        The first forwards keep alike, so one of them is followed. Of a stage with several model chunks they are of
-        those between its ends.
+        The forwards of a chunk keep alike, so one of them is followed.
         """
         self.recorder.phase("batch")
         batch = self.forward.inputs(self.job.batch)
         self.recorder.phase("forward")
-        before = self.recorder.alive()
         others: list[tuple[int, int]] = []
-        kept = self.forward(batch).loss if in_flight > 1 else None
-        if in_flight > 2:
-            size = self.recorder.alive() - before
-            label = Label("micro batches in flight", "activations", "uint8", (size,))
-            others = [(self.recorder.allocate_many(size, in_flight - 2, label), in_flight - 2)]
-        self.forward.network.final = True
+        kept: list[Tensor] = []
+        for chunk, count in enumerate(in_flight):
+            self.forward.network.chunk = chunk
+            waiting = count - (chunk == len(in_flight) - 1)
+            before = self.recorder.alive()
+            kept += [self.forward(batch).loss] if waiting > 0 else []
+            if waiting > 1:
+                size = self.recorder.alive() - before
+                label = Label("micro batches in flight", "activations", "uint8", (size,))
+                others.append((self.recorder.allocate_many(size, waiting - 1, label), waiting - 1))
         self.tape.meter.reset()
         loss = self.forward(batch).loss
         self._backward(loss, "backward")

@@ -86,8 +86,19 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     ]
     titles = ("", "allocated", "reserved", "first step", "")
     lines += _section("phases, GiB", _columns([titles, *phases]) if phases else [], style)
-    ranks = [(peak.name, str(peak.ranks), number(peak.allocated), number(peak.device)) for peak in high.ranks]
-    heads = ("", "ranks", "allocated", "device")
+    most = max((peak.device for peak in high.ranks), default=0)
+    ranks = [
+        (
+            peak.name,
+            str(peak.ranks),
+            number(peak.allocated),
+            number(peak.device),
+            "worst" if peak.device == most else "",
+            peak.holds,
+        )
+        for peak in high.ranks
+    ]
+    heads = ("", "ranks", "allocated", "device", "", "with")
     lines += _section("kinds of rank, GiB", _columns([heads, *ranks]) if ranks else [], style)
     beside = [(amount.name, gib(amount.bytes)) for amount in high.outside_parts]
     lines += _section("outside torch's allocator", _columns(beside) if len(beside) > 1 else [], style)

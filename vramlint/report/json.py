@@ -124,7 +124,13 @@ def estimate(item: Estimate) -> Json:
         "activations": _amounts(item.activations),
         "tensors": _amounts(item.tensors),
         "ranks": [
-            {"name": peak.name, "ranks": peak.ranks, "allocated_bytes": peak.allocated, "device_bytes": peak.device}
+            {
+                "name": peak.name,
+                "ranks": peak.ranks,
+                "allocated_bytes": peak.allocated,
+                "device_bytes": peak.device,
+                "holds": peak.holds,
+            }
             for peak in item.ranks
         ],
         "notes": list(item.notes),

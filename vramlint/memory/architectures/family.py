@@ -34,8 +34,8 @@ class Network(ABC):
     """LoRA targets by `model_type` when none are given (peft 0.21 utils/constants.py)."""
     embedding: Parameter | None = None
     """The token embedding."""
-    final: bool = False
-    """Of a pipeline's stage: the forward that is differentiated first runs, all others of the step are under way."""
+    chunk: int = 0
+    """Of a pipeline's stage: the model chunk that runs."""
     penalised: Sequence[Parameter] = ()
     """Parameters of which the loss has a term of their own (AdaLoRA's orthogonality)."""
 

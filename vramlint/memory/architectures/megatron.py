@@ -33,7 +33,6 @@ class GPTModel(CausalLM):
     def __init__(self, build: Builder, config: Config) -> None:
         self.hidden = number(config, "hidden_size")
         self.vocabulary = number(config, "vocab_size")
-        self.chunks = number(config, "chunks", default=1)
         self.rotary = bool(config.get("rotary"))
         self.fuses_loss = bool(config.get("fused_loss"))
         self.first, self.last = bool(config.get("first", True)), bool(config.get("last", True))
@@ -68,7 +67,7 @@ class GPTModel(CausalLM):
     def build_layers(self, build: Builder, config: Config) -> None:
         """The layers of every chunk, and the last norm."""
         self.layers = Layers(config, self.group)
-        self.layers.build(build, chunks=self.chunks)
+        self.layers.build(build)
         self.final_norm = self.layers.norm(build, "decoder.final_layernorm") if self.last else ()
 
     def build_output(self, build: Builder, config: Config) -> None:
@@ -100,13 +99,13 @@ class GPTModel(CausalLM):
 
     @property
     def begins(self) -> bool:
-        """Whether the chunk that runs is the model's first; of several chunks the embedding's keeps little more."""
-        return self.first and (self.chunks == 1 or self.final)
+        """Whether the chunk that runs is the model's first."""
+        return self.first and self.chunk == 0
 
     @property
     def ends(self) -> bool:
         """Whether the chunk that runs is the model's last."""
-        return self.last and (self.chunks == 1 or self.final)
+        return self.last and self.chunk == self.layers.chunks - 1
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
         """LanguageModelEmbedding.forward on the first stage; elsewhere what the stage before has sent."""
@@ -132,7 +131,7 @@ class GPTModel(CausalLM):
         """TransformerBlock.forward over one model chunk, with the last norm on the last stage."""
         entering = [embedded]
         del embedded
-        hidden = self.layers(tape, regime, entering)
+        hidden = self.layers(tape, regime, entering, chunk=self.chunk)
         return megatron.norm(tape, hidden, self.final_norm) if self.ends else hidden
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:

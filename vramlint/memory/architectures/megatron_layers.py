@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.family import Config, number, probability
@@ -63,8 +64,24 @@ class Experts:
     shared_fc2: Weights | None
 
 
+class _Kind(NamedTuple):
+    """What tells a group of layers from others."""
+
+    sparse: tuple[bool, ...]
+    """For each layer whether it has experts."""
+    recomputed: bool
+
+
+@dataclass(slots=True)
+class Segment:
+    """Layers that are recomputed together, or not."""
+
+    layers: list[Layer]
+    recomputed: bool
+
+
 class Layers:
-    """The layers of one model chunk, `count` of the config's, as a stack of its own.
+    """The layers of a stage, a stack for each of its model chunks.
 
     Raises, when it is made:
         KeyError: a dimension is missing from the config.
@@ -79,8 +96,8 @@ class Layers:
         self.inner = number(config, "intermediate_size")
         self.expert_inner = number(config, "expert_intermediate_size", default=0)
         self.shared_inner = number(config, "shared_expert_intermediate_size", default=0)
-        self.count = number(config, "num_hidden_layers")
-        """Layers of a model chunk."""
+        self.sparse = _layers(config)
+        """Of each model chunk for every layer whether it has experts."""
         self.gated, self.biased = bool(config.get("gated")), bool(config.get("bias", True))
         self.qkv_biased = bool(config.get("qkv_bias", self.biased))
         self.rotary, self.normed = bool(config.get("rotary")), bool(config.get("qk_norm"))
@@ -95,33 +112,44 @@ class Layers:
         self.recompute = str(config.get("recompute", "none"))
         self.every = number(config, "recompute_every", default=1)
         """Layers that are recomputed together."""
-        self.recomputed = number(config, "recompute_first", default=self.count)
-        """How many of the layers are recomputed, from the first on."""
-        self.layers: list[list[Layer]] = []
-        """The traced ones, in the groups that are recomputed together."""
+        self.recomputed = number(config, "recompute_first", default=max(map(len, self.sparse)))
+        """How many of a chunk's layers are recomputed, from the first on."""
+        self.segments: list[list[Segment]] = []
+        """Of each chunk the traced layers, in groups that are recomputed together."""
 
-    def build(self, build: Builder, *, chunks: int = 1, crosses: bool = False) -> None:
-        """Make the weights of so many chunks; the layers of the first one stand for those of all."""
-        for chunk in range(chunks):
-            made = [
-                [self._layer(build, f"{self.name}.layers.{position}", crosses=crosses) for _ in range(self.every)]
-                for position in build.layers(self._kinds(), stack=self.stack + chunk)
-            ]
-            self.layers = self.layers or made
+    @property
+    def chunks(self) -> int:
+        """Model chunks of the stage."""
+        return len(self.sparse)
+
+    def build(self, build: Builder, *, crosses: bool = False) -> None:
+        """Make the weights of every chunk."""
+        for chunk in range(self.chunks):
+            kinds, made = self._kinds(chunk), []
+            for position in build.layers(kinds, stack=self.stack + chunk):
+                kind, name = kinds[position], f"{self.name}.layers.{position}"
+                layers = [self._layer(build, name, sparse=sparse, crosses=crosses) for sparse in kind.sparse]
+                made.append(Segment(layers, recomputed=kind.recomputed))
+            self.segments.append(made)
 
     def norm(self, build: Builder, name: str, width: int = 0) -> tuple[Parameter, ...]:
         """The parameters of a norm over `width`, or the hidden size."""
         parts = ("weight", "bias") if self.norm_biased else ("weight",)
         return tuple([build.norm(f"{name}.{part}", width or self.hidden) for part in parts])
 
-    def _kinds(self) -> Sequence[bool]:
-        """For every group of layers whether it is recomputed."""
-        return [number * self.every < self.recomputed for number in range(self.count // self.every)]
+    def _kinds(self, chunk: int) -> Sequence[_Kind]:
+        """The groups of a chunk's layers."""
+        sparse, every = self.sparse[chunk], self.every
+        whole = self.recompute == "full"
+        return [
+            _Kind(tuple(sparse[start : start + every]), recomputed=whole and start < self.recomputed)
+            for start in range(0, len(sparse), every)
+        ]
 
-    def _layer(self, build: Builder, name: str, *, crosses: bool) -> Layer:
+    def _layer(self, build: Builder, name: str, *, sparse: bool, crosses: bool) -> Layer:
         queries, keys = self.heads * self.size, self.groups * self.size
         inner, attention = (2 if self.gated else 1) * self.inner, f"{name}.self_attention"
-        routing = self.routing
+        routing = self.routing if sparse else None
         return Layer(
             input_norm=self.norm(build, f"{attention}.linear_qkv.layer_norm"),
             qkv=build.linear(f"{attention}.linear_qkv", self.hidden, queries + 2 * keys, bias=self.qkv_biased),
@@ -158,7 +186,9 @@ class Layers:
 
     # ------------------------------------------------------------------ forward
 
-    def __call__(self, tape: Tape, regime: Regime, entering: list[Tensor], source: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, tape: Tape, regime: Regime, entering: list[Tensor], source: Tensor | None = None, *, chunk: int = 0
+    ) -> Tensor:
         """TransformerBlock.forward over one model chunk, without the last norm.
 
         Args:
@@ -166,20 +196,21 @@ class Layers:
             regime: of the run.
             entering: [B, S, H], handed over: nobody else holds it.
             source: an encoder's output [B, T, H], for layers that attend to it.
+            chunk: its number.
         """
+        segments = self.segments[chunk]
 
         def layers(x: Tensor, index: int) -> Tensor:
-            for weights in self.layers[index]:
+            for weights in segments[index].layers:
                 x = self._forward(tape, regime, weights, x, source)
             return x
 
         def group(x: Tensor, index: int) -> Tensor:
-            if self.recompute != "full" or not kinds[index]:
+            if not segments[index].recomputed:
                 return layers(x, index)
             return checkpoint.reentrant(tape, lambda y: (layers(y, index),), (x,), offload=False)[0]
 
-        kinds = self._kinds()
-        return tape.course.repeat(kinds, group, entering.pop(), stack=self.stack)
+        return tape.course.repeat(self._kinds(chunk), group, entering.pop(), stack=self.stack + chunk)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor, source: Tensor | None) -> Tensor:
         attended = self._attention(tape, regime, w, x)
@@ -271,6 +302,14 @@ class Layers:
         if self.recompute == "selective":
             return checkpoint.reentrant(tape, core, (q, k, v), offload=False)[0]
         return core(q, k, v)[0]
+
+
+def _layers(config: Config) -> Sequence[Sequence[bool]]:
+    """The layers of each chunk as the config says them, or one chunk of equal ones."""
+    chunks = config.get("chunks")
+    if isinstance(chunks, tuple):
+        return [[bool(sparse) for sparse in chunk] for chunk in chunks]
+    return [[bool(config.get("experts"))] * number(config, "num_hidden_layers")]
 
 
 def _routing(config: Config, group: megatron.Group) -> Routing | None:

@@ -12,6 +12,7 @@ from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.megatron_forms import WORKSPACE
 from vramlint.surfaces.frameworks.megatron_kinds import is_bert
+from vramlint.surfaces.frameworks.megatron_layers import frequencies
 
 UNFOLLOWED: Mapping[str, str] = MappingProxyType(
     {
@@ -34,11 +35,6 @@ UNFOLLOWED: Mapping[str, str] = MappingProxyType(
         "fine_grained_activation_offloading": "activations on the host",
         "cpu_offloading_num_layers": "activations on the host",
         "distribute_saved_activations": "checkpoints that ranks share",
-        "pipeline_model_parallel_layout": "a pipeline layout",
-        "decoder_first_pipeline_num_layers": "uneven stages",
-        "decoder_last_pipeline_num_layers": "uneven stages",
-        "account_for_embedding_in_pipeline_split": "uneven stages",
-        "account_for_loss_in_pipeline_split": "uneven stages",
         "fp32_residual_connection": "a float32 residual stream",
         "fp16_lm_cross_entropy": "a loss in 16 bits",
         "defer_embedding_wgrad_compute": "a deferred gradient of the embedding",
@@ -88,8 +84,8 @@ def _unfollowed_experts(config: Config) -> str:
     dispatcher = config.text("moe_token_dispatcher_type")
     if dispatcher not in _DISPATCHERS:
         return f"the token dispatcher {dispatcher}"
-    if config.plain("moe_layer_freq") not in (1, None, "1"):
-        return "layers with and without experts (moe_layer_freq)"
+    if not _sparse_layers(config):
+        return "experts in layers that are not known (moe_layer_freq)"
     return "" if config.on("disable_bias_linear") else "experts with biases"
 
 
@@ -104,7 +100,15 @@ def _experts(config: Config, width: int) -> dict[str, ConfigValue]:
         "dispatcher": config.text("moe_token_dispatcher_type"),
         "grouped_experts": config.on("moe_grouped_gemm"),
         "router_dtype": config.text("moe_router_dtype"),
+        "sparse_layers": _sparse_layers(config),
     }
+
+
+def _sparse_layers(config: Config) -> tuple[int, ...]:
+    """1 for every layer with experts; empty where it cannot be told, or for another number of layers."""
+    layers, written = config.integer("num_layers"), config.plain("moe_layer_freq")
+    found = frequencies(str(1 if written is None else written), layers)
+    return found if len(found) == layers else ()
 
 
 def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigValue]:
@@ -178,9 +182,19 @@ def ranks_share(config: Config) -> None:
     engine_facts(config)
 
 
+_COUNTED = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
+"""Switches that let a part of the model take the place of a layer."""
+
+
 def engine_facts(config: Config) -> None:
     """Say how the ranks run their part: model chunks, what is recomputed together, gradient buffers, workspaces."""
+    counted = {"embedding_as_layer": _COUNTED[0], "loss_as_layer": _COUNTED[1]}
+    for fact, key in counted.items():
+        config.say(fact, key, "flag")
+    config.say("first_stage_layers", "decoder_first_pipeline_num_layers", "count")
+    config.say("last_stage_layers", "decoder_last_pipeline_num_layers", "count")
     layers, stages = config.integer("num_layers"), config.integer("pipeline_model_parallel_size") or 1
+    layers = layers + sum(map(config.on, _COUNTED)) if layers else None
     each = config.integer("num_layers_per_virtual_pipeline_stage")
     if not config.say("pipeline_chunks", "num_virtual_stages_per_pipeline_rank", "count") and each and layers:
         config.state("pipeline_chunks", max(1, layers // stages // each), "num_layers_per_virtual_pipeline_stage")
