@@ -254,3 +254,45 @@ num_processes: 8
         "distributed_optimizer": True,
     }
     assert found["parallelism"] is None
+
+
+def _remarks(text: str) -> list[tuple[str, str]]:
+    root = read_yaml(Document.of("accelerate.yaml", text)).root
+    assert isinstance(root, Table)
+    return [(remark.kind, remark.subject) for remark in accelerate_sheet("accelerate.yaml", root).remarks]
+
+
+@pytest.mark.parametrize(
+    ("text", "remarks"),
+    [
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config:\n  zero_stage: 3\n  zero_optimization: {stage: 3}\n"
+            "  train_batch_size: auto\n",
+            [("unknown-key", "deepspeed_config.zero_optimization")],
+        ),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config:\n  zero3_init: true\n",
+            [],
+        ),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config:\n  zero_stages: 3\n",
+            [("unknown-key", "deepspeed_config.zero_stages")],
+        ),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: ds.json\n  zero_stage: 3\n",
+            [("refused-setting", "deepspeed_config.zero_stage")],
+        ),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: none, zero_stage: 3}\n", []),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: ds.json, zero3_init_flag: true}\n",
+            [],
+        ),
+        (
+            "distributed_type: FSDP\nfsdp_config:\n  fsdp_activation_checkpoint: true\n  auto_wrap_policy: NO_WRAP\n",
+            [("unknown-key", "fsdp_config.fsdp_activation_checkpoint")],
+        ),
+        ("distributed_type: MULTI_GPU\ndeepspeed_config:\n  zero_optimization: {stage: 3}\n", []),
+    ],
+)
+def test_keys_that_go_nowhere(text: str, remarks: list[tuple[str, str]]) -> None:
+    assert _remarks(text) == remarks

@@ -10,6 +10,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, She
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing, unseen_fact
+from vramlint.resolve.overruled import trainer_remarks, twice_checkpointed
 from vramlint.resolve.recipes import Recipe, with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
@@ -75,9 +76,11 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
         return joined
     said = configuration.sheet
     facts = merged(joined.facts, said, trainer=has_trainer(sheet), shards=shards)
+    name = "activation_checkpointing"
+    twice = twice_checkpointed(joined.facts.get(name), said.get(name), trainer=has_trainer(sheet) and not shards)
     joined = joined._replace(
         facts=facts,
-        remarks=(*joined.remarks, *configuration.remarks, *said.remarks),
+        remarks=(*joined.remarks, *configuration.remarks, *said.remarks, *twice),
         further=(*joined.further, *filter(None, (configuration.path,))),
     )
     parallelism = facts.get("parallelism")
@@ -206,8 +209,8 @@ def _reached(other: Sheet, link: Link) -> Sheet:
 
 
 def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | None, path: str) -> Joined:
-    remarks = list(other.remarks)
     trainer = has_trainer(sheet)
+    remarks = [*other.remarks, *(trainer_remarks(facts, table) if trainer and table is not None else ())]
     filled = is_accelerated(facts, sheet)
     merged = dict(facts)
     if not filled and {fact.name for fact in other.facts} & {"global_batch_size", _STEPS} == {"global_batch_size"}:
@@ -249,7 +252,9 @@ def with_fsdp(joined: Joined, context: Context) -> Joined:
         for drawn in trainer_facts(table, facts.get("fsdp"), inline=not path):
             if isinstance(drawn, Remark):
                 remarks.append(drawn)
-            elif drawn is not None and not _says_already(facts, drawn):
+            elif drawn is not None and _says_already(facts, drawn):
+                remarks += twice_checkpointed(facts.get(drawn.name), drawn, trainer=has_trainer(sheet))
+            elif drawn is not None:
                 facts |= {fact.name: fact for fact in passed_on((drawn,), named.place if named is not None else None)}
     paths = [path for _, path, _ in tables if path]
     return joined._replace(facts=facts, remarks=(*joined.remarks, *remarks), further=(*joined.further, *paths))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
+from vramlint.surfaces.accelerate_keys import accelerate_key_remarks
 from vramlint.surfaces.accelerate_words import (
     ACCELERATE_CONVERTERS,
     STRATEGIES,
@@ -72,6 +73,7 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
     if kind == "MEGATRON_LM":
         draft.take(_rows(table, "megatron_lm_config"))
     _compiled(draft, table)
+    draft.take(accelerate_key_remarks(table, kind))
     facts = tuple(
         [replace(fact, via="config-file") if fact.via == "literal" else fact for fact in draft.facts.values()]
     )

@@ -1,0 +1,90 @@
+"""What one file of a run says in vain because of another, or against it: the Trainer, DeepSpeed, FSDP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from vramlint.facts import Fact, Origin, Remark
+from vramlint.text import Place
+from vramlint.values import Entry, Scalar, Table
+
+_ADAM = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
+_SAME: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "adam": _ADAM,
+        "adamw": _ADAM,
+        "adagrad": ("adagrad",),
+        "lion": ("lion_32bit",),
+        "sgd": ("sgd",),
+        "rmsprop": ("rmsprop",),
+    }
+)
+"""Types of optimizers in a DeepSpeed JSON, in lower case, and the Trainer's `optim` that keep the same states."""
+
+_SECTION = "activation_checkpointing"
+_SAVING = ("partition_activations", "cpu_checkpointing", "contiguous_memory_optimization")
+"""Keys of that section that change what is kept, where somebody calls DeepSpeed's checkpoint function."""
+
+
+def trainer_remarks(own: Mapping[str, Fact], table: Table) -> Iterator[Remark]:
+    """What a DeepSpeed configuration overrules of the Trainer's arguments, and what the Trainer never looks at in it.
+
+    Args:
+        own: facts of the Trainer's arguments, before the configuration is joined in.
+        table: the configuration.
+    """
+    yield from _ignored_optimizer(own.get("optimizer"), table)
+    yield from _unread_section(table)
+
+
+def _ignored_optimizer(own: Fact | None, table: Table) -> Iterator[Remark]:
+    """An `optim` that the JSON's optimizer takes the place of (transformers 5.23 integrations/deepspeed.py)."""
+    chosen = table.get("optimizer", "type")
+    if own is None or own.origin is not Origin.WRITTEN or own.place is None or not isinstance(own.value, str):
+        return
+    if own.key != "optim" or not isinstance(chosen, Scalar) or not isinstance(chosen.value, str):
+        return
+    same = _SAME.get(chosen.value.lower(), (chosen.value.lower(),))
+    if own.value.lower() not in same:
+        message = f"optim {own.value} has no effect: the DeepSpeed configuration's optimizer, {chosen.value}, trains"
+        yield Remark("ignored-optimizer", own.key, message, own.place, vocabulary="deepspeed")
+
+
+def _unread_section(table: Table) -> Iterator[Remark]:
+    section = table.entry(_SECTION)
+    if section is None or not isinstance(section.value, Table):
+        return
+    on = [entry for entry in section.value if entry.key in _SAVING and _is_on(entry)]
+    place = _place(on[0]) if on else None
+    if place is not None:
+        verb = "has" if len(on) == 1 else "have"
+        names = ", ".join(entry.key for entry in on)
+        message = f"{names} {verb} no effect on this model: transformers never calls DeepSpeed's checkpoint function"
+        yield Remark("unread-section", f"{_SECTION}.{on[0].key}", message, place, vocabulary="deepspeed")
+
+
+def twice_checkpointed(own: Fact | None, other: Fact | None, *, trainer: bool) -> Iterator[Remark]:
+    """FSDP's activation checkpointing beside the Trainer's own, which the Trainer refuses.
+
+    Args:
+        own: the Trainer's.
+        other: that of `fsdp_config` or of Accelerate's configuration.
+        trainer: the Trainer runs the loop, with FSDP.
+    """
+    if not trainer or own is None or other is None or own.value is not True or other.value is not True:
+        return
+    written = own.origin is Origin.WRITTEN and other.origin is Origin.WRITTEN
+    if written and other.place is not None and own.key != other.key:
+        message = (
+            f"FSDP's activation checkpointing is on, and so is the Trainer's own ({own.key}): it takes one of them"
+        )
+        yield Remark("checkpointed-twice", other.key, message, other.place, vocabulary="fsdp")
+
+
+def _is_on(entry: Entry) -> bool:
+    return isinstance(entry.value, Scalar) and entry.value.value is True
+
+
+def _place(entry: Entry) -> Place | None:
+    return entry.key_place or getattr(entry.value, "place", None)
