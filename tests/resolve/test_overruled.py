@@ -59,6 +59,21 @@ def test_a_program_of_its_own_may_call_deepspeeds_checkpointing() -> None:
     assert remarks(config, written("loop", "script"), written("parallelism", "deepspeed")) == []
 
 
+@pytest.mark.parametrize(
+    ("config", "subjects"),
+    [
+        ({"bf16": {"enabled": "auto"}, "zero_optimization": {"stage": 2}}, ["bf16.enabled"]),
+        ({"bf16": {"enabled": "auto"}, "train_batch_size": "auto"}, ["train_batch_size"]),
+        ({"bf16": {"enabled": True}, "expert_parallel": {"top_k": "auto"}}, []),
+    ],
+)
+def test_auto_without_a_trainer(config: object, subjects: list[str]) -> None:
+    engine = (written("loop", "script"), written("parallelism", "deepspeed", key="deepspeed.initialize"))
+    found = [remark.subject for remark in remarks(config, *engine) if remark.kind == "unfilled-auto"]
+    assert found == subjects
+    assert not [remark for remark in remarks(config) if remark.kind == "unfilled-auto"]
+
+
 def fsdp(**options: bool) -> tuple[tuple[str, Table], ...]:
     entries = tuple(Entry(key, place(3), Scalar(value, place(3))) for key, value in options.items())
     return (("fsdp", Table(entries, place(3))),)

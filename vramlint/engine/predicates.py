@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from vramlint.engine.names import Scope
+from vramlint.engine.names import GIB, Scope
+from vramlint.estimate import Estimate
+from vramlint.job import DTYPE_BYTES, Job
 
 Predicate = Callable[[Scope], str | None]
 
@@ -62,5 +64,86 @@ def _is_deepspeeds_own(scope: Scope) -> bool:
 _BATCH = ("global_batch_size", "micro_batch_size", "gradient_accumulation_steps")
 
 
-PREDICATES: Mapping[str, Predicate] = MappingProxyType({"batch-product-mismatch": batch_product_mismatch})
+def unsharded_gradients(scope: Scope) -> str | None:
+    """FSDP whose whole gradients decide that the step does not fit: what they take beyond this GPU's share of them.
+
+    Without synchronisation, in all micro batches but the last, FSDP keeps the gradient of every parameter whole, in
+    the dtype of the reduction (torch 2.13 distributed/fsdp/_fully_shard/_fsdp_param_group.py, _runtime_utils.py).
+    """
+    job, estimate = _worst(scope)
+    if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
+        return None
+    shared = job.parallelism
+    if shared.strategy != "fsdp" or shared.fsdp_sharding == "none" or shared.sync_each_batch or shared.world_size < 2:
+        return None
+    if job.batch.gradient_accumulation_steps < 2:
+        return None
+    held = sum(amount.bytes for amount in estimate.components if amount.name == "gradients")
+    whole = estimate.trainable_parameters * DTYPE_BYTES[job.precision.autocast or job.precision.weights]
+    beyond = min(held, whole) * (shared.world_size - 1) // shared.world_size
+    decides = estimate.device_need - beyond <= scope.run.gpu.usable_bytes < estimate.device_need
+    return f"{beyond / GIB:.2f} GiB" if decides else None
+
+
+def unsharded_model(scope: Scope) -> str | None:
+    """ZeRO stage 3 that keeps a whole small model on every GPU, where that decides that the step does not fit.
+
+    A parameter that is needed again within `stage3_max_reuse_distance` elements is not released, so at the turn from
+    forward to backward half of that distance stays gathered (deepspeed 0.19
+    runtime/zero/partitioned_param_coordinator.py, __params_to_release).
+    """
+    job, estimate = _worst(scope)
+    if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
+        return None
+    zero, shared = job.parallelism.zero, job.parallelism
+    if zero is None or zero.stage != _STAGE_3 or shared.world_size < 2:
+        return None
+    if scope.lookup("origin.max_reuse_distance") == "written":
+        return None
+    if 2 * estimate.total_parameters > zero.max_reuse_distance:
+        return None
+    beyond = estimate.total_parameters * DTYPE_BYTES[job.precision.weights] * (shared.world_size - 1)
+    beyond //= shared.world_size
+    decides = estimate.device_need - beyond <= scope.run.gpu.usable_bytes < estimate.device_need
+    return f"{beyond / GIB:.2f} GiB" if decides else None
+
+
+def unbalanced_stages(scope: Scope) -> str | None:
+    """A pipeline whose first or last stage alone is too much, while the GPUs between have room for its share.
+
+    The first stage holds the embedding and the most micro batches in flight, the last one the output head and the
+    logits; Megatron-LM gives all the same number of layers unless told otherwise.
+    """
+    _, estimate = _worst(scope)
+    if estimate is None or scope.run is None or scope.run.gpu is None or len(estimate.ranks) < 2:
+        return None
+    usable = scope.run.gpu.usable_bytes
+    peaks = [peak.device for peak in estimate.ranks]
+    worst = peaks.index(max(peaks))
+    if worst not in (0, len(peaks) - 1) or peaks[worst] <= usable or sum(peaks) > usable * len(peaks):
+        return None
+    other = peaks[1] if worst == 0 else peaks[-2]
+    which = "first" if worst == 0 else "last"
+    return f"the {which} needs {peaks[worst] / GIB:.2f} GiB, the one next to it {other / GIB:.2f} GiB"
+
+
+_STAGE_3 = 3
+
+
+def _worst(scope: Scope) -> tuple[Job | None, Estimate | None]:
+    """The job that needs the most, and its estimate, where both are simulated."""
+    if scope.run is None or scope.high is None or scope.high.method != "simulated":
+        return None, None
+    pairs = zip(scope.run.jobs, scope.estimates, strict=True)
+    return next(((job, estimate) for job, estimate in pairs if estimate is scope.high), (None, None))
+
+
+PREDICATES: Mapping[str, Predicate] = MappingProxyType(
+    {
+        "batch-product-mismatch": batch_product_mismatch,
+        "unsharded-gradients": unsharded_gradients,
+        "unsharded-model": unsharded_model,
+        "unbalanced-stages": unbalanced_stages,
+    }
+)
 """All predicates by the name that rules use."""

@@ -123,6 +123,12 @@ def _can_offload_parameters(job: Job, _gpu: Gpu) -> bool:
     return zero is not None and zero.stage == STAGE3 and zero.offload_parameters == "none"
 
 
+def _can_sync(job: Job, _gpu: Gpu) -> bool:
+    shared = job.parallelism
+    holds = shared.strategy == "fsdp" and shared.fsdp_sharding != "none" and shared.world_size > 1
+    return holds and not shared.sync_each_batch and job.batch.gradient_accumulation_steps > 1 and _is_trained(job)
+
+
 def _can_adapt(job: Job, _gpu: Gpu) -> bool:
     return _is_trained(job) and job.adapter is None and job.model.task in ("causal-lm", "seq2seq-lm", "seq-cls")
 
@@ -178,6 +184,10 @@ def _with_zero(**fields: int | str) -> Callable[[Job], Job]:
         return replace(job, parallelism=replace(job.parallelism, strategy="deepspeed", zero=zero))
 
     return change
+
+
+def _with_sync(job: Job) -> Job:
+    return replace(job, parallelism=replace(job.parallelism, sync_each_batch=True))
 
 
 def _with_lora(job: Job) -> Job:
@@ -241,6 +251,11 @@ MOVES: tuple[Move, ...] = (
         "activation-checkpointing", 30, True, "activation checkpointing", "about 30 % slower, same result",
         _can_checkpoint, lambda job: replace(job, checkpointing=Checkpointing("nonreentrant")),
         _always({"activation_checkpointing": True}),
+    ),
+    Move(
+        # every micro batch then moves what the last one of a step does: accelerate 1.15 accelerator.py, accumulate
+        "sync-each-batch", 32, True, "gradients that FSDP reduces after every micro batch",
+        "more communication, same result", _can_sync, _with_sync, _always({"sync_each_batch": True}),
     ),
     Move(
         # stage 3 moves 1.5 times the data: https://arxiv.org/abs/1910.02054, section 7.2.2

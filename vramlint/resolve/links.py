@@ -10,7 +10,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, She
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing, unseen_fact
-from vramlint.resolve.overruled import trainer_remarks, twice_checkpointed
+from vramlint.resolve.overruled import trainer_remarks, twice_checkpointed, unfilled_autos
 from vramlint.resolve.recipes import Recipe, with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
@@ -212,6 +212,8 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
     trainer = has_trainer(sheet)
     remarks = [*other.remarks, *(trainer_remarks(facts, table) if trainer and table is not None else ())]
     filled = is_accelerated(facts, sheet)
+    if _runs_the_engine(facts, sheet) and table is not None:
+        remarks += unfilled_autos(table)
     merged = dict(facts)
     if not filled and {fact.name for fact in other.facts} & {"global_batch_size", _STEPS} == {"global_batch_size"}:
         merged.pop(_STEPS, None)  # the engine counts by itself: train_batch_size / (micro batch size · GPUs)
@@ -229,6 +231,13 @@ def _merge(sheet: Sheet, facts: dict[str, Fact], other: Sheet, table: Table | No
             continue  # the program's own loader makes the batches; the engine only counts with the other number
         merged[fact.name] = fact
     return Joined(sheet, merged, tuple(remarks), table, path, _has_optimizer(table))
+
+
+def _runs_the_engine(facts: Mapping[str, Fact], sheet: Sheet) -> bool:
+    """Whether a script hands the configuration to `deepspeed.initialize` itself, in a loop of its own."""
+    loop, shared = facts.get("loop"), facts.get("parallelism")
+    own = loop is not None and loop.known and loop.value in ("script", "plain")
+    return sheet.kind == "python-script" and own and shared is not None and shared.key == "deepspeed.initialize"
 
 
 def has_trainer(sheet: Sheet) -> bool:

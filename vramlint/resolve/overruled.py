@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Fact, Origin, Remark
+from vramlint.surfaces.deepspeed_types import is_validated
 from vramlint.text import Place
-from vramlint.values import Entry, Scalar, Table
+from vramlint.values import Entry, Scalar, Table, Value
 
 _ADAM = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
 _SAME: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -64,6 +65,39 @@ def _unread_section(table: Table) -> Iterator[Remark]:
         yield Remark("unread-section", f"{_SECTION}.{on[0].key}", message, place, vocabulary="deepspeed")
 
 
+def unfilled_autos(table: Table) -> Iterator[Remark]:
+    """Values "auto" in a configuration that a program hands to `deepspeed.initialize` itself: nobody fills them in.
+
+    In the sections that it validates DeepSpeed drops them, so that the default holds; elsewhere it computes with the
+    word (deepspeed 0.19 runtime/config_utils.py, runtime/config.py).
+    """
+    found = list(_autos(table, ""))
+    if not found:
+        return
+    fatal = [(key, place) for key, place in found if not is_validated(key)]
+    key, place = (fatal or found)[0]
+    names = ", ".join(name for name, _ in (fatal or found))
+    effect = "DeepSpeed takes the word for a value" if fatal else "DeepSpeed takes its own default"
+    message = (
+        f'"auto" of {names} is left as it is: the Trainer and Accelerate fill it in, this program does not; {effect}'
+    )
+    yield Remark("unfilled-auto", key, message, place, vocabulary="deepspeed")
+
+
+def _autos(table: Table, prefix: str) -> Iterator[tuple[str, Place]]:
+    for entry in table:
+        key = prefix + entry.key
+        place = _place(entry)
+        if isinstance(entry.value, Table):
+            yield from _autos(entry.value, f"{key}.")
+        elif place and _is_auto(entry.value) and not key.startswith(_OWN_AUTO):
+            yield key, place
+
+
+_OWN_AUTO = ("data_types.keep_in_fp32_modules", "expert_parallel.", "autotuning.", "tensor_parallel.", "compile.")
+"""Keys and sections that have an "auto" of their own."""
+
+
 def twice_checkpointed(own: Fact | None, other: Fact | None, *, trainer: bool) -> Iterator[Remark]:
     """FSDP's activation checkpointing beside the Trainer's own, which the Trainer refuses.
 
@@ -80,6 +114,10 @@ def twice_checkpointed(own: Fact | None, other: Fact | None, *, trainer: bool) -
             f"FSDP's activation checkpointing is on, and so is the Trainer's own ({own.key}): it takes one of them"
         )
         yield Remark("checkpointed-twice", other.key, message, other.place, vocabulary="fsdp")
+
+
+def _is_auto(value: Value) -> bool:
+    return isinstance(value, Scalar) and value.value == "auto"
 
 
 def _is_on(entry: Entry) -> bool:

@@ -67,6 +67,7 @@ _TRAINING_ARGUMENTS = (
     ("activation_checkpointing_kwargs.every_n_layers", "checkpointing_every_n_layers", "count"),
     ("gradient_checkpointing_kwargs.offload", "checkpointing_offload", "flag"),
     ("activation_checkpointing_kwargs.offload", "checkpointing_offload", "flag"),
+    ("accelerator_config.gradient_accumulation_kwargs.sync_each_batch", "sync_each_batch", "flag"),
     ("eval_accumulation_steps", "eval_accumulation_steps", "count"),
     ("predict_with_generate", "evaluation_generates", "flag"),
     ("optim_args", "optimizer_arguments", "text"),

@@ -278,14 +278,16 @@ def _say(key: str, text: str, form: str) -> str:
 
 
 def _say_added(key: str, value: Held, form: str) -> str:
-    """A key that is new, with the table that holds it."""
-    section, _, last = key.rpartition(".")
-    outer = section.rpartition(".")[2]
+    """A key that is new, with the table that holds it; in Python with all of them, up to the argument."""
+    *sections, last = key.split(".")
+    sections = sections if form == PYTHON else sections[-1:]
     text = literal(value, form)
-    if form == SHELL or not outer:
+    if form == SHELL or not sections:
         return _say(key, text, form)
-    inner = f"{{{last}: {text}}}" if form == YAML else f"{{{json.dumps(last)}: {text}}}"
-    return _say(outer, inner, form)
+    for section in reversed(sections):
+        text = f"{{{last}: {text}}}" if form == YAML else f"{{{json.dumps(last)}: {text}}}"
+        last = section
+    return _say(last, text, form)
 
 
 def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...] | None:
