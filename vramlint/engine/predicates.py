@@ -81,8 +81,7 @@ def unsharded_gradients(scope: Scope) -> str | None:
     held = sum(amount.bytes for amount in estimate.components if amount.name == "gradients")
     whole = estimate.trainable_parameters * DTYPE_BYTES[job.precision.autocast or job.precision.weights]
     beyond = min(held, whole) * (shared.world_size - 1) // shared.world_size
-    decides = estimate.device_need - beyond <= scope.run.gpu.usable_bytes < estimate.device_need
-    return f"{beyond / GIB:.2f} GiB" if decides else None
+    return f"{beyond / GIB:.2f} GiB" if _decide(beyond, estimate, scope.run.gpu.usable_bytes) else None
 
 
 def unsharded_model(scope: Scope) -> str | None:
@@ -104,8 +103,7 @@ def unsharded_model(scope: Scope) -> str | None:
         return None
     beyond = estimate.total_parameters * DTYPE_BYTES[job.precision.weights] * (shared.world_size - 1)
     beyond //= shared.world_size
-    decides = estimate.device_need - beyond <= scope.run.gpu.usable_bytes < estimate.device_need
-    return f"{beyond / GIB:.2f} GiB" if decides else None
+    return f"{beyond / GIB:.2f} GiB" if _decide(beyond, estimate, scope.run.gpu.usable_bytes) else None
 
 
 def unbalanced_stages(scope: Scope) -> str | None:
@@ -128,6 +126,12 @@ def unbalanced_stages(scope: Scope) -> str | None:
 
 
 _STAGE_3 = 3
+
+
+def _decide(beyond: int, estimate: Estimate, usable: int) -> bool:
+    """Whether a step does not fit of which the tensors would, were there so many bytes less of them."""
+    tensors = estimate.allocated + estimate.outside + estimate.above
+    return tensors - beyond <= usable < estimate.device_need
 
 
 def _worst(scope: Scope) -> tuple[Job | None, Estimate | None]:

@@ -262,7 +262,9 @@ def _attached(name: str) -> Sample:
 
 
 _RECIPES = (Sample("run.json", as_json, _recipe, RECIPE), Sample("run.yaml", as_yaml, _recipe, RECIPE))
-_COMMAND = Sample("run.sh", command("python train.py"), _command, COMMON)
+_DEEP = frozenset(("accelerator_config.gradient_accumulation_kwargs.sync_each_batch",))
+"""Keys in tables of tables: a command line is read one table deep."""
+_COMMAND = Sample("run.sh", command("python train.py"), _command, COMMON, without=_DEEP)
 
 SAMPLES: Mapping[str, tuple[Sample, ...]] = {
     "training-arguments": (
