@@ -68,6 +68,12 @@ def config_of(case: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
+def _is_weight(master: Any, weights: list[Any]) -> bool:
+    """Whether a flat partition is the weights' own memory: a float32 model has no other master."""
+    storage = master.untyped_storage()._cdata
+    return any(weight.untyped_storage()._cdata == storage for weight in weights)
+
+
 def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     """`deepspeed.initialize` over the model."""
     wanted = case["parallelism"]
@@ -89,9 +95,12 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
 
     def held() -> dict[str, Any]:
         states = [v for state in zero.optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
-        masters = [p for group in zero.optimizer.param_groups for p in group["params"]]
+        masters = getattr(zero, "fp32_partitioned_groups_flat", None)  # stage 3 hands them to the optimizer one by one
+        masters = masters or [p for group in zero.optimizer.param_groups for p in group["params"]]
         weights = [getattr(p, "ds_tensor", p) for p in wrapped.module.parameters()]
-        return training.states_of(weights, [m for m in masters if m.dtype == torch.float32], states)
+        return training.states_of(
+            weights, [m for m in masters if m.dtype == torch.float32 and not _is_weight(m, weights)], states
+        )
 
     return Engine(
         wrapped,

@@ -66,6 +66,8 @@ class Course:
         Where parameters are sharded, the unit's are gathered now and until it is left.
         """
         self._gathered = None
+        if self.sharded is not None:
+            self.sharded.leaves()
         self.go_on_in(unit)
         if self.sharded is not None:
             self.sharded.enter(self._layers[unit], self._before(unit))

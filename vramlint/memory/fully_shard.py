@@ -97,6 +97,9 @@ class FullyShard:
 
     # ------------------------------------------------------------------ parameters
 
+    def leaves(self) -> None:
+        """The unit that ran is over: it goes when the next one is gathered."""
+
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
         """Gather the group that runs now, one of `layers`, and in backward the one `before` it."""
         if self.backward:

@@ -88,6 +88,9 @@ class FullySharded:
 
     # ------------------------------------------------------------------ parameters
 
+    def leaves(self) -> None:
+        """The unit that ran is over: it goes when the next one is gathered."""
+
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
         """Gather the unit that runs now, one of `layers`, and in backward the one `before` it; free the others."""
         self._layer.clear()

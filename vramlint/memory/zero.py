@@ -10,18 +10,17 @@ from collections.abc import Collection, Sequence
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
-from vramlint.memory.holdings import Tensors
+from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_of
-from vramlint.memory.tensor import LayerId, Parameter
+from vramlint.memory.tensor import Parameter
 from vramlint.memory.zero_buckets import COMMUNICATION, Buckets
+from vramlint.memory.zero_coordinator import gathered_elements
 from vramlint.memory.zero_partition import Piece, in_order, partition_of, schedule_of
 
 NORM_BYTES = 8
 """Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648)."""
 MASTER_BYTES = 4
 """ZeRO and FSDP with mixed precision keep float32 master weights."""
-GATHERED_LAYERS = 2
-"""Units in flight: the one that runs and the one that is prefetched (FSDP's all-gather limiter; ZeRO-3's prefetch)."""
 
 
 def zero_sharding(
@@ -32,25 +31,10 @@ def zero_sharding(
         return _partitioned(job, zero, weights_of(parameters, fixed), parameters, no_decay)
     width = DTYPE_BYTES[engine_precision(job)[0]]
     trainable = [p for p in parameters if p.requires_grad]
-    part = -(-_elements(trainable) // max(1, job.parallelism.world_size))
     if zero.stage == 0:
-        return _stage_0(job, parameters, fixed, width, part * job.parallelism.world_size)
-    offloaded = zero.offload_optimizer != "none"
-    master: tuple[Tensors, ...] = (Tensors("master weights", MASTER_BYTES * part),)
-    states = tuple(Tensors("optimizer states", size) for size in _flat_states(job, part))
-    # one moment of the step: gradients flattened and cast to float32 beside the averaged ones, in stage 3 of one
-    # sub-group after the other (runtime/zero/stage3.py, step)
-    group = min(part, zero.sub_group_size) if zero.stage == 3 else part
-    sizes = (width * group, MASTER_BYTES * group, _flat_temporaries(job, group))
-    step = tuple(Tensors("temporaries", size) for size in sizes)
-    host = 0
-    if offloaded:
-        # master, float32 gradients, states and 16-bit staging (stage_1_and_2.py, cpu_offload)
-        host = sum(tensors.nbytes for tensors in (*master, *states))
-        host += (MASTER_BYTES + width) * part + _host_states(job, part)
-        largest = max((p.numel for p in trainable), default=0)
-        master, states, step = (), (), (Tensors("temporaries", MASTER_BYTES * largest),)
-    return _stage_3(job, zero, parameters, (*fixed, *master), states, step, host)
+        elements = sum(p.numel * p.multiplicity for p in trainable)
+        return _stage_0(job, parameters, fixed, width, elements)
+    return _stage_3(job, zero, parameters, fixed, no_decay)
 
 
 def _stage_0(
@@ -135,45 +119,77 @@ def _bf16_optimizer(job: Job, weights: tuple[Tensors, ...], sizes: Sequence[int]
 
 
 def _stage_3(
-    job: Job,
-    zero: Zero,
-    parameters: Sequence[Parameter],
-    held: tuple[Tensors, ...],
-    states: tuple[Tensors, ...],
-    step: tuple[Tensors, ...],
-    host: int,
+    job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], no_decay: Collection[int]
 ) -> Sharding:
+    """Stage 3: parts of everything; what is whole while a module runs comes from the coordinator."""
     world = max(1, job.parallelism.world_size)
     width = DTYPE_BYTES[engine_precision(job)[0]]
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [[p for p in trainable if (id(p) not in no_decay) is decays] for decays in (True, False)]
+    sub_groups = [size for group in groups for size in _sub_groups(group, world, zero.sub_group_size)]
+    part = sum(sub_groups)
+    largest = max(sub_groups, default=0)
+    slices = max((-(-p.numel // world) for p in trainable), default=0)
     small = [p for p in parameters if p.numel <= zero.parameter_persistence_threshold]
-    total = sum(p.stored_bytes * p.multiplicity for p in parameters)
-    trainable = _elements([p for p in parameters if p.requires_grad])
-    persistent = [*held, Tensors("gathered parameters", sum(p.nbytes * p.multiplicity for p in small))]
-    shard = -(-total // world)
-    if zero.offload_parameters != "none":
-        host += shard
-    else:
-        persistent.append(Tensors("weights", shard))
-    persistent.append(Tensors("communication buffers", zero.reduce_bucket_size * width))
-    if zero.offload_optimizer == "none":
-        persistent.append(Tensors("gradients", -(-trainable // world) * width))
-    # parameters whose next use is near are not released at the turn from forward to backward
-    reused = min(_elements(parameters), zero.max_reuse_distance // 2) * width
-    persistent.append(Tensors("gathered parameters", reused))
-    gathered = _by_layer(parameters, GATHERED_LAYERS, None)
-    return Sharding(
-        tuple(persistent),
-        states,
-        backward=(Tensors("communication buffers", zero.reduce_bucket_size * width),),
-        optimizer=step,
-        consumes_gradients=True,
-        gathered=gathered,
-        host=host,
+    shard = [Tensors.of("weights", p, _part_bytes(p, world, width)) for p in parameters]
+    states = [Tensors("optimizer states", size) for elements in sub_groups for size in _flat_states(job, elements)]
+    master = [Tensors("master weights", MASTER_BYTES * size) for size in sub_groups if width < MASTER_BYTES]
+    gradients = Tensors("gradients", width * part)
+    moments = (
+        NORM_BYTES * slices,
+        (width + MASTER_BYTES if width < MASTER_BYTES else width) * largest,
+        MASTER_BYTES * largest + max((_flat_temporaries(job, size) for size in sub_groups), default=0),
     )
+    step: tuple[Tensors, ...] = (Tensors("temporaries", max(moments)),)
+    bucket = Tensors(COMMUNICATION, zero.reduce_bucket_size * width)
+    persistent = [*fixed, bucket, Tensors("gathered parameters", width * sum(p.numel * p.multiplicity for p in small))]
+    host = 0
+    if zero.offload_parameters != "none":
+        host += unrounded(shard, "weights")
+    else:
+        persistent += shard
+    if zero.offload_optimizer != "none":
+        # master weights, float32 gradients, states, and gradients as they come (stage3.py, offload_optimizer)
+        host += unrounded((*master, *states), "master weights", "optimizer states") + (MASTER_BYTES + width) * part
+        host += _host_states(job, part)
+        states, step = [], ()
+    else:
+        persistent += [*master, gradients]
+    pieces = [Piece(p, 0, 0, 0) for p in list(in_order(parameters))[::-1] if p.requires_grad]
+    levels = gathered_elements(parameters, zero, world, recomputes=job.checkpointing.mode != "none")
+    buckets = Buckets(
+        schedule_of(pieces, zero.reduce_bucket_size, scatters=True),
+        zero.reduce_bucket_size,
+        width,
+        buffer=0,
+        buffers=0,
+        own=0,
+        during=True,
+        groups=(),
+        backwards=1,
+        gathered={key: width * elements for key, elements in levels.items()},
+    )
+    return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
 
 
-def _elements(parameters: Sequence[Parameter]) -> int:
-    return sum(p.numel * p.multiplicity for p in parameters)
+def _part_bytes(parameter: Parameter, world: int, width: int) -> int:
+    """One rank's part of a parameter: packed ones in the bytes in which they are stored."""
+    if parameter.stored_tensors == (parameter.nbytes,):
+        return -(-parameter.numel // world) * width
+    return -(-parameter.stored_bytes // world)
+
+
+def _sub_groups(parameters: Sequence[Parameter], world: int, capacity: int) -> list[int]:
+    """Elements of the parts that are stepped one after the other: full with the parameter that reaches `capacity`."""
+    found: list[int] = []
+    fill = size = 0
+    for parameter in in_order(parameters):
+        part = -(-parameter.numel // world)
+        fill, size = fill + part, size + part
+        if fill >= capacity:
+            found.append(size)
+            fill = size = 0
+    return [*found, size] if size else found
 
 
 def _flat(elements: int) -> Parameter:
@@ -195,15 +211,3 @@ def _host_states(job: Job, elements: int) -> int:
 def _flat_temporaries(job: Job, elements: int) -> int:
     update = optimizers.update_of(job)
     return 0 if update is None else optimizers.held(update, [_flat(elements)])
-
-
-def _by_layer(parameters: Sequence[Parameter], copies: int, width: int | None) -> dict[LayerId | None, int]:
-    """Bytes of the gathered parameters of each layer kind; outside layers the largest one counts."""
-    gathered: dict[LayerId | None, int] = {}
-    for p in parameters:
-        size = p.numel * width if width is not None and p.stored_tensors == (p.nbytes,) else p.stored_bytes
-        if p.layer is None:
-            gathered[None] = max(gathered.get(None, 0), size)
-        else:
-            gathered[p.layer] = gathered.get(p.layer, 0) + size * copies
-    return gathered

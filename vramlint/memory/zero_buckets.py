@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage
@@ -32,6 +32,8 @@ class Buckets:
     """In the order in which a reduction behind the backward takes them."""
     backwards: int
     """Backwards until the step, of which two are followed."""
+    gathered: Mapping[tuple[bool, LayerId | None], int] = field(default_factory=dict)
+    """Bytes of whole parameters while a layer kind runs, forward (False) and backward (True): of stage 3."""
     retains_inputs: bool = False
     """As of FSDP's units: never."""
 
@@ -47,12 +49,22 @@ class ZeroBuckets:
         self._accumulated: Storage | None = None
         self._oversized: Gradients = []
         self._backwards = 0
+        self._whole: Storage | None = None
+        self._differentiates = False
 
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
-        """Parameters are whole: nothing is gathered."""
+        """Gather what stage 3 has whole while one of `layers` runs."""
+        size = max(self.units.gathered.get((self._differentiates, layer), 0) for layer in layers)
+        if size:
+            self._whole = self._new(size, "all-gather", "gathered parameters")
+
+    def leaves(self) -> None:
+        """The unit that ran is over: what was whole for it goes as often as it came."""
+        self._whole = None
 
     def backward_starts(self) -> None:
         """Buckets are made with the first gradient."""
+        self._differentiates = True
 
     def runs(self, node: Node) -> None:
         """Buckets follow the gradients alone."""
@@ -89,6 +101,8 @@ class ZeroBuckets:
     def finish(self) -> None:
         """The whole backward is over."""
         self._backwards += 1
+        self._differentiates = False
+        self._whole = None
         if self.units.during:
             self._end()
         elif not self._backwards % self.units.backwards:

@@ -105,9 +105,10 @@ class Schedule:
     """Elements that are copied at the end."""
 
 
-def schedule_of(arrivals: Sequence[Piece], capacity: int) -> Schedule:
+def schedule_of(arrivals: Sequence[Piece], capacity: int, *, scatters: bool = False) -> Schedule:
     """The schedule of gradients that arrive in this order.
 
+    With `scatters`, as in stage 3, several gradients are always put together anew (coalesced_collectives.py:81-141).
     Layers that one stands for share their parameter: of what is copied at its arrivals the largest counts, and the
     buffer is made before the first of them.
     """
@@ -117,7 +118,7 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int) -> Schedule:
     for piece in arrivals:
         parameter = piece.parameter
         if bucket and fill + parameter.numel > capacity:
-            copied = _copied(bucket, fill, capacity)
+            copied = _copied(bucket, fill, capacity, scatters=scatters)
             found.copies[id(parameter)] = max(found.copies.get(id(parameter), 0), copied)
             if not claimed and any(one.slice for one in bucket):
                 claimed, found.claims = True, id(parameter) if parameter.multiplicity == 1 else before
@@ -125,12 +126,14 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int) -> Schedule:
         bucket.append(piece)
         fill += parameter.numel
         before = id(parameter) if parameter.multiplicity == 1 else before
-    found.rest = _copied(bucket, fill, capacity)
+    found.rest = _copied(bucket, fill, capacity, scatters=scatters)
     return found
 
 
-def _copied(bucket: Sequence[Piece], fill: int, capacity: int) -> int:
+def _copied(bucket: Sequence[Piece], fill: int, capacity: int, *, scatters: bool) -> int:
     """Elements of the flattened copy: none where one slice is the whole, no more than a bucket of an oversized one."""
+    if scatters:
+        return fill if len(bucket) > 1 else 0
     if len({one.first for one in bucket} | {one.last for one in bucket}) <= 1:
         return 0
     return min(fill, capacity)
