@@ -67,7 +67,9 @@ class Outcome:
     host_error: float | None = None
     """Of the bytes in host memory, where anything is offloaded."""
     states: tuple[int, int] = (0, 0)
-    """Predicted and counted bytes of the states."""
+    """Predicted and counted bytes of the states on the device."""
+    deepspeed_error: float | None = None
+    """Of DeepSpeed's own estimate of the model states, which leaves out activations and buffers, against the peak."""
 
 
 def sharded_job(row: Row) -> Job:
@@ -86,6 +88,7 @@ def _fsdp(wanted: Row) -> Parallelism:
     return Parallelism(
         wanted["world"],
         "fsdp",
+        rank=0,
         fsdp_version=int(wanted["kind"][-1]),
         fsdp_wraps_layers=wanted.get("wrap") != "none",
         fsdp_prefetches=wanted.get("prefetch") == "BACKWARD_PRE",
@@ -124,6 +127,7 @@ def outcome(row: Row) -> Outcome:
     peaks = {phase.phase: phase.allocated for phase in estimate.phases}
     counted = sum(sum(result.get(key, {}).values()) for key in STATES)
     predicted = estimate.parameters + estimate.optimizer_states
+    own = model_states(row)
     return Outcome(
         row["id"],
         group_of(row),
@@ -134,7 +138,34 @@ def outcome(row: Row) -> Outcome:
         phases={phase: _error(peaks[phase], steady[f"{phase}_peak"]) for phase in PHASES},
         host_error=_host(estimate, result),
         states=(predicted, counted),
+        deepspeed_error=_error(own, steady["peak"]) if own else None,
     )
+
+
+def model_states(row: Row) -> int | None:
+    """DeepSpeed's estimate of one GPU's bytes without its safety factor, for stages 2 and 3; None elsewhere.
+
+    estimate_zero2_model_states_mem_needs and estimate_zero3_model_states_mem_needs of deepspeed 0.19.8
+    (runtime/zero/stage_1_and_2.py:4017, stage3.py:4016), for which all parameters train.
+    """
+    wanted, result = row["case"]["parallelism"], row["result"]
+    parameters, world = result["parameter_count"], wanted["world"]
+    if wanted.get("stage") == 2:
+        return int(2 * parameters + (0 if wanted.get("offload") else 18 * parameters / world))
+    if wanted.get("stage") != 3:
+        return None
+    largest = 4 * largest_layer(row)
+    if wanted.get("offload"):
+        return int(largest + (0 if wanted.get("offload_parameters") else 2 * parameters / world))
+    return int(largest + 18 * parameters / world)
+
+
+def largest_layer(row: Row) -> int:
+    """Elements of the largest module's own parameters, of which the estimate for stage 3 asks: embedding or experts."""
+    config = row["config"]
+    hidden = config.get("hidden_size") or config["n_embd"]
+    experts = config.get("num_local_experts", 0) * 3 * config.get("intermediate_size", 0)
+    return int(hidden * max(config["vocab_size"], experts))
 
 
 def _host(estimate: Estimate, result: Row) -> float | None:
@@ -148,6 +179,7 @@ def _error(predicted: int, counted: int) -> float:
 
 def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
     """The figures of a set of outcomes; `worst_under` is the largest underestimate, 0 if there is none."""
+    own = [one.deepspeed_error for one in found if one.deepspeed_error is not None]
     hosts = [one.host_error for one in found if one.host_error is not None]
     return {
         "n": len(found),
@@ -156,10 +188,23 @@ def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
         "states_exact": sum(one.states_exact for one in found) / len(found),
         **spread("first_step_", [one.first_step_error for one in found]),
         **(spread("host_", hosts) if hosts else {}),
+        **(spread("deepspeed_", own) if own else {}),
     }
 
 
 COLUMNS = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")
+
+
+def _print_beside(report: dict[str, Any], groups: dict[str, dict[str, float | int]]) -> None:
+    """Host memory, and DeepSpeed's own estimates of the same runs."""
+    if "host_median_error" in report:
+        print(
+            "host memory of offloaded runs: median {host_median_error:.2%}, max {host_max_error:.2%}".format(**report)
+        )
+    for name, row in groups.items():
+        if "deepspeed_median_error" in row:
+            line = "DeepSpeed's estimate of {}'s model states is off the peak by {:.0%} (median), {:.0%} (most)"
+            print(line.format(name, row["deepspeed_median_error"], row["deepspeed_max_error"]))
 
 
 def main() -> int:
@@ -179,6 +224,7 @@ def main() -> int:
     print(f"{'group':<10}" + "".join(f"{column.removesuffix('_error'):>14}" for column in COLUMNS))
     for name, row in [("all", report), *groups.items()]:
         print(f"{name:<10}" + "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in COLUMNS))
+    _print_beside(report, groups)
     for one in sorted(found, key=lambda one: -abs(one.error))[: arguments.worst]:
         parts = "  ".join(f"{phase} {error:+.2%}" for phase, error in one.phases.items()) if arguments.phases else ""
         print(f"{one.error:+.4%}  {one.id:<32} {parts}  states {one.states[0]:,} {one.states[1]:,}")

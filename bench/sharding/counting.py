@@ -38,10 +38,10 @@ IN_PLACE_WITHOUT_MODE = frozenset(
 class Pool:
     """Bytes of one kind of memory."""
 
-    __slots__ = ("peak", "peak_requested", "requested", "rounded")
+    __slots__ = ("highest", "peak", "peak_requested", "requested", "rounded")
 
     def __init__(self) -> None:
-        self.rounded = self.requested = self.peak = self.peak_requested = 0
+        self.rounded = self.requested = self.peak = self.peak_requested = self.highest = 0
 
     def add(self, size: int) -> None:
         """Take `size` bytes, or give them back if it is negative."""
@@ -49,6 +49,7 @@ class Pool:
         self.rounded += (size + BLOCK - 1) // BLOCK * BLOCK if size >= 0 else -((BLOCK - 1 - size) // BLOCK * BLOCK)
         self.peak = max(self.peak, self.rounded)
         self.peak_requested = max(self.peak_requested, self.requested)
+        self.highest = max(self.highest, self.requested)
 
 
 class Storages(TorchDispatchMode):
@@ -238,7 +239,10 @@ class Storages(TorchDispatchMode):
         if name == "aten.is_pinned.default":
             return args[0].untyped_storage()._cdata in self.pinned
         if name in {"aten._pin_memory.default", "aten.pin_memory.default"}:
-            return self.pin(torch.empty_like(args[0]))
+            out = torch.empty_like(args[0])
+            self.pinned.add(out.untyped_storage()._cdata)
+            self.count(out, None, name)
+            return out
         if name == "aten.record_stream.default":
             return ()
         return None

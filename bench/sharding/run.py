@@ -61,6 +61,8 @@ def result_of(row: Row) -> dict[str, Any]:
             del model
             training.collected()
             meter = Meter(storages)
+            for pool in storages.pools.values():
+                pool.highest = pool.requested  # what loading and wrapping took does not count
             host = {name: pool.rounded for name, pool in storages.pools.items() if name != "device"}
             held = training.run(row, config, engine, meter, storages)
     gc.enable()
@@ -71,7 +73,7 @@ def result_of(row: Row) -> dict[str, Any]:
     if storages.watch:
         for line in sorted(storages.at_peak or (), reverse=True)[:40]:
             print(*line, file=sys.stderr)
-    hosted = {name: storages.pools[name].peak_requested for name in ("pageable", "pinned")}
+    hosted = {name: storages.pools[name].highest for name in ("pageable", "pinned")}
     return {**counts, **held, "buffer_bytes": buffers, **figures, "host": {"wrapped": host, "peak": hosted}}
 
 

@@ -34,20 +34,22 @@ def test_rows_are_of_cases_that_the_table_holds() -> None:
         assert row["versions"]["torch"] == "2.13.0"
 
 
-FOLLOWED = ("ddp", "fsdp2", "zero1", "zero2")
-"""Groups of which each row is told to a tenth of a percent, but for those below."""
-NEARLY = {"fsdp2-llama8b-offload": 0.003, "fsdp2-llama8b-accum-sync": 0.002, "zero2-llama8b-64": 0.003}
-COARSE = {"zero2-mixtral", "zero2-llama8b-overlap"}
-"""Rows in which a bucket goes off somewhere in a layer that stands for others, or experts' order is another one."""
+COARSE = {
+    "fsdp1-llama8b-lora": 0.03,
+    "zero2-llama8b-overlap": 0.001,
+    "zero2-mixtral": 0.12,
+    "zero3-gpt2-fp16": 0.04,
+    "zero3-gpt2-fp32": 0.02,
+}
+"""Rows that are not told to half a percent, with their bounds: adapters as units of their own; the order in which the
+gradients of experts arrive; modules of GPT-2 that own nothing and at which more is gathered."""
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, row in ROWS.items() if sharded.group_of(row) in FOLLOWED and name not in COARSE]
-)
+@pytest.mark.parametrize("name", list(ROWS))
 def test_a_rank_holds_what_the_real_engine_held(name: str) -> None:
     found = sharded.outcome(ROWS[name])
 
-    assert abs(found.error) < NEARLY.get(name, 1e-3)
+    assert abs(found.error) < COARSE.get(name, 0.006)
     assert found.phase_right
 
 
@@ -55,7 +57,10 @@ def test_the_bench_holds_what_it_promises() -> None:
     figures = sharded.figures([sharded.outcome(row) for row in ROWS.values()])
 
     assert figures["n"] >= 60
-    assert figures["median_error"] <= 0.02
+    assert figures["median_error"] <= 0.0001
+    assert figures["p95_error"] <= 0.02
+    assert figures["worst_under"] <= 0.03
+    assert figures["host_median_error"] <= 0.02
 
 
 def test_the_figures_are_printed_as_one_object(

@@ -9,6 +9,7 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 - a unit's gradient is one flat tensor, concatenated when its last parameter's has come, reduced to this rank's share
   in the communication dtype and cast to the dtype of the share;
 - without synchronisation (`no_sync`) the flat gradients stay as they are;
+- with offloaded parameters the reduced share stays on the device until the backward is over (_saved_grad_shard);
 - a unit with frozen and trainable parameters is one flat parameter that trains: its gradient is of its full size;
 - a frozen unit that a reentrant checkpoint runs again registers its hook on the layer's input, and with the hook that
   input and its gradient live until the whole backward is over.
@@ -56,6 +57,8 @@ class Units:
     """Backwards between two reductions."""
     widens: bool
     """Shares and their gradients are float32 under 16-bit computation."""
+    keeps: bool = False
+    """SHARD_GRAD_OP: layers stay gathered from forward until their gradients are reduced."""
     wraps: bool = True
     """Every layer is a unit; else the root is the only one."""
     offloads: bool = False
@@ -82,9 +85,12 @@ class FullySharded:
         """The unit that runs is a group of layers."""
         self._root: Storage | None = None
         self._layer: list[Storage] = []
+        self._kept: dict[LayerId | None, Storage] = {}
         self._arrived: dict[LayerId | None, list[tuple[Parameter, Tensor]]] = {}
         self._unreduced: dict[LayerId | Parameter | None, Storage] = {}
         self._backwards = 0
+        self._offloaded: list[tuple[Parameter, Tensor]] = []
+        """Reduced gradients whose copies on the host are taken at the end of the backward."""
 
     # ------------------------------------------------------------------ parameters
 
@@ -99,9 +105,19 @@ class FullySharded:
         if None in layers:
             return
         self._alternates = len(layers) > 1
+        if self.units.keeps and self._stays(layers):
+            return
         wanted = (layers, before) if self.backward and self.units.prefetches and None not in before else (layers,)
         gathered = [self._gather(names) for names in wanted]
         self._layer = [storage for storage in gathered if storage is not None]
+
+    def _stays(self, layers: Sequence[LayerId | None]) -> bool:
+        """Whether the unit that runs is one that forward has kept, or keeps now."""
+        if not self.backward:
+            storage = self._gather(layers)
+            if storage is not None:
+                self._kept[layers[0]] = storage
+        return layers[0] in self._kept
 
     def _gather(self, layers: Sequence[LayerId | None]) -> Storage | None:
         """The largest of `layers`."""
@@ -152,6 +168,7 @@ class FullySharded:
             self._root = None
         elif not isinstance(key, Parameter) and not self._alternates:
             self._layer[:1] = []
+            self._kept.pop(key, None)
         flat = self._unreduced.pop(key, flat)
         if (self._backwards + 1) % self.units.synchronises_every:
             self._unreduced[key] = flat
@@ -162,7 +179,9 @@ class FullySharded:
             reduced = Tensor((share,), "bfloat16", self._new(share * width, "reduce-scatter", "gradients", POST))
         if self.units.widens and width < 4:
             reduced = Tensor((share,), "float32", self._new(share * 4, "reduced gradient", "gradients", POST))
-        if owner.grad is None and not self.units.offloads:
+        if self.units.offloads:
+            self._offloaded.append((owner, reduced))
+        elif owner.grad is None:
             owner.grad = reduced  # else it is added to the one of the micro-batch before
         del flat
 
@@ -180,5 +199,7 @@ class FullySharded:
         """The whole backward is over."""
         self.backward = False
         self._backwards += 1
+        drop_all(self.recorder, self._offloaded)
         self._root = None
         self._layer.clear()
+        self._kept.clear()

@@ -71,6 +71,7 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     separate = job.adapter is not None and parallelism.fsdp_adapters_apart
     whole_tensors = job.quantization is not None and job.quantization.kind == "nf4-tensor"
     update = optimizers.update_of(job)
+    slices = _slices(parameters, world, parallelism.rank or 0, wraps=parallelism.fsdp_wraps_layers, separate=separate)
     weights: list[Tensors] = []
     states: list[Tensors] = []
     shares: list[Parameter] = []
@@ -79,12 +80,14 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     trained: dict[LayerId | None, int] = {}
     for p in parameters:
         share = -(-p.numel // world)
+        own = slices.get(id(p), share)
         unit, times = (p.layer, 1) if parallelism.fsdp_wraps_layers else (None, p.multiplicity)
         wide = p.requires_grad and mixed is not None
-        stored = DTYPE_BYTES["float32" if wide else p.dtype] * share
+        itemsize = DTYPE_BYTES["float32" if wide else p.dtype]
+        stored = itemsize * share
         packed = p.stored_tensors[0]
         plain = packed == p.nbytes
-        weights.append(Tensors.of("weights", p, stored if plain else -(-packed // world)))
+        weights.append(Tensors.of("weights", p, itemsize * own if plain else -(-packed // world)))
         parts = world if whole_tensors else 1
         weights += [Tensors.of("quantization constants", p, -(-size // parts)) for size in p.stored_tensors[1:]]
         width = DTYPE_BYTES[mixed] if mixed and plain else None
@@ -96,7 +99,9 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         if not p.requires_grad:
             continue
         trained[unit] = trained.get(unit, 0) + 1
-        local = Parameter(p.name, (share,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
+        if not own:
+            continue
+        local = Parameter(p.name, (own,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
         local.stretch = p.stretch
         shares.append(local)
         if update is not None:
@@ -107,18 +112,43 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         prefetches=parallelism.fsdp_prefetches and job.checkpointing.mode != "reentrant",
         retains_inputs=separate and job.checkpointing.mode == "reentrant",
         separate=separate,
-        synchronises_every=1 if parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
+        synchronises_every=1 if parallelism.sync_each_batch else min(3, job.batch.gradient_accumulation_steps),
         widens=mixed is not None,
+        keeps=parallelism.fsdp_sharding == "grad-op" and job.adapter is None,
         wraps=parallelism.fsdp_wraps_layers,
         offloads=offloads,
     )
     wrapped = _wrapped(parameters)
     if offloads:
         constants = [tensors for tensors in weights if tensors.component != "weights"]
-        host = unrounded((*weights, *states), "weights", "optimizer states")
+        host = unrounded((*weights, *states), "weights", "optimizer states") + sum(
+            p.nbytes * p.multiplicity for p in shares
+        )
         return Sharding((*fixed, *constants), (), units=units, wrapped=wrapped, host=host)
     step = (Tensors("temporaries", optimizers.held(update, shares)),) if update is not None else ()
     return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=wrapped)
+
+
+def _slices(parameters: Sequence[Parameter], world: int, rank: int, *, wraps: bool, separate: bool) -> dict[int, int]:
+    """Elements of each parameter, by its id, in a rank's share of its unit's flat parameter.
+
+    The shares of a unit are equal and cut its parameters one behind the other (torch 2.13
+    torch/distributed/fsdp/_flat_param.py, _get_shard_metadata). Units of the whole model, whose layers one stands for
+    others, and packed parameters are left out.
+    """
+    units: dict[LayerId | None, list[Parameter]] = {}
+    for p in parameters:
+        if wraps and p.stored_tensors == (p.nbytes,) and not (separate and p.requires_grad):
+            units.setdefault(p.layer, []).append(p)
+    found: dict[int, int] = {}
+    for members in units.values():
+        share = -(-sum(p.numel for p in members) // world)
+        begin = 0
+        for p in members:
+            end = begin + p.numel
+            found[id(p)] = max(0, min(end, (rank + 1) * share) - max(begin, rank * share))
+            begin = end
+    return found
 
 
 def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
@@ -138,7 +168,9 @@ def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...
             states += [Tensors.of("optimizer states", p, size) for size in update.states(local)] if update else []
     units = groups_of(job, parameters, ranks)
     if job.parallelism.fsdp_offload:
-        host = unrounded((*weights, *states), "weights", "optimizer states")
+        host = unrounded((*weights, *states), "weights", "optimizer states") + sum(
+            p.nbytes * p.multiplicity for p in shares
+        )
         return Sharding(fixed, (), units=units, host=host)
     step = (Tensors("temporaries", optimizers.held(update, shares)),) if update is not None else ()
     return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units)

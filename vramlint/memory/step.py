@@ -1,7 +1,8 @@
 """One training step in the order in which the Trainer does it (transformers 5.23 trainer.py, accelerate 1.15).
 
 Simulated in the steady state: optimizer states exist. With gradient accumulation the second micro batch
-stands for all later ones: it runs with the gradients of the first alive.
+stands for all later ones: it runs with the gradients of the first alive. Where the last one alone reduces them, it is
+followed too.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Step:
         """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
         self.recorder.phase("batch")
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
-        for batch in batches[:2]:
+        for batch in batches[: self._followed]:
             self.recorder.phase("forward")
             self.tape.meter.reset()
             outputs = self.forward(batch)
@@ -154,6 +155,12 @@ class Step:
         self._optimize(f"{prefix}optimizer")
 
     # ------------------------------------------------------------------ pieces
+
+    @property
+    def _followed(self) -> int:
+        """Micro batches that differ."""
+        units = self.sharding.units
+        return max(2, units.synchronises_every) if isinstance(units, Units) else 2
 
     def _memory(self, *, first: bool = True, later: bool = True, repeats: bool = True) -> Memory:
         card = None if self.tape.observed else self.tape.card

@@ -14,11 +14,13 @@ from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_of
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.zero_buckets import COMMUNICATION, Buckets
-from vramlint.memory.zero_coordinator import gathered_elements
+from vramlint.memory.zero_coordinator import LEAVES, gathered_elements
 from vramlint.memory.zero_partition import Piece, in_order, partition_of, schedule_of
 
 NORM_BYTES = 8
 """Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648)."""
+FUSED = frozenset({"deepspeed_adamw", "adamw_apex_fused"})
+"""Optimizers that FP16_Optimizer takes."""
 MASTER_BYTES = 4
 """ZeRO and FSDP with mixed precision keep float32 master weights."""
 
@@ -30,26 +32,34 @@ def zero_sharding(
     if zero.stage in {1, 2}:
         return _partitioned(job, zero, weights_of(parameters, fixed), parameters, no_decay)
     width = DTYPE_BYTES[engine_precision(job)[0]]
-    trainable = [p for p in parameters if p.requires_grad]
     if zero.stage == 0:
-        elements = sum(p.numel * p.multiplicity for p in trainable)
-        return _stage_0(job, parameters, fixed, width, elements)
+        return _stage_0(job, parameters, fixed, width)
     return _stage_3(job, zero, parameters, fixed, no_decay)
 
 
-def _stage_0(
-    job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int, elements: int
-) -> Sharding:
-    """DeepSpeed without ZeRO: FP16_Optimizer keeps an unsharded float32 copy and flattens gradients at the step.
+def _stage_0(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int) -> Sharding:
+    """DeepSpeed without ZeRO: an unsharded float32 copy of a 16-bit model.
 
-    Its states come with a dummy step at the start (runtime/fp16/fused_optimizer.py:125-135).
+    DeepSpeed's FusedAdam gets flat ones (FP16_Optimizer): gradients are cast and flattened at the step, and states come
+    with a dummy step at the start (runtime/fp16/fused_optimizer.py:125-135). Any other optimizer gets one for each
+    parameter (FP16_UnfusedOptimizer, engine.py:2555): gradients are cast alone.
     """
     if width == MASTER_BYTES:
         return Sharding(weights_of(parameters, fixed), states_of(job, parameters), whole=True)
-    master = [Tensors("master weights", MASTER_BYTES * elements)]
-    master += [Tensors("optimizer states", size) for size in _flat_states(job, elements)]
-    step = (Tensors("temporaries", MASTER_BYTES * elements, 2),)
-    return Sharding((*weights_of(parameters, fixed), *master), (), optimizer=step)
+    trainable = [p for p in parameters if p.requires_grad]
+    elements = sum(p.numel * p.multiplicity for p in trainable)
+    weights = weights_of(parameters, fixed)
+    if job.optimizer.name in FUSED:
+        master = [Tensors("master weights", MASTER_BYTES * elements)]
+        master += [Tensors("optimizer states", size) for size in _flat_states(job, elements)]
+        step = (Tensors("temporaries", MASTER_BYTES * elements, 2),)
+        return Sharding((*weights, *master), (), optimizer=step)
+    wide = [Parameter(p.name, p.shape, "float32", trainable=True, multiplicity=p.multiplicity) for p in trainable]
+    master = [Tensors.of("master weights", p, p.nbytes) for p in wide]
+    update = optimizers.update_of(job)
+    held = optimizers.held(update, wide) if update is not None else 0
+    step = (Tensors("temporaries", MASTER_BYTES * elements + held),)
+    return Sharding((*weights, *master, *states_of(job, wide)), (), optimizer=step)
 
 
 def _partitioned(
@@ -84,7 +94,10 @@ def _partitioned(
         total = sum(part.sizes)
         host = sum(tensors.nbytes for tensors in (*master, *states)) + (MASTER_BYTES + width) * total
         host += _host_states(job, total)
-        buffer = Tensors(COMMUNICATION, width * max((p.numel for p in trainable), default=0))
+        # one gradient's staging on either side, and where micro batches accumulate, those of its partitions whole
+        staging = width * max((p.numel for p in trainable), default=0)
+        host += staging + (width * part.owned if job.batch.gradient_accumulation_steps > 1 else 0)
+        buffer = Tensors(COMMUNICATION, staging)
         persistent, states, step, own = [*weights, buffer], [], (), 0
     buckets = Buckets(
         schedule_of(arrivals, zero.reduce_bucket_size),
@@ -156,7 +169,8 @@ def _stage_3(
     else:
         persistent += [*master, gradients]
     pieces = [Piece(p, 0, 0, 0) for p in list(in_order(parameters))[::-1] if p.requires_grad]
-    levels = gathered_elements(parameters, zero, world, recomputes=job.checkpointing.mode != "none")
+    recomputes, leaves = job.checkpointing.mode != "none", job.model.model_type in LEAVES
+    levels = gathered_elements(parameters, zero, world, recomputes=recomputes, leaves=leaves)
     buckets = Buckets(
         schedule_of(pieces, zero.reduce_bucket_size, scatters=True),
         zero.reduce_bucket_size,
@@ -167,7 +181,7 @@ def _stage_3(
         during=True,
         groups=(),
         backwards=1,
-        gathered={key: width * elements for key, elements in levels.items()},
+        gathered={key: (width * whole, width * highest) for key, (whole, highest) in levels.items()},
     )
     return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
 

@@ -32,8 +32,9 @@ class Buckets:
     """In the order in which a reduction behind the backward takes them."""
     backwards: int
     """Backwards until the step, of which two are followed."""
-    gathered: Mapping[tuple[bool, LayerId | None], int] = field(default_factory=dict)
-    """Bytes of whole parameters while a layer kind runs, forward (False) and backward (True): of stage 3."""
+    gathered: Mapping[tuple[bool, LayerId | None], tuple[int, int]] = field(default_factory=dict)
+    """Bytes of whole parameters while a layer kind runs, and while they arrive, forward (False) and backward (True):
+    of stage 3."""
     retains_inputs: bool = False
     """As of FSDP's units: never."""
 
@@ -54,7 +55,11 @@ class ZeroBuckets:
 
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
         """Gather what stage 3 has whole while one of `layers` runs."""
-        size = max(self.units.gathered.get((self._differentiates, layer), 0) for layer in layers)
+        levels = [self.units.gathered.get((self._differentiates, layer), (0, 0)) for layer in layers]
+        size, highest = (max(level) for level in zip(*levels, strict=True))
+        if highest > size:
+            arriving = self._new(highest, "all-gather", "gathered parameters")
+            del arriving
         if size:
             self._whole = self._new(size, "all-gather", "gathered parameters")
 

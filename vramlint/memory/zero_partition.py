@@ -29,6 +29,8 @@ class Piece:
     last: int
     slice: int
     """Elements of it in the rank's own partition."""
+    partition: int = 0
+    """Elements of a partition of its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _pieces(group: Sequence[Parameter], size: int, rank: int) -> Iterator[Piece]
     for parameter in in_order(group):
         end = begin + parameter.numel
         own = min(end, (rank + 1) * size) - max(begin, rank * size)
-        yield Piece(parameter, begin // max(1, size), (end - 1) // max(1, size), max(0, own))
+        yield Piece(parameter, begin // max(1, size), (end - 1) // max(1, size), max(0, own), size)
         begin = end
 
 
@@ -131,9 +133,13 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int, *, scatters: bool = Fa
 
 
 def _copied(bucket: Sequence[Piece], fill: int, capacity: int, *, scatters: bool) -> int:
-    """Elements of the flattened copy: none where one slice is the whole, no more than a bucket of an oversized one."""
+    """Elements of the flattened copy: none where one slice is the whole."""
     if scatters:
         return fill if len(bucket) > 1 else 0
     if len({one.first for one in bucket} | {one.last for one in bucket}) <= 1:
         return 0
-    return min(fill, capacity)
+    if fill <= capacity:
+        return fill
+    # an oversized one goes in lots of partitions, the last of which exceeds a bucket (allreduce_and_scatter)
+    lot = capacity // max(1, bucket[0].partition) + 1
+    return min(fill, lot * bucket[0].partition) if lot > 1 else 0
