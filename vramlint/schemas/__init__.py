@@ -1,1 +1,1 @@
-"""The published JSON Schemas of vramlint's own output, by form and version."""
+"""The published JSON Schemas, by form and version: of vramlint's own output, and of DeepSpeed's configuration."""

@@ -13,11 +13,11 @@ from vramlint.surfaces.keys import rows
 from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Table
 
-_FREE = ("optimizer.params", "scheduler.params", "autotuning.arg_mappings")
+FREE = ("optimizer.params", "scheduler.params", "autotuning.arg_mappings")
 """Sections that are handed on to something else as they are, whatever keys they have."""
 
-_PLACEHOLDER = re.compile(r"[A-Z][A-Za-z0-9]*_\w*[A-Z]")
-"""A key that a script fills in; DeepSpeed's own have no capitals."""
+IGNORED = re.compile(r"^(_|#|//|\$|comment)|^[A-Z][A-Za-z0-9]*_\w*[A-Z]$")
+"""Keys that are remarks, an editor's `$schema`, or stand for what a script fills in: DeepSpeed's have no capitals."""
 _REMOVED_IN = re.compile(r"removed in (\d+(?:\.\d+)*)")
 
 
@@ -45,12 +45,15 @@ def check_deepspeed_keys(
     """
     keys = {key.split(" ")[0]: found for key, found in known.items()}
     sections = {prefix for key in keys for prefix in _prefixes(key)}
-    yield from _check(table, "", _KeyList(keys, sections, version, library))
+    wild = {prefix[: -len(name)]: name for prefix in sections if (name := prefix.rpartition(".")[2]).startswith("<")}
+    yield from _check(table, "", _KeyList(keys, sections, wild, version, library))
 
 
 class _KeyList(NamedTuple):
     known: Mapping[str, KnownKey]
     sections: set[str]
+    wild: Mapping[str, str]
+    """Sections whose keys are names of the user's own, and what stands for them: `curriculum_metrics.`, `<metric>`."""
     version: Version
     library: str
 
@@ -71,10 +74,10 @@ def _prefixes(key: str) -> Iterator[str]:
 
 def _check(table: Table, prefix: str, keys: _KeyList) -> Iterator[Remark]:
     strangers: list[Entry] = []
-    free = prefix.rstrip(".") in _FREE
+    free = prefix.rstrip(".") in FREE
     for entry in table:
-        key = prefix + entry.key
-        if entry.key.startswith(("_", "#", "//", "comment")) or _PLACEHOLDER.fullmatch(entry.key):
+        key = prefix + keys.wild.get(prefix, entry.key)
+        if IGNORED.search(entry.key):
             continue
         found = keys.find(key)
         if found is None:
