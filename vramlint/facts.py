@@ -186,6 +186,8 @@ NAMES = MappingProxyType(
         "context_parallel": "GPUs that share every sequence",
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
+        "divided_by": "what divides one model among GPUs beside the data: dtensor, as torchtitan's plans do",
+        "loss_parallel": "logits stay divided by the vocabulary in the loss",
         "fsdp_version": "FSDP 1 or 2",
         "fsdp_reduce_dtype": "dtype in which FSDP 2 reduces gradients",
         "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map",

@@ -261,6 +261,22 @@ class Megatron:
 
 
 @dataclass(frozen=True, slots=True)
+class Mesh:
+    """torch's device mesh, beside its data-parallel dimensions: how many ranks share one model by DTensors."""
+
+    tensor: int = 1
+    """Ranks that share every matrix and, between the matrices, the sequence."""
+    context: int = 1
+    """Ranks that share a sequence from the first layer to the last."""
+    pipeline: int = 1
+    """Ranks that share the layers, as stages."""
+    expert: int = 1
+    """Ranks that share the experts of a layer."""
+    loss_parallel: bool = True
+    """Logits stay divided by the vocabulary in the loss."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parallelism:
     """How many GPUs, and what each of them holds."""
 
@@ -269,6 +285,8 @@ class Parallelism:
     """none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map."""
     zero: Zero | None = None
     megatron: Megatron | None = None
+    mesh: Mesh | None = None
+    """Where a program divides its own model by DTensors (torchtitan)."""
     fsdp_sharding: str = "full"
     """full, grad-op, none."""
     fsdp_adapters_apart: bool = True

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vramlint.job import Batch, Checkpointing, Job, Model, Objective, Optimizer, Parallelism, Precision
+from vramlint.job import Batch, Checkpointing, Job, Mesh, Model, Objective, Optimizer, Parallelism, Precision
 from vramlint.memory.ops.head_chunks import BY_CHUNK
 from vramlint.memory.ops.inductor import COMPILED
 from vramlint.memory.simulate import simulate
@@ -83,6 +83,64 @@ def test_fully_shard_as_torchtitan_applies_it_is_counted_to_the_tenth_of_a_mebib
     peaks = {phase.phase: phase.allocated / 2**20 for phase in estimate.phases}
     assert peaks["forward"] == pytest.approx(forward, abs=0.2)
     assert peaks["backward"] == pytest.approx(backward, abs=0.2)
+
+
+_FULL = Checkpointing("nonreentrant")
+_BY_OPERATOR = Checkpointing("nonreentrant", selective=True)
+DIVIDED = (
+    ("8B", 4, Batch(2, 2048), 2, Mesh(4), Checkpointing(), 5644.9, 5895.5),
+    ("8B", 4, Batch(2, 2048), 2, Mesh(4), _FULL, 4828.4, 5129.9),
+    ("8B", 4, Batch(2, 2048), 2, Mesh(4), _BY_OPERATOR, 5204.9, 5455.4),
+    ("8B", 4, Batch(2, 2048), 2, Mesh(4, loss_parallel=False), _FULL, 8084.8, 9086.8),
+    ("70B", 3, Batch(1, 8192), 4, Mesh(8), _FULL, 3869.9, 5018.2),
+    ("70B", 3, Batch(2, 4096), 4, Mesh(8), _BY_OPERATOR, 4618.7, 5016.2),
+    ("8B", 6, Batch(1, 8192), 16, Mesh(2), Checkpointing(), 12782.3, 13784.4),
+)
+"""The same of `apply_tp` and `apply_fsdp` together, on rank 0: MiB of forward and backward."""
+
+
+@pytest.mark.parametrize(
+    ("flavor", "layers", "batch", "shards", "mesh", "checkpointing", "forward", "backward"), DIVIDED
+)
+def test_a_rank_of_tensor_parallelism_is_counted_to_the_tenth_of_a_mebibyte(
+    flavor: str,
+    layers: int,
+    batch: Batch,
+    shards: int,
+    mesh: Mesh,
+    checkpointing: Checkpointing,
+    forward: float,
+    backward: float,
+) -> None:
+    run = on_mesh(job(flavor), mesh, shards)
+    sizes = {"num_hidden_layers": layers, "max_position_embeddings": batch.sequence_length}
+    model = replace(run.model, config={**run.model.config, **sizes})
+    run = replace(run, model=model, batch=batch, checkpointing=checkpointing, compiled=False)
+    estimate = simulate(run, reserved=False, observed=True)
+    peaks = {phase.phase: phase.allocated / 2**20 for phase in estimate.phases}
+    assert peaks["forward"] == pytest.approx(forward, abs=0.2)
+    assert peaks["backward"] == pytest.approx(backward, abs=0.2)
+
+
+def on_mesh(whole: Job, mesh: Mesh, shards: int) -> Job:
+    parallelism = replace(whole.parallelism, world_size=shards, mesh=mesh, model_shards=mesh.tensor)
+    return replace(whole, parallelism=parallelism)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "shards", "reason"),
+    [
+        (Mesh(2, pipeline=2), 4, "pipeline parallelism"),
+        (Mesh(2, context=2), 4, "context parallelism"),
+        (Mesh(2, expert=2), 4, "expert parallelism"),
+        (Mesh(2), 1, "without FSDP"),
+        (Mesh(3), 4, "over 3 ranks"),
+    ],
+)
+def test_what_is_not_followed_is_bounded_with_its_reason(mesh: Mesh, shards: int, reason: str) -> None:
+    found = simulate(on_mesh(job(), mesh, shards), reserved=False)
+    assert found.method != "simulated"
+    assert any(reason in note for note in found.notes), found.notes
 
 
 def test_a_compiled_loss_holds_no_float32_logits() -> None:

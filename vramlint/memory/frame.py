@@ -16,7 +16,7 @@ Segment = Callable[..., tuple[Tensor, ...]]
 """What a checkpoint runs, usually one layer: `Inputs` in, tensors out."""
 Results = tuple[Tensor, Sequence[Tensor]]
 """An operator's output and what else it yields."""
-KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention"})
+KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention", "reduce scatter"})
 """Operators whose results op-level selective checkpointing always keeps (torchtitan 0.3 activation_checkpoint.py)."""
 PRODUCT, PRODUCT_INPUTS = "linear", 2
 """A matrix product without bias (aten.mm): of these every second result is kept."""

@@ -211,6 +211,7 @@ class FullyShard:
 
     def _reduce(self, key: Key) -> None:
         arrived = self._arrived.pop(key, [])
+        self._divide(arrived)
         self._parameters.pop(key, None)
         if not arrived:
             return
@@ -239,6 +240,13 @@ class FullyShard:
                 (share // group.width,), "float32" if group.width * group.grown == 4 else "bfloat16", out
             )
         del last
+
+    def _divide(self, arrived: list[tuple[Parameter, Tensor]]) -> None:
+        """Take this rank's part of gradients that DTensor made whole (_fsdp_param.py, _get_grad_inner_tensor)."""
+        for number, (parameter, gradient) in enumerate(arrived):
+            if parameter.whole_gradient:
+                storage = self._new(gradient.nbytes, "part of a gradient", "gradients")
+                arrived[number] = (parameter, Tensor(gradient.shape, gradient.dtype, storage))
 
     def _ends(self, key: Key, parameter: Parameter) -> bool:
         return key != ROOT and name_of(parameter) == self.units.last[key]

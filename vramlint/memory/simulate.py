@@ -8,7 +8,7 @@ from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
-from vramlint.memory import generation, methods, optimizers, quantization, ranks
+from vramlint.memory import generation, mesh_ranks, methods, optimizers, quantization, ranks
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -45,7 +45,7 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     for steps that were traced under a dispatch mode, which keeps autograd from adding the gradients of a weight that is
     used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp, accumulate).
     """
-    if job.parallelism.megatron is not None and job.model.model_type != ON_RANKS:
+    if mesh_ranks.divides(job) or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
         return _worst(job, reserved=reserved, log=log, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
@@ -77,7 +77,7 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
 def _worst(job: Job, *, reserved: bool, log: bool, observed: bool) -> Estimate:
     """The estimate of the rank that needs the most, of those that the run's parallelism makes."""
     try:
-        found = list(ranks.kinds(job))
+        found = [mesh_ranks.kind(job)] if mesh_ranks.divides(job) else list(ranks.kinds(job))
     except (KeyError, NotFollowedError) as error:
         return bounded(job, f"{error} is not simulated")
     estimates = [simulate(kind.job, reserved=reserved, log=log, observed=observed) for kind in found]

@@ -103,6 +103,7 @@ class Parameter(Tensor):
         "stepped",
         "stored_tensors",
         "stretch",
+        "whole_gradient",
     )
 
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
@@ -117,6 +118,8 @@ class Parameter(Tensor):
         """The token embedding's weight."""
         self.head = False
         """The output head's weight, unless it is the embedding's."""
+        self.whole_gradient = False
+        """Its gradient has the memory of all ranks' parts until it is reduced."""
         self.rows: Rows | None = None
         """An adapter on its rows, where it is an embedding's."""
         self.linear = False

@@ -18,6 +18,7 @@ from vramlint.job import (
     Gpu,
     Job,
     Megatron,
+    Mesh,
     Model,
     Objective,
     Optimizer,
@@ -246,11 +247,15 @@ def _parallelism(board: Board) -> Parallelism:
     sharding = str(board.value("fsdp") or "")
     world = board.integer("world_size") or 1
     sharing = _sharing(board, sharding) if strategy == "fsdp" else world
+    mesh = _mesh(board)
+    if mesh is not None:  # the ranks of one place in the model
+        world = max(1, world // (mesh.tensor * mesh.pipeline))
     return Parallelism(
         world_size=world,
         strategy=strategy,
         zero=_zero(board) if strategy == "deepspeed" else None,
         megatron=_megatron(board) if strategy == "megatron" else None,
+        mesh=mesh,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
@@ -261,6 +266,19 @@ def _parallelism(board: Board) -> Parallelism:
         nodes=machines(board),
         replicas=max(1, world // sharing),
     )
+
+
+def _mesh(board: Board) -> Mesh | None:
+    """How DTensors divide the model; None where they do not."""
+    mesh = Mesh(
+        tensor=_degree(board, "tensor_parallel"),
+        context=_degree(board, "context_parallel"),
+        pipeline=_degree(board, "pipeline_parallel"),
+        expert=_degree(board, "expert_parallel"),
+        loss_parallel=board.value("loss_parallel") is not False,
+    )
+    divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
+    return mesh if divided and board.value("divided_by") == "dtensor" else None
 
 
 def _megatron(board: Board) -> Megatron:
@@ -312,6 +330,7 @@ def _sharing(board: Board, sharding: str) -> int:
     world = board.integer("world_size") or 1
     shard = (board.integer("data_parallel_shard") or 1) * (board.integer("context_parallel") or 1)
     copies = (board.integer("data_parallel_replicate") or 1) * (board.integer("tensor_parallel") or 1)
+    copies *= board.integer("pipeline_parallel") or 1
     if shard < 0:  # -1: what the other degrees leave
         return max(1, world // max(1, copies))
     if shard * copies == world:

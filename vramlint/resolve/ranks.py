@@ -20,6 +20,8 @@ def world_size(board: Board) -> Fact | None:
         return possible("world_size", (setting.world_size,), "declared")
     if board.value("parallelism") == "megatron":
         return _least(board)
+    if board.value("divided_by") == "dtensor" and _one_model(board) > 1:
+        return _groups(board)
     total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
     steps = board.integer("gradient_accumulation_steps")
     counted = board.facts.get("gradient_accumulation_steps")
@@ -41,9 +43,21 @@ def world_size(board: Board) -> Fact | None:
     return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
 
 
+def _one_model(board: Board) -> int:
+    """GPUs that the degrees multiply to."""
+    return math.prod(max(1, board.integer(name) or 1) for name in DEGREES)
+
+
+def _groups(board: Board) -> Fact:
+    """Several groups of GPUs that share one model each, for whoever divides matrices shards what is left, too."""
+    least = _one_model(board)
+    reason = f"one model takes {least} GPUs; 2 to {_GROUPS} such groups are assumed to share the data"
+    return possible("world_size", (2 * least, _GROUPS * least), reason)
+
+
 def _least(board: Board) -> Fact:
     """GPUs that Megatron's degrees multiply to; more of them share the states of a distributed optimizer."""
-    least = math.prod(max(1, board.integer(name) or 1) for name in DEGREES)
+    least = _one_model(board)
     reason = "what tensor, pipeline and context parallelism take; more share the data"
     if board.value("distributed_optimizer") is True:
         return possible("world_size", (least, least * _ONE_NODE), f"{reason}; up to {_ONE_NODE} times as many")
@@ -54,6 +68,9 @@ DEGREES = ("tensor_parallel", "pipeline_parallel", "context_parallel")
 """Facts whose product is the number of GPUs that one model takes."""
 _ONE_NODE = 8
 """GPUs of a full node, the high end of an unknown number of GPUs that share the model's states."""
+_GROUPS = 64
+"""The high end of the groups that share one model each: torchtitan's largest run with groups of 8 has 512 GPUs
+(benchmarks/llama3_h100_202412_torchtitan.md)."""
 _NODES = 8
 """The high end of an unknown number of machines, where a launcher asks for several."""
 

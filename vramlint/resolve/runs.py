@@ -9,7 +9,7 @@ from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS, RECIPES
 from vramlint.catalog.keys import LIBRARIES, lineage
 from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
 from vramlint.catalog.unsloth import KERNELS
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.facts import Candidate, Fact, FactValue, Origin, Remark, Sheet
 from vramlint.job import Job, Libraries
 from vramlint.resolve.assume import in_words
 from vramlint.resolve.board import Board, Setting, by_default
@@ -294,12 +294,24 @@ _SPLITS = {
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 
+def _splits(divided_by: FactValue) -> frozenset[str]:
+    """Degrees of `_SPLITS` that no simulation follows: plans of DTensor are followed in what they do to matrices."""
+    return frozenset(_SPLITS) - ({"tensor_parallel"} if divided_by == "dtensor" else frozenset())
+
+
+def _word(facts: Sequence[Fact], name: str) -> FactValue:
+    return next((fact.value for fact in facts if fact.name == name), None)
+
+
 def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
     """`parallelism` with the reason where GPUs share what the simulator does not split."""
     if fact.name != "parallelism" or fact.value == "megatron":
         return fact
     said = {
-        name for board in worlds.boards for name in _SPLITS if name in board.facts and board.value(name) not in (0, 1)
+        name
+        for board in worlds.boards
+        for name in _splits(board.value("divided_by"))
+        if name in board.facts and board.value(name) not in (0, 1)
     }
     shares = [f"GPUs share {what} ({name})" for name, what in _SPLITS.items() if name in said]
     return replace(fact, reason=f"{' and '.join(shares)}, which is not simulated") if shares else fact
@@ -317,7 +329,7 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         (shared is not None and not shared.candidates)
         or (
             (shared is None or shared.value != "megatron")
-            and any(fact.name in _SPLITS and fact.value not in (0, 1) for fact in facts)
+            and any(fact.name in _splits(_word(facts, "divided_by")) and fact.value not in (0, 1) for fact in facts)
         )
         or (shared is not None and shared.value == "device_map" and _several(facts))
     ):

@@ -86,6 +86,13 @@ def test_ranks_that_no_degree_takes_shard_the_model():
     assert "parallelism" not in facts
 
 
+def test_plans_of_tensor_parallelism_divide_the_model_and_the_loss():
+    facts, _ = read(SMALL)
+    assert values(facts, "divided_by", "loss_parallel", "sync_each_batch") == ("dtensor", True, True)
+    facts, _ = read(SMALL.replace("[parallelism]", "[parallelism]\ndisable_loss_parallel = true"))
+    assert facts["loss_parallel"].value is False
+
+
 def test_older_keys_say_the_same_and_are_told():
     older = SMALL.partition("[compile]")[0].replace("local_batch_size", "batch_size")
     old = older.replace("[parallelism]", "compile = true\n\n[parallelism]")

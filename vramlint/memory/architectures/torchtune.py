@@ -137,15 +137,15 @@ class TransformerDecoder(CausalLM):
     def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
         if tape.compiled and self.component not in GEMMAS:
             return self._compiled(tape, regime, w, x)
-        h = self._normalise(tape, x, w.sa_norm)
+        h = self._column_input(tape, self._normalise(tape, x, w.sa_norm))
         attn_out = self._attention(tape, regime, w, h)
         h = e.add(tape, self._scaled(tape, attn_out, w.sa_scale), x)
-        mlp_out = self._mlp(tape, w, self._normalise(tape, h, w.mlp_norm))
+        mlp_out = self._mlp(tape, w, self._column_input(tape, self._normalise(tape, h, w.mlp_norm)))
         return e.add(tape, h, self._scaled(tape, mlp_out, w.mlp_scale))
 
     def _compiled(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
         """The same as torch.compile's kernels: every layer is compiled by itself (training/_compile.py)."""
-        h = inductor.rms_norm(tape, x, w.sa_norm)
+        h = self._column_input(tape, inductor.rms_norm(tape, x, w.sa_norm))
         q = self._in_one_kernel(tape, linear(tape, h, w.q), self.heads, w.q_norm)
         k, v = linear(tape, h, w.k), linear(tape, h, w.v)
         del h
@@ -154,16 +154,16 @@ class TransformerDecoder(CausalLM):
         v = v if self.repeats == 1 else inductor.repeated(tape, v, self.repeats)
         out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
         del q, k, v
-        attended = linear(tape, attention.merge_heads(tape, out), w.output)
+        attended = self._row(tape, attention.merge_heads(tape, out), w.output)
         del out
         h = inductor.added(tape, attended, x)
         del attended
-        normed = inductor.rms_norm(tape, h, w.mlp_norm)
+        normed = self._column_input(tape, inductor.rms_norm(tape, h, w.mlp_norm))
         gate, up = linear(tape, normed, w.w1), linear(tape, normed, w.w3)
         del normed
         inner = inductor.gated(tape, gate, up)
         del gate, up
-        return inductor.added(tape, linear(tape, inner, w.w2), h)
+        return inductor.added(tape, self._row(tape, inner, w.w2), h)
 
     def _in_one_kernel(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None, repeats: int = 1) -> Tensor:
         """[B, S, heads · d] normalised, rotated and copied for the heads that share it."""
@@ -193,7 +193,7 @@ class TransformerDecoder(CausalLM):
             out = attention.eager(tape, q, k, v, mask, 0, softcap=True)
         else:
             out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
-        return linear(tape, attention.merge_heads(tape, out), w.output)
+        return self._row(tape, attention.merge_heads(tape, out), w.output)
 
     def _rotated(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None) -> Tensor:
         """[B, S, heads · d] normalised, rotated and seen as [B, heads, S, d]."""
@@ -212,4 +212,12 @@ class TransformerDecoder(CausalLM):
     def _mlp(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         h = activation(tape, "gelu" if self.component in GEMMAS else "silu", linear(tape, x, w.w1))
         h = e.mul(tape, h, linear(tape, x, w.w3))
-        return linear(tape, h, w.w2)
+        return self._row(tape, h, w.w2)
+
+    def _column_input(self, tape: Tape, x: Tensor) -> Tensor:
+        """What the products at the head of a block take of its normalised input: itself, where no ranks share it."""
+        return x
+
+    def _row(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """The product at a block's end."""
+        return linear(tape, x, weights)

@@ -33,13 +33,18 @@ def _embedding_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     if gradient is None or edge is None:
         return (None,)
     result = tape.empty(edge[2], gradient.dtype, "embedding backward")
+    sorted_indices(tape, indices, edge[2])
+    del indices
+    return (result,)
+
+
+def sorted_indices(tape: Tape, indices: Tensor, table: Shape) -> None:
+    """What the kernel holds that adds up the gradient of a table, where it sorts the indices first."""
     if indices.numel > SORT_THRESHOLD:
         buffers = [indices.numel * 8] * SORT_BUFFERS
         if not tape.observed:
-            buffers.append(_partial_rows(indices.numel, edge[2]))
+            buffers.append(_partial_rows(indices.numel, table))
         tape.scratch(buffers, "embedding backward")
-    del indices
-    return (result,)
 
 
 def _partial_rows(looked_up: int, table: Shape) -> int:

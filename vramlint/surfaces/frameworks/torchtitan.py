@@ -194,7 +194,12 @@ def _sharing(config: Config) -> None:
     split = degrees.get("tensor_parallel", 1) > 1
     reason = "plans of tensor parallelism split norms along the sequence" if split else "no tensor parallelism"
     config.derive("sequence_parallel", split, reason, "parallelism.tensor_parallel_degree")
+    config.derive("divided_by", "dtensor", "parallelize_module with torchtitan's plans")
+    config.state(
+        "loss_parallel", not config.on("parallelism.disable_loss_parallel"), "parallelism.disable_loss_parallel"
+    )
     if degrees.get("data_parallel_shard", -1) != 1:
+        config.derive("sync_each_batch", True, "train.py reduces the gradients of every micro batch")
         config.derive("parallelism", "fsdp", "fully_shard wraps the model", *_SHARD)
         sharding = "full_shard offload" if config.on("training.enable_cpu_offload") else "full_shard"
         config.derive("fsdp", sharding, "fully_shard wraps the model", *_SHARD)
