@@ -9,7 +9,18 @@ import pytest
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
-from vramlint.job import Adapter, Batch, Checkpointing, Job, Objective, Optimizer, Parallelism, Precision, Zero
+from vramlint.job import (
+    Adapter,
+    Batch,
+    Checkpointing,
+    Job,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Quantization,
+    Zero,
+)
 from vramlint.memory import simulate
 
 WORLD = 2
@@ -179,3 +190,18 @@ def test_a_bound_divides_what_gpus_share_by_matrices_and_layers() -> None:
     assert shared.parameters == pytest.approx(whole.parameters / 4, rel=0.01)
     assert shared.gradients == pytest.approx(whole.gradients / 4, rel=0.01)
     assert shared.optimizer_states == pytest.approx(whole.optimizer_states / 8, rel=0.01)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_packed_weight_is_divided_as_it_is_stored(version: int) -> None:
+    estimate = simulate(
+        sharded(
+            parallelism=Parallelism(WORLD, "fsdp", fsdp_version=version),
+            adapter=Adapter(r=4, target_modules=("q_proj",)),
+            quantization=Quantization("nf4", compute_dtype="bfloat16"),
+        )
+    )
+    projections = LAYERS * (LAYER - 2 * HIDDEN)
+    beside = 2 * (ROOT + LAYERS * 2 * HIDDEN)
+    adapters = 4 * LAYERS * 4 * 2 * HIDDEN
+    assert estimate.parameters == pytest.approx((projections // 2 + beside + adapters) / WORLD, rel=0.02)

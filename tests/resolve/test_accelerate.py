@@ -198,3 +198,20 @@ def test_gpus_that_share_one_copy(options, sizes, shares):
     text = f"distributed_type: FSDP\nfsdp_config: {options}\nparallelism_config: {sizes}\n"
     (job,) = joined(f"{text}num_processes: 8\nnum_machines: 2\nmixed_precision: bf16\n").jobs
     assert job.parallelism.sharing == shares
+
+
+@pytest.mark.parametrize(
+    ("release", "table", "version"),
+    [("5.23.0", {}, 2), ("5.9.0", {}, 1), ("5.23.0", {"version": 1}, 1)],
+)
+def test_the_trainers_own_fsdp_has_the_version_of_its_release(release, table, version):
+    context = files({"fsdp.json": json.dumps(table)}, versions={**NEWEST, "transformers": release})
+    link = Link("fsdp", "fsdp.json", place(4))
+    sheet = script(*KNOWN, written("fsdp", "full_shard auto_wrap"), written("world_size", 8), links=(link,))
+    (job,) = run(sheet, context).jobs
+    assert (job.parallelism.strategy, job.parallelism.fsdp_version) == ("fsdp", version)
+
+
+def test_accelerates_fsdp_stays_the_first_version():
+    (job,) = joined(FSDP).jobs
+    assert job.parallelism.fsdp_version == 1

@@ -42,6 +42,11 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         share = share_of(p, ranks)
         stored = DTYPE_BYTES["float32" if is_widened(job, p) else p.dtype]
         width = DTYPE_BYTES[computed] if computed else DTYPE_BYTES[p.dtype]
+        if p.stored_tensors[0] != p.nbytes:  # packed: gathered as it is stored, and never cast
+            part = -(-p.stored_tensors[0] // ranks)
+            found["gathered"] += rounded(part * ranks) * count
+            found["cast"] += part * count if parallelism.fsdp_offload else 0
+            continue
         found["gathered"] += rounded(share * ranks * width) * count
         if parallelism.fsdp_offload:
             found["cast"] += (share * stored + (share * width if stored != width else 0)) * count

@@ -152,15 +152,22 @@ def _slices(parameters: Sequence[Parameter], world: int, rank: int, *, wraps: bo
 
 
 def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:
-    """FSDP 2: every parameter in rows, float32 ones where they train under mixed precision."""
+    """FSDP 2: every parameter in rows, float32 ones where they train under mixed precision.
+
+    Of a quantized one the packed weight is divided; its constants are, as under FSDP 1, torchao's alone.
+    """
     ranks = job.parallelism.sharing
+    parts = ranks if job.quantization is not None and job.quantization.kind == "nf4-tensor" else 1
     update = optimizers.update_of(job)
     weights: list[Tensors] = []
     states: list[Tensors] = []
     shares: list[Parameter] = []
     for p in parameters:
         share, dtype = share_of(p, ranks), "float32" if is_widened(job, p) else p.dtype
-        weights.append(Tensors.of("weights", p, share * DTYPE_BYTES[dtype]))
+        packed = p.stored_tensors[0]
+        plain = packed == p.nbytes
+        weights.append(Tensors.of("weights", p, share * DTYPE_BYTES[dtype] if plain else -(-packed // ranks)))
+        weights += [Tensors.of("quantization constants", p, -(-size // parts)) for size in p.stored_tensors[1:]]
         if p.requires_grad:
             local = Parameter(p.name, (share,), dtype, trainable=True, multiplicity=p.multiplicity)
             local.stretch = p.stretch
@@ -171,7 +178,8 @@ def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...
         host = unrounded((*weights, *states), "weights", "optimizer states") + sum(
             p.nbytes * p.multiplicity for p in shares
         )
-        return Sharding(fixed, (), units=units, host=host)
+        constants = [tensors for tensors in weights if tensors.component != "weights"]
+        return Sharding((*fixed, *constants), (), units=units, host=host)
     step = (Tensors("temporaries", optimizers.held(update, shares)),) if update is not None else ()
     return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units)
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.resolve.board import Board, derived, possible, with_roads
+from vramlint.resolve.defaults import library_default
 from vramlint.resolve.processes import one_rank, replicas
 
 
@@ -100,6 +101,13 @@ def _shares_states(board: Board) -> bool:
 def _has_fsdp(board: Board) -> bool:
     fsdp = board.facts.get("fsdp")
     return fsdp is not None and fsdp.value not in (None, "", False)
+
+
+def fsdp_version(board: Board) -> Fact | None:
+    """FSDP 1 or 2, by the Trainer's default where its own arguments ask for FSDP and say no version."""
+    if not board.is_missing("fsdp_version") or not _has_fsdp(board) or not board.setting.trainer:
+        return None
+    return library_default(board, "fsdp_version", "transformers", "TrainingArguments.fsdp_config.version")
 
 
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential", "custom")

@@ -150,7 +150,7 @@ def trainer_facts(table: Table, switched: Fact | None, *, inline: bool) -> Itera
     if switched is None or switched.value in (None, False, ""):
         return
     options = without_prefix(table)
-    for drawn in common_facts(options):
+    for drawn in (*common_facts(options), *_drawn(options, ("version",), "fsdp_config.")):
         filed = isinstance(drawn, Fact) and not inline and drawn.via == "literal"
         yield replace(drawn, via="config-file") if filed and isinstance(drawn, Fact) else drawn
     words = str(switched.value).split() if switched.value is not True else []
