@@ -96,6 +96,8 @@ def test_command_line_values_win() -> None:
         ("gpus_per_node = 8", "no setting `gpus_per_node`; did you mean `gpus-per-node`?", 1),
         ("gpu = 3", "`gpu` takes a string that is not empty", 1),
         ("nodes = 0", "`nodes` takes a positive whole number", 1),
+        ("ram = 512", "`ram` takes a string that is not empty", 1),
+        ('nvme = "much"', "`nvme` takes a size such as `512GiB`", 1),
         ("nodes = true", "`nodes` takes a positive whole number", 1),
         ('ignore = "VRAM101"', "`ignore` takes a list of strings", 1),
         ("ignore = [\n 'a',\n 3]", "`ignore` takes a string that is not empty", 3),

@@ -75,6 +75,35 @@ class RankPeak:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPhase:
+    """What the processes of one machine hold together in host memory in one phase: loading, running, saving."""
+
+    phase: str
+    components: tuple[Amount, ...]
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return sum(part.bytes for part in self.components)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Host memory and NVMe of one machine of a run; of several that differ, of the one whose process saves."""
+
+    processes: int
+    phases: tuple[HostPhase, ...]
+    copies: int = 0
+    """Processes that have weights to themselves while they load."""
+    pinned: int = 0
+    """Page-locked bytes while it runs, as they are taken."""
+    rounding: int = 0
+    """What of it is rounding to powers of two."""
+    disk: int = 0
+    """Bytes swapped out to NVMe."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """Peak memory of one concrete job."""
 
@@ -110,6 +139,8 @@ class Estimate:
     """Kept by autograd between forward and backward."""
     host: int = 0
     """Bytes of offloaded states in host memory, per rank."""
+    node: Node | None = None
+    """The machine around the GPU; None of inference."""
     notes: tuple[str, ...] = ()
     """What the reader must know: approximations taken, what is not modelled."""
     log: Log | None = None
@@ -157,6 +188,39 @@ class Estimate:
     def device_high(self) -> int:
         """Device memory the process holds if the allocator never has to give back segments."""
         return self.reserved + self.outside + self.above
+
+    @property
+    def ram(self) -> int:
+        """Host memory of one machine at its highest, bytes."""
+        return max((phase.bytes for phase in self.node.phases), default=0) if self.node else 0
+
+    @property
+    def ram_loading(self) -> int:
+        """Host memory of one machine while its processes load the weights, bytes."""
+        return self._ram("loading")
+
+    @property
+    def ram_running(self) -> int:
+        """Host memory of one machine during a step, bytes."""
+        return self._ram("running")
+
+    @property
+    def ram_rounding(self) -> int:
+        """What of it is rounding of page-locked tensors, bytes."""
+        return self.node.rounding if self.node else 0
+
+    @property
+    def load_copies(self) -> int:
+        """Copies of the weights on one machine while they are loaded."""
+        return self.node.copies if self.node else 0
+
+    @property
+    def disk(self) -> int:
+        """Bytes that one machine swaps out to NVMe."""
+        return self.node.disk if self.node else 0
+
+    def _ram(self, name: str) -> int:
+        return sum(phase.bytes for phase in self.node.phases if phase.phase == name) if self.node else 0
 
     @property
     def why(self) -> str:

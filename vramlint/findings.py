@@ -99,6 +99,9 @@ class JobReport:
     high: Estimate | None = None
     gpu: str | None = None
     gpu_usable: int | None = None
+    ram: int | None = None
+    """Declared host memory of one machine, bytes."""
+    nvme: int | None = None
     versions: tuple[tuple[str, str, str], ...] = ()
     """(library, version, where it was read or `newest known`)."""
     thumb: tuple[tuple[str, int, str], ...] = ()

@@ -210,6 +210,30 @@ class Zero:
     sub_group_size: int = 1_000_000_000
     overlap_comm: bool | None = None
     gradient_accumulation_dtype: str | None = None
+    optimizer_pinned: bool = True
+    """What an offloaded optimizer has on the host is page-locked (`offload_optimizer.pin_memory`)."""
+    optimizer_swap_buffers: int = 4
+    """Buffers on the host through which an optimizer on NVMe goes."""
+    swap_buffers: int = 5
+    """Those of parameters on NVMe."""
+    swap_buffer_size: int = 100_000_000
+    """elements"""
+    parameters_in_ram: int = 1_000_000_000
+    """elements of parameters on NVMe that stay in host memory (`max_in_cpu`)"""
+    gathers_on_save: bool = False
+    """Stage 3 gathers the weights on one host to save them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How the weights come into the memory of the host."""
+
+    dtype: str = "float32"
+    """dtype in which they are there before they move to the device."""
+    mapped: bool | None = None
+    """They stay in the checkpoint's file, which all processes of a machine map; None: its dtype is not known."""
+    by_one: bool = False
+    """One process of a machine loads them for all: FSDP's RAM-efficient loading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,5 +461,7 @@ class Job:
     """torch.compile runs the layers and the loss; followed where an architecture says how (torchtune's decoder)."""
     offloads_activations: bool = False
     """What autograd keeps waits in host memory for its backward (TRL's activation_offloading)."""
+    loading: Loading | None = None
+    """None where nobody knows, as in frameworks that load shares by themselves."""
     frozen_parameters: tuple[str, ...] = ()
     """Regular expressions of parameters with requires_grad = False."""

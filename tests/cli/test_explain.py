@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
+import pytest
 
 from tests.cli.conftest import Run
 
@@ -29,6 +30,30 @@ def test_json(vramlint: Run, script: Path) -> None:
     assert (facts["micro_batch_size"]["value"], facts["micro_batch_size"]["location"]["line"]) == (4, 4)
     assert facts["model"]["value"] == "openai-community/gpt2"
     assert job["estimate"]["low"]["total_parameters"] == 124_439_808
+
+
+def test_the_machine_beside_its_gpus(vramlint: Run, tmp_path: Path) -> None:
+    zero = {"stage": 3, "offload_optimizer": {"device": "cpu", "pin_memory": False}}
+    (tmp_path / "ds.json").write_text(json.dumps({"bf16": {"enabled": True}, "zero_optimization": zero}))
+    (tmp_path / "train.py").write_text(
+        "# vramlint: nvme=2TiB\n"
+        "from transformers import AutoModelForCausalLM, Trainer, TrainingArguments\n"
+        'model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2")\n'
+        'args = TrainingArguments("out", per_device_train_batch_size=1, bf16=True, deepspeed="ds.json")\n'
+        "Trainer(model=model, args=args, train_dataset=data).train()\n"
+    )
+    options = ("explain", "train.py", "--gpu", "h100x8", "--nodes", "4", "--ram", "1TiB")
+    text = vramlint(*options).out
+    assert "\nhost memory of one machine (8 processes), GiB\n" in text
+    assert "  declared  1024.00" in text
+    assert "  NCCL, world (32 ranks)  0.64 GiB" in text
+    content = json.loads(vramlint(*options, "--format", "json").out)
+    jsonschema.validate(content, json.loads((files("vramlint") / "schemas" / "explain-1.json").read_text("utf-8")))
+    (job,) = content["jobs"]
+    node = job["estimate"]["high"]["node"]
+    running = next(phase for phase in node["phases"] if phase["phase"] == "running")
+    assert (node["processes"], node["pinned_bytes"], node["disk_bytes"]) == (8, 0, 0)
+    assert running["bytes"] == pytest.approx(18 * 124_439_808 / 4, rel=1e-3)
 
 
 def test_a_config_alone(vramlint: Run, tmp_path: Path) -> None:

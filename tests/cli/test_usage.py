@@ -25,6 +25,8 @@ pytestmark = pytest.mark.usefixtures("script")
         (["--gpu", "rtx3091", "train.py"], "unknown GPU 'rtx3091', did you mean 'rtx-3090'?"),
         (["--gpu", "a100", "train.py"], "GPU 'a100' is ambiguous: say "),
         (["--nodes", "0"], "--nodes: '0' is no number of at least 1"),
+        (["--ram", "512"], "--ram: '512' is no size such as 512GiB"),
+        (["--nvme", "much"], "--nvme: 'much' is no size such as 512GiB"),
         (["--nodes", "٣"], "--nodes: '٣' is no number of at least 1"),
         (["--select", "exceeds-gpu-memry", "train.py"], "unknown rule 'exceeds-gpu-memry', did you mean "),
         (["--fail-on", "warn"], "--fail-on: 'warn' is none of error, warning, info, did you mean 'warning'?"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from tests.engine.builders import GPU, estimate, fact, place, run
 from vramlint.engine.expression import UNKNOWN
 from vramlint.engine.names import NAMES, Scope
@@ -13,7 +15,7 @@ def test_every_name_can_be_read() -> None:
         parallelism=Parallelism(2, "deepspeed", Zero()),
         gpu=GPU,
     )
-    subject = run(fact("bf16", True, line=1), jobs=(job,))
+    subject = replace(run(fact("bf16", True, line=1), jobs=(job,)), ram=1, nvme=1)
     scope = Scope(subject, estimate(1), estimate(2), Remark("unknown-key", "a", "b", place(1)), 0.95)
     always = {"true", "false", "null", "settings.headroom", "predicate.detail"}
     for name in NAMES:

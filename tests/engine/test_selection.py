@@ -13,7 +13,8 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> set[str]:
 
 
 ALL = chosen()
-FIT = {"VRAM101", "VRAM102", "VRAM103"}
+GPU = {"VRAM101", "VRAM102", "VRAM103"}
+FIT = {*GPU, "VRAM110", "VRAM111", "VRAM112", "VRAM113"}
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ FIT = {"VRAM101", "VRAM102", "VRAM103"}
         ({"select": ["VRAM101"]}, {"VRAM101"}),
         ({"select": ["exceeds-gpu-memory"]}, {"VRAM101"}),
         ({"select": ["VRAM1"]}, FIT),
-        ({"select": ["VRAM10"]}, FIT),
+        ({"select": ["VRAM10"]}, GPU),
         ({"ignore": ["VRAM1"]}, ALL - FIT),
         ({"select": ["VRAM1"], "ignore": ["VRAM103"]}, FIT - {"VRAM103"}),
         ({"select": ["VRAM103"], "ignore": ["VRAM1"]}, {"VRAM103"}),

@@ -123,6 +123,7 @@ def test_broken_files_keep_what_comes_before(text: str, form: str) -> None:
         ("gpuu=h100", "`gpuu` cannot be declared; did you mean `gpu`?"),
         ("micro_batch_size=4", "did you mean `micro-batch-size`?"),
         ("nodes=two", "`nodes` takes a positive whole number"),
+        ("ram=64", "`ram` takes a size such as 512GiB"),
         ("", "it says nothing"),
     ],
 )

@@ -164,6 +164,8 @@ class Checker:
             gpu_origin=declared.origin,
             world_size=declared.world_size,
             nodes=declared.nodes,
+            ram=declared.ram,
+            nvme=declared.nvme,
             versions=settings.versions,
             kind=settings.kind or "",
             facts=declared.facts,
@@ -193,6 +195,8 @@ class Checker:
                 gpu_origin=declared.origin,
                 world_size=declared.world_size,
                 nodes=declared.nodes,
+                ram=declared.ram,
+                nvme=declared.nvme,
                 facts=declared.facts,
             )
         if sheet.started is not None and sheet.started.written:

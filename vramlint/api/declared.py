@@ -13,6 +13,7 @@ from vramlint.facts import Candidate, Fact, Origin, Remark
 from vramlint.job import Gpu
 from vramlint.readers.comments import Directive
 from vramlint.settings import Settings
+from vramlint.sizes import parse_size
 from vramlint.values import Scalar
 
 _FACTS = MappingProxyType(
@@ -39,6 +40,9 @@ class Declared(NamedTuple):
     """`--gpu`, `# vramlint: gpu=`, the settings file."""
     world_size: int | None = None
     nodes: int | None = None
+    ram: int | None = None
+    """Host memory of one machine, bytes."""
+    nvme: int | None = None
     facts: tuple[Fact, ...] = ()
     remarks: tuple[Remark, ...] = ()
     """Devices in comments that the catalog lacks."""
@@ -77,7 +81,9 @@ def declare(hardware: Hardware, directives: Iterable[Directive], settings: Setti
     nodes = hardware.nodes or _integer(said.get("nodes")) or settings.nodes
     world_size = (per_node or 1) * (nodes or 1) if per_node or nodes else None
     facts = {**_from_settings(settings), **_from_comments(said)}
-    return Declared(gpu.gpu if gpu else None, origin, world_size, nodes, tuple(facts.values()), remarks)
+    ram = parse_size(hardware.ram or _text(said.get("ram")) or settings.ram or "")
+    nvme = parse_size(hardware.nvme or _text(said.get("nvme")) or settings.nvme or "")
+    return Declared(gpu.gpu if gpu else None, origin, world_size, nodes, ram, nvme, tuple(facts.values()), remarks)
 
 
 def _said(directives: Iterable[Directive]) -> dict[str, Scalar]:
@@ -112,6 +118,10 @@ def _of_settings(name: str, settings: Settings) -> GpuRequest:
 
 def _integer(value: Scalar | None) -> int | None:
     return value.value if value is not None and isinstance(value.value, int) else None
+
+
+def _text(value: Scalar | None) -> str:
+    return str(value.value) if value is not None else ""
 
 
 def _from_comments(said: Mapping[str, Scalar]) -> dict[str, Fact]:

@@ -134,6 +134,8 @@ def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
         high=high,
         gpu=run.gpu.name if run.gpu else None,
         gpu_usable=run.gpu.usable_bytes if run.gpu else None,
+        ram=run.ram,
+        nvme=run.nvme,
         versions=tuple((item.library, ".".join(map(str, item.version)), item.source) for item in run.versions),
         contributions=tuple((name, size) for name, size in contributions(run, estimates) if size),
         fits_on=_fits_on(run, high) if high and not run.gpu else (),

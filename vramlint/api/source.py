@@ -29,6 +29,9 @@ class Hardware(NamedTuple):
     """`rtx3090`, `h100x8`."""
     gpus_per_node: int | None = None
     nodes: int | None = None
+    ram: str = ""
+    """Host memory of one machine: `512GiB`."""
+    nvme: str = ""
 
 
 class Surroundings(NamedTuple):

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from vramlint import __version__
 from vramlint.cli.errors import UsageError, did_you_mean
+from vramlint.sizes import parse_size
 
 COMMANDS = MappingProxyType(
     {
@@ -35,7 +36,9 @@ _TAKES_VALUE = frozenset(
         "--gpus-per-node",
         "--ignore",
         "--nodes",
+        "--nvme",
         "--output-file",
+        "--ram",
         "--select",
         "--stdin-filename",
         "--timeline",
@@ -120,6 +123,12 @@ def _positive(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+
+
+def _size(text: str) -> str:
+    if parse_size(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512GiB")
+    return text
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -244,6 +253,8 @@ def _hardware(parser: _Parser) -> None:
     group.add_argument("--gpu", metavar="NAME[xN]", help="the GPU, and how many: rtx3090, a100-80gb, h100x8, 24GiB")
     group.add_argument("--gpus-per-node", type=_positive, metavar="N", help="GPUs of one machine")
     group.add_argument("--nodes", type=_positive, metavar="N", help="machines of the run")
+    group.add_argument("--ram", type=_size, metavar="SIZE", help="host memory of one machine: 512GiB")
+    group.add_argument("--nvme", type=_size, metavar="SIZE", help="NVMe of one machine for offloading: 2TiB")
 
 
 def _settings(parser: _Parser) -> None:

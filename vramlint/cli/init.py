@@ -81,7 +81,9 @@ def _machine(job: JobReport) -> str:
 
 def _plans(folder: str, options: Namespace, report: Report) -> Iterator[Planned]:
     undeclared = tuple(dict.fromkeys(printable(job.name) for job in _jobs(report) if not _machine(job)))
-    choice = Choice(options.gpu or "", options.gpus_per_node, options.nodes, undeclared)
+    choice = Choice(
+        options.gpu or "", options.gpus_per_node, options.nodes, options.ram or "", options.nvme or "", undeclared
+    )
     if not choice.gpu and undeclared:
         sys.stdout.write(f"  no file says on which GPU these run: {names(undeclared)}; `--gpu NAME` declares it\n")
     yield _settings(folder, choice)

@@ -23,6 +23,8 @@ class Choice(NamedTuple):
     """The GPU that the user named, as `--gpu` takes it; empty leaves a line to fill in, where it is needed."""
     gpus_per_node: int | None = None
     nodes: int | None = None
+    ram: str = ""
+    nvme: str = ""
     undeclared: tuple[str, ...] = ()
     """Jobs of which no file says on which GPU they run."""
 
@@ -40,6 +42,8 @@ def section(choice: Choice, *, table: bool) -> str:
         lines.append("# Every job's own files say on which GPU it runs.")
     lines += [f"gpus-per-node = {choice.gpus_per_node}"] if choice.gpus_per_node else []
     lines += [f"nodes = {choice.nodes}"] if choice.nodes else []
+    lines += [f"ram = {json.dumps(choice.ram)}"] if choice.ram else []
+    lines += [f"nvme = {json.dumps(choice.nvme)}"] if choice.nvme else []
     return "\n".join(lines) + "\n"
 
 

@@ -43,7 +43,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
         UsageError: a settings file, a rule or a GPU that isn't as it should be.
     """
     projects = Projects(options)
-    hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes)
+    hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes, options.ram or "", options.nvme or "")
     around = Surroundings(
         load, names, repository, hardware, disk.around, os.path.abspath, thorough, timeline, alone=thorough
     )

@@ -42,6 +42,13 @@ _GPU = MappingProxyType(
     }
 )
 
+_MACHINE = MappingProxyType(
+    {
+        "machine.ram": "declared host memory of one machine, bytes",
+        "machine.nvme": "declared NVMe of one machine, bytes",
+    }
+)
+
 _ESTIMATE = MappingProxyType(
     {
         "method": "simulated or bounded",
@@ -63,6 +70,12 @@ _ESTIMATE = MappingProxyType(
         "optimizer_states": "bytes of optimizer states",
         "saved_activations": "bytes kept between forward and backward",
         "host": "bytes of offloaded states in host memory, per rank",
+        "ram": "host memory of one machine at its highest, bytes",
+        "ram_loading": "host memory of one machine while its processes load the weights, bytes",
+        "ram_running": "host memory of one machine during a step, bytes",
+        "ram_rounding": "what of it is rounding of page-locked tensors to powers of two, bytes",
+        "load_copies": "copies of the weights on one machine while they are loaded",
+        "disk": "bytes that one machine swaps out to NVMe",
     }
 )
 
@@ -118,6 +131,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {
         **_RUN,
         **_GPU,
+        **_MACHINE,
         **{f"facts.{name}": meaning for name, meaning in facts.NAMES.items()},
         **{f"origin.{name}": f"written, default, derived, assumed or unknown: {name}" for name in facts.NAMES},
         **{f"reason.{name}": f"why it is unknown, assumed or derived: {name}" for name in facts.NAMES},
@@ -198,6 +212,11 @@ def _gpu(scope: Scope, name: str) -> Term:
     return UNKNOWN if value is None else value
 
 
+def _machine(scope: Scope, name: str) -> Term:
+    value: Term = None if scope.run is None else getattr(scope.run, name)
+    return UNKNOWN if value is None else value
+
+
 def _fact(scope: Scope, name: str) -> Term:
     fact = scope.run.get(name) if scope.run else None
     return fact.value if fact is not None and fact.known else UNKNOWN
@@ -264,6 +283,7 @@ _READERS = MappingProxyType(
     {
         "run": _run,
         "gpu": _gpu,
+        "machine": _machine,
         "facts": _fact,
         "origin": _origin,
         "reason": _reason,

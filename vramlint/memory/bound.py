@@ -7,6 +7,7 @@ from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import optimizers
 from vramlint.memory.device import outside
 from vramlint.memory.holdings import Tensors
+from vramlint.memory.host import node_of
 from vramlint.memory.rank import Sharding
 from vramlint.memory.sharding import sharding_of
 from vramlint.memory.tensor import Parameter
@@ -68,6 +69,7 @@ def bounded(job: Job, why: str) -> Estimate:
         gradients=merged.get("gradients", 0),
         optimizer_states=states,
         host=sharding.host,
+        node=node_of(job, [weights] if count else []),
         notes=tuple(notes),
     )
 

@@ -11,6 +11,7 @@ from vramlint.job import Job
 from vramlint.memory import optimizers, workspaces
 from vramlint.memory.device import engine_workspace_bytes, outside
 from vramlint.memory.holdings import Tensors, total, unrounded
+from vramlint.memory.host import node_of
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
@@ -89,6 +90,7 @@ def summarize(
         optimizer_states=unrounded(persistent, "optimizer states", "master weights"),
         saved_activations=_saved(timeline),
         host=sharding.host,
+        node=node_of(job, parameters),
         notes=(*_notes(job, parameters), *_shortage(least)),
         log=_log(persistent, recorder) if log else None,
     )

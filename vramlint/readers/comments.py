@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.sizes import parse_size
 from vramlint.text import Document, Place
 from vramlint.values import Entry, Problem, Scalar
 
@@ -17,6 +18,8 @@ DECLARATIONS = MappingProxyType(
         "gpu": str,
         "gpus-per-node": int,
         "nodes": int,
+        "ram": bytes,
+        "nvme": bytes,
         "model": str,
         "micro-batch-size": int,
         "micro-batch": int,
@@ -24,8 +27,9 @@ DECLARATIONS = MappingProxyType(
         "seq-len": int,
     }
 )
-"""What a comment may declare about the file it stands in, with the type of the value."""
+"""What a comment may declare about the file it stands in, with the type of the value; bytes are a size (`512GiB`)."""
 
+_TAKES = {str: "a name", int: "a positive whole number", bytes: "a size such as 512GiB"}
 _DIRECTIVE = re.compile(r"(?:\#|//|/\*)[ \t]*vramlint:(?P<body>.*?)(?:\*/)?\Z", re.DOTALL)
 _IGNORE = re.compile(r"\s*(?P<kind>ignore-file|ignore)(?![\w-])\s*(?:\[(?P<names>[^\]]*)\])?(?P<reason>.*)", re.DOTALL)
 _RULE = re.compile(r"[^\s,]+")
@@ -250,8 +254,8 @@ def _declare(document: Document, start: int, end: int, place: Place) -> Directiv
             return _bad(place, f"`{key}` cannot be declared{_suggestion(key)}")
         group = "bare" if pair["quoted"] is None else "quoted"
         value = _integer(pair[group]) if kind is int else pair[group]
-        if not value:
-            return _bad(place, f"`{key}` takes {'a positive whole number' if kind is int else 'a name'}")
+        if not value or (kind is bytes and parse_size(pair[group]) is None):
+            return _bad(place, f"`{key}` takes {_TAKES[kind]}")
         spot = Place(document.path, document.span(*pair.span(group)))
         key_place = Place(document.path, document.span(*pair.span("key")))
         values.append(Entry(key, key_place, Scalar(value, spot, via="comment")))

@@ -100,6 +100,7 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     ]
     heads = ("", "ranks", "allocated", "device", "", "with")
     lines += _section("kinds of rank, GiB", _columns([heads, *ranks]) if ranks else [], style)
+    lines += _section(*_machine(job), style)
     beside = [(amount.name, gib(amount.bytes)) for amount in high.outside_parts]
     lines += _section("outside torch's allocator", _columns(beside) if len(beside) > 1 else [], style)
     kinds = [(amount.name, gib(amount.bytes)) for amount in high.activations]
@@ -128,6 +129,24 @@ def _thumb(job: JobReport) -> list[str]:
         first, *rest = wrap(why, room) or [""]
         wrapped += [(name, size, first), *(("", "", line) for line in rest)]
     return _columns(wrapped, _LINE)
+
+
+def _machine(job: JobReport) -> tuple[str, list[str]]:
+    """Host memory of one machine, phase by phase, what is declared of it, and what is swapped out to NVMe."""
+    node = job.high.node if job.high else None
+    if node is None or not any(phase.bytes for phase in node.phases):
+        return "", []
+    rows = [
+        (phase.phase, number(phase.bytes), ", ".join(f"{part.name} {number(part.bytes)}" for part in phase.components))
+        for phase in node.phases
+        if phase.bytes
+    ]
+    rounding = f"{number(node.rounding)} of it is rounding to powers of two"
+    rows += [("page-locked", number(node.pinned), rounding)] if node.pinned else []
+    rows += [("declared", number(job.ram), "")] if job.ram else []
+    rows += [("on NVMe", number(node.disk), f"of {number(job.nvme)}" if job.nvme else "")] if node.disk else []
+    count = "1 process" if node.processes == 1 else f"{node.processes} processes"
+    return f"host memory of one machine ({count}), GiB", _columns(rows)
 
 
 def _states(job: JobReport) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.estimate import Amount, Estimate, Node, PhasePeak
 from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report.spots import Documents, spot
 from vramlint.report.summary import counts
@@ -110,6 +110,7 @@ def estimate(item: Estimate) -> Json:
         "outside_bytes": item.outside,
         "outside_parts": _amounts(item.outside_parts),
         "host_bytes": item.host,
+        "node": _node(item.node),
         "parameters_bytes": item.parameters,
         "gradients_bytes": item.gradients,
         "optimizer_states_bytes": item.optimizer_states,
@@ -134,6 +135,23 @@ def estimate(item: Estimate) -> Json:
             for peak in item.ranks
         ],
         "notes": list(item.notes),
+    }
+
+
+def _node(item: Node | None) -> Json | None:
+    """Host memory and NVMe of one machine; null of inference."""
+    if item is None:
+        return None
+    return {
+        "processes": item.processes,
+        "phases": [
+            {"phase": phase.phase, "bytes": phase.bytes, "components": _amounts(phase.components)}
+            for phase in item.phases
+        ],
+        "load_copies": item.copies,
+        "pinned_bytes": item.pinned,
+        "rounding_bytes": item.rounding,
+        "disk_bytes": item.disk,
     }
 
 

@@ -35,6 +35,9 @@ class Context:
     world_size: int | None = None
     """GPUs of the run, where the command line or the settings say."""
     nodes: int | None = None
+    ram: int | None = None
+    """Host memory of one machine, bytes, where the command line or the settings say."""
+    nvme: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library versions that the settings fix: {"transformers": "4.46.3"}."""
     kind: str = ""

@@ -31,6 +31,7 @@ from vramlint.resolve.allocator import allocator_of, with_workspaces
 from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
+from vramlint.resolve.hosting import loading_of, with_host
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.resolve.ranks import DEGREES, machines
 from vramlint.surfaces.overrides import RESIZED
@@ -136,6 +137,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         compiled=board.value("torch_compile") is True,
         offloads_activations=board.value("activation_offloading") in OFFLOADING
         and board.value("checkpointing_offload") is not True,
+        loading=loading_of(board),
         frozen_parameters=frozen_of(board),
         allocator=allocator_of(board.value("allocator_settings")),
     )
@@ -253,7 +255,7 @@ def _parallelism(board: Board) -> Parallelism:
     return Parallelism(
         world_size=world,
         strategy=strategy,
-        zero=_zero(board) if strategy == "deepspeed" else None,
+        zero=with_host(_zero(board), board) if strategy == "deepspeed" else None,
         megatron=_megatron(board) if strategy == "megatron" else None,
         mesh=mesh,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",

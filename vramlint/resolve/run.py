@@ -42,6 +42,10 @@ class Run:
     gpu: Gpu | None
     gpu_origin: str = ""
     """`--gpu`, `# vramlint: gpu=`, a settings file; empty without a GPU."""
+    ram: int | None = None
+    """Host memory of one machine, bytes, where it is declared."""
+    nvme: int | None = None
+    """NVMe of one machine, likewise."""
     versions: tuple[Version, ...] = ()
     remarks: tuple[Remark, ...] = ()
     launched: bool = False

@@ -55,6 +55,8 @@ def run_of(joined: Joined, versions: tuple[Version, ...], context: Context) -> R
         open_facts=(),
         gpu=context.gpu,
         gpu_origin=context.gpu_origin,
+        ram=context.ram,
+        nvme=context.nvme,
         versions=versions,
         remarks=tuple(dict.fromkeys(remarks)),
         launched=sheet.started is not None or bool(sheet.label),

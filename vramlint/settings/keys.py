@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from vramlint.catalog.frameworks import KINDS
 from vramlint.findings import Severity
+from vramlint.sizes import parse_size
 from vramlint.text import Place, Span
 from vramlint.values import Entry, Items, Problem, Scalar, Table, Value
 
@@ -43,6 +44,12 @@ def _count(value: Value) -> int:
     if isinstance(value, Scalar) and type(value.value) is int and value.value > 0:
         return value.value
     raise _WrongError("takes a positive whole number", value)
+
+
+def _size(value: Value) -> str:
+    if parse_size(written := _text(value)) is None:
+        raise _WrongError("takes a size such as `512GiB`", value)
+    return written
 
 
 def _fraction(value: Value) -> float:
@@ -111,6 +118,8 @@ KEYS = MappingProxyType(
         "gpu": Key("gpu", _text, True, "the GPU that the runs are meant for"),
         "gpus-per-node": Key("gpus_per_node", _count, True, "GPUs of one machine"),
         "nodes": Key("nodes", _count, True, "machines"),
+        "ram": Key("ram", _size, True, "host memory of one machine"),
+        "nvme": Key("nvme", _size, True, "NVMe of one machine that offloading may take"),
         "model": Key("model", _text, True, "the model, where the files leave it to run time"),
         "micro-batch-size": Key("micro_batch_size", _count, True, "sequences per GPU, where only run time knows"),
         "sequence-length": Key("sequence_length", _count, True, "tokens per sequence, where only run time knows"),

@@ -24,6 +24,9 @@ class Settings:
     gpu: str | None = None
     gpus_per_node: int | None = None
     nodes: int | None = None
+    ram: str | None = None
+    """Host memory of one machine, `512GiB`."""
+    nvme: str | None = None
     kind: str | None = None
     """The vocabulary of files, where it is not to be told by their keys."""
     model: str | None = None

@@ -115,7 +115,13 @@ FSDP_CONVERTERS: Mapping[str, Converter] = MappingProxyType(
 )
 """Converters by the name that key tables use: those of all vocabularies, and of FSDP's options."""
 
-_COMMON = ("transformer_layer_cls_to_wrap", "activation_checkpointing", "offload_params", "cpu_offload")
+_COMMON = (
+    "transformer_layer_cls_to_wrap",
+    "activation_checkpointing",
+    "offload_params",
+    "cpu_offload",
+    "cpu_ram_efficient_loading",
+)
 _FILE = ("reshard_after_forward", "use_orig_params", "auto_wrap_policy")
 _ALONE = ("version", "activation_checkpointing")
 

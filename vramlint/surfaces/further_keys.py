@@ -13,6 +13,7 @@ FSDP = (
     ("reshard_after_forward", "fsdp_reshard_after_forward", "resharding"),
     ("use_orig_params", "fsdp_use_orig_params", "truth"),
     ("version", "fsdp_version", "count"),
+    ("cpu_ram_efficient_loading", "ram_efficient_loading", "truth"),
 )
 """Without the `fsdp_` that each may carry; facts have `fsdp_config.` before the key. Some say two facts."""
 

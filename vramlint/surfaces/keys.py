@@ -215,6 +215,11 @@ _DEEPSPEED = (
     ("zero_optimization.stage3_gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
     ("zero_optimization.stage3_gather_fp16_weights_on_model_save", "gather_16bit_on_save", "flag"),
     ("zero_optimization.gather_16bit_weights_on_model_save", "gather_16bit_on_save", "flag"),
+    ("zero_optimization.offload_optimizer.pin_memory", "offload_pinned", "flag"),
+    ("zero_optimization.offload_optimizer.buffer_count", "optimizer_swap_buffers", "count"),
+    ("zero_optimization.offload_param.buffer_count", "swap_buffers", "count"),
+    ("zero_optimization.offload_param.buffer_size", "swap_buffer_size", "elements"),
+    ("zero_optimization.offload_param.max_in_cpu", "parameters_in_ram", "elements"),
 )
 
 _UNSLOTH_ADAPTER = (
