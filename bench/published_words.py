@@ -128,10 +128,22 @@ FRAMEWORKS: Words[Framework] = (
     (r"lightning fabric", Framework("script", clips=False)),
     (
         r"torchtune",
-        Framework("plain", "nonreentrant", clips=False, model_type="torchtune", adapter_in_float32=False),
+        # the recipes of the table's commit have CEWithChunkedOutputLoss (recipes/configs/llama3_1/*.yaml@30b8519e8)
+        Framework(
+            "plain",
+            "nonreentrant",
+            clips=False,
+            model_type="torchtune",
+            adapter_in_float32=False,
+            loss="chunked-logits",
+            synchronises=True,
+        ),
     ),
     (r"llm-foundry|composer", Framework("script", "nonreentrant", loss="in-place", synchronises=True)),
-    (r"torchtitan", Framework("plain", "nonreentrant", model_type="torchtitan", reduces_in="float32")),
+    (
+        r"torchtitan",
+        Framework("plain", "nonreentrant", model_type="torchtitan", reduces_in="float32", synchronises=True),
+    ),
     (r"^unsloth", Framework(prepares_kbit=True, narrows=True, loss="cut")),
     (r"sfttrainer|trl", Framework(prepares_kbit=True, narrows=True)),
     (r"axolotl|trl|llama-factory|trainer|qwen finetune|generate|finetun", Framework(prepares_kbit=True)),

@@ -189,6 +189,7 @@ NAMES = MappingProxyType(
         "divided_by": "what divides one model among GPUs beside the data: dtensor, as torchtitan's plans do",
         "loss_parallel": "logits stay divided by the vocabulary in the loss",
         "fsdp_version": "FSDP 1 or 2",
+        "fsdp_layers_alone": "FSDP 2 groups layers, and all else in the root; else embedding and head are apart, too",
         "fsdp_reduce_dtype": "dtype in which FSDP 2 reduces gradients",
         "parallelism": "none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map",
         "zero_stage": "DeepSpeed ZeRO stage",

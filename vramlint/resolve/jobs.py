@@ -261,6 +261,7 @@ def _parallelism(board: Board) -> Parallelism:
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
+        fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
         model_shards=math.prod(_degree(board, name) for name in _SHARING),
         optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),

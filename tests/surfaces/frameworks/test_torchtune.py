@@ -102,6 +102,9 @@ def test_keys_of_the_sharded_recipes_tell_them():
         "cpu",
         2,
     )
+    assert values(facts, "fsdp_layers_alone", "sync_each_batch") == (True, True)
+    facts, _ = read(LORA + "fsdp_cpu_offload: True\ncustom_sharded_layers: ['tok_embeddings', 'output']\n")
+    assert facts["fsdp_layers_alone"].value is False
     facts, _ = read(LORA)
     assert "parallelism" not in facts
 

@@ -233,6 +233,9 @@ def _sharing(config: Config, recipe: str) -> None:
     sharding = "full_shard offload" if config.on("fsdp_cpu_offload") else "full_shard"
     config.derive("fsdp", sharding, reason, where)
     config.derive("fsdp_version", 2, "fully_shard of torch", where)
+    apart = bool(config.words("custom_sharded_layers"))
+    config.derive("fsdp_layers_alone", not apart, "shard_model (training/_distributed.py)", "custom_sharded_layers")
+    config.derive("sync_each_batch", True, "the recipe reduces the gradients of every micro batch")
     config.state("offload_parameters", "cpu" if config.on("fsdp_cpu_offload") else "none", "fsdp_cpu_offload")
     config.state("fsdp_reshard_after_forward", config.on("fsdp_reshard_after_forward"), "fsdp_reshard_after_forward")
     for key, fact in _DEGREES:
