@@ -61,6 +61,79 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that one GPU sends in an optimizer step, or moves between its memory and its cores."""
+
+    name: str
+    link: str
+    """gpus (the links between GPUs), host (between a GPU and host memory), memory (a GPU's own)."""
+    bytes: int
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Seconds between two bounds, and what they assume."""
+
+    least: float
+    most: float | None
+    """None: nothing bounds it."""
+    assumption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """Time of a step after a change over that before, between two bounds; equal where only one is known."""
+
+    least: float
+    most: float
+    assumption: str
+    left_out: str = ""
+    """What the change adds and nothing here counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one optimizer step of a run computes and moves."""
+
+    forward: int
+    """FLOPs of one micro batch on the GPU that computes the most."""
+    backward: int
+    recomputed: int
+    attention: int
+    """Of all three: products of activations, nothing taken off for a causal mask."""
+    step: int
+    """FLOPs of one optimizer step on all GPUs."""
+    micro_batches: int
+    """Of an optimizer step on one GPU."""
+    gpus: int
+    tokens: int | None
+    """Positions of an optimizer step on all GPUs; None where the input is no text."""
+    traffic: tuple[Traffic, ...] = ()
+    bubble: float = 0.0
+    """Part of the step in which a stage of a pipeline waits."""
+    duration: Duration | None = None
+    """Of an optimizer step, where the GPU's rates are known."""
+    steps: int | None = None
+    """Optimizer steps of the run, where its files say."""
+    notes: tuple[str, ...] = ()
+    """What is left out."""
+
+    @property
+    def micro_batch(self) -> int:
+        """FLOPs of one micro batch on the GPU that computes the most."""
+        return self.forward + self.backward + self.recomputed
+
+    @property
+    def gpu_hours(self) -> tuple[float, float | None] | None:
+        """Of one optimizer step, between two bounds."""
+        if self.duration is None:
+            return None
+        least, most = self.duration.least, self.duration.most
+        return least * self.gpus / 3600, None if most is None else most * self.gpus / 3600
+
+
+@dataclass(frozen=True, slots=True)
 class RankPeak:
     """Ranks that hold the same, where a run has several kinds."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from vramlint.estimate import Estimate
+from vramlint.estimate import Cost, Estimate, Slowdown
 from vramlint.facts import Fact, Recognised
 from vramlint.text import Document, Edit, Place
 
@@ -46,6 +46,8 @@ class Step:
     """The training result doesn't change beyond numerics of the same precision."""
     edits: tuple[Edit, ...] = ()
     """Empty when the value cannot be edited in a file of this run."""
+    slowdown: Slowdown | None = None
+    """The step's time after this change over that before it, where it can be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class JobReport:
     """(library, version, where it was read or `newest known`)."""
     thumb: tuple[tuple[str, int, str], ...] = ()
     """(rule of thumb, bytes it predicts, why it differs)."""
+    cost: Cost | None = None
+    """What a step of the high end computes and moves."""
     contributions: tuple[tuple[str, int], ...] = ()
     """(unknown fact, bytes of range that it causes)."""
     fits_on: tuple[str, ...] = ()

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.engine.builders import GIB, GPU, run
-from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.estimate import Amount, Estimate, PhasePeak, Work
 from vramlint.findings import Fix
 from vramlint.fixes import plan
 from vramlint.fixes.moves import MOVES
@@ -160,3 +160,45 @@ def test_moves_are_ordered_by_price_and_named_once() -> None:
     prices = [move.price for move in MOVES]
     assert prices == sorted(prices)
     assert len({move.name for move in MOVES}) == len(MOVES)
+
+
+def with_work(job: Job) -> Estimate:
+    """The toy with as many products as checkpointing and the parameters' gathers make."""
+    found = simulate(job)
+    parts = [("forward", 2), ("backward", 4), *([("recomputed", 2)] if job.checkpointing.mode != "none" else [])]
+    work = tuple(Work(part, "linear", "bfloat16", True, times * 10**15) for part, times in parts)
+    return replace(found, work=work, total_parameters=10**9, trainable_parameters=10**9, gradients=2 * 10**9)
+
+
+def test_every_step_says_what_it_does_to_the_time_of_a_step() -> None:
+    subject = replace(job(), batch=Batch(1, 2048))
+    fix = plan(run(jobs=(subject,)), subject, card(20), with_work, headroom=1)
+    assert fix is not None
+    times = {step.description: step.slowdown for step in fix.steps}
+    again = times["activation checkpointing"]
+    assert again is not None
+    assert again.least == again.most == pytest.approx(4 / 3)
+    fix = plan(run(jobs=(job(),)), job(), card(50), with_work, headroom=1)
+    assert fix is not None
+    assert [step.slowdown for step in fix.steps] == [None]  # how much less a GPU is filled is not known
+
+
+def test_of_moves_of_about_one_price_the_quicker_is_taken() -> None:
+    from vramlint.catalog.gpus import find_gpu
+
+    h100 = find_gpu("h100")
+    assert isinstance(h100, Gpu)
+    start = replace(job(8), batch=Batch(1, 2048), gpu=h100)
+
+    def shards(job: Job) -> Estimate:
+        found = with_work(job)
+        zero = job.parallelism.zero
+        fits = job.checkpointing.mode != "none" or (zero is not None and zero.stage == 3)
+        return replace(found, reserved=GIB if fits else 100 * GIB)
+
+    fix = plan(run(jobs=(start,)), start, replace(h100, usable_bytes=50 * GIB), shards, headroom=1)
+    assert fix is not None
+    assert [step.description for step in fix.steps] == ["DeepSpeed ZeRO stage 3"]
+    fix = plan(run(jobs=(start,)), replace(start, gpu=None), replace(h100, usable_bytes=50 * GIB), shards, headroom=1)
+    assert fix is not None
+    assert [step.description for step in fix.steps] == ["activation checkpointing"]

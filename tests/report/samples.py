@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vramlint.estimate import Amount, Estimate, PhasePeak
+from vramlint.estimate import Amount, Cost, Duration, Estimate, PhasePeak, Slowdown, Traffic
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.findings import Finding, Fix, JobReport, Label, Report, Severity, Step
 from vramlint.text import Document, Edit, Place, Span
@@ -83,6 +83,7 @@ fix = Fix(
             "optimizer states in 8 bit",
             safe=False,
             edits=(Edit(place("train.py", '"adamw_torch"'), '"paged_adamw_8bit"'),),
+            slowdown=Slowdown(0.98, 1.02, "products at one utilisation"),
         ),
         Step(
             "dtype=torch.bfloat16",
@@ -90,6 +91,7 @@ fix = Fix(
             "weights lose precision",
             safe=False,
             edits=(Edit(place("train.py", "torch.float32"), "torch.bfloat16"),),
+            slowdown=Slowdown(1.0, 1.0, "products at one utilisation", "the host's update"),
         ),
     ),
     peak=22 * GIB,
@@ -150,6 +152,25 @@ facts = (
     Fact("lora_target_modules", (Candidate(("q_proj", "v_proj"), None, "args.small"),), Origin.DERIVED),
 )
 
+cost = Cost(
+    forward=28 * 10**12,
+    backward=56 * 10**12,
+    recomputed=27 * 10**12,
+    attention=9 * 10**12,
+    step=3552 * 10**12,
+    micro_batches=4,
+    gpus=8,
+    tokens=65_536,
+    traffic=(
+        Traffic("gradients, all-reduce", "gpus", 23 * GIB, "2 × gradients × (8 - 1)/8"),
+        Traffic("optimizer's update", "memory", 188 * GIB, "3 × trained weights + 2 × states"),
+    ),
+    bubble=0.125,
+    duration=Duration(0.75, 1.5, "32% to 59% of the card's 16-bit rate"),
+    steps=1000,
+    notes=("element-wise operators are left out",),
+)
+
 checked = JobReport(
     name="train.py with ds_config.json",
     path="train.py",
@@ -162,6 +183,7 @@ checked = JobReport(
     gpu_origin="--gpu",
     versions=(("transformers", "5.23.0", "newest known"), ("torch", "2.9.1", "requirements.txt:3")),
     thumb=(("16 bytes per parameter", 107 * GIB, "counts states only"),),
+    cost=cost,
     contributions=(("sequence_length", 50 * GIB),),
     kind="training",
 )

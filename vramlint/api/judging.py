@@ -10,7 +10,7 @@ from vramlint.catalog.gpus import CONTEXT_BYTES, smallest_gpus
 from vramlint.engine.causes import contributions
 from vramlint.engine.check import check
 from vramlint.engine.selection import RuleSet
-from vramlint.estimate import Estimate
+from vramlint.estimate import Cost, Estimate
 from vramlint.facts import FactValue
 from vramlint.findings import Finding, Fix, JobReport
 from vramlint.job import Gpu, Job
@@ -78,7 +78,9 @@ def judge(
     if timeline and report.high is not None:
         logged = simulate(run.jobs[estimates.index(report.high)], log=True)
         report = replace(report, high=logged)
-    return findings, replace(report, thumb=_thumb(run.jobs, estimates)) if thorough else report
+    if not thorough:
+        return findings, report
+    return findings, replace(report, thumb=_thumb(run.jobs, estimates), cost=_cost(run.jobs, estimates))
 
 
 def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...]:
@@ -176,6 +178,14 @@ def _why(run: Run, name: str) -> str:
     if fact and fact.candidates and name.endswith("_config"):
         return f"{name.replace('_', ' ')} {fact.value} cannot be read{reason}"
     return f"{name.replace('_', ' ')} is not known{reason}"
+
+
+def _cost(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> Cost | None:
+    """What a step of the job that needs the most computes and moves."""
+    from vramlint.cost import cost_of
+
+    worst = max(range(len(jobs)), key=lambda index: estimates[index].device_high, default=None)
+    return None if worst is None else cost_of(jobs[worst], estimates[worst])
 
 
 def _thumb(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> tuple[tuple[str, int, str], ...]:

@@ -248,7 +248,7 @@ MOVES: tuple[Move, ...] = (
     ),
     Move(
         # one more forward pass: https://arxiv.org/abs/1604.06174, section 4
-        "activation-checkpointing", 30, True, "activation checkpointing", "about 30 % slower, same result",
+        "activation-checkpointing", 30, True, "activation checkpointing", "same result; the forward runs twice",
         _can_checkpoint, lambda job: replace(job, checkpointing=Checkpointing("nonreentrant")),
         _always({"activation_checkpointing": True}),
     ),
@@ -284,7 +284,8 @@ MOVES: tuple[Move, ...] = (
     ),
     Move(
         # https://arxiv.org/abs/2101.06840
-        "offload-optimizer", 100, True, "the optimizer offloaded to host memory", "much slower; needs host memory",
+        "offload-optimizer", 100, True, "the optimizer offloaded to host memory",
+        "slower: the host updates the weights; needs host memory",
         _can_offload_optimizer, _with_zero(offload_optimizer="cpu"), _always({"offload_optimizer": "cpu"}),
     ),
     Move(
@@ -302,6 +303,10 @@ MOVES: tuple[Move, ...] = (
     ),
 )  # fmt: skip
 """All moves, cheapest first."""
+
+UNCOUNTED = frozenset({"sdpa", "smaller-micro-batch"})
+"""Moves whose effect on the time of a step is none of floating-point operations or traffic that are counted: eager
+attention waits for memory, and how much less a smaller micro batch fills a GPU depends on its kernels."""
 
 EXCLUSIVE: tuple[frozenset[str], ...] = (
     frozenset({"fused-optimizer", "8bit-optimizer", "paged-8bit-optimizer"}),

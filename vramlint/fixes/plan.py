@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vramlint.estimate import Estimate
+from vramlint.cost import middle, slowdown
+from vramlint.estimate import Estimate, Slowdown
 from vramlint.findings import Fix, Step
-from vramlint.fixes.moves import EXCLUSIVE, MOVES, Changes, Move, batch_facts, smaller_batch
+from vramlint.fixes.moves import EXCLUSIVE, MOVES, UNCOUNTED, Changes, Move, batch_facts, smaller_batch
 from vramlint.job import Gpu, Job
 from vramlint.resolve.run import Run
 from vramlint.text import Edit
@@ -19,6 +20,9 @@ Writer = Callable[[Run, Changes], tuple[str, tuple[Edit, ...]] | None]
 MAX_SIMULATIONS = 60
 WORTH_SAYING = 2**26
 """A move that takes less than this many bytes (64 MiB) off the peak is no advice."""
+ALIKE = 10
+"""Difference of price within which the estimated time of a step decides between two moves."""
+WORTH_CHANGING = 0.98
 BATCH_MOVE = "smaller-micro-batch"
 
 Chosen = tuple[Move, ...]
@@ -103,7 +107,7 @@ def plan(
     fits = search.fits(chosen)
     if fits:
         chosen = _prune(search, chosen)
-        chosen = _relax_batch(search, chosen)
+        chosen = _relax_batch(search, _quicker(search, chosen))
     else:
         chosen = _without_idle(search, chosen)
     steps = _steps(run, search, chosen, write)
@@ -150,6 +154,33 @@ def _prune(search: _Search, chosen: Chosen) -> Chosen:
     return chosen
 
 
+def _quicker(search: _Search, chosen: Chosen) -> Chosen:
+    """The moves, one of them replaced by another of about its price where the step then takes less time."""
+    for move in chosen:
+        best, least = chosen, _time_after(search, chosen)
+        for rival in MOVES:
+            alike = rival.safe and move.safe and 0 < abs(rival.price - move.price) <= ALIKE
+            if least is None or not alike or rival in chosen:
+                continue
+            others = _compatible(tuple(other for other in chosen if other is not move), rival)
+            swapped = tuple(sorted((*others, rival), key=lambda other: other.price))
+            found = _time_after(search, swapped) if search.fits(swapped) else None
+            if found is not None and found < least * WORTH_CHANGING:
+                best, least = swapped, found
+        if best is not chosen:
+            return best
+    return chosen
+
+
+def _time_after(search: _Search, chosen: Chosen) -> float | None:
+    """The estimated time of a step after all moves over that before; None where a part of it is not counted."""
+    after = search.job(chosen)
+    if after is None or any(move.name in UNCOUNTED for move in chosen):
+        return None
+    found = slowdown((search.start, search.simulate(search.start)), (after, search.simulate(after)))
+    return middle(found) if found is not None and not found.left_out else None
+
+
 def _without_idle(search: _Search, chosen: Chosen) -> Chosen:
     """The moves without those that make no difference worth saying at the end."""
     for move in sorted(chosen, key=lambda move: -move.price):
@@ -186,8 +217,16 @@ def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> t
         written = write(run, changes) if write else None
         description, edits = written if written else (_in_words(move, changes), ())
         cost = (adapted and move.cost_beside_adapter) or move.cost
-        steps.append(Step(description, saves, cost, move.safe, edits))
+        steps.append(Step(description, saves, cost, move.safe, edits, _slowdown(search, chosen, index)))
     return tuple(steps)
+
+
+def _slowdown(search: _Search, chosen: Chosen, index: int) -> Slowdown | None:
+    """What move number `index` does to the time of a step, where its cost is one that is counted."""
+    before, after = search.job(chosen[:index]), search.job(chosen[: index + 1])
+    if before is None or after is None or chosen[index].name in UNCOUNTED:
+        return None
+    return slowdown((before, search.simulate(before)), (after, search.simulate(after)))
 
 
 def _changes(move: Move, job: Job, micro_batch_size: int) -> Changes:

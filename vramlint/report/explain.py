@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from vramlint.facts import Fact, Origin
 from vramlint.findings import JobReport, Report
-from vramlint.report import breakdown
+from vramlint.report import breakdown, computation
 from vramlint.report.spots import Documents, where
 from vramlint.report.style import Style
 from vramlint.report.view import View
@@ -108,6 +108,7 @@ def _memory(job: JobReport, style: Style) -> list[str]:
     lines += _section("states", _states(job), style)
     tensors = [(printable(amount.name), gib(amount.bytes)) for amount in high.tensors]
     lines += _section("largest tensors at the peak", _columns(tensors), style)
+    lines += _section("computation of a step", _computation(job), style)
     opened = [(name, f"{gib(size)} of the range") for name, size in job.contributions]
     lines += _section("what is open", _columns(opened), style)
     lines += _section("rules of thumb", _thumb(job), style)
@@ -147,6 +148,18 @@ def _machine(job: JobReport) -> tuple[str, list[str]]:
     rows += [("on NVMe", number(node.disk), f"of {number(job.nvme)}" if job.nvme else "")] if node.disk else []
     count = "1 process" if node.processes == 1 else f"{node.processes} processes"
     return f"host memory of one machine ({count}), GiB", _columns(rows)
+
+
+def _computation(job: JobReport) -> list[str]:
+    """What a step computes and moves, and what that leaves out."""
+    if job.cost is None:
+        return []
+    wrapped: list[tuple[str, ...]] = []
+    indent = 48
+    for name, figure, about in computation.rows(job.cost):
+        first, *rest = wrap(about, _LINE - indent) or [""]
+        wrapped += [(name, figure, first), *(("", "", line) for line in rest)]
+    return [*_columns(wrapped, _LINE), *job.cost.notes]
 
 
 def _states(job: JobReport) -> list[str]:

@@ -7,6 +7,7 @@ from math import isfinite
 
 from vramlint.facts import Candidate, Fact, FactValue, Recognised
 from vramlint.findings import JobReport, Report
+from vramlint.report import computation
 from vramlint.report.json import Json, estimate, gpu, place
 from vramlint.report.spots import Documents
 from vramlint.report.view import View
@@ -52,6 +53,7 @@ def job(item: JobReport, documents: Documents) -> Json:
             {"library": library, "version": version, "source": source} for library, version, source in item.versions
         ],
         "estimate": {"low": estimate(item.low), "high": estimate(item.high)} if item.low and item.high else None,
+        "computation": computation.in_json(item.cost),
         "contributions": [{"fact": name, "bytes": size} for name, size in item.contributions],
         "rules_of_thumb": [{"name": name, "bytes": size, "why": why} for name, size, why in item.thumb],
         "fits_on": list(item.fits_on),

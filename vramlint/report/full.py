@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vramlint.findings import Finding, Fix, JobReport, Report
-from vramlint.report import breakdown, excerpt
+from vramlint.report import breakdown, computation, excerpt
 from vramlint.report.style import Style
 from vramlint.report.view import View
 from vramlint.report.words import gib, ordered, printable, shown, span_of
@@ -67,8 +67,11 @@ def plan(fix: Fix, margin: str, style: Style) -> list[str]:
     for index, step in enumerate(fix.steps, 1):
         saves = f"saves {gib(step.saves)}" if step.saves > 0 else "saves nothing alone"
         text = f"{index}. {printable(step.description):<{wide}}  {saves}"
-        lines.append(f"{margin}  {style('good', text)}{f'; {printable(step.cost)}' if step.cost else ''}")
-    return lines
+        costs = [printable(step.cost)] if step.cost else []
+        costs += [computation.slower(step.slowdown)] if step.slowdown else []
+        lines.append("; ".join([f"{margin}  {style('good', text)}", *costs]))
+    assumed = dict.fromkeys(step.slowdown.assumption for step in fix.steps if step.slowdown)
+    return [*lines, *(_item(margin, "note", f"step times assume: {printable(text)}", style) for text in assumed)]
 
 
 def needs(job: JobReport, style: Style) -> str:

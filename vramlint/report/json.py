@@ -10,6 +10,7 @@ import json
 
 from vramlint.estimate import Amount, Estimate, Node, PhasePeak
 from vramlint.findings import Finding, Fix, JobReport, Report
+from vramlint.report import computation
 from vramlint.report.spots import Documents, spot
 from vramlint.report.summary import counts
 from vramlint.report.view import View
@@ -75,6 +76,7 @@ def fix(item: Fix, documents: Documents) -> Json:
                 "description": step.description,
                 "saves_bytes": step.saves,
                 "cost": step.cost,
+                "step_time": computation.slowdown_in_json(step.slowdown),
                 "applicability": "safe" if step.safe else "unsafe",
                 "edits": [_edit(edit, documents) for edit in step.edits],
             }
