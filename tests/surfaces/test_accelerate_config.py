@@ -296,3 +296,14 @@ def _remarks(text: str) -> list[tuple[str, str]]:
 )
 def test_keys_that_go_nowhere(text: str, remarks: list[tuple[str, str]]) -> None:
     assert _remarks(text) == remarks
+
+
+def test_checkpointing_that_is_written_off_leaves_the_trainers_and_is_said_where_it_is_written() -> None:
+    off = sheet_of(FSDP.replace("fsdp_activation_checkpointing: true", "fsdp_activation_checkpointing: false"))
+    fact = off.get("activation_checkpointing")
+    assert fact is not None
+    assert (fact.value, fact.origin) == (False, Origin.DEFAULT)
+    assert [place.span.line for place in fact.also] == [7]
+    silent = sheet_of(FSDP.replace("  fsdp_activation_checkpointing: true\n", "")).get("activation_checkpointing")
+    assert silent is not None
+    assert (silent.value, silent.also) == (False, ())

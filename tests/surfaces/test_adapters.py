@@ -117,3 +117,24 @@ def test_other_quantization_configs(config: str, expected: dict[str, object]) ->
     found = tuned("LoraConfig(r=8)", quantization=config)
 
     assert {name: says(found, f"quantization_{name}") for name in expected} == expected
+
+
+def test_qlora_is_said_where_the_base_is_quantized_too() -> None:
+    found = tuned("LoraConfig(r=8)", quantization="BitsAndBytesConfig(load_in_4bit=True)")
+    tuning, bits = found.get("tuning"), found.get("quantization_bits")
+    assert tuning is not None
+    assert bits is not None
+    assert (tuning.value, tuning.also) == ("qlora", (bits.place,))
+    plain = tuned("LoraConfig(r=8)").get("tuning")
+    assert plain is not None
+    assert (plain.value, plain.also) == ("lora", ())
+
+
+@pytest.mark.parametrize("written", ['"auto_wrap full_shard"', '["auto_wrap", "full_shard"]', '"full_shard auto_wrap"'])
+def test_the_order_of_fsdps_words_says_nothing(written: str) -> None:
+    found = sheet(f"""
+        from transformers import *
+        args = TrainingArguments("out", fsdp={written})
+        Trainer(model=AutoModelForCausalLM.from_pretrained("gpt2"), args=args, train_dataset=data).train()
+    """)
+    assert says(found, "fsdp") == "full_shard auto_wrap"

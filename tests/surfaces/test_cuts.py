@@ -254,3 +254,61 @@ def test_a_tokenizer_that_fills_to_its_own_maximum() -> None:
     fact = sheet(source).get("sequence_length")
     assert fact is not None
     assert (fact.candidates, fact.reason) == ((), "the tokenizer fills samples to its own maximum (line 5)")
+
+
+SHUFFLING = """
+import argparse
+import random
+from dataclasses import dataclass
+from torch.utils.data import Dataset
+from transformers import AutoModel, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
+
+class Pairs(Dataset):
+    def __len__(self):
+        return 1000
+
+    def mixed(self, text):
+        parts = []
+        chunk_size = len(text) // 3 + 1
+        for start in range(0, len(text), chunk_size):
+            parts.append(text[start : start + chunk_size])
+        random.shuffle(parts)
+        return " ".join(parts)
+
+    def __getitem__(self, index):
+        return self.mixed(queries[index]), passages[index]
+
+@dataclass
+class PairCollator(DataCollatorWithPadding):
+    query_max_len: int = 24
+    passage_max_len: int = 96
+
+    def __call__(self, features):
+        first = self.tokenizer([f[0] for f in features], truncation=True, max_length=self.query_max_len)
+        second = self.tokenizer([f[1] for f in features], truncation=True, max_length=self.passage_max_len)
+        return {"queries": first, "passages": second}
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--passage_len", type=int, default=320)
+args = parser.parse_args()
+tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
+collator = PairCollator(tokenizer, query_max_len=40, passage_max_len=args.passage_len)
+model = AutoModel.from_pretrained("bert-base-uncased")
+Trainer(model=model, args=TrainingArguments("out"), train_dataset=Pairs(), data_collator=collator).train()
+"""
+
+
+def test_parts_of_one_sample_are_no_packed_rows() -> None:
+    found = sheet(SHUFFLING).get("packing")
+    assert found is None or found.value is False
+    assert says(sheet(SHUFFLING.replace("len(text) // 3 + 1", "512")), "packing") is True
+
+
+def test_the_bound_by_which_a_collator_truncates() -> None:
+    source = SHUFFLING.replace("query_max_len=40", "query_max_len=args.passage_len")
+    found = sheet(source)
+    assert says(found, "sequence_length") == 320
+    assert source.splitlines()[line(found, "sequence_length") - 1].startswith('parser.add_argument("--passage_len"')
+    bounds = sheet(SHUFFLING).get("sequence_length")
+    assert bounds is not None
+    assert {item.value for item in bounds.candidates} == {40, 320}

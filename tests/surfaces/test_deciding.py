@@ -190,3 +190,26 @@ Trainer(model=model, args=TrainingArguments("out", **extra)).train()
     assert stage.place.path == "ds.json"
     assert lines(stage.through) == [(4, 5)]
     assert lines(stage.decided) == [(6, 6)]
+
+
+def test_all_branches_around_an_adapter_decide_that_there_is_one() -> None:
+    found = sheet(
+        """
+        import argparse
+        from peft import LoraConfig, PeftModel, get_peft_model
+        from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--use_peft", type=bool, default=True)
+        parser.add_argument("--earlier", default=None)
+        args = parser.parse_args()
+        model = AutoModelForCausalLM.from_pretrained("gpt2")
+        if args.use_peft:
+            if args.earlier is not None:
+                model = PeftModel.from_pretrained(model, args.earlier)
+            else:
+                config = LoraConfig(r=8)
+                model = get_peft_model(model, config)
+        Trainer(model=model, args=TrainingArguments("out")).train()
+        """
+    )
+    assert lines(settled(found, "tuning").decided)[:2] == [(7, 7), (6, 6)]

@@ -519,3 +519,27 @@ def test_the_shape_of_a_batch_from_a_loader_of_ones_own() -> None:
     found = sheet(text)
     assert (says(found, "micro_batch_size"), says(found, "sequence_length")) == (16, 512)
     assert sheet(text.replace("T = 512", "T = length()")).get("micro_batch_size") is None
+
+
+@pytest.mark.parametrize("package", ["colossalai.utils", "colossalai.legacy.utils"])
+def test_a_loader_that_colossalai_makes(package: str) -> None:
+    text = f"""
+    import torch
+    from torch.utils.data import DataLoader
+    from {package} import get_dataloader
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained("facebook/opt-125m")
+    train = get_dataloader(rows, True, add_sampler=True, batch_size=6)
+    held_out = DataLoader(others, batch_size=9)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for batch in train:
+        model(**batch).loss.backward()
+        optimizer.step()
+    """
+    found = sheet(text)
+    assert facts(found, "micro_batch_size", "eval_micro_batch_size") == {
+        "micro_batch_size": 6,
+        "eval_micro_batch_size": 9,
+    }
+    assert says(sheet(text.replace(f"from {package} import", "from elsewhere import")), "micro_batch_size") == 9

@@ -68,7 +68,9 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         draft.take(common_facts(options, "fsdp_config.fsdp_"))
         draft.take(file_facts(options, "fsdp_config.fsdp_"))
         name, key = "activation_checkpointing", "fsdp_activation_checkpointing"
-        draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate"))
+        off = options.entry("activation_checkpointing")  # off is written or the default: the trainer's holds
+        said = () if off is None or off.key_place is None else (off.key_place,)
+        draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate", also=said))
     _degrees(draft, _part(table, "parallelism_config"))
     if kind == "MEGATRON_LM":
         draft.take(_rows(table, "megatron_lm_config"))

@@ -207,7 +207,9 @@ def tuning_fact(adapters: Sequence[Adapter], bits: Fact | None) -> Fact:
     kept = distinct(candidates)
     if kept == (Candidate("full"),):
         return Fact("tuning", kept, Origin.DERIVED, via="code", reason="no adapter is attached")
-    return Fact("tuning", kept, Origin.WRITTEN, "peft_config", "code")
+    place = bits.place if bits is not None and any(item.value == "qlora" for item in kept) else None
+    also = () if place is None else (place,)
+    return Fact("tuning", kept, Origin.WRITTEN, "peft_config", "code", also=also)
 
 
 def _same_kind(adapter: Adapter, others: Sequence[Adapter]) -> bool:

@@ -285,7 +285,7 @@ def device_map(value: Value) -> Converted:
 
 
 def fsdp(value: Value) -> Converted:
-    """An `fsdp=` value: options as words, or a bare flag."""
+    """An `fsdp=` value: options as words, the sharding first, for their order says nothing; or a bare flag."""
     match value:
         case Scalar(value=None | "" | False):
             return Outcome.ABSENT
@@ -294,8 +294,14 @@ def fsdp(value: Value) -> Converted:
         case Items(values=()):
             return Outcome.ABSENT
     words = names(value)
-    return " ".join(words) if isinstance(words, tuple) else words
+    if isinstance(words, Outcome):
+        return words
+    text = " ".join(words) if isinstance(words, tuple) else str(words)
+    return " ".join(sorted(text.split(), key=lambda word: word.lower() in _ADDED))
 
+
+_ADDED = ("auto_wrap", "offload")
+"""What TrainingArguments.fsdp takes beside a sharding strategy (transformers trainer_utils.FSDPOption)."""
 
 CONVERTERS: Mapping[str, Converter] = MappingProxyType(
     {

@@ -114,10 +114,15 @@ def _places(candidates: Iterable[Candidate]) -> Iterator[Place]:
 def _deciding(
     name: str, place: Place, taken: Sequence[tuple[Place, Decision]], called: Sequence[Call]
 ) -> tuple[Place, ...]:
-    """The settings that decided what stands at a place: of the smallest part around it that some selected."""
+    """The settings that decided what stands at a place: of the smallest part around it that some selected.
+
+    Whether there is an adapter, all parts around it decide: a branch inside says only where it comes from.
+    """
     around = [(outer, decision.by) for outer, decision in taken if _covers(outer, place)]
     if name in _CHOICES:
         around += [(call.place, call.decided) for call in called if call.decided and _covers(call.place, place)]
+    if name == "tuning":
+        return tuple([by for _, places in sorted(around, key=lambda item: _size(item[0])) for by in places])
     return min(around, key=lambda item: _size(item[0]), default=(place, ()))[1]
 
 

@@ -150,7 +150,7 @@ def loader_facts(calls: Sequence[Call], named: Mapping[str, Value], *, split: bo
     yield from connected(calls)
     if any(call.argument("training_data", 3) is not None for call in _engines(calls)):
         return  # the engine makes the loader, of the size that its configuration says
-    loaders = list({call.place: call for call in calls if last(call.callee) == "DataLoader"}.values())
+    loaders = list({call.place: call for call in calls if _loads(call)}.values())
     if not loaders:
         return
     training = next((call for call in loaders if _is_true(call.argument("shuffle", 2))), None)
@@ -166,8 +166,17 @@ def loader_facts(calls: Sequence[Call], named: Mapping[str, Value], *, split: bo
             return
 
 
+def _loads(call: Call) -> bool:
+    """A loader of torch or torchdata, or one that ColossalAI makes with its keywords (colossalai.utils 0.1 to 0.3)."""
+    return last(call.callee) in ("DataLoader", "StatefulDataLoader") or call.callee in _MADE_LOADERS
+
+
+_MADE_LOADERS = ("colossalai.utils.get_dataloader", "colossalai.legacy.utils.get_dataloader")
+"""Their arguments by position are a sampler's: `batch_size` goes on to the DataLoader by its keyword."""
+
+
 def _batch(name: str, loader: Call, named: Mapping[str, Value]) -> Drawn:
-    value = loader.argument("batch_size", 1)
+    value = loader.argument("batch_size", None if loader.callee in _MADE_LOADERS else 1)
     sampler = loader.argument("batch_sampler")
     if value is None and isinstance(sampler, Call):
         value = sampler.argument("batch_size", 1 if last(sampler.callee) == "BatchSampler" else None)

@@ -272,3 +272,10 @@ def test_a_second_start_of_a_tool_does_not_write_what_the_first_reads():
     loop = f"for lr in 1e-5 2e-5; do\n{_COMMAND} --deepspeed ds.json --learning_rate $lr\ndone\n"
     report = check({"run.sh": loop}, "run.sh")
     assert {finding.name for finding in report.findings} >= {"missing-file"}
+
+
+def test_sequences_that_megatron_bridge_packs():
+    text = _LORA + "mixed_precision: bf16_mixed\nuse_packed_sequences: "
+    off, on = (sheet("llama-factory", text + word) for word in ("false\n", "true\n"))
+    assert (fact(off, "packing").value, line(off, "packing")) == (False, 8)
+    assert (fact(on, "packing").value, line(on, "packing")) == (True, 8)

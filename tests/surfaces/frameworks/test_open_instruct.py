@@ -116,3 +116,9 @@ def test_a_file_without_its_launcher_is_judged_for_a_node_too(explained):
     )
     assert [item["value"] for item in world["candidates"]] == [1, 8]
     assert [item["value"] for item in ways["candidates"]] == ["none", "fsdp"]
+
+
+def test_keys_that_finetune_and_dpo_share_say_nothing_of_the_script() -> None:
+    found = sheet("open-instruct", SFT + "load_balancing_loss: true\nuse_8bit_optimizer: true\n")
+    assert fact(found, "objective").value == "sft"
+    assert fact(found, "objective").origin is Origin.ASSUMED

@@ -159,6 +159,15 @@ def test_batches_by_tokens_have_no_number_of_sequences(explained, dynamic, micro
     assert (origin(job, "micro_batch_size") == "assumed") is bool(dynamic)
 
 
+def test_the_tokens_of_a_batch_that_is_counted_in_tokens(explained):
+    dynamic = "--train.dynamic_batch_enable --train.max_tokens_per_gpu 12288"
+
+    job = explained.job("grpo.sh", _PPO.replace("--ref.offload", dynamic))
+
+    assert value(job, "tokens_per_batch") == 12288
+    assert "tokens_per_batch" not in {fact["name"] for fact in explained.job("b.sh", _PPO)["facts"]}
+
+
 def test_without_a_kl_term_no_reference_is_kept(explained):
     job = explained.job("grpo.sh", _PPO.replace("init_coef 1e-3", "init_coef 0"))
 
@@ -190,3 +199,12 @@ def test_options_that_a_fork_in_the_project_declares_are_known(explained):
     explained.write("fork/openrlhf/cli/train_sft.py", 'parser.add_argument("--save_pathh", type=str)\n')
     assert explained.findings("fork/scripts/sft.sh", text) == []
     assert explained.findings("scripts/sft.sh", text) != []
+
+
+def test_the_method_of_a_trainer_by_rewards_is_said_where_it_is_started(explained):
+    estimator = "--algo.advantage.estimator"
+    job = explained.job("ppo.sh", "\n".join(row for row in _PPO.splitlines() if estimator not in row) + "\n")
+
+    (objective,) = [fact for fact in job["facts"] if fact["name"] == "objective"]
+    assert (objective["value"], objective["origin"]) == ("ppo", "default")
+    assert [place["line"] for place in objective["also"]] == [2]

@@ -417,3 +417,12 @@ def test_a_batch_by_tokens_says_how_many_they_are(explained):
         ),
     )
     assert value(job, "tokens_per_batch") == 24000
+
+
+def test_the_switch_of_its_kernels_is_named_for_the_model_that_is_not_compiled(explained):
+    text = _GRPO.replace("trainer.nnodes=2", "trainer.nnodes=2 actor_rollout_ref.actor.use_torch_compile=False")
+
+    job = explained.job("run.sh", text)
+
+    assert value(job, "torch_compile") is False
+    assert line(job, "torch_compile") == 21

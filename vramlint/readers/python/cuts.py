@@ -37,6 +37,8 @@ _STEPS = re.compile(
 """Steps through joined tokens, or rows made of them at once."""
 _ENDS = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
 """The head of a sample, or how much it lacks."""
+_TRUNCATED = re.compile(r"\bmax_length\s*=\s*(?P<n>self\.\w+)")
+"""The bound by which a method of such a class has its tokenizer truncate texts."""
 _DATA = re.compile("Dataset|Collat")
 """Classes of the files that hold samples or put them together."""
 _KEPT = re.compile(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za-z_][\w.]*|\d+)")
@@ -80,7 +82,20 @@ def cuts(machine: Machine, freezer: Freezer) -> tuple[Cut, ...]:
                 continue
             cut = Cut(freezer.value(length), place, bool(row), use.conditions, mapped=use.owner is None)
             found.setdefault(place, cut)
+        for bound in () if place in found else _truncated(machine, use, text):
+            where = bound.place or place
+            found.setdefault(where, Cut(freezer.value(bound), where, False, use.conditions, mapped=False))
     return tuple(found.values())
+
+
+def _truncated(machine: Machine, use: _Use, text: str) -> list[Scalar]:
+    """The bounds by which a method truncates texts, a query's and a passage's, where its object holds them all."""
+    if use.owner is None or not re.search(r"truncation\s*=\s*True", text):
+        return []
+    names = dict.fromkeys(match["n"] for match in _TRUNCATED.finditer(text) if not _SIDE.search(match["n"]))
+    held = [_held(machine, use, name) for name in names]
+    bounds = [item for item in held if isinstance(item, Scalar) and isinstance(item.value, int)]
+    return bounds if len(bounds) == len(held) else []
 
 
 def _row(text: str) -> str:
@@ -88,6 +103,8 @@ def _row(text: str) -> str:
     for match in _STEPS.finditer(text):
         name: str = match["n"] or match["m"]
         step = rf"\[\s*{match['i']}\s*:\s*{match['i']}\s*\+\s*{re.escape(name)}\s*\]"
+        if re.search(rf"\b{re.escape(name)}\s*=\s*(?:int\(|max\(|min\()?\s*len\(", text):
+            continue  # a part of the one sample, as those that are shuffled
         if _LENGTH.search(name) and _JOINED.search(text) and (match["m"] or re.search(step, text)):
             return name
     taken = _TAKEN.search(text)

@@ -218,6 +218,8 @@ def _step(config: Config) -> None:
         config.state("checkpointing_offload", True, "use_unsloth_gc")
     config.translate("attention_implementation", "flash_attn", _ATTENTION)
     packs = config.on("neat_packing") or config.on("packing")
+    if config.given("use_packed_sequences"):
+        config.state("packing", config.on("use_packed_sequences"), "use_packed_sequences")
     if not config.given("packing") and not config.given("neat_packing"):
         packs = config.text("stage") == "pt"
     config.state("packing", packs, *(("neat_packing",) if config.on("neat_packing") else ()), "packing")

@@ -46,7 +46,7 @@ _OBJECTIVES = (
     ("ppo", "ppo", ("value_learning_rate", "num_mini_batches")),
     ("dpo", "dpo", ("beta", "dpo_beta", "loss_type", "dpo_loss_type", "gamma_beta_ratio", "dpo_use_paged_optimizer")),
     ("reward", "reward", ("dataset_eval_mixer", "num_labels")),
-    ("finetune", "sft", ("use_8bit_optimizer", "load_balancing_loss")),
+    ("finetune", "sft", ()),
 )
 """Part of the program's name, objective, and keys that only its arguments have."""
 _OWN_REFERENCE = "the reference's log probabilities are computed before training and kept"
@@ -83,7 +83,7 @@ def _objective(config: Config) -> str:
     program = config.text(PROGRAM).replace("\\", "/").rpartition("/")[2]
     for part, objective, _ in _OBJECTIVES:
         if part in program:
-            config.derive("objective", objective, f"{program} is started")
+            config.by_program("objective", objective)
             return objective
     for _, objective, keys in _OBJECTIVES:
         if any(config.given(key) for key in keys):

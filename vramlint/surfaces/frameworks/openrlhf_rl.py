@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.catalog.frameworks import framework_keys
 from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.launch.framework_programs import PROGRAM
 
 _OBJECTIVES: Mapping[str, str] = MappingProxyType({"gae": "ppo", "group_norm": "grpo"})
 """Estimators of advantages, and the method; others by their own name."""
@@ -17,6 +19,10 @@ def complete_rl(config: Config) -> None:
     estimator = _key(config, "algo.advantage.estimator", "advantage_estimator")
     word = config.text(estimator) or "gae"
     config.state("objective", _OBJECTIVES.get(word, word), estimator)
+    started = config.place(PROGRAM)
+    said = config.fact("objective")
+    if started is not None and said is not None:  # of a method that trains by its rewards
+        config.draft.replace(replace(said, also=(*said.also, started)))
     _lengths(config)
     _batches(config)
     _machines(config)
@@ -58,6 +64,8 @@ def _batches(config: Config) -> None:
         config.draft.facts.pop("micro_batch_size", None)
         reason = f"as many sequences as fit in {config.integer(bound) or 'a number of'} tokens"
         config.unknown("micro_batch_size", reason, dynamic)
+        if config.integer(bound):
+            config.state("tokens_per_batch", config.integer(bound), bound)
         config.unknown("gradient_accumulation_steps", "into how many micro batches a batch is divided", dynamic)
         packed = config.fact("packing")
         if packed is None or packed.value is not True:

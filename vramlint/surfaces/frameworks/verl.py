@@ -128,7 +128,8 @@ def _complete(config: Config) -> None:
         config.derive("padding", False, "verl takes the padding out", f"{_MODEL}.use_remove_padding")
     config.derive("checkpointing_reentrant", False, "verl asks for checkpointing without reentrance")
     config.derive("quantization_bits", 16, "verl trains no quantized weights")
-    config.derive("torch_compile", False, "verl compiles its own kernels, not the model")
+    kernels = f"{_ACTOR}.use_torch_compile"
+    config.derive("torch_compile", False, "verl compiles its own kernels, not the model", kernels)
     clip = f"{_ACTOR}.optim.clip_grad" if on_megatron else f"{_ACTOR}.grad_clip"
     if not config.say("max_grad_norm", clip, "number"):
         config.state("max_grad_norm", config.plain(clip) or 1.0, clip)
