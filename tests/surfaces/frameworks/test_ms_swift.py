@@ -297,3 +297,12 @@ def test_a_model_that_one_process_spreads_over_its_gpus_is_no_misfit(explained):
     assert "parallelism" in spread["unresolved"]
     alone = explained.job("alone.sh", text.replace("0,1", "0"))
     assert "parallelism" not in alone["unresolved"]
+
+
+def test_a_type_that_has_a_checkpoint_of_its_own_names_the_model_and_adapters_are_the_default():
+    text = "model_type: qwen-1_8b-chat\ndataset: jd-sentiment-zh\ntrain_dataset_sample: 100\neval_steps: 5\n"
+    found = sheet("ms-swift", text)
+    assert says(found, "model", "tuning") == {"model": "qwen-1_8b-chat", "tuning": "lora"}
+    assert fact(found, "tuning").origin is Origin.DEFAULT
+    named = sheet("ms-swift", text + "model_id_or_path: qwen/Qwen-1_8B-Chat\n")
+    assert fact(named, "model").value == "qwen/Qwen-1_8B-Chat"

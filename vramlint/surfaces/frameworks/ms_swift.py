@@ -82,6 +82,8 @@ _FOUR = 4
 def _complete(config: Config) -> None:
     config.derive("loop", "trainer", "ms-swift trains with the Trainer of transformers")
     environment_facts(config)
+    if not any(map(config.given, ("model", "model_id_or_path"))):
+        config.say("model", "model_type", "text")  # until 3.0 the type has a checkpoint of its own
     _objective(config)
     _tuning(config)
     _dtypes(config)
@@ -120,6 +122,8 @@ def _said_objective(config: Config) -> FactValue:
 def _tuning(config: Config) -> None:
     key = first_given(config, "tuner_type", "train_type", "sft_type")
     config.translate("tuning", key, _TUNERS)
+    if not config.given(key):
+        config.state("tuning", "lora", key)  # 3.0 to 3.4 leave it open in one class and say lora in another
     fact = config.fact("tuning")
     if fact is None or fact.value != "full":
         say_rows(config, _ADAPTERS)
