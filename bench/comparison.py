@@ -167,6 +167,7 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
         "optimizer": {
             "adamw_torch": _ADAMW,
             "torch.optim.adamw": _ADAMW,
+            "torch.optim.adam": _ADAMW,  # the same states and temporaries
             "adamw (torch)": _ADAMW,
             # A DeepSpeed JSON's "AdamW" is DeepSpeed's own, on the CPU when the optimizer is offloaded.
             "adamw": _ADAMW | _FUSED | _DEEPSPEED_ADAM | _CPU_ADAM,
@@ -216,8 +217,8 @@ ACCEPTED: Mapping[str, Mapping[object, frozenset[object]]] = MappingProxyType(
             "unsloth": frozenset({True}),
             "selective": frozenset({True}),  # what is recomputed are facts of their own
         },
-        "offload_optimizer": {"none": _NONE, False: _NONE},
-        "offload_param": {"none": _NONE, False: _NONE},
+        "offload_optimizer": {"none": _NONE, False: _NONE, True: frozenset({"cpu"})},
+        "offload_param": {"none": _NONE, False: _NONE, True: frozenset({"cpu"})},
         "parallelism": {
             "single process, layers split over visible gpus": frozenset({"device_map"}),
             "ddp if world_size != 1, else device_map auto": frozenset({"ddp", "device_map"}),

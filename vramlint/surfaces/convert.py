@@ -6,7 +6,7 @@ an `Outcome` when the value says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
 
@@ -296,8 +296,12 @@ def fsdp(value: Value) -> Converted:
     words = names(value)
     if isinstance(words, Outcome):
         return words
-    text = " ".join(words) if isinstance(words, tuple) else str(words)
-    return " ".join(sorted(text.split(), key=lambda word: word.lower() in _ADDED))
+    return sharding_first(words if isinstance(words, tuple) else str(words).split())
+
+
+def sharding_first(words: Iterable[str]) -> str:
+    """The words of `fsdp` in one text, the sharding strategy first: their order says nothing."""
+    return " ".join(sorted(" ".join(words).split(), key=lambda word: word.lower() in _ADDED))
 
 
 _ADDED = ("auto_wrap", "offload")

@@ -182,6 +182,7 @@ def test_cut_cross_entropy_is_on_by_its_plugin_alone() -> None:
     ("keys", "fsdp", "version"),
     [
         ("fsdp: [full_shard, auto_wrap]\nfsdp_config: {fsdp_offload_params: true}", "full_shard auto_wrap", 1),
+        ("fsdp: [auto_wrap, full_shard]\nfsdp_config: {fsdp_version: 2}", "full_shard auto_wrap", 2),
         ("fsdp_version: 2\nfsdp_config: {offload_params: true}", True, 2),
         ("fsdp_config: {version: 2, reshard_after_forward: true}", True, 2),
         ("fsdp: []\nfsdp_config: {}", None, None),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 
+from vramlint.surfaces.convert import sharding_first
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.networks import Sizes
@@ -110,7 +111,7 @@ def _fsdp(config: Config) -> None:
         value = config.value("fsdp")
         first = value.values[0].place if isinstance(value, Items) and value.values else config.place("fsdp")
         if first is not None:
-            config.draft.put(written("fsdp", " ".join(words), first, "fsdp"))
+            config.draft.put(written("fsdp", sharding_first(words), first, "fsdp"))
     elif table.entries:
         config.state("fsdp", True, "fsdp_config")
     else:
