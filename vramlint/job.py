@@ -270,6 +270,8 @@ class Megatron:
     """Layers of a group, or how many of the stage."""
     fused_loss: bool = False
     """The cross entropy is one fused function over 16-bit logits."""
+    deferred: int | None = None
+    """Micro batches whose gradient of the head's weight waits until all have run; 0: of all of them; None: of none."""
     layout: str = ""
     """Which parts of the model the stages have, one letter for each (pipeline_model_parallel_layout)."""
     first_layers: int | None = None

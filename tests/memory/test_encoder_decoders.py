@@ -28,7 +28,8 @@ SHAPE = {
 }
 T5 = {"d_model": 256, "d_kv": 64, "num_layers": 4, "num_heads": 4, "d_ff": 512, "vocab_size": 1000}
 CONFIGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(FAMILIES["seq2seq-lm"], SHAPE),
+    # what a rank of Megatron holds has other keys, and its recomputation is the engine's (test_ranks.py)
+    **dict.fromkeys(FAMILIES["seq2seq-lm"].keys() - {"megatron"}, SHAPE),
     **dict.fromkeys(("t5", "mt5", "umt5"), T5),
 }
 LORA = Adapter(8, 0.0, ("q_proj", "v_proj"))

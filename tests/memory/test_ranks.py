@@ -280,6 +280,51 @@ def test_stages_of_several_sizes_peak_as_measured(gpu: str, measured: int) -> No
     assert abs(estimate.ranks[-1].allocated - measured) / measured < 0.02
 
 
+_LATENT: dict[str, ConfigValue] = {
+    "vocab_size": 50432,
+    "num_hidden_layers": 4,
+    "tie_word_embeddings": False,
+    "latent": True,
+    "q_lora_rank": 192,
+    "kv_lora_rank": 64,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+}
+
+
+def test_latent_attention_peaks_as_measured() -> None:
+    """GB200, one machine: test_cases/gpt/gpt3_mcore_te_tp2_pp2_mla_1node/golden_values_dev_dgx_gb200.json."""
+    engine = replace(_UNFUSED, tensor=2, pipeline=2, sequence=True)
+    job = _job(engine, sizes=_LATENT, gpu="gb200", eager=True)
+    estimate = simulate(replace(job, parallelism=replace(job.parallelism, world_size=4)), reserved=False)
+    assert abs(estimate.ranks[-1].allocated - 1_248_258_560) / 1_248_258_560 < 0.02
+
+
+def test_latent_attention_without_a_query_rank_takes_the_hidden_states() -> None:
+    one, other = (
+        simulate(_job(_UNFUSED, sizes={**_LATENT, "vocab_size": 50304, "q_lora_rank": rank})) for rank in (192, 0)
+    )
+    assert other.method == "simulated"
+    wide = 8 * 24
+    assert one.parameters - other.parameters == 2 * 4 * (192 * 512 + 192 * wide - 512 * wide)
+
+
+def test_latent_attention_of_megatrons_own_modules_is_refused() -> None:
+    estimate = simulate(_job(_UNFUSED, sizes={**_LATENT, **_LOCAL, "vocab_size": 50304}))
+    assert estimate.method == "bounded"
+
+
+def test_a_deferred_gradient_of_the_head_peaks_as_measured() -> None:
+    engine = Megatron(tensor=2, pipeline=2, deferred=2)
+    job = _job(engine, sizes={"vocab_size": 50432}, gpu="a100-80gb", eager=True)
+    estimate = simulate(job, reserved=False)
+    assert abs(estimate.ranks[-1].allocated - 2_340_560_384) / 2_340_560_384 < 0.02
+    plain = simulate(replace(job, parallelism=replace(job.parallelism, megatron=replace(engine, deferred=None))))
+    assert estimate.ranks[0].allocated == plain.ranks[0].allocated
+    assert estimate.ranks[-1].allocated - plain.ranks[-1].allocated == 2 * 2 * 4096 * (50432 // 2 + 512)
+
+
 def test_every_kind_says_what_it_has() -> None:
     estimate = simulate(_job(replace(_UNFUSED, pipeline=4)), reserved=False)
     assert [peak.holds for peak in estimate.ranks] == [

@@ -42,6 +42,8 @@ class Held(NamedTuple):
     """What the first optimizer step adds to it."""
     optimizer: tuple[Tensors, ...]
     """Inside the optimizer step."""
+    backward: tuple[Tensors, ...]
+    """During the backward of a micro batch that is not the first."""
 
 
 def held(job: Job, parameters: Sequence[Parameter]) -> Held:
@@ -74,7 +76,26 @@ def held(job: Job, parameters: Sequence[Parameter]) -> Held:
                 widened.append(Tensors.of("gradients", p, MASTER_BYTES * share))
         if update is not None:
             states += [Tensors.of("optimizer states", p, size) for size in update.states(local)]
-    return Held(tuple(kept), tuple(states), tuple(widened))
+    return Held(tuple(kept), tuple(states), tuple(widened), _deferred(job, engine))
+
+
+def _deferred(job: Job, engine: Megatron) -> tuple[Tensors, ...]:
+    """What waits for the head's weight: the head's input and the gradient of the logits, for so many micro batches.
+
+    Of those before the one that runs (core/tensor_parallel/layers.py, embedding_activation_buffer and
+    grad_output_buffer; core/utils.py, drain_embedding_wgrad_compute).
+    """
+    config, batch = job.model.config, job.batch
+    waiting = batch.gradient_accumulation_steps - 1
+    if engine.deferred is None or not config.get("last") or waiting < 1:
+        return ()
+    waiting = min(waiting, engine.deferred or waiting)
+    tokens = batch.micro_batch_size * batch.sequence_length * DTYPE_BYTES[job.precision.weights]
+    gathers = number(config, "tensor_ranks") if config.get("sequence") else 1
+    return (
+        Tensors("logits and loss", tokens * number(config, "vocab_size"), waiting),
+        Tensors("logits and loss", tokens * number(config, "hidden_size") // gathers, waiting),
+    )
 
 
 def _shared_buffer(job: Job) -> int:

@@ -129,7 +129,7 @@ def _of_experts(config: Mapping[str, ConfigValue], engine: Megatron) -> dict[str
 def _sparse(config: Mapping[str, ConfigValue], chunks: Chunks) -> ConfigValue:
     """For every layer of every chunk whether it has experts (moe_layer_freq)."""
     given = config.get("sparse_layers")
-    if not isinstance(given, tuple):
+    if not isinstance(given, Sequence) or isinstance(given, str):
         return tuple((bool(config.get("experts")),) * len(chunk) for chunk in chunks)
     return tuple(tuple(bool(given[layer]) for layer in chunk) for chunk in chunks)
 

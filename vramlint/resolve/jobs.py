@@ -302,6 +302,7 @@ def _megatron(board: Board) -> Megatron:
         recompute_method=str(board.value("recompute_method") or "uniform"),
         recompute_layers=_degree(board, "recompute_layers"),
         fused_loss=board.value("fused_loss") is True,
+        deferred=board.integer("deferred_micro_batches"),
         layout=str(board.value("pipeline_layout") or ""),
         first_layers=board.integer("first_stage_layers"),
         last_layers=board.integer("last_stage_layers"),

@@ -214,6 +214,62 @@ def test_objectives(flags, objective):
     assert says(sheet("megatron", f"--hidden-size: 8\n{flags}\n"), "objective") == {"objective": objective}
 
 
+def _followed(text: str) -> dict[str, object]:
+    """The model that ranks build, by the flags of a functional test."""
+    built = model(sheet("megatron", text))["megatron"]
+    assert isinstance(built, dict)
+    return built
+
+
+def test_what_ranks_build_of_latent_attention_and_of_some_layers_with_experts():
+    built = _followed(_LATENT.replace("  --mtp-num-layers: 1\n", ""))
+    sizes = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "sparse_layers")
+    assert [built[name] for name in sizes] == [384, 128, 64, 32, 64, [0, 0, 1, 1, 1, 1]]
+
+
+def test_layers_that_predict_further_are_not_followed_yet():
+    assert "megatron" not in model(sheet("megatron", _LATENT))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--bf16: true", {"wide_gradients": True}),
+        ("--bf16: true\n--grad-reduce-in-bf16: true", {"wide_gradients": False}),
+        ("--fp16: true", {"wide_gradients": False}),
+        ("--fp16: true\n--accumulate-allreduce-grads-in-fp32: true", {"wide_gradients": True}),
+        ("--defer-embedding-wgrad-compute: true\n--wgrad-deferral-limit: 2", {"deferred_micro_batches": 2}),
+        ("--defer-embedding-wgrad-compute: true", {"deferred_micro_batches": 0}),
+        ("--decoder-first-pipeline-num-layers: 1", {"first_stage_layers": 1}),
+        ("--decoder-last-pipeline-num-layers: 1", {"last_stage_layers": 1}),
+        (
+            "--account-for-loss-in-pipeline-split: true\n--pipeline-model-parallel-size: 2"
+            "\n--num-layers-per-virtual-pipeline-stage: 2",
+            {"loss_as_layer": True, "pipeline_chunks": 2},
+        ),
+    ],
+)
+def test_how_ranks_run_their_part(flags, said):
+    assert says(sheet("megatron", f"--hidden-size: 8\n--num-layers: 7\n{flags}\n"), *said) == said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--transformer-impl: local\n--bert-no-binary-head: true", ("transformer_engine", "", 0)),
+        ("--spec: local\n--bert-no-binary-head: true", ("local", "", 0)),
+        ("--transformer-impl: local\n--apply-query-key-layer-scaling: true", ("local", "", 0)),
+        (
+            "--transformer-impl: local\n--attention-softmax-in-fp32: true\n--no-masked-softmax-fusion: true",
+            ("local", "float32", 0),
+        ),
+    ],
+)
+def test_whose_modules_ranks_build(flags, said):
+    built = _followed(f"--hidden-size: 64\n--num-layers: 2\n--num-attention-heads: 4\n{flags}\n")
+    assert (built["implementation"], built["softmax"], built["token_types"]) == said
+
+
 def test_defaults_by_release():
     text = Table((Entry("use_megatron_fsdp", None, Scalar(True)),))
     old = read_config(framework_of("megatron"), "run.sh", text, (0, 15, 0))

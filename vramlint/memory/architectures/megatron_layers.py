@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.family import Config, number, probability
+from vramlint.memory.architectures.megatron_latent import LatentAttention, LatentWeights
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import megatron, megatron_experts
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.megatron_experts import Routing
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
@@ -32,7 +34,8 @@ class Layer:
     """Weights of one TransformerLayer; norms are weight and, with LayerNorm, bias."""
 
     input_norm: tuple[Parameter, ...]
-    qkv: Weights
+    qkv: Weights | None
+    latent: LatentWeights | None
     q_norm: tuple[Parameter, ...]
     k_norm: tuple[Parameter, ...]
     proj: Weights
@@ -108,6 +111,9 @@ class Layers:
         self.fuses_dropout = bool(config.get("bias_dropout_fusion", True))
         self.fuses_activation = bool(config.get("bias_activation_fusion", True))
         self.widens_softmax = self.local and config.get("softmax") == WIDE
+        self.latent = LatentAttention(config, group) if config.get("latent") else None
+        if self.latent is not None and self.local:
+            raise NotFollowedError("multi-latent attention of Megatron's own modules")
         self.routing = _routing(config, group)
         self.recompute = str(config.get("recompute", "none"))
         self.every = number(config, "recompute_every", default=1)
@@ -149,13 +155,17 @@ class Layers:
     def _layer(self, build: Builder, name: str, *, sparse: bool, crosses: bool) -> Layer:
         queries, keys = self.heads * self.size, self.groups * self.size
         inner, attention = (2 if self.gated else 1) * self.inner, f"{name}.self_attention"
-        routing = self.routing if sparse else None
+        routing, latent = self.routing if sparse else None, self.latent
+        values = self.heads * (latent.value if latent is not None else self.size)
         return Layer(
             input_norm=self.norm(build, f"{attention}.linear_qkv.layer_norm"),
-            qkv=build.linear(f"{attention}.linear_qkv", self.hidden, queries + 2 * keys, bias=self.qkv_biased),
-            q_norm=self.norm(build, f"{attention}.q_layernorm", self.size) if self.normed else (),
-            k_norm=self.norm(build, f"{attention}.k_layernorm", self.size) if self.normed else (),
-            proj=build.linear(f"{attention}.linear_proj", queries, self.hidden, bias=self.biased),
+            qkv=None
+            if latent
+            else build.linear(f"{attention}.linear_qkv", self.hidden, queries + 2 * keys, bias=self.qkv_biased),
+            latent=latent.build(build, attention) if latent else None,
+            q_norm=self.norm(build, f"{attention}.q_layernorm", self.size) if self.normed and not latent else (),
+            k_norm=self.norm(build, f"{attention}.k_layernorm", self.size) if self.normed and not latent else (),
+            proj=build.linear(f"{attention}.linear_proj", values, self.hidden, bias=self.biased),
             cross=self._cross(build, name) if crosses else None,
             mlp_norm=self.norm(build, f"{name}.mlp.linear_fc1.layer_norm"),
             fc1=None if routing else build.linear(f"{name}.mlp.linear_fc1", self.hidden, inner, bias=self.biased),
@@ -259,6 +269,13 @@ class Layers:
         return megatron.column(tape, megatron.norm(tape, x, norm), weights, self.group)
 
     def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+        if w.latent is not None and self.latent is not None:
+            q, k, v = self.latent(tape, megatron.norm(tape, x, w.input_norm), w.latent)
+            context = self._core(tape, regime, q, k, v, joint=False)
+            del q, k, v
+            return megatron.row(tape, context, w.proj, self.group)
+        if w.qkv is None:
+            raise KeyError("num_attention_heads")
         fused = self._normed_column(tape, x, w.input_norm, w.qkv)
         if w.qkv.bias is not None:
             fused.view = True

@@ -69,6 +69,14 @@ def column(tape: Tape, x: Tensor, weights: Weights, group: Group) -> Tensor:
     return tape.apply("linear", inputs, shape, x.dtype, _product_backward, save=(x,), context=context)
 
 
+def gathered(tape: Tape, x: Tensor, group: Group) -> Tensor:
+    """The parts of a sequence put together, for all ranks that share it; x itself where none do."""
+    if group.gathers == 1:
+        return x
+    shape = (x.shape[0], x.shape[1] * group.gathers, *x.shape[2:])
+    return tape.apply("all-gather", (x,), shape, x.dtype, _like_inputs)
+
+
 def row(tape: Tape, x: Tensor, weights: Weights, group: Group) -> Tensor:
     """A row-parallel product: keeps its input; the parts of the sum are added up, or scattered over the sequence."""
     width = weights.out_features
@@ -235,9 +243,9 @@ class _Attention(NamedTuple):
 
 def flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, *, joint: bool) -> Tensor:
     """A fused kernel over [B, heads, S, d] views: keeps them, the output and a sum for each row; [B, S, heads · d]."""
-    batch, heads, length, size = q.shape
+    batch, heads, length, _ = q.shape
     results = (((batch, heads, length), "float32", "logsumexp"), ((2,), "int64", "rng state"))
-    shape = (batch, length, heads * size)
+    shape = (batch, length, heads * v.shape[-1])
     return tape.apply(
         "flash attention",
         (q, k, v),

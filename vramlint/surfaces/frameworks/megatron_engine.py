@@ -21,7 +21,8 @@ UNFOLLOWED: Mapping[str, str] = MappingProxyType(
         "moe_latent_size": "latent experts",
         "moe_layer_recompute": "recomputed experts",
         "use_transformer_engine_op_fuser": "Transformer Engine's fused operations",
-        "multi_latent_attention": "multi-latent attention",
+        "mla_down_proj_fusion": "fused products of multi-latent attention",
+        "experimental_attention_variant": "another attention",
         "mtp_num_layers": "layers that predict further tokens",
         "hybrid_layer_pattern": "layers of several kinds",
         "hybrid_override_pattern": "layers of several kinds",
@@ -37,7 +38,6 @@ UNFOLLOWED: Mapping[str, str] = MappingProxyType(
         "distribute_saved_activations": "checkpoints that ranks share",
         "fp32_residual_connection": "a float32 residual stream",
         "fp16_lm_cross_entropy": "a loss in 16 bits",
-        "defer_embedding_wgrad_compute": "a deferred gradient of the embedding",
         "window_size": "sliding windows",
         "use_mup": "MuP's widths",
         "attention_output_gate": "gated attention",
@@ -147,8 +147,23 @@ def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigV
         "bias_dropout_fusion": not config.on("no_bias_dropout_fusion"),
         "bias_activation_fusion": not config.on("no_bias_swiglu_fusion" if gated else "no_bias_gelu_fusion"),
         **_experts(config, width),
+        **_latent(config),
         "attention_mask": not config.on("no_create_attention_mask_in_dataloader"),
         "token_types": 2 if is_bert(config) and not config.on("bert_no_binary_head") else 0,
+    }
+
+
+def _latent(config: Config) -> dict[str, ConfigValue]:
+    """The sizes of multi-latent attention."""
+    if not config.on("multi_latent_attention"):
+        return {}
+    return {
+        "latent": True,
+        "q_lora_rank": config.integer("q_lora_rank") or 0,
+        "kv_lora_rank": config.integer("kv_lora_rank"),
+        "qk_nope_head_dim": config.integer("qk_head_dim"),
+        "qk_rope_head_dim": config.integer("qk_pos_emb_head_dim"),
+        "v_head_dim": config.integer("v_head_dim"),
     }
 
 
@@ -205,6 +220,8 @@ def engine_facts(config: Config) -> None:
     fused = fused and config.plain("gradient_accumulation_fusion") is not False
     keys = ("no_gradient_accumulation_fusion", "gradient_accumulation_fusion")
     config.state("gradient_accumulation_fusion", fused, *keys)
+    if config.on("defer_embedding_wgrad_compute"):
+        config.state("deferred_micro_batches", config.integer("wgrad_deferral_limit") or 0, "wgrad_deferral_limit")
     _gradients(config)
     config.say("cublas_workspace", WORKSPACE, "text")
 

@@ -197,7 +197,7 @@ def _sizes(config: Config, layers: int, width: int, vocabulary_size: int) -> Siz
             "hidden_dropout_prob": dropout,
         }
     if config.on("multi_latent_attention"):
-        return {**shared, **_deepseek(config, layers)}
+        return {**shared, **_followed(config, width, vocabulary_size), **_deepseek(config, layers)}
     if config.given("num_experts"):
         return {**shared, **_followed(config, width, vocabulary_size), **_mixture(config)}
     if config.on("swiglu") or config.on("quick_geglu"):
