@@ -62,7 +62,7 @@ COUNTED = (
     (Checkpointing("nonreentrant", selective=True), 6788.1, 7289.1),
 )
 """MiB at the peaks of forward and backward that torchtitan 0.2.2's own model and `parallelize_llama` held over fake
-tensors (torch 2.13, counted storage by storage as bench/sharding does): four layers of the 8B, batch 1, 2048 tokens."""
+tensors (torch 2.13, by `python -m bench.sharding.titan`): four layers of the 8B, batch 1, 2048 tokens, 8 ranks."""
 
 
 @pytest.mark.parametrize(("checkpointing", "forward", "backward"), COUNTED)
