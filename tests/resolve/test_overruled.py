@@ -65,6 +65,7 @@ def test_a_program_of_its_own_may_call_deepspeeds_checkpointing() -> None:
         ({"bf16": {"enabled": "auto"}, "zero_optimization": {"stage": 2}}, ["bf16.enabled"]),
         ({"bf16": {"enabled": "auto"}, "train_batch_size": "auto"}, ["train_batch_size"]),
         ({"bf16": {"enabled": True}, "expert_parallel": {"top_k": "auto"}}, []),
+        ({"zero_optimization": {"stage": 3, "sub_group_size": "auto"}}, []),
     ],
 )
 def test_auto_without_a_trainer(config: object, subjects: list[str]) -> None:

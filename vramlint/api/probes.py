@@ -69,7 +69,8 @@ def machine_answers(world: World) -> Mapping[str, Plain]:
     """Answers about the device, the launcher and the environment that it sets.
 
     An undeclared world counts as one without a launcher, so that what a script takes for an unset variable holds: no
-    file of the run sets it. Where a launcher starts as many processes as it finds GPUs, the sizes stay open.
+    file of the run sets it. So does one that Python itself starts, however many GPUs it sees. Where a launcher starts
+    as many processes as it finds GPUs, the sizes stay open.
     """
     gpu, size, nodes = world.gpu, world.world_size, world.nodes
     answers: dict[str, Plain] = {}
@@ -77,7 +78,7 @@ def machine_answers(world: World) -> Mapping[str, Plain]:
         answers |= {"torch.cuda.is_available()": True, "torch.cuda.is_bf16_supported()": gpu.bf16}
         for index, part in enumerate(gpu.compute_capability or ()):
             answers[f"torch.cuda.get_device_capability()[{index}]"] = part
-    launched = world.launched or (size is not None and size > 1)
+    launched = world.launched or (size is not None and size > 1 and not world.alone)
     per_node = (size or 1) // (nodes or 1)
     if not launched or size is not None:
         for name, amount in zip(_SIZES, (size, per_node), strict=True):
@@ -85,5 +86,6 @@ def machine_answers(world: World) -> Mapping[str, Plain]:
     for name in _RANKS:
         answers[f'os.environ["{name}"]'] = "0" if launched else None
     if size is not None:
-        answers |= {"torch.cuda.device_count()": per_node, "torch.distributed.get_world_size()": size}
+        processes = size if launched else 1
+        answers |= {"torch.cuda.device_count()": per_node, "torch.distributed.get_world_size()": processes}
     return answers | {f'os.environ["{name}"]': value for name, value in world.environment.items()}

@@ -25,6 +25,8 @@ class World(NamedTuple):
     nodes: int | None = None
     launched: bool = False
     """A launcher that sets RANK and WORLD_SIZE starts it, maybe with a size that is not known."""
+    alone: bool = False
+    """Python itself starts it: one process that sees all GPUs, with no variables of a launcher."""
     environment: Mapping[str, str] = {}
     """Variables that the launcher sets, as far as they are known."""
 
@@ -48,6 +50,7 @@ def world_of(context: Context, facts: Iterable[Fact], environment: Sequence[Entr
         context.world_size or _integer(by_name.get("world_size")),
         context.nodes or _integer(by_name.get("nodes")),
         launcher is not None and str(launcher.value) in MANY,
+        launcher is not None and launcher.value == "python",
         variables,
     )
 

@@ -91,9 +91,19 @@ def _autos(table: Table, prefix: str) -> Iterator[tuple[str, Place]]:
         if isinstance(entry.value, Table):
             yield from _autos(entry.value, f"{key}.")
         elif place and _is_auto(entry.value) and not key.startswith(_OWN_AUTO):
-            yield key, place
+            yield from [(key, place)] if key in _FILLED or not is_validated(key) else []
 
 
+_FILLED = (
+    "fp16.enabled",
+    "bf16.enabled",
+    "zero_optimization.reduce_bucket_size",
+    "zero_optimization.stage3_prefetch_bucket_size",
+    "zero_optimization.stage3_param_persistence_threshold",
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save",
+)
+"""Keys of validated sections for which the integration of transformers has another value than DeepSpeed's default
+(transformers 5.23 integrations/deepspeed.py, trainer_config_process and trainer_config_finalize)."""
 _OWN_AUTO = ("data_types.keep_in_fp32_modules", "expert_parallel.", "autotuning.", "tensor_parallel.", "compile.")
 """Keys and sections that have an "auto" of their own."""
 

@@ -103,8 +103,9 @@ def _pasted(section: str, blocks: Sequence[Entry]) -> Iterator[Remark]:
     place = _place(blocks)
     if place is not None:
         names = ", ".join(entry.key for entry in blocks)
-        effect = f"accelerate drops {'it' if len(blocks) == 1 else 'them'} without a word"
-        message = f"{names} in {section}: {effect}; a DeepSpeed file that deepspeed_config_file names may say so"
+        what, belong = ("it", "it belongs") if len(blocks) == 1 else ("them", "they belong")
+        effect = f"accelerate drops {what} without a word"
+        message = f"{names} in {section}: {effect}; {belong} in the file that deepspeed_config_file names"
         yield Remark("unknown-key", f"{section}.{blocks[0].key}", message, place, "", VOCABULARY)
 
 
