@@ -5,6 +5,7 @@ A predicate takes the scope and gives the message's extra words, or None when it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -18,7 +19,8 @@ Predicate = Callable[[Scope], str | None]
 def batch_product_mismatch(scope: Scope) -> str | None:
     """A written global batch size that is not micro batch size x accumulation x world size.
 
-    With an unknown world size: one that is no multiple of the other two. DeepSpeed refuses such a configuration:
+    With an unknown world size, or an accumulation that nobody gives and DeepSpeed computes
+    (`_set_batch_related_parameters`): one that is no multiple of the others. DeepSpeed refuses such a configuration:
     `deepspeed.runtime.config.DeepSpeedConfig._batch_assertion` (0.19.8). GPUs that share a sequence, the matrices or
     the layers count once.
     """
@@ -29,13 +31,20 @@ def batch_product_mismatch(scope: Scope) -> str | None:
         return None
     if not _is_deepspeeds_own(scope):
         return None  # a hand-written loop has loaders of its own sizes, which DeepSpeed does not look at
+    given = (micro, accumulation) if _is_given(scope) else (micro,)
     world = _data_parallel(scope)
-    product = micro * accumulation
-    if world is not None:
-        fits, said = product * world == total, f"{micro} × {accumulation} × {world} = {product * world}, not {total}"
-    else:
-        fits, said = product > 0 and total % product == 0, f"{total} is no multiple of {micro} × {accumulation}"
-    return None if fits else said
+    parts = given if world is None else (*given, world)
+    product, words = math.prod(parts), " × ".join(map(str, parts))
+    if len(parts) == len(_BATCH):
+        return None if product == total else f"{words} = {product}, not {total}"
+    return None if product > 0 and total % product == 0 else f"{total} is no multiple of {words}"
+
+
+def _is_given(scope: Scope) -> bool:
+    """Whether somebody says how many micro batches a step has: the configuration, or a trainer that fills it in."""
+    origin = scope.lookup("origin.gradient_accumulation_steps")
+    trained = scope.lookup("facts.loop") in ("trainer", "accelerate")
+    return origin == "written" or (trained and origin == "default")
 
 
 def _data_parallel(scope: Scope) -> int | None:
@@ -85,7 +94,7 @@ def unsharded_gradients(scope: Scope) -> str | None:
 
 
 def unsharded_model(scope: Scope) -> str | None:
-    """ZeRO stage 3 that keeps a whole small model on every GPU, where that decides that the step does not fit.
+    """ZeRO stage 3 that keeps a whole small model on every GPU, where the step does not fit.
 
     A parameter that is needed again within `stage3_max_reuse_distance` elements is not released, so at the turn from
     forward to backward half of that distance stays gathered (deepspeed 0.19
@@ -103,7 +112,7 @@ def unsharded_model(scope: Scope) -> str | None:
         return None
     beyond = estimate.total_parameters * DTYPE_BYTES[job.precision.weights] * (shared.world_size - 1)
     beyond //= shared.world_size
-    return f"{beyond / GIB:.2f} GiB" if _decide(beyond, estimate, scope.run.gpu.usable_bytes) else None
+    return f"{beyond / GIB:.2f} GiB" if estimate.device_need > scope.run.gpu.usable_bytes else None
 
 
 def unbalanced_stages(scope: Scope) -> str | None:

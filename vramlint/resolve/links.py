@@ -262,7 +262,8 @@ def with_fsdp(joined: Joined, context: Context) -> Joined:
             if isinstance(drawn, Remark):
                 remarks.append(drawn)
             elif drawn is not None and _says_already(facts, drawn):
-                remarks += twice_checkpointed(facts.get(drawn.name), drawn, trainer=has_trainer(sheet))
+                own = has_trainer(sheet) and not _offloads_instead(facts)
+                remarks += twice_checkpointed(facts.get(drawn.name), drawn, trainer=own)
             elif drawn is not None:
                 facts |= {fact.name: fact for fact in passed_on((drawn,), named.place if named is not None else None)}
     paths = [path for _, path, _ in tables if path]
@@ -273,6 +274,12 @@ def _says_already(facts: Mapping[str, Fact], fact: Fact) -> bool:
     """Whether the arguments switch the same thing on, which is nearer at hand than a file that they name."""
     own = facts.get(fact.name)
     return own is not None and own.value is True and fact.value is True
+
+
+def _offloads_instead(facts: Mapping[str, Fact]) -> bool:
+    """Whether activations wait on the host, which takes the place of the Trainer's checkpointing (axolotl 0.18)."""
+    offloading = facts.get("activation_offloading")
+    return offloading is not None and offloading.value not in (None, False)
 
 
 def _fsdp_file(sheet: Sheet, link: Link, context: Context) -> tuple[Table | None, str, list[Remark]]:
