@@ -18,6 +18,7 @@ def test_options_with_and_without_their_prefix() -> None:
     assert said('{"fsdp_transformer_layer_cls_to_wrap": ["Qwen2DecoderLayer"], "cpu_ram_efficient_loading": true}') == {
         "parallelism": "fsdp",
         "fsdp_wrap_class": "Qwen2DecoderLayer",
+        "ram_efficient_loading": True,
     }
     assert said('{"version": 2, "reshard_after_forward": false, "activation_checkpointing": true}') == {
         "parallelism": "fsdp",
