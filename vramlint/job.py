@@ -351,6 +351,11 @@ class Parallelism:
         return max(1, self.world_size // self.replicas)
 
     @property
+    def processes(self) -> int:
+        """Processes of the run; one has several GPUs under DataParallel and where a device map spreads the model."""
+        return 1 if self.strategy in {"dataparallel", "device_map"} else max(1, self.world_size)
+
+    @property
     def ranks_per_node(self) -> int:
         """GPUs of one machine that take part."""
         return -(-self.world_size // max(1, self.nodes))

@@ -28,7 +28,7 @@ def evaluate(forward: Forward, evaluation: Evaluation, job: Job) -> None:
         logits = _logits(forward, batch, job)
         batches = _batches(evaluation, job) if evaluation.keeps_logits else 1
         if logits is not None and batches > 1:
-            rows = logits.shape[0] * max(1, job.parallelism.world_size)
+            rows = logits.shape[0] * job.parallelism.processes
             shape = (rows * (batches - 1), *logits.shape[1:])
             dtype = logits.dtype
             del logits

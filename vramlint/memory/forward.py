@@ -8,12 +8,14 @@ from dataclasses import replace
 from vramlint.job import Batch, Checkpointing, Job
 from vramlint.memory.architectures.causal_lm import CHUNKED, CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
+from vramlint.memory.data_parallel import is_replica, is_spread
 from vramlint.memory.ops import singular
 from vramlint.memory.ops.dynamic_loss import DYNAMIC, dynamic_loss
 from vramlint.memory.ops.fused_head import FUSED_FROM
 from vramlint.memory.ops.smoothing import smoothed_loss
 from vramlint.memory.ops.token_metrics import token_metrics
 from vramlint.memory.rank import engine_precision
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.regime import Regime
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -33,16 +35,24 @@ class Forward:
         self.measures = job.objective.sft and job.objective.loop == "trainer"
         """TRL's SFTTrainer measures token accuracy and entropy of the logits it gets."""
         self.trl = job.libraries.trl
+        self.spread = job.parallelism.world_size if is_spread(job) else 1
+        """GPUs whose outputs DataParallel gathers on the first."""
+        self.replica = is_replica(job)
         self.smooths = job.objective.label_smoothing > 0 and job.objective.loop == "trainer"
 
     def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
-        """One micro batch on the device."""
+        """One micro batch on the device; the first GPU of DataParallel has those of all."""
         inputs = self.network.inputs(batch)
-        return {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
+        found = {name: self.tape.empty(shape, dtype, name, "batch") for name, (shape, dtype) in inputs.items()}
+        if self.spread > 1 and not self.replica:
+            for name, (shape, dtype) in inputs.items():
+                others = ((self.spread - 1) * shape[0], *shape[1:])
+                found[f"{name} of other GPUs"] = self.tape.empty(others, dtype, name, "batch")
+        return found
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The training forward of a micro batch, with its loss and what the trainer measures."""
-        outputs = self._with_loss(batch)
+        outputs = self._gathered(self._with_loss(batch))
         if self.measures and outputs.tensors:
             token_metrics(self.tape, outputs.tensors[0], self.trl)
         return outputs
@@ -51,6 +61,8 @@ class Forward:
         dynamic = self.regime.loss == DYNAMIC
         if "labels" not in batch or not (self.smooths or dynamic):
             return self._run(batch, self.regime)
+        if self.spread > 1:
+            raise NotFollowedError("a loss of outputs that DataParallel gathers")
         self.tape.defers_loss = True
         outputs = self._run(batch, replace(self.regime, loss="causal-lm"))
         self.tape.defers_loss = False
@@ -70,7 +82,16 @@ class Forward:
 
     def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:
         """The same in evaluation: checkpointing, which switches the cache off, is for training only."""
-        return self._run(batch, replace(self.regime, use_cache=use_cache, checkpointing=Checkpointing()))
+        regime = replace(self.regime, use_cache=use_cache, checkpointing=Checkpointing())
+        return self._gathered(self._run(batch, regime))
+
+    def _gathered(self, outputs: Outputs) -> Outputs:
+        """Where DataParallel runs, the outputs of all GPUs on the first; a replica has none (its Gather)."""
+        if self.spread > 1:
+            shapes = [((self.spread * x.shape[0], *x.shape[1:]), x.dtype) for x in outputs.tensors if not self.replica]
+            whole = [self.tape.empty(*shape, "gathered outputs", "logits and loss") for shape in shapes]
+            outputs.tensors = whole
+        return outputs
 
     def _run(self, batch: Mapping[str, Tensor], regime: Regime) -> Outputs:
         self.tape.course.start()

@@ -56,7 +56,7 @@ def node_of(job: Job, parameters: Sequence[Parameter]) -> Node | None:
     """One machine of a training run; None of inference."""
     if job.objective.kind != "training":
         return None
-    processes = 1 if job.parallelism.strategy in {"dataparallel", "device_map"} else job.parallelism.ranks_per_node
+    processes = min(job.parallelism.processes, job.parallelism.ranks_per_node)
     held = list(_offloaded(job, parameters))
     loaded = _loaded(job, parameters, processes)
     phases = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vramlint.job import ConfigValue, Job, Megatron
+from vramlint.memory import data_parallel
 from vramlint.memory.megatron_models import of_transformers
 from vramlint.memory.pipeline_layout import Chunks, in_flight, parsed, stages
 from vramlint.memory.refusal import NotFollowedError
@@ -31,6 +32,8 @@ class Kind:
     @property
     def holds(self) -> str:
         """What it has that others have not: `3 layers, 4 forwards in flight, embedding`."""
+        if data_parallel.is_spread(self.job):
+            return "a replica" if data_parallel.is_replica(self.job) else "model, optimizer, gathered outputs"
         config, engine = self.job.model.config, self.job.parallelism.megatron or Megatron()
         forwards = sum(engine.in_flight)
         said = [f"{config['num_hidden_layers']} layers"]
@@ -46,6 +49,10 @@ def kinds(job: Job) -> Iterator[Kind]:
         NotFollowedError: the model cannot be divided like that.
         KeyError: its config lacks a dimension.
     """
+    if data_parallel.is_spread(job):
+        yield Kind("GPU 0", data_parallel.gpu_of(job, 0), 1)
+        yield Kind("other GPUs", data_parallel.gpu_of(job, 1), job.parallelism.world_size - 1)
+        return
     engine = job.parallelism.megatron or Megatron()
     count = engine.pipeline
     if engine.layout:

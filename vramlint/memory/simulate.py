@@ -8,7 +8,7 @@ from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
-from vramlint.memory import generation, mesh_ranks, methods, optimizers, quantization, ranks
+from vramlint.memory import data_parallel, generation, mesh_ranks, methods, optimizers, quantization, ranks
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -45,6 +45,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     for steps that were traced under a dispatch mode, which keeps autograd from adding the gradients of a weight that is
     used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp, accumulate).
     """
+    if data_parallel.is_spread(job) and job.parallelism.rank is None:
+        return _worst(job, reserved=reserved, log=log, observed=observed)
     if mesh_ranks.divides(job) or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
         return _worst(job, reserved=reserved, log=log, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
@@ -125,6 +127,7 @@ def _run(
     inventory = builder.inventory
     network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
+    sharding = data_parallel.holdings(job, sharding)
     recorder = Recorder()
     if job.objective.kind == "training":
         step = Step(job, network, inventory, sharding, recorder, observed=observed)

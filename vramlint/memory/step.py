@@ -14,6 +14,7 @@ from vramlint.job import Job
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
+from vramlint.memory.data_parallel import gradients_of, is_replica, is_spread
 from vramlint.memory.evaluation import evaluate
 from vramlint.memory.forward import Forward
 from vramlint.memory.fully_shard import FullyShard, Groups
@@ -67,6 +68,8 @@ class Step:
         self.trainable = [
             parameter for parameter in inventory.parameters if parameter.requires_grad and parameter.stepped
         ]
+        self.spread, self.replica = is_spread(job), is_replica(job)
+        """Whether DataParallel runs; whether this is a GPU without the model itself."""
         self.update = optimizers.update_of(job)
         self.groups = self.update.groups(self.trainable, inventory.no_decay) if self.update else ()
         self.memory = self._memory()
@@ -177,6 +180,7 @@ class Step:
         self.recorder.phase(phase)
         buffers = self._hold(self.sharding.backward)
         reduced = self._hold(self.sharding.gradients) if not self.reduced else []
+        before = self._set_aside() if self.spread else []
         self.reduced = [*self.reduced, *reduced]
         self.recorder.component = "temporaries"
         self.tape.course.enter(0)
@@ -188,10 +192,28 @@ class Step:
             self.tape.hooks.memory.first = False
         loss.node = None
         self._release(buffers)
+        if self.spread:
+            self._summed()
+            self._release(before)
+
+    def _set_aside(self) -> list[tuple[int, int]]:
+        """The gradients of earlier micro batches, beside which the replica of the first GPU has its own."""
+        found = [p for p in self.trainable if p.grad is not None]
+        self._zero_gradients()
+        return self._hold(gradients_of(found))
+
+    def _summed(self) -> None:
+        """The sum over all GPUs is made while their gradients are there; it becomes the parameters' own."""
+        if self.replica:
+            self._zero_gradients()
+        else:
+            self._release(self._hold(gradients_of(self.trainable)))
 
     def _optimize(self, phase: str) -> None:
         recorder, memory = self.recorder, self.memory
         recorder.phase(phase)
+        if self.replica:
+            return
         unscaled = unscale(memory) if self.job.precision.grad_scaler else None
         clips = self.job.objective.max_grad_norm and not self.sharding.hooked
         partial = self.sharding.whole and not self.tape.observed
