@@ -116,6 +116,7 @@ NAMES = MappingProxyType(
         "evaluation_keeps_logits": "metrics are computed from the logits of all samples",
         "evaluation_generates": "evaluation generates text for every sample",
         "gradient_accumulation_steps": "micro batches per optimizer step",
+        "max_steps": "optimizer steps of the run",
         "global_batch_size": "sequences per optimizer step over all GPUs",
         "sequence_length": "tokens per sequence (bound)",
         "target_length": "decoder tokens per sequence of an encoder-decoder",

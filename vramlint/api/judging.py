@@ -80,7 +80,7 @@ def judge(
         report = replace(report, high=logged)
     if not thorough:
         return findings, report
-    return findings, replace(report, thumb=_thumb(run.jobs, estimates), cost=_cost(run.jobs, estimates))
+    return findings, replace(report, thumb=_thumb(run.jobs, estimates), cost=_cost(run, estimates))
 
 
 def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...]:
@@ -180,12 +180,17 @@ def _why(run: Run, name: str) -> str:
     return f"{name.replace('_', ' ')} is not known{reason}"
 
 
-def _cost(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> Cost | None:
+def _cost(run: Run, estimates: tuple[Estimate, ...]) -> Cost | None:
     """What a step of the job that needs the most computes and moves."""
     from vramlint.cost import cost_of
 
-    worst = max(range(len(jobs)), key=lambda index: estimates[index].device_high, default=None)
-    return None if worst is None else cost_of(jobs[worst], estimates[worst])
+    worst = max(range(len(run.jobs)), key=lambda index: estimates[index].device_high, default=None)
+    cost = None if worst is None else cost_of(run.jobs[worst], estimates[worst])
+    limit = run.get("max_steps")
+    steps = limit.value if limit is not None else None
+    if cost is None or not isinstance(steps, int) or steps <= 0:  # -1: epochs decide
+        return cost
+    return replace(cost, steps=steps)
 
 
 def _thumb(jobs: tuple[Job, ...], estimates: tuple[Estimate, ...]) -> tuple[tuple[str, int, str], ...]:

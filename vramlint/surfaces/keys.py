@@ -56,6 +56,7 @@ _TRAINING_ARGUMENTS = (
     ("per_gpu_eval_batch_size", "eval_micro_batch_size", "count"),
     ("auto_find_batch_size", "batch_adapts", "flag"),
     ("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    ("max_steps", "max_steps", "count"),
     ("bf16", "bf16", "flag"),
     ("fp16", "fp16", "flag"),
     ("optim", "optimizer", "name"),

@@ -27,6 +27,7 @@ _ROWS = (
     Row("sequence_len", "sequence_length", "count"),
     Row("micro_batch_size", "micro_batch_size", "count"),
     Row("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
+    Row("max_steps", "max_steps", "count"),
     Row("eval_batch_size", "eval_micro_batch_size", "count"),
     Row("optimizer", "optimizer", "name"),
     Row("gradient_checkpointing", "activation_checkpointing", "switch"),

@@ -18,6 +18,7 @@ from vramlint.values import Scalar, Table
 _ROWS = (
     Row("pretrained_model_name_or_path", "model", "text"),
     Row("train_batch_size", "micro_batch_size", "count"),
+    Row("max_train_steps", "max_steps", "count"),
     Row("gradient_accumulation_steps", "gradient_accumulation_steps", "count"),
     Row("gradient_checkpointing", "activation_checkpointing", "flag"),
     Row("max_grad_norm", "max_grad_norm", "number"),

@@ -27,6 +27,7 @@ _ROWS = (
     Row("moe_expert_parallel_size", "expert_parallel", "count"),  # with DeepSpeed's MoE, in 2024 alone
     Row("sequence_parallel", "sequence_parallel", "flag"),
     Row("train_micro_batch_size_per_gpu", "micro_batch_size", "count"),
+    Row("train_iters", "max_steps", "count"),
     Row("train_batch_size", "global_batch_size", "count"),
     Row("partition_activations", "partition_activations", "flag"),
     Row("zero_optimization.stage", "zero_stage", "count"),

@@ -16,6 +16,7 @@ from vramlint.values import Plain
 
 _ROWS = (
     Row("micro_batch_size", "micro_batch_size", "count"),
+    Row("train_iters", "max_steps", "count"),
     Row("global_batch_size", "global_batch_size", "count"),
     Row("eval_micro_batch_size", "eval_micro_batch_size", "count"),
     Row("seq_length", "sequence_length", "count"),

@@ -26,6 +26,7 @@ _ROWS = (
     Row("model.id", "model", "text"),
     Row("model.restore_from_path", "model", "text"),
     Row("micro_batch_size", "micro_batch_size", "count"),
+    Row("trainer.max_steps", "max_steps", "count"),
     Row("global_batch_size", "global_batch_size", "count"),
     Row("seq_length", "sequence_length", "count"),
     Row("tensor_model_parallel_size", "tensor_parallel", "count"),

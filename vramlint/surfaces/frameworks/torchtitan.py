@@ -14,6 +14,7 @@ from vramlint.values import Plain
 
 _ROWS = (
     Row("training.local_batch_size", "micro_batch_size", "count"),
+    Row("training.steps", "max_steps", "count"),
     Row("training.batch_size", "micro_batch_size", "count"),
     Row("training.seq_len", "sequence_length", "count"),
     Row("training.dtype", "load_dtype", "dtype"),
