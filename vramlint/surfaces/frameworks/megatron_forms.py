@@ -73,6 +73,8 @@ def _dotted(above: str, table: Table) -> Iterator[Entry]:
 def _renamed(entry: Entry) -> Entry:
     start = next((start for start in _OVERRIDES if entry.key.startswith(start)), "")
     name = entry.key.removeprefix(start)
+    if start:  # NeMo's keys, not held against Megatron's
+        entry = replace(entry, key_place=None)
     if name in _INVERTED and isinstance(entry.value, Scalar) and isinstance(entry.value.value, bool):
         return replace(entry, key=_INVERTED[name], value=replace(entry.value, value=not entry.value.value))
     return replace(entry, key=_RENAMED.get(name, name))
