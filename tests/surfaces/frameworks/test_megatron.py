@@ -366,7 +366,7 @@ def test_a_configuration_of_megatron_deepspeed_whose_name_only_run_time_knows(ex
 
 
 def test_overrides_of_a_nemo_recipe_are_not_held_against_megatrons_flags() -> None:
-    text = "MODEL_ARGS:\n  trainer.max_steps: 50\n  data.micro_batch_size: 1\n  trainer.devices: 8\nTEST_TYPE: regular\n"
+    text = "MODEL_ARGS:\n  trainer.max_steps: 50\n  data.micro_batch_size: 1\n  trainer.devices: 8\nTEST_TYPE: a\n"
     found = sheet("megatron", text)
     assert not remarks(found)
     assert says(found, "micro_batch_size") == {"micro_batch_size": 1}
