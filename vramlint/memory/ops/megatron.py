@@ -74,7 +74,7 @@ def gathered(tape: Tape, x: Tensor, group: Group) -> Tensor:
     if group.gathers == 1:
         return x
     shape = (x.shape[0], x.shape[1] * group.gathers, *x.shape[2:])
-    return tape.apply("all-gather", (x,), shape, x.dtype, _like_inputs)
+    return tape.apply("all-gather", (x,), shape, x.dtype, like_inputs)
 
 
 def row(tape: Tape, x: Tensor, weights: Weights, group: Group) -> Tensor:
@@ -128,7 +128,7 @@ def norm(tape: Tape, x: Tensor, parameters: Sequence[Parameter]) -> Tensor:
     """A norm in one kernel: keeps its input and its statistics."""
     results = [((*x.shape[:-1], 1), "float32", "layer_norm rstd") for _ in parameters]
     inputs = (x, *parameters)
-    return tape.apply("norm", inputs, x.shape, x.dtype, _like_inputs, save=(x,), results=results)
+    return tape.apply("norm", inputs, x.shape, x.dtype, like_inputs, save=(x,), results=results)
 
 
 def bias_dropout_add(
@@ -190,22 +190,22 @@ def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: 
     """
     batch, heads, length, _ = q.shape
     scores = (batch, heads, length, k.shape[2])
-    made = tape.apply("baddbmm", (q, k), scores, q.dtype, _like_inputs, save=(q, k))
+    made = tape.apply("baddbmm", (q, k), scores, q.dtype, like_inputs, save=(q, k))
     if widens:
         wide = tape.to(made, "float32")
-        wide = tape.apply("masked_fill", (wide,), scores, "float32", _like_inputs)
-        wide = tape.apply("softmax", (wide,), scores, "float32", _like_inputs, save_output=True)
+        wide = tape.apply("masked_fill", (wide,), scores, "float32", like_inputs)
+        wide = tape.apply("softmax", (wide,), scores, "float32", like_inputs, save_output=True)
         probabilities = tape.to(wide, q.dtype)
         del wide
     else:
-        probabilities = tape.apply("softmax", (made,), scores, q.dtype, _like_inputs, save_output=True)
+        probabilities = tape.apply("softmax", (made,), scores, q.dtype, like_inputs, save_output=True)
     del made
     dropped = e.dropout(tape, probabilities, probability)
     del probabilities
     shape = (batch, heads, length, v.shape[-1])
-    context = tape.apply("matmul", (dropped, v), shape, q.dtype, _like_inputs, save=(dropped, v))
+    context = tape.apply("matmul", (dropped, v), shape, q.dtype, like_inputs, save=(dropped, v))
     del dropped
-    return tape.apply("contiguous", (context,), (batch, length, heads * v.shape[-1]), q.dtype, _like_inputs)
+    return tape.apply("contiguous", (context,), (batch, length, heads * v.shape[-1]), q.dtype, like_inputs)
 
 
 def split_heads(tape: Tape, fused: Tensor, sizes: Sequence[int], head: int, *, joint: bool) -> list[Tensor]:
@@ -309,7 +309,7 @@ def _loss_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Ten
     return (found,)
 
 
-def _like_inputs(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+def like_inputs(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
     """A gradient for every input that needs one."""
     saved = node.unpack(tape)
     if gradients[0] is None:

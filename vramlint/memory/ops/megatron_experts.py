@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
+from vramlint.memory.ops.megatron import like_inputs
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -48,8 +49,8 @@ def routed(tape: Tape, x: Tensor, router: Parameter, routing: Routing) -> Tensor
     """Probabilities [tokens, experts] (router.py): keeps the input, and the scores in float32."""
     shape = (x.numel // x.shape[-1], routing.experts)
     dtype = "float32" if routing.wide else x.dtype
-    logits = tape.apply("linear", (x, router), shape, dtype, _like_inputs, save=(x,))
-    return tape.apply("softmax", (logits,), shape, "float32", _like_inputs, save_output=True)
+    logits = tape.apply("linear", (x, router), shape, dtype, like_inputs, save=(x,))
+    return tape.apply("softmax", (logits,), shape, "float32", like_inputs, save_output=True)
 
 
 def dispatched(tape: Tape, x: Tensor, probabilities: Tensor, routing: Routing) -> Tensor:
@@ -69,7 +70,7 @@ def dispatched(tape: Tape, x: Tensor, probabilities: Tensor, routing: Routing) -
             tape.scratch((count * width * 2,), "arriving tokens")
     results = (((count,), "int64", "token indices"),)
     inputs = (x, probabilities)
-    return tape.apply("index_select", inputs, (count, width), x.dtype, _like_inputs, results=results)
+    return tape.apply("index_select", inputs, (count, width), x.dtype, like_inputs, results=results)
 
 
 def product(tape: Tape, x: Tensor, weight: Parameter, width: int, routing: Routing) -> Tensor:
@@ -104,9 +105,9 @@ def activated(tape: Tape, x: Tensor, *, gated: bool, wide: bool) -> Tensor:
     width = x.shape[-1] // (2 if gated else 1)
     shape = (*x.shape[:-1], width)
     if gated:
-        return tape.apply("gelu", (x,), shape, x.dtype, _like_inputs, save=(x,))
-    inner = tape.apply("gelu", (x,), shape, x.dtype, _like_inputs, save=(x,))
-    scaled = tape.apply("mul", (inner,), shape, "float32" if wide else x.dtype, _like_inputs, save=(inner,))
+        return tape.apply("gelu", (x,), shape, x.dtype, like_inputs, save=(x,))
+    inner = tape.apply("gelu", (x,), shape, x.dtype, like_inputs, save=(x,))
+    scaled = tape.apply("mul", (inner,), shape, "float32" if wide else x.dtype, like_inputs, save=(inner,))
     return tape.to(scaled, x.dtype)
 
 
@@ -123,14 +124,4 @@ def combined(tape: Tape, x: Tensor, residual: Tensor, routing: Routing) -> Tenso
         tape.scratch((whole, 2 * whole) if routing.wide else (whole,), "partial sums")
     else:
         tape.scratch((x.nbytes // routing.expert_tensor,), "returned tokens")
-    return tape.apply("index_put", (x,), residual.shape, residual.dtype, _like_inputs)
-
-
-def _like_inputs(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
-    """A gradient for every input that needs one."""
-    saved = node.unpack(tape)
-    if gradients[0] is None:
-        return [None] * len(node.edges)
-    found = [None if edge is None else tape.empty(edge[2], edge[3], "backward") for edge in node.edges]
-    del saved
-    return found
+    return tape.apply("index_put", (x,), residual.shape, residual.dtype, like_inputs)
