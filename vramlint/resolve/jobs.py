@@ -17,23 +17,20 @@ from vramlint.job import (
     Evaluation,
     Gpu,
     Job,
-    Megatron,
-    Mesh,
     Model,
     Objective,
     Optimizer,
-    Parallelism,
     Precision,
-    Zero,
 )
 from vramlint.resolve.adapters import adapter_of, frozen_of, quantization_of
 from vramlint.resolve.allocator import allocator_of, with_workspaces
 from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
-from vramlint.resolve.hosting import loading_of, with_host
+from vramlint.resolve.hosting import loading_of
 from vramlint.resolve.optim_args import optimizer_arguments
-from vramlint.resolve.ranks import DEGREES, machines
+from vramlint.resolve.ranks import DEGREES
+from vramlint.resolve.shares import degree, parallelism_of
 from vramlint.surfaces.overrides import RESIZED
 
 OFFLOADING = (True, "legacy", "disk")
@@ -128,7 +125,7 @@ def job_of(board: Board, gpu: Gpu | None) -> Job | None:
         checkpointing=_checkpointing(board),
         adapter=adapter_of(board),
         quantization=quantization_of(board),
-        parallelism=_parallelism(board),
+        parallelism=parallelism_of(board),
         objective=_objective(board),
         libraries=board.setting.libraries,
         gpu=with_workspaces(gpu, board.value("cublas_workspace")),
@@ -219,7 +216,7 @@ def _accumulation(board: Board, rows: int) -> int:
     steps, total = board.integer("gradient_accumulation_steps"), board.integer("global_batch_size")
     if board.value("parallelism") != "megatron" or not total:
         return steps or 1
-    copies = max(1, (board.integer("world_size") or 1) // math.prod(_degree(board, name) for name in DEGREES))
+    copies = max(1, (board.integer("world_size") or 1) // math.prod(degree(board, name) for name in DEGREES))
     return max(1, total // (rows * copies))
 
 
@@ -242,129 +239,6 @@ def _checkpointing(board: Board) -> Checkpointing:
         selective=board.value("checkpointing_selective") is True,
         offload=board.value("checkpointing_offload") is True,
     )
-
-
-def _parallelism(board: Board) -> Parallelism:
-    strategy = str(board.value("parallelism") or "none")
-    sharding = str(board.value("fsdp") or "")
-    world = board.integer("world_size") or 1
-    sharing = _sharing(board, sharding) if strategy == "fsdp" else world
-    mesh = _mesh(board)
-    if mesh is not None:  # the ranks of one place in the model
-        world = max(1, world // (mesh.tensor * mesh.pipeline))
-    return Parallelism(
-        world_size=world,
-        strategy=strategy,
-        zero=with_host(_zero(board), board) if strategy == "deepspeed" else None,
-        megatron=_megatron(board) if strategy == "megatron" else None,
-        mesh=mesh,
-        fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
-        fsdp_offload="offload" in sharding.split(),
-        fsdp_version=board.integer("fsdp_version") or 1,
-        fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
-        fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
-        model_shards=math.prod(_degree(board, name) for name in _SHARING),
-        optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
-        sync_each_batch=board.value("sync_each_batch") is True,
-        nodes=machines(board),
-        replicas=max(1, world // sharing),
-    )
-
-
-def _mesh(board: Board) -> Mesh | None:
-    """How DTensors divide the model; None where they do not."""
-    mesh = Mesh(
-        tensor=_degree(board, "tensor_parallel"),
-        context=_degree(board, "context_parallel"),
-        pipeline=_degree(board, "pipeline_parallel"),
-        expert=_degree(board, "expert_parallel"),
-        loss_parallel=board.value("loss_parallel") is not False,
-    )
-    divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
-    return mesh if divided and board.value("divided_by") == "dtensor" else None
-
-
-def _megatron(board: Board) -> Megatron:
-    recompute = str(board.value("recompute") or "none")
-    return Megatron(
-        tensor=_degree(board, "tensor_parallel"),
-        sequence=board.value("sequence_parallel") is True,
-        context=_degree(board, "context_parallel"),
-        pipeline=_degree(board, "pipeline_parallel"),
-        chunks=_degree(board, "pipeline_chunks"),
-        expert=_degree(board, "expert_parallel"),
-        expert_tensor=board.integer("expert_tensor_parallel"),
-        distributed_optimizer=board.value("distributed_optimizer") is True,
-        instances=_degree(board, "distributed_optimizer_instances"),
-        wide_gradients=board.value("wide_gradients") is not False,
-        fused_gradients=board.value("gradient_accumulation_fusion") is not False,
-        recompute=recompute,
-        recompute_method=str(board.value("recompute_method") or "uniform"),
-        recompute_layers=_degree(board, "recompute_layers"),
-        fused_loss=board.value("fused_loss") is True,
-        deferred=board.integer("deferred_micro_batches"),
-        layout=str(board.value("pipeline_layout") or ""),
-        first_layers=board.integer("first_stage_layers"),
-        last_layers=board.integer("last_stage_layers"),
-        counts_embedding=board.value("embedding_as_layer") is True,
-        counts_loss=board.value("loss_as_layer") is True,
-    )
-
-
-_SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
-
-
-def _degree(board: Board, name: str) -> int:
-    return max(1, board.integer(name) or 1)
-
-
-def _optimizer_shards(board: Board) -> int:
-    """GPUs over which Megatron's distributed optimizer divides its states: all that hold the same parameters."""
-    if board.value("distributed_optimizer") is not True:
-        return 1
-    sharing = _degree(board, "tensor_parallel") * _degree(board, "pipeline_parallel")
-    return max(1, (board.integer("world_size") or 1) // sharing)
-
-
-def _sharing(board: Board, sharding: str) -> int:
-    """GPUs that share one copy of the model: with a hybrid strategy those of one machine, unless sizes are given.
-
-    FSDP shards over the groups of data and context parallelism together (accelerate 1.15 parallelism_config.py).
-    """
-    world = board.integer("world_size") or 1
-    shard = (board.integer("data_parallel_shard") or 1) * (board.integer("context_parallel") or 1)
-    copies = (board.integer("data_parallel_replicate") or 1) * (board.integer("tensor_parallel") or 1)
-    copies *= board.integer("pipeline_parallel") or 1
-    if shard < 0:  # -1: what the other degrees leave
-        return max(1, world // max(1, copies))
-    if shard * copies == world:
-        return shard
-    return -(-world // machines(board)) if "hybrid_shard" in sharding else world
-
-
-def _zero(board: Board) -> Zero:
-    plain = Zero()
-    overlap, dtype = board.value("overlap_comm"), board.value("gradient_accumulation_dtype")
-    return Zero(
-        stage=board.integer("zero_stage") or 0,
-        offload_optimizer=str(board.value("offload_optimizer") or "none"),
-        offload_parameters=str(board.value("offload_parameters") or "none"),
-        reduce_bucket_size=_or(board.integer("reduce_bucket_size"), plain.reduce_bucket_size),
-        allgather_bucket_size=_or(board.integer("allgather_bucket_size"), plain.allgather_bucket_size),
-        prefetch_bucket_size=_or(board.integer("prefetch_bucket_size"), plain.prefetch_bucket_size),
-        parameter_persistence_threshold=_or(
-            board.integer("parameter_persistence_threshold"), plain.parameter_persistence_threshold
-        ),
-        max_live_parameters=_or(board.integer("max_live_parameters"), plain.max_live_parameters),
-        max_reuse_distance=_or(board.integer("max_reuse_distance"), plain.max_reuse_distance),
-        sub_group_size=_or(board.integer("sub_group_size"), plain.sub_group_size),
-        overlap_comm=overlap if isinstance(overlap, bool) else None,
-        gradient_accumulation_dtype=dtype if isinstance(dtype, str) else None,
-    )
-
-
-def _or(value: int | None, otherwise: int) -> int:
-    return otherwise if value is None else value
 
 
 def _objective(board: Board) -> Objective:

@@ -1,0 +1,135 @@
+"""How the GPUs of a run share its model, as the memory model takes it."""
+
+from __future__ import annotations
+
+import math
+
+from vramlint.job import Megatron, Mesh, Parallelism, Zero
+from vramlint.resolve.board import Board
+from vramlint.resolve.hosting import with_host
+from vramlint.resolve.ranks import machines
+
+
+def parallelism_of(board: Board) -> Parallelism:
+    """How the GPUs of one settled world share its run."""
+    strategy = str(board.value("parallelism") or "none")
+    sharding = str(board.value("fsdp") or "")
+    world = board.integer("world_size") or 1
+    sharing = _sharing(board, sharding) if strategy == "fsdp" else world
+    mesh = _mesh(board)
+    if mesh is not None:  # the ranks of one place in the model
+        world = max(1, world // (mesh.tensor * mesh.pipeline))
+    return Parallelism(
+        world_size=world,
+        strategy=strategy,
+        zero=with_host(_zero(board), board) if strategy == "deepspeed" else None,
+        megatron=_megatron(board) if strategy == "megatron" else None,
+        mesh=mesh,
+        fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
+        fsdp_offload="offload" in sharding.split(),
+        fsdp_version=board.integer("fsdp_version") or 1,
+        fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
+        fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
+        model_shards=math.prod(degree(board, name) for name in _SHARING),
+        optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
+        sync_each_batch=board.value("sync_each_batch") is True,
+        nodes=machines(board),
+        replicas=max(1, world // sharing),
+    )
+
+
+def _mesh(board: Board) -> Mesh | None:
+    """How DTensors divide the model; None where they do not."""
+    mesh = Mesh(
+        tensor=degree(board, "tensor_parallel"),
+        context=degree(board, "context_parallel"),
+        pipeline=degree(board, "pipeline_parallel"),
+        expert=degree(board, "expert_parallel"),
+        loss_parallel=board.value("loss_parallel") is not False,
+    )
+    divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
+    return mesh if divided and board.value("divided_by") == "dtensor" else None
+
+
+def _megatron(board: Board) -> Megatron:
+    recompute = str(board.value("recompute") or "none")
+    return Megatron(
+        tensor=degree(board, "tensor_parallel"),
+        sequence=board.value("sequence_parallel") is True,
+        context=degree(board, "context_parallel"),
+        pipeline=degree(board, "pipeline_parallel"),
+        chunks=degree(board, "pipeline_chunks"),
+        expert=degree(board, "expert_parallel"),
+        expert_tensor=board.integer("expert_tensor_parallel"),
+        distributed_optimizer=board.value("distributed_optimizer") is True,
+        instances=degree(board, "distributed_optimizer_instances"),
+        wide_gradients=board.value("wide_gradients") is not False,
+        fused_gradients=board.value("gradient_accumulation_fusion") is not False,
+        recompute=recompute,
+        recompute_method=str(board.value("recompute_method") or "uniform"),
+        recompute_layers=degree(board, "recompute_layers"),
+        fused_loss=board.value("fused_loss") is True,
+        deferred=board.integer("deferred_micro_batches"),
+        layout=str(board.value("pipeline_layout") or ""),
+        first_layers=board.integer("first_stage_layers"),
+        last_layers=board.integer("last_stage_layers"),
+        counts_embedding=board.value("embedding_as_layer") is True,
+        counts_loss=board.value("loss_as_layer") is True,
+    )
+
+
+_SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+
+
+def degree(board: Board, name: str) -> int:
+    """A degree of parallelism; 1 where nothing says it."""
+    return max(1, board.integer(name) or 1)
+
+
+def _optimizer_shards(board: Board) -> int:
+    """GPUs over which Megatron's distributed optimizer divides its states: all that hold the same parameters."""
+    if board.value("distributed_optimizer") is not True:
+        return 1
+    sharing = degree(board, "tensor_parallel") * degree(board, "pipeline_parallel")
+    return max(1, (board.integer("world_size") or 1) // sharing)
+
+
+def _sharing(board: Board, sharding: str) -> int:
+    """GPUs that share one copy of the model: with a hybrid strategy those of one machine, unless sizes are given.
+
+    FSDP shards over the groups of data and context parallelism together (accelerate 1.15 parallelism_config.py).
+    """
+    world = board.integer("world_size") or 1
+    shard = (board.integer("data_parallel_shard") or 1) * (board.integer("context_parallel") or 1)
+    copies = (board.integer("data_parallel_replicate") or 1) * (board.integer("tensor_parallel") or 1)
+    copies *= board.integer("pipeline_parallel") or 1
+    if shard < 0:  # -1: what the other degrees leave
+        return max(1, world // max(1, copies))
+    if shard * copies == world:
+        return shard
+    return -(-world // machines(board)) if "hybrid_shard" in sharding else world
+
+
+def _zero(board: Board) -> Zero:
+    plain = Zero()
+    overlap, dtype = board.value("overlap_comm"), board.value("gradient_accumulation_dtype")
+    return Zero(
+        stage=board.integer("zero_stage") or 0,
+        offload_optimizer=str(board.value("offload_optimizer") or "none"),
+        offload_parameters=str(board.value("offload_parameters") or "none"),
+        reduce_bucket_size=_or(board.integer("reduce_bucket_size"), plain.reduce_bucket_size),
+        allgather_bucket_size=_or(board.integer("allgather_bucket_size"), plain.allgather_bucket_size),
+        prefetch_bucket_size=_or(board.integer("prefetch_bucket_size"), plain.prefetch_bucket_size),
+        parameter_persistence_threshold=_or(
+            board.integer("parameter_persistence_threshold"), plain.parameter_persistence_threshold
+        ),
+        max_live_parameters=_or(board.integer("max_live_parameters"), plain.max_live_parameters),
+        max_reuse_distance=_or(board.integer("max_reuse_distance"), plain.max_reuse_distance),
+        sub_group_size=_or(board.integer("sub_group_size"), plain.sub_group_size),
+        overlap_comm=overlap if isinstance(overlap, bool) else None,
+        gradient_accumulation_dtype=dtype if isinstance(dtype, str) else None,
+    )
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
