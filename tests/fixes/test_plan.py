@@ -7,7 +7,7 @@ from vramlint.estimate import Amount, Estimate, PhasePeak, Work
 from vramlint.findings import Fix
 from vramlint.fixes import plan
 from vramlint.fixes.moves import MOVES
-from vramlint.job import Batch, Evaluation, Gpu, Job, Model, Optimizer, Parallelism
+from vramlint.job import Batch, Evaluation, Gpu, Job, Megatron, Model, Optimizer, Parallelism, Precision
 
 PARAMETERS = 1.5
 
@@ -202,3 +202,22 @@ def test_of_moves_of_about_one_price_the_quicker_is_taken() -> None:
     fix = plan(run(jobs=(start,)), replace(start, gpu=None), replace(h100, usable_bytes=50 * GIB), shards, headroom=1)
     assert fix is not None
     assert [step.description for step in fix.steps] == ["activation checkpointing"]
+
+
+def offered(subject: Job) -> set[str]:
+    return {move.name for move in MOVES if move.applies(subject, GPU)}
+
+
+def test_megatron_is_offered_what_it_has() -> None:
+    engine = Megatron(tensor=2)
+    shared = Parallelism(8, "megatron", megatron=engine)
+    mixed = Precision("float32", "bfloat16")
+    subject = replace(job(), parallelism=shared, precision=mixed, optimizer=Optimizer("adamw_apex_fused"))
+    assert offered(subject) == {"activation-checkpointing", "distributed-optimizer", "smaller-micro-batch"}
+    moves = {move.name: move for move in MOVES}
+    recomputed = moves["activation-checkpointing"].change(subject).parallelism.megatron
+    divided = moves["distributed-optimizer"].change(subject).parallelism.megatron
+    assert recomputed is not None and recomputed.recompute == "full"
+    assert divided is not None and divided.distributed_optimizer
+    rest = replace(engine, recompute="full", distributed_optimizer=True)
+    assert offered(replace(subject, parallelism=replace(shared, megatron=rest))) == {"smaller-micro-batch"}

@@ -61,8 +61,36 @@ def _can_use_fused(job: Job, _gpu: Gpu) -> bool:
     return job.optimizer.name in FOREACH_ADAM and job.parallelism.zero is None and job.libraries.torch >= (2, 0)
 
 
+def _by_megatron(job: Job) -> bool:
+    """Megatron-Core trains: with its own optimizers, and with the layers and attention of its own modules."""
+    return job.parallelism.megatron is not None
+
+
 def _can_checkpoint(job: Job, _gpu: Gpu) -> bool:
-    return _is_trained(job) and job.checkpointing.mode == "none"
+    engine = job.parallelism.megatron
+    recomputes = engine is not None and engine.recompute == "full"
+    return _is_trained(job) and job.checkpointing.mode == "none" and not recomputes
+
+
+def _with_checkpoints(job: Job) -> Job:
+    engine = job.parallelism.megatron
+    if engine is not None:
+        engine = replace(engine, recompute="full", recompute_method="uniform", recompute_layers=1)
+        job = replace(job, parallelism=replace(job.parallelism, megatron=engine))
+    return replace(job, checkpointing=Checkpointing("nonreentrant"))
+
+
+def _can_distribute(job: Job, _gpu: Gpu) -> bool:
+    engine = job.parallelism.megatron
+    if engine is None or engine.distributed_optimizer or not _is_trained(job):
+        return False
+    return job.parallelism.world_size > engine.tensor * engine.pipeline
+
+
+def _with_distributed_optimizer(job: Job) -> Job:
+    engine = job.parallelism.megatron
+    divided = None if engine is None else replace(engine, distributed_optimizer=True)
+    return replace(job, parallelism=replace(job.parallelism, megatron=divided))
 
 
 def _can_shrink_batch(job: Job, _gpu: Gpu) -> bool:
@@ -94,12 +122,13 @@ def _can_use_bf16(job: Job, gpu: Gpu) -> bool:
 
 
 def _can_load_bf16(job: Job, gpu: Gpu) -> bool:
-    return gpu.bf16 and job.precision.weights == "float32" and job.parallelism.zero is None
+    narrows = gpu.bf16 and job.precision.weights == "float32" and job.parallelism.zero is None
+    return narrows and not _by_megatron(job)
 
 
 def _can_use_8bit(job: Job, _gpu: Gpu) -> bool:
     # DeepSpeed refuses optimizers that it has not tested with ZeRO (runtime/engine.py, zero_allow_untested_optimizer)
-    return job.optimizer.name in ADAM and job.parallelism.zero is None
+    return job.optimizer.name in ADAM and job.parallelism.zero is None and not _by_megatron(job)
 
 
 def _can_use_stage(stage: int) -> Callable[[Job, Gpu], bool]:
@@ -130,13 +159,15 @@ def _can_sync(job: Job, _gpu: Gpu) -> bool:
 
 
 def _can_adapt(job: Job, _gpu: Gpu) -> bool:
-    return _is_trained(job) and job.adapter is None and job.model.task in ("causal-lm", "seq2seq-lm", "seq-cls")
+    suits = _is_trained(job) and job.adapter is None and not _by_megatron(job)
+    return suits and job.model.task in ("causal-lm", "seq2seq-lm", "seq-cls")
 
 
 def _can_quantize(job: Job, _gpu: Gpu) -> bool:
     return (
         _is_trained(job)
         and job.quantization is None
+        and not _by_megatron(job)
         and (job.parallelism.zero is None or job.parallelism.zero.stage < STAGE3)
     )
 
@@ -213,7 +244,7 @@ MOVES: tuple[Move, ...] = (
     ),
     Move(
         "sdpa", 0, True, "attention through SDPA instead of eager", "no cost, faster",
-        lambda job, _gpu: job.attention.implementation == "eager",
+        lambda job, _gpu: job.attention.implementation == "eager" and not _by_megatron(job),
         lambda job: replace(job, attention=Attention("sdpa", job.attention.use_cache)),
         _always({"attention_implementation": "sdpa"}),
     ),
@@ -242,6 +273,11 @@ MOVES: tuple[Move, ...] = (
         _can_use_stage(2), _with_zero(stage=2), _always({"zero_stage": 2}),
     ),
     Move(
+        # the states are divided as ZeRO's first stage divides them; its reduce-scatter and all-gather are an all-reduce
+        "distributed-optimizer", 5, True, "Megatron's distributed optimizer", "about the same speed",
+        _can_distribute, _with_distributed_optimizer, _always({"distributed_optimizer": True}),
+    ),
+    Move(
         "smaller-micro-batch", 10, True, "a smaller micro batch with more accumulation",
         "same global batch; slower as the GPU is filled less",
         _can_shrink_batch, lambda job: smaller_batch(job, 1), lambda job: batch_facts(job, 1),
@@ -249,7 +285,7 @@ MOVES: tuple[Move, ...] = (
     Move(
         # one more forward pass: https://arxiv.org/abs/1604.06174, section 4
         "activation-checkpointing", 30, True, "activation checkpointing", "same result; the forward runs twice",
-        _can_checkpoint, lambda job: replace(job, checkpointing=Checkpointing("nonreentrant")),
+        _can_checkpoint, _with_checkpoints,
         _always({"activation_checkpointing": True}),
     ),
     Move(

@@ -62,6 +62,15 @@ def phases(estimate: Estimate) -> str:
     return f"{figures} GiB allocated; the peak is in {estimate.peak_phase}"
 
 
+def worst_rank(estimate: Estimate) -> str:
+    """`stage 0 of 16 needs the most of 16 kinds of rank: 6 layers, embedding`; empty where all are alike."""
+    worst = max(estimate.ranks, key=lambda peak: peak.device, default=None)
+    if worst is None:
+        return ""
+    why = f": {worst.holds}" if worst.holds else ""
+    return f"{worst.name} needs the most of {len(estimate.ranks)} kinds of rank{why}"
+
+
 def method(estimate: Estimate) -> str:
     """How good the figure is, in words, for figures that are no simulation."""
     if estimate.method == "simulated":

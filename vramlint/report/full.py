@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vramlint.estimate import Estimate
 from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report import breakdown, computation, excerpt
 from vramlint.report.style import Style
@@ -53,9 +54,17 @@ def _memory(finding: Finding, jobs: Sequence[JobReport], margin: str, style: Sty
     which = "" if finding.low is None or finding.low == estimate else "the most that the files leave possible, "
     lines = [_item(margin, "memory", f"{which}GiB of one GPU at the peak", style)]
     lines += [f"{margin}  {row}" for row in breakdown.table(estimate, style, gpu)]
-    for word, text in (("phases", breakdown.phases(estimate)), ("note", breakdown.method(estimate))):
+    for word, text in _remarks(estimate):
         lines += [_item(margin, word, text, style)] if text else []
     return lines
+
+
+def _remarks(estimate: Estimate) -> tuple[tuple[str, str], ...]:
+    return (
+        ("phases", breakdown.phases(estimate)),
+        ("rank", breakdown.worst_rank(estimate)),
+        ("note", breakdown.method(estimate)),
+    )
 
 
 def plan(fix: Fix, margin: str, style: Style) -> list[str]:
@@ -82,7 +91,7 @@ def needs(job: JobReport, style: Style) -> str:
     title = f"{printable(job.name)}: needs {span_of(low.device_low, high.device_need)} per GPU"
     lines = [f"{style('info', 'memory')}: {style('strong', title)}"]
     lines += [f"   {row}" for row in breakdown.table(high, style)]
-    for word, text in (("phases", breakdown.phases(high)), ("note", breakdown.method(high))):
+    for word, text in _remarks(high):
         lines += [_item("  ", word, text, style)] if text else []
     for name, size in job.contributions:
         lines.append(_item("  ", "note", f"{name.replace('_', ' ')} is open: {gib(size)} of the range", style))
