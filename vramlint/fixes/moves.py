@@ -108,7 +108,7 @@ def _can_move_logits(job: Job, _gpu: Gpu) -> bool:
 
 def _can_fuse_loss(job: Job, _gpu: Gpu) -> bool:
     fuses = FUSED_HEAD in kernels_of(job.model.model_type, {}) and job.model.model_type not in LIGER_MIXTURES
-    suits = fuses and job.objective.loss == "causal-lm" and not job.kernels
+    suits = fuses and job.objective.loss == "causal-lm" and not job.kernels and not _by_megatron(job)
     return suits and job.objective.loop == "trainer" and job.libraries.transformers >= (4, 45)
 
 
