@@ -43,6 +43,11 @@ ZERO_WORDS = {
     "sub_group": "sub_group_size",
     "overlap_comm": "overlap_comm",
     "accumulation_dtype": "gradient_accumulation_dtype",
+    "hpz": "hpz_partition_size",
+    "quantized_weights": "quantized_weights",
+    "quantized_frozen": "quantized_frozen_weights",
+    "quantized_gradients": "quantized_gradients",
+    "mics": "mics_shard_size",
 }
 """Words of a case to fields of `Zero`; a word that is absent leaves DeepSpeed's default."""
 
@@ -107,7 +112,8 @@ def _deepspeed(wanted: Row) -> Parallelism:
         words["gradient_accumulation_dtype"] = DTYPES[words["gradient_accumulation_dtype"]]
     if words["stage"] == 3:  # deepspeed 0.19.8 runtime/zero/config.py, overlap_comm_valid
         words.setdefault("overlap_comm", True)
-    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=0)
+    nodes = wanted["world"] // wanted.get("per_node", wanted["world"])
+    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=0, nodes=nodes)
 
 
 PARALLELISMS = {"ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}

@@ -222,6 +222,16 @@ class Zero:
     """elements of parameters on NVMe that stay in host memory (`max_in_cpu`)"""
     gathers_on_save: bool = False
     """Stage 3 gathers the weights on one host to save them."""
+    hpz_partition_size: int = 1
+    """Ranks that share a second copy of the weights, which backward gathers from (ZeRO++ hpZ); 1: there is none."""
+    quantized_weights: bool = False
+    """Weights are gathered in 8 bits (ZeRO++ qwZ)."""
+    quantized_frozen_weights: bool = False
+    """Weights that do not train are stored in 8 bits."""
+    mics_shard_size: int | None = None
+    """Ranks that share one copy of the model at stage 3 (MiCS); None: all."""
+    quantized_gradients: bool = False
+    """Gradients of matrices are reduced in 4 bits, where there are several machines (ZeRO++ qgZ)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ import torch
 from bench.gpu.optimizers import groups, make_optimizer
 from bench.sharding import training
 from bench.sharding.counting import Storages
+from bench.sharding.quantizer import Quantizer
 from bench.sharding.training import Engine
 
 os.environ["DS_ACCELERATOR"] = "cuda"
 os.environ["DS_IGNORE_CUDA_DETECTION"] = "1"
 
 import deepspeed
-from deepspeed.ops.op_builder import CPUAdamBuilder
+from deepspeed.ops.op_builder import CPUAdamBuilder, QuantizerBuilder
 from deepspeed.runtime.zero import parameter_offload, partition_parameters, partitioned_param_coordinator
 
 ZERO = {
@@ -33,6 +34,12 @@ ZERO = {
     "max_reuse": "stage3_max_reuse_distance",
     "round_robin": "round_robin_gradients",
     "reduce_scatter": "reduce_scatter",
+    "hpz": "zero_hpz_partition_size",
+    "quantized_weights": "zero_quantized_weights",
+    "quantized_frozen": "zero_quantized_nontrainable_weights",
+    "quantized_gradients": "zero_quantized_gradients",
+    "mics": "mics_shard_size",
+    "hierarchical": "mics_hierarchical_params_gather",
 }
 """Words of a case to keys of zero_optimization."""
 
@@ -74,10 +81,19 @@ def _is_weight(master: Any, weights: list[Any]) -> bool:
     return any(weight.untyped_storage()._cdata == storage for weight in weights)
 
 
+def _held(parameter: Any) -> list[Any]:
+    """What a rank has of a parameter: its partition, the secondary one that stays, and the scales of 8-bit ones."""
+    parts = [getattr(parameter, "ds_tensor", parameter), getattr(parameter, "ds_secondary_tensor", None)]
+    parts = [part for part in parts if part is not None]
+    return [*parts, *(part.ds_quant_scale for part in parts if hasattr(part, "ds_quant_scale"))]
+
+
 def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     """`deepspeed.initialize` over the model."""
     wanted = case["parallelism"]
     CPUAdamBuilder.load = lambda *_, **__: NoKernels()
+    QuantizerBuilder.load = lambda *_, **__: Quantizer
+    torch.cuda.device_count = lambda: wanted.get("per_node", wanted["world"])
     for module in (parameter_offload, partition_parameters, partitioned_param_coordinator):
         if hasattr(module, "assert_ints_same_as_other_ranks"):  # no other rank answers
             module.assert_ints_same_as_other_ranks = lambda *_: None
@@ -97,7 +113,7 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
         states = [v for state in zero.optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
         masters = getattr(zero, "fp32_partitioned_groups_flat", None)  # stage 3 hands them to the optimizer one by one
         masters = masters or [p for group in zero.optimizer.param_groups for p in group["params"]]
-        weights = [getattr(p, "ds_tensor", p) for p in wrapped.module.parameters()]
+        weights = [held for p in wrapped.module.parameters() for held in _held(p)]
         return training.states_of(
             weights, [m for m in masters if m.dtype == torch.float32 and not _is_weight(m, weights)], states
         )

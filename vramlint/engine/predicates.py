@@ -50,8 +50,7 @@ def _is_given(scope: Scope) -> bool:
 def _data_parallel(scope: Scope) -> int | None:
     """GPUs that each have batches of their own, None where nobody says how many there are."""
     world = scope.lookup("facts.world_size")
-    declared = scope.run is not None and scope.lookup("reason.world_size") == "declared"
-    if not isinstance(world, int) or (scope.lookup("origin.world_size") == "assumed" and not declared):
+    if not isinstance(world, int) or not _is_known_world(scope):
         return None
     for name in ("context_parallel", "tensor_parallel", "pipeline_parallel"):
         shared = scope.lookup(f"facts.{name}")
@@ -134,6 +133,38 @@ def unbalanced_stages(scope: Scope) -> str | None:
     return f"the {which} needs {peaks[worst] / GIB:.2f} GiB, the one next to it {other / GIB:.2f} GiB"
 
 
+def uneven_secondary_partition(scope: Scope) -> str | None:
+    """Groups of ZeRO++'s secondary partition that the GPUs cannot be cut into.
+
+    deepspeed 0.19.8 utils/groups.py, _create_zero_param_parallel_group: the groups are ranks that follow each other,
+    and of one size, or an assertion fails.
+    """
+    size, world = scope.lookup("facts.hpz_partition_size"), scope.lookup("facts.world_size")
+    if not isinstance(size, int) or size < 2 or scope.lookup("facts.zero_stage") != _STAGE_3:
+        return None
+    if isinstance(world, int) and _is_known_world(scope) and world % min(size, world):
+        return f"{world} GPUs cannot be cut into groups of {size}: the engine stops with an assertion"
+    return None
+
+
+def wide_secondary_partition(scope: Scope) -> str | None:
+    """Groups of ZeRO++'s secondary partition that reach over machines, between which they are there to save traffic."""
+    size, machine = scope.lookup("facts.hpz_partition_size"), scope.lookup("facts.gpus_per_node")
+    world = scope.lookup("facts.world_size")
+    if scope.lookup("facts.zero_stage") != _STAGE_3 or uneven_secondary_partition(scope):
+        return None
+    if not isinstance(size, int) or not isinstance(world, int) or not _is_known_world(scope):
+        return None
+    if not isinstance(machine, int) or machine >= world or machine % min(size, world) == 0:
+        return None
+    return f"groups of {min(size, world)} on machines with {machine} GPUs"
+
+
+def _is_known_world(scope: Scope) -> bool:
+    declared = scope.run is not None and scope.lookup("reason.world_size") == "declared"
+    return declared or scope.lookup("origin.world_size") != "assumed"
+
+
 _STAGE_3 = 3
 
 
@@ -157,6 +188,8 @@ PREDICATES: Mapping[str, Predicate] = MappingProxyType(
         "unsharded-gradients": unsharded_gradients,
         "unsharded-model": unsharded_model,
         "unbalanced-stages": unbalanced_stages,
+        "uneven-secondary-partition": uneven_secondary_partition,
+        "wide-secondary-partition": wide_secondary_partition,
     }
 )
 """All predicates by the name that rules use."""

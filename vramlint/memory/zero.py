@@ -6,7 +6,7 @@ runtime/bf16_optimizer.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
@@ -14,8 +14,10 @@ from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_of
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.zero_buckets import COMMUNICATION, Buckets
-from vramlint.memory.zero_coordinator import LEAVES, gathered_elements
-from vramlint.memory.zero_partition import Piece, in_order, partition_of, schedule_of
+from vramlint.memory.zero_coordinator import LEAVES, gathered_bytes
+from vramlint.memory.zero_partition import Piece, in_order, partition_of, scattered, schedule_of
+from vramlint.memory.zero_quantizer import QuantizedReduction, stored_bytes
+from vramlint.memory.zero_wire import aligned, wire_of
 
 NORM_BYTES = 8
 """Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648)."""
@@ -136,6 +138,8 @@ def _stage_3(
 ) -> Sharding:
     """Stage 3: parts of everything; what is whole while a module runs comes from the coordinator."""
     world = max(1, job.parallelism.world_size)
+    if zero.mics_shard_size is not None:  # runtime/zero/mics.py, of deepspeed until 0.19.6
+        world = min(world, zero.mics_shard_size)
     width = DTYPE_BYTES[engine_precision(job)[0]]
     trainable = [p for p in parameters if p.requires_grad]
     groups = [[p for p in trainable if (id(p) not in no_decay) is decays] for decays in (True, False)]
@@ -144,9 +148,9 @@ def _stage_3(
     largest = max(sub_groups, default=0)
     slices = max((-(-p.numel // world) for p in trainable), default=0)
     small = [p for p in parameters if p.numel <= zero.parameter_persistence_threshold]
-    shard = [Tensors.of("weights", p, _part_bytes(p, world, width)) for p in parameters]
+    shard = [tensors for p in parameters for tensors in _part(p, zero, world, width)]
     states = [Tensors("optimizer states", size) for elements in sub_groups for size in _flat_states(job, elements)]
-    master = [Tensors("master weights", MASTER_BYTES * size) for size in sub_groups if width < MASTER_BYTES]
+    master = [Tensors("master weights", MASTER_BYTES * size) for size in sub_groups]  # of float32 weights a copy, too
     gradients = Tensors("gradients", width * part)
     moments = (
         NORM_BYTES * slices,
@@ -170,9 +174,16 @@ def _stage_3(
         persistent += [*master, gradients]
     pieces = [Piece(p, 0, 0, 0) for p in list(in_order(parameters))[::-1] if p.requires_grad]
     recomputes, leaves = job.checkpointing.mode != "none", job.model.model_type in LEAVES
-    levels = gathered_elements(parameters, zero, world, recomputes=recomputes, leaves=leaves)
+    wire = wire_of(parameters, zero, world, width, half=engine_precision(job)[0] == "float16")
+    gathered = gathered_bytes(parameters, zero, wire, recomputes=recomputes, leaves=leaves)
+    machines = job.parallelism.nodes
+    quantized = zero.quantized_gradients and machines > 1 and zero.mics_shard_size is None
     buckets = Buckets(
-        schedule_of(pieces, zero.reduce_bucket_size, scatters=True),
+        schedule_of(
+            pieces,
+            zero.reduce_bucket_size,
+            QuantizedReduction(world, machines, width).copies if quantized else scattered,
+        ),
         zero.reduce_bucket_size,
         width,
         buffer=0,
@@ -181,16 +192,28 @@ def _stage_3(
         during=True,
         groups=(),
         backwards=1,
-        gathered={key: (width * whole, width * highest) for key, (whole, highest) in levels.items()},
+        gathered=gathered.whole,
+        beside=gathered.beside,
+        second=gathered.second,
     )
     return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
 
 
-def _part_bytes(parameter: Parameter, world: int, width: int) -> int:
-    """One rank's part of a parameter: packed ones in the bytes in which they are stored."""
-    if parameter.stored_tensors == (parameter.nbytes,):
-        return -(-parameter.numel // world) * width
-    return -(-parameter.stored_bytes // world)
+def _part(parameter: Parameter, zero: Zero, world: int, width: int) -> Iterator[Tensors]:
+    """One rank's part of a parameter, packed ones in the bytes in which they are stored; and secondary partitions.
+
+    A frozen one is never updated, so that its secondary partition stays.
+    """
+    share = -(-parameter.numel // world)
+    plain = parameter.stored_tensors == (parameter.nbytes,)
+    narrow = zero.quantized_frozen_weights and not parameter.requires_grad
+    sizes = [share]
+    if zero.hpz_partition_size > 1 and not parameter.requires_grad:
+        sizes.append(aligned(parameter.numel, world) // min(world, zero.hpz_partition_size))
+    for elements in sizes if plain else ():
+        yield Tensors.of("weights", parameter, stored_bytes(elements) if narrow else elements * width)
+    if not plain:
+        yield Tensors.of("weights", parameter, -(-parameter.stored_bytes // world))
 
 
 def _sub_groups(parameters: Sequence[Parameter], world: int, capacity: int) -> list[int]:

@@ -32,9 +32,13 @@ class Buckets:
     """In the order in which a reduction behind the backward takes them."""
     backwards: int
     """Backwards until the step, of which two are followed."""
-    gathered: Mapping[tuple[bool, LayerId | None], tuple[int, int]] = field(default_factory=dict)
-    """Bytes of whole parameters while a layer kind runs, and while they arrive, forward (False) and backward (True):
-    of stage 3."""
+    gathered: Mapping[tuple[bool, LayerId | None], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """Bytes of whole parameters while a layer kind runs, and while they arrive, forward (False) and backward (True): of
+    stage 3. Of what is outside of layers for each time that layers are left, of a layer kind the most."""
+    beside: Mapping[int, int] = field(default_factory=dict)
+    """Of them those that are whole when backward runs the module of a parameter outside of layers, by its id."""
+    second: Mapping[tuple[bool, LayerId | None], tuple[int, ...]] = field(default_factory=dict)
+    """Bytes of secondary partitions of the weights that each run of a layer kind leaves behind, likewise."""
     retains_inputs: bool = False
     """As of FSDP's units: never."""
 
@@ -52,12 +56,25 @@ class ZeroBuckets:
         self._backwards = 0
         self._whole: Storage | None = None
         self._differentiates = False
+        self._layers: Sequence[LayerId | None] = ()
+        self._left = 0
+        """How often layers were left in this pass."""
+        self._visits: dict[tuple[bool, LayerId | None], int] = {}
+        self._second: list[tuple[int, int]] = []
 
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
         """Gather what stage 3 has whole while one of `layers` runs."""
-        levels = [self.units.gathered.get((self._differentiates, layer), (0, 0)) for layer in layers]
+        stays = tuple(layers) == (None,)
+        self._left += stays and tuple(self._layers) not in {(), (None,)}
+        stays = stays and tuple(self._layers) == (None,)
+        self._layers = layers
+        found = [self.units.gathered.get((self._differentiates, layer), ((0, 0),)) for layer in layers]
+        levels = [
+            level[min(self._left if layer is None else 0, len(level) - 1)]
+            for layer, level in zip(layers, found, strict=True)
+        ]
         size, highest = (max(level) for level in zip(*levels, strict=True))
-        if highest > size:
+        if highest > size and not stays:
             arriving = self._new(highest, "all-gather", "gathered parameters")
             del arriving
         if size:
@@ -66,10 +83,21 @@ class ZeroBuckets:
     def leaves(self) -> None:
         """The unit that ran is over: what was whole for it goes as often as it came."""
         self._whole = None
+        times = self.recorder.current_repeat
+        for layer in self._layers if self.units.second else ():
+            key = (self._differentiates, layer)
+            first = self._visits.get(key, 0)
+            self._visits[key] = first + times
+            size = sum(self.units.second.get(key, ())[first : first + times]) // times
+            if size:
+                label = Label("secondary partition", "gathered parameters", "uint8", (size,))
+                self._second.append((self.recorder.allocate(size, label), times))
 
     def backward_starts(self) -> None:
         """Buckets are made with the first gradient."""
         self._differentiates = True
+        self._left, self._layers, self._whole = 0, (), None
+        self.enter((None,), ())
 
     def runs(self, node: Node) -> None:
         """Buckets follow the gradients alone."""
@@ -81,11 +109,18 @@ class ZeroBuckets:
             self._buffers = [self._new(units.buffer, "bucket", COMMUNICATION) for _ in range(units.buffers)]
         if not units.during:
             return False
+        self._released(units.beside.get(id(parameter)))
         self._arrives(parameter)
         if parameter.numel > units.capacity:
             self._oversized = [gradients.pop()]
         gradients.clear()
         return True
+
+    def _released(self, size: int | None) -> None:
+        """Modules outside of layers are behind each other: what only those before had is not whole any more."""
+        if size is not None and self._whole is not None and size < self.recorder.sizes[self._whole.index]:
+            self._whole = None
+            self._whole = self._new(size, "all-gather", "gathered parameters") if size else None
 
     def _arrives(self, parameter: Parameter) -> None:
         copied = self.units.schedule.copies.get(id(parameter), 0)
@@ -107,6 +142,7 @@ class ZeroBuckets:
         """The whole backward is over."""
         self._backwards += 1
         self._differentiates = False
+        self._left, self._layers = 0, ()
         self._whole = None
         if self.units.during:
             self._end()
@@ -132,5 +168,9 @@ class ZeroBuckets:
         self._own = None
 
     def stepped(self) -> None:
-        """The optimizer has used the gradients."""
+        """The optimizer has used the gradients, and secondary partitions are old."""
         self._accumulated = None
+        for index, times in self._second:
+            self.recorder.free(index, times)
+        self._second = []
+        self._visits = {}

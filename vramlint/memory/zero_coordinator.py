@@ -17,10 +17,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
 
 from vramlint.job import Zero
 from vramlint.memory.tensor import LayerId, Parameter
 from vramlint.memory.zero_partition import in_order
+from vramlint.memory.zero_quantizer import HALF
+from vramlint.memory.zero_wire import Handle, Wire, aligned
 
 LEAVES = frozenset({"mixtral", "qwen2_moe", "qwen3_moe"})
 """Models whose blocks of experts are gathered whole (deepspeed 0.19.8 runtime/zero/leaf_module_config.py)."""
@@ -45,40 +49,46 @@ class Module:
             yield from child.inside()
 
 
-@dataclass(slots=True)
-class Handle:
-    """A gather that is under way: what of it nobody has waited for."""
+class Level(NamedTuple):
+    """Bytes while one module runs."""
 
-    flat: int
-    waiting: set[int]
-    copied: bool = False
+    whole: int
+    """Gathered."""
+    highest: int
+    """Of all times while its own arrive and the next ones are sent for."""
+    second: int
+    """Of the secondary partitions that are made behind it."""
 
 
 @dataclass(slots=True)
 class Coordinator:
-    """One pass forward and backward. Sizes are elements."""
+    """One pass forward and backward."""
 
     zero: Zero
     sizes: Sequence[int]
-    """Of every parameter."""
+    """Elements of every parameter."""
     order: Sequence[Module]
     """Modules in the order in which they run, those of backward too."""
-    world: int
+    wire: Wire
     forward: int
     """Modules that run before backward begins."""
     viewed: frozenset[int] = frozenset()
     """Parameters that forward takes by a view: when they are released, autograd keeps the memory for backward."""
     whole: dict[int, int] = field(default_factory=dict)
-    """Elements that each gathered parameter takes."""
+    """Bytes that each gathered parameter takes."""
     saved: dict[int, int] = field(default_factory=dict)
-    """Elements of released parameters that autograd keeps."""
+    """Bytes of released parameters that autograd keeps."""
     handles: dict[int, Handle] = field(default_factory=dict)
     available: int = 0
+    """Elements."""
     flats: int = 0
+    """Bytes."""
     _fetched_for: dict[int, int] = field(default_factory=dict)
+    _partitioned: set[int] = field(default_factory=set)
+    _highest: int = 0
 
-    def levels(self) -> Iterator[tuple[int, int]]:
-        """Elements that are whole while each module runs, and at the highest while its own arrive."""
+    def levels(self) -> Iterator[Level]:
+        """What each module has."""
         threshold = self.zero.parameter_persistence_threshold
         persistent = {number for number, size in enumerate(self.sizes) if size <= threshold}
         before = [0]
@@ -89,15 +99,16 @@ class Coordinator:
             for parameter in module.parameters:
                 uses.setdefault(parameter, deque()).append(step)
         queue = deque((p, step) for step, module in enumerate(self.order) for p in module.parameters)
+        self._partitioned = set(self.wire.lasting)
         for step, module in enumerate(self.order):
+            self._highest = 0
             wanted = [p for p in module.parameters if p not in persistent]
             self._gather([p for p in wanted if p not in self.whole and p not in self.handles])
-            highest = 0
             for parameter in wanted:
-                highest = max(highest, self._wait(parameter))
+                self._wait(parameter)
             self._discard(queue, [p for p in module.parameters if self._fetched_for.get(p, -1) < step])
             self._prefetch(queue, persistent)
-            yield self._held(), max(highest, self._held())
+            whole, highest, second = self._held(), max(self._highest, self._held()), 0
             for parameter in module.parameters:
                 uses[parameter].popleft()
                 if step >= self.forward:
@@ -109,9 +120,18 @@ class Coordinator:
                 skipped = self._fetched_for.get(parameter, -1) > step + 1
                 if parameter in self.whole and not near and not skipped:
                     size = self.whole.pop(parameter)
+                    second += self._second(parameter)
                     if step < self.forward and parameter in self.viewed:
                         self.saved[parameter] = size
                     self.available -= self.sizes[parameter]
+            yield Level(whole, highest, second)
+
+    def _second(self, parameter: int) -> int:
+        """Bytes of a secondary partition that is made now."""
+        if parameter not in self.wire.partitioned or parameter in self._partitioned:
+            return 0
+        self._partitioned.add(parameter)
+        return self.wire.width * aligned(self.sizes[parameter], self.wire.world) // self.wire.second
 
     def _leaf_stays(self, step: int, parameter: int) -> bool:
         """Whether a module that has a leaf's parameter inside comes soon; what is inside others counts too."""
@@ -150,52 +170,98 @@ class Coordinator:
         self._gather(wanted)
 
     def _gather(self, parameters: Sequence[int]) -> None:
-        if not parameters:
-            return
-        flat = sum(-(-self.sizes[p] // self.world) * self.world for p in parameters)
-        handle = Handle(flat, set(parameters), copied=len(parameters) == 1)
-        self.flats += flat
-        self.available += sum(self.sizes[p] for p in parameters)
-        for parameter in parameters:
-            self.handles[parameter] = handle
+        """What lies there in 8 bits travels apart from the rest, and what has a secondary partition from what has none.
 
-    def _wait(self, parameter: int) -> int:
-        """Elements held at the highest while a parameter arrives."""
+        __all_gather_params and __all_gather_params_.
+        """
+        for stored, second in product((True, False), repeat=2):
+            group = [p for p in parameters if (p in self.wire.stored, p in self._partitioned) == (stored, second)]
+            for sent in [[p] for p in group] if self.wire.apart else [group] if group else []:
+                handle, highest = self.wire.sent(sent, self.sizes)
+                self._highest = max(self._highest, self._held() + highest)
+                self.flats += handle.size
+                self.available += sum(self.sizes[p] for p in sent)
+                self.handles |= dict.fromkeys(sent, handle)
+
+    def _wait(self, parameter: int) -> None:
         handle = self.handles.pop(parameter, None)
         if handle is None:
-            return 0
+            return
         if handle.copied and parameter not in self.whole:
-            self.flats -= handle.flat  # gathered alone, it is the buffer (_all_gather_sequential)
-            self.whole[parameter] = handle.flat
-            return self._held()
+            self.flats -= handle.size  # gathered alone, it is the buffer (_all_gather_sequential)
+            self.whole[parameter] = handle.size
+            self._highest = max(self._highest, self._held())
+            return
         if not handle.copied:
             handle.copied = True
-            self.whole.update({p: self.sizes[p] for p in handle.waiting})
-        highest = self._held()
+            if handle.whole is not None and not (self.wire.half and len(handle.waiting) == 1):
+                self.flats += handle.whole
+                handle.size += handle.whole
+            self._arrive(sorted(handle.waiting), widens=handle.whole is not None and not self.wire.half)
+        self._highest = max(self._highest, self._held())
         handle.waiting.discard(parameter)
         if not handle.waiting:
-            self.flats -= handle.flat
-        return highest
+            self.flats -= handle.size
+
+    def _arrive(self, parameters: Sequence[int], *, widens: bool) -> None:
+        """Parameters are copied out of a buffer one by one; float16 values become those of another dtype anew."""
+        for parameter in parameters:
+            self.whole[parameter] = self.wire.width * self.sizes[parameter]
+            between = HALF * self.sizes[parameter] if widens and len(parameters) > 1 else 0
+            self._highest = max(self._highest, self._held() + between)
 
 
-def gathered_elements(
-    parameters: Sequence[Parameter], zero: Zero, world: int, *, recomputes: bool, leaves: bool
-) -> dict[tuple[bool, LayerId | None], tuple[int, int]]:
-    """Elements that are whole at the most while a layer kind runs, forward (False) and backward (True).
+Place = tuple[bool, LayerId | None]
+"""Backward or forward, and a layer kind; None: what is outside of layers."""
 
-    And at the highest while they arrive.
-    """
+
+class Gathered(NamedTuple):
+    """Bytes of ZeRO 3's parameters while layers run."""
+
+    whole: dict[Place, tuple[tuple[int, int], ...]]
+    """Whole at the most, and at the highest while they arrive: each time outside of layers, of layers the most."""
+    second: dict[Place, tuple[int, ...]]
+    """Secondary partitions that each run leaves behind."""
+    beside: dict[int, int]
+    """Whole while backward runs the module of a parameter outside of layers, by its id."""
+
+
+def gathered_bytes(
+    parameters: Sequence[Parameter], zero: Zero, wire: Wire, *, recomputes: bool, leaves: bool
+) -> Gathered:
+    """What is gathered for every layer kind."""
     root, sizes = tree_of(parameters, leaves=leaves)
     order = [(False, module) for module in _forward(root)]
     forward = len(order)
     viewed = frozenset() if recomputes else frozenset(n for n, p in enumerate(in_order(parameters)) if len(p.shape) > 2)
     order += [(True, module) for module in _backward(root, recomputes=recomputes)]
-    levels = Coordinator(zero, sizes, [module for _, module in order], world, forward, viewed).levels()
-    found: dict[tuple[bool, LayerId | None], tuple[int, int]] = {}
-    for (backward, module), (whole, highest) in zip(order, levels, strict=True):
-        before = found.get((backward, module.layer), (0, 0))
-        found[backward, module.layer] = (max(before[0], whole), max(before[1], highest))
-    return found
+    levels = Coordinator(zero, sizes, [module for _, module in order], wire, forward, viewed).levels()
+    runs: dict[Place, list[list[Level]]] = {}
+    beside: dict[int, int] = {}
+    numbered = list(in_order(parameters))
+    last: Place | None = None
+    for (backward, module), level in zip(order, levels, strict=True):
+        place = (backward, module.layer)
+        if place != last or module.starts:
+            runs.setdefault(place, []).append([])
+        runs[place][-1].append(level)
+        if place == (True, None):
+            beside |= {id(numbered[parameter]): level.whole for parameter in module.parameters}
+        last = place
+    whole: dict[Place, tuple[tuple[int, int], ...]] = {}
+    second: dict[Place, tuple[int, ...]] = {}
+    for place, found in runs.items():
+        most = [_most(run) for run in found]
+        highest = (max(most)[0], max(highest for _, highest in most))
+        whole[place] = tuple(most) if place[1] is None else (highest,)
+        made = tuple(sum(level.second for level in run) for run in found)
+        if any(made):
+            second[place] = made
+    return Gathered(whole, second, beside)
+
+
+def _most(run: Sequence[Level]) -> tuple[int, int]:
+    return max(level.whole for level in run), max(level.highest for level in run)
 
 
 def _forward(module: Module) -> Iterator[Module]:

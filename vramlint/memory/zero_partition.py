@@ -9,7 +9,7 @@ partition touches, whole ones, are copied to one buffer for them all (copy_grads
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -107,20 +107,29 @@ class Schedule:
     """Elements that are copied at the end."""
 
 
-def schedule_of(arrivals: Sequence[Piece], capacity: int, *, scatters: bool = False) -> Schedule:
-    """The schedule of gradients that arrive in this order.
+Copies = Callable[[Sequence[Piece], int, int], int]
+"""Elements that are copied when a bucket of pieces goes off: of the pieces, their elements, and those of a bucket."""
 
-    With `scatters`, as in stage 3, several gradients are always put together anew (coalesced_collectives.py:81-141).
+
+def scattered(bucket: Sequence[Piece], fill: int, _capacity: int) -> int:
+    """Of stage 3: several gradients are always put together anew (runtime/comm/coalesced_collectives.py:81-141)."""
+    return fill if len(bucket) > 1 else 0
+
+
+def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies | None = None) -> Schedule:
+    """The schedule of gradients that arrive in this order; `copies`: as of stages 1 and 2, unless given.
+
     Layers that one stands for share their parameter: of what is copied at its arrivals the largest counts, and the
     buffer is made before the first of them.
     """
     found = Schedule()
+    copies = copies or _copied
     bucket: list[Piece] = []
     fill, claimed, before = 0, False, None
     for piece in arrivals:
         parameter = piece.parameter
         if bucket and fill + parameter.numel > capacity:
-            copied = _copied(bucket, fill, capacity, scatters=scatters)
+            copied = copies(bucket, fill, capacity)
             found.copies[id(parameter)] = max(found.copies.get(id(parameter), 0), copied)
             if not claimed and any(one.slice for one in bucket):
                 claimed, found.claims = True, id(parameter) if parameter.multiplicity == 1 else before
@@ -128,14 +137,12 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int, *, scatters: bool = Fa
         bucket.append(piece)
         fill += parameter.numel
         before = id(parameter) if parameter.multiplicity == 1 else before
-    found.rest = _copied(bucket, fill, capacity, scatters=scatters)
+    found.rest = copies(bucket, fill, capacity)
     return found
 
 
-def _copied(bucket: Sequence[Piece], fill: int, capacity: int, *, scatters: bool) -> int:
+def _copied(bucket: Sequence[Piece], fill: int, capacity: int) -> int:
     """Elements of the flattened copy: none where one slice is the whole."""
-    if scatters:
-        return fill if len(bucket) > 1 else 0
     if len({one.first for one in bucket} | {one.last for one in bucket}) <= 1:
         return 0
     if fill <= capacity:

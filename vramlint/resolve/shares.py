@@ -128,6 +128,11 @@ def _zero(board: Board) -> Zero:
         sub_group_size=_or(board.integer("sub_group_size"), plain.sub_group_size),
         overlap_comm=overlap if isinstance(overlap, bool) else None,
         gradient_accumulation_dtype=dtype if isinstance(dtype, str) else None,
+        hpz_partition_size=degree(board, "hpz_partition_size"),
+        quantized_weights=board.value("quantized_weight_gathers") is True,
+        quantized_frozen_weights=board.value("quantized_frozen_weights") is True,
+        quantized_gradients=board.value("quantized_gradients") is True,
+        mics_shard_size=board.integer("mics_shard_size"),
     )
 
 

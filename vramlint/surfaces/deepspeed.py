@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
 from vramlint.surfaces.deepspeed_types import as_read
@@ -34,6 +35,9 @@ _STAGE_3_ONLY = (
     "zero_quantized_weights",
     "zero_quantized_nontrainable_weights",
     "zero_quantized_gradients",
+    "zero_hpz_partition_size",
+    "mics_shard_size",
+    "mics_hierarchical_params_gather",
 )
 """Keys of zero_optimization that only ZeRO stage 3 reads (deepspeed 0.19.8, runtime/zero/config.py): with their prefix
 and without it, which that reader takes too."""
@@ -111,7 +115,7 @@ def _misplaced(table: Table, stage: Fact | None) -> Iterator[Remark]:
     number = stage.value if stage else 0
     if number == 3:
         return
-    placed = ((key, _key_place(zero, key)) for key in _STAGE_3_ONLY if not _says_nothing(zero.get(key)))
+    placed = ((key, _key_place(zero, key)) for key in _STAGE_3_ONLY if not _says_nothing(zero.get(key), key))
     found = {key: place for key, place in placed if place}
     if found:
         have = "has" if len(found) == 1 else "have"
@@ -129,12 +133,16 @@ def _is_beside(zero: Table, stage: Fact) -> bool:
     return (stage.place.path, stage.place.span.line) == (entry.key_place.path, entry.key_place.span.line)
 
 
-def _says_nothing(value: Value | None) -> bool:
+_OFF: Mapping[str, tuple[int, ...]] = MappingProxyType({"zero_hpz_partition_size": (0, 1), "mics_shard_size": (-1,)})
+"""Sizes that switch nothing on."""
+
+
+def _says_nothing(value: Value | None, key: str) -> bool:
     """Whether an offload block or flag switches nothing on, or a size is left to the trainer."""
     if isinstance(value, Table):
         device = value.get("device")
         return device is None or (isinstance(device, Scalar) and device.value in ("none", None))
-    return isinstance(value, Scalar) and value.value in (False, None, "auto")
+    return isinstance(value, Scalar) and value.value in (False, None, "auto", *_OFF.get(key, ()))
 
 
 def _deprecated(table: Table) -> Iterator[Remark]:

@@ -119,6 +119,12 @@ _REFUSALS = (
     ),
     _Refusal(f"{_ZERO}.compute_grad_norm", lambda value: value is False, _at_stage(3), "cannot be off at ZeRO stage 3"),
     _Refusal(
+        f"{_ZERO}.zero_quantized_gradients",
+        _on,
+        lambda settings: settings.stage() == 3 and settings.at(f"{_ZERO}.reduce_scatter", True) is False,
+        "is refused with `reduce_scatter` off",
+    ),
+    _Refusal(
         "optimizer.type",
         lambda value: str(value).lower() in _ONE_BIT,
         _at_stage(1, 2, 3),
