@@ -38,11 +38,12 @@ COARSE = {
     "fsdp1-llama8b-lora": 0.03,
     "zero2-llama8b-overlap": 0.001,
     "zero2-mixtral": 0.12,
-    "zero3-gpt2-fp16": 0.04,
-    "zero3-gpt2-fp32": 0.02,
+    "zero3-llama8b-lora-hpz": 0.05,
+    "zero3-llama8b-lora-qnt": 0.01,
+    "zero3-llama8b-qwz-low": 0.01,
 }
 """Rows that are not told to half a percent, with their bounds: adapters as units of their own; the order in which the
-gradients of experts arrive; modules of GPT-2 that own nothing and at which more is gathered."""
+gradients of experts arrive; gathers that are cut up by which weights have a secondary partition."""
 
 
 @pytest.mark.parametrize("name", list(ROWS))
