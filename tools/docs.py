@@ -151,6 +151,8 @@ def _example(example: Example) -> Iterator[str]:
     ]
     if options:
         yield f"\nchecked with {', '.join(f'`{option}`' for option in options)}"
+    if example.instead:
+        yield f"\nHere {', '.join(f'[{name}]({name}.md)' for name in example.instead)} speaks."
 
 
 def language() -> str:

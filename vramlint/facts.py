@@ -315,7 +315,7 @@ class Remark:
 
     kind: str
     """unknown-key, misplaced-key, wrong-type, deprecated-key, removed-key, duplicate-key, conflicting-keys,
-    contradicting-values, batch-size-mismatch, unknown-gpu, missing-file, syntax-error, unreadable-file, empty-file,
+    contradicting-values, unknown-gpu, missing-file, syntax-error, unreadable-file, empty-file,
     too-large, not-utf8."""
     subject: str
     """The key or file in question."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.builders import GIB, estimate, fact, run
+from tests.engine.builders import GIB, GPU, estimate, fact, run
 from vramlint.engine.names import Scope
 from vramlint.engine.predicates import (
     batch_product_mismatch,
@@ -33,23 +33,31 @@ def fsdp(steps: int = 8, **options: object) -> Job:
 WHOLE = replace(estimate(30, gradients=13, weights=17), trainable_parameters=7 * 2**30)
 
 
-@pytest.mark.parametrize(
-    ("job", "found", "detail"),
-    [
-        (fsdp(), WHOLE, "11.38 GiB"),
-        (fsdp(steps=1), WHOLE, None),
-        (fsdp(sync_each_batch=True), WHOLE, None),
-        (fsdp(fsdp_sharding="none"), WHOLE, None),
-        (fsdp(world_size=1), WHOLE, None),
-        (fsdp(strategy="ddp"), WHOLE, None),
-        (fsdp(), replace(WHOLE, allocated=20 * GIB), None),
-        (fsdp(), replace(WHOLE, allocated=60 * GIB), None),
-        (fsdp(), replace(WHOLE, method="bounded"), None),
-    ],
-    ids=["whole", "one step", "synchronised", "not shared", "one GPU", "ddp", "fits", "too much anyway", "bounded"],
-)
-def test_gradients_that_decide(job: Job, found: Estimate, detail: str | None) -> None:
-    assert unsharded_gradients(scope(job, found)) == detail
+GRADIENTS = {
+    "whole": (scope(fsdp(), WHOLE), "11.38 GiB"),
+    "adapters": (scope(fsdp(), replace(WHOLE, trainable_parameters=6 * 2**30)), "10.50 GiB"),
+    "held": (scope(fsdp(), replace(WHOLE, trainable_parameters=8 * 2**30)), "11.38 GiB"),
+    "two steps": (scope(fsdp(steps=2), WHOLE), "11.38 GiB"),
+    "two GPUs": (scope(fsdp(world_size=2), WHOLE), "6.50 GiB"),
+    "one step": (scope(fsdp(steps=1), WHOLE), None),
+    "synchronised": (scope(fsdp(sync_each_batch=True), WHOLE), None),
+    "not shared": (scope(fsdp(fsdp_sharding="none"), WHOLE), None),
+    "one GPU": (scope(fsdp(world_size=1), WHOLE), None),
+    "ddp": (scope(fsdp(strategy="ddp"), WHOLE), None),
+    "fits": (scope(fsdp(), replace(WHOLE, allocated=20 * GIB)), None),
+    "too much anyway": (scope(fsdp(), replace(WHOLE, allocated=60 * GIB)), None),
+    "bounded": (scope(fsdp(), replace(WHOLE, method="bounded")), None),
+    "no autocast": (scope(replace(fsdp(), precision=Precision("bfloat16")), WHOLE), "11.38 GiB"),
+    "one GPU, fragmented": (scope(fsdp(world_size=1), replace(WHOLE, allocated=23 * GIB, blocks=26 * GIB)), None),
+    "just decide": (scope(fsdp(), replace(WHOLE, allocated=GPU.usable_bytes + 13 * GIB * 7 // 8)), "11.38 GiB"),
+    "just fits": (scope(fsdp(), replace(WHOLE, allocated=GPU.usable_bytes)), None),
+    "no GPU": (Scope.of(run(jobs=(fsdp(),), gpu=None), [WHOLE]), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), GRADIENTS.values(), ids=GRADIENTS)
+def test_gradients_that_decide(scope: Scope, detail: str | None) -> None:
+    assert unsharded_gradients(scope) == detail
 
 
 def zero(stage: int = 3, distance: int = 1_000_000_000, world: int = 8) -> Job:
@@ -60,74 +68,103 @@ def zero(stage: int = 3, distance: int = 1_000_000_000, world: int = 8) -> Job:
 SMALL = replace(estimate(24), total_parameters=400_000_000)
 DISTANCE = fact("max_reuse_distance", 1_000_000_000, line=3)
 
+MODELS = {
+    "whole": (scope(zero(), SMALL), "0.65 GiB"),
+    "two GPUs": (scope(zero(world=2), SMALL), "0.37 GiB"),
+    "just within reach": (scope(zero(distance=800_000_000), SMALL), "0.65 GiB"),
+    "another setting written": (scope(zero(), SMALL, fact("zero_stage", 3, line=3)), "0.65 GiB"),
+    "stage 2": (scope(zero(stage=2), SMALL), None),
+    "released": (scope(zero(distance=0), SMALL), None),
+    "one GPU": (scope(zero(world=1), SMALL), None),
+    "no ZeRO": (scope(replace(zero(), parallelism=Parallelism(8, "ddp")), SMALL), None),
+    "written": (scope(zero(), SMALL, DISTANCE), None),
+    "large": (scope(zero(), replace(SMALL, total_parameters=600_000_000)), None),
+    "fits": (scope(zero(), replace(SMALL, allocated=22 * GIB)), None),
+    "just fits": (scope(zero(), replace(SMALL, allocated=GPU.usable_bytes)), None),
+    "bounded": (scope(zero(), replace(SMALL, method="bounded")), None),
+    "no GPU": (Scope.of(run(jobs=(zero(),), gpu=None), [SMALL]), None),
+}
 
-@pytest.mark.parametrize(
-    ("job", "found", "facts", "detail"),
-    [
-        (zero(), SMALL, (), "0.65 GiB"),
-        (zero(stage=2), SMALL, (), None),
-        (zero(distance=0), SMALL, (), None),
-        (zero(world=1), SMALL, (), None),
-        (zero(), SMALL, (DISTANCE,), None),
-        (zero(), replace(SMALL, total_parameters=600_000_000), (), None),
-        (zero(), replace(SMALL, allocated=22 * GIB), (), None),
-    ],
-    ids=["whole", "stage 2", "released", "one GPU", "written", "large", "fits"],
-)
-def test_a_model_that_stays_whole(job: Job, found: Estimate, facts: tuple[Fact, ...], detail: str | None) -> None:
-    assert unsharded_model(scope(job, found, *facts)) == detail
+
+@pytest.mark.parametrize(("scope", "detail"), MODELS.values(), ids=MODELS)
+def test_a_model_that_stays_whole(scope: Scope, detail: str | None) -> None:
+    assert unsharded_model(scope) == detail
 
 
-def stages(*sizes: float) -> Estimate:
+def stages(*sizes: float) -> Scope:
     peaks = tuple([RankPeak(f"stage {number}", 1, 0, int(size * GIB)) for number, size in enumerate(sizes)])
-    return replace(estimate(max(sizes)), ranks=peaks if len(peaks) > 1 else ())
+    found = replace(estimate(max(sizes)), ranks=peaks if len(peaks) > 1 else ())
+    return scope(Job(LLAMA, parallelism=Parallelism(8, "megatron")), found)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "detail"),
-    [
-        ((20, 8, 8, 30), "the last needs 30.00 GiB, the one next to it 8.00 GiB"),
-        ((30, 10, 8, 12), "the first needs 30.00 GiB, the one next to it 10.00 GiB"),
-        ((20, 30, 8, 8), None),
-        ((20, 8, 8, 22), None),
-        ((28, 28, 28, 30), None),
-        ((30,), None),
-    ],
-    ids=["last", "first", "a middle one", "fits", "all are too much", "no pipeline"],
-)
-def test_stages_out_of_balance(sizes: tuple[float, ...], detail: str | None) -> None:
-    job = Job(LLAMA, parallelism=Parallelism(8, "megatron"))
-    assert unbalanced_stages(scope(job, stages(*sizes))) == detail
+USABLE = GPU.usable_bytes / GIB
+
+STAGES = {
+    "last": (stages(20, 8, 8, 30), "the last needs 30.00 GiB, the one next to it 8.00 GiB"),
+    "first": (stages(30, 10, 8, 12), "the first needs 30.00 GiB, the one next to it 10.00 GiB"),
+    "two": (stages(30, 10), "the first needs 30.00 GiB, the one next to it 10.00 GiB"),
+    "just enough room": (stages(USABLE + 1, USABLE - 1), "the first needs 24.68 GiB, the one next to it 22.68 GiB"),
+    "a middle one": (stages(20, 30, 8, 8), None),
+    "fits": (stages(20, 8, 8, 22), None),
+    "just fits": (stages(20, 8, 8, USABLE), None),
+    "all are too much": (stages(28, 28, 28, 30), None),
+    "no pipeline": (stages(30), None),
+    "no GPU": (Scope.of(run(jobs=(fsdp(),), gpu=None), [WHOLE]), None),
+}
 
 
-def test_nothing_is_said_without_a_gpu() -> None:
-    without = Scope.of(run(jobs=(fsdp(),), gpu=None), [WHOLE])
-    assert unsharded_gradients(without) is None
-    assert unsharded_model(without) is None
-    assert unbalanced_stages(without) is None
+@pytest.mark.parametrize(("scope", "detail"), STAGES.values(), ids=STAGES)
+def test_stages_out_of_balance(scope: Scope, detail: str | None) -> None:
+    assert unbalanced_stages(scope) == detail
 
 
-def deepspeeds(total: int, micro: int, world: int | None, *steps: int, origin: Origin = Origin.WRITTEN) -> Scope:
+def deepspeeds(
+    total: int,
+    micro: int,
+    world: int | None,
+    steps: int,
+    *more: Fact,
+    origin: Origin = Origin.WRITTEN,
+    key: str = "train_micro_batch_size_per_gpu",
+    kind: str = "training",
+) -> Scope:
     facts = [
         fact("global_batch_size", total, line=2),
-        fact("micro_batch_size", micro, line=3, key="train_micro_batch_size_per_gpu"),
-        fact("gradient_accumulation_steps", *steps, line=4, origin=origin),
+        fact("micro_batch_size", micro, line=3, key=key),
+        fact("gradient_accumulation_steps", steps, line=4, origin=origin),
     ]
     facts += [fact("world_size", world, line=5)] if world else []
-    return Scope.of(run(*facts, jobs=(Job(LLAMA),)), [])
+    return Scope.of(run(*facts, *more, jobs=(Job(LLAMA),), kind=kind), [])
 
 
-@pytest.mark.parametrize(
-    ("scope", "detail"),
-    [
-        (deepspeeds(64, 4, 8, 2), None),
-        (deepspeeds(64, 4, 8, 1), "4 × 1 × 8 = 32, not 64"),
-        (deepspeeds(64, 4, None, 2), None),
-        (deepspeeds(60, 8, None, 1), "60 is no multiple of 8 × 1"),
-        (deepspeeds(4096, 16, 8, 1, origin=Origin.DERIVED), None),
-        (deepspeeds(96, 16, 8, 1, origin=Origin.DERIVED), "96 is no multiple of 16 × 8"),
-    ],
-    ids=["product", "another product", "any world", "no multiple", "accumulates the rest", "no share"],
-)
+TRAINER, ACCELERATE = fact("loop", "trainer"), fact("loop", "accelerate")
+ASSUMED = fact("world_size", 8, origin=Origin.ASSUMED)
+DECLARED = fact("world_size", 8, origin=Origin.ASSUMED, reason="declared")
+
+PRODUCTS = {
+    "product": (deepspeeds(64, 4, 8, 2), None),
+    "another product": (deepspeeds(64, 4, 8, 1), "4 × 1 × 8 = 32, not 64"),
+    "any world": (deepspeeds(64, 4, None, 2), None),
+    "no multiple": (deepspeeds(60, 8, None, 1), "60 is no multiple of 8 × 1"),
+    "accumulates the rest": (deepspeeds(4096, 16, 8, 1, origin=Origin.DERIVED), None),
+    "no share": (deepspeeds(96, 16, 8, 1, origin=Origin.DERIVED), "96 is no multiple of 16 × 8"),
+    "derived in a trainer": (deepspeeds(64, 4, 8, 1, TRAINER, origin=Origin.DERIVED), None),
+    "filled in by a trainer": (deepspeeds(64, 4, 8, 1, TRAINER, origin=Origin.DEFAULT), "4 × 1 × 8 = 32, not 64"),
+    "filled in by Accelerate": (deepspeeds(64, 4, 8, 1, ACCELERATE, origin=Origin.DEFAULT), "4 × 1 × 8 = 32, not 64"),
+    "filled in by nobody": (deepspeeds(64, 4, 8, 1, origin=Origin.DEFAULT), None),
+    "an assumed world": (deepspeeds(64, 4, None, 1, ASSUMED), None),
+    "a declared world": (deepspeeds(64, 4, None, 1, DECLARED), "4 × 1 × 8 = 32, not 64"),
+    "shared sequences": (deepspeeds(32, 4, 8, 2, fact("context_parallel", 2)), None),
+    "shared by nobody": (deepspeeds(64, 4, 8, 2, fact("context_parallel", 0)), None),
+    "shared unevenly": (deepspeeds(60, 8, 8, 1, fact("tensor_parallel", 3)), "60 is no multiple of 8 × 1"),
+    "no batch": (deepspeeds(64, 0, None, 1), "64 is no multiple of 0 × 1"),
+    "another's key": (deepspeeds(64, 4, 8, 1, key="batch_size"), None),
+    "a trainer's key": (deepspeeds(64, 4, 8, 1, TRAINER, key="batch_size"), "4 × 1 × 8 = 32, not 64"),
+    "Accelerate's key": (deepspeeds(64, 4, 8, 1, ACCELERATE, key="batch_size"), "4 × 1 × 8 = 32, not 64"),
+    "a configuration alone": (deepspeeds(64, 4, 8, 1, key="batch_size", kind="data"), "4 × 1 × 8 = 32, not 64"),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), PRODUCTS.values(), ids=PRODUCTS)
 def test_batch_products(scope: Scope, detail: str | None) -> None:
     assert batch_product_mismatch(scope) == detail

@@ -39,13 +39,13 @@ def test_superseded_rules_exist() -> None:
 def test_loading_all_rules_is_quick() -> None:
     load_rules()
     best = min(_timed() for _ in range(5))
-    assert best < 0.05  # 6 ms where it was written; room for slow machines
+    assert best < 0.05  # 15 ms where it was written; room for slow machines
 
 
 def _timed() -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     load_rules()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_the_pages_are_up_to_date() -> None:

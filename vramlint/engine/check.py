@@ -55,22 +55,25 @@ def check(
     done = silent | {finding.code for finding in found}
     for remark in run.remarks:
         for rule in rules.rules:
-            if _reports(rule, remark) and rule.code not in done:
+            if reports(rule, remark) and rule.code not in done:
                 found.append(_of_remark(rule, scope._replace(remark=remark)))
     return unique(found)
 
 
 def check_problems(problems: Iterable[Problem], rules: RuleSet) -> tuple[Finding, ...]:
     """Findings for files, or parts of files, that could not be read."""
-    return check_remarks(
-        (Remark(problem.kind, problem.place.path, problem.message, problem.place) for problem in problems), rules
-    )
+    return check_remarks(map(as_remark, problems), rules)
+
+
+def as_remark(problem: Problem) -> Remark:
+    """The problem in the form that rules report."""
+    return Remark(problem.kind, problem.place.path, problem.message, problem.place)
 
 
 def check_remarks(remarks: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
     """Findings for remarks that belong to no run."""
     return unique(
-        _of_remark(rule, Scope(remark=remark)) for remark in remarks for rule in rules.rules if _reports(rule, remark)
+        _of_remark(rule, Scope(remark=remark)) for remark in remarks for rule in rules.rules if reports(rule, remark)
     )
 
 
@@ -90,7 +93,8 @@ def _by_precedence(rules: Iterable[Rule]) -> list[Rule]:
     return sorted(rules, key=lambda rule: (not rule.supersedes, rule.code))
 
 
-def _reports(rule: Rule, remark: Remark) -> bool:
+def reports(rule: Rule, remark: Remark) -> bool:
+    """Whether the rule reports the remark."""
     vocabulary = _FRAMEWORKS if remark.vocabulary in FRAMEWORKS else remark.vocabulary
     return remark.kind in rule.on and _among(vocabulary, rule.vocabularies)
 
@@ -106,17 +110,20 @@ def _among(word: str, words: tuple[str, ...]) -> bool:
     return word in words or all(other.startswith("!") for other in words)
 
 
-def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None) -> Finding | None:
-    run = scope.run
-    if run is None or run.kind not in rule.runs or (rule.when is None and not rule.predicate):
+def applies(rule: Rule, scope: Scope) -> str | None:
+    """What the rule's predicate says of the run, empty for a rule that has none; None where the rule is silent."""
+    if scope.run is None or scope.run.kind not in rule.runs or (rule.when is None and not rule.predicate):
         return None
     if rule.when is not None and rule.when.evaluate(scope.lookup) is not True:
         return None
-    if rule.predicate:
-        detail = PREDICATES[rule.predicate](scope)
-        if detail is None:
-            return None
-        scope = scope._replace(detail=detail)
+    return PREDICATES[rule.predicate](scope) if rule.predicate else ""
+
+
+def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None) -> Finding | None:
+    run, detail = scope.run, applies(rule, scope)
+    if run is None or detail is None:
+        return None
+    scope = scope._replace(detail=detail)
     about_memory = PEAK in rule.point
     fix = _plan(run, estimates, planner) if rule.plan else None
     larger = _larger_gpus(scope) if rule.plan and (fix is None or not fix.fits) else ()

@@ -54,7 +54,7 @@ def _data_parallel(scope: Scope) -> int | None:
         return None
     for name in ("context_parallel", "tensor_parallel", "pipeline_parallel"):
         shared = scope.lookup(f"facts.{name}")
-        if isinstance(shared, int) and shared > 1:
+        if isinstance(shared, int) and shared > 0:
             if world % shared:
                 return None
             world //= shared

@@ -34,6 +34,8 @@ class Example(NamedTuple):
     gpu: str = ""
     settings: tuple[tuple[str, str | int | float], ...] = ()
     """Other settings, by their key: `gpus-per-node`, `select`."""
+    instead: tuple[str, ...] = ()
+    """Names of the rules that speak here in this one's place."""
 
 
 class FactChange(NamedTuple):

@@ -75,7 +75,7 @@ _KEYS = (
     "point", "labels", "message", "notes", "help", "supersedes", "plan", "fixes", "references", "examples",
 )  # fmt: skip
 _FIX_KEYS = ("description", "set", "safe", "cost")
-_EXAMPLE_KEYS = ("title", "files", "gpu", "settings")
+_EXAMPLE_KEYS = ("title", "files", "gpu", "settings", "instead")
 
 
 class _Reader:
@@ -197,7 +197,7 @@ def _example(reader: _Reader) -> Example:
         for key, value in reader.items("settings", (str, int, float))
         if isinstance(value, (str, int, float))
     )
-    return Example(reader.text("title", ""), files, reader.text("gpu", ""), settings)
+    return Example(reader.text("title", ""), files, reader.text("gpu", ""), settings, reader.texts("instead"))
 
 
 def _nearest(word: str, candidates: Iterable[str]) -> str:

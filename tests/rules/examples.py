@@ -1,0 +1,80 @@
+"""What vramlint makes of a rule's examples, each read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+from unittest.mock import patch
+
+from vramlint.api import Hardware, SourceFile, Surroundings, checking, judging, lint
+from vramlint.discovery.forms import form_of
+from vramlint.engine import RuleSet, check, check_remarks, load_rules
+from vramlint.engine.check import Planner, as_remark
+from vramlint.engine.names import Scope
+from vramlint.engine.rule import Example
+from vramlint.estimate import Estimate
+from vramlint.facts import Remark
+from vramlint.findings import Finding
+from vramlint.resolve.run import Run
+from vramlint.settings import Settings
+from vramlint.values import Problem
+
+RULES = load_rules()
+
+WITHOUT_FAILING_EXAMPLE = {
+    "VRAM903": "bytes that are no text cannot stand in a TOML string",
+    "VRAM904": "an empty file is told by whoever reads the files, before the core",
+}
+
+
+class Seen(NamedTuple):
+    """What the engine was given for an example, and what it said."""
+
+    codes: frozenset[str]
+    scopes: tuple[Scope, ...]
+    """Of its runs."""
+    remarks: tuple[Remark, ...]
+    """On its keys and files."""
+
+
+@cache
+def seen(example: Example) -> Seen:
+    """The example through the whole of vramlint; the first file is the one named on the command line."""
+    files = {path: text.encode() for path, text in example.files}
+    settings = Settings().merged(**{key.replace("-", "_"): value for key, value in example.settings})
+    around = Surroundings(load=files.get, names=lambda _folder: tuple(files), hardware=Hardware(gpu=example.gpu))
+    path, data = next(iter(files.items()))
+    with _recorded() as (scopes, remarks):
+        report = lint([SourceFile(path, form_of(path), data, True)], settings, RULES, around)
+    return Seen(frozenset(finding.code for finding in report.findings), tuple(scopes), tuple(remarks))
+
+
+@contextmanager
+def _recorded() -> Iterator[tuple[list[Scope], list[Remark]]]:
+    """Everything that the engine's three doors are given meanwhile."""
+    scopes: list[Scope] = []
+    remarks: list[Remark] = []
+
+    def of_run(
+        run: Run, estimates: Sequence[Estimate], rules: RuleSet, planner: Planner | None, headroom: float
+    ) -> tuple[Finding, ...]:
+        scopes.append(Scope.of(run, estimates, headroom))
+        remarks.extend(run.remarks)
+        return check(run, estimates, rules, planner, headroom)
+
+    def of_remarks(found: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
+        listed = list(found)
+        remarks.extend(listed)
+        return check_remarks(listed, rules)
+
+    def of_problems(problems: Iterable[Problem], rules: RuleSet) -> tuple[Finding, ...]:
+        return of_remarks((as_remark(problem) for problem in problems), rules)
+
+    with (
+        patch.object(judging, "check", of_run),
+        patch.object(checking, "check_remarks", of_remarks),
+        patch.object(checking, "check_problems", of_problems),
+    ):
+        yield scopes, remarks
