@@ -12,6 +12,7 @@ VALUES = {
     "gpu.bf16": True,
     "remark.suggestion": "",
     "gpu.id": UNKNOWN,
+    "estimate.low.ram": UNKNOWN,
 }
 
 
@@ -23,9 +24,8 @@ VALUES = {
         ("sm {gpu.compute_capability:version}", "sm 8.6"),
         ("open: {run.unresolved}", "open: model, sequence_length"),
         ("open: {run.unresolved:words}", "open: model, sequence length"),
+        ("{estimate.low.ram:gib}", "unknown"),
         ("{gpu.bf16} {{literal}}", "true {literal}"),
-        ("{gpu.id:gib}", "unknown"),
-        ("{gpu.name:gib}", "RTX 3090"),
     ],
 )
 def test_rendering(text: str, rendered: str) -> None:
@@ -43,3 +43,20 @@ def test_a_line_that_would_say_nothing_is_left_out(text: str) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(TemplateError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{gpu.name:gib}", "the form 'gib' is for a number, gpu.name is text"),
+        ("{gpu.bf16:count}", "the form 'count' is for a number, gpu.bf16 is true or false"),
+        ("{estimate.low.ram:version}", "the form 'version' is for a list of numbers"),
+        ("{estimate.low.ram:gb}", "unknown form 'gb' of estimate.low.ram, did you mean 'gib'?"),
+        ("{estimate.low.ram:x}", "unknown form 'x' of estimate.low.ram; there are text, words"),
+        ("{estimate.low.rom}", "did you mean 'estimate.low.ram'?"),
+    ],
+)
+def test_why_it_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        parse(text)
+    assert complaint in str(caught.value)

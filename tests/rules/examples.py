@@ -8,8 +8,8 @@ from functools import cache
 from typing import NamedTuple
 from unittest.mock import patch
 
-from vramlint.api import Hardware, SourceFile, Surroundings, checking, judging, lint
-from vramlint.discovery.forms import form_of
+from vramlint.api import checking, judging
+from vramlint.api.examples import codes_found
 from vramlint.engine import RuleSet, check, check_remarks, load_rules
 from vramlint.engine.check import Planner, as_remark
 from vramlint.engine.names import Scope
@@ -18,7 +18,6 @@ from vramlint.estimate import Estimate
 from vramlint.facts import Remark
 from vramlint.findings import Finding
 from vramlint.resolve.run import Run
-from vramlint.settings import Settings
 from vramlint.values import Problem
 
 RULES = load_rules()
@@ -41,14 +40,10 @@ class Seen(NamedTuple):
 
 @cache
 def seen(example: Example) -> Seen:
-    """The example through the whole of vramlint; the first file is the one named on the command line."""
-    files = {path: text.encode() for path, text in example.files}
-    settings = Settings().merged(**{key.replace("-", "_"): value for key, value in example.settings})
-    around = Surroundings(load=files.get, names=lambda _folder: tuple(files), hardware=Hardware(gpu=example.gpu))
-    path, data = next(iter(files.items()))
+    """The example through the whole of vramlint."""
     with _recorded() as (scopes, remarks):
-        report = lint([SourceFile(path, form_of(path), data, True)], settings, RULES, around)
-    return Seen(frozenset(finding.code for finding in report.findings), tuple(scopes), tuple(remarks))
+        codes = codes_found(example, RULES)
+    return Seen(codes, tuple(scopes), tuple(remarks))
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from tests.rules.examples import RULES, WITHOUT_FAILING_EXAMPLE, seen
 from tests.rules.mutants import mutants
 from vramlint.engine.check import applies, reports
 from vramlint.engine.expression import Expression, dotted
+from vramlint.engine.loader import builtin_directory, load_rule, rule_files
 from vramlint.engine.rule import Example, Rule
 
-CONDITIONS = [pytest.param(rule, id=rule.name) for rule in RULES.rules if rule.when]
+POLICIES = [load_rule(path) for path in rule_files(builtin_directory().parent / "examples" / "policies")]
+CONDITIONS = [pytest.param(rule, id=rule.name) for rule in (*RULES.rules, *POLICIES) if rule.when]
 PREDICATES = [pytest.param(rule, id=rule.name) for rule in RULES.rules if rule.predicate]
 REPORTING = [
     pytest.param(rule, id=rule.name)

@@ -207,8 +207,14 @@ def _explain() -> _Parser:
 
 
 def _rule() -> _Parser:
-    parser = _parser("rule", "List the rules, or print the page of one.", "vramlint rule [OPTIONS] [NAME]")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="code or name: VRAM101, exceeds-gpu-memory")
+    parser = _parser(
+        "rule",
+        "List the rules, print the page of one, or check rules of your own against their form and their examples.",
+        "vramlint rule [OPTIONS] [NAME]\n       vramlint rule --check FILE...",
+    )
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("name", nargs="?", metavar="NAME", help="code or name: VRAM101, exceeds-gpu-memory")
+    choice.add_argument("--check", nargs="+", metavar="FILE", help="rule files, or folders with them")
     parser.add_argument(
         "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
     )

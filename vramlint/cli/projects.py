@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vramlint.cli.errors import UsageError
 from vramlint.engine.loader import load_rules
-from vramlint.engine.rule_form import RuleError
+from vramlint.engine.rule_reader import RuleError
 from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.settings import Settings, find, for_path
 from vramlint.settings import load as load_settings

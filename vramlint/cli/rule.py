@@ -1,4 +1,4 @@
-"""`vramlint rule [NAME]`."""
+"""`vramlint rule [NAME]` and `vramlint rule --check FILE`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import json
 import sys
 from argparse import Namespace
 
-from vramlint.cli.errors import CLEAN, UsageError, did_you_mean
+from vramlint.api.examples import contradictions
+from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
 from vramlint.cli.listing import columns
 from vramlint.cli.papers import page
 from vramlint.cli.work import all_rules
+from vramlint.engine.loader import read_rules, source_of
 from vramlint.engine.rule import Rule
+from vramlint.engine.rule_reader import RuleError
 
 
 def run(options: Namespace) -> int:
-    """List all rules, or print the page of one."""
+    """List all rules, print the page of one, or check files with rules."""
+    if options.check:
+        return _check(options.check)
     rules = all_rules(options)
     if options.name:
         rule = rules.find(options.name) or rules.find(options.name.upper())
@@ -28,6 +33,35 @@ def run(options: Namespace) -> int:
         text = columns([(rule.code, rule.name, rule.severity.value, rule.summary) for rule in rules.rules])
     sys.stdout.write(text)
     return CLEAN
+
+
+def _check(paths: list[str]) -> int:
+    """Print one line for every rule of the files: what is wrong with it, or that its examples hold.
+
+    Raises:
+        UsageError: a path that cannot be read, or a folder without rules.
+    """
+    try:
+        loaded = read_rules(paths)
+        complaints = [str(error) for error in loaded.errors]
+        holding: list[str] = []
+        for path, rule in loaded.own:
+            wrong = [str(source_of(path).error(at, told)) for at, told in contradictions(rule, loaded.rules)]
+            complaints += wrong
+            if not wrong and not any(complaint.startswith(f"{path}:") for complaint in complaints):
+                holding.append(f"{path}: {rule.code} {rule.name}: {_counted(rule)}")
+    except OSError as error:
+        raise UsageError(f"cannot read rules: {error.filename}: {error.strerror}") from None
+    except RuleError as error:
+        raise UsageError(str(error)) from None
+    if not complaints and not holding:
+        raise UsageError(f"no rules in {' '.join(paths)}")
+    sys.stdout.write("".join(f"{line}\n" for line in (*complaints, *holding)))
+    return FINDINGS if complaints else CLEAN
+
+
+def _counted(rule: Rule) -> str:
+    return f"{len(rule.failing)} failing and {len(rule.passing)} passing examples are what they say"
 
 
 def _object(rule: Rule) -> dict[str, object]:

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.engine.expression import UNKNOWN, Lookup, Term
-from vramlint.engine.names import GIB, complaint
+from vramlint.engine.names import GIB, complaint, type_of
+from vramlint.engine.types import Kind
 
 _FIELD = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}:]*)(?::(?P<form>[^{}]*))?\}|[{}]")
 
@@ -56,7 +57,10 @@ def parse(text: str) -> Template:
         if wrong is not None:
             raise TemplateError(wrong)
         if form not in FORMS:
-            raise TemplateError(f"unknown form {form!r} of {name}; there are {', '.join(FORMS)}")
+            raise TemplateError(f"unknown form {form!r} of {name}{_meant(form)}")
+        found = type_of(name)
+        if form in _OF and _OF[form] not in found.kinds:
+            raise TemplateError(f"the form {form!r} is for {_OF[form].value}, {name} is {found.words}")
         parts.append((name, form))
     parts.append(text[done:])
     return Template(tuple(part for part in parts if part))
@@ -98,3 +102,13 @@ FORMS: Mapping[str, Callable[[Term], str]] = MappingProxyType(
 )
 """text (as written, lists with commas), words (fact names as words), gib (bytes as GiB), count (1,234), version ([8, 6]
 as 8.6)."""
+
+_OF: Mapping[str, Kind] = MappingProxyType({"gib": Kind.NUMBER, "count": Kind.NUMBER, "version": Kind.NUMBERS})
+"""What a form shows; the others show everything."""
+
+
+def _meant(form: str) -> str:
+    from vramlint.catalog.nearest import nearest  # only a wrong rule pays for it
+
+    close = nearest(form, FORMS, count=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else f"; there are {', '.join(FORMS)}"
