@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_predicates import GRADIENTS, MODELS, PRODUCTS, STAGES
+from tests.engine.test_predicates import GRADIENTS, MODELS, PRODUCTS, STAGES, UNEVEN, WIDE
 from tests.rules.mutants import mutants
 from vramlint.engine import predicates
 from vramlint.engine.names import Scope
@@ -19,6 +19,8 @@ CASES: Mapping[str, Mapping[str, tuple[Scope, str | None]]] = {
     "unsharded_gradients": GRADIENTS,
     "unsharded_model": MODELS,
     "unbalanced_stages": STAGES,
+    "uneven_secondary_partition": UNEVEN,
+    "wide_secondary_partition": WIDE,
 }
 MODULE = ast.parse(inspect.getsource(predicates))
 FUNCTIONS = {node.name: node for node in MODULE.body if isinstance(node, ast.FunctionDef)}

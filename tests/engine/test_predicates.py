@@ -11,8 +11,10 @@ from vramlint.engine.names import Scope
 from vramlint.engine.predicates import (
     batch_product_mismatch,
     unbalanced_stages,
+    uneven_secondary_partition,
     unsharded_gradients,
     unsharded_model,
+    wide_secondary_partition,
 )
 from vramlint.estimate import Estimate, RankPeak
 from vramlint.facts import Fact, Origin
@@ -168,3 +170,45 @@ PRODUCTS = {
 @pytest.mark.parametrize(("scope", "detail"), PRODUCTS.values(), ids=PRODUCTS)
 def test_batch_products(scope: Scope, detail: str | None) -> None:
     assert batch_product_mismatch(scope) == detail
+
+
+def secondary(size: int, world: Fact | int, machine: int | None = None, stage: int = 3) -> Scope:
+    facts = [fact("hpz_partition_size", size), fact("zero_stage", stage)]
+    facts += [world if isinstance(world, Fact) else fact("world_size", world)]
+    facts += [fact("gpus_per_node", machine)] if machine else []
+    return Scope.of(run(*facts, jobs=(zero(),)), [])
+
+
+CUT = "GPUs cannot be cut into groups of"
+UNEVEN = {
+    "three of eight": (secondary(3, 8), f"8 {CUT} 3: the engine stops with an assertion"),
+    "pairs of seven": (secondary(2, 7), f"7 {CUT} 2: the engine stops with an assertion"),
+    "a declared world": (secondary(3, DECLARED), f"8 {CUT} 3: the engine stops with an assertion"),
+    "four of eight": (secondary(4, 8), None),
+    "more than there are": (secondary(16, 8), None),
+    "none": (secondary(0, 8), None),
+    "stage 2": (secondary(3, 8, stage=2), None),
+    "an assumed world": (secondary(3, ASSUMED), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), UNEVEN.values(), ids=UNEVEN)
+def test_groups_of_unlike_size(scope: Scope, detail: str | None) -> None:
+    assert uneven_secondary_partition(scope) == detail
+
+
+WIDE = {
+    "eight on machines of four": (secondary(8, 16, 4), "groups of 8 on machines with 4 GPUs"),
+    "all on machines of four": (secondary(32, 8, 4), "groups of 8 on machines with 4 GPUs"),
+    "four on machines of eight": (secondary(4, 16, 8), None),
+    "of unlike size": (secondary(3, 8, 4), None),
+    "a part of a machine": (secondary(4, 8, 10), None),
+    "stage 2": (secondary(8, 16, 4, stage=2), None),
+    "an assumed world": (secondary(8, ASSUMED, 4), None),
+    "machines of unknown size": (secondary(8, 16), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), WIDE.values(), ids=WIDE)
+def test_groups_that_reach_over_machines(scope: Scope, detail: str | None) -> None:
+    assert wide_secondary_partition(scope) == detail

@@ -44,7 +44,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         fsdp_layers_alone overlap_comm gather_16bit_on_save offload_pinned ram_efficient_loading zenflow_overlap
         trust_remote_code tied_embeddings sequence_parallel distributed_optimizer gradient_accumulation_fusion
         optimizer_in_backward quantized_experts use_rslora sync_each_batch fsdp_use_orig_params
-        tiled_mlp partition_activations pad_to_maximum""",
+        tiled_mlp partition_activations pad_to_maximum quantized_weight_gathers quantized_frozen_weights
+        quantized_gradients""",
     ),
     (
         NUMBER,
@@ -57,7 +58,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         experts_per_token expert_intermediate_size shared_expert_intermediate_size moe_layers mtp_layers
         pipeline_parallel expert_parallel expert_tensor_parallel distributed_optimizer_instances recompute_layers
         pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel ppo_mini_batch_size
-        kl_coefficient image_size""",
+        kl_coefficient image_size hpz_partition_size mics_shard_size""",
     ),
     (TOKENS, "sequence_length target_length prompt_length completion_length virtual_tokens tokens_per_batch"),
     (

@@ -155,7 +155,7 @@ def wide_secondary_partition(scope: Scope) -> str | None:
         return None
     if not isinstance(size, int) or not isinstance(world, int) or not _is_known_world(scope):
         return None
-    if not isinstance(machine, int) or machine >= world or machine % min(size, world) == 0:
+    if not isinstance(machine, int) or min(machine, world) % min(size, world) == 0:
         return None
     return f"groups of {min(size, world)} on machines with {machine} GPUs"
 

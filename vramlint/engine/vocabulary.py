@@ -11,6 +11,8 @@ from vramlint.engine.fact_types import DEVICE, DTYPE, FACT_TYPES, NULL, NUMBER, 
 from vramlint.engine.types import Kind, Type, of
 from vramlint.facts import Origin
 
+ANY = of(*Kind)
+"""Of a fact that `fact_types` leaves out, which no test lets through."""
 BYTES = of(Kind.NUMBER, unit="bytes")
 NUMBERS = of(Kind.NUMBERS)
 FACTS = Type(frozenset({Kind.TEXTS}), (*facts.NAMES, "architecture"))
@@ -142,7 +144,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         **_RUN,
         **_GPU,
         **_MACHINE,
-        **{f"facts.{name}": Entry(meaning, FACT_TYPES[name]) for name, meaning in facts.NAMES.items()},
+        **{f"facts.{name}": Entry(meaning, FACT_TYPES.get(name, ANY)) for name, meaning in facts.NAMES.items()},
         **{f"origin.{name}": Entry(f"written, default, derived, …: {name}", ORIGIN) for name in facts.NAMES},
         **{f"reason.{name}": Entry(f"why it is unknown, assumed or derived: {name}", TEXT) for name in facts.NAMES},
         **{f"versions.{name}": Entry(f"version of {name} as a list of numbers", NUMBERS) for name in LIBRARIES},
