@@ -4,7 +4,7 @@ import string
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vramlint.engine.expression import MAX_LENGTH, UNKNOWN, ExpressionError, parse
@@ -226,6 +226,7 @@ NODES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(NODES)
 def test_hostile_expressions_are_refused_or_have_a_plain_value(source: str) -> None:
     try:
@@ -237,6 +238,7 @@ def test_hostile_expressions_are_refused_or_have_a_plain_value(source: str) -> N
     assert not any(isinstance(node, ast.Pow) for node in ast.walk(ast.parse(source)))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet=string.printable + "\0é", max_size=80))
 def test_any_text_is_refused_or_evaluated(source: str) -> None:
     value: object = None
