@@ -1,8 +1,12 @@
+import string
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from vramlint.engine import RuleError, load_rules
+from vramlint.engine import RuleError, load_rule, load_rules
 
 MINIMAL = """
 code = "TEAM001"
@@ -62,3 +66,31 @@ def test_a_rule_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_text("a = " + "[" * 100_000)
     with pytest.raises(RuleError):
         load_rules([path])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, len(MINIMAL)), st.integers(0, 40), st.text(alphabet=string.printable + "\0é", max_size=20))
+def test_any_text_is_a_rule_or_refused_in_one_line(start: int, length: int, text: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rule.toml"
+        path.write_text(MINIMAL[:start] + text + MINIMAL[start + length :], encoding="utf-8", newline="")
+        try:
+            load_rule(path)
+        except RuleError as error:
+            assert str(path) in str(error)
+
+
+def test_an_error_names_the_line_of_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "rule.toml"
+    for text, place in (
+        (MINIMAL.replace("explanation]", "explanation]\nchecs = 3"), "9: explanation.checs: unknown key"),
+        (MINIMAL + "[examples]\npass = [{ files = 3 }]", "12: examples.pass[0].files: is not a table"),
+        (MINIMAL + "[[examples.pass]]\n[[examples.pass]]\ntitle = 3", "11: examples.pass[0].files: is missing"),
+        ("", "1: code: is missing"),
+        ('"a\\nb" = 1\n' + MINIMAL, "1: 'a\\nb': unknown key"),
+        (MINIMAL.replace("why = ", "why == "), "10: "),
+    ):
+        path.write_text(text)
+        with pytest.raises(RuleError) as caught:
+            load_rules([path])
+        assert str(caught.value).startswith(f"{path}:{place}")

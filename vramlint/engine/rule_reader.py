@@ -143,4 +143,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _spelled(path: Path) -> str:
     """`examples.fail[0].files` of a path."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    words = (
+        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else repr(part)}" for part in path
+    )
+    return "".join(words).removeprefix(".")
