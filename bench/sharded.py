@@ -3,7 +3,9 @@
     python bench/sharded.py [--cases FILE.jsonl] [--json] [--worst N] [--phases]
 
 `data/sharded.jsonl` holds what torch's DDP and FSDP 1 and 2, and DeepSpeed's ZeRO engines held in runs of
-`python -m bench.sharding`. Figures are fractions; DeepSpeed's own estimates of model states stand beside its rows.
+`python -m bench.sharding`, and ranks of Megatron-Core in those of `python -m bench.sharding.megatron`.
+
+Figures are fractions; DeepSpeed's own estimates of model states stand beside its rows.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from bench.accuracy import spread  # noqa: E402  the repository is not installed when benches run from a checkout
 from bench.cases import DTYPES, job_of  # noqa: E402
 from bench.gpu import record  # noqa: E402
+from bench.sharded_megatron import megatron_job  # noqa: E402
 from vramlint.estimate import Estimate  # noqa: E402
 from vramlint.job import Job, Parallelism, Zero  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
@@ -79,6 +82,8 @@ class Outcome:
 
 def sharded_job(row: Row) -> Job:
     """The job that a row ran on every rank."""
+    if row["case"]["parallelism"]["kind"] == "megatron":
+        return megatron_job(row)
     job = job_of(row)
     wanted = row["case"]["parallelism"]
     return replace(job, parallelism=PARALLELISMS[wanted["kind"]](wanted))

@@ -247,6 +247,17 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
+class PreciseAdam:
+    """Transformer Engine's Adam with states of chosen dtypes (use_precision_aware_optimizer)."""
+
+    master: str = "float32"
+    average: str = "float32"
+    variance: str = "float32"
+    remainders: bool = True
+    """Of a float32 master weight only what its bfloat16 weight lacks is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Megatron:
     """Megatron-Core: how its ranks share one model, and what its optimizer and gradient buffers are."""
 
@@ -272,8 +283,15 @@ class Megatron:
     """Gradients of 16-bit weights are accumulated in float32."""
     fused_gradients: bool = True
     """Products for a weight's gradient add to the buffer at once (gradient_accumulation_fusion)."""
+    precise: PreciseAdam | None = None
+    host_fraction: float = 0.0
+    """Part of the weights that are updated on the host (optimizer_offload_fraction); 0: none."""
     recompute: str = "none"
-    """none, selective (core attention), full."""
+    """none, selective (`recompute_modules`), full."""
+    recompute_modules: tuple[str, ...] = ("core_attn",)
+    """What selective recomputation runs again: core_attn, layernorm, mlp, moe, moe_act, shared_experts, mla_up_proj."""
+    distributes_checkpoints: bool = False
+    """Ranks that share every matrix share the inputs of recomputed layers (distribute_saved_activations)."""
     recompute_method: str = "uniform"
     """uniform (all layers, in groups) or block (the first layers of a stage, one by one)."""
     recompute_layers: int = 1
@@ -292,6 +310,8 @@ class Megatron:
     """The embedding takes the place of a layer when layers are divided."""
     counts_loss: bool = False
     """The head does."""
+    alternation: int | None = None
+    """Micro batches after which the model chunks take turns (microbatch_group_size_per_vp_stage); None: the stages."""
     in_flight: tuple[int, ...] = (1,)
     """Of the rank that is simulated: forwards of each model chunk that it has run when its first backward begins."""
 

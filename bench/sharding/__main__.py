@@ -45,10 +45,10 @@ def run_table(about: str, cases: Path, out: Path, program: str) -> int:
     import transformers  # noqa: F401
 
     outcome: Callable[[Row], Row] = importlib.import_module(f"{program}.run").outcome
-    return sum(not _succeeds(row, arguments.out, outcome) for row in wanted)
+    return sum(not succeeds(row, arguments.out, outcome) for row in wanted)
 
 
-def _succeeds(row: Row, out: Path, outcome: Callable[[Row], Row]) -> bool:
+def succeeds(row: Row, out: Path, outcome: Callable[[Row], Row]) -> bool:
     """Run one case in a child."""
     child = os.fork()
     if child == 0:

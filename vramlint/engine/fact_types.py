@@ -45,7 +45,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         trust_remote_code tied_embeddings sequence_parallel distributed_optimizer gradient_accumulation_fusion
         optimizer_in_backward quantized_experts use_rslora sync_each_batch fsdp_use_orig_params
         tiled_mlp partition_activations pad_to_maximum quantized_weight_gathers quantized_frozen_weights
-        quantized_gradients""",
+        quantized_gradients precise_optimizer distributed_checkpoints""",
     ),
     (
         NUMBER,
@@ -58,7 +58,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         experts_per_token expert_intermediate_size shared_expert_intermediate_size moe_layers mtp_layers
         pipeline_parallel expert_parallel expert_tensor_parallel distributed_optimizer_instances recompute_layers
         pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel ppo_mini_batch_size
-        kl_coefficient image_size hpz_partition_size mics_shard_size""",
+        kl_coefficient image_size hpz_partition_size mics_shard_size optimizer_offload_fraction
+        chunk_alternation""",
     ),
     (TOKENS, "sequence_length target_length prompt_length completion_length virtual_tokens tokens_per_batch"),
     (
@@ -89,7 +90,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         DTYPE,
         """load_dtype trainable_dtype norm_dtype quantization_compute_dtype quantization_storage_dtype fsdp_reduce_dtype
-        gradient_accumulation_dtype""",
+        gradient_accumulation_dtype master_dtype average_dtype variance_dtype""",
     ),
     (DEVICE, "offload_optimizer offload_parameters offload_reference"),
     (STRATEGY, "parallelism"),
@@ -102,7 +103,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         TEXTS,
         """frozen_parameters float32_parameters lora_modules_to_save lora_rank_pattern lora_layers
-        lora_target_parameters lora_variants trained_tokens adapter_options""",
+        lora_target_parameters lora_variants recompute_modules trained_tokens adapter_options""",
     ),
     (TRUTH | words("default", "always", "never"), "fsdp_reshard_after_forward"),
     (

@@ -6,21 +6,19 @@ distrib_optimizer}.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vramlint.job import DTYPE_BYTES, Job, Megatron
-from vramlint.memory import optimizers
+from vramlint.memory import megatron_optimizers, optimizers
 from vramlint.memory.architectures.family import number
 from vramlint.memory.holdings import Tensors
+from vramlint.memory.megatron_optimizers import Owned
 from vramlint.memory.tensor import Parameter
+from vramlint.memory.updates.update import Update
 
 LOCAL = "local"
 """Megatron's own modules, by a rank's `implementation`."""
-MASTER_BYTES = 4
-"""Of a float32 copy of a 16-bit weight, and of a gradient accumulated in float32."""
-
-
 EXPERTS = ".experts."
 """In the names of parameters that expert parallelism divides."""
 
@@ -44,6 +42,8 @@ class Held(NamedTuple):
     """Inside the optimizer step."""
     backward: tuple[Tensors, ...]
     """During the backward of a micro batch that is not the first."""
+    host: int = 0
+    """Bytes in host memory."""
 
 
 def held(job: Job, parameters: Sequence[Parameter]) -> Held:
@@ -56,7 +56,7 @@ def held(job: Job, parameters: Sequence[Parameter]) -> Held:
     engine = job.parallelism.megatron or Megatron()
     trained = [p for p in parameters if p.requires_grad]
     narrow = job.precision.weights != "float32"
-    wide = MASTER_BYTES if narrow and engine.wide_gradients else DTYPE_BYTES[job.precision.weights]
+    wide = megatron_optimizers.MASTER_BYTES if narrow and engine.wide_gradients else DTYPE_BYTES[job.precision.weights]
     elements = sum(p.numel * p.multiplicity for p in trained)
     kept = [Tensors("gradients", wide * elements), Tensors("buffers", _shared_buffer(job))]
     shapes = {p.shape for p in trained if p.linear}
@@ -65,18 +65,40 @@ def held(job: Job, parameters: Sequence[Parameter]) -> Held:
         kept += [Tensors("gradients", width * shape[0] * shape[1]) for shape in sorted(shapes)]
     update = optimizers.update_of(job)
     states: list[Tensors] = []
-    widened: list[Tensors] = []
+    inside: list[Tensors] = []
+    host = 0
+    for own, count in _owned(job, engine, trained, update):
+        if own.master:
+            kept.append(Tensors("master weights", own.master, count))
+        states += [Tensors("optimizer states", size, count) for size in own.states]
+        if own.gradient:
+            inside.append(Tensors("gradients", own.gradient, count))
+        inside += [Tensors("temporaries", own.passing, 1 if own.host else count)] if own.passing else []
+        host += own.host * count
+    return Held(tuple(kept), tuple(states), tuple(inside), _deferred(job, engine), host)
+
+
+def _owned(
+    job: Job, engine: Megatron, trained: Sequence[Parameter], update: Update | None
+) -> Iterator[tuple[Owned, int]]:
+    """What the optimizer has of each weight, and of how many like it."""
+    shares = []
     for p in trained:
         parts = replicas(job, experts=EXPERTS in p.name) if engine.distributed_optimizer else 1
-        share = -(-p.numel // parts)
-        local = Parameter(p.name, (share,), "float32", trainable=True, multiplicity=p.multiplicity)
-        if narrow:
-            kept.append(Tensors.of("master weights", p, MASTER_BYTES * share))
-            if wide < MASTER_BYTES:
-                widened.append(Tensors.of("gradients", p, MASTER_BYTES * share))
-        if update is not None:
-            states += [Tensors.of("optimizer states", p, size) for size in update.states(local)]
-    return Held(tuple(kept), tuple(states), tuple(widened), _deferred(job, engine))
+        local = Parameter(p.name, (-(-p.numel // parts),), "float32", trainable=True, multiplicity=p.multiplicity)
+        local.layer = p.layer
+        shares.append(local)
+    weight = job.precision.weights
+    if not engine.host_fraction:
+        yield from ((megatron_optimizers.owned(engine, weight, p, update), p.multiplicity) for p in shares)
+        return
+    for experts in (False, True):  # an optimizer each
+        members = [p for p in shares if (EXPERTS in p.name) is experts]
+        for p, away in zip(members, megatron_optimizers.on_host(members, engine.host_fraction), strict=True):
+            if away:
+                yield megatron_optimizers.offloaded(engine, p, update), away
+            if away < p.multiplicity:
+                yield megatron_optimizers.hybrid(engine, p, update), p.multiplicity - away
 
 
 def _deferred(job: Job, engine: Megatron) -> tuple[Tensors, ...]:

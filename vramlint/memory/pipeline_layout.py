@@ -18,16 +18,18 @@ _REPEATED = (r"\(([^)]+)\)\*(\d+)", r"(.)\*(\d+)")
 """Groups and single letters of a layout that stand several times (parse_str_to_list)."""
 _MOST = 10_000
 """Letters of a layout; more are not meant."""
-EMBEDDING, LAYER, LOSS = "E", "t", "L"
+EMBEDDING, LAYER, PREDICTION, LOSS = "E", "t", "m", "L"
 
 
-def stages(engine: Megatron, layers: int) -> Sequence[Chunks]:
+def stages(engine: Megatron, layers: int, predictions: int = 0) -> Sequence[Chunks]:
     """The chunks of every stage, of so many layers in all: numbered as they run, chunk after chunk.
+
+    `predictions` are layers that predict further tokens, which have to be the last stage's.
 
     Raises:
         NotFollowedError: they cannot be divided like that, or a stage has something else.
     """
-    counts = _of_layout(engine, layers) if engine.layout else _counted(engine, layers)
+    counts = _of_layout(engine, layers, predictions) if engine.layout else _counted(engine, layers)
     chunks = len(counts[0])
     found: list[list[tuple[int, ...]]] = [[] for _ in counts]
     start = 0
@@ -58,10 +60,12 @@ def _counted(engine: Megatron, layers: int) -> list[list[int]]:
     return counts
 
 
-def _of_layout(engine: Megatron, layers: int) -> list[list[int]]:
+def _of_layout(engine: Megatron, layers: int, predictions: int) -> list[list[int]]:
     parts = parsed(engine.layout)
     ends = parts[0].startswith(EMBEDDING) and parts[-1].endswith(LOSS)
-    if len(parts) % engine.pipeline or not ends or "".join(parts) != EMBEDDING + LAYER * layers + LOSS:
+    whole, last = EMBEDDING + LAYER * layers + PREDICTION * predictions + LOSS, PREDICTION * predictions + LOSS
+    ends = ends and parts[-1].endswith(last)
+    if len(parts) % engine.pipeline or not ends or "".join(parts) != whole:
         raise NotFollowedError(f"{layers} layers by the layout {engine.layout} over {engine.pipeline} stages")
     stride = engine.pipeline
     return [[part.count(LAYER) for part in parts[stage::stride]] for stage in range(stride)]
@@ -90,16 +94,16 @@ def in_flight(engine: Megatron, stage: int, batch: Batch) -> Sequence[int]:
     """Of each model chunk the forwards that a stage has run when it begins its first backward, the last chunk's.
 
     1F1B: those of the stages behind it and its own; interleaved: schedules.py, get_pp_rank_microbatches, plus the one
-    forward before the first backward. Chunks take turns with as many micro batches as there are stages.
+    forward before the first backward. Chunks take turns with as many micro batches as there are stages, or more.
     """
-    behind = engine.pipeline - stage - 1
-    warm = behind if engine.chunks == 1 else 2 * behind + (engine.chunks - 1) * engine.pipeline
+    behind, group = engine.pipeline - stage - 1, engine.alternation or engine.pipeline
+    warm = behind if engine.chunks == 1 else 2 * behind + (engine.chunks - 1) * group
     steps = batch.gradient_accumulation_steps
     left = min(warm + 1, steps * engine.chunks)
     found = [0] * engine.chunks
-    for start in range(0, steps, engine.pipeline):
+    for start in range(0, steps, group):
         for chunk in range(engine.chunks):
-            run = min(left, engine.pipeline, steps - start)
+            run = min(left, group, steps - start)
             found[chunk] += run
             left -= run
         if not left:

@@ -91,7 +91,9 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
     groups = sized.get("num_key_value_heads")
     if isinstance(groups, int):
         sized["num_key_value_heads"] = max(1, groups // engine.tensor)
-    chunks = stages(engine, _share(sized, "num_hidden_layers", 1))[stage]
+    predictions = sized.get("predictions")
+    further = predictions if isinstance(predictions, int) else 0
+    chunks = stages(engine, _share(sized, "num_hidden_layers", 1), further)[stage]
     sized |= {
         "num_hidden_layers": sum(map(len, chunks)),
         "chunks": _sparse(sized, chunks),
@@ -103,6 +105,8 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         "fused_gradients": engine.fused_gradients,
         "fused_loss": engine.fused_loss,
         "recompute": engine.recompute,
+        "recompute_modules": engine.recompute_modules,
+        "distributes_checkpoints": engine.distributes_checkpoints and engine.tensor > 1,
         **_recomputed(engine, chunks),
     }
     batch = replace(job.batch, sequence_length=-(-job.batch.sequence_length // engine.context))

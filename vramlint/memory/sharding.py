@@ -42,7 +42,14 @@ def sharding_of(
     if parallelism.megatron is not None:
         held = megatron_buffers.held(job, parameters)
         whole = (*weights_of(parameters, fixed), *held.persistent)
-        return Sharding(whole, held.states, backward=held.backward, optimizer=held.optimizer, consumes_gradients=True)
+        return Sharding(
+            whole,
+            held.states,
+            backward=held.backward,
+            optimizer=held.optimizer,
+            consumes_gradients=True,
+            host=held.host,
+        )
     persistent, states = weights_of(parameters, fixed), states_of(job, parameters)
     update = optimizers.update_of(job)
     host = sum(update.hosted(p) * p.multiplicity for p in parameters if p.requires_grad) if update is not None else 0

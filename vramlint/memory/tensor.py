@@ -40,6 +40,10 @@ class Storage:
         self.released = True
         self.recorder.free(self.index)
 
+    def take(self, other: Storage) -> None:
+        """Have the memory of `other` after the own was released; this one frees it from now on."""
+        self.index, self.released, other.released = other.index, False, True
+
 
 class Tensor:
     """A tensor of known shape and dtype.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from vramlint.job import Megatron, Mesh, Parallelism, Zero
+from vramlint.job import Megatron, Mesh, Parallelism, PreciseAdam, Zero
 from vramlint.resolve.board import Board
 from vramlint.resolve.hosting import with_host
 from vramlint.resolve.ranks import machines
@@ -52,7 +53,7 @@ def _mesh(board: Board) -> Mesh | None:
 
 
 def _megatron(board: Board) -> Megatron:
-    recompute = str(board.value("recompute") or "none")
+    recompute, names = str(board.value("recompute") or "none"), board.value("recompute_modules")
     return Megatron(
         tensor=degree(board, "tensor_parallel"),
         sequence=board.value("sequence_parallel") is True,
@@ -65,9 +66,14 @@ def _megatron(board: Board) -> Megatron:
         instances=degree(board, "distributed_optimizer_instances"),
         wide_gradients=board.value("wide_gradients") is not False,
         fused_gradients=board.value("gradient_accumulation_fusion") is not False,
+        precise=_precise(board),
+        host_fraction=_fraction(board),
         recompute=recompute,
+        recompute_modules=names if isinstance(names, tuple) else Megatron().recompute_modules,
+        distributes_checkpoints=board.value("distributed_checkpoints") is True,
         recompute_method=str(board.value("recompute_method") or "uniform"),
         recompute_layers=degree(board, "recompute_layers"),
+        alternation=board.integer("chunk_alternation"),
         fused_loss=board.value("fused_loss") is True,
         deferred=board.integer("deferred_micro_batches"),
         layout=str(board.value("pipeline_layout") or ""),
@@ -76,6 +82,26 @@ def _megatron(board: Board) -> Megatron:
         counts_embedding=board.value("embedding_as_layer") is True,
         counts_loss=board.value("loss_as_layer") is True,
     )
+
+
+def _precise(board: Board) -> PreciseAdam | None:
+    """Dtypes of the precision-aware optimizer; what the host updates is float32 all the same."""
+    if board.value("precise_optimizer") is not True:
+        return None
+    plain = PreciseAdam()
+    master, average, variance = (str(board.value(name) or "float32") for name in PRECISE)
+    return replace(plain, master=master, average=average, variance=variance)
+
+
+PRECISE = ("master_dtype", "average_dtype", "variance_dtype")
+"""Facts that say them."""
+
+
+def _fraction(board: Board) -> float:
+    """Part of the weights that the host updates."""
+    said = board.value("optimizer_offload_fraction")
+    whole = float(said) if isinstance(said, int | float) else 1.0
+    return whole if board.value("offload_optimizer") == "cpu" else 0.0
 
 
 _SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")

@@ -227,8 +227,62 @@ def test_what_ranks_build_of_latent_attention_and_of_some_layers_with_experts():
     assert [built[name] for name in sizes] == [384, 128, 64, 32, 64, [0, 0, 1, 1, 1, 1]]
 
 
-def test_layers_that_predict_further_are_not_followed_yet():
-    assert "megatron" not in model(sheet("megatron", _LATENT))
+def test_layers_that_predict_further_are_the_ranks_too():
+    followed = model(sheet("megatron", _LATENT))["megatron"]
+
+    assert isinstance(followed, dict)
+    assert followed["predictions"] == 1
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["'[layernorm moe_act]'", "layernorm moe_act", "[layernorm, moe_act]"],
+)
+def test_the_modules_of_selective_recomputation_are_named(written: str):
+    found = sheet("megatron", _LATENT + f"  --recompute-modules: {written}\n")
+
+    assert fact(found, "recompute_modules").value == ("layernorm", "moe_act")
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("--recompute-modules: '[gdn_norm_out]'", "recomputing gdn_norm_out"),
+        ("--fp8-format: hybrid", "8-bit products"),
+        ("--overlap-moe-expert-parallel-comm: true", "communication beside another micro batch"),
+        ("--mtp-use-repeated-layer: true", "one layer that predicts all further tokens"),
+    ],
+)
+def test_what_is_not_followed_says_why(flag: str, reason: str):
+    found = sheet("megatron", f"{_LATENT}  {flag}\n")
+
+    assert reason in fact(found, "parallelism").reason
+    assert "megatron" not in model(found)
+
+
+def test_the_precision_aware_optimizer_says_its_dtypes():
+    flags = "  --use-precision-aware-optimizer: true\n  --main-grads-dtype: bf16\n  --exp-avg-dtype: bf16\n"
+    flags += "  --exp-avg-sq-dtype: fp8\n"
+    found = sheet("megatron", _LATENT.replace("--fp16", "--bf16") + flags)
+
+    assert says(found, "precise_optimizer", "master_dtype", "average_dtype", "variance_dtype", "wide_gradients") == {
+        "precise_optimizer": True,
+        "master_dtype": "float32",
+        "average_dtype": "bfloat16",
+        "variance_dtype": "float8",
+        "wide_gradients": False,
+    }
+
+
+def test_a_part_of_the_optimizer_is_on_the_host():
+    flags = "  --optimizer-cpu-offload: true\n  --optimizer-offload-fraction: 0.25\n"
+    found = sheet("megatron", _LATENT + flags)
+
+    assert says(found, "offload_optimizer", "optimizer_offload_fraction", "parallelism") == {
+        "offload_optimizer": "cpu",
+        "optimizer_offload_fraction": 0.25,
+        "parallelism": "megatron",
+    }
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from vramlint.job import Batch
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, Outputs, number
 from vramlint.memory.architectures.megatron_layers import Layers
+from vramlint.memory.architectures.megatron_predictions import Predictions, masked, scaled
 from vramlint.memory.leaves import capture
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import megatron
@@ -48,16 +49,26 @@ class GPTModel(CausalLM):
         self.tied = bool(config.get("tie_word_embeddings", True))
         self.types = number(config, "token_types", default=0)
         """Kinds of token, each with an embedding."""
+        self.count = number(config, "predictions", default=0)
+        """Layers that predict further tokens."""
         self._embeddings(build, config)
         self.build_layers(build, config)
+        self.predictions: Predictions | None = None
+        if self.last and self.count:
+            sparse = self.layers.sparse[-1][-1:] or (bool(config.get("experts")),)
+            self.predictions = Predictions(build, self.layers, self.count, sparse=sparse[0])
         if self.last:
             self.build_output(build, config)
 
     def _embeddings(self, build: Builder, config: Config) -> None:
         limit = number(config, "max_position_embeddings", default=0)
-        if self.first or (self.last and self.tied):
+        if self.first or (self.last and (self.tied or self.count)):
             self.embedding = build.parameter("embedding.word_embeddings.weight", (self.vocabulary, self.hidden))
-        learned = self.first and not self.rotary and bool(config.get("learned_positions", True))
+        learned = (
+            (self.first or (self.last and self.count))
+            and not self.rotary
+            and bool(config.get("learned_positions", True))
+        )
         shape = (limit, self.hidden)
         self.positions = build.parameter("embedding.position_embeddings.weight", shape) if learned else None
         shape = (self.types, self.hidden)
@@ -114,6 +125,10 @@ class GPTModel(CausalLM):
             received = tape.empty(shape, self.dtype, "received")
             capture(tape, received, [])
             return received
+        return self.embedded(tape, tokens)
+
+    def embedded(self, tape: Tape, tokens: Tensor) -> Tensor:
+        """LanguageModelEmbedding.forward."""
         words = embedding(tape, tokens, self.embedding)
         if self.group.ranks > 1:
             tape.scratch((tokens.numel, tokens.nbytes), "masked input")
@@ -141,16 +156,38 @@ class GPTModel(CausalLM):
             sent = hidden.as_shape(hidden.shape)
             sent.storage = None  # deallocate_output_tensor (pipeline_parallel/schedules.py)
             return Outputs(sent, [], tape.lifetimes.taken_cache())
+        if self.predictions is not None:
+            hidden = self._predicted(tape, regime, self.predictions, hidden, batch["input_ids"])
         return Outputs(self.loss(tape, hidden), [], tape.lifetimes.taken_cache())
+
+    def _predicted(
+        self, tape: Tape, regime: Regime, predictions: Predictions, hidden: Tensor, tokens: Tensor
+    ) -> Tensor:
+        """process_mtp_loss: the decoder's output, on which the losses of the further tokens hang."""
+        parts = predictions(tape, regime, hidden, tokens, lambda rolled: self.embedded(tape, rolled))
+        hidden = parts.pop(0)
+        logits = None
+        while parts:
+            logits = self.logits(tape, parts.pop(0))
+            losses = masked(tape, megatron.cross_entropy(tape, logits, fused=self.fuses_loss))
+            hidden = scaled(tape, hidden, losses)
+            del losses
+        del logits
+        return hidden
 
     def loss(self, tape: Tape, hidden: Tensor) -> Tensor:
         """From the last norm's output [B, S, H] to a loss for every token."""
-        logits = megatron.column(tape, hidden, self.head, self.group)
+        logits = self.logits(tape, hidden)
         del hidden
+        return megatron.cross_entropy(tape, logits, fused=self.fuses_loss)
+
+    def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
+        """From hidden states [B, S, H] to [B, S, V / ranks]."""
+        logits = megatron.column(tape, hidden, self.head, self.group)
         if self.head.bias is not None:
             logits = e.add(tape, logits, self.head.bias)
         mark_logits(tape, logits)
-        return megatron.cross_entropy(tape, logits, fused=self.fuses_loss)
+        return logits
 
 
 def _grown(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

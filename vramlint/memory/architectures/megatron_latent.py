@@ -6,6 +6,7 @@ heads. Made of Transformer Engine's modules (core/models/gpt/gpt_layer_specs.py)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vramlint.memory.architectures.family import Config, number
@@ -67,17 +68,19 @@ class LatentAttention:
         parts = ("weight", "bias") if self.norm_biased else ("weight",)
         return tuple([build.norm(f"{name}.layer_norm_{part}", width) for part in parts])
 
-    def __call__(self, tape: Tape, x: Tensor, w: LatentWeights) -> tuple[Tensor, Tensor, Tensor]:
-        """get_query_key_value_tensors: [B, S / ranks, H] as [B, heads, S, d] each."""
+    def narrowed(self, tape: Tape, x: Tensor, w: LatentWeights) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, S / ranks, H] as what the wide matrices take of queries, keys and values, and the keys' positions."""
         narrow = x if w.q_down is None else megatron.column(tape, x, w.q_down, self.whole)
         pairs = megatron.column(tape, x, w.kv_down, self.whole)
         compressed, position = shaping.split_last(tape, pairs, (self.kv_rank, self.rotary))
         del pairs
-        position = megatron.gathered(tape, position, self.group)
+        return narrow, compressed, megatron.gathered(tape, position, self.group)
+
+    def widened(self, tape: Tape, parts: Sequence[Tensor], w: LatentWeights) -> tuple[Tensor, Tensor, Tensor]:
+        """qkv_up_proj_and_rope_apply: queries, keys and values [B, heads, S, d]."""
+        narrow, compressed, position = parts
         q = self._up(tape, narrow, w.q_norm, w.q_up)
-        del narrow
         kv = self._up(tape, compressed, w.kv_norm, w.kv_up)
-        del compressed
         plain, turned = latent.split_parts(tape, q, (self.plain, self.rotary))
         shape = q.shape
         del q

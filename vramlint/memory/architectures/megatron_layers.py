@@ -13,6 +13,8 @@ from typing import NamedTuple
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.family import Config, number, probability
 from vramlint.memory.architectures.megatron_latent import LatentAttention, LatentWeights
+from vramlint.memory.discarded import Dropped
+from vramlint.memory.divided_checkpoint import divided
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import megatron, megatron_experts
 from vramlint.memory.ops.linear import Weights
@@ -25,8 +27,8 @@ from vramlint.memory.weights import Builder
 
 LOCAL = "local"
 """Megatron's own modules, by `implementation`."""
-WIDE = "float32"
-"""Their softmax is torch's, of float32 (core/fusions/fused_softmax.py, forward_torch_softmax), by `softmax`."""
+WIDE, FILLED = "float32", "torch"
+"""Their softmax is torch's (core/fusions/fused_softmax.py, forward_torch_softmax), of float32 or as it comes."""
 
 
 @dataclass(slots=True)
@@ -111,11 +113,20 @@ class Layers:
         self.fuses_dropout = bool(config.get("bias_dropout_fusion", True))
         self.fuses_activation = bool(config.get("bias_activation_fusion", True))
         self.widens_softmax = self.local and config.get("softmax") == WIDE
+        self.fills_mask = self.local and config.get("softmax") == FILLED
         self.latent = LatentAttention(config, group) if config.get("latent") else None
         if self.latent is not None and self.local:
             raise NotFollowedError("multi-latent attention of Megatron's own modules")
         self.routing = _routing(config, group)
         self.recompute = str(config.get("recompute", "none"))
+        modules = config.get("recompute_modules", ("core_attn",))
+        again = modules if self.recompute == "selective" and isinstance(modules, tuple) else ()
+        self.again = frozenset(map(str, again))
+        """Parts of a layer that run again in backward, by Megatron's names."""
+        self.divides = bool(config.get("distributes_checkpoints"))
+        """Ranks that share every matrix keep a part each of what a recomputed layer began with."""
+        self.uniform = config.get("recompute_first") is None
+        """Recomputation takes every layer, in groups."""
         self.every = number(config, "recompute_every", default=1)
         """Layers that are recomputed together."""
         self.recomputed = number(config, "recompute_first", default=max(map(len, self.sparse)))
@@ -134,7 +145,7 @@ class Layers:
             kinds, made = self._kinds(chunk), []
             for position in build.layers(kinds, stack=self.stack + chunk):
                 kind, name = kinds[position], f"{self.name}.layers.{position}"
-                layers = [self._layer(build, name, sparse=sparse, crosses=crosses) for sparse in kind.sparse]
+                layers = [self.layer(build, name, sparse=sparse, crosses=crosses) for sparse in kind.sparse]
                 made.append(Segment(layers, recomputed=kind.recomputed))
             self.segments.append(made)
 
@@ -152,7 +163,8 @@ class Layers:
             for start in range(0, len(sparse), every)
         ]
 
-    def _layer(self, build: Builder, name: str, *, sparse: bool, crosses: bool) -> Layer:
+    def layer(self, build: Builder, name: str, *, sparse: bool, crosses: bool) -> Layer:
+        """The weights of one layer."""
         queries, keys = self.heads * self.size, self.groups * self.size
         inner, attention = (2 if self.gated else 1) * self.inner, f"{name}.self_attention"
         routing, latent = self.routing if sparse else None, self.latent
@@ -212,17 +224,20 @@ class Layers:
 
         def layers(x: Tensor, index: int) -> Tensor:
             for weights in segments[index].layers:
-                x = self._forward(tape, regime, weights, x, source)
+                x = self.forward(tape, regime, weights, x, source)
             return x
 
         def group(x: Tensor, index: int) -> Tensor:
             if not segments[index].recomputed:
                 return layers(x, index)
+            if self.divides:
+                return divided(tape, lambda y: layers(y, index), x, self.group.ranks)
             return checkpoint.reentrant(tape, lambda y: (layers(y, index),), (x,), offload=False)[0]
 
         return tape.course.repeat(self._kinds(chunk), group, entering.pop(), stack=self.stack + chunk)
 
-    def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor, source: Tensor | None) -> Tensor:
+    def forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """TransformerLayer.forward of [B, S, H]."""
         attended = self._attention(tape, regime, w, x)
         x = self._residual(tape, attended, w.proj, x)
         del attended
@@ -231,52 +246,104 @@ class Layers:
             x = self._residual(tape, attended, w.cross.proj, x)
             del attended
         if w.experts is not None and self.routing is not None:
-            return self._routed(tape, w, w.experts, self.routing, x)
-        if w.fc1 is None or w.fc2 is None:
-            raise KeyError("intermediate_size")
-        inner = self._normed_column(tape, x, w.mlp_norm, w.fc1)
-        inner = megatron.activated(tape, inner, w.fc1.bias, gated=self.gated, fused=self.fuses_activation)
-        fed = megatron.row(tape, inner, w.fc2, self.group)
-        del inner
-        return self._residual(tape, fed, w.fc2, x)
+            return self._sparse(tape, w, w.experts, self.routing, x)
+        return self._dense(tape, w, x)
 
-    def _routed(self, tape: Tape, w: Layer, experts: Experts, routing: Routing, x: Tensor) -> Tensor:
+    def _dense(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
+        """The MLP and what is added to its output; Transformer Engine's has the norm in front in it."""
+        fc1, fc2 = w.fc1, w.fc2
+        if fc1 is None or fc2 is None:
+            raise KeyError("intermediate_size")
+
+        def mlp(x: Tensor) -> tuple[Tensor]:
+            if self.local:
+                inner = megatron.column(tape, x, fc1, self.group)
+            else:
+                inner = megatron.norm_column(tape, x, w.mlp_norm, fc1, self.group)
+            del x
+            inner = megatron.activated(tape, inner, fc1.bias, gated=self.gated, fused=self.fuses_activation)
+            return (megatron.row(tape, inner, fc2, self.group),)
+
+        entering, dropped = self._normed(tape, x, w.mlp_norm) if self.local else (x, None)
+        again = "mlp" in self.again
+        (fed,) = checkpoint.reentrant(tape, mlp, (entering,), offload=False) if again else mlp(entering)
+        del entering
+        if dropped is not None:
+            dropped.discard(fed)
+        return self._residual(tape, fed, fc2, x)
+
+    def _sparse(self, tape: Tape, w: Layer, experts: Experts, routing: Routing, x: Tensor) -> Tensor:
+        """The experts and what is added to their output."""
+        normed, dropped = self._normed(tape, x, w.mlp_norm)
+
+        def moe(y: Tensor) -> tuple[Tensor]:
+            return (self._routed(tape, experts, routing, y),)
+
+        out = checkpoint.reentrant(tape, moe, (normed,), offload=False)[0] if "moe" in self.again else moe(normed)[0]
+        del normed
+        if dropped is not None:
+            dropped.discard(out)
+        return megatron.bias_dropout_add(tape, out, None, x, self.hidden_dropout, fused=self.fuses_dropout)
+
+    def _normed(self, tape: Tape, x: Tensor, norm: tuple[Parameter, ...]) -> tuple[Tensor, Dropped | None]:
+        """A norm that stands alone, and the checkpoint that drops its output."""
+        if "layernorm" not in self.again:
+            return megatron.norm(tape, x, norm), None
+        dropped = Dropped(tape, lambda y: (megatron.norm(tape, y, norm),), (x,))
+        return dropped.outputs[0], dropped
+
+    def _routed(self, tape: Tape, experts: Experts, routing: Routing, normed: Tensor) -> Tensor:
         """MoELayer.forward: the experts, and the shared one beside them."""
-        normed = megatron.norm(tape, x, w.mlp_norm)
+        beside = self._shared(tape, experts, normed)
         probabilities = megatron_experts.routed(tape, normed, experts.router, routing)
         tokens = megatron_experts.dispatched(tape, normed, probabilities, routing)
         wide = 2 if self.gated else 1
         inner = megatron_experts.product(tape, tokens, experts.fc1, wide * self.expert_inner, routing)
         del tokens
-        inner = megatron_experts.activated(tape, inner, gated=self.gated, wide=routing.wide)
-        made = megatron_experts.product(tape, inner, experts.fc2, self.hidden, routing)
+
+        def activated(y: Tensor) -> tuple[Tensor]:
+            return (megatron_experts.activated(tape, y, gated=self.gated, wide=routing.wide),)
+
+        dropped = Dropped(tape, activated, (inner,)) if "moe_act" in self.again else None
+        active = dropped.outputs[0] if dropped is not None else activated(inner)[0]
         del inner
+        made = megatron_experts.product(tape, active, experts.fc2, self.hidden, routing)
+        del active
+        if dropped is not None:
+            dropped.discard(made)
         out = megatron_experts.combined(tape, made, normed, routing)
         del made
-        if experts.shared_fc1 is not None and experts.shared_fc2 is not None:
-            beside = megatron.column(tape, normed, experts.shared_fc1, self.group)
-            beside = megatron.activated(tape, beside, None, gated=self.gated, fused=True)
-            out = e.add(tape, out, megatron.row(tape, beside, experts.shared_fc2, self.group))
-            del beside
-        return megatron.bias_dropout_add(tape, out, None, x, self.hidden_dropout, fused=self.fuses_dropout)
+        return out if beside is None else e.add(tape, out, beside)
+
+    def _shared(self, tape: Tape, experts: Experts, normed: Tensor) -> Tensor | None:
+        """The expert that every token passes, which runs before the others."""
+        fc1, fc2 = experts.shared_fc1, experts.shared_fc2
+        if fc1 is None or fc2 is None:
+            return None
+
+        def shared(x: Tensor) -> tuple[Tensor]:
+            inner = megatron.column(tape, x, fc1, self.group)
+            inner = megatron.activated(tape, inner, None, gated=self.gated, fused=True)
+            return (megatron.row(tape, inner, fc2, self.group),)
+
+        again = "shared_experts" in self.again
+        return checkpoint.reentrant(tape, shared, (normed,), offload=False)[0] if again else shared(normed)[0]
 
     def _residual(self, tape: Tape, x: Tensor, weights: Weights, residual: Tensor) -> Tensor:
         return megatron.bias_dropout_add(tape, x, weights.bias, residual, self.hidden_dropout, fused=self.fuses_dropout)
 
-    def _normed_column(self, tape: Tape, x: Tensor, norm: tuple[Parameter, ...], weights: Weights) -> Tensor:
-        if not self.local:
-            return megatron.norm_column(tape, x, norm, weights, self.group)
-        return megatron.column(tape, megatron.norm(tape, x, norm), weights, self.group)
-
     def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
         if w.latent is not None and self.latent is not None:
-            q, k, v = self.latent(tape, megatron.norm(tape, x, w.input_norm), w.latent)
-            context = self._core(tape, regime, q, k, v, joint=False)
-            del q, k, v
-            return megatron.row(tape, context, w.proj, self.group)
+            return self._latent_attention(tape, regime, w, w.latent, self.latent, x)
         if w.qkv is None:
             raise KeyError("num_attention_heads")
-        fused = self._normed_column(tape, x, w.input_norm, w.qkv)
+        dropped = None
+        if self.local:
+            normed, dropped = self._normed(tape, x, w.input_norm)
+            fused = megatron.column(tape, normed, w.qkv, self.group)
+            del normed
+        else:
+            fused = megatron.norm_column(tape, x, w.input_norm, w.qkv, self.group)
         if w.qkv.bias is not None:
             fused.view = True
         plain = not (self.rotary or self.normed or self.heads != self.groups)
@@ -290,7 +357,32 @@ class Layers:
             q, k = e.linear_unary(tape, "rotary", q), e.linear_unary(tape, "rotary", k)
         context = self._core(tape, regime, q, k, v, joint=plain)
         del q, k, v
-        return megatron.row(tape, context, w.proj, self.group)
+        out = megatron.row(tape, context, w.proj, self.group)
+        if dropped is not None:
+            dropped.discard(out)
+        return out
+
+    def _latent_attention(
+        self, tape: Tape, regime: Regime, w: Layer, weights: LatentWeights, latent: LatentAttention, x: Tensor
+    ) -> Tensor:
+        normed, dropped = self._normed(tape, x, w.input_norm)
+        narrow = latent.narrowed(tape, normed, weights)
+        del normed
+
+        def up(*parts: Tensor) -> tuple[Tensor, ...]:
+            return latent.widened(tape, parts, weights)
+
+        heads = Dropped(tape, up, narrow) if "mla_up_proj" in self.again else None
+        q, k, v = heads.outputs if heads is not None else up(*narrow)
+        del narrow
+        context = self._core(tape, regime, q, k, v, joint=False)
+        del q, k, v
+        if heads is not None:
+            heads.discard(context)
+        out = megatron.row(tape, context, w.proj, self.group)
+        if dropped is not None:
+            dropped.discard(out)
+        return out
 
     def _crossing(self, tape: Tape, regime: Regime, w: Cross, x: Tensor, source: Tensor) -> Tensor:
         """CrossAttention.forward: queries of `x` [B, S, H], keys and values of `source` [B, T, H]."""
@@ -314,9 +406,10 @@ class Layers:
             if regime.implementation != "eager":
                 return (megatron.flash(tape, q, k, v, joint=joint),)
             widens = k.shape[2] > megatron.LARGEST_FUSED_SOFTMAX or self.widens_softmax
-            return (megatron.unfused_attention(tape, q, k, v, self.attention_dropout, widens=widens),)
+            dropped, fills = self.attention_dropout, self.fills_mask
+            return (megatron.unfused_attention(tape, q, k, v, dropped, widens=widens, fills=fills),)
 
-        if self.recompute == "selective":
+        if "core_attn" in self.again:
             return checkpoint.reentrant(tape, core, (q, k, v), offload=False)[0]
         return core(q, k, v)[0]
 

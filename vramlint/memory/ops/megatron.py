@@ -182,11 +182,13 @@ def _activated_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     return found
 
 
-def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float, *, widens: bool) -> Tensor:
+def unfused_attention(
+    tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: float, *, widens: bool, fills: bool = False
+) -> Tensor:
     """Scores [B, heads, S, T] of queries and keys, their softmax and what dropout leaves of it, all kept.
 
     megatron/core/transformer/dot_product_attention.py. `widens`: the fused softmax does not take the rows, and
-    torch's takes them in float32.
+    torch's takes them in float32. `fills`: torch's takes them as they are, behind a mask that is filled into them.
     """
     batch, heads, length, _ = q.shape
     scores = (batch, heads, length, k.shape[2])
@@ -198,6 +200,10 @@ def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: 
         probabilities = tape.to(wide, q.dtype)
         del wide
     else:
+        if fills and tape.grad_enabled:
+            node = tape.view_node((made,), _filled_backward)
+            made = made.as_shape(scores)
+            made.node = node
         probabilities = tape.apply("softmax", (made,), scores, q.dtype, like_inputs, save_output=True)
     del made
     dropped = e.dropout(tape, probabilities, probability)
@@ -206,6 +212,19 @@ def unfused_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, probability: 
     context = tape.apply("matmul", (dropped, v), shape, q.dtype, like_inputs, save=(dropped, v))
     del dropped
     return tape.apply("contiguous", (context,), (batch, length, heads * v.shape[-1]), q.dtype, like_inputs)
+
+
+def _filled_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    """Of `masked_fill_` on a view: a gradient of the whole, a copy of the view's, and the filled one.
+
+    torch 2.13 torch/csrc/autograd/functions/tensor.cpp, CopySlices::apply.
+    """
+    edge, (gradient,) = node.edges[0], gradients
+    if edge is None or gradient is None:
+        return (None,)
+    whole = tape.empty(edge[2], gradient.dtype, "new_empty_strided")
+    tape.scratch((gradient.nbytes, gradient.nbytes), "masked_fill backward")
+    return (whole,)
 
 
 def split_heads(tape: Tape, fused: Tensor, sizes: Sequence[int], head: int, *, joint: bool) -> list[Tensor]:

@@ -13,17 +13,20 @@ from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.megatron_forms import WORKSPACE
 from vramlint.surfaces.frameworks.megatron_kinds import is_bert
 from vramlint.surfaces.frameworks.megatron_layers import frequencies
+from vramlint.values import Items, plain
 
 UNFOLLOWED: Mapping[str, str] = MappingProxyType(
     {
         "moe_expert_capacity_factor": "experts with a capacity",
         "moe_use_legacy_grouped_gemm": "legacy grouped products",
+        "overlap_moe_expert_parallel_comm": "experts' communication beside another micro batch",
         "moe_latent_size": "latent experts",
         "moe_layer_recompute": "recomputed experts",
         "use_transformer_engine_op_fuser": "Transformer Engine's fused operations",
         "mla_down_proj_fusion": "fused products of multi-latent attention",
         "experimental_attention_variant": "another attention",
-        "mtp_num_layers": "layers that predict further tokens",
+        "mtp_use_repeated_layer": "one layer that predicts all further tokens",
+        "mtp_detach_heads": "predictions of further tokens apart from the model",
         "hybrid_layer_pattern": "layers of several kinds",
         "hybrid_override_pattern": "layers of several kinds",
         "heterogeneous_layers_config_path": "layers of several kinds",
@@ -31,11 +34,8 @@ UNFOLLOWED: Mapping[str, str] = MappingProxyType(
         "fp4_format": "4-bit products",
         "use_megatron_fsdp": "Megatron's own FSDP",
         "use_torch_fsdp2": "FSDP under Megatron",
-        "optimizer_cpu_offload": "the optimizer on the host",
-        "use_precision_aware_optimizer": "the precision-aware optimizer",
         "fine_grained_activation_offloading": "activations on the host",
         "cpu_offloading_num_layers": "activations on the host",
-        "distribute_saved_activations": "checkpoints that ranks share",
         "fp32_residual_connection": "a float32 residual stream",
         "fp16_lm_cross_entropy": "a loss in 16 bits",
         "window_size": "sliding windows",
@@ -67,6 +67,8 @@ def unfollowed(config: Config) -> str:
             return f"{what} ({key})"
     if config.text("optimizer") not in _OPTIMIZERS:
         return f"the optimizer {config.text('optimizer')}"
+    if why := unfollowed_recomputation(config):
+        return why
     if config.text("position_embedding_type") not in _POSITIONS:
         return f"{config.text('position_embedding_type')} positions"
     if config.given("num_experts") and (why := _unfollowed_experts(config)):
@@ -74,6 +76,32 @@ def unfollowed(config: Config) -> str:
     if config.on("perform_rl_step"):
         return "reinforcement learning"
     return ""
+
+
+MODULES = frozenset({"core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_act", "shared_experts"})
+"""Parts of a layer whose recomputation is followed (core/transformer/transformer_config.py, recompute_modules)."""
+
+
+def recomputed_modules(config: Config, key: str = "recompute_modules") -> tuple[str, ...]:
+    """What selective recomputation runs again, as a list or in the words of one string; empty where nothing says it."""
+    value = config.value(key) if config.given(key) else None
+    written = plain(value) if isinstance(value, Items) else None
+    said = " ".join(map(str, written)) if isinstance(written, list) else config.text(key) if value is not None else ""
+    return tuple([word.strip("'\"") for word in said.strip("[]").replace(",", " ").split()])
+
+
+def unfollowed_recomputation(config: Config, prefix: str = "") -> str:
+    """Why what is recomputed is not followed; empty where it is.
+
+    Args:
+        config: of a run.
+        prefix: of Megatron's names in it, with the dot.
+    """
+    key = f"{prefix}recompute_modules"
+    if config.given(key) and config.is_unknown(key):
+        return f"a recomputation of unknown modules ({key})"
+    others = sorted(set(recomputed_modules(config, key)) - MODULES)
+    return f"recomputing {others[0]} ({key})" if others else ""
 
 
 _DISPATCHERS = frozenset({"allgather", "alltoall"})
@@ -149,6 +177,7 @@ def of_rank(config: Config, width: int, vocabulary: int) -> Mapping[str, ConfigV
         **_experts(config, width),
         **_latent(config),
         "attention_mask": not config.on("no_create_attention_mask_in_dataloader"),
+        "predictions": config.integer("mtp_num_layers") or 0,
         "token_types": 2 if is_bert(config) and not config.on("bert_no_binary_head") else 0,
     }
 
@@ -175,9 +204,9 @@ def _implementation(config: Config) -> str:
 
 
 def _softmax(config: Config) -> str:
-    """The dtype of a softmax that is not fused (arguments.py; core/transformer/transformer_config.py)."""
+    """Of a softmax that is not fused how it is made (arguments.py; core/transformer/transformer_config.py)."""
     wide = config.on("attention_softmax_in_fp32") or config.on("apply_query_key_layer_scaling")
-    return "float32" if wide and config.on("no_masked_softmax_fusion") else ""
+    return ("float32" if wide else "torch") if config.on("no_masked_softmax_fusion") else ""
 
 
 def ranks_share(config: Config) -> None:
@@ -213,9 +242,14 @@ def engine_facts(config: Config) -> None:
     each = config.integer("num_layers_per_virtual_pipeline_stage")
     if not config.say("pipeline_chunks", "num_virtual_stages_per_pipeline_rank", "count") and each and layers:
         config.state("pipeline_chunks", max(1, layers // stages // each), "num_layers_per_virtual_pipeline_stage")
+    config.say("chunk_alternation", "microbatch_group_size_per_virtual_pipeline_stage", "count")
     config.say("distributed_optimizer_instances", "num_distributed_optimizer_instances", "count")
     config.say("recompute_method", "recompute_method", "text")
     config.say("recompute_layers", "recompute_num_layers", "count")
+    modules = recomputed_modules(config)
+    if modules:
+        config.state("recompute_modules", modules, "recompute_modules")
+    config.say("distributed_checkpoints", "distribute_saved_activations", "flag")
     fused = not config.on("no_gradient_accumulation_fusion")
     fused = fused and config.plain("gradient_accumulation_fusion") is not False
     keys = ("no_gradient_accumulation_fusion", "gradient_accumulation_fusion")
@@ -223,7 +257,28 @@ def engine_facts(config: Config) -> None:
     if config.on("defer_embedding_wgrad_compute"):
         config.state("deferred_micro_batches", config.integer("wgrad_deferral_limit") or 0, "wgrad_deferral_limit")
     _gradients(config)
+    _states(config)
     config.say("cublas_workspace", WORKSPACE, "text")
+
+
+_DTYPES: Mapping[str, str] = MappingProxyType(
+    {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
+)
+"""Words for dtypes (megatron/training/arguments.py, map_dtype)."""
+_STATES: Mapping[str, str] = MappingProxyType(
+    {"master_dtype": "main_params_dtype", "average_dtype": "exp_avg_dtype", "variance_dtype": "exp_avg_sq_dtype"}
+)
+
+
+def _states(config: Config) -> None:
+    """Dtypes of master weights and Adam's states, and which part of them is on the host."""
+    if config.on("use_precision_aware_optimizer"):
+        config.state("precise_optimizer", True, "use_precision_aware_optimizer")
+        for fact, key in _STATES.items():
+            word = config.text(key)
+            config.state(fact, _DTYPES.get(word.rpartition(".")[2], "float32"), key)
+    if config.on("optimizer_cpu_offload"):
+        config.say("optimizer_offload_fraction", "optimizer_offload_fraction", "number")
 
 
 def _gradients(config: Config) -> None:
@@ -232,5 +287,6 @@ def _gradients(config: Config) -> None:
     megatron/training/arguments.py, validate_args.
     """
     wide = config.on("accumulate_allreduce_grads_in_fp32")
-    wide = wide or not (config.on("fp16") or config.on("grad_reduce_in_bf16"))
+    narrow = _DTYPES.get(config.text("main_grads_dtype"), "float32") != "float32"
+    wide = wide or not (config.on("fp16") or config.on("grad_reduce_in_bf16") or narrow)
     config.state("wide_gradients", wide, "accumulate_allreduce_grads_in_fp32", "grad_reduce_in_bf16")
