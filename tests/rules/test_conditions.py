@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from types import NoneType
 
 import pytest
 
@@ -16,8 +17,11 @@ from tests.rules.examples import RULES, WITHOUT_FAILING_EXAMPLE, seen
 from tests.rules.mutants import mutants
 from vramlint.engine.check import applies, reports
 from vramlint.engine.expression import Expression, dotted
+from vramlint.engine.fact_types import FACT_TYPES
 from vramlint.engine.loader import builtin_directory, load_rule, rule_files
 from vramlint.engine.rule import Example, Rule
+from vramlint.engine.types import Kind, Type
+from vramlint.facts import FactValue
 
 POLICIES = [load_rule(path) for path in rule_files(builtin_directory().parent / "examples" / "policies")]
 CONDITIONS = [pytest.param(rule, id=rule.name) for rule in (*RULES.rules, *POLICIES) if rule.when]
@@ -100,3 +104,29 @@ def test_the_examples_have_every_kind_of_run(rule: Rule) -> None:
 def test_silence_is_not_for_want_of_reading(rule: Rule) -> None:
     for example in rule.passing:
         assert seen(example).scopes, "no run is seen in it"
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.name) for rule in RULES.rules])
+def test_facts_are_of_the_types_that_expressions_are_held_against(rule: Rule) -> None:
+    for example in (*rule.failing, *rule.passing):
+        for scope in seen(example).scopes:
+            assert scope.run is not None
+            for fact in scope.run.facts:
+                for candidate in fact.candidates:
+                    assert has_type(candidate.value, FACT_TYPES[fact.name]), (fact.name, candidate.value)
+
+
+def has_type(value: FactValue, type_: Type) -> bool:
+    """Whether a fact's value is one that the table of types has."""
+    kind = Kind.TEXTS if isinstance(value, tuple) else KINDS[type(value)]
+    bounded = isinstance(value, str) and type_.values
+    return kind in type_.kinds and (not bounded or value in type_.values)
+
+
+KINDS: dict[type, Kind] = {
+    str: Kind.TEXT,
+    bool: Kind.TRUTH,
+    int: Kind.NUMBER,
+    float: Kind.NUMBER,
+    NoneType: Kind.NULL,
+}
