@@ -6,7 +6,6 @@ import json
 import sys
 from argparse import Namespace
 
-from vramlint.api.examples import contradictions
 from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
 from vramlint.cli.listing import columns
 from vramlint.cli.papers import page
@@ -41,6 +40,8 @@ def _check(paths: list[str]) -> int:
     Raises:
         UsageError: a path that cannot be read, or a folder without rules.
     """
+    from vramlint.api.examples import contradictions  # the whole core, which the listing needs nothing of
+
     try:
         loaded = read_rules(paths)
         complaints = [str(error) for error in loaded.errors]
