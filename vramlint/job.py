@@ -300,6 +300,8 @@ class Megatron:
     """The cross entropy is one fused function over 16-bit logits."""
     deferred: int | None = None
     """Micro batches whose gradient of the head's weight waits until all have run; 0: of all of them; None: of none."""
+    predictions: int = 0
+    """Layers that predict further tokens, where the model's own sizes do not say it."""
     layout: str = ""
     """Which parts of the model the stages have, one letter for each (pipeline_model_parallel_layout)."""
     first_layers: int | None = None

@@ -14,9 +14,14 @@ from vramlint.values import Call, Scalar, Value
 _FILES = "megatron/bridge/recipes/**/*.py"
 _KEPT = re.compile(
     r"dataset\.(?:enable_in_batch_packing|seq_length)|(?:ddp|dist)\.use_megatron_fsdp|ddp\.use_distributed_optimizer"
-    r"|mixed_precision|model\.(?:(?:tensor_model|pipeline_model|context|expert_model|expert_tensor)_parallel_size|sequence_parallel|pipeline_model_parallel_layout|attention_backend"
-    r"|cross_entropy_loss_fusion|hf_model|mtp_num_layers|recompute_(?:granularity|method|num_layers)|seq_length)"
-    r"|optimizer\.(?:optimizer|use_precision_aware_optimizer)|peft\.(?:alpha|dim|dropout|target_modules|type)"
+    r"|mixed_precision|mixed_precision\.(?:bf16|fp16|fp8|grad_reduce_in_fp32)"
+    r"|model\.(?:(?:tensor_model|pipeline_model|context|expert_model|expert_tensor|virtual_pipeline_model)_parallel_size"
+    r"|sequence_parallel|pipeline_model_parallel_layout|num_layers_in_(?:first|last)_pipeline_stage"
+    r"|account_for_(?:embedding|loss)_in_pipeline_split|attention_backend|cross_entropy_loss_fusion|hf_model"
+    r"|mtp_num_layers|recompute_(?:granularity|method|modules|num_layers)|seq_length|moe_token_dispatcher_type"
+    r"|overlap_moe_expert_parallel_comm|fine_grained_activation_offloading|cpu_offloading)"
+    r"|optimizer\.(?:optimizer|use_precision_aware_optimizer|main_(?:grads|params)_dtype|exp_avg(?:_sq)?_dtype"
+    r"|optimizer_cpu_offload|optimizer_offload_fraction)|peft\.(?:alpha|dim|dropout|target_modules|type)"
     r"|train\.(?:global|micro)_batch_size"
 )
 _ON = frozenset(
@@ -25,9 +30,26 @@ _ON = frozenset(
         "ddp.use_megatron_fsdp",
         "dist.use_megatron_fsdp",
         "optimizer.use_precision_aware_optimizer",
+        "optimizer.optimizer_cpu_offload",
+        "model.account_for_embedding_in_pipeline_split",
+        "model.account_for_loss_in_pipeline_split",
+        "model.overlap_moe_expert_parallel_comm",
+        "model.fine_grained_activation_offloading",
+        "model.cpu_offloading",
     )
 )
 """Switches that are only told where they are on."""
+
+
+_USUAL: Mapping[str, object] = {
+    "model.moe_token_dispatcher_type": "alltoall",
+    "optimizer.main_grads_dtype": "torch.float32",
+    "optimizer.main_params_dtype": "torch.float32",
+    "optimizer.exp_avg_dtype": "torch.float32",
+    "optimizer.exp_avg_sq_dtype": "torch.float32",
+    "optimizer.optimizer_offload_fraction": 1.0,
+}
+"""What is told only where it is otherwise."""
 
 
 def whole(tree: Tree) -> Mapping[str, str]:
@@ -89,12 +111,21 @@ def _said(value: Value) -> dict[str, object]:
         if word.name == "model" and (found := _checkpoint(word.value)):
             keys["model.hf_model"] = found
         if word.name == "mixed_precision" and (found := _precision(word.value)):
-            keys[word.name] = found
+            keys |= _set_of(found) if any(key.startswith(_CHANGED) for key in keys) else {word.name: found}
     return {
         key: said
         for key, said in keys.items()
-        if _KEPT.fullmatch(key) and said is not None and not (key in _ON and said is False)
+        if _KEPT.fullmatch(key) and said is not None and not (key in _ON and said is False) and said != _USUAL.get(key)
     }
+
+
+_CHANGED = "mixed_precision.grad_reduce_in_fp32"
+
+
+def _set_of(name: str) -> dict[str, object]:
+    """A named set of precisions of which the recipe changes a part, as its parts."""
+    kinds = {f"mixed_precision.{kind}": True for kind in ("bf16", "fp16") if name.startswith(kind)}
+    return {**kinds, "mixed_precision.fp8": True} if re.search(r"fp[48]", name) else dict(kinds)
 
 
 def _precision(value: Value) -> str:

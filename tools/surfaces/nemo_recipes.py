@@ -22,11 +22,16 @@ _WITHOUT = "peft_scheme"
 """The parameter that leaves the adapter out."""
 _KEPT = re.compile(
     r"data\.(?:global_batch_size|micro_batch_size|seq_length)"
-    r"|model\.config\.(?:type|cross_entropy_loss_fusion|mtp_num_layers|recompute_granularity)|model\.id"
+    r"|model\.config\.(?:type|cross_entropy_loss_fusion|mtp_num_layers|recompute_(?:granularity|method|modules|num_layers)"
+    r"|cpu_offloading|cpu_offloading_num_layers|gradient_accumulation_fusion|moe_token_dispatcher_type"
+    r"|(?:first|last)_pipeline_num_layers|num_layers_in_(?:first|last)_pipeline_stage"
+    r"|account_for_(?:embedding|loss)_in_pipeline_split)|model\.id"
     r"|optim\.config\.(?:optimizer|use_distributed_optimizer)|peft\.(?:alpha|dim|target_modules|type)"
     r"|trainer\.(?:devices|num_nodes|plugins\.precision)"
     r"|trainer\.strategy\.(?:(?:tensor_model|pipeline_model|context|expert_model|expert_tensor)_parallel_size"
-    r"|sequence_parallel|ddp\.use_distributed_optimizer)"
+    r"|sequence_parallel|virtual_pipeline_model_parallel_size|pipeline_model_parallel_layout"
+    r"|num_layers_in_(?:first|last)_pipeline_stage|account_for_(?:embedding|loss)_in_pipeline_split"
+    r"|ddp\.use_distributed_optimizer)"
 )
 _LENGTH = re.compile(r"_\d+k$")
 """The end of the name of a recipe that is another one for longer samples."""
@@ -96,7 +101,8 @@ def _said(value: Value) -> dict[str, object]:
     start = keys.get(_CHECKPOINT)
     if isinstance(start, str) and start.startswith(_ON_HUB) and start != _ON_HUB:
         keys["model.id"] = start.removeprefix(_ON_HUB)
-    return {key: said for key, said in keys.items() if _KEPT.fullmatch(key) and said is not None}
+    kept = {key: said for key, said in keys.items() if _KEPT.fullmatch(key) and said is not None}
+    return {key: said for key, said in kept.items() if said is not False or "account_for_" not in key}
 
 
 SOURCE = Source("", ("nemo",), "NVIDIA/NeMo", whole=whole)

@@ -67,6 +67,8 @@ def flattened(value: Value, above: str = "") -> Iterator[tuple[str, object]]:
                 yield from flattened(word.value, f"{above}.{word.name}")
         case Scalar():
             yield above[1:], value.value
+        case Name() if value.qualified.startswith("torch."):
+            yield above[1:], value.qualified
         case Items() if all(isinstance(item, Scalar) for item in value.values):
             yield above[1:], [item.value for item in value.values if isinstance(item, Scalar)]
 

@@ -83,7 +83,7 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         config = of_transformers(job.model, engine.tensor)
     if config is None or job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"Megatron's training of {job.model.model_type or 'this model'}")
-    sized = dict(config)
+    sized = {"predictions": engine.predictions, **config}
     for key in DIVIDED:
         sized[key] = _share(sized, key, engine.tensor)
     if sized.get("experts"):

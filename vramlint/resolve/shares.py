@@ -75,6 +75,7 @@ def _megatron(board: Board) -> Megatron:
         recompute_layers=degree(board, "recompute_layers"),
         alternation=board.integer("chunk_alternation"),
         fused_loss=board.value("fused_loss") is True,
+        predictions=board.integer("mtp_layers") or 0,
         deferred=board.integer("deferred_micro_batches"),
         layout=str(board.value("pipeline_layout") or ""),
         first_layers=board.integer("first_stage_layers"),

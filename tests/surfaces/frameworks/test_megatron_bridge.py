@@ -149,3 +149,40 @@ def test_a_started_program_takes_overrides_and_a_file():
     assert [link.target for link in started.links] == ["conf/mine.yaml"]
     found = read_config(framework_of("megatron-bridge"), "train.py", started.tables[0][1])
     assert says(found, "micro_batch_size", "tuning") == {"micro_batch_size": 4, "tuning": "full"}
+
+
+def test_a_recipe_with_the_precision_aware_optimizer_says_its_dtypes():
+    found = sheet("megatron-bridge", "recipe: deepseek_v3_pretrain_1024gpu_h100_bf16_config\n")
+
+    assert says(found, "precision", "precise_optimizer", "average_dtype", "variance_dtype", "wide_gradients") == {
+        "precision": "bf16-mixed",
+        "precise_optimizer": True,
+        "average_dtype": "bfloat16",
+        "variance_dtype": "bfloat16",
+        "wide_gradients": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("recipe: llama3_8b_low_precision_pretrain_config", "8-bit products (mixed_precision)"),
+        ("recipe: llama3_8b_peft_config", "adapters"),
+        ("recipe: qwen3_30b_a3b_pretrain_16gpu_h100_bf16_config", "the token dispatcher flex"),
+        ("recipe: llama3_8b_pretrain_config\nmodel: {cpu_offloading_num_layers: 4}", "activations on the host"),
+        ("recipe: llama3_8b_pretrain_config\nddp: {use_megatron_fsdp: true}", "Megatron's own FSDP"),
+    ],
+)
+def test_what_a_recipe_has_that_is_not_followed_says_why(written: str, reason: str):
+    assert reason in fact(sheet("megatron-bridge", f"{written}\n"), "parallelism").reason
+
+
+def test_a_recipe_says_what_its_ranks_recompute():
+    text = "recipe: llama3_8b_pretrain_config\nmodel: {recompute_granularity: selective, recompute_modules: [mlp]}\n"
+    found = sheet("megatron-bridge", text)
+
+    assert says(found, "parallelism", "recompute", "recompute_modules") == {
+        "parallelism": "megatron",
+        "recompute": "selective",
+        "recompute_modules": ("mlp",),
+    }

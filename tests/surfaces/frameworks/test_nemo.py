@@ -112,3 +112,41 @@ def test_adapters_are_the_default_of_tuning_and_can_be_switched_off():
 def test_commands_that_train_nothing():
     found = read_config(framework_of("nemo"), "run.sh", command("nemo llm export", "path=a"))
     assert fact(found, "run_kind").value == "library"
+
+
+def test_a_recipe_is_a_job_of_megatrons_ranks():
+    words = ("--factory", "llama3_70b", "trainer.strategy.tensor_model_parallel_size=8")
+    found = read_config(framework_of("nemo"), "run.sh", command("nemo llm pretrain", *words))
+
+    assert says(found, "parallelism", "tensor_parallel", "pipeline_parallel", "pipeline_chunks", "wide_gradients") == {
+        "parallelism": "megatron",
+        "tensor_parallel": 8,
+        "pipeline_parallel": 4,
+        "pipeline_chunks": 5,
+        "wide_gradients": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--factory", "llama3_8b", "trainer.plugins.fp8=hybrid"), "8-bit products"),
+        (("--factory", "llama3_8b", "model.config.cpu_offloading_num_layers=4"), "activations on the host"),
+        (("--factory", "mixtral_8x7b", "model.config.moe_token_dispatcher_type=flex"), "the token dispatcher flex"),
+        (("--factory", "llama3_8b", "model.config.recompute_modules=[gdn_norm_out]"), "recomputing gdn_norm_out"),
+    ],
+)
+def test_what_a_recipe_has_that_is_not_followed_says_why(words: tuple[str, ...], reason: str):
+    found = read_config(framework_of("nemo"), "run.sh", command("nemo llm pretrain", *words))
+
+    assert reason in fact(found, "parallelism").reason
+
+
+def test_an_adapter_of_a_recipe_is_not_followed():
+    found = read_config(framework_of("nemo"), "run.sh", command("nemo llm finetune", "--factory", "llama3_8b"))
+
+    assert "adapters" in fact(found, "parallelism").reason
+
+
+def test_nemo_1_has_optimizers_of_its_own():
+    assert "NeMo 1's optimizer" in fact(sheet("nemo", _GPT), "parallelism").reason

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from vramlint.catalog.recipes import recipe
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.megatron import spelled_recomputation
-from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
+from vramlint.surfaces.frameworks.megatron_batches import accumulate
+from vramlint.surfaces.frameworks.megatron_recipes import share_recipe
 from vramlint.surfaces.frameworks.recipes import on_recipe, renested
 from vramlint.surfaces.launch.options import nested
 from vramlint.surfaces.overlay import overlaid
@@ -162,14 +163,25 @@ def _complete(config: Config) -> None:
 
 def _ranks(config: Config) -> None:
     """How the ranks share the model, where their step is followed."""
-    tuning, fp8 = config.fact("tuning"), config.fact("fp8")
-    if tuning is None or tuning.value != "full" or (fp8 is not None and fp8.value is True) or config.fact("fsdp"):
-        unsimulated(config)
-        return
-    config.derive("parallelism", "megatron", "Megatron's ranks share the model as the recipe says")
-    config.say("pipeline_chunks", "model.virtual_pipeline_model_parallel_size", "count")
-    config.say("recompute_method", "model.recompute_method", "text")
-    config.say("recompute_layers", "model.recompute_num_layers", "count")
+    fp8, fsdp, precision = config.fact("fp8"), config.fact("fsdp"), config.fact("precision")
+    why = ""
+    if fp8 is not None and fp8.value is True:
+        why = "8-bit products (mixed_precision)"
+    elif "fp4" in config.text("mixed_precision"):
+        why = "4-bit products (mixed_precision)"
+    elif fsdp is not None:
+        why = f"Megatron's own FSDP ({fsdp.key})"
+    share_recipe(config, _key, why)
+    said = config.given("mixed_precision.grad_reduce_in_fp32")
+    wide = config.on("mixed_precision.grad_reduce_in_fp32") if said else precision and precision.value != "fp16-mixed"
+    config.state("wide_gradients", bool(wide), "mixed_precision.grad_reduce_in_fp32", "mixed_precision")
+
+
+_OF_OPTIMIZER = re.compile(r"use_precision_aware_optimizer|optimizer_.*|main_(?:grads|params)_dtype|exp_avg.*")
+
+
+def _key(field: str) -> str:
+    return f"optimizer.{field}" if _OF_OPTIMIZER.fullmatch(field) else f"model.{field}"
 
 
 def _objective(config: Config) -> None:
@@ -203,6 +215,10 @@ def _tuning(config: Config) -> None:
 def _precision(config: Config) -> None:
     word = config.text("mixed_precision")
     kind = next((kind for kind in ("bf16", "fp16") if kind in word), "")
+    for flag in ("bf16", "fp16"):
+        if config.on(f"mixed_precision.{flag}"):
+            config.state("precision", f"{flag}-mixed", f"mixed_precision.{flag}")
+            config.state("fp8", config.given("mixed_precision.fp8"), "mixed_precision.fp8")
     for flag in ("bf16", "fp16"):
         if config.on(f"model.{flag}"):
             config.state("precision", f"{flag}-mixed", f"model.{flag}")

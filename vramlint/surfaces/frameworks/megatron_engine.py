@@ -84,20 +84,19 @@ MODULES = frozenset({"core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe
 
 def recomputed_modules(config: Config, key: str = "recompute_modules") -> tuple[str, ...]:
     """What selective recomputation runs again, as a list or in the words of one string; empty where nothing says it."""
-    value = config.value(key) if config.given(key) else None
+    value = config.value(key) if key and config.given(key) else None
     written = plain(value) if isinstance(value, Items) else None
     said = " ".join(map(str, written)) if isinstance(written, list) else config.text(key) if value is not None else ""
     return tuple([word.strip("'\"") for word in said.strip("[]").replace(",", " ").split()])
 
 
-def unfollowed_recomputation(config: Config, prefix: str = "") -> str:
+def unfollowed_recomputation(config: Config, key: str = "recompute_modules") -> str:
     """Why what is recomputed is not followed; empty where it is.
 
     Args:
         config: of a run.
-        prefix: of Megatron's names in it, with the dot.
+        key: that names the modules.
     """
-    key = f"{prefix}recompute_modules"
     if config.given(key) and config.is_unknown(key):
         return f"a recomputation of unknown modules ({key})"
     others = sorted(set(recomputed_modules(config, key)) - MODULES)
@@ -217,12 +216,14 @@ def ranks_share(config: Config) -> None:
     """
     tuning = config.fact("tuning")
     why = next((f"{what} ({key})" for key, what in UNFOLLOWED.items() if config.given(key) and config.on(key)), "")
+    why = why or unfollowed_recomputation(config)
     if not why and (tuning is None or tuning.value != "full"):
         why = "adapters"
     if why:
         config.unknown("parallelism", f"{why} under Megatron is not simulated")
     else:
         config.derive("parallelism", "megatron", "Megatron's ranks share the model as its flags say")
+    config.say("mtp_layers", "mtp_num_layers", "count")
     engine_facts(config)
 
 
@@ -265,7 +266,17 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
     {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp8": "float8"}
 )
 """Words for dtypes (megatron/training/arguments.py, map_dtype)."""
-_STATES: Mapping[str, str] = MappingProxyType(
+_TORCH: Mapping[str, str] = MappingProxyType({"uint8": "float8"})
+"""torch's words for what Transformer Engine's Adam makes of them."""
+
+
+def dtype_of(word: str) -> str:
+    """The dtype of a word, `fp32` or `torch.float32`; float32, Megatron's default, where there is none."""
+    name = word.rpartition(".")[2]
+    return _DTYPES.get(name) or _TORCH.get(name) or name or "float32"
+
+
+STATES: Mapping[str, str] = MappingProxyType(
     {"master_dtype": "main_params_dtype", "average_dtype": "exp_avg_dtype", "variance_dtype": "exp_avg_sq_dtype"}
 )
 
@@ -274,9 +285,8 @@ def _states(config: Config) -> None:
     """Dtypes of master weights and Adam's states, and which part of them is on the host."""
     if config.on("use_precision_aware_optimizer"):
         config.state("precise_optimizer", True, "use_precision_aware_optimizer")
-        for fact, key in _STATES.items():
-            word = config.text(key)
-            config.state(fact, _DTYPES.get(word.rpartition(".")[2], "float32"), key)
+        for fact, key in STATES.items():
+            config.state(fact, dtype_of(config.text(key)), key)
     if config.on("optimizer_cpu_offload"):
         config.say("optimizer_offload_fraction", "optimizer_offload_fraction", "number")
 
@@ -287,6 +297,6 @@ def _gradients(config: Config) -> None:
     megatron/training/arguments.py, validate_args.
     """
     wide = config.on("accumulate_allreduce_grads_in_fp32")
-    narrow = _DTYPES.get(config.text("main_grads_dtype"), "float32") != "float32"
+    narrow = dtype_of(config.text("main_grads_dtype")) != "float32"
     wide = wide or not (config.on("fp16") or config.on("grad_reduce_in_bf16") or narrow)
     config.state("wide_gradients", wide, "accumulate_allreduce_grads_in_fp32", "grad_reduce_in_bf16")

@@ -13,8 +13,10 @@ from vramlint.catalog.recipes import recipe
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.interpolation import interpolated
 from vramlint.surfaces.frameworks.megatron import attention, recomputation
-from vramlint.surfaces.frameworks.megatron_batches import accumulate, unsimulated
+from vramlint.surfaces.frameworks.megatron_batches import accumulate
+from vramlint.surfaces.frameworks.megatron_engine import UNFOLLOWED
 from vramlint.surfaces.frameworks.megatron_models import define_model
+from vramlint.surfaces.frameworks.megatron_recipes import FIELDS, share_recipe
 from vramlint.surfaces.frameworks.recipes import on_recipe, renested
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Entry, Scalar, Table
@@ -50,6 +52,17 @@ _ROWS = (
     Row("peft.target_modules", "lora_target_modules", "names"),
 )
 
+FURTHER = tuple(
+    dict.fromkeys(
+        (
+            *(name for name in (*FIELDS, *UNFOLLOWED) if name not in ("num_experts", "mtp_num_layers")),
+            *("recompute_modules", "moe_token_dispatcher_type", "use_precision_aware_optimizer", "main_grads_dtype"),
+            *("main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype", "optimizer_cpu_offload"),
+            *("optimizer_offload_fraction", "pipeline_model_parallel_layout"),
+        )
+    )
+)
+"""Fields that say how Megatron's ranks share the model, or that they do something that is not followed."""
 _SAME = (
     "micro_batch_size",
     "global_batch_size",
@@ -77,6 +90,7 @@ _SAME = (
     "recompute_granularity",
     "cross_entropy_loss_fusion",
     "seq_length",
+    *FURTHER,
 )
 """Keys that Megatron has by the same name."""
 
@@ -183,13 +197,13 @@ def _complete(config: Config) -> None:
     if program and not _TRAINS.search(program):
         config.derive("run_kind", "library", f"{program} trains nothing", over=True)
     config.derive("loop", "plain", "NeMo trains with Lightning on Megatron's optimizer")
-    unsimulated(config)
     _objective(config)
     _tuning(config)
     _precision(config)
     _optimizer(config)
     recomputation(config)
     attention(config)
+    _ranks(config)
     if config.on("cross_entropy_loss_fusion"):
         config.derive("full_logits", True, "the head's matrix product stands alone")
     if config.given("num_layers"):
@@ -198,6 +212,18 @@ def _complete(config: Config) -> None:
     if devices:
         config.state("world_size", nodes * devices, "trainer.devices")
     accumulate(config, "global_batch_size", "micro_batch_size", _SIZES)
+
+
+def _ranks(config: Config) -> None:
+    """How the ranks share the model of a recipe of NeMo 2; NeMo 1 has optimizers of its own."""
+    precision, fp8 = config.fact("precision"), config.fact("fp8")
+    why = ""
+    if not config.given(RECIPE) and not config.given("optim.config.optimizer"):
+        why = "NeMo 1's optimizer and data parallelism, or a recipe that is not named,"
+    elif fp8 is not None and fp8.value is True:
+        why = "8-bit products (trainer.plugins.precision)"
+    share_recipe(config, str, why)
+    config.state("wide_gradients", not (precision and precision.value == "fp16-mixed"), "trainer.plugins.precision")
 
 
 def _objective(config: Config) -> None:
@@ -235,7 +261,8 @@ def _precision(config: Config) -> None:
     config.state("precision", f"{kind}-mixed" if kind else "fp32", key)
     for flag in ("bf16", "fp16"):
         config.derive(flag, flag == kind, "by the precision")
-    config.state("fp8", config.on("model.fp8") or "fp8" in word, "model.fp8", key)
+    keys = ("model.fp8", "trainer.plugins.fp8")
+    config.state("fp8", any(map(config.on, keys)) or "fp8" in word, *keys, key)
 
 
 def _optimizer(config: Config) -> None:
