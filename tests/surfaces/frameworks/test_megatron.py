@@ -424,3 +424,10 @@ def test_overrides_of_a_nemo_recipe_are_not_held_against_megatrons_flags() -> No
     found = sheet("megatron", text)
     assert not remarks(found)
     assert says(found, "micro_batch_size") == {"micro_batch_size": 1}
+
+
+def test_the_model_of_another_program_is_not_that_of_the_flags():
+    found = sheet("megatron", _TEXT.replace("MODEL_ARGS:", "MODEL_ARGS:\n  --model-provider: llava_vlm"), _PATH)
+
+    assert not [name for name, _ in found.tables if name == "model-config"]
+    assert "trains a part of it" in fact(found, "model").reason

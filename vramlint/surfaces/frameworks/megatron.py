@@ -57,9 +57,15 @@ _GENERATES = ("num_tokens_to_generate", "prompts", "prompt_file", "incoming_requ
 """Flags of programs that generate text (tests/functional_tests, gpt_dynamic_inference.py)."""
 
 
+_PROVIDER = "model_provider"
+"""Of examples/mimo/train.py, whose models have towers of their own and frozen parts (examples/mimo/model_providers)."""
+
+
 def _complete(config: Config) -> None:
     config.derive("loop", "plain", "Megatron has a training loop of its own")
-    config.derive("tuning", "full", "every weight is trained")
+    provided = config.given(_PROVIDER)
+    if not provided:
+        config.derive("tuning", "full", "every weight is trained")
     _objective(config)
     _parallelism(config)
     _precision(config)
@@ -74,7 +80,10 @@ def _complete(config: Config) -> None:
         config.derive("packing", True, "samples are cut from joined documents")
     if is_t5(config):
         config.say("target_length", "decoder_seq_length", "count")
-    define_model(config)
+    if provided:
+        config.unknown("model", "a program makes it by that name, and trains a part of it", _PROVIDER)
+    else:
+        define_model(config)
     accumulate(config, "global_batch_size", "micro_batch_size", _SIZES)
 
 
