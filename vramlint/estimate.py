@@ -228,6 +228,8 @@ class Estimate:
     least: int = 0
     """Bytes that torch's allocator surely needs on the card, where the segments that it cannot give back are what the
     run fails of; 0 elsewhere."""
+    tight: bool = False
+    """As far as the emulation of the allocator goes, it does not get through on the card."""
     above: int = 0
     """Bytes by which it may need more."""
     outside_parts: tuple[Amount, ...] = ()

@@ -56,7 +56,7 @@ class Fix:
 
     steps: tuple[Step, ...]
     peak: int
-    """Re-estimated device_low (allocated and outside torch) after all steps, bytes."""
+    """Re-estimated device_need (allocated, fragmentation and outside torch) after all steps, bytes."""
     fits: bool
 
 

@@ -194,7 +194,8 @@ def test_of_moves_of_about_one_price_the_quicker_is_taken() -> None:
         found = with_work(job)
         zero = job.parallelism.zero
         fits = job.checkpointing.mode != "none" or (zero is not None and zero.stage == 3)
-        return replace(found, reserved=GIB if fits else 100 * GIB)
+        size = GIB if fits else 100 * GIB
+        return replace(found, allocated=size, reserved=size)
 
     fix = plan(run(jobs=(start,)), start, replace(h100, usable_bytes=50 * GIB), shards, headroom=1)
     assert fix is not None
@@ -221,3 +222,44 @@ def test_megatron_is_offered_what_it_has() -> None:
     assert divided is not None and divided.distributed_optimizer
     rest = replace(engine, recompute="full", distributed_optimizer=True)
     assert offered(replace(subject, parallelism=replace(shared, megatron=rest))) == {"smaller-micro-batch"}
+
+
+def in_segments(job: Job) -> Estimate:
+    """The toy with segments that lose a quarter of the tensors unless they can grow."""
+    found = simulate(job)
+    lost = 0 if job.allocator.expandable_segments else found.allocated // 4
+    return replace(found, least=found.allocated + lost, tight=found.allocated + lost > 52 * GIB)
+
+
+def settled(subject: Job, gib: float) -> Fix:
+    gpu = replace(card(gib), compute_capability=(8, 0))
+    fix = plan(run(jobs=(subject,)), subject, gpu, simulate, headroom=1, played=in_segments)
+    assert fix is not None
+    return fix
+
+
+def test_segments_that_grow_are_the_first_remedy_where_tensors_have_room():
+    needed = simulate(job()).allocated / GIB
+    fix = settled(replace(job(), batch=Batch(1, 2048)), 30)
+    assert [step.description for step in fix.steps] == ["expandable segments"]
+    assert fix.fits
+    assert fix.steps[0].saves > 0
+    assert needed > 30
+
+
+def test_moves_are_held_against_the_allocator():
+    fix = settled(job(), 51)
+    assert [step.description for step in fix.steps] == [
+        "micro batch size 4, 2 accumulation steps",
+        "expandable segments",
+    ]
+    assert fix.fits
+    assert sum(step.saves for step in fix.steps) == in_segments(job()).device_need - fix.peak
+
+
+def test_where_segments_cannot_grow_more_is_taken_off_the_tensors():
+    subject = replace(job(), libraries=replace(job().libraries, torch=(2, 0, 0)))
+    fix = settled(subject, 51)
+    assert fix.fits
+    assert "micro batch size 4, 2 accumulation steps" not in [step.description for step in fix.steps]
+    assert fix.peak <= 51 * GIB

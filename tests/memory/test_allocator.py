@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +13,10 @@ from vramlint.memory.allocator import (
     MIB,
     SMALL_SEGMENT,
     CachingAllocator,
-    ExpandableAllocator,
+    OutOfMemory,
     coarsened,
 )
+from vramlint.memory.expandable import ExpandableAllocator, LimitedExpandable
 
 
 def test_small_requests_share_a_segment():
@@ -112,6 +115,56 @@ def test_expandable_segments_cover_what_is_alive(requests: list[tuple[int, int]]
         for _ in range(min(frees, len(alive))):
             allocator.release(alive.pop(0))
         assert sum(piece.size for piece in alive) <= allocator.reserved <= allocator.peak
+
+
+def test_pages_in_which_nothing_lies_are_mapped_elsewhere_before_a_request_fails():
+    allocator = LimitedExpandable(5 * LARGE_SEGMENT)
+    first = allocator.allocate(60 * MIB)
+    allocator.allocate(20 * MIB)
+    allocator.release(first)
+    big = allocator.allocate(70 * MIB)
+
+    assert allocator.reserved == 5 * LARGE_SEGMENT
+    assert big.address > first.address  # the hole before is too short
+    with pytest.raises(OutOfMemory):
+        allocator.allocate(11 * MIB)
+
+
+def test_a_hole_is_filled_from_its_lowest_address():
+    allocator = LimitedExpandable(5 * LARGE_SEGMENT)
+    allocator.allocate(10 * MIB)
+    gap, _ = allocator.allocate(30 * MIB), allocator.allocate(20 * MIB)
+    allocator.release(gap)
+    allocator.release(allocator.allocate(50 * MIB))  # pages of the gap are behind it now
+    first, _ = allocator.allocate(25 * MIB), allocator.allocate(30 * MIB)
+    allocator.release(first)
+    again = allocator.allocate(28 * MIB)
+
+    assert again.address == gap.address
+    assert allocator.reserved == 5 * LARGE_SEGMENT
+
+
+@given(st.lists(st.tuples(st.integers(1, 64 * MIB), st.integers(0, 3)), max_size=60), st.integers(3, 12))
+def test_a_limited_card_serves_requests_without_overlaps(requests: list[tuple[int, int]], pages: int):
+    room = pages * LARGE_SEGMENT
+    limited, endless = LimitedExpandable(room), ExpandableAllocator()
+    alive = []
+    for size, frees in requests:
+        try:
+            piece = limited.allocate(size)
+        except OutOfMemory:
+            break
+        alive.append((piece, endless.allocate(size)))
+        for _ in range(min(frees, len(alive))):
+            mine, other = alive.pop(0)
+            limited.release(mine)
+            endless.release(other)
+        assert sum(piece.size for piece, _ in alive) <= limited.reserved <= room
+        if endless.peak <= room:
+            assert limited.reserved == endless.reserved
+        for small in (True, False):
+            spans = sorted((p.address, p.address + p.size // 512) for p, _ in alive if p.small is small)
+            assert all(one[1] <= other[0] for one, other in pairwise(spans))
 
 
 def test_garbage_collection_gives_back_segments_that_lie_free():

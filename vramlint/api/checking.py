@@ -182,7 +182,9 @@ class Checker:
             run for sheet in contents.sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed))
         )
         jobs = next((run.jobs for run in runs if run.name == name), ())
-        return max((self._simulate(job, reserved=False).device_low for job in jobs), default=None)
+        if len(jobs) > 1:
+            jobs = (max(jobs, key=lambda job: self._simulate(job, reserved=False).device_high),)
+        return self._simulate(jobs[0]).device_need if jobs else None
 
     def _context_of(self, sheet: Sheet, subject: Subject, context: Context) -> Context:
         """The surroundings of one job: what comments in the started script declare, and the files' own machine."""

@@ -71,6 +71,7 @@ def judge(
             lambda changed: simulate(changed, reserved=False),
             lambda owner, changes: _write(owner, changes, documents),
             closed=_closed(subject),
+            played=simulate,
         )
 
     findings = check(run, estimates, rules, planner, headroom)
@@ -99,6 +100,11 @@ def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...
 def _write(
     run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
 ) -> tuple[str, tuple[Edit, ...]] | None:
+    settings = changes.get("allocator_settings")
+    if isinstance(settings, str):
+        from vramlint.surfaces.allocating import write_settings
+
+        return write_settings(settings, run.facts, documents)
     if run.framework:
         from vramlint.surfaces.frameworks import framework_of
         from vramlint.surfaces.frameworks.writing import write_facts

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from vramlint.cost import middle, slowdown
 from vramlint.estimate import Estimate, Slowdown
 from vramlint.findings import Fix, Step
-from vramlint.fixes.moves import EXCLUSIVE, MOVES, UNCOUNTED, Changes, Move, batch_facts, smaller_batch
+from vramlint.fixes.changes import Changes, batch_facts, smaller_batch
+from vramlint.fixes.moves import EXCLUSIVE, EXPANDABLE, MOVES, UNCOUNTED, Move
 from vramlint.job import Gpu, Job
 from vramlint.resolve.run import Run
 from vramlint.text import Edit
@@ -23,6 +24,8 @@ WORTH_SAYING = 2**26
 ALIKE = 10
 """Difference of price within which the estimated time of a step decides between two moves."""
 WORTH_CHANGING = 0.98
+ROUNDS = 3
+"""Searches for moves whose segments fit too."""
 BATCH_MOVE = "smaller-micro-batch"
 
 Chosen = tuple[Move, ...]
@@ -41,6 +44,8 @@ class _Search:
     """What `smaller-micro-batch` shrinks to."""
     closed: frozenset[str] = frozenset()
     """Facts that nothing can change."""
+    played: Simulate | None = None
+    """The memory model with the allocator's segments."""
     peaks: dict[tuple[tuple[str, ...], int], int | None] = field(default_factory=dict)
 
     def job(self, chosen: Chosen) -> Job | None:
@@ -60,8 +65,23 @@ class _Search:
             self.peaks[key] = None if job is None else self.simulate(job).device_high
         return self.peaks[key]
 
+    def estimate(self, chosen: Chosen) -> Estimate | None:
+        """The estimate after all moves, with what the allocator's segments keep from the tensors."""
+        job = self.job(chosen)
+        return None if job is None else (self.played or self.simulate)(job)
+
+    def need(self, chosen: Chosen) -> int | None:
+        """Bytes of device memory after all moves, segments included."""
+        found = self.estimate(chosen)
+        return None if found is None else found.device_need
+
+    def runs(self, chosen: Chosen) -> bool:
+        """Whether the job after all moves gets through on the card."""
+        found = self.estimate(chosen)
+        return found is not None and found.device_need <= self.gpu.usable_bytes and not found.tight
+
     def fits(self, chosen: Chosen) -> bool:
-        """Whether the job after all moves stays within the limit."""
+        """Whether the tensors of the job after all moves stay within the limit."""
         peak = self.peak(chosen)
         return peak is not None and peak <= self.limit
 
@@ -74,45 +94,70 @@ def plan(
     write: Writer | None = None,
     headroom: float = 0.95,
     closed: frozenset[str] = frozenset(),
+    played: Simulate | None = None,
 ) -> Fix | None:
     """The cheapest plan found by which `job` fits `gpu`, or the one that comes nearest (`Fix.fits` says which).
 
     Moves are taken in order of price until the job fits, then those that turn out unnecessary are dropped, the dearest
     first. Every figure is of a simulation of the changed job. A plan leaves headroom, so that it doesn't trade a
-    misfit for a tight fit; where none does, one that just fits will do.
+    misfit for a tight fit; where none does, one that just fits will do. The search looks at tensors; what it finds is
+    held against the allocator, with segments that can grow where others do not do.
 
     Args:
         run: where the facts are written, for the wording and the edits.
         job: the job to change.
         gpu: the GPU to fit.
-        simulate: the memory model.
+        simulate: the memory model without the allocator.
         write: says changed facts in the vocabulary of the files; None to say them in words only.
         headroom: fraction of the usable memory to stay within.
         closed: facts that nothing in the run's vocabulary can change.
+        played: the memory model with the allocator; None to leave it out.
 
     Returns:
         None when the job fits already, when its architecture cannot be simulated or when no move helps.
     """
-    before = simulate(job)
-    if before.device_high <= gpu.usable_bytes or before.method != "simulated":
+    search = _Search(job, gpu, simulate, int(headroom * gpu.usable_bytes), closed=closed, played=played)
+    before = (played or simulate)(job)
+    if before.device_need <= gpu.usable_bytes or before.method != "simulated":
         return None
-    search = _Search(job, gpu, simulate, int(headroom * gpu.usable_bytes), closed=closed)
-    search.peaks[(), search.micro_batch_size] = before.device_high
+    search.peaks[(), search.micro_batch_size] = simulate(job).device_high
+    chosen = _settled(search)
+    peak = search.need(chosen) or before.device_need
+    if not chosen or peak >= before.device_need:
+        return None
+    return Fix(_steps(run, search, chosen, write), peak, search.runs(chosen))
+
+
+def _settled(search: _Search) -> Chosen:
+    """The cheapest moves with which the tensors fit and their segments too; else those that come nearest."""
+    usable = search.gpu.usable_bytes
+    if search.played is not None and (search.peak(()) or 0) <= usable and search.runs((EXPANDABLE,)):
+        return (EXPANDABLE,)
+    chosen = _found(search, search.limit)
+    for _ in range(ROUNDS):
+        if search.played is None or not search.fits(chosen) or search.runs(chosen):
+            return chosen
+        if search.runs((*chosen, EXPANDABLE)):
+            return (*chosen, EXPANDABLE)
+        lost = (search.need(chosen) or 0) - (search.peak(chosen) or 0)
+        again = _found(search, usable - lost)
+        if again == chosen:
+            break
+        chosen = again
+    return chosen
+
+
+def _found(search: _Search, limit: int) -> Chosen:
+    """The cheapest moves with which the tensors fit in `limit` bytes, or in what the card has, or that come nearest."""
+    search.limit, search.micro_batch_size = limit, 1
     chosen = _gather(search)
     if not search.fits(chosen):
-        search.limit = gpu.usable_bytes
+        search.limit = max(limit, search.gpu.usable_bytes)
         chosen = _gather(search)
-    if (search.peak(chosen) or 0) >= before.device_high:
-        return None
-    fits = search.fits(chosen)
-    if fits:
+    if search.fits(chosen):
         chosen = _prune(search, chosen)
-        chosen = _relax_batch(search, _quicker(search, chosen))
-    else:
-        chosen = _without_idle(search, chosen)
-    steps = _steps(run, search, chosen, write)
-    peak = search.peak(chosen)
-    return Fix(steps, before.device_high if peak is None else peak, fits)
+        return _relax_batch(search, _quicker(search, chosen))
+    return _without_idle(search, chosen)
 
 
 def _gather(search: _Search) -> Chosen:
@@ -209,9 +254,9 @@ def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> t
     steps = []
     final = search.job(chosen)
     adapted = final is not None and final.adapter is not None
+    needs = _needs(search, chosen)
     for index, move in enumerate(chosen):
-        before, after = search.peak(chosen[:index]), search.peak(chosen[: index + 1])
-        saves = 0 if before is None or after is None else before - after
+        saves = needs[index] - needs[index + 1]
         job = search.job(chosen[:index])
         changes = {} if job is None else _changes(move, job, search.micro_batch_size)
         written = write(run, changes) if write else None
@@ -219,6 +264,14 @@ def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> t
         cost = (adapted and move.cost_beside_adapter) or move.cost
         steps.append(Step(description, saves, cost, move.safe, edits, _slowdown(search, chosen, index)))
     return tuple(steps)
+
+
+def _needs(search: _Search, chosen: Chosen) -> list[int]:
+    """What the job needs before the first move and after each; between the ends by its tensors alone."""
+    first, last = (search.need(moves) or 0 for moves in ((), chosen))
+    lost = first - (search.peak(()) or 0)
+    between = ((search.peak(chosen[:index]) or 0) + lost for index in range(1, len(chosen)))
+    return [first, *between, last]
 
 
 def _slowdown(search: _Search, chosen: Chosen, index: int) -> Slowdown | None:

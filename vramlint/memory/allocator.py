@@ -5,8 +5,8 @@ comes from segments of 2 MiB, up to 10 MiB from segments of 20 MiB, more from a 
 smallest free block that is large enough is taken, of equals the one at the lowest address, and split; neighbours that
 are free are joined. A new segment lies below those before it: so the driver places them, as far as what 89 runs on an
 H200 reserved tells (bench/gpu/measured: 63 to within 0.1 %; 57 if it lay above, 56 if the longest free came first).
-With `expandable_segments` each pool is one segment that grows at its end; `roundup_power2_divisions` makes requests
-coarser. Memory goes back to the driver only where a garbage collection is asked for.
+`roundup_power2_divisions` makes requests coarser; `expandable_segments` are in expandable.py. Memory goes back to the
+driver only where a garbage collection is asked for.
 
 A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
 """
@@ -25,7 +25,7 @@ LARGE_LIMIT = 10 * MIB
 SEGMENT_ROUNDING = 2 * MIB
 BLOCK = 512
 
-_ADDRESS_BITS = 42
+ADDRESS_BITS = 42
 """A free block's key is its size with its address below: the smallest that fits comes first, of equals the lowest.
 Addresses count blocks of 512 bytes, so that a run may go through 2 PiB of segments."""
 
@@ -79,7 +79,7 @@ class CachingAllocator:
         self._small: list[int] = []
         self._large: list[int] = []
         self._free: dict[int, Piece] = {}
-        self._lowest = 1 << _ADDRESS_BITS
+        self._lowest = 1 << ADDRESS_BITS
         self._releases = 0
 
     def allocate(self, nbytes: int) -> Piece:
@@ -89,7 +89,7 @@ class CachingAllocator:
             size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
         keys = self._small if small else self._large
-        position = bisect_left(keys, size << _ADDRESS_BITS)
+        position = bisect_left(keys, size << ADDRESS_BITS)
         if position < len(keys):
             piece = self._free.pop(keys.pop(position))
             piece.key = 0
@@ -104,7 +104,7 @@ class CachingAllocator:
                 right.left = remainder
             piece.size = size
             remainder.freed = piece.freed
-            remainder.key = key = rest << _ADDRESS_BITS | address
+            remainder.key = key = rest << ADDRESS_BITS | address
             self._free[key] = remainder
             insort(keys, key)
         self._take(piece, asked)
@@ -165,7 +165,7 @@ class CachingAllocator:
                 piece.right.left = piece
         self._releases += 1
         piece.freed = self._releases
-        piece.key = key = piece.size << _ADDRESS_BITS | piece.address
+        piece.key = key = piece.size << ADDRESS_BITS | piece.address
         self._free[key] = piece
         insort(keys, key)
 
@@ -183,72 +183,6 @@ class LimitedAllocator(CachingAllocator):
         if self.reserved + _segment(size) > self.room:
             raise OutOfMemory
         return super()._new_segment(size, small)
-
-
-class ExpandableAllocator(CachingAllocator):
-    """`expandable_segments:True`: one segment per pool, mapped at its end in pages of 2 or 20 MiB.
-
-    A free block at the end counts as large as it can become, so any other that fits is taken before it.
-    """
-
-    def __init__(self, divisions: int = 0) -> None:
-        super().__init__(divisions=divisions)
-        self._last: dict[bool, Piece | None] = {True: None, False: None}
-
-    def allocate(self, nbytes: int) -> Piece:
-        """Take a block for a request of `nbytes` (at least 1)."""
-        size = asked = -(-nbytes // BLOCK) * BLOCK or BLOCK
-        if self.divisions:
-            size = coarsened(asked, self.divisions)
-        small = size <= SMALL_LIMIT
-        keys = self._small if small else self._large
-        position = bisect_left(keys, size << _ADDRESS_BITS)
-        if position + 1 < len(keys) and self._free[keys[position]].right is None:
-            position += 1
-        piece = self._free.pop(keys.pop(position)) if position < len(keys) else self._grown(size, small)
-        piece.key = 0
-        rest = piece.size - size
-        if rest:
-            right = piece.right
-            piece.right = remainder = Piece(rest, small, piece, right, piece.address + size // BLOCK)
-            if right is None:
-                self._last[small] = remainder
-            else:
-                right.left = remainder
-            piece.size = size
-            self._put(remainder, keys)
-        self._take(piece, asked)
-        return piece
-
-    def _grown(self, size: int, small: bool) -> Piece:
-        """The last block, mapped up to at least `size`."""
-        last = self._last[small]
-        keys = self._small if small else self._large
-        if last is not None and last.key:
-            del keys[bisect_left(keys, last.key)], self._free[last.key]
-            piece = last
-        else:
-            piece = Piece(0, small, last, None, 0 if last is None else last.address + last.size // BLOCK)
-            if last is not None:
-                last.right = piece
-        page = SMALL_SEGMENT if small else LARGE_SEGMENT
-        mapped = -(-(size - piece.size) // page) * page
-        piece.size += mapped
-        self.reserved += mapped
-        self.peak = max(self.peak, self.reserved)
-        self._last[small] = piece
-        return piece
-
-    def _put(self, piece: Piece, keys: list[int]) -> None:
-        piece.key = key = piece.size << _ADDRESS_BITS | piece.address
-        self._free[key] = piece
-        insort(keys, key)
-
-    def release(self, piece: Piece) -> None:
-        """Give a block back to the free list, joined with free neighbours."""
-        super().release(piece)
-        if piece.right is None:
-            self._last[piece.small] = piece
 
 
 def _segment(size: int) -> int:

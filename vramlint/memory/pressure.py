@@ -1,14 +1,19 @@
 """A card on which the tensors have room, but perhaps not the segments that they break up.
 
 What the driver no longer gives, torch takes from segments that lie free as a whole; those of which a part is in use it
-cannot return (torch 2.13 c10/cuda/CUDACachingAllocator.cpp, release_cached_blocks).
+cannot return (torch 2.13 c10/cuda/CUDACachingAllocator.cpp, release_cached_blocks). Expandable segments return all
+pages in which nothing lies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.memory.allocator import CachingAllocator, LimitedAllocator, OutOfMemory
+from vramlint.memory.expandable import ExpandableAllocator, LimitedExpandable
 from vramlint.memory.reserve import Playback, play
 
 CERTAINTY = 1.06
@@ -16,28 +21,41 @@ CERTAINTY = 1.06
 six per cent of what the emulation says (bench/accuracy.py, reserved_p95_error)."""
 ROUNDS = 5
 """Halvings in the search for the least room."""
+_LIMITED: Mapping[type[CachingAllocator], type[LimitedAllocator | LimitedExpandable]] = MappingProxyType(
+    {CachingAllocator: LimitedAllocator, ExpandableAllocator: LimitedExpandable}
+)
 
 
-def least_room(playback: Playback, room: int, most: int) -> int:
-    """The least memory of the allocator, bytes, with which the run surely gets through, if that is more than `room`.
+class Pressure(NamedTuple):
+    """What segments that cannot be given back ask of a card."""
 
-    0 if `room` may do, and where the emulation does not tell: several streams, expandable segments, garbage collection.
-    `most` is what it reserves on a card that never ends.
+    least: int = 0
+    """Bytes of the allocator with which the run surely gets through, if the card surely has too few; else 0."""
+    tight: bool = False
+    """The emulated run does not get through, if perhaps by less than the emulation's own error."""
+
+
+def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
+    """Whether a run whose tensors have `room` bytes gets through with its segments.
+
+    Nothing is said where the emulation does not tell: several streams, garbage collection. `most` is what the run
+    reserves on a card that never ends.
     """
-    if playback.others or type(playback.allocator()) is not CachingAllocator or playback.allocator().collect_above:
-        return 0
+    if playback.others or playback.allocator().collect_above or most <= room or _serves(playback, room):
+        return Pressure()
     low, high = int(CERTAINTY * room), most
     if high <= low or _serves(playback, low):
-        return 0
+        return Pressure(tight=True)
     for _ in range(ROUNDS):
         middle = (low + high) // 2
         low, high = (low, middle) if _serves(playback, middle) else (middle, high)
-    return int(high / CERTAINTY)
+    return Pressure(int(high / CERTAINTY), tight=True)
 
 
 def _serves(playback: Playback, room: int) -> bool:
     try:
-        limited = partial(LimitedAllocator, room, playback.allocator().divisions)
+        endless = playback.allocator()
+        limited = partial(_LIMITED[type(endless)], room, endless.divisions)
         play(playback._replace(allocator=limited), playback.depth)
     except OutOfMemory:
         return False

@@ -24,10 +24,10 @@ from vramlint.memory.allocator import (
     SMALL_LIMIT,
     SMALL_SEGMENT,
     CachingAllocator,
-    ExpandableAllocator,
     Piece,
     coarsened,
 )
+from vramlint.memory.expandable import ExpandableAllocator
 from vramlint.memory.holdings import Tensors, total
 from vramlint.memory.recorder import BEFORE, Block, Recorder, rounded
 from vramlint.memory.timeline import Timeline

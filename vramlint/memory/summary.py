@@ -15,7 +15,7 @@ from vramlint.memory.host import node_of
 from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
-from vramlint.memory.pressure import least_room
+from vramlint.memory.pressure import Pressure, pressure_of
 from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Held, Playback, peak_held, settled
@@ -59,13 +59,13 @@ def summarize(
     first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
     beside = outside(job)
     taken_beside = sum(part.bytes for part in beside)
-    taken, least, spare = Held(0, 0), 0, 0
+    taken, pressure, spare = Held(0, 0), Pressure(), 0
     if reserved:
         playback = Playback.of(job, resident, recorder, sharding.wrapped)
         taken = peak_held(playback)
         spare = max(0, settled(playback) - total(resident))
         room = job.gpu.usable_bytes - taken_beside if job.gpu else 0
-        least = least_room(playback, room, taken.reserved) if top <= room < taken.reserved else 0
+        pressure = pressure_of(playback, room, taken.reserved) if top <= room else pressure
     slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     reached += [(MERGING, merged)] if merged else []
@@ -74,7 +74,8 @@ def summarize(
         allocated=top,
         reserved=top + slack,
         blocks=top + min(taken.unsplit, slack),
-        least=least,
+        least=pressure.least,
+        tight=pressure.tight,
         outside=taken_beside,
         outside_parts=beside,
         peak_phase=phase,
@@ -91,7 +92,7 @@ def summarize(
         saved_activations=_saved(timeline),
         host=sharding.host,
         node=node_of(job, parameters),
-        notes=(*_notes(job, parameters), *_shortage(least)),
+        notes=(*_notes(job, parameters), *_shortage(job, pressure.least)),
         log=_log(persistent, recorder) if log else None,
     )
 
@@ -164,11 +165,12 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
         yield "columns of inputs with outliers, which 8-bit products multiply in 16 bits, are left out"
 
 
-def _shortage(least: int) -> Iterator[str]:
+def _shortage(job: Job, least: int) -> Iterator[str]:
     if least:
+        remedy = " (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True avoids that)"
         yield (
             f"the tensors would fit, but not the segments that they break up: torch's allocator needs "
-            f"{least / GIB:.2f} GiB (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True avoids that)"
+            f"{least / GIB:.2f} GiB{'' if job.allocator.expandable_segments else remedy}"
         )
 
 
