@@ -75,6 +75,11 @@ class Fact:
         """Exactly one value is possible."""
         return len(self.candidates) == 1
 
+    def holds(self, value: FactValue) -> bool:
+        """Whether it surely is so already, as the files say or by a library's default."""
+        sure = self.known and self.origin in (Origin.WRITTEN, Origin.DEFAULT, Origin.DERIVED)
+        return sure and self.value == value and isinstance(self.value, bool) == isinstance(value, bool)
+
     @property
     def place(self) -> Place | None:
         """Where the first candidate is written."""

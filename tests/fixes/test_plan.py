@@ -177,7 +177,8 @@ def test_every_step_says_what_it_does_to_the_time_of_a_step() -> None:
     times = {step.description: step.slowdown for step in fix.steps}
     again = times["activation checkpointing"]
     assert again is not None
-    assert again.least == again.most == pytest.approx(4 / 3)
+    assert again.least == pytest.approx(4 / 3, rel=1e-3)
+    assert again.most == pytest.approx(4 / 3, rel=1e-3)
     fix = plan(run(jobs=(job(),)), job(), card(50), with_work, headroom=1)
     assert fix is not None
     assert [step.slowdown for step in fix.steps] == [None]  # how much less a GPU is filled is not known

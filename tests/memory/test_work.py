@@ -118,3 +118,15 @@ def test_patterns_with_a_class_of_digits_tell_layers_apart():
     by_class = _job(frozen_parameters=(r"embed_tokens", r"layers\.\d\."))
     assert flops(half, "backward", "linear") == 4 * TOKENS * (4 * LAYER + HEAD)
     assert flops(by_class, "backward", "linear", layers=True) == 0
+
+
+def test_adapters_on_experts_make_the_weight_of_each_with_its_own_rank():
+    experts = {"num_experts": 16, "num_experts_per_tok": 2}
+    model = Model("m", "olmoe", {**_CONFIG, **experts})
+    plain = _job(model=model)
+    adapted = _job(model=model, adapter=Adapter(r=8, target_modules="all-linear"))
+    base = flops(_job(model=model, adapter=Adapter(r=8, target_modules=("q_proj",))), "forward")
+    # layers and experts; gate and up are one parameter whose adapter has both of their ranks
+    merged = 8 * 16 * 2 * (16 * 1024 * 256 + 8 * 256 * 512)
+    assert merged <= flops(adapted, "forward") - flops(plain, "forward") < 1.2 * merged
+    assert base < flops(adapted, "forward")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -40,6 +40,8 @@ _SHARING = frozenset(
 that are not simulated need less."""
 
 
+_OF_ENGINES = ("zero_", "offload_", "fsdp")
+"""How facts begin that a file of DeepSpeed or Accelerate may say, whatever the run's own vocabulary is."""
 _ROOMY = 2
 """Reserved memory over allocated that no step comes near: 1.31 is the most in bench/data/traced_steps.jsonl."""
 
@@ -70,11 +72,16 @@ def judge(
             gpu,
             lambda changed: simulate(changed, reserved=False),
             lambda owner, changes: _write(owner, changes, documents),
-            closed=_closed(subject),
+            closed=_closed(subject) | _unsettled(subject, estimates),
             played=simulate,
         )
 
-    findings = check(run, estimates, rules, planner, headroom)
+    def scaler(job: Job, gpu: Gpu) -> int | None:
+        from vramlint.fixes.scaling import gpus_needed
+
+        return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False), headroom)
+
+    findings = check(run, estimates, rules, planner, headroom, scaler)
     report = _report(run, estimates)
     if timeline and report.high is not None:
         logged = simulate(run.jobs[estimates.index(report.high)], log=True)
@@ -110,7 +117,8 @@ def _write(
         from vramlint.surfaces.frameworks.writing import write_facts
 
         said = write_facts(framework_of(run.framework), changes, run.facts, documents)
-        return (said.description, said.edits) if said else None
+        if said is not None or not all(name.startswith(_OF_ENGINES) for name in changes):
+            return (said.description, said.edits) if said else None
     from vramlint.surfaces.writing import write
 
     written = write(changes, run.facts, run.anchor, documents)
@@ -124,6 +132,12 @@ def _closed(run: Run) -> frozenset[str]:
     from vramlint.surfaces.frameworks import framework_of
 
     return framework_of(run.framework).closed
+
+
+def _unsettled(run: Run, estimates: Sequence[Estimate]) -> frozenset[str]:
+    """What is not worth changing where GPUs that share the model, which the launch decides, are enough."""
+    fits = run.gpu is not None and any(estimate.device_need <= run.gpu.usable_bytes for estimate in estimates)
+    return frozenset({"tuning"}) if fits and {"world_size", "parallelism"} & set(run.open_facts) else frozenset()
 
 
 def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:

@@ -8,16 +8,19 @@ from math import sqrt
 from vramlint.cost.compute import busiest, flops
 from vramlint.cost.price import load, traffic_of
 from vramlint.cost.rates import rates_of
+from vramlint.cost.timing import Load
 from vramlint.estimate import Estimate, Slowdown, Traffic
 from vramlint.job import Job
 
 BY_WORK = "time goes with floating-point operations"
-BY_TIME = "products at one utilisation, links at the vendor's rate, beside the products or after them"
-ON_HOST, BETWEEN = "the host's update", "traffic between GPUs"
+BY_TIME = "products at one utilisation, links and memory at the vendor's rate, beside the products or after them"
+BETWEEN, IN_MEMORY = "traffic between GPUs", "traffic through the GPU's memory"
+APART = 0.1
+"""Difference in traffic through the GPU's memory from which FLOPs alone say too little."""
 
 
 def slowdown(before: tuple[Job, Estimate], after: tuple[Job, Estimate]) -> Slowdown | None:
-    """The step of `after` over that of `before`; None where the products change their rate, or were not counted.
+    """The step of `after` over that of `before`; None where a rate is not known, or nothing was counted.
 
     At the middle of the card's utilisation, where it is known, with traffic beside the products and behind them; by
     FLOPs alone where no rates are known.
@@ -27,19 +30,30 @@ def slowdown(before: tuple[Job, Estimate], after: tuple[Job, Estimate]) -> Slowd
         return None
     traffic = traffic_of(job, estimate), traffic_of(changed, found)
     rates = rates_of(job.gpu)
-    first = load(job, busiest(job, estimate), traffic[0], rates)
-    second = load(changed, busiest(changed, found), traffic[1], rates)
-    moves = _grows(traffic, "host")
+    first = load(job, estimate, traffic[0], rates)
+    second = load(changed, found, traffic[1], rates)
     if isinstance(first, str) or isinstance(second, str) or rates is None or rates.utilisation is None:
-        return None if moves else _by_work(before, after, BETWEEN if _grows(traffic, "gpus") else "")
-    half = sqrt(rates.utilisation[0] * rates.utilisation[1])
+        return None if _grows(traffic, "host") else _by_work(before, after, _left_out(traffic))
+    half = sqrt(rates.utilisation.least * rates.utilisation.most)
     factors = sorted((second.beside(half) / first.beside(half), second.apart(half) / first.apart(half)))
-    return Slowdown(factors[0], factors[1], BY_TIME, ON_HOST if moves else "")
+    return Slowdown(factors[0], factors[1], f"{BY_TIME}{_of_host(first, second)}")
+
+
+def _of_host(first: Load, second: Load) -> str:
+    least, most = (after - before for before, after in zip(first.update, second.update, strict=True))
+    return f"; {least:.2g} to {most:.2g} s of a machine's cores for the update" if most > 0 else ""
 
 
 def middle(found: Slowdown) -> float:
     """What plans are ordered by."""
     return sqrt(found.least * found.most)
+
+
+def _left_out(traffic: tuple[Sequence[Traffic], Sequence[Traffic]]) -> str:
+    before, after = (sum(item.bytes for item in each if item.link == "memory") for each in traffic)
+    if abs(after - before) > APART * max(before, after):
+        return IN_MEMORY
+    return BETWEEN if _grows(traffic, "gpus") else ""
 
 
 def _grows(traffic: tuple[Sequence[Traffic], Sequence[Traffic]], link: str) -> bool:

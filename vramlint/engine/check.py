@@ -23,6 +23,8 @@ from vramlint.values import Problem
 
 Planner = Callable[[Run, Job, Gpu], Fix | None]
 """`fixes.plan` with the simulator bound."""
+Scaler = Callable[[Job, Gpu], int | None]
+"""`fixes.scaling.gpus_needed` with the simulator bound."""
 
 
 def check(
@@ -31,6 +33,7 @@ def check(
     rules: RuleSet,
     planner: Planner | None = None,
     headroom: float = 0.95,
+    scaler: Scaler | None = None,
 ) -> tuple[Finding, ...]:
     """What the rules find in one run.
 
@@ -40,6 +43,7 @@ def check(
         rules: the rules that run.
         planner: looks for the cheapest plan that fits; None to offer none.
         headroom: fraction of the usable memory above which a run is close to the limit.
+        scaler: counts the GPUs that the run would fit on; None to say nothing of it.
     """
     scope = Scope.of(run, estimates, headroom)
     found: list[Finding] = []
@@ -47,7 +51,7 @@ def check(
     for rule in _by_precedence(rules.rules):
         if rule.code in silent:
             continue
-        finding = _of_run(rule, scope, estimates, planner)
+        finding = _of_run(rule, scope, estimates, planner, scaler)
         if finding is not None:
             found.append(finding)
             silent.update(rule.supersedes)
@@ -119,7 +123,9 @@ def applies(rule: Rule, scope: Scope) -> str | None:
     return PREDICATES[rule.predicate](scope) if rule.predicate else ""
 
 
-def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None) -> Finding | None:
+def _of_run(
+    rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None, scaler: Scaler | None
+) -> Finding | None:
     run, detail = scope.run, applies(rule, scope)
     if run is None or detail is None:
         return None
@@ -127,6 +133,7 @@ def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Pl
     about_memory = PEAK in rule.point
     fix = _plan(run, estimates, planner) if rule.plan else None
     larger = _larger_gpus(scope) if rule.plan and (fix is None or not fix.fits) else ()
+    more = _more_gpus(run, estimates, scaler) if rule.plan and not (fix and fix.fits and _keeps(fix)) else ()
     notes = (*_lines(rule.notes, scope), *(_open_notes(run, estimates) if OPEN in rule.point else ()))
     return Finding(
         rule.code,
@@ -135,7 +142,7 @@ def _of_run(rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Pl
         rule.message.render(scope.lookup),
         _labels(rule, scope, run),
         notes,
-        (*_lines(rule.help, scope), *_remedies(rule), *larger),
+        (*_lines(rule.help, scope), *_remedies(rule), *larger, *more),
         fix,
         scope.high if about_memory else None,
         scope.low if about_memory and scope.low is not scope.high else None,
@@ -228,9 +235,31 @@ def _plan(run: Run, estimates: Sequence[Estimate], planner: Planner | None) -> F
     """
     if planner is None or run.gpu is None or not estimates:
         return None
-    worst = max(range(len(estimates)), key=lambda index: estimates[index].device_high)
-    fix = planner(run, run.jobs[worst], run.gpu)
-    return None if fix is not None and run.unresolved and not fix.fits else fix
+    fix = planner(run, run.jobs[_worst(estimates)], run.gpu)
+    unsettled = run.unresolved or _SHARED.intersection(run.open_facts)
+    return None if fix is not None and unsettled and not fix.fits else fix
+
+
+_SHARED_SIZE = "world_size"
+_SHARED = frozenset({_SHARED_SIZE, "parallelism"})
+"""Facts that only the launch settles."""
+
+
+def _worst(estimates: Sequence[Estimate]) -> int:
+    return max(range(len(estimates)), key=lambda index: estimates[index].device_high)
+
+
+def _keeps(fix: Fix) -> bool:
+    """Whether a plan leaves the training's result as it is."""
+    return all(step.safe for step in fix.steps)
+
+
+def _more_gpus(run: Run, estimates: Sequence[Estimate], scaler: Scaler | None) -> tuple[str, ...]:
+    """Where a plan would change the result, or there is none: how many GPUs of the kind it takes."""
+    if scaler is None or run.gpu is None or not estimates or _SHARED_SIZE in run.open_facts:
+        return ()
+    count = scaler(run.jobs[_worst(estimates)], run.gpu)
+    return (f"on {count} {run.gpu.name} it fits unchanged, as they share its states",) if count else ()
 
 
 def _larger_gpus(scope: Scope) -> tuple[str, ...]:

@@ -95,6 +95,42 @@ def with_expandable_segments(job: Job) -> Job:
     return replace(job, allocator=replace(job.allocator, expandable_segments=True))
 
 
+def with_sharing(**fields: bool | str | int) -> Callable[[Job], Job]:
+    """FSDP with other fields."""
+
+    def change(job: Job) -> Job:
+        shared = replace(job.parallelism, **fields)  # type: ignore[arg-type]  # rows below name its fields
+        return replace(job, parallelism=shared)
+
+    return change
+
+
+def sharing_facts(**fields: bool | str | int) -> Callable[[Job], Changes]:
+    """The words of `--fsdp` for the job after `with_sharing`."""
+
+    def facts(job: Job) -> Changes:
+        shared = with_sharing(**fields)(job).parallelism
+        word = _SHARDINGS[shared.fsdp_sharding, shared.replicas > 1]
+        options = [
+            name for name, on in (("auto_wrap", shared.fsdp_wraps_layers), ("offload", shared.fsdp_offload)) if on
+        ]
+        return {"fsdp": " ".join((word, *options))}
+
+    return facts
+
+
+_SHARDINGS: Mapping[tuple[str, bool], str] = MappingProxyType(
+    {
+        ("full", False): "full_shard",
+        ("full", True): "hybrid_shard",
+        ("grad-op", False): "shard_grad_op",
+        ("grad-op", True): "hybrid_shard_zero2",
+        ("none", False): "no_shard",
+        ("none", True): "no_shard",
+    }
+)
+
+
 def with_sync(job: Job) -> Job:
     """FSDP reduces gradients after every micro batch."""
     return replace(job, parallelism=replace(job.parallelism, sync_each_batch=True))

@@ -94,8 +94,11 @@ def can_load_bf16(job: Job, gpu: Gpu) -> bool:
 
 def can_use_8bit(job: Job, _gpu: Gpu) -> bool:
     """The optimizer has one in 8 bits, which nobody refuses."""
-    # DeepSpeed refuses optimizers that it has not tested with ZeRO (runtime/engine.py, zero_allow_untested_optimizer)
-    return job.optimizer.name in ADAM and job.parallelism.zero is None and not by_megatron(job)
+    # DeepSpeed refuses optimizers that it has not tested with ZeRO (runtime/engine.py, zero_allow_untested_optimizer);
+    # bitsandbytes' kernels take no DTensors, of which FSDP 2 and device meshes make every parameter
+    shared = job.parallelism
+    by_tensors = shared.mesh is not None or (shared.strategy == "fsdp" and shared.fsdp_version > 1)
+    return job.optimizer.name in ADAM and shared.zero is None and not by_tensors and not by_megatron(job)
 
 
 def can_use_stage(stage: int) -> Callable[[Job, Gpu], bool]:
@@ -121,6 +124,33 @@ def can_offload_parameters(job: Job, _gpu: Gpu) -> bool:
     """Stage 3's parameters are on the device."""
     zero = job.parallelism.zero
     return zero is not None and zero.stage == STAGE3 and zero.offload_parameters == "none"
+
+
+def by_fsdp(job: Job) -> bool:
+    """FSDP shares the model, in a form that its own words say."""
+    shared = job.parallelism
+    return shared.strategy == "fsdp" and shared.world_size > 1 and shared.mesh is None
+
+
+def can_shard_fully(job: Job, _gpu: Gpu) -> bool:
+    """FSDP keeps whole weights between forward and backward, or everything whole."""
+    return by_fsdp(job) and job.parallelism.fsdp_sharding != "full"
+
+
+def can_shard_across(job: Job, _gpu: Gpu) -> bool:
+    """Every group of ranks holds the whole model."""
+    return by_fsdp(job) and job.parallelism.replicas > 1 and job.parallelism.sharing > 1
+
+
+def can_wrap_layers(job: Job, _gpu: Gpu) -> bool:
+    """The whole model is gathered at once."""
+    return by_fsdp(job) and not job.parallelism.fsdp_wraps_layers
+
+
+def can_offload_shares(job: Job, _gpu: Gpu) -> bool:
+    """FSDP's shares are on the device."""
+    shared = job.parallelism
+    return by_fsdp(job) and not shared.fsdp_offload and shared.fsdp_sharding != "none" and job.quantization is None
 
 
 def can_sync(job: Job, _gpu: Gpu) -> bool:

@@ -16,6 +16,7 @@ from vramlint.fixes.changes import (
     Changes,
     always,
     batch_facts,
+    sharing_facts,
     smaller_batch,
     with_autocast,
     with_bf16_weights,
@@ -27,6 +28,7 @@ from vramlint.fixes.changes import (
     with_lora,
     with_optimizer,
     with_qlora,
+    with_sharing,
     with_sync,
     with_zero,
 )
@@ -42,7 +44,10 @@ from vramlint.fixes.conditions import (
     can_move_logits,
     can_offload_optimizer,
     can_offload_parameters,
+    can_offload_shares,
     can_quantize,
+    can_shard_across,
+    can_shard_fully,
     can_shrink_batch,
     can_shrink_evaluation,
     can_sync,
@@ -50,6 +55,7 @@ from vramlint.fixes.conditions import (
     can_use_bf16,
     can_use_fused,
     can_use_stage,
+    can_wrap_layers,
 )
 from vramlint.job import Attention, Gpu, Job
 
@@ -70,6 +76,8 @@ class Move(NamedTuple):
     """The facts that differ, given the job before the change."""
     cost_beside_adapter: str = ""
     """What it costs when only adapters are trained, if that is another thing."""
+    words_beside_adapter: str = ""
+    """Its words for a job that trains adapters already, if they are others."""
 
 
 MOVES: tuple[Move, ...] = (
@@ -113,6 +121,11 @@ MOVES: tuple[Move, ...] = (
         can_distribute, with_distributed_optimizer, always({"distributed_optimizer": True}),
     ),
     Move(
+        # torch 2.13 distributed/fsdp/fully_sharded_data_parallel.py: without a policy the root alone is a unit
+        "fsdp-wrap-layers", 6, True, "every layer an FSDP unit of its own", "about the same speed",
+        can_wrap_layers, with_sharing(fsdp_wraps_layers=True), sharing_facts(fsdp_wraps_layers=True),
+    ),
+    Move(
         "smaller-micro-batch", 10, True, "a smaller micro batch with more accumulation",
         "same global batch; slower as the GPU is filled less",
         can_shrink_batch, lambda job: smaller_batch(job, 1), lambda job: batch_facts(job, 1),
@@ -132,6 +145,15 @@ MOVES: tuple[Move, ...] = (
         # stage 3 moves 1.5 times the data: https://arxiv.org/abs/1910.02054, section 7.2.2
         "zero-3", 35, True, "DeepSpeed ZeRO stage 3", "1.5 times the communication; needs DeepSpeed",
         can_use_stage(STAGE3), with_zero(stage=STAGE3), always({"zero_stage": STAGE3}),
+    ),
+    Move(
+        # gathers in backward again, as ZeRO's third stage: 1.5 times the data of data parallelism
+        "fsdp-full-shard", 36, True, "FSDP's full sharding", "more communication, same result",
+        can_shard_fully, with_sharing(fsdp_sharding="full"), sharing_facts(fsdp_sharding="full"),
+    ),
+    Move(
+        "fsdp-across-machines", 38, True, "FSDP's sharding over all GPUs instead of groups of them",
+        "gathers between the groups", can_shard_across, with_sharing(replicas=1), sharing_facts(replicas=1),
     ),
     Move(
         "bf16-autocast", 40, False, "bf16 mixed precision", "faster; activations in bfloat16",
@@ -160,6 +182,12 @@ MOVES: tuple[Move, ...] = (
         can_offload_optimizer, with_zero(offload_optimizer="cpu"), always({"offload_optimizer": "cpu"}),
     ),
     Move(
+        # torch 2.13 distributed/fsdp, CPUOffload: shares, their gradients and the update are on the host
+        "fsdp-offload", 120, True, "FSDP's shares offloaded to host memory",
+        "far slower: the host updates the weights; needs host memory",
+        can_offload_shares, with_sharing(fsdp_offload=True), sharing_facts(fsdp_offload=True),
+    ),
+    Move(
         "offload-parameters", 150, True, "the parameters offloaded to host memory", "far slower; needs host memory",
         can_offload_parameters, with_zero(offload_parameters="cpu"), always({"offload_parameters": "cpu"}),
     ),
@@ -171,6 +199,8 @@ MOVES: tuple[Move, ...] = (
         "qlora", 400, False, f"QLoRA (4-bit base, rank {LORA_RANK})",
         "trains adapters on a 4-bit base; needs the package bitsandbytes",
         can_quantize, with_qlora, always({"tuning": "qlora", "quantization_bits": 4}),
+        cost_beside_adapter="a base of 4 bits; needs the package bitsandbytes",
+        words_beside_adapter="a 4-bit base under the adapters (QLoRA)",
     ),
 )  # fmt: skip
 """All moves, cheapest first."""
@@ -182,9 +212,9 @@ EXPANDABLE = Move(
 )  # fmt: skip
 """What helps where tensors have room and segments have not; it takes nothing off the tensors themselves."""
 
-UNCOUNTED = frozenset({"sdpa", "smaller-micro-batch"})
-"""Moves whose effect on the time of a step is none of floating-point operations or traffic that are counted: eager
-attention waits for memory, and how much less a smaller micro batch fills a GPU depends on its kernels."""
+UNCOUNTED = frozenset({"smaller-micro-batch"})
+"""Moves whose effect on the time of a step is none of floating-point operations or traffic that are counted: how much
+less a smaller micro batch fills a GPU depends on its kernels."""
 
 EXCLUSIVE: tuple[frozenset[str], ...] = (
     frozenset({"fused-optimizer", "8bit-optimizer", "paged-8bit-optimizer"}),

@@ -125,7 +125,7 @@ def plan(
     peak = search.need(chosen) or before.device_need
     if not chosen or peak >= before.device_need:
         return None
-    return Fix(_steps(run, search, chosen, write), peak, search.runs(chosen))
+    return Fix(_steps(run, search, _ordered(search, chosen), write), peak, search.runs(chosen))
 
 
 def _settled(search: _Search) -> Chosen:
@@ -133,31 +133,43 @@ def _settled(search: _Search) -> Chosen:
     usable = search.gpu.usable_bytes
     if search.played is not None and (search.peak(()) or 0) <= usable and search.runs((EXPANDABLE,)):
         return (EXPANDABLE,)
-    chosen = _found(search, search.limit)
+    chosen = _found(search, search.limit, usable)
     for _ in range(ROUNDS):
         if search.played is None or not search.fits(chosen) or search.runs(chosen):
             return chosen
         if search.runs((*chosen, EXPANDABLE)):
             return (*chosen, EXPANDABLE)
         lost = (search.need(chosen) or 0) - (search.peak(chosen) or 0)
-        again = _found(search, usable - lost)
-        if again == chosen:
+        before = chosen, search.micro_batch_size
+        chosen = _found(search, usable - lost, usable - lost)
+        if before == (chosen, search.micro_batch_size):
             break
-        chosen = again
     return chosen
 
 
-def _found(search: _Search, limit: int) -> Chosen:
-    """The cheapest moves with which the tensors fit in `limit` bytes, or in what the card has, or that come nearest."""
+def _found(search: _Search, limit: int, most: int) -> Chosen:
+    """The cheapest moves with which the tensors fit in `limit` bytes, or in `most`, or that come nearest.
+
+    Room to spare is not worth another result of the training.
+    """
+    within = _within(search, limit)
+    if within is not None and all(move.safe for move in within):
+        return within
+    just = _within(search, most)
+    if just is not None and (within is None or all(move.safe for move in just)):
+        return just
+    if within is not None:
+        return _within(search, limit) or within  # with the micro batch of that plan
+    return _without_idle(search, _gather(search))
+
+
+def _within(search: _Search, limit: int) -> Chosen | None:
+    """The cheapest moves with which the tensors fit in `limit` bytes; None where none do."""
     search.limit, search.micro_batch_size = limit, 1
     chosen = _gather(search)
     if not search.fits(chosen):
-        search.limit = max(limit, search.gpu.usable_bytes)
-        chosen = _gather(search)
-    if search.fits(chosen):
-        chosen = _prune(search, chosen)
-        return _relax_batch(search, _quicker(search, chosen))
-    return _without_idle(search, chosen)
+        return None
+    return _relax_batch(search, _quicker(search, _prune(search, chosen)))
 
 
 def _gather(search: _Search) -> Chosen:
@@ -260,10 +272,24 @@ def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> t
         job = search.job(chosen[:index])
         changes = {} if job is None else _changes(move, job, search.micro_batch_size)
         written = write(run, changes) if write else None
-        description, edits = written if written else (_in_words(move, changes), ())
+        beside = job is not None and job.adapter is not None
+        description, edits = written if written else (_in_words(move, changes, beside=beside), ())
         cost = (adapted and move.cost_beside_adapter) or move.cost
         steps.append(Step(description, saves, cost, move.safe, edits, _slowdown(search, chosen, index)))
     return tuple(steps)
+
+
+def _ordered(search: _Search, chosen: Chosen) -> Chosen:
+    """The moves with those first that make a difference at once; what only helps behind others comes after them."""
+    ordered: Chosen = ()
+    rest = list(chosen)
+    while rest:
+        peak = search.peak(ordered) or 0
+        helping = (move for move in rest if (search.peak((*ordered, move)) or peak) + WORTH_SAYING <= peak)
+        move = next(helping, rest[0])
+        ordered = (*ordered, move)
+        rest.remove(move)
+    return ordered
 
 
 def _needs(search: _Search, chosen: Chosen) -> list[int]:
@@ -286,9 +312,9 @@ def _changes(move: Move, job: Job, micro_batch_size: int) -> Changes:
     return batch_facts(job, micro_batch_size) if move.name == BATCH_MOVE else move.facts(job)
 
 
-def _in_words(move: Move, changes: Changes) -> str:
+def _in_words(move: Move, changes: Changes, *, beside: bool) -> str:
     if move.name != BATCH_MOVE:
-        return move.words
+        return (beside and move.words_beside_adapter) or move.words
     return (
         f"micro batch size {changes['micro_batch_size']}, {changes['gradient_accumulation_steps']} accumulation steps"
     )

@@ -46,10 +46,15 @@ def _product(inputs: Sequence[Tensor], shape: Shape, dtype: str) -> Operation:
 
 
 def _merged(inputs: Sequence[Tensor], shape: Shape, dtype: str) -> Operation:
-    """[n, r] by [r, m] added to a first input; without one where the two factors are all."""
+    """[n, r] by [r, m] added to a first input; without one where the two factors are all.
+
+    Factors of experts [E, n, m] have the ranks of all of them side by side (peft 0.21 lora/layer.py, ParamWrapper).
+    """
     if len(inputs) < 3:
         return _product(inputs, shape, dtype)
-    return Operation(LINEAR, dtype, 2 * prod(shape) * inputs[1].shape[-1], (0, 1, 1))
+    factor = inputs[1].shape
+    beside = shape[0] if len(shape) == 3 and len(factor) == 2 else 1
+    return Operation(LINEAR, dtype, 2 * prod(shape) * factor[-1] // beside, (0, 1, 1))
 
 
 def _convolution(inputs: Sequence[Tensor], shape: Shape, dtype: str) -> Operation:

@@ -101,7 +101,7 @@ class _Run(NamedTuple):
 def _written(run: _Run, name: str) -> Written | None:
     fact = run.by_name.get(name)
     said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library" and fact.place is not None
-    if fact is not None and _holds(run, fact):
+    if fact is not None and fact.holds(run.changes[name]):
         form = _form_of(fact)
         return Written(_say(fact.key or name, literal(run.changes[name], form), form), ())
     if fact is not None and (name in SEVERAL or said):
@@ -115,13 +115,6 @@ def _written(run: _Run, name: str) -> Written | None:
     if fact is not None and fact.origin is Origin.UNKNOWN:
         return None
     return _added(run, name, fact.key if fact is not None else "")
-
-
-def _holds(run: _Run, fact: Fact) -> bool:
-    """Whether it is so already, as the files say or by a library's default."""
-    value = run.changes[fact.name]
-    sure = fact.known and fact.origin in (Origin.WRITTEN, Origin.DEFAULT, Origin.DERIVED)
-    return sure and fact.value == value and isinstance(fact.value, bool) == isinstance(value, bool)
 
 
 def _by_several(run: _Run, fact: Fact) -> Written | None:

@@ -142,4 +142,13 @@ def _steps(config: Config) -> None:
         config.unknown("gradient_accumulation_steps", "decided at run time", key)
 
 
-FRAMEWORK = Framework("fairseq", "fairseq", "fairseq", _ROWS, _complete)
+FRAMEWORK = Framework(
+    "fairseq",
+    "fairseq",
+    "fairseq",
+    _ROWS,
+    _complete,
+    closed=frozenset(
+        {"tuning", "quantization_bits", "fused_loss", "attention_implementation", "zero_stage", "load_dtype"}
+    ),
+)

@@ -201,5 +201,7 @@ FRAMEWORK = Framework(
     prepared=underscored,
     located=as_spelled,
     spelled={"optimizer": _spelled_optimizer, "offload_optimizer": _spelled_offload},
-    closed=frozenset({"tuning", "quantization_bits", "fused_loss", "load_dtype"}),
+    closed=frozenset(
+        {"tuning", "quantization_bits", "fused_loss", "load_dtype", "optimizer", "attention_implementation"}
+    ),
 )

@@ -218,7 +218,17 @@ FRAMEWORK = Framework(
     _complete,
     loose=False,
     follows=frozenset({"gradient_accumulation_steps"}),
-    closed=frozenset({"activation_checkpointing", "fused_loss", "parallelism", "zero_stage"}),
+    closed=frozenset(
+        {
+            "activation_checkpointing",
+            "fused_loss",
+            "parallelism",
+            "zero_stage",
+            "sync_each_batch",
+            "attention_implementation",
+            "fsdp",
+        }
+    ),
     spelled={
         "load_dtype": _spelled_dtype,
         "optimizer": _spelled_optimizer,

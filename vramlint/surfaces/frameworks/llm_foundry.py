@@ -180,5 +180,7 @@ FRAMEWORK = Framework(
     located=located,
     spelled={"micro_batch_size": lambda value: {_MICRO: value} if isinstance(value, int) else None},
     follows=frozenset({"gradient_accumulation_steps"}),
-    closed=frozenset({"quantization_bits", "fused_loss"}),
+    closed=frozenset(
+        {"quantization_bits", "fused_loss", "load_dtype", "attention_implementation", "sync_each_batch", "zero_stage"}
+    ),
 )

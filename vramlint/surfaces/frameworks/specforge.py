@@ -165,4 +165,23 @@ def _target(config: Config, script: str) -> None:
         config.say("inference_memory_fraction", share, "number")
 
 
-FRAMEWORK = Framework("specforge", "SpecForge", "specforge", _ROWS, _complete, loose=False, keys_of=_keys_of)
+FRAMEWORK = Framework(
+    "specforge",
+    "SpecForge",
+    "specforge",
+    _ROWS,
+    _complete,
+    loose=False,
+    keys_of=_keys_of,
+    closed=frozenset(
+        {
+            "tuning",
+            "quantization_bits",
+            "optimizer",
+            "fused_loss",
+            "attention_implementation",
+            "zero_stage",
+            "load_dtype",
+        }
+    ),
+)

@@ -211,5 +211,22 @@ def _sharing(config: Config) -> None:
 
 
 FRAMEWORK = Framework(
-    "torchtitan", "torchtitan", "torchtitan", _ROWS, _complete, chosen=chosen, prepared=in_older_words
+    "torchtitan",
+    "torchtitan",
+    "torchtitan",
+    _ROWS,
+    _complete,
+    chosen=chosen,
+    prepared=in_older_words,
+    closed=frozenset(
+        {
+            "tuning",
+            "quantization_bits",
+            "optimizer",
+            "fused_loss",
+            "attention_implementation",
+            "zero_stage",
+            "sync_each_batch",
+        }
+    ),
 )

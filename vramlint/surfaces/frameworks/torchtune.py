@@ -268,4 +268,5 @@ FRAMEWORK = Framework(
     packaged=shipped,
     overlay=overlay,
     prepared=prepared,
+    closed=frozenset({"zero_stage", "fused_loss", "attention_implementation", "sync_each_batch"}),
 )

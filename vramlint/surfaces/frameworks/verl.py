@@ -243,4 +243,5 @@ FRAMEWORK = Framework(
     keys_of=_keys_of,
     prepared=interpolated,
     own_configuration=own_configuration,
+    closed=frozenset({"optimizer", "zero_stage", "attention_implementation", "quantization_bits"}),
 )

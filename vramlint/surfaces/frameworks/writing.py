@@ -46,6 +46,8 @@ def write_facts(
         if name in framework.follows and not framework.follows.issuperset(changes):
             continue
         fact = by_name.get(name)
+        if len(changes) > 1 and fact is not None and fact.holds(value):
+            continue
         keys = spell(framework, name, value, fact.key if fact is not None else "")
         if keys is None:
             return None

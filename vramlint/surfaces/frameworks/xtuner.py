@@ -243,4 +243,7 @@ FRAMEWORK = Framework(
     deepspeed=_shipped,
     commands_only=True,
     launched=True,
+    closed=frozenset(
+        {"quantization_bits", "optimizer", "fused_loss", "attention_implementation", "tuning", "load_dtype"}
+    ),
 )

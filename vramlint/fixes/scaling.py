@@ -1,0 +1,61 @@
+"""More GPUs: how many of the same kind it takes for a run whose GPUs share the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vramlint.estimate import Estimate
+from vramlint.job import Gpu, Job, Parallelism
+
+DOUBLINGS = 5
+"""How often the number of GPUs is doubled."""
+PER_MACHINE = 8
+"""GPUs of the machines that are added, where the run fills no larger ones."""
+
+
+def gpus_needed(job: Job, gpu: Gpu, simulate: Callable[[Job], Estimate], headroom: float) -> int | None:
+    """The least number of GPUs, by doublings, on which the run fits as it is.
+
+    The global batch stays, where gradient accumulation can be divided. None where more GPUs hold no less each, or
+    where none of the numbers is enough.
+
+    Args:
+        job: the run.
+        gpu: of each.
+        simulate: the memory model, without the allocator.
+        headroom: fraction of the usable memory to stay within.
+    """
+    if not divides(job.parallelism):
+        return None
+    limit = headroom * gpu.usable_bytes
+    for doubling in range(1, DOUBLINGS + 1):
+        larger = spread(job, 1 << doubling)
+        found = simulate(larger)
+        if found.method == "simulated" and found.device_high <= limit:
+            return larger.parallelism.world_size
+    return None
+
+
+def divides(shared: Parallelism) -> bool:
+    """Whether more GPUs hold less each: ZeRO, FSDP over all ranks, Megatron's distributed optimizer."""
+    if shared.world_size < 2 or shared.mesh is not None:
+        return False
+    if shared.strategy == "fsdp":
+        return shared.fsdp_sharding != "none" and shared.replicas == 1
+    by_zero = shared.zero is not None and shared.zero.stage > 0
+    return by_zero or (shared.megatron is not None and shared.megatron.distributed_optimizer)
+
+
+def spread(job: Job, times: int) -> Job:
+    """The job on `times` as many GPUs."""
+    shared, batch = job.parallelism, job.batch
+    world = shared.world_size * times
+    each = max(PER_MACHINE, shared.world_size // shared.nodes)
+    accumulation = batch.gradient_accumulation_steps
+    divided = accumulation // times if accumulation % times == 0 else accumulation
+    return replace(
+        job,
+        parallelism=replace(shared, world_size=world, nodes=max(shared.nodes, -(-world // each))),
+        batch=replace(batch, gradient_accumulation_steps=divided),
+    )
