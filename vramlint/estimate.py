@@ -280,6 +280,11 @@ class Estimate:
         return self._ram("running")
 
     @property
+    def ram_saving(self) -> int:
+        """Host memory of one machine while its processes save, bytes."""
+        return self._ram("saving")
+
+    @property
     def ram_rounding(self) -> int:
         """What of it is rounding of page-locked tensors, bytes."""
         return self.node.rounding if self.node else 0

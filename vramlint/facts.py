@@ -225,6 +225,8 @@ NAMES = MappingProxyType(
         "zenflow_overlap": "ZenFlow: the optimizer on the host runs beside forward and backward",
         "gradient_accumulation_dtype": "DeepSpeed data_types.grad_accum_dtype",
         "fsdp": "FSDP options as written",
+        "fsdp_state_dict": "what FSDP saves: the whole state dict, or shares",
+        "host_memory": "host memory of one machine that the job may take, bytes",
         "fsdp_wrap_class": "class of the layers that are FSDP units of their own, or the policy that finds them",
         "deepspeed_config": "path of the DeepSpeed JSON",
         "accelerate_config": "path of Accelerate's configuration",

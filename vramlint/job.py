@@ -368,6 +368,8 @@ class Parallelism:
     """DDP's gradient_as_bucket_view: gradients lie in the buckets, of which there is no second copy."""
     fsdp_offload: bool = False
     """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
+    fsdp_gathers_on_save: bool = False
+    """The whole state dict comes together on one host to be saved (FULL_STATE_DICT)."""
     model_shards: int = 1
     """GPUs that share one model by its matrices, layers or experts, beside what the strategy shares."""
     optimizer_shards: int = 1

@@ -148,6 +148,16 @@ def test_saving_gathers_on_one_process_or_writes_file_by_file() -> None:
     assert phase(llama(), "saving") == {"weights of a file": 4 * PARAMETERS}
 
 
+def test_full_state_dicts_come_together_in_one_process_and_lower_stages_clone_in_each() -> None:
+    mixed = Precision("float32", "bfloat16")
+    shared = Parallelism(WORLD, "fsdp", fsdp_gathers_on_save=True)
+    both = {"gathered weights": 4 * PARAMETERS, "weights of a file": 4 * PARAMETERS}
+    assert phase(llama(precision=mixed, parallelism=shared), "saving") == both
+    assert phase(llama(precision=mixed, parallelism=replace(shared, fsdp_gathers_on_save=False)), "saving") == {}
+    cloned = {"cloned weights": WORLD * 2 * PARAMETERS, "weights of a file": 2 * PARAMETERS}
+    assert phase(zero(2, "none"), "saving") == cloned
+
+
 def test_thousands_of_machines_have_each_what_one_has_of_its_ranks() -> None:
     one = phase(zero(2, optimizer_pinned=False), "running")
     job = zero(2, optimizer_pinned=False)

@@ -122,7 +122,14 @@ def _write(
     from vramlint.surfaces.writing import write
 
     written = write(changes, run.facts, run.anchor, documents)
-    return (written.description, written.edits) if written else None
+    if written is None or (run.framework and not _elsewhere(run, written.edits)):
+        return None
+    return written.description, written.edits
+
+
+def _elsewhere(run: Run, edits: Sequence[Edit]) -> bool:
+    """Whether edits are of files of other vocabularies than the run's own."""
+    return bool(edits) and all(edit.place.path != run.path for edit in edits)
 
 
 def _closed(run: Run) -> frozenset[str]:

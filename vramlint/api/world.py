@@ -10,6 +10,7 @@ from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
 from vramlint.facts import Fact
 from vramlint.job import Gpu
 from vramlint.resolve.context import Context
+from vramlint.surfaces.launch.ranks import HOST_MEMORY
 from vramlint.values import Entry, Scalar
 
 MANY = ("torchrun", "deepspeed", "accelerate", "mpirun", "srun", "composer", "colossalai", "tune", "ray")
@@ -29,6 +30,8 @@ class World(NamedTuple):
     """Python itself starts it: one process that sees all GPUs, with no variables of a launcher."""
     environment: Mapping[str, str] = {}
     """Variables that the launcher sets, as far as they are known."""
+    ram: int | None = None
+    """Host memory of one machine that the job may take, bytes."""
 
 
 def world_of(context: Context, facts: Iterable[Fact], environment: Sequence[Entry] = ()) -> World:
@@ -52,12 +55,20 @@ def world_of(context: Context, facts: Iterable[Fact], environment: Sequence[Entr
         launcher is not None and str(launcher.value) in MANY,
         launcher is not None and launcher.value == "python",
         variables,
+        context.ram or _integer(by_name.get(HOST_MEMORY)),
     )
 
 
 def in_world(context: Context, world: World) -> Context:
     """The surroundings with the machine of one job."""
-    return replace(context, gpu=world.gpu, gpu_origin=world.gpu_origin, world_size=world.world_size, nodes=world.nodes)
+    return replace(
+        context,
+        gpu=world.gpu,
+        gpu_origin=world.gpu_origin,
+        world_size=world.world_size,
+        nodes=world.nodes,
+        ram=world.ram,
+    )
 
 
 def _request(fact: Fact | None) -> GpuRequest | None:

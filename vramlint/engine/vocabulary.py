@@ -88,6 +88,7 @@ _ESTIMATE = MappingProxyType(
         "ram": Entry("host memory of one machine at its highest, bytes", BYTES),
         "ram_loading": Entry("host memory of one machine while its processes load the weights, bytes", BYTES),
         "ram_running": Entry("host memory of one machine during a step, bytes", BYTES),
+        "ram_saving": Entry("host memory of one machine while its processes save, bytes", BYTES),
         "ram_rounding": Entry("what of it is rounding of page-locked tensors to powers of two, bytes", BYTES),
         "load_copies": Entry("copies of the weights on one machine while they are loaded", NUMBER),
         "disk": Entry("bytes that one machine swaps out to NVMe", BYTES),

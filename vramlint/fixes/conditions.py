@@ -14,6 +14,9 @@ ADAM = (*FOREACH_ADAM, "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
 LIGER_MIXTURES = frozenset({"deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "mixtral", "qwen3_moe", "qwen3_next"})
 """Models whose experts Liger computes in a kernel that is not simulated."""
 STAGE3 = 3
+_UNSHARED = ("galore", "apollo", "lomo", "adalomo", "badam")
+"""Optimizers that need whole gradients, by how their names begin: LLaMA-Factory 0.9 hparams/parser.py refuses them with
+DeepSpeed."""
 
 
 def is_trained(job: Job) -> bool:
@@ -108,7 +111,8 @@ def can_use_stage(stage: int) -> Callable[[Job, Gpu], bool]:
         zero = job.parallelism.zero
         quantized_above = job.quantization is not None and stage == STAGE3
         below = zero is None or zero.stage < stage
-        return job.parallelism.world_size > 1 and free_of_deepspeed(job) and below and not quantized_above
+        apart = job.optimizer.name.startswith(_UNSHARED)
+        return not apart and job.parallelism.world_size > 1 and free_of_deepspeed(job) and below and not quantized_above
 
     return applies
 

@@ -17,6 +17,7 @@ from vramlint.memory import optimizers
 from vramlint.memory.rank import engine_precision
 from vramlint.memory.tensor import Parameter
 
+STAGE3 = 3
 WIDE = 4
 """Bytes of a float32 element: master weights, and gradients that DeepSpeedCPUAdam takes."""
 STATES_ON_DISK = 4
@@ -62,7 +63,7 @@ def node_of(job: Job, parameters: Sequence[Parameter]) -> Node | None:
     phases = (
         HostPhase("loading", (Amount("weights, copied", loaded.bytes),) if loaded.bytes else ()),
         HostPhase("running", tuple(_merged(held, processes))),
-        HostPhase("saving", (*_merged(held, processes), *_saved(job, parameters))),
+        HostPhase("saving", (*_merged(held, processes), *_saved(job, parameters, processes))),
     )
     plain = processes * sum(item.plain for item in held if item.pinned)
     pinned = processes * sum(item.total for item in held if item.pinned)
@@ -189,18 +190,37 @@ def _on_disk(job: Job, parameters: Sequence[Parameter]) -> int:
     return size
 
 
-def _saved(job: Job, parameters: Sequence[Parameter]) -> tuple[Amount, ...]:
-    """What the process that saves has on the host besides: a file's tensors, of gathered weights all."""
-    zero = job.parallelism.zero
-    if job.parallelism.strategy == "fsdp" or (zero is not None and zero.stage == 3 and not zero.gathers_on_save):
-        return ()
+def _saved(job: Job, parameters: Sequence[Parameter], processes: int) -> Iterator[Amount]:
+    """What the processes have on the host besides while they save: gathered or cloned weights, a file's tensors.
+
+    The Trainer asks every rank for the state dict: that of ZeRO 3 and of FSDP, if it is a full one, comes together in
+    the first, that of ZeRO's lower stages is cloned to the host by each (transformers 5.23 trainer.py, save_model;
+    accelerate 1.15 accelerator.py, get_state_dict).
+    """
+    parallelism, zero = job.parallelism, job.parallelism.zero
     saved = [p for p in parameters if job.adapter is None or p.requires_grad]
-    width = DTYPE_BYTES[engine_precision(job)[0]]
-    size = sum(p.numel * p.multiplicity * (width if p.requires_grad else DTYPE_BYTES[p.dtype]) for p in saved)
-    if zero is not None and zero.stage == 3:
-        return (Amount("gathered weights", size),)
+    size = sum(_width(job, p) * p.numel * p.multiplicity for p in saved)
     most = next(bound for since, bound in SHARD_BYTES if job.libraries.transformers >= since)
-    return (Amount("weights of a file", min(size, most)),)
+    file = Amount("weights of a file", min(size, most))
+    if parallelism.strategy == "fsdp":
+        if parallelism.fsdp_gathers_on_save:
+            yield Amount("gathered weights", sum(_width(job, p) * p.numel * p.multiplicity for p in parameters))
+            yield file
+    elif zero is not None and zero.stage == STAGE3:
+        if zero.gathers_on_save:
+            yield Amount("gathered weights", size)
+    else:
+        if zero is not None and parallelism.strategy == "deepspeed" and job.objective.loop == "trainer":
+            cloned = sum(_width(job, p) * p.numel * p.multiplicity for p in parameters)
+            yield Amount("cloned weights", processes * cloned)
+        yield file
+
+
+def _width(job: Job, p: Parameter) -> int:
+    """Bytes of an element of a saved weight: FSDP keeps what trains in float32 beside a narrower computation."""
+    if job.parallelism.strategy == "fsdp":
+        return WIDE if job.precision.autocast is not None and p.requires_grad else DTYPE_BYTES[p.dtype]
+    return DTYPE_BYTES[engine_precision(job)[0]] if p.requires_grad else DTYPE_BYTES[p.dtype]
 
 
 def _merged(held: Sequence[Held], processes: int) -> Iterator[Amount]:

@@ -140,6 +140,8 @@ class Held(NamedTuple):
     """Segments."""
     unsplit: int
     """What blocks in use have beyond their tensors: the rest of a large block that is too small to be split off."""
+    tensors: int = 0
+    """What the tensors were at their highest while they were played."""
 
 
 def settled(playback: Playback) -> int:
@@ -162,15 +164,15 @@ def _peak_of_stream(playback: Playback) -> Held:
         return _held(play(playback, repeats))
     large = playback.of_large()
     first, second = _held(play(large, shallow)), _held(play(large, deep))
-    reserved, unsplit = (
+    reserved, unsplit, tensors = (
         after + (after - before) * (repeats - deep) // (deep - shallow)
         for before, after in zip(first, second, strict=True)
     )
-    return Held(reserved + playback.peak_of_small(), max(0, unsplit))
+    return Held(reserved + playback.peak_of_small(), max(0, unsplit), tensors)
 
 
 def _held(allocator: CachingAllocator) -> Held:
-    return Held(allocator.peak, allocator.peak_blocks - allocator.peak_tensors)
+    return Held(allocator.peak, allocator.peak_blocks - allocator.peak_tensors, allocator.peak_tensors)
 
 
 def play(playback: Playback, depth: int) -> CachingAllocator:

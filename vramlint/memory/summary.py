@@ -31,6 +31,9 @@ FEWER, MORE = 0.25, 0.5
 """How much less and more activations llama's close relatives keep than llama itself, all dimensions equal: those with
 gated MLPs and llama's attention -0.20 to +0.45 in bfloat16, without and with autocast (OLMo 2 and GLM-4 with their
 additional norms the most, StableLM the least)."""
+FAITHFUL = 1.05
+"""Times the peak of the tensors that a log as it is played may come to: where repetitions free less of one another than
+they do, the played segments say nothing of a full card."""
 GIB = 1 << 30
 LARGEST = 12
 """How many of the largest tensors at the peak an estimate names."""
@@ -65,7 +68,8 @@ def summarize(
         taken = peak_held(playback)
         spare = max(0, settled(playback) - total(resident))
         room = job.gpu.usable_bytes - taken_beside if job.gpu else 0
-        pressure = pressure_of(playback, room, taken.reserved) if top <= room else pressure
+        if top <= room and taken.tensors <= FAITHFUL * top:
+            pressure = pressure_of(playback, room, taken.reserved)
     slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     reached += [(MERGING, merged)] if merged else []

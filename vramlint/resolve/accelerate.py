@@ -21,6 +21,7 @@ _STRATEGY = (
     "gather_16bit_on_save",
     "fsdp",
     "fsdp_wrap_class",
+    "fsdp_state_dict",
     "tensor_parallel",
     "context_parallel",
     "data_parallel_shard",

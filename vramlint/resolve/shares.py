@@ -29,6 +29,7 @@ def parallelism_of(board: Board) -> Parallelism:
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
+        fsdp_gathers_on_save=strategy == "fsdp" and _gathers(board),
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
         model_shards=math.prod(degree(board, name) for name in _SHARING),
@@ -37,6 +38,19 @@ def parallelism_of(board: Board) -> Parallelism:
         nodes=machines(board),
         replicas=max(1, world // sharing),
     )
+
+
+def _gathers(board: Board) -> bool:
+    """Whether Accelerate's FSDP saves a full state dict: as it is told, else version 1 does, where the Trainer saves.
+
+    accelerate 1.15 utils/dataclasses.py, set_state_dict_type.
+    """
+    if board.setting.trainer == "":
+        return False
+    said = board.value("fsdp_state_dict")
+    if isinstance(said, str) and said:
+        return "FULL" in said.upper() or said == "1"
+    return (board.integer("fsdp_version") or 1) == 1
 
 
 def _mesh(board: Board) -> Mesh | None:

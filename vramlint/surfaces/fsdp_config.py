@@ -121,6 +121,7 @@ _COMMON = (
     "offload_params",
     "cpu_offload",
     "cpu_ram_efficient_loading",
+    "state_dict_type",
 )
 _FILE = ("reshard_after_forward", "use_orig_params", "auto_wrap_policy")
 _ALONE = ("version", "activation_checkpointing")

@@ -14,6 +14,7 @@ FSDP = (
     ("use_orig_params", "fsdp_use_orig_params", "truth"),
     ("version", "fsdp_version", "count"),
     ("cpu_ram_efficient_loading", "ram_efficient_loading", "truth"),
+    ("state_dict_type", "fsdp_state_dict", "text"),
 )
 """Without the `fsdp_` that each may carry; facts have `fsdp_config.` before the key. Some say two facts."""
 

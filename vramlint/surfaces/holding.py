@@ -56,6 +56,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 TRL or of a model beside them is known only once it is given one."""
 _SECTIONED = "accelerate-config"
 """Of it a section counts only beside the `distributed_type` that reads it: none is added."""
+_ENGINE = "deepspeed"
 _PREFIX = "fsdp_"
 _DEFINES = "diffusers"
 _DEFINED = re.compile(r"""add_argument\(\s*["']--(\w+)["']""")
@@ -187,9 +188,10 @@ def _files(vocabulary: str, said: Sequence[Fact], documents: Sequence[Document])
         root = read_data(document).root
         if not isinstance(root, Table):
             continue
-        if vocabulary in _KINDS.get(kind_of_table(document.path, root) or "", ()) or any(
-            _is_written_in(root, fact) for fact in said
-        ):
+        kind = kind_of_table(document.path, root) or ""
+        if vocabulary == _ENGINE and kind not in ("", "deepspeed-json"):
+            continue  # keys that it shares with others make no configuration of DeepSpeed
+        if vocabulary in _KINDS.get(kind, ()) or any(_is_written_in(root, fact) for fact in said):
             yield Holder(vocabulary, form, document, None, root)
 
 

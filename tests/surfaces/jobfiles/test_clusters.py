@@ -278,3 +278,19 @@ run: |
 def test_never_raises_inside_a_manifest(text: str) -> None:
     read(f"apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: {text}\n")
     read(f"resources: {{cloud: aws}}\nrun: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("512Gi", 512 << 30), ("64G", 64 * 10**9), ("65536Mi", 64 << 30), ("137438953472", 128 << 30), ("1.5Ti", 3 << 39),
+     ("lots", None)],
+)  # fmt: skip
+def test_a_limit_of_memory_is_the_hosts_budget(limit: str, expected: int | None) -> None:
+    (pod,) = read(POD.replace('nvidia.com/gpu: "8"', f'nvidia.com/gpu: "8"\n        memory: {limit}'))
+    assert stated(pod).get("host_memory") == expected
+
+
+@pytest.mark.parametrize(("memory", "expected"), [("64", 64 << 30), ("64+", None), ("4x", None)])
+def test_memory_of_a_sky_task(memory: str, expected: int | None) -> None:
+    (task,) = read(f"resources:\n  accelerators: A100:8\n  memory: {memory}\nrun: torchrun train.py\n")
+    assert stated(task).get("host_memory") == expected

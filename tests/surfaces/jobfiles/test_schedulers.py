@@ -67,7 +67,7 @@ def facts(*lines: str) -> dict[str, object]:
         ),
         (["-q gpua100", "-n 8"], {"gpu": ("a100-40gb", "a100-80gb")}),
         (['-gpu "num=4:mode=exclusive_process"', "-R rusage[mem=4]"], {"gpus_per_node": 4}),
-        (["--mem=4G", "--time=1:00:00", "--partition=batch"], {}),
+        (["--mem=4G", "--time=1:00:00", "--partition=batch"], {"host_memory": 4 << 30}),
     ],
 )
 def test_what_headers_ask_for(lines: Sequence[str], expected: dict[str, object]) -> None:
@@ -131,3 +131,23 @@ def test_a_script_is_read_again_with_those_variables() -> None:
 def test_never_raises(pairs: list[tuple[str, str]]) -> None:
     entries = tuple(Entry(key, PLACE, Scalar(value, PLACE)) for key, value in pairs)
     slurm_environment(Shell("run.sh", (), (), entries))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("--mem=64G",), 64 << 30),
+        (("--mem=200000",), 200000 << 20),
+        (("--mem=1T", "--mem-per-cpu=4G"), 1 << 40),
+        (("--mem=0",), None),
+        (("--mem-per-cpu=4G", "--cpus-per-task=8", "--ntasks-per-node=4"), 128 << 30),
+        (("--mem-per-cpu=4G", "-c 16"), 64 << 30),
+        (("--mem-per-cpu=4G", "--ntasks=16"), None),
+        (("--mem-per-gpu=80G", "--gres=gpu:a100:4"), 320 << 30),
+        (("--mem-per-gpu=80G", "--gpus=8", "--nodes=2"), 320 << 30),
+        (("--mem-per-gpu=80G",), None),
+        (("--mem=$SIZE",), None),
+    ],
+)
+def test_memory_of_the_host_that_a_header_asks_for(lines: Sequence[str], expected: int | None) -> None:
+    assert facts(*lines).get("host_memory") == expected

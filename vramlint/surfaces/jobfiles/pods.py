@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vramlint.facts import Fact
 from vramlint.surfaces.jobfiles import hardware
+from vramlint.surfaces.jobfiles.budgets import of_container
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.text import Place
@@ -88,6 +89,7 @@ def _words(value: Value | None) -> tuple[Value, ...]:
 def machine(container: Table, pod: Table) -> Iterator[Fact]:
     """The GPUs that a container of a pod asks for."""
     declared = tuple(_labels(pod))
+    yield from of_container(container.get("resources"))
     gpus = requested(container.get("resources"))
     if gpus is not None:
         mig = _SLICE.fullmatch(gpus.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vramlint.facts import Fact
 from vramlint.surfaces.jobfiles import hardware
+from vramlint.surfaces.jobfiles.budgets import of_sky
 from vramlint.surfaces.jobfiles.scripts import Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.text import Place
@@ -12,7 +13,9 @@ from vramlint.values import Entry, Items, Scalar, Table, Value
 
 def workloads(scripts: Scripts, table: Table) -> tuple[Workload, ...]:
     """The task's `run`; `setup` prepares only."""
-    facts = (*_machine(table.get("resources")), *hardware.count("nodes", table.get("num_nodes"), "num_nodes"))
+    resources = table.get("resources")
+    budget = of_sky(resources) if isinstance(resources, Table) else ()
+    facts = (*_machine(resources), *budget, *hardware.count("nodes", table.get("num_nodes"), "num_nodes"))
     environment = (*environment_of(table.get("envs")), *environment_of(table.get("secrets")), *_own(facts))
     folder = table.get("workdir")
     local = isinstance(folder, Scalar) and isinstance(folder.value, str) and folder.value[:1] not in ("/", "~")

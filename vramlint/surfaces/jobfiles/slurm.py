@@ -10,6 +10,7 @@ from vramlint.catalog.instances import gpus_of
 from vramlint.facts import Fact, Origin
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.batch_requests import lsf, resources
+from vramlint.surfaces.jobfiles.budgets import of_slurm
 from vramlint.surfaces.jobfiles.runners import labelled
 from vramlint.surfaces.jobfiles.scripts import ReadShell
 from vramlint.surfaces.launch.launch import Workload
@@ -46,7 +47,17 @@ def request_facts(options: Sequence[Entry]) -> tuple[Fact, ...]:
     facts += _per_task(asked)
     facts += _nodes(asked)
     facts = list(hardware.one_of_each(facts))
+    facts += of_slurm(asked, _gpus_of_one(facts))
     return tuple(_narrowed(facts, asked))
+
+
+def _gpus_of_one(facts: Sequence[Fact]) -> int | None:
+    """GPUs of one machine, as far as they are known."""
+    known = {fact.name: fact.value for fact in facts if fact.known and isinstance(fact.value, int)}
+    each, world, nodes = (known.get(name) for name in ("gpus_per_node", "world_size", "nodes"))
+    if isinstance(each, int):
+        return each
+    return world // nodes if isinstance(world, int) and isinstance(nodes, int) and nodes else None
 
 
 def slurm_environment(shell: Shell) -> tuple[Entry, ...]:

@@ -13,7 +13,7 @@ from vramlint.surfaces.launch.counts import stated_at
 from vramlint.surfaces.launch.forks import lines_of, rejoined
 from vramlint.surfaces.launch.launch import Launch, Workload
 from vramlint.surfaces.launch.peeling import roads
-from vramlint.surfaces.launch.ranks import NODES, PER_NODE, WORLD
+from vramlint.surfaces.launch.ranks import HOST_MEMORY, NODES, PER_NODE, WORLD
 from vramlint.surfaces.launch.road import Program, Ranks, Road
 from vramlint.surfaces.launch.words import Word, line_of, values_of
 from vramlint.surfaces.numbers import by_default, renamed, times
@@ -42,13 +42,13 @@ def launches(workload: Workload) -> tuple[Launch, ...]:
                 for line, condition in lines_of(line_of(command))
                 for road in roads(start._replace(line=line))
                 if road.program is not None
-                for launch in _launches(road, road.program, command)
+                for launch in _launches(road, road.program, command, declared.get(HOST_MEMORY))
             ]
         )
     return tuple(found)
 
 
-def _launches(road: Road, program: Program, command: Command) -> Iterator[Launch]:
+def _launches(road: Road, program: Program, command: Command, memory: Fact | None) -> Iterator[Launch]:
     """One launch for each program that an undecided branch may choose."""
     for option in options(program.word.value):
         word = Word(option.value, program.word.place)
@@ -61,7 +61,7 @@ def _launches(road: Road, program: Program, command: Command) -> Iterator[Launch
             invocation=Invocation(values_of(program.arguments), road.environment, command.place),
             command=replace(command, conditions=conditions),
             program_place=word.written,
-            facts=tuple(_facts(road, name, word)),
+            facts=(*_facts(road, name, word), *((memory,) if memory is not None else ())),
             links=road.links,
             tables=_tables(road),
         )

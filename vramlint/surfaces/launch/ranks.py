@@ -9,6 +9,8 @@ from vramlint.surfaces.launch.words import Word
 from vramlint.surfaces.numbers import by_default, divided, renamed, times
 
 WORLD, NODES, PER_NODE = "world_size", "nodes", "gpus_per_node"
+HOST_MEMORY = "host_memory"
+"""What a job may take of the memory of one machine, bytes."""
 
 
 def is_scheduled(fact: Fact) -> bool:
