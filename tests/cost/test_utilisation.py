@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vramlint.catalog.gpus import all_gpus, gpu_row
-from vramlint.cost.utilisation import MEASURED, REFERENCE, utilisation_of
+from vramlint.cost.utilisation import CEILING, MEASURED, utilisation_of
 
 TRAINING = [row for row in all_gpus() if (row.tflops_bf16 or row.tflops_fp16) and row.bandwidth_gbs]
 
@@ -14,7 +14,7 @@ TRAINING = [row for row in all_gpus() if (row.tflops_bf16 or row.tflops_fp16) an
 def test_every_card_of_known_rates_has_a_range_and_says_where_it_comes_from(row):
     found = utilisation_of(row)
     assert found is not None
-    assert 0.05 < found.least < found.most <= REFERENCE.most
+    assert 0.05 < found.least < found.most <= CEILING
     assert found.source
 
 
@@ -53,7 +53,7 @@ def test_cards_of_another_balance_than_the_measured_one_have_their_own_range():
     assert utilisation_of(h200) == MEASURED["hopper"]
     found = utilisation_of(h20)
     assert found is not None
-    assert found.most == REFERENCE.most
+    assert found.most == CEILING
 
 
 def test_a_card_without_rates_has_none():
