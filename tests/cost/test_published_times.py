@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import pytest
 
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
@@ -55,7 +57,7 @@ def test_checkpointing_and_adapters_change_the_time_as_published():
         duration = cost(command, "a100-80gb").duration
         assert duration is not None
         assert duration.most is not None
-        return (duration.least * duration.most) ** 0.5
+        return sqrt(duration.least * duration.most)
 
     plain = seconds(FULL, "llama3_2/3B_full_single_device", OFF)
     again = seconds(FULL, "llama3_2/3B_full_single_device", ON)

@@ -264,3 +264,43 @@ def test_where_segments_cannot_grow_more_is_taken_off_the_tensors():
     assert fix.fits
     assert "micro batch size 4, 2 accumulation steps" not in [step.description for step in fix.steps]
     assert fix.peak <= 51 * GIB
+
+
+def test_fsdp_is_offered_its_own_words() -> None:
+    shared = Parallelism(8, "fsdp", fsdp_sharding="grad-op", fsdp_wraps_layers=False)
+    subject = replace(job(), parallelism=shared)
+    moves = {move.name: move for move in MOVES}
+    assert {"fsdp-full-shard", "fsdp-wrap-layers", "fsdp-offload"} <= offered(subject)
+    assert moves["fsdp-full-shard"].facts(subject) == {"fsdp": "full_shard"}
+    assert moves["fsdp-wrap-layers"].facts(subject) == {"fsdp": "shard_grad_op auto_wrap"}
+    assert moves["fsdp-offload"].facts(subject) == {"fsdp": "shard_grad_op offload"}
+    hybrid = replace(job(), parallelism=Parallelism(16, "fsdp", replicas=2))
+    assert moves["fsdp-across-machines"].facts(hybrid) == {"fsdp": "full_shard auto_wrap"}
+    assert moves["fsdp-across-machines"].change(hybrid).parallelism.sharing == 16
+    assert not any(name.startswith("zero") for name in offered(subject))
+
+
+def test_optimizers_that_need_plain_tensors_or_whole_gradients_are_not_offered_what_takes_them_away() -> None:
+    second = replace(job(), parallelism=Parallelism(8, "fsdp", fsdp_version=2), optimizer=Optimizer("adamw_torch"))
+    assert "8bit-optimizer" not in offered(second)
+    apollo = replace(job(8), optimizer=Optimizer("apollo_adamw"))
+    assert not any(name.startswith("zero") for name in offered(apollo))
+
+
+def test_room_to_spare_is_not_worth_another_result() -> None:
+    fix = planned(job(), 48, headroom=0.99)
+    just = planned(job(), 48)
+    assert [step.safe for step in just.steps] == [True]
+    assert all(step.safe for step in fix.steps)
+
+
+def test_what_helps_only_behind_another_move_comes_after_it() -> None:
+    def late(subject: Job) -> Estimate:
+        found = simulate(subject)
+        size = found.allocated if subject.checkpointing.mode != "none" else max(found.allocated, 60 * GIB)
+        return replace(found, allocated=size, reserved=size)
+
+    fix = plan(run(jobs=(job(),)), job(), card(40), late, headroom=1)
+    assert fix is not None
+    assert fix.steps[0].description == "activation checkpointing"
+    assert all(step.saves > 0 for step in fix.steps)

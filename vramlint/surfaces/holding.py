@@ -189,7 +189,7 @@ def _files(vocabulary: str, said: Sequence[Fact], documents: Sequence[Document])
         if not isinstance(root, Table):
             continue
         kind = kind_of_table(document.path, root) or ""
-        if vocabulary == _ENGINE and kind not in ("", "deepspeed-json"):
+        if vocabulary == _ENGINE and kind != "deepspeed-json" and (kind or form != JSON):
             continue  # keys that it shares with others make no configuration of DeepSpeed
         if vocabulary in _KINDS.get(kind, ()) or any(_is_written_in(root, fact) for fact in said):
             yield Holder(vocabulary, form, document, None, root)

@@ -307,6 +307,14 @@ def _packed(value: FactValue) -> Mapping[str, Plain] | None:
     return {"packing": value} if isinstance(value, bool) else None
 
 
+def _all_linear(value: FactValue) -> Mapping[str, Plain] | None:
+    return {"lora_target": "all"} if value == "all-linear" else None
+
+
+def _spelled_liger(value: FactValue) -> Mapping[str, Plain] | None:
+    return {"enable_liger_kernel": value} if isinstance(value, bool) else None
+
+
 def _rank(value: FactValue) -> Mapping[str, Plain] | None:
     return {"lora_rank": value} if isinstance(value, int) else None
 
@@ -329,5 +337,7 @@ FRAMEWORK = Framework(
         "activation_checkpointing": _not,
         "packing": _packed,
         "lora_r": _rank,
+        "lora_target_modules": _all_linear,
+        "fused_loss": _spelled_liger,
     },
 )

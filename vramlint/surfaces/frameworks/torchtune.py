@@ -253,6 +253,11 @@ def _spelled_flag(key: str) -> Callable[[FactValue], Mapping[str, Plain] | None]
     return lambda value: {key: value} if isinstance(value, bool) else None
 
 
+def _spelled_offload(value: FactValue) -> Mapping[str, Plain] | None:
+    words = str(value).split()
+    return {"fsdp_cpu_offload": "offload" in words} if words[:1] == ["full_shard"] else None
+
+
 FRAMEWORK = Framework(
     "torchtune",
     "torchtune",
@@ -264,6 +269,7 @@ FRAMEWORK = Framework(
         "packing": _spelled_flag("dataset.packed"),
         "torch_compile": _spelled_flag("compile"),
         "optimizer_in_backward": _spelled_flag("optimizer_in_bwd"),
+        "fsdp": _spelled_offload,
     },
     packaged=shipped,
     overlay=overlay,
