@@ -11,7 +11,7 @@ from unittest.mock import patch
 from vramlint.api import checking, judging
 from vramlint.api.examples import codes_found
 from vramlint.engine import RuleSet, check, check_remarks, load_rules
-from vramlint.engine.check import Planner, as_remark
+from vramlint.engine.check import Planner, Scaler, as_remark
 from vramlint.engine.names import Scope
 from vramlint.engine.rule import Example
 from vramlint.estimate import Estimate
@@ -53,11 +53,16 @@ def _recorded() -> Iterator[tuple[list[Scope], list[Remark]]]:
     remarks: list[Remark] = []
 
     def of_run(
-        run: Run, estimates: Sequence[Estimate], rules: RuleSet, planner: Planner | None, headroom: float
+        run: Run,
+        estimates: Sequence[Estimate],
+        rules: RuleSet,
+        planner: Planner | None,
+        headroom: float,
+        scaler: Scaler | None,
     ) -> tuple[Finding, ...]:
         scopes.append(Scope.of(run, estimates, headroom))
         remarks.extend(run.remarks)
-        return check(run, estimates, rules, planner, headroom)
+        return check(run, estimates, rules, planner, headroom, scaler)
 
     def of_remarks(found: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
         listed = list(found)

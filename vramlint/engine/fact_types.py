@@ -20,6 +20,7 @@ NUMBER, TEXT, TRUTH, TEXTS, NULL = (
 TOKENS = of(Kind.NUMBER, unit="tokens")
 ELEMENTS = of(Kind.NUMBER, unit="elements")
 GIBS = of(Kind.NUMBER, unit="GiB")
+BYTES = of(Kind.NUMBER, unit="bytes")
 
 
 def words(*values: str) -> Type:
@@ -79,13 +80,14 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (TRUTH | words("legacy", "hidden_states"), "activation_offloading"),
     (TRUTH | TEXT, "fsdp"),
     (GIBS, "declared_memory measured_memory"),
+    (BYTES, "host_memory"),
     (
         TEXT,
         """objective model model_type tuning optimizer optimizer_arguments packing_strategy attention_implementation
         experts_implementation quantization_type adapter_library loss_type reference_model allocator_settings
         divided_by deepspeed_config accelerate_config device_map entry launcher gpu activation
         attention_kind pipeline_layout cublas_workspace fake_quantization quantization_method fsdp_mixed_precision
-        inference_engine draft_model model_class""",
+        inference_engine draft_model model_class fsdp_state_dict""",
     ),
     (
         DTYPE,
