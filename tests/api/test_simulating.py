@@ -6,6 +6,7 @@ import pytest
 
 from tests.memory.runs import llama
 from vramlint.api.simulating import Simulator
+from vramlint.memory import simulate, trace
 
 
 def test_equal_jobs_are_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,9 +17,24 @@ def test_equal_jobs_are_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("simulated again")
 
-    monkeypatch.setattr("vramlint.memory.simulate", fail)
+    monkeypatch.setattr("vramlint.memory.trace", fail)
     assert simulator(replace(job), reserved=False) is first
     with pytest.raises(AssertionError, match="again"):
         simulator(replace(job, batch=replace(job.batch, micro_batch_size=7)), reserved=False)
-    with pytest.raises(AssertionError, match="again"):
-        simulator(job)
+    assert simulator(job) == simulate(job)
+    assert simulator(job, log=True) == simulate(job, log=True)
+
+
+def test_runs_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[int] = []
+    monkeypatch.setattr("vramlint.memory.trace", lambda job: traced.append(job.batch.micro_batch_size) or trace(job))
+    jobs = [replace(llama(), batch=replace(llama().batch, micro_batch_size=size)) for size in (1, 2)]
+    events = [trace(job).events for job in jobs]
+    for most, expected in ((sum(events), [1, 2]), (max(events), [1, 2, 1, 2])):
+        monkeypatch.setattr("vramlint.api.simulating.MOST_EVENTS", most)
+        traced.clear()
+        simulator = Simulator()
+        for reserved in (False, True):
+            for job in jobs:
+                simulator(job, reserved=reserved)
+        assert traced == expected

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vramlint.estimate import Estimate
 from vramlint.job import Job
 
+if TYPE_CHECKING:
+    from vramlint.memory import Simulation
+
 MOST_KEPT = 4096
 """Estimates that are kept; a project has fewer."""
+MOST_EVENTS = 200_000
+"""Events of traced runs that are kept: 10 MB."""
 
 
 class Simulator:
@@ -14,6 +21,9 @@ class Simulator:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, bool], Estimate] = {}
+        self._traced: dict[str, Simulation] = {}
+        """The runs traced last: what is estimated without the allocator is often wanted with it next."""
+        self._events = 0
 
     def __call__(self, job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
         """Peak memory of one GPU.
@@ -23,13 +33,25 @@ class Simulator:
             reserved: with the caching allocator's segments, which take most of the time.
             log: with the log of its step, which is not kept.
         """
-        from vramlint.memory import simulate
-
+        key = repr(job)  # its mappings are not hashable
         if log:
-            return simulate(job, reserved=reserved, log=True)
-        key = (repr(job), reserved)  # its mappings are not hashable
-        if key not in self._kept:
+            return self._trace(job, key).estimate(reserved=reserved, log=True)
+        if (key, reserved) not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[key] = simulate(job, reserved=reserved)
-        return self._kept[key]
+            self._kept[key, reserved] = self._trace(job, key).estimate(reserved=reserved)
+        return self._kept[key, reserved]
+
+    def _trace(self, job: Job, key: str) -> Simulation:
+        """The run of a job, kept for a while."""
+        from vramlint.memory import trace
+
+        found = self._traced.get(key)
+        if found is None:
+            found = trace(job)
+            self._events += found.events
+            while self._traced and self._events > MOST_EVENTS:
+                oldest = next(iter(self._traced))
+                self._events -= self._traced.pop(oldest).events
+            self._traced[key] = found
+        return found

@@ -1,5 +1,5 @@
-"""The memory model: a simulator of the training step. `simulate` maps a job to its estimate."""
+"""The memory model: a simulator of the training step. `simulate` maps a job to its estimate, `trace` to its run."""
 
-from vramlint.memory.simulate import simulate
+from vramlint.memory.simulate import Simulation, simulate, trace
 
-__all__ = ["simulate"]
+__all__ = ["Simulation", "simulate", "trace"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
@@ -45,16 +47,32 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     for steps that were traced under a dispatch mode, which keeps autograd from adding the gradients of a weight that is
     used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp, accumulate).
     """
+    return trace(job, observed=observed).estimate(reserved=reserved, log=log)
+
+
+class Simulation(Protocol):
+    """A run that was traced, of which estimates are made with and without the allocator."""
+
+    @property
+    def events(self) -> int:
+        """Tensors' comings and goings that are kept for the next estimate."""
+
+    def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
+        """What `simulate` gives."""
+
+
+def trace(job: Job, *, observed: bool = False) -> Simulation:
+    """The run of `job`, to be estimated; `observed` as of `simulate`."""
     if data_parallel.is_spread(job) and job.parallelism.rank is None:
-        return _worst(job, reserved=reserved, log=log, observed=observed)
+        return _ranks(job, observed=observed)
     if mesh_ranks.divides(job) or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
-        return _worst(job, reserved=reserved, log=log, observed=observed)
+        return _ranks(job, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
     family = family or stand_in
     refused = _refusal(job, family)
     if family is None or refused:
-        return bounded(_counted(job, family), refused)
+        return _Bound(bounded(_counted(job, family), refused))
     try:
         family = _patched(family, job)
         inventory, sharding, recorder, work = _run(job, family, observed=observed)
@@ -62,36 +80,89 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
         if idle:
             inventory, sharding, recorder, work = _run(job, family, idle, observed=observed)
     except NotFollowedError as error:
-        return bounded(job, f"{error} is not simulated")
+        return _Bound(bounded(job, f"{error} is not simulated"))
     except (KeyError, ValueError, ZeroDivisionError) as error:
-        return bounded(job, f"config.json gives no usable {error}")
-    estimate = summarize(job, inventory.parameters, sharding, recorder, reserved=reserved, log=log)
-    estimate = replace(estimate, work=work)
-    if idle:
-        hidden = sum(p.multiplicity for p in inventory.parameters if p.name in idle)
-        note = f"{hidden} parameter tensors that could train get no gradient, as reentrant checkpoints hide them"
-        estimate = replace(estimate, notes=(*estimate.notes, note))
-    if job.offloads_activations:
-        estimate = offloaded(estimate)
-    return widened(job, estimate) if stand_in is not None else estimate
+        return _Bound(bounded(job, f"config.json gives no usable {error}"))
+    return _Trace(job, inventory, sharding, recorder, work, idle, stands_in=stand_in is not None)
 
 
-def _worst(job: Job, *, reserved: bool, log: bool, observed: bool) -> Estimate:
-    """The estimate of the rank that needs the most, of those that the run's parallelism makes."""
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A run that is not simulated."""
+
+    bound: Estimate
+    events: int = 0
+
+    def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
+        """The bound."""
+        return self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """A run of one rank."""
+
+    job: Job
+    inventory: Inventory
+    sharding: Sharding
+    recorder: Recorder
+    work: tuple[Work, ...]
+    idle: frozenset[str]
+    stands_in: bool
+    """The network is not the model's own but a llama of its dimensions."""
+
+    @property
+    def events(self) -> int:
+        """Of one repetition of everything."""
+        return sum(len(block.events) for block in self.recorder.blocks)
+
+    def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
+        """The peak, and what it consists of."""
+        parameters = self.inventory.parameters
+        estimate = summarize(self.job, parameters, self.sharding, self.recorder, reserved=reserved, log=log)
+        estimate = replace(estimate, work=self.work)
+        if self.idle:
+            hidden = sum(p.multiplicity for p in parameters if p.name in self.idle)
+            note = f"{hidden} parameter tensors that could train get no gradient, as reentrant checkpoints hide them"
+            estimate = replace(estimate, notes=(*estimate.notes, note))
+        if self.job.offloads_activations:
+            estimate = offloaded(estimate)
+        return widened(self.job, estimate) if self.stands_in else estimate
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """A run of several kinds of ranks."""
+
+    kinds: Sequence[ranks.Kind]
+    simulations: Sequence[Simulation]
+
+    @property
+    def events(self) -> int:
+        """Of all kinds."""
+        return sum(simulation.events for simulation in self.simulations)
+
+    def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
+        """The estimate of the rank that needs the most; what one of them refuses is refused."""
+        estimates = [simulation.estimate(reserved=reserved, log=log) for simulation in self.simulations]
+        refused = next((estimate for estimate in estimates if estimate.method != "simulated"), None)
+        if refused is not None:
+            return refused
+        worst = max(estimates, key=lambda estimate: estimate.device)
+        peaks = [
+            RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device, kind.holds, estimate.work)
+            for kind, estimate in zip(self.kinds, estimates, strict=True)
+        ]
+        return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
+
+
+def _ranks(job: Job, *, observed: bool) -> Simulation:
+    """The ranks that the run's parallelism makes."""
     try:
         found = [mesh_ranks.kind(job)] if mesh_ranks.divides(job) else list(ranks.kinds(job))
     except (KeyError, NotFollowedError) as error:
-        return bounded(job, f"{error} is not simulated")
-    estimates = [simulate(kind.job, reserved=reserved, log=log, observed=observed) for kind in found]
-    refused = next((estimate for estimate in estimates if estimate.method != "simulated"), None)
-    if refused is not None:
-        return refused
-    worst = max(estimates, key=lambda estimate: estimate.device)
-    peaks = [
-        RankPeak(kind.name, kind.ranks, estimate.allocated, estimate.device, kind.holds, estimate.work)
-        for kind, estimate in zip(found, estimates, strict=True)
-    ]
-    return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
+        return _Bound(bounded(job, f"{error} is not simulated"))
+    return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:
