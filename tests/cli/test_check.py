@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.cli.conftest import SCRIPT, Run
+from vramlint.cli.disk import names
 
 MISSPELT = (
     '{\n  "zero_optimisation": {"stage": 2},\n  "train_micro_batch_size_per_gpu": 4,\n  "steps_per_print": 10\n}\n'
@@ -195,3 +196,23 @@ def test_strict_makes_unresolved_jobs_fail(vramlint: Run, tmp_path: Path, how: s
     result = vramlint(*(["--strict"] if how == "option" else []), "train.py")
     assert "1 unresolved" in result.err
     assert result.code == (0 if how == "neither" else 1)
+
+
+def test_what_was_seen_of_the_disk_does_not_outlive_a_call(
+    vramlint: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths start in the folder of the call, and files come and go between calls."""
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "ds.json").write_text(CLEAN, encoding="utf-8")
+    (tmp_path / "second" / "train.py").write_text(SCRIPT, encoding="utf-8")
+    (tmp_path / "second" / "run.sh").write_text("deepspeed --num_gpus 4 train.py\n", encoding="utf-8")
+    checked = {}
+    for folder in ("first", "second"):
+        monkeypatch.chdir(tmp_path / folder)
+        vramlint("ds.json")
+        checked[folder] = names(".")
+    assert checked == {"first": ["ds.json"], "second": ["ds.json", "run.sh", "train.py"]}
+    (tmp_path / "second" / "run.sh").unlink()
+    vramlint("ds.json")
+    assert names(".") == ["ds.json", "train.py"]

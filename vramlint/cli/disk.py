@@ -29,6 +29,12 @@ def load(path: str) -> bytes | None:
         return None
 
 
+def forget() -> None:
+    """Forget what was seen of the disk: files come and go between calls, relative paths start in the current folder."""
+    for seen in (names, repository, _root, _files, _relative):
+        seen.cache_clear()
+
+
 @cache
 def names(folder: str) -> Sequence[str]:
     """The names in a folder, sorted; empty when there is no such folder."""

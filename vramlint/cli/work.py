@@ -42,6 +42,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
     Raises:
         UsageError: a settings file, a rule or a GPU that isn't as it should be.
     """
+    disk.forget()
     projects = Projects(options)
     hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes, options.ram or "", options.nvme or "")
     around = Surroundings(

@@ -176,3 +176,12 @@ def test_accumulation_as_the_first_releases_call_it():
     found = sheet("gpt-neox", "num-layers: 2\ntrain_micro_batch_size_per_gpu: 4\ngas: 32\n")
     assert says(found, "gradient_accumulation_steps") == {"gradient_accumulation_steps": 32}
     assert remarks(found) == []
+
+
+def test_what_another_file_may_offload_is_not_known():
+    """configs/llama2 says the model alone; stage and offloading come from the file beside it."""
+    found = sheet("gpt-neox", _LLAMA, "configs/13B.yml")
+
+    assert {name: fact(found, name).origin for name in ("zero_stage", "deepspeed_config")} == dict.fromkeys(
+        ("zero_stage", "deepspeed_config"), Origin.UNKNOWN
+    )

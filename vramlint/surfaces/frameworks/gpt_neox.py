@@ -149,7 +149,8 @@ def _optimizer(config: Config) -> None:
 
 def _zero(config: Config, whole: bool) -> None:
     if not (whole or config.given("zero_optimization")):
-        config.unknown("zero_stage", _ELSEWHERE)
+        for fact in ("zero_stage", "deepspeed_config"):  # what is offloaded is said there too
+            config.unknown(fact, _ELSEWHERE)
         return
     config.state("zero_stage", 0, "zero_optimization.stage")
     for fact, (key, value) in _ZERO_DEFAULTS.items():
