@@ -6,7 +6,8 @@ import pytest
 
 from tests.memory.runs import llama
 from vramlint.api.simulating import Simulator
-from vramlint.memory import simulate, trace
+from vramlint.job import Job
+from vramlint.memory import Simulation, simulate, trace
 
 
 def test_equal_jobs_are_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +28,12 @@ def test_equal_jobs_are_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_runs_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[int] = []
-    monkeypatch.setattr("vramlint.memory.trace", lambda job: traced.append(job.batch.micro_batch_size) or trace(job))
+
+    def counted(job: Job) -> Simulation:
+        traced.append(job.batch.micro_batch_size)
+        return trace(job)
+
+    monkeypatch.setattr("vramlint.memory.trace", counted)
     jobs = [replace(llama(), batch=replace(llama().batch, micro_batch_size=size)) for size in (1, 2)]
     events = [trace(job).events for job in jobs]
     for most, expected in ((sum(events), [1, 2]), (max(events), [1, 2, 1, 2])):

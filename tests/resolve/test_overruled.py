@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
-from vramlint.facts import Candidate, Fact, Link, Origin, Remark
+from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
+from vramlint.resolve.overruled import fsdp_beside_deepspeed
 from vramlint.values import Entry, Scalar, Table
 
 LINK = Link("deepspeed", "ds.json", place(7))
@@ -110,3 +111,22 @@ num_processes: 8
     sheet = script(LLAMA, *facts, links=(Link("accelerate", "fsdp.yaml", place(2)),))
     found = run(sheet, files({"fsdp.yaml": text}, versions=NEWEST))
     assert [remark.kind for remark in found.remarks] == kinds
+
+
+@pytest.mark.parametrize(
+    ("value", "origin", "shared", "trainer", "said"),
+    [
+        ("full_shard", Origin.WRITTEN, "deepspeed", True, 1),
+        ("", Origin.WRITTEN, "deepspeed", True, 0),
+        ("full_shard", Origin.DEFAULT, "deepspeed", True, 0),
+        ("full_shard", Origin.WRITTEN, "fsdp", True, 0),
+        ("full_shard", Origin.WRITTEN, "deepspeed", False, 0),
+    ],
+)
+def test_the_trainer_refuses_fsdp_beside_accelerates_deepspeed(
+    value: str, origin: Origin, shared: str, trainer: bool, said: int
+) -> None:
+    own = {"fsdp": Fact("fsdp", (Candidate(value, place(3)),), origin, "fsdp", "written")}
+    sheet = Sheet("acc.yaml", "accelerate", (written("parallelism", shared),))
+    found = list(fsdp_beside_deepspeed(own, sheet, trainer=trainer))
+    assert [remark.kind for remark in found] == ["fsdp-with-deepspeed"] * said

@@ -10,7 +10,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, She
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.context import Context, candidates, started_in
 from vramlint.resolve.missing import missing, unseen_fact
-from vramlint.resolve.overruled import trainer_remarks, twice_checkpointed, unfilled_autos
+from vramlint.resolve.overruled import fsdp_beside_deepspeed, trainer_remarks, twice_checkpointed, unfilled_autos
 from vramlint.resolve.recipes import Recipe, with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
@@ -78,9 +78,10 @@ def join(sheet: Sheet, others: Mapping[str, Sheet], context: Context) -> Joined:
     facts = merged(joined.facts, said, trainer=has_trainer(sheet), shards=shards)
     name = "activation_checkpointing"
     twice = twice_checkpointed(joined.facts.get(name), said.get(name), trainer=has_trainer(sheet) and not shards)
+    both = fsdp_beside_deepspeed(joined.facts, said, trainer=has_trainer(sheet))
     joined = joined._replace(
         facts=facts,
-        remarks=(*joined.remarks, *configuration.remarks, *said.remarks, *twice),
+        remarks=(*joined.remarks, *configuration.remarks, *said.remarks, *twice, *both),
         further=(*joined.further, *filter(None, (configuration.path,))),
     )
     parallelism = facts.get("parallelism")

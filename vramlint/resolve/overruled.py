@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from vramlint.facts import Fact, Origin, Remark
+from vramlint.facts import Fact, Origin, Remark, Sheet
 from vramlint.surfaces.deepspeed_types import is_validated
 from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Table, Value
@@ -124,6 +124,24 @@ def twice_checkpointed(own: Fact | None, other: Fact | None, *, trainer: bool) -
             f"FSDP's activation checkpointing is on, and so is the Trainer's own ({own.key}): it takes one of them"
         )
         yield Remark("checkpointed-twice", other.key, message, other.place, vocabulary="fsdp")
+
+
+def fsdp_beside_deepspeed(own: Mapping[str, Fact], said: Sheet, *, trainer: bool) -> Iterator[Remark]:
+    """`fsdp` of the Trainer's arguments under a configuration by which accelerate makes a DeepSpeed plugin.
+
+    The Trainer refuses them together (transformers 5.23 trainer.py, create_accelerator_and_postprocess).
+
+    Args:
+        own: the facts of the run without the configuration.
+        said: Accelerate's configuration.
+        trainer: the Trainer runs the loop.
+    """
+    fsdp, shared = own.get("fsdp"), said.get("parallelism")
+    if not trainer or fsdp is None or shared is None or shared.value != "deepspeed":
+        return
+    if fsdp.origin is Origin.WRITTEN and fsdp.place is not None and fsdp.value not in ("", False, None):
+        message = "the Trainer refuses fsdp beside DeepSpeed, which Accelerate's configuration switches on"
+        yield Remark("fsdp-with-deepspeed", fsdp.key, message, fsdp.place, vocabulary="fsdp")
 
 
 def _is_auto(value: Value) -> bool:
