@@ -37,15 +37,14 @@ def test_a_rule_whose_examples_are_what_they_say(vramlint: Run, tmp_path: Path) 
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "single.toml").write_text(RULE)
     told = "policies/single.toml: TEAM007 single-sequence: 1 failing and 1 passing examples are what they say\n"
-    assert vramlint("rule", "--check", "policies") == vramlint("rule", "--check", "policies/single.toml")
     result = vramlint("rule", "--check", "policies", "policies/single.toml")
     assert (result.code, result.out, result.err) == (0, told, "")
 
 
-def test_the_worked_examples(vramlint: Run) -> None:
-    result = vramlint("rule", "--check", str(POLICIES))
+def test_a_worked_example(vramlint: Run) -> None:
+    result = vramlint("rule", "--check", str(POLICIES / "shared-a100-headroom.toml"))
     assert (result.code, result.err) == (0, "")
-    assert [line.split(": ")[1].split()[0] for line in result.out.splitlines()] == ["TEAM002", "TEAM001"]
+    assert "TEAM001 shared-a100-headroom: 1 failing and 3 passing examples" in result.out
 
 
 def test_a_project_with_policies(vramlint: Run, tmp_path: Path) -> None:
