@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench import megatron_reports  # noqa: E402
 from bench.accuracy import spread  # noqa: E402  the repository is not installed when benches run from a checkout
 from bench.cases import DTYPES, job_of  # noqa: E402
 from bench.gpu import record  # noqa: E402
@@ -98,7 +99,7 @@ def _fsdp(wanted: Row) -> Parallelism:
     return Parallelism(
         wanted["world"],
         "fsdp",
-        rank=0,
+        rank=wanted.get("rank", 0),
         fsdp_version=int(wanted["kind"][-1]),
         fsdp_wraps_layers=wanted.get("wrap") != "none",
         fsdp_prefetches=wanted.get("prefetch") == "BACKWARD_PRE",
@@ -118,16 +119,22 @@ def _deepspeed(wanted: Row) -> Parallelism:
     if words["stage"] == 3:  # deepspeed 0.19.8 runtime/zero/config.py, overlap_comm_valid
         words.setdefault("overlap_comm", True)
     nodes = wanted["world"] // wanted.get("per_node", wanted["world"])
-    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=0, nodes=nodes)
+    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=wanted.get("rank", 0), nodes=nodes)
 
 
 PARALLELISMS = {"ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}
 
 
 def group_of(row: Row) -> str:
-    """The engine, and of DeepSpeed the stage."""
+    """The engine, of DeepSpeed with its stage; those that ran in real processes apart."""
     wanted = row["case"]["parallelism"]
-    return f"zero{wanted['stage']}" if wanted["kind"] == "deepspeed" else str(wanted["kind"])
+    engine = f"zero{wanted['stage']}" if wanted["kind"] == "deepspeed" else str(wanted["kind"])
+    return f"gloo-{engine}" if in_one_memory(row) else engine
+
+
+def in_one_memory(row: Row) -> bool:
+    """Whether the row ran on the CPU, where what is offloaded counts with the rest."""
+    return bool(row["case"].get("accelerator") == "cpu")
 
 
 def outcome(row: Row) -> Outcome:
@@ -135,7 +142,8 @@ def outcome(row: Row) -> Outcome:
     estimate = simulate(sharded_job(row), reserved=False, observed=True)
     result = row["result"]
     steady, first = result["steady_step"], result["first_step"]
-    peaks = {phase.phase: phase.allocated for phase in estimate.phases}
+    beside = estimate.host if in_one_memory(row) else 0
+    peaks = {phase.phase: phase.allocated + beside for phase in estimate.phases}
     counted = sum(sum(result.get(key, {}).values()) for key in STATES)
     predicted = estimate.parameters + estimate.optimizer_states
     own = model_states(row)
@@ -143,7 +151,7 @@ def outcome(row: Row) -> Outcome:
         row["id"],
         group_of(row),
         error=_error(max(peaks[phase] for phase in PHASES), steady["peak"]),
-        first_step_error=_error(max(phase.allocated for phase in estimate.first_step), first["peak"]),
+        first_step_error=_error(max(phase.allocated for phase in estimate.first_step) + beside, first["peak"]),
         phase_right=estimate.peak_phase == steady["peak_phase"],
         states_exact=predicted == counted,
         phases={phase: _error(peaks[phase], steady[f"{phase}_peak"]) for phase in PHASES},
@@ -203,11 +211,20 @@ def figures(found: Sequence[Outcome]) -> dict[str, float | int]:
     }
 
 
+def beside_megatron(found: Sequence[megatron_reports.Reported]) -> dict[str, float | int]:
+    """How far Megatron-LM's own report is off what is simulated: of states, and of activations."""
+    return {
+        "megatron_n": len(found),
+        **spread("megatron_states_", [one.states_error for one in found]),
+        **spread("megatron_activations_", [one.activations_error for one in found]),
+    }
+
+
 COLUMNS = ("n", "median_error", "p95_error", "max_error", "worst_under", "phase_right", "states_exact")
 
 
 def _print_beside(report: dict[str, Any], groups: dict[str, dict[str, float | int]]) -> None:
-    """Host memory, and DeepSpeed's own estimates of the same runs."""
+    """Host memory, and DeepSpeed's and Megatron's own estimates."""
     if "host_median_error" in report:
         print(
             "host memory of offloaded runs: median {host_median_error:.2%}, max {host_max_error:.2%}".format(**report)
@@ -216,6 +233,12 @@ def _print_beside(report: dict[str, Any], groups: dict[str, dict[str, float | in
         if "deepspeed_median_error" in row:
             line = "DeepSpeed's estimate of {}'s model states is off the peak by {:.0%} (median), {:.0%} (most)"
             print(line.format(name, row["deepspeed_median_error"], row["deepspeed_max_error"]))
+    line = (
+        "Megatron's report of {megatron_n} runs is off the simulated states by {megatron_states_median_error:.3%} "
+        "(median), {megatron_states_max_error:.3%} (most), off the activations by "
+        "{megatron_activations_median_error:.0%} (median), {megatron_activations_max_error:.0%} (most)"
+    )
+    print(line.format(**report))
 
 
 def main() -> int:
@@ -228,13 +251,14 @@ def main() -> int:
     arguments = parser.parse_args()
     found = [outcome(row) for row in record.rows_of(arguments.cases)]
     groups = {name: figures([one for one in found if one.group == name]) for name in sorted({o.group for o in found})}
-    report: dict[str, Any] = {**figures(found), "groups": groups}
+    reported = [megatron_reports.reported(row) for row in record.rows_of(megatron_reports.REPORTS)]
+    report: dict[str, Any] = {**figures(found), **beside_megatron(reported), "groups": groups}
     if arguments.json:
         print(json.dumps({**report, "rows": [asdict(one) for one in found]}))
         return 0
-    print(f"{'group':<10}" + "".join(f"{column.removesuffix('_error'):>14}" for column in COLUMNS))
+    print(f"{'group':<12}" + "".join(f"{column.removesuffix('_error'):>14}" for column in COLUMNS))
     for name, row in [("all", report), *groups.items()]:
-        print(f"{name:<10}" + "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in COLUMNS))
+        print(f"{name:<12}" + "".join(f"{row[c]:>14}" if c == "n" else f"{row[c]:>14.4%}" for c in COLUMNS))
     _print_beside(report, groups)
     for one in sorted(found, key=lambda one: -abs(one.error))[: arguments.worst]:
         parts = "  ".join(f"{phase} {error:+.2%}" for phase, error in one.phases.items()) if arguments.phases else ""

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO engines over fake tensors and a fake process group, set up as accelerate 1.15 does it."""
+"""DeepSpeed's ZeRO engines, set up as accelerate 1.15 does it: over fake tensors, or over real ones on the CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.sharding.counting import Storages
 from bench.sharding.quantizer import Quantizer
 from bench.sharding.training import Engine
 
-os.environ["DS_ACCELERATOR"] = "cuda"
+os.environ.setdefault("DS_ACCELERATOR", "cuda")
 os.environ["DS_IGNORE_CUDA_DETECTION"] = "1"
 
 import deepspeed
@@ -95,7 +95,7 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     QuantizerBuilder.load = lambda *_, **__: Quantizer
     torch.cuda.device_count = lambda: wanted.get("per_node", wanted["world"])
     for module in (parameter_offload, partition_parameters, partitioned_param_coordinator):
-        if hasattr(module, "assert_ints_same_as_other_ranks"):  # no other rank answers
+        if storages.device == "cuda" and hasattr(module, "assert_ints_same_as_other_ranks"):  # no other rank answers
             module.assert_ints_same_as_other_ranks = lambda *_: None
     offloaded = wanted.get("offload")
     if offloaded:
@@ -110,12 +110,16 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
     zero = wrapped.optimizer
 
     def held() -> dict[str, Any]:
-        states = [v for state in zero.optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+        stepped = getattr(zero, "optimizer", zero)  # a float32 model without ZeRO has the optimizer itself
+        states = [v for state in stepped.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
         masters = getattr(zero, "fp32_partitioned_groups_flat", None)  # stage 3 hands them to the optimizer one by one
-        masters = masters or [p for group in zero.optimizer.param_groups for p in group["params"]]
+        masters = masters or [p for group in stepped.param_groups for p in group["params"]]
         weights = [held for p in wrapped.module.parameters() for held in _held(p)]
         return training.states_of(
-            weights, [m for m in masters if m.dtype == torch.float32 and not _is_weight(m, weights)], states
+            weights,
+            [m for m in masters if m.dtype == torch.float32 and not _is_weight(m, weights)],
+            states,
+            device=storages.device,
         )
 
     return Engine(

@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import os
 import sys
+from collections import Counter
 from typing import Any
 
 import torch
@@ -48,31 +49,38 @@ def result_of(row: Row) -> dict[str, Any]:
     route_evenly(config, storages)
     with FakeTensorMode(allow_non_fake_inputs=True):
         storages.calibrate()
-        with storages:
-            model = build.adapt(row, build.make_model(row, config, "cuda"))
-            build.checkpointed(case, model)
-            model.train()
-            buffers = training.by_dtype(b for b in model.buffers())
-            counts = {
-                "parameter_count": sum(p.numel() for p in model.parameters()),
-                "trainable_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            }
-            engine = ENGINES[wanted["kind"]](case, model, storages)
-            del model
-            training.collected()
-            meter = Meter(storages)
-            for pool in storages.pools.values():
-                pool.highest = pool.requested  # what loading and wrapping took does not count
-            host = {name: pool.rounded for name, pool in storages.pools.items() if name != "device"}
-            held = training.run(row, config, engine, meter, storages)
+        return steps_of(row, config, storages)
+
+
+def steps_of(row: Row, config: Any, storages: Storages) -> dict[str, Any]:
+    """The model, the engine around it and its steps, counted."""
+    case = row["case"]
+    with storages:
+        model = build.adapt(row, build.make_model(row, config, storages.device))
+        build.checkpointed(case, model)
+        model.train()
+        buffers = training.by_dtype(b for b in model.buffers())
+        counts = {
+            "parameter_count": sum(p.numel() for p in model.parameters()),
+            "trainable_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+        engine = ENGINES[case["parallelism"]["kind"]](case, model, storages)
+        del model
+        training.collected()
+        meter = Meter(storages)
+        for pool in storages.pools.values():
+            pool.highest = pool.requested  # what loading and wrapping took does not count
+        host = {name: pool.rounded for name, pool in storages.pools.items() if name != "device"}
+        held = training.run(row, config, engine, meter, storages)
     gc.enable()
     figures = figures_of_steps(meter.spans)
     for step in figures.values():
         for unknown in ("peak_reserved", "reserved", "device", "requested"):
             step.pop(unknown)
     if storages.watch:
-        for line in sorted(storages.at_peak or (), reverse=True)[:40]:
-            print(*line, file=sys.stderr)
+        alike = Counter(storages.at_peak or ())
+        for line, count in sorted(alike.items(), key=lambda item: -item[0][0] * item[1])[:60]:
+            print(f"{count:4} of", *line, file=sys.stderr)
     hosted = {name: storages.pools[name].highest for name in ("pageable", "pinned")}
     return {**counts, **held, "buffer_bytes": buffers, **figures, "host": {"wrapped": host, "peak": hosted}}
 

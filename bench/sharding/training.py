@@ -100,7 +100,7 @@ def run(row: Row, config: Any, engine: Engine, meter: Meter, storages: Storages)
         norm = None  # noqa: F841
         meter.begin("between steps", step)
         if step == 0:
-            held = engine.held() if engine.held else _held(engine)
+            held = engine.held() if engine.held else _held(engine, storages.device)
         engine.zero_grad()
     meter.end()
     return held
@@ -125,22 +125,22 @@ def by_dtype(tensors: Any, device: str | None = None) -> dict[str, int]:
     return {name: size for name, size in found.items() if size}
 
 
-def _held(engine: Engine) -> dict[str, Any]:
+def _held(engine: Engine, device: str) -> dict[str, Any]:
     parameters = list(engine.model.parameters())
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return states_of(parameters, (), state_tensors(engine.optimizer), gradients)
+    return states_of(parameters, (), state_tensors(engine.optimizer), gradients, device)
 
 
-def states_of(parameters: Any, masters: Any, states: Any, gradients: Any = ()) -> dict[str, Any]:
-    """Bytes on the device by dtype, and of all that are on the host."""
+def states_of(parameters: Any, masters: Any, states: Any, gradients: Any = (), device: str = "cuda") -> dict[str, Any]:
+    """Bytes on the device by dtype, and of all that are on the host, which real tensors on the CPU are not."""
     parts = {
         "parameter_bytes": list(parameters),
         "master_bytes": list(masters),
         "optimizer_state_bytes": list(states),
         "grad_bytes": list(gradients),
     }
-    hosted = {name: sum(by_dtype(tensors, "cpu").values()) for name, tensors in parts.items()}
-    return {**{name: by_dtype(tensors, "cuda") for name, tensors in parts.items()}, "hosted_bytes": hosted}
+    hosted = {name: sum(by_dtype(tensors, "cpu").values()) * (device != "cpu") for name, tensors in parts.items()}
+    return {**{name: by_dtype(tensors, device) for name, tensors in parts.items()}, "hosted_bytes": hosted}
 
 
 def collected() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from bench import sharded
+from bench import megatron_reports, sharded
 from bench.gpu import record
 from bench.gpu.table import read_cases
-from bench.sharding import megatron
+from bench.sharding import gloo, megatron, megatron_report
 from bench.sharding.__main__ import CASES
 from vramlint.memory import simulate
 
@@ -27,30 +28,36 @@ def test_every_case_has_a_known_engine_and_an_estimate_of_its_own() -> None:
 
 
 def test_rows_are_of_cases_that_the_table_holds() -> None:
-    table = {row["id"]: row["case"] for row in (*read_cases(CASES), *megatron.read_cases())}
+    cases = (*read_cases(CASES), *read_cases(gloo.CASES), *megatron.read_cases())
+    table = {row["id"]: row["case"] for row in cases}
 
     assert ROWS
     for name, row in ROWS.items():
-        assert row["case"] == table[name]
+        case, parallelism = dict(row["case"]), dict(row["case"]["parallelism"])
+        rank = parallelism.pop("rank", None)
+        known = table[name if rank is None else name.removesuffix(f"-rank{rank}")]
+        assert {**case, "parallelism": parallelism} == known
         assert row["versions"]["torch"] == "2.13.0"
 
 
 COARSE = {
+    "fsdp2-mistral-offload": 0.02,
+    "fsdp2-vit": 0.01,
     "megatron-llama-offload-half": 0.03,
     "megatron-llama-pp2-chunks": 0.02,
     "megatron-llama-tp4-pp2-first": 0.03,
     "megatron-llama-tp4-pp2-last": 0.01,
-    "fsdp1-llama8b-lora": 0.03,
-    "zero2-llama8b-overlap": 0.001,
-    "zero2-mixtral": 0.12,
     "zero3-llama8b-lora-hpz": 0.05,
     "zero3-llama8b-lora-qnt": 0.01,
     "zero3-llama8b-qwz-low": 0.01,
 }
-"""Rows that are not told to half a percent, with their bounds: a rank whose share is of one weight, which goes to the
-host as a whole; what stages of a pipeline hold of the batches in flight, a large part of a small model; adapters as
-units of their own; the order in which the gradients of experts arrive; gathers that are cut up by which weights have a
-secondary partition."""
+"""Rows that are not told to half a percent, with their bounds: gradients that wait for a reduction while parameters are
+offloaded; a rank whose share is of one weight, which goes to the host as a whole; what stages of a pipeline hold of the
+batches in flight, a large part of a small model; gathers cut up by which weights have a secondary partition."""
+WITH_STATES_ON_THE_HOST = {"megatron-llama-offload-half"}
+"""Where a rank's part of the offloaded states is not the average."""
+WITHOUT_A_PHASE = {"fsdp2-mistral-offload"}
+"""Where the highest of forward and backward are too close to be told apart."""
 
 
 @pytest.mark.parametrize("name", list(ROWS))
@@ -58,7 +65,9 @@ def test_a_rank_holds_what_the_real_engine_held(name: str) -> None:
     found = sharded.outcome(ROWS[name])
 
     assert abs(found.error) < COARSE.get(name, 0.006)
-    assert found.phase_right or found.group == "megatron"  # forward and backward end at the same logits
+    assert found.states_exact or name in WITH_STATES_ON_THE_HOST
+    # forward and backward of Megatron's end at the same logits
+    assert found.phase_right or name in WITHOUT_A_PHASE or found.group == "megatron"
 
 
 def test_the_bench_holds_what_it_promises() -> None:
@@ -66,15 +75,18 @@ def test_the_bench_holds_what_it_promises() -> None:
 
     assert figures["n"] >= 60
     assert figures["median_error"] <= 0.0001
-    assert figures["p95_error"] <= 0.02
+    assert figures["p95_error"] <= 0.01
     assert figures["worst_under"] <= 0.03
+    assert figures["states_exact"] >= 0.99
     assert figures["host_median_error"] <= 0.02
 
 
 def test_the_figures_are_printed_as_one_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "rows_of", lambda _: iter([ROWS["ddp-gpt2-amp"], ROWS["fsdp1-gpt2-fp32"]]))
+    rows = {sharded.CASES: [ROWS["ddp-gpt2-amp"], ROWS["fsdp1-gpt2-fp32"]]}
+    reports = list(record.rows_of(megatron_reports.REPORTS))[:2]
+    monkeypatch.setattr(record, "rows_of", lambda path: iter(rows.get(path, reports)))
     monkeypatch.setattr("sys.argv", ["sharded.py", "--json"])
 
     assert sharded.main() == 0
@@ -82,3 +94,42 @@ def test_the_figures_are_printed_as_one_object(
     assert report["n"] == 2
     assert set(report["groups"]) == {"ddp", "fsdp1"}
     assert {row["id"] for row in report["rows"]} == {"ddp-gpt2-amp", "fsdp1-gpt2-fp32"}
+
+
+def test_megatrons_report_holds_the_simulated_states() -> None:
+    found = [megatron_reports.reported(row) for row in record.rows_of(megatron_reports.REPORTS)]
+
+    assert len(found) >= 10
+    # the final norm is spread over the stages there, biases are left out
+    assert all(abs(one.states_error) < 0.0005 for one in found)
+    assert sharded.beside_megatron(found)["megatron_n"] == len(found)
+
+
+def test_reports_are_of_cases_that_the_table_holds() -> None:
+    table = {case["id"]: case["args"] for case in megatron_report.read_cases()}
+
+    assert {row["id"]: row["args"] for row in record.rows_of(megatron_reports.REPORTS)} == table
+
+
+def test_a_report_runs_out_of_megatrons_own_file(tmp_path: Path) -> None:
+    file = tmp_path / megatron_report.REPORT
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "from .utils import is_hybrid_model, print_rank_0\n\n"
+        "def report_theoretical_memory(args, num_microbatches=None, verbose=False):\n"
+        "    assert not is_hybrid_model(args) and args.num_experts is None\n"
+        "    return args.data_parallel_size, num_microbatches, 0.0\n"
+    )
+    case = megatron_report.read_cases()[0]["args"]
+
+    report = megatron_report.report_of(tmp_path)
+
+    assert report(megatron_report.arguments_of(case), 4) == (case["world_size"] // 8, 4, 0.0)
+
+
+def test_a_row_of_real_processes_counts_what_is_offloaded() -> None:
+    row = {**ROWS["zero2-llama1b-offload"], "id": "gloo"}
+    row["case"] = {**row["case"], "accelerator": "cpu"}
+
+    assert sharded.group_of(row) == "gloo-zero2"
+    assert sharded.outcome(row).error > sharded.outcome(ROWS["zero2-llama1b-offload"]).error

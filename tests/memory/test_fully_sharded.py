@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from vramlint.job import (
     Batch,
     Checkpointing,
     Job,
+    Libraries,
     Objective,
     Optimizer,
     Parallelism,
@@ -124,10 +126,15 @@ def test_a_bound_counts_shares_of_gradients_where_they_are_reduced() -> None:
 
 
 def test_backward_gathers_one_unit_in_advance() -> None:
-    """Under a reentrant checkpoint it does not, and the peak is a layer later, behind one more gradient's share."""
-    modes = ("nonreentrant", "reentrant")
-    plain, reentrant = (simulate(sharded(DEEP, checkpointing=Checkpointing(mode)), reserved=False) for mode in modes)
+    """Inside a reentrant checkpoint it does not, and the peak is a layer later, behind one more gradient's share."""
 
+    def run(mode: str, transformers: tuple[int, ...]) -> Estimate:
+        libraries = Libraries(transformers=transformers)
+        return simulate(sharded(DEEP, checkpointing=Checkpointing(mode), libraries=libraries), reserved=False)
+
+    plain, reentrant, since = run("nonreentrant", (4, 50)), run("reentrant", (4, 50)), run("reentrant", (4, 53))
+
+    assert phase(since, "backward") > phase(reentrant, "backward")
     assert phase(plain, "backward") - phase(reentrant, "backward") == pytest.approx(
         2 * LAYER - 2 * LAYER / WORLD, rel=0.05
     )
@@ -205,3 +212,64 @@ def test_a_packed_weight_is_divided_as_it_is_stored(version: int) -> None:
     beside = 2 * (ROOT + LAYERS * 2 * HIDDEN)
     adapters = 4 * LAYERS * 4 * 2 * HIDDEN
     assert estimate.parameters == pytest.approx((projections // 2 + beside + adapters) / WORLD, rel=0.02)
+
+
+def test_a_frozen_unit_stays_until_the_one_before_it_is_gathered() -> None:
+    """One gradient runs through both: FSDP 1 gathers on a unit's output, and frees a frozen one on its input."""
+    found = simulate(
+        sharded(
+            DEEP,
+            adapter=Adapter(8, 0.0, ("q_proj",)),
+            precision=Precision("bfloat16", "bfloat16"),
+            parallelism=Parallelism(WORLD, "fsdp", fsdp_prefetches=False),
+        ),
+        reserved=False,
+    )
+
+    assert found.peak_phase == "backward"
+    assert part(found, "gathered parameters") > 2 * 2 * LAYER
+
+
+def test_an_adapter_that_is_stored_in_float32_casts_its_input_there_and_back() -> None:
+    """Which leaves a 16-bit copy of the input of every adapted product, where the products alone share one."""
+    length, targets = 2048, ("q_proj", "v_proj")
+
+    def run(*names: str) -> Estimate:
+        return simulate(
+            sharded(
+                adapter=Adapter(8, 0.0, names),
+                precision=Precision("bfloat16", "bfloat16"),
+                batch=Batch(1, length),
+            ),
+            reserved=False,
+        )
+
+    more = run(*targets).saved_activations - run(targets[0]).saved_activations
+
+    assert more >= LAYERS * 2 * length * HIDDEN
+
+
+def test_stage_3_keeps_the_inputs_of_frozen_matrices() -> None:
+    """DeepSpeed's F.linear saves its input whatever trains."""
+    frozen = (r"\.up_proj", r"\.gate_proj")
+    length = 2048
+
+    def kept(parallelism: Parallelism, *names: str) -> int:
+        job = sharded(parallelism=parallelism, batch=Batch(1, length), precision=Precision("float32", "bfloat16"))
+        return simulate(replace(job, frozen_parameters=names), reserved=False).saved_activations
+
+    three, two = (Parallelism(WORLD, "deepspeed", Zero(stage)) for stage in (3, 2))
+
+    assert kept(three) - kept(three, *frozen) < kept(two) - kept(two, *frozen)
+
+
+def test_slices_of_a_model_in_one_unit_belong_to_the_first_ranks_parameters() -> None:
+    """Of a model that nothing wraps the first of many ranks owns a part of the embedding alone: one step counter."""
+    world = 64
+    whole = sharded(
+        parallelism=Parallelism(world, "fsdp", fsdp_wraps_layers=False, rank=0),
+        optimizer=Optimizer("adamw_torch_fused"),
+    )
+    found = simulate(whole, reserved=False)
+
+    assert found.optimizer_states == 2 * 2 * -(-ALL // world) + 4

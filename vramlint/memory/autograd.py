@@ -28,23 +28,23 @@ class Engine:
 
     def run(self, root: Tensor, gradient: Tensor) -> None:
         """Differentiate `root`, whose gradient is `gradient`."""
-        if root.node is not None:
-            self._add(root.node, root.slot, gradient)
+        held: Gradients = [gradient]
         del gradient
+        if root.node is not None:
+            self._add(root.node, root.slot, held)
+        held.clear()
         self._drain()
 
     def run_all(self, roots: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         """Differentiate several tensors at once; those without a gradient are left out."""
         for position, root in enumerate(roots):
-            gradient = gradients[position]
-            if gradient is None or not root.requires_grad:
+            if gradients[position] is None or not root.requires_grad:
                 continue
             if isinstance(root, Parameter):
                 root.pending += 1
-                self._add(root, 0, gradient)
+                self._add(root, 0, [gradients[position]])
             elif root.node is not None:
-                self._add(root.node, root.slot, gradient)
-            del gradient
+                self._add(root.node, root.slot, [gradients[position]])
         self._drain()
 
     def _drain(self) -> None:
@@ -90,10 +90,10 @@ class Engine:
         node.release()
         del gradients
         for position, edge in enumerate(node.edges):
-            output, outputs[position] = outputs[position], None
-            if edge is not None and output is not None:
-                self._add(edge[0], edge[1], output)
-            del output
+            held: Gradients = [outputs[position]]
+            outputs[position] = None
+            if edge is not None and held[0] is not None:
+                self._add(edge[0], edge[1], held)
 
     def _validate(self, outputs: Gradients, position: int, edge: Edge) -> None:
         _, _, shape, dtype = edge
@@ -116,12 +116,14 @@ class Engine:
         out.heads_first = like.heads_first
         return out
 
-    def _add(self, target: Node | Parameter, slot: int, gradient: Tensor) -> None:
-        """Put a gradient where its node or parameter waits for it, added to what is there.
+    def _add(self, target: Node | Parameter, slot: int, held: Gradients) -> None:
+        """Put a gradient, the only one of `held`, where its node or parameter waits for it, added to what is there.
 
         A weight's first gradient waits as a view of the transposed product, so the second is added out of place; a
         copy of it, as autocast makes, is added to in place, unless a dispatch mode looks on.
         """
+        gradient = held.pop()
+        assert gradient is not None  # noqa: S101  narrowing for the type checker
         buffer = self.buffers.get(target)
         if buffer is None:
             count = target.outputs if isinstance(target, Node) else 1
@@ -168,7 +170,9 @@ class Engine:
         if hooks is not None:
             hooks.arriving(parameter)
         (gradient,) = gradients
-        if parameter.grad is None and gradient is not None and not self.tape.consumes_gradients:
+        if self.tape.consumes_gradients:
+            parameter.drop_gradient()
+        elif parameter.grad is None and gradient is not None:
             parameter.grad = gradient
             self.tape.became_gradient(gradient)
         del gradient

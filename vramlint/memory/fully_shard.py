@@ -138,6 +138,8 @@ class FullyShard:
         self._buffer, self._running = buffer, key
 
     def _enter_backward(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
+        if self._running is not None and not self.units.by_key[self._running].trained:
+            self._parameters.pop(self._running, None)  # a frozen group goes with the gradient of its input
         outside = None in layers
         key = EMBEDDING if outside else self._largest(layers)
         if key is None or key not in self.units.by_key:

@@ -11,6 +11,8 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 - without synchronisation (`no_sync`) the flat gradients stay as they are;
 - with offloaded parameters the reduced share stays on the device until the backward is over (_saved_grad_shard);
 - a unit with frozen and trainable parameters is one flat parameter that trains: its gradient is of its full size;
+- a frozen unit goes when the gradient of its input has come, after the unit before it was gathered for the same
+  gradient (_register_post_backward_reshard_only_hook);
 - a frozen unit that a reentrant checkpoint runs again registers its hook on the layer's input, and with the hook that
   input and its gradient live until the whole backward is over.
 """
@@ -83,6 +85,7 @@ class FullySharded:
         self.backward = False
         self._alternates = False
         """The unit that runs is a group of layers."""
+        self._last: Sequence[LayerId | None] = ()
         self._root: Storage | None = None
         self._layer: list[Storage] = []
         self._kept: dict[LayerId | None, Storage] = {}
@@ -99,16 +102,21 @@ class FullySharded:
 
     def enter(self, layers: Sequence[LayerId | None], before: Sequence[LayerId | None]) -> None:
         """Gather the unit that runs now, one of `layers`, and in backward the one `before` it; free the others."""
+        follows = self.backward and self.units.separate and bool(self._layer)
         self._layer.clear()
         if self._root is None:
             self._root = self._gather((None,))
         if None in layers:
             return
+        self._last = layers
         self._alternates = len(layers) > 1
         if self.units.keeps and self._stays(layers):
             return
         wanted = (layers, before) if self.backward and self.units.prefetches and None not in before else (layers,)
+        # its gradient comes to a frozen unit's output, and gathers it, before it comes to the next one's input
+        behind = self._gather(layers) if follows else None
         gathered = [self._gather(names) for names in wanted]
+        del behind
         self._layer = [storage for storage in gathered if storage is not None]
 
     def _stays(self, layers: Sequence[LayerId | None]) -> bool:
@@ -186,8 +194,10 @@ class FullySharded:
         del flat
 
     def backward_starts(self) -> None:
-        """The outermost backward begins."""
+        """The outermost backward begins: the root's hook gathers the unit that forward ran last."""
         self.backward = True
+        ahead = self._gather(self._last) if self.units.prefetches and not self._kept else None
+        self._layer = [ahead] if ahead is not None else []
 
     def runs(self, node: Node) -> None:
         """A node of the graph runs: units follow the layers alone."""

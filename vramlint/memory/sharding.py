@@ -6,7 +6,8 @@ Persistent model states are divided, buckets and gathered layers come on top. Fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory import megatron_buffers, optimizers
@@ -16,9 +17,12 @@ from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, states_of, weights_of
 from vramlint.memory.tensor import LayerId, Parameter
 from vramlint.memory.zero import zero_sharding
+from vramlint.memory.zero_partition import in_order
 
 BROADCAST_BUCKET = 250 << 20
 """torch 2.13 torch/distributed/fsdp/_init_utils.py, PARAM_BROADCAST_BUCKET_SIZE; two buckets are under way at once."""
+
+LAYERS_CHECKPOINT_SINCE = (4, 53)
 
 
 def sharding_of(
@@ -87,14 +91,17 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     trained: dict[LayerId | None, int] = {}
     for p in parameters:
         share = -(-p.numel // world)
-        own = slices.get(id(p), share)
+        own = slices.get(id(p), {share: p.multiplicity})
         unit, times = (p.layer, 1) if parallelism.fsdp_wraps_layers else (None, p.multiplicity)
         wide = p.requires_grad and mixed is not None
         itemsize = DTYPE_BYTES["float32" if wide else p.dtype]
         stored = itemsize * share
         packed = p.stored_tensors[0]
         plain = packed == p.nbytes
-        weights.append(Tensors.of("weights", p, itemsize * own if plain else -(-packed // world)))
+        if plain:
+            weights += [Tensors("weights", itemsize * size, count, p.stretch) for size, count in own.items()]
+        else:
+            weights.append(Tensors.of("weights", p, -(-packed // world)))
         parts = world if whole_tensors else 1
         weights += [Tensors.of("quantization constants", p, -(-size // parts)) for size in p.stored_tensors[1:]]
         width = DTYPE_BYTES[mixed] if mixed and plain else None
@@ -106,17 +113,17 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         if not p.requires_grad:
             continue
         trained[unit] = trained.get(unit, 0) + 1
-        if not own:
-            continue
-        local = Parameter(p.name, (own,), "float32" if wide else p.dtype, trainable=True, multiplicity=p.multiplicity)
-        local.stretch = p.stretch
-        shares.append(local)
-        if update is not None:
-            states += [Tensors.of("optimizer states", p, size) for size in update.states(local)]
+        for size, count in own.items():
+            if size:
+                local = Parameter(p.name, (size,), "float32" if wide else p.dtype, trainable=True, multiplicity=count)
+                local.stretch = p.stretch
+                shares.append(local)
+    if update is not None:
+        states = [Tensors.of("optimizer states", local, size) for local in shares for size in update.states(local)]
     units = Units(
         {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
         world,
-        prefetches=parallelism.fsdp_prefetches and job.checkpointing.mode != "reentrant",
+        prefetches=parallelism.fsdp_prefetches and not _runs_inside_checkpoints(job),
         retains_inputs=separate and job.checkpointing.mode == "reentrant",
         separate=separate,
         synchronises_every=1 if parallelism.sync_each_batch else min(3, job.batch.gradient_accumulation_steps),
@@ -136,25 +143,38 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
     return Sharding((*fixed, *weights), tuple(states), optimizer=step, units=units, wrapped=wrapped)
 
 
-def _slices(parameters: Sequence[Parameter], world: int, rank: int, *, wraps: bool, separate: bool) -> dict[int, int]:
-    """Elements of each parameter, by its id, in a rank's share of its unit's flat parameter.
+def _runs_inside_checkpoints(job: Job) -> bool:
+    """Whether a reentrant checkpoint runs the wrapped layer, whose first outputs then need no gradient.
+
+    Since transformers 4.53 the layer itself runs its checkpoint (modeling_layers.py, GradientCheckpointingLayer).
+    """
+    return job.checkpointing.mode == "reentrant" and job.libraries.transformers < LAYERS_CHECKPOINT_SINCE
+
+
+def _slices(
+    parameters: Sequence[Parameter], world: int, rank: int, *, wraps: bool, separate: bool
+) -> dict[int, Mapping[int, int]]:
+    """Of each parameter, by its id, the elements in a rank's share of its unit's flat parameter: of how many layers.
 
     The shares of a unit are equal and cut its parameters one behind the other (torch 2.13
-    torch/distributed/fsdp/_flat_param.py, _get_shard_metadata). Units of the whole model, whose layers one stands for
-    others, and packed parameters are left out.
+    torch/distributed/fsdp/_flat_param.py, _get_shard_metadata). Packed parameters are left out.
     """
     units: dict[LayerId | None, list[Parameter]] = {}
     for p in parameters:
-        if wraps and p.stored_tensors == (p.nbytes,) and not (separate and p.requires_grad):
-            units.setdefault(p.layer, []).append(p)
-    found: dict[int, int] = {}
+        if p.stored_tensors == (p.nbytes,) and not (separate and p.requires_grad):
+            units.setdefault(p.layer if wraps else None, []).append(p)
+    found: dict[int, Mapping[int, int]] = {}
     for members in units.values():
-        share = -(-sum(p.numel for p in members) // world)
+        whole = members if wraps else list(in_order(members))
+        share = -(-sum(p.numel for p in whole) // world)
         begin = 0
-        for p in members:
+        cuts: dict[int, Counter[int]] = {}
+        for p in whole:
             end = begin + p.numel
-            found[id(p)] = max(0, min(end, (rank + 1) * share) - max(begin, rank * share))
+            size = max(0, min(end, (rank + 1) * share) - max(begin, rank * share))
+            cuts.setdefault(id(p), Counter())[size] += p.multiplicity if wraps else 1
             begin = end
+        found.update(cuts)
     return found
 
 

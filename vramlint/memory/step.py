@@ -55,6 +55,9 @@ class Step:
         self.tape.compiled = job.compiled
         self.tape.card = Multiprocessors.of(job)
         self.tape.observed = observed
+        zero, units = job.parallelism.zero, sharding.units
+        self.tape.stored_adapters = "float32" if isinstance(units, Units) and units.separate and units.widens else None
+        self.tape.keeps_linear_inputs = zero is not None and zero.stage == 3
         self.tape.course.gathered = sharding.gathered
         self.tape.course.sharded = _sharded(sharding.units, recorder)
         self.tape.consumes_gradients = sharding.consumes_gradients
@@ -97,8 +100,11 @@ class Step:
         """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
         self.recorder.phase("batch")
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
-        for batch in batches[: self._followed]:
+        for number, batch in enumerate(batches[: self._followed], 1):
             self.recorder.phase("forward")
+            # DDP leaves gradients alone until the last micro batch reduces them (no_sync)
+            last = number == len(batches[: self._followed]) or self.job.parallelism.sync_each_batch
+            self.tape.consumes_gradients = self.sharding.consumes_gradients and last
             self.tape.meter.reset()
             outputs = self.forward(batch)
             loss = outputs.loss

@@ -48,6 +48,13 @@ class Tape:
         """torch.compile fuses what runs between matrix products, where an architecture says how."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
+        self.keeps_linear_inputs = False
+        """F.linear keeps its input for a frozen weight too: DeepSpeed's under ZeRO 3 (deepspeed 0.19.8
+        runtime/zero/linear.py, LinearFunctionForZeroStage3)."""
+        self.stored_adapters: str | None = None
+        """The dtype in which adapters lie where it is not that of their products: a LoRA layer casts its input to it
+        and FSDP 1, of which an adapter is a unit of its own, casts that back (torch 2.13 fsdp/_runtime_utils.py,
+        _cast_forward_inputs)."""
         self.meter = Meter()
         self.card = Multiprocessors()
         """Where the kernels run."""
@@ -61,7 +68,7 @@ class Tape:
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
         self._recomputing: Sink | None = None
-        self._sequence = 0
+        self._sequence = self._operators = 0
 
     # ------------------------------------------------------------------ memory
 
@@ -146,6 +153,7 @@ class Tape:
         Inputs are saved before the operator runs, its further results and the output after it, as VariableType
         does, which decides where the recomputation of a checkpointed layer stops.
         """
+        self._note_uses(inputs)
         needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
@@ -160,6 +168,12 @@ class Tape:
             if later:
                 self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
+
+    def _note_uses(self, inputs: Sequence[Tensor]) -> None:
+        self._operators += 1
+        for tensor in inputs:
+            if isinstance(tensor, Parameter) and tensor.used is None:
+                tensor.used = self._operators
 
     def _results(
         self,

@@ -107,6 +107,7 @@ class Parameter(Tensor):
         "stepped",
         "stored_tensors",
         "stretch",
+        "used",
         "whole_gradient",
     )
 
@@ -132,6 +133,8 @@ class Parameter(Tensor):
         """An optimizer that trains it has it, and clears its gradient."""
         self.pending = 0
         """Uses in the graph whose gradient has not arrived yet."""
+        self.used: int | None = None
+        """Number of the operator that was the first to use it."""
         self.layer: LayerId | None = None
         """The traced layer that it belongs to; None outside layers."""
         self.stretch: LayerId | None = None

@@ -15,7 +15,7 @@ from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.zero_buckets import COMMUNICATION, Buckets
 from vramlint.memory.zero_coordinator import LEAVES, gathered_bytes
-from vramlint.memory.zero_partition import Piece, in_order, partition_of, scattered, schedule_of
+from vramlint.memory.zero_partition import Piece, in_order, partition_of, scattered
 from vramlint.memory.zero_quantizer import QuantizedReduction, stored_bytes
 from vramlint.memory.zero_wire import aligned, wire_of
 
@@ -32,7 +32,7 @@ def zero_sharding(
 ) -> Sharding:
     """One rank's holdings under a stage; `no_decay` are the ids of the parameters of the second group."""
     if zero.stage in {1, 2}:
-        return _partitioned(job, zero, weights_of(parameters, fixed), parameters, no_decay)
+        return _partitioned(job, zero, fixed, parameters, no_decay)
     width = DTYPE_BYTES[engine_precision(job)[0]]
     if zero.stage == 0:
         return _stage_0(job, parameters, fixed, width)
@@ -65,29 +65,32 @@ def _stage_0(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ..
 
 
 def _partitioned(
-    job: Job, zero: Zero, weights: tuple[Tensors, ...], parameters: Sequence[Parameter], no_decay: Collection[int]
+    job: Job, zero: Zero, fixed: tuple[Tensors, ...], parameters: Sequence[Parameter], no_decay: Collection[int]
 ) -> Sharding:
-    """Stages 1 and 2: whole weights; a partition of master weights, states and, in stage 2, gradients."""
+    """Stages 1 and 2: whole weights, those that train in one padded buffer for each group of the optimizer's.
+
+    And a partition of master weights, states and, in stage 2, gradients.
+    """
     world = max(1, job.parallelism.world_size)
     width = DTYPE_BYTES[engine_precision(job)[0]]
     trainable = [p for p in parameters if p.requires_grad]
     groups = [[p for p in trainable if (id(p) not in no_decay) is decays] for decays in (True, False)]
     groups = [group for group in groups if group]
     part = partition_of(groups, world, job.parallelism.rank)
+    flat_weights = tuple(Tensors("weights", width * size * world) for size in part.sizes)
+    weights = (*weights_of([p for p in parameters if not p.requires_grad], fixed), *flat_weights)
     accumulates = zero.gradient_accumulation_dtype == "float32" and width < MASTER_BYTES
     offloaded = zero.offload_optimizer != "none"
     if zero.stage == 1 and accumulates and not offloaded:
         return _bf16_optimizer(job, weights, part.sizes, world)
     during = zero.stage == 2 or bool(zero.overlap_comm)
-    arrivals = [piece for group in part.pieces for piece in group]
-    if during:
-        arrivals = _backwards(parameters, arrivals)
+    pieces = tuple(piece for group in part.pieces for piece in group)
     master = [Tensors("master weights", MASTER_BYTES * size) for size in part.sizes]
     states = [Tensors("optimizer states", size) for part_size in part.sizes for size in _flat_states(job, part_size)]
     held = max((_flat_temporaries(job, size) for size in part.sizes), default=0)
     largest = max(part.sizes, default=0)
     own = MASTER_BYTES * sum(part.sizes) if accumulates else width * part.owned
-    flat = width * largest if width < MASTER_BYTES or len(arrivals) > 1 else 0
+    flat = width * largest if width < MASTER_BYTES or len(pieces) > 1 else 0
     moments = (NORM_BYTES * part.largest_slice, flat + MASTER_BYTES * largest, MASTER_BYTES * largest + held)
     step: tuple[Tensors, ...] = (Tensors("temporaries", max(moments)),)
     host = 0
@@ -102,7 +105,8 @@ def _partitioned(
         buffer = Tensors(COMMUNICATION, staging)
         persistent, states, step, own = [*weights, buffer], [], (), 0
     buckets = Buckets(
-        schedule_of(arrivals, zero.reduce_bucket_size),
+        tuple(parameters),
+        pieces,
         zero.reduce_bucket_size,
         width,
         zero.reduce_bucket_size * width,
@@ -113,15 +117,6 @@ def _partitioned(
         min(2, job.batch.gradient_accumulation_steps),
     )
     return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
-
-
-def _backwards(parameters: Sequence[Parameter], pieces: Sequence[Piece]) -> list[Piece]:
-    """Pieces in the order of backward: the model's, from its end."""
-    waiting: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        waiting.setdefault(id(piece.parameter), []).append(piece)
-    ordered = [waiting[id(p)].pop(0) for p in in_order(parameters) if id(p) in waiting]
-    return ordered[::-1]
 
 
 def _bf16_optimizer(job: Job, weights: tuple[Tensors, ...], sizes: Sequence[int], world: int) -> Sharding:
@@ -150,7 +145,8 @@ def _stage_3(
     small = [p for p in parameters if p.numel <= zero.parameter_persistence_threshold]
     shard = [tensors for p in parameters for tensors in _part(p, zero, world, width)]
     states = [Tensors("optimizer states", size) for elements in sub_groups for size in _flat_states(job, elements)]
-    master = [Tensors("master weights", MASTER_BYTES * size) for size in sub_groups]  # of float32 weights a copy, too
+    # of a float32 model a copy, too: a device is compared with its name, which it never equals (stage3.py:1163)
+    master = [Tensors("master weights", MASTER_BYTES * size) for size in sub_groups]
     gradients = Tensors("gradients", width * part)
     moments = (
         NORM_BYTES * slices,
@@ -172,18 +168,14 @@ def _stage_3(
         states, step = [], ()
     else:
         persistent += [*master, gradients]
-    pieces = [Piece(p, 0, 0, 0) for p in list(in_order(parameters))[::-1] if p.requires_grad]
     recomputes, leaves = job.checkpointing.mode != "none", job.model.model_type in LEAVES
     wire = wire_of(parameters, zero, world, width, half=engine_precision(job)[0] == "float16")
     gathered = gathered_bytes(parameters, zero, wire, recomputes=recomputes, leaves=leaves)
     machines = job.parallelism.nodes
     quantized = zero.quantized_gradients and machines > 1 and zero.mics_shard_size is None
     buckets = Buckets(
-        schedule_of(
-            pieces,
-            zero.reduce_bucket_size,
-            QuantizedReduction(world, machines, width).copies if quantized else scattered,
-        ),
+        tuple(parameters),
+        tuple(Piece(p) for p in in_order(parameters) if p.requires_grad),
         zero.reduce_bucket_size,
         width,
         buffer=0,
@@ -192,6 +184,7 @@ def _stage_3(
         during=True,
         groups=(),
         backwards=1,
+        copies=QuantizedReduction(world, machines, width).copies if quantized else scattered,
         gathered=gathered.whole,
         beside=gathered.beside,
         second=gathered.second,

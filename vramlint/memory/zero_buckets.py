@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage
 from vramlint.memory.updates.memory import by_layer
-from vramlint.memory.zero_partition import Schedule
+from vramlint.memory.zero_partition import Copies, Piece, Schedule, arrivals, flattened, schedule_of
 
 COMMUNICATION = "communication buffers"
 
@@ -17,7 +17,10 @@ COMMUNICATION = "communication buffers"
 class Buckets:
     """What the reductions of one rank need. Sizes are bytes."""
 
-    schedule: Schedule
+    parameters: tuple[Parameter, ...]
+    """All of the model, in its order."""
+    pieces: tuple[Piece, ...]
+    """Those that train, group by group."""
     capacity: int
     """Elements of a bucket."""
     width: int
@@ -32,6 +35,8 @@ class Buckets:
     """In the order in which a reduction behind the backward takes them."""
     backwards: int
     """Backwards until the step, of which two are followed."""
+    copies: Copies = flattened
+    """What is copied when a bucket goes off."""
     gathered: Mapping[tuple[bool, LayerId | None], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Bytes of whole parameters while a layer kind runs, and while they arrive, forward (False) and backward (True): of
     stage 3. Of what is outside of layers for each time that layers are left, of a layer kind the most."""
@@ -49,6 +54,8 @@ class ZeroBuckets:
     def __init__(self, units: Buckets, recorder: Recorder) -> None:
         self.units = units
         self.recorder = recorder
+        self._schedule: Schedule | None = None
+        """Known once forward has shown the order of the parameters."""
         self._buffers: list[Storage] = []
         self._own: Storage | None = None
         self._accumulated: Storage | None = None
@@ -98,6 +105,10 @@ class ZeroBuckets:
         self._differentiates = True
         self._left, self._layers, self._whole = 0, (), None
         self.enter((None,), ())
+        if self._schedule is None:
+            units = self.units
+            pieces = arrivals(units.parameters, units.pieces) if units.during else units.pieces
+            self._schedule = schedule_of(pieces, units.capacity, units.copies)
 
     def runs(self, node: Node) -> None:
         """Buckets follow the gradients alone."""
@@ -123,13 +134,15 @@ class ZeroBuckets:
             self._whole = self._new(size, "all-gather", "gathered parameters") if size else None
 
     def _arrives(self, parameter: Parameter) -> None:
-        copied = self.units.schedule.copies.get(id(parameter), 0)
+        schedule = self._schedule
+        assert schedule is not None  # noqa: S101  narrowing for the type checker
+        copied = schedule.copies.get(id(parameter), 0)
         if copied:
             copy = self._new(copied * self.units.width, "flattened bucket", COMMUNICATION)
             del copy
-        self._oversized = []
-        if self.units.schedule.claims == id(parameter):
+        if schedule.claims == id(parameter):
             self._claim()
+        self._oversized = []
 
     def _claim(self) -> None:
         if self._own is None and self.units.own:
@@ -157,8 +170,8 @@ class ZeroBuckets:
             self._end()
 
     def _end(self) -> None:
-        if self.units.schedule.rest:
-            copy = self._new(self.units.schedule.rest * self.units.width, "flattened bucket", COMMUNICATION)
+        if self._schedule is not None and self._schedule.rest:
+            copy = self._new(self._schedule.rest * self.units.width, "flattened bucket", COMMUNICATION)
             del copy
         self._claim()
         self._oversized = []

@@ -252,6 +252,8 @@ def gathered_bytes(
     second: dict[Place, tuple[int, ...]] = {}
     for place, found in runs.items():
         most = [_most(run) for run in found]
+        if place == (False, None):  # the head comes last, and with it most of what forward has behind the layers
+            most[-1] = (found[-1][-1].whole, most[-1][1])
         highest = (max(most)[0], max(highest for _, highest in most))
         whole[place] = tuple(most) if place[1] is None else (highest,)
         made = tuple(sum(level.second for level in run) for run in found)

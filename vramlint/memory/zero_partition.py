@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 
 from vramlint.memory.tensor import Parameter
 
@@ -24,13 +25,37 @@ class Piece:
     """One parameter of one layer, as a slice of its group's flat buffer."""
 
     parameter: Parameter
-    first: int
-    """The first partition that it reaches into."""
-    last: int
-    slice: int
-    """Elements of it in the rank's own partition."""
+    begin: int = 0
+    """Where it begins in the buffer."""
     partition: int = 0
     """Elements of a partition of its group."""
+    slice: int = 0
+    """Elements of it in the rank's own partition."""
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.begin + self.parameter.numel
+
+    @property
+    def first(self) -> int:
+        """The first partition that it reaches into."""
+        return self.begin // max(1, self.partition)
+
+    @property
+    def last(self) -> int:
+        """The last one."""
+        return (self.end - 1) // max(1, self.partition)
+
+    def parts(self) -> Iterator[tuple[int, int, int]]:
+        """What it is cut into: a partition, the elements there, and how many such follow each other."""
+        if self.first == self.last:
+            yield self.first, self.parameter.numel, 1
+            return
+        yield self.first, (self.first + 1) * self.partition - self.begin, 1
+        if self.last > self.first + 1:
+            yield self.first + 1, self.partition, self.last - self.first - 1
+        yield self.last, self.end - self.last * self.partition, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +88,22 @@ def partition_of(groups: Sequence[Sequence[Parameter]], world: int, rank: int | 
     return Partition(sizes, pieces, rank)
 
 
+def arrivals(parameters: Sequence[Parameter], pieces: Sequence[Piece]) -> list[Piece]:
+    """Pieces in the order in which backward completes their gradients: that of their first use, from the last.
+
+    A parameter whose use nobody saw counts as used with the one before it in the model.
+    """
+    uses: list[tuple[int, Parameter]] = []
+    for parameter in parameters:
+        seen = uses[-1][0] if parameter.used is None and uses else parameter.used or 0
+        uses.append((seen, parameter))
+    waiting: dict[int, list[Piece]] = {}
+    for piece in reversed(pieces):
+        waiting.setdefault(id(piece.parameter), []).append(piece)
+    ordered = in_order([parameter for _, parameter in sorted(uses, key=itemgetter(0))])
+    return [waiting[id(p)].pop() for p in ordered if waiting.get(id(p))][::-1]
+
+
 def _padded(elements: int, world: int) -> int:
     step = ALIGNMENT * world
     return -(-elements // step) * step
@@ -81,7 +122,7 @@ def _pieces(group: Sequence[Parameter], size: int, rank: int) -> Iterator[Piece]
     for parameter in in_order(group):
         end = begin + parameter.numel
         own = min(end, (rank + 1) * size) - max(begin, rank * size)
-        yield Piece(parameter, begin // max(1, size), (end - 1) // max(1, size), max(0, own), size)
+        yield Piece(parameter, begin, size, max(0, own))
         begin = end
 
 
@@ -116,14 +157,13 @@ def scattered(bucket: Sequence[Piece], fill: int, _capacity: int) -> int:
     return fill if len(bucket) > 1 else 0
 
 
-def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies | None = None) -> Schedule:
-    """The schedule of gradients that arrive in this order; `copies`: as of stages 1 and 2, unless given.
+def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies) -> Schedule:
+    """The schedule of gradients that arrive in this order.
 
     Layers that one stands for share their parameter: of what is copied at its arrivals the largest counts, and the
     buffer is made before the first of them.
     """
     found = Schedule()
-    copies = copies or _copied
     bucket: list[Piece] = []
     fill, claimed, before = 0, False, None
     for piece in arrivals:
@@ -141,12 +181,31 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies | None 
     return found
 
 
-def _copied(bucket: Sequence[Piece], fill: int, capacity: int) -> int:
-    """Elements of the flattened copy: none where one slice is the whole."""
-    if len({one.first for one in bucket} | {one.last for one in bucket}) <= 1:
-        return 0
-    if fill <= capacity:
-        return fill
-    # an oversized one goes in lots of partitions, the last of which exceeds a bucket (allreduce_and_scatter)
-    lot = capacity // max(1, bucket[0].partition) + 1
-    return min(fill, lot * bucket[0].partition) if lot > 1 else 0
+def flattened(bucket: Sequence[Piece], _fill: int, capacity: int) -> int:
+    """Of stages 1 and 2: elements of the largest flattened copy.
+
+    What lies behind each other in one partition is one tensor, and one tensor is not copied (average_tensor). An
+    oversized gradient goes in lots, each with the tensor that exceeds a bucket (allreduce_and_scatter).
+    """
+    tensors: list[tuple[int, int]] = []
+    for _, run in groupby((part for piece in bucket for part in piece.parts()), key=itemgetter(0)):
+        parts = list(run)
+        tensors.append((sum(size for _, size, _ in parts), parts[0][2]))
+    return _largest_lot(tensors, capacity)
+
+
+def _largest_lot(tensors: Sequence[tuple[int, int]], capacity: int) -> int:
+    """Of (elements, how many) the sum of the largest lot of several, each of which ends beyond `capacity`."""
+    found = lot = count = 0
+    for size, times in tensors:
+        left = times
+        while left:
+            taken = min(left, max(0, capacity - lot) // size + 1)
+            lot, count, left = lot + taken * size, count + taken, left - taken
+            if lot <= capacity:
+                break
+            found = max(found, lot if count > 1 else 0)
+            if count == taken:  # lots of equal tensors alone are alike
+                left %= taken
+            lot = count = 0
+    return max(found, lot if count > 1 else 0)

@@ -132,8 +132,8 @@ class T5Model(Network):
             k=build.linear(f"{name}.{block}.k", self.hidden, self.width),
             v=build.linear(f"{name}.{block}.v", self.hidden, self.width),
             o=build.linear(f"{name}.{block}.o", self.width, self.hidden),
-            norm=build.norm(f"{name}.layer_norm.weight", self.hidden),
             relative=build.parameter(table, (self.buckets, self.heads)) if makes_bias else None,
+            norm=build.norm(f"{name}.layer_norm.weight", self.hidden),
         )
 
     # ------------------------------------------------------------------ forward

@@ -114,7 +114,9 @@ def matmul_weight(
     if copies:
         x = shaping.reordered(tape, x, x.shape)
     save = []
-    if matrix.requires_grad:
+    # transformers' Conv1D is no F.linear
+    of_linear = isinstance(weight, Parameter) and (weight.linear or weight.embedding)
+    if matrix.requires_grad or (tape.keeps_linear_inputs and of_linear):
         save.append(x)
     if x.requires_grad:
         save.append(matrix)

@@ -31,7 +31,7 @@ class LowRank:
         dtype = result.dtype
         converts = joining.casts_always or tape.autocast is None
         # x itself lives on: the module call holds its arguments
-        inputs = tape.to(x, self.a.dtype) if converts else x
+        inputs = tape.to(x, tape.stored_adapters or self.a.dtype) if converts else x
         update = self._product(tape, inputs)
         if tape.compiled and dtype == update.dtype:
             return inductor.scaled_sum(tape, result, update)
@@ -46,6 +46,8 @@ class LowRank:
     def _product(self, tape: Tape, x: Tensor) -> Tensor:
         # one expression in peft: a module's call holds its argument until it returns, no name holds what stands between
         dropped = e.dropout(tape, x, self.dropout)
+        if tape.stored_adapters is not None:
+            dropped = tape.to(dropped, self.a.dtype)
         hidden = matmul_weight(tape, dropped, self.a, None)
         del dropped
         return matmul_weight(tape, hidden, self.b, self.offset)
