@@ -265,6 +265,8 @@ NAMES = MappingProxyType(
         "average_dtype": "dtype of its averages of gradients",
         "variance_dtype": "dtype of its averages of their squares",
         "optimizer_offload_fraction": "part of the weights that are updated on the host",
+        "expert_dispatcher": "how Megatron's tokens get to experts on other GPUs: alltoall, allgather",
+        "grouped_experts": "one product takes all experts of a GPU",
         "recompute_modules": "parts of a layer that selective recomputation runs again",
         "distributed_checkpoints": "tensor-parallel ranks share the inputs of recomputed layers",
         "recompute_layers": "layers of such a group, or how many of a stage",

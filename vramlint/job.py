@@ -300,6 +300,10 @@ class Megatron:
     """The cross entropy is one fused function over 16-bit logits."""
     deferred: int | None = None
     """Micro batches whose gradient of the head's weight waits until all have run; 0: of all of them; None: of none."""
+    dispatcher: str = "alltoall"
+    """How tokens get to experts, where the model's own sizes do not say it: alltoall, allgather."""
+    grouped: bool = True
+    """One product takes all experts of a rank, likewise."""
     predictions: int = 0
     """Layers that predict further tokens, where the model's own sizes do not say it."""
     layout: str = ""

@@ -381,3 +381,10 @@ def test_thousands_of_ranks_take_no_more_work_than_eight(parallelism: Parallelis
 
     calls(8)  # imports, caches
     assert calls(4096) < 1.1 * calls(8)
+
+
+def test_experts_train_whatever_checkpoints_the_trainer_asks_for() -> None:
+    job = _job(_DIVIDED, sizes=_EXPERTS)
+    asked = replace(job, checkpointing=replace(job.checkpointing, mode="reentrant"))
+
+    assert simulate(asked, reserved=False).optimizer_states == simulate(job, reserved=False).optimizer_states

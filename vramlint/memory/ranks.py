@@ -81,6 +81,8 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
     config = job.model.config.get("megatron")
     if not isinstance(config, Mapping):
         config = of_transformers(job.model, engine.tensor)
+        if config is not None and config.get("experts"):
+            config = {**config, "dispatcher": engine.dispatcher, "grouped_experts": engine.grouped}
     if config is None or job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"Megatron's training of {job.model.model_type or 'this model'}")
     sized = {"predictions": engine.predictions, **config}

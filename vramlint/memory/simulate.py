@@ -215,9 +215,10 @@ def _idle(job: Job, inventory: Inventory) -> frozenset[str]:
     """Names of parameters that could train but got no gradient: the optimizer makes no states for them.
 
     A reentrant checkpoint gives gradients to nothing inside it unless one of its inputs needs one (torch 2.13
-    torch/utils/checkpoint.py). Shards are made before anybody knows.
+    torch/utils/checkpoint.py). Shards are made before anybody knows;
+    Megatron's own checkpoints take hidden states that need one.
     """
-    if job.objective.kind != "training" or job.parallelism.strategy in {"deepspeed", "fsdp"}:
+    if job.objective.kind != "training" or job.parallelism.strategy in {"deepspeed", "fsdp", "megatron"}:
         return frozenset()
     if job.checkpointing.mode != "reentrant":
         return frozenset()

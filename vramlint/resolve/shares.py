@@ -89,6 +89,8 @@ def _megatron(board: Board) -> Megatron:
         recompute_layers=degree(board, "recompute_layers"),
         alternation=board.integer("chunk_alternation"),
         fused_loss=board.value("fused_loss") is True,
+        dispatcher=str(board.value("expert_dispatcher") or "alltoall"),
+        grouped=board.value("grouped_experts") is not False,
         predictions=board.integer("mtp_layers") or 0,
         deferred=board.integer("deferred_micro_batches"),
         layout=str(board.value("pipeline_layout") or ""),

@@ -130,6 +130,31 @@ def test_megatron_is_told_by_its_keys():
         "recompute": "full",
     }
     assert fact(found, "loop").value == "plain"
+    assert says(found, "parallelism", "wide_gradients", "expert_dispatcher", "grouped_experts") == {
+        "parallelism": "megatron",
+        "wide_gradients": False,
+        "expert_dispatcher": "allgather",
+        "grouped_experts": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("fp8: hybrid", "8-bit products"),
+        ("additional_configs: more.json", "further fields of Megatron's configuration"),
+        ("moe_expert_capacity_factor: 1.5", "experts with a capacity"),
+        ("recompute_modules: gdn_norm_out", "recomputing gdn_norm_out"),
+    ],
+)
+def test_what_mcore_adapter_does_that_is_not_followed_says_why(written: str, reason: str):
+    found = sheet("llama-factory", _FULL + f"tensor_model_parallel_size: 2\n{written}\n")
+    assert reason in fact(found, "parallelism").reason
+
+
+def test_adapters_under_megatron_are_not_followed():
+    found = sheet("llama-factory", _LORA + "tensor_model_parallel_size: 2\n")
+    assert "adapters under Megatron" in fact(found, "parallelism").reason
 
 
 def test_a_file_to_merge_adapters_trains_nothing():

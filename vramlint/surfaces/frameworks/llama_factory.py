@@ -13,7 +13,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.frozen_layers import trained_layers
 from vramlint.surfaces.frameworks.llama_factory_presets import shipped
-from vramlint.surfaces.frameworks.megatron_batches import unsimulated
+from vramlint.surfaces.frameworks.megatron_recipes import share_recipe
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
@@ -279,10 +279,46 @@ def _megatron(config: Config) -> bool:
     for fact, value in _MEGATRON_DEFAULTS.items():
         config.derive(fact, value, "the default of transformers' TrainingArguments")
     config.draft.facts.pop("trainable_dtype", None)
-    unsimulated(config)
-    config.unknown("attention_implementation", "Megatron has kernels of its own")
+    config.derive("attention_implementation", "sdpa", "Transformer Engine takes a fused kernel")
     parallel_facts(config, distributed=config.on("use_distributed_optimizer"))
+    _ranks(config)
     return True
+
+
+_FIELDS = ("mixed_precision", "use_packed_sequences", "megatron_pretrained_checkpoint", "extra_config")
+"""Keys of Megatron-Bridge's back end alone (src/llamafactory/hparams/megatron_bridge_args.py)."""
+
+
+def _ranks(config: Config) -> None:
+    """How the ranks share the model: by mcore_adapter's arguments and the defaults of its configuration.
+
+    alibaba/ROLL@8eb27cc mcore_adapter/{training_args,trainer/trainer,models/model_config}.py; or by Megatron-Bridge's.
+    """
+    why = next((f"{what} ({key})" for key, what in _UNFOLLOWED.items() if config.given(key) and config.on(key)), "")
+    if not why and config.text("stage") not in _LOGITS_IN_LOSS:
+        why = f"the stage {config.text('stage')}"
+    share_recipe(config, str, why)
+    bridge = any(map(config.given, _FIELDS))
+    wide = "accumulate_allreduce_grads_in_fp32"
+    config.state("wide_gradients", bridge or config.on(wide), wide)
+    config.derive("gradient_accumulation_fusion", bridge, "as the configuration has it by default")
+    kind = "moe_token_dispatcher_type"
+    config.state("expert_dispatcher", config.text(kind) or ("alltoall" if bridge else "allgather"), kind)
+    config.state("grouped_experts", bridge or config.on("moe_grouped_gemm"), "moe_grouped_gemm")
+
+
+_UNFOLLOWED: Mapping[str, str] = MappingProxyType(
+    {
+        "fp8": "8-bit products",
+        "fp8_recipe": "8-bit products",
+        "additional_configs": "further fields of Megatron's configuration",
+        "extra_config": "further fields of Megatron-Bridge's configuration",
+        "cross_entropy_loss_fusion": "the fused loss of mcore_adapter",
+        "neat_packing": "packed sequences",
+        "use_packed_sequences": "packed sequences",
+    }
+)
+"""Keys of either back end with which a rank does otherwise than it is followed."""
 
 
 def _form(table: Table) -> tuple[str, Table]:
