@@ -8,12 +8,13 @@ H200 reserved tells (bench/gpu/measured: 63 to within 0.1 %; 57 if it lay above,
 `roundup_power2_divisions` makes requests coarser; `expandable_segments` are in expandable.py. Memory goes back to the
 driver only where a garbage collection is asked for.
 
-A step makes tens of thousands of requests, so the two methods that serve them call next to nothing of their own.
+A step makes tens of thousands of requests, so one loop serves them, which calls next to nothing of its own.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 
 MIB = 1 << 20
 SMALL_LIMIT = MIB
@@ -62,6 +63,17 @@ def coarsened(size: int, divisions: int) -> int:
     return -(-size // part) * part
 
 
+Pieces = list[Piece]
+Operation = tuple[int, Pieces]
+"""(bytes to allocate in whole blocks, where the piece goes) or (FREE…, where the piece to free is taken from)."""
+FREE_YOUNGEST, FREE_OLDEST = 0, -1
+
+
+def in_blocks(nbytes: int) -> int:
+    """What a request of `nbytes` (at least 1) counts as: whole blocks."""
+    return -(-nbytes // BLOCK) * BLOCK or BLOCK
+
+
 class CachingAllocator:
     """Segments and free lists of one device. All figures are bytes."""
 
@@ -84,40 +96,88 @@ class CachingAllocator:
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
-        size = asked = -(-nbytes // BLOCK) * BLOCK or BLOCK
-        if self.divisions:
-            size = coarsened(asked, self.divisions)
-        small = size <= SMALL_LIMIT
-        keys = self._small if small else self._large
-        position = bisect_left(keys, size << ADDRESS_BITS)
-        if position < len(keys):
-            piece = self._free.pop(keys.pop(position))
-            piece.key = 0
-        else:
-            piece = self._new_segment(size, small)
-        rest = piece.size - size
-        if rest > SMALL_LIMIT or (small and rest):
-            right = piece.right
-            address = piece.address + size // BLOCK
-            piece.right = remainder = Piece(rest, small, piece, right, address)
-            if right is not None:
-                right.left = remainder
-            piece.size = size
-            remainder.freed = piece.freed
-            remainder.key = key = rest << ADDRESS_BITS | address
-            self._free[key] = remainder
-            insort(keys, key)
-        self._take(piece, asked)
-        return piece
+        pieces: Pieces = []
+        CachingAllocator.serve(self, [(in_blocks(nbytes), pieces)])
+        return pieces[0]
 
-    def _take(self, piece: Piece, size: int) -> None:
-        piece.taken = size
-        self.tensors += size
-        self.blocks += piece.size
-        if self.tensors > self.peak_tensors:  # noqa: PLR1730  a call of max takes longer
-            self.peak_tensors = self.tensors
-        if self.blocks > self.peak_blocks:  # noqa: PLR1730
-            self.peak_blocks = self.blocks
+    def release(self, piece: Piece) -> None:
+        """Give a block back to the free list, joined with free neighbours."""
+        CachingAllocator.serve(self, [(FREE_YOUNGEST, [piece])])
+
+    def serve(self, operations: Iterable[Operation]) -> None:  # noqa: PLR0915  calls would take longer
+        """Take and give back blocks, in order; where there is no piece to free, nothing is freed.
+
+        Raises:
+            OutOfMemory: the card has no memory for a request; the allocator is of no use any more.
+        """
+        small_keys, large_keys, free, divisions = self._small, self._large, self._free, self.divisions
+        tensors, blocks, peak_tensors, peak_blocks = self.tensors, self.blocks, self.peak_tensors, self.peak_blocks
+        releases, spare = self._releases, list[Piece]()
+        for asked, pieces in operations:
+            if asked > 0:
+                size = coarsened(asked, divisions) if divisions else asked
+                small = size <= SMALL_LIMIT
+                keys = small_keys if small else large_keys
+                position = bisect_left(keys, size << ADDRESS_BITS)
+                found = position < len(keys)
+                piece = free.pop(keys.pop(position)) if found else self._new_segment(size, small)
+                piece.key = 0
+                rest = piece.size - size
+                if rest > SMALL_LIMIT or (small and rest):
+                    right = piece.right
+                    address = piece.address + size // BLOCK
+                    if spare:
+                        remainder = spare.pop()
+                        remainder.size, remainder.small, remainder.address = rest, small, address
+                        remainder.left, remainder.right = piece, right
+                    else:
+                        remainder = Piece(rest, small, piece, right, address)
+                    remainder.freed = piece.freed
+                    remainder.key = key = rest << ADDRESS_BITS | address
+                    if right is not None:
+                        right.left = remainder
+                    piece.right = remainder
+                    piece.size = size
+                    free[key] = remainder
+                    insort(keys, key)
+                    blocks += size
+                else:
+                    blocks += piece.size
+                piece.taken = asked
+                tensors += asked
+                if tensors > peak_tensors:  # noqa: PLR1730  a call of max takes longer
+                    peak_tensors = tensors
+                if blocks > peak_blocks:  # noqa: PLR1730
+                    peak_blocks = blocks
+                pieces.append(piece)
+            elif pieces:
+                piece = pieces.pop() if asked == FREE_YOUNGEST else pieces.pop(0)
+                tensors -= piece.taken
+                blocks -= piece.size
+                keys = small_keys if piece.small else large_keys
+                left, right = piece.left, piece.right
+                if left is not None and left.key:
+                    del keys[bisect_left(keys, left.key)], free[left.key]
+                    piece.size += left.size
+                    piece.address = left.address
+                    piece.left = beyond = left.left
+                    if beyond is not None:
+                        beyond.right = piece
+                    spare.append(left)
+                if right is not None and right.key:
+                    del keys[bisect_left(keys, right.key)], free[right.key]
+                    piece.size += right.size
+                    piece.right = beyond = right.right
+                    if beyond is not None:
+                        beyond.left = piece
+                    spare.append(right)
+                releases += 1
+                piece.freed = releases
+                piece.key = key = piece.size << ADDRESS_BITS | piece.address
+                free[key] = piece
+                insort(keys, key)
+        self._releases = releases
+        self.tensors, self.blocks, self.peak_tensors, self.peak_blocks = tensors, blocks, peak_tensors, peak_blocks
 
     def _new_segment(self, size: int, small: bool) -> Piece:
         if self.collect_above and self.reserved > self.collect_above:
@@ -143,31 +203,6 @@ class CachingAllocator:
                 return
             self._large.remove(key)
             self.reserved -= self._free.pop(key).size
-
-    def release(self, piece: Piece) -> None:
-        """Give a block back to the free list, joined with free neighbours."""
-        self.tensors -= piece.taken
-        self.blocks -= piece.size
-        keys = self._small if piece.small else self._large
-        left, right = piece.left, piece.right
-        if left is not None and left.key:
-            del keys[bisect_left(keys, left.key)], self._free[left.key]
-            piece.size += left.size
-            piece.address = left.address
-            piece.left = left.left
-            if piece.left is not None:
-                piece.left.right = piece
-        if right is not None and right.key:
-            del keys[bisect_left(keys, right.key)], self._free[right.key]
-            piece.size += right.size
-            piece.right = right.right
-            if piece.right is not None:
-                piece.right.left = piece
-        self._releases += 1
-        piece.freed = self._releases
-        piece.key = key = piece.size << ADDRESS_BITS | piece.address
-        self._free[key] = piece
-        insort(keys, key)
 
 
 class LimitedAllocator(CachingAllocator):

@@ -8,19 +8,22 @@ lies; they are mapped again at the lowest address where free and unmapped stretc
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from vramlint.memory.allocator import (
     ADDRESS_BITS,
     BLOCK,
+    FREE_YOUNGEST,
     LARGE_SEGMENT,
     SMALL_LIMIT,
     SMALL_SEGMENT,
     CachingAllocator,
+    Operation,
     OutOfMemory,
     Piece,
     coarsened,
+    in_blocks,
 )
 
 
@@ -36,7 +39,7 @@ class ExpandableAllocator(CachingAllocator):
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
-        size = asked = -(-nbytes // BLOCK) * BLOCK or BLOCK
+        size = asked = in_blocks(nbytes)
         if self.divisions:
             size = coarsened(asked, self.divisions)
         small = size <= SMALL_LIMIT
@@ -58,6 +61,25 @@ class ExpandableAllocator(CachingAllocator):
             self._put(remainder)
         self._take(piece, asked)
         return piece
+
+    def serve(self, operations: Iterable[Operation]) -> None:
+        """Take and give back blocks, in order.
+
+        Raises:
+            OutOfMemory: the card has no memory for a request.
+        """
+        for asked, pieces in operations:
+            if asked > 0:
+                pieces.append(self.allocate(asked))
+            elif pieces:
+                self.release(pieces.pop() if asked == FREE_YOUNGEST else pieces.pop(0))
+
+    def _take(self, piece: Piece, size: int) -> None:
+        piece.taken = size
+        self.tensors += size
+        self.blocks += piece.size
+        self.peak_tensors = max(self.peak_tensors, self.tensors)
+        self.peak_blocks = max(self.peak_blocks, self.blocks)
 
     def _grown(self, size: int, small: bool) -> Piece:
         """The last block, mapped up to at least `size`."""

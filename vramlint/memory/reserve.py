@@ -21,11 +21,15 @@ from typing import NamedTuple
 
 from vramlint.job import Job
 from vramlint.memory.allocator import (
+    FREE_OLDEST,
+    FREE_YOUNGEST,
     SMALL_LIMIT,
     SMALL_SEGMENT,
     CachingAllocator,
-    Piece,
+    Operation,
+    Pieces,
     coarsened,
+    in_blocks,
 )
 from vramlint.memory.expandable import ExpandableAllocator
 from vramlint.memory.holdings import Tensors, total
@@ -37,11 +41,6 @@ DEPTHS = (16, 32)
 Up to 48 layers that is within 1.2 % of playing all of them, at 64 and 80 layers within 0.5 %."""
 LUMP = 1 << 20
 """Many equal small tensors that come at once are played as one of up to so many bytes."""
-
-Pieces = list[Piece]
-Operation = tuple[int, Pieces]
-"""(bytes to allocate, where the piece goes) or (FREE… , where the piece to free is taken from)."""
-FREE_YOUNGEST, FREE_OLDEST = 0, -1
 
 
 class Playback(NamedTuple):
@@ -184,28 +183,28 @@ def play(playback: Playback, depth: int) -> CachingAllocator:
     allocator = playback.allocator()
     _settle(allocator, playback.resident, depth)
     for sizes in playback.before:
-        for piece in [allocator.allocate(size) for size in sizes]:
-            allocator.release(piece)
+        there: Pieces = []
+        allocator.serve([(in_blocks(size), there) for size in sizes])
+        allocator.serve([(FREE_OLDEST, there)] * len(sizes))
     alive: list[Pieces] = [[] for _ in playback.sizes]
     tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
     for step in range(playback.times):
         for track in tracks:
-            _run(allocator, track.first if step == 0 else track.later)
+            for operations in track.first if step == 0 else track.later:
+                allocator.serve(operations)
     return allocator
 
 
 def _settle(allocator: CachingAllocator, resident: Iterable[Tensors], depth: int) -> None:
     """Allocate what stays, repeated layers one after the other."""
+    lasting: Pieces = []
     for stretch, found in groupby(resident, key=lambda tensors: tensors.stretch):
         members = list(found)
         if stretch is None:
-            members_of_one = [tensors for tensors in members for _ in range(tensors.count)]
-            times = 1
+            allocator.serve([(in_blocks(tensors.nbytes), lasting) for tensors in members for _ in range(tensors.count)])
         else:
-            members_of_one, times = members, min(depth, members[0].count)
-        for _ in range(times):
-            for tensors in members_of_one:
-                allocator.allocate(tensors.nbytes)
+            one = [(in_blocks(tensors.nbytes), lasting) for tensors in members]
+            allocator.serve(one * min(depth, members[0].count))
 
 
 class _Track(NamedTuple):
@@ -213,16 +212,6 @@ class _Track(NamedTuple):
 
     first: Sequence[Sequence[Operation]]
     later: Sequence[Sequence[Operation]]
-
-
-def _run(allocator: CachingAllocator, repetitions: Iterable[Sequence[Operation]]) -> None:
-    allocate, release = allocator.allocate, allocator.release
-    for operations in repetitions:
-        for nbytes, pieces in operations:
-            if nbytes > 0:
-                pieces.append(allocate(nbytes))
-            elif pieces:
-                release(pieces.pop() if nbytes == FREE_YOUNGEST else pieces.pop(0))
 
 
 def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces]) -> _Track:
@@ -262,7 +251,7 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
 def _operations(nbytes: int, count: int, pieces: Pieces, free: int) -> list[Operation]:
     if abs(count) > 1 and rounded(nbytes) * abs(count) <= LUMP:
         nbytes, count = rounded(nbytes) * abs(count), 1 if count > 0 else -1
-    return [(nbytes if count > 0 else free, pieces)] * abs(count) if nbytes else []
+    return [(in_blocks(nbytes) if count > 0 else free, pieces)] * abs(count) if nbytes else []
 
 
 def _carried(playback: Playback, number: int) -> dict[int, int]:
