@@ -336,6 +336,21 @@ class Mesh:
     """Ranks that share the experts of a layer."""
     loss_parallel: bool = True
     """Logits stay divided by the vocabulary in the loss."""
+    schedule: str = "1F1B"
+    """torch's schedule of a pipeline, by its name."""
+    layers_per_stage: int | None = None
+    """Layers of a stage, with what embedding and head count for; None: as many as make one or two stages a rank."""
+    embedding_layers: int = 1
+    """Layers that the embedding counts for when stages are cut."""
+    head_layers: int = 1
+    """Layers that the last norm and the head count for."""
+    parts: tuple[tuple[str, ...], ...] = ()
+    """Names of the modules of every stage, where they are written out."""
+    micro_batches: int = 1
+    """Into how many a rank's batch is cut for the pipeline; `Batch.micro_batch_size` is that of one of them."""
+    turns: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """Of the rank that is simulated: backwards at which most is alive, as the model chunk whose it is and how many
+    forwards of each chunk await theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +374,8 @@ class Parallelism:
     fsdp_wraps_layers: bool = True
     """Every layer is a unit; else the whole model is one."""
     fsdp_prefetches: bool = True
-    """FSDP 1 gathers the next unit of backward in advance (BACKWARD_PRE, torch's default and not accelerate's)."""
+    """FSDP 1 gathers the next unit of backward before the gradients of the unit that runs are there: BACKWARD_PRE,
+    torch's default and not accelerate's. BACKWARD_POST gathers it once that unit is freed, as no prefetching does."""
     fsdp_by_layers_alone: bool = False
     """FSDP 2 by a program's own hand: layers, and all else in the root; accelerate takes embedding and head apart."""
     fsdp_reduce_dtype: str | None = None

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.sharding import fake_cuda
 from bench.sharding.counting import Storages
-from bench.sharding.titan import fuse_norms
+from bench.sharding.titan_run import fuse_norms
 
 TYPES = {
     "FloatTensor": torch.float32,

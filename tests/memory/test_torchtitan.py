@@ -130,10 +130,12 @@ def on_mesh(whole: Job, mesh: Mesh, shards: int) -> Job:
 @pytest.mark.parametrize(
     ("mesh", "shards", "reason"),
     [
-        (Mesh(2, pipeline=2), 4, "pipeline parallelism"),
-        (Mesh(2, context=2), 4, "context parallelism"),
-        (Mesh(2, expert=2), 4, "expert parallelism"),
-        (Mesh(2), 1, "without FSDP"),
+        (Mesh(1, pipeline=2, schedule="ZBVZeroBubble", micro_batches=2), 4, "the pipeline schedule ZBVZeroBubble"),
+        (Mesh(1, pipeline=4, micro_batches=2), 4, "1F1B of 2 micro batches over 4 stages"),
+        (Mesh(1, pipeline=2, layers_per_stage=7, micro_batches=2), 4, "5 stages over 2 ranks"),
+        (Mesh(1, pipeline=2, layers_per_stage=9, micro_batches=2), 4, "1F1B of 2 stages a rank"),
+        (Mesh(1, context=3), 4, "3 pairs of pieces"),
+        (Mesh(2, expert=2), 4, "tensor and expert parallelism of torchtitan"),
         (Mesh(3), 4, "over 3 ranks"),
     ],
 )

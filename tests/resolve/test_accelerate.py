@@ -215,3 +215,13 @@ def test_the_trainers_own_fsdp_has_the_version_of_its_release(release, table, ve
 def test_accelerates_fsdp_stays_the_first_version():
     (job,) = joined(FSDP).jobs
     assert job.parallelism.fsdp_version == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "prefetches"),
+    [("", False), ("fsdp_backward_prefetch: BACKWARD_PRE", True), ("fsdp_backward_prefetch: BACKWARD_POST", False)],
+)
+def test_backward_gathers_in_advance_only_where_accelerate_is_told_to(said, prefetches):
+    text = f"distributed_type: FSDP\nfsdp_config: {{{said}}}\nmixed_precision: bf16\nnum_processes: 4\n"
+    (job,) = joined(text).jobs
+    assert job.parallelism.fsdp_prefetches is prefetches

@@ -543,3 +543,29 @@ def test_a_loader_that_colossalai_makes(package: str) -> None:
         "eval_micro_batch_size": 9,
     }
     assert says(sheet(text.replace(f"from {package} import", "from elsewhere import")), "micro_batch_size") == 9
+
+
+def test_when_backward_gathers_and_where_gradients_lie() -> None:
+    wrapped = (
+        "FSDP(model, sharding_strategy=ShardingStrategy.FULL_SHARD, backward_prefetch=BackwardPrefetch.BACKWARD_POST)"
+    )
+    text = LOOP.replace("WRAPPED", f"model = {wrapped}").replace(
+        "import functools", "from torch.distributed.fsdp import BackwardPrefetch"
+    )
+    assert says(sheet(text), "fsdp_backward_prefetch") == "backward_post"
+    ddp = "torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)"
+    assert says(sheet(LOOP.replace("WRAPPED", f"model = {ddp}")), "gradient_as_bucket_view") is True
+
+
+def test_options_that_an_accelerator_hands_on_to_ddp() -> None:
+    text = """
+        import torch
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)])
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        for batch in loader:
+            accelerator.backward(model(**batch).loss)
+            optimizer.step()
+    """
+    assert says(sheet(text), "gradient_as_bucket_view") is True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from vramlint.job import Job, Megatron, Parallelism
+from vramlint.job import Job, Megatron, Mesh, Parallelism
 
 PAIR_BYTES, GROUP_BYTES = 544 * 10**6, 688 * 10**6
 """Of a communicator of two ranks, and of more: four A100 with NVLink, group by group (NVIDIA/nccl issue 964)."""
@@ -37,12 +37,17 @@ class Communicator:
 def communicators(job: Job) -> tuple[Communicator, ...]:
     """Those of one rank, in the order in which a run makes them."""
     parallelism = job.parallelism
-    if parallelism.world_size <= 1 or parallelism.strategy in {"none", "device_map"}:
+    alone = parallelism.world_size <= 1 or parallelism.strategy in {"none", "device_map"}
+    if alone and parallelism.mesh is None:
         return ()
     groups = ((name, ranks) for name, ranks in _groups(parallelism) if ranks > 1)
     found = [Communicator(name, ranks, PAIR_BYTES if ranks == 2 else GROUP_BYTES) for name, ranks in groups]
     if parallelism.megatron is not None:
         found += _sending(job, parallelism, parallelism.megatron)
+    mesh = parallelism.mesh
+    if mesh is not None and mesh.pipeline > 1:
+        nbytes = NETWORK_BYTES if parallelism.nodes > 1 else min(2, mesh.pipeline - 1) * PEER_BYTES
+        found.append(Communicator("pipeline", mesh.pipeline, nbytes))
     return tuple(found)
 
 
@@ -52,6 +57,10 @@ def _groups(parallelism: Parallelism) -> Iterator[tuple[str, int]]:
     if parallelism.strategy == "dataparallel":  # one process, whose broadcasts and sums NCCL does
         yield "replicas", ranks
         return
+    mesh = parallelism.mesh
+    if mesh is not None:
+        yield from _of_mesh(parallelism, mesh)
+        return
     yield "world", ranks  # barriers, metrics; DDP and plain FSDP reduce in it, too
     if parallelism.strategy == "deepspeed":  # deepspeed 0.19.8 utils/groups.py, _clone_world_group
         yield "data", ranks
@@ -60,6 +69,15 @@ def _groups(parallelism: Parallelism) -> Iterator[tuple[str, int]]:
         yield "copies", parallelism.replicas
     if parallelism.megatron is not None:
         yield from _of_megatron(ranks, parallelism.megatron)
+
+
+def _of_mesh(parallelism: Parallelism, mesh: Mesh) -> Iterator[tuple[str, int]]:
+    """Those of torchtitan's meshes (torchtitan 0.2 distributed/parallel_dims.py); one of a size beside the world's."""
+    yield "world", parallelism.world_size * mesh.tensor * mesh.pipeline  # barriers, reported losses
+    yield "shards", parallelism.sharing
+    yield "copies", parallelism.replicas
+    yield "tensor", mesh.tensor
+    yield "context", mesh.context
 
 
 def _of_megatron(ranks: int, engine: Megatron) -> Iterator[tuple[str, int]]:

@@ -16,7 +16,7 @@ in which the process allocates:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vramlint.memory.fully_sharded import drop_all
 from vramlint.memory.recorder import Label, Recorder
@@ -64,6 +64,10 @@ class Groups:
     offloads: bool = False
     replicated: bool = False
     """Ranks that replicate the shards reduce once more, out of a buffer that is kept until the backward is over."""
+    times: Mapping[Key, int] = field(default_factory=dict)
+    """How many layers a traced one stands for."""
+    staged: bool = False
+    """They are those of a pipeline's stages."""
     retains_inputs: bool = False
     """The inputs of frozen layers outlive the layer's backward: never, as of `Units`."""
 
@@ -217,14 +221,21 @@ class FullyShard:
         self._parameters.pop(key, None)
         if not arrived:
             return
-        group, owner = self.units.by_key[key], arrived[0][0]
+        owner = arrived[0][0]
         if (self._backwards + 1) % self.units.synchronises_every:
-            self._unreduced[key] = self._unreduced.pop(key, {}) or self._kept(arrived, group)
+            self._unreduced[key] = self._unreduced.pop(key, {}) or self._kept(arrived, self.units.by_key[key])
             self._drop(key, arrived)
             return
         kept = self._unreduced.pop(key, {})
         if kept:
             self._drop(key, arrived)
+        self._scatter(key, owner, arrived, kept)
+
+    def _scatter(
+        self, key: Key, owner: Parameter, arrived: list[tuple[Parameter, Tensor]], kept: dict[str, Storage]
+    ) -> None:
+        """Reduce a group's gradients, those that came last and those that waited; `owner` has them from here on."""
+        group = self.units.by_key[key]
         self._reduction = None
         self._reduction = self._new(group.reduced, "reduce-scatter input", "communication buffers")
         last = [kept.pop(self.units.last[key], None)]

@@ -73,6 +73,8 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         synchronises_every=1 if parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
         offloads=parallelism.fsdp_offload,
         replicated=parallelism.replicas > 1,
+        times={p.layer: p.multiplicity for p in parameters if p.layer is not None},
+        staged=parallelism.mesh is not None and parallelism.mesh.pipeline > 1,
     )
 
 

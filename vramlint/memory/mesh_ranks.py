@@ -1,16 +1,20 @@
-"""What one rank holds of a model that torchtitan divides over a device mesh.
+"""What the ranks hold of a model that torchtitan divides over a device mesh.
 
 A rank of tensor parallelism has a thinner model: projections, feed-forwards, embedding and head are divided, norms are
-whole and see a part of the sequence (torchtitan 0.2 models/{llama3,qwen3}/infra/parallelize.py).
+whole and see a part of the sequence (torchtitan 0.2 models/{llama3,qwen3}/infra/parallelize.py). A rank of a pipeline
+has some of the layers, and cuts its batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.job import ConfigValue, Job, Mesh
 from vramlint.memory.ranks import Kind
 from vramlint.memory.refusal import NotFollowedError
+from vramlint.memory.torch_schedules import turns
+from vramlint.memory.torch_stages import Part, chunks_of
 
 DIVIDED = ("vocab_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 DENSE = "torchtitan"
@@ -19,34 +23,53 @@ ON_RANK = "tensor_ranks"
 """The key by which the config of a rank says how many share a matrix."""
 
 
+def is_divided(mesh: Mesh) -> bool:
+    """Whether ranks share anything beside the data."""
+    return max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
+
+
 def divides(job: Job) -> bool:
     """Whether the job is that of a whole run, of which a rank has yet to be made."""
     return job.parallelism.mesh is not None and ON_RANK not in job.model.config
 
 
-def kind(job: Job) -> Kind:
-    """The one kind of rank that a mesh without stages has.
+def kinds(job: Job) -> Iterator[Kind]:
+    """The kinds of ranks that a mesh has: those of each place in the pipeline.
 
     Raises:
-        NotFollowedError: ranks share more than matrices, or a model that is not followed.
+        NotFollowedError: ranks share more than matrices and layers, or a model that is not followed.
         KeyError: its config lacks a dimension.
     """
     mesh = job.parallelism.mesh or Mesh()
-    for degree, name in (
-        (mesh.pipeline, "pipeline parallelism of torch's stages"),
-        (mesh.context, "context parallelism by torch's ring attention"),
-        (mesh.expert, "expert parallelism over torch's meshes"),
-    ):
-        if degree > 1:
-            raise NotFollowedError(name)
-    if job.parallelism.strategy != "fsdp" or job.parallelism.world_size == 1:
-        raise NotFollowedError("tensor parallelism without FSDP")
-    if job.model.model_type != DENSE or job.adapter is not None or job.quantization is not None:
-        raise NotFollowedError(f"tensor parallelism of {job.model.model_type or 'this model'} with DTensors")
-    if job.model.config.get("tie_word_embeddings"):
-        raise NotFollowedError("tensor parallelism of a head that is the embedding, with DTensors")
+    rank = _thinner(job, mesh)
+    if mesh.pipeline == 1:
+        yield Kind("every rank", rank, job.parallelism.world_size * mesh.tensor)
+        return
+    each = job.parallelism.world_size * mesh.tensor
+    for number, parts in enumerate(chunks_of(mesh, _size(rank.model.config, "num_hidden_layers"))):
+        yield Kind(f"stage {number} of {mesh.pipeline}", _staged(rank, mesh, number, parts), each)
+
+
+def _thinner(job: Job, mesh: Mesh) -> Job:
+    """A rank's job, all layers of which it has.
+
+    Without FSDP nothing computes in 16 bits (torchtitan 0.2 distributed/utils.py, maybe_enable_amp), and replicas
+    cannot be (models/llama3/infra/parallelize.py).
+    """
+    kind = _named(mesh)
+    if job.parallelism.strategy not in {"fsdp", "none"}:
+        raise NotFollowedError(f"{kind} with {job.parallelism.strategy}")
+    if job.parallelism.world_size == 1:
+        precision = replace(job.precision, autocast=None)
+        job = replace(job, precision=precision, parallelism=replace(job.parallelism, strategy="none"))
+    if job.model.model_type != DENSE or mesh.expert > 1:
+        raise NotFollowedError(f"{kind} of {job.model.model_type or 'this model'}, over torch's meshes,")
+    if job.adapter is not None or job.quantization is not None:
+        raise NotFollowedError(f"{kind} of adapters or quantized weights, over torch's meshes,")
+    if job.model.config.get("tie_word_embeddings") and max(mesh.tensor, mesh.pipeline) > 1:
+        raise NotFollowedError(f"{kind} of a head that is the embedding, over torch's meshes,")
     if job.objective.loss not in ("causal-lm", "compiled"):
-        raise NotFollowedError(f"tensor parallelism with the loss {job.objective.loss}")
+        raise NotFollowedError(f"{kind} with the loss {job.objective.loss}")
     config = dict(job.model.config)
     config["head_dim"] = config.get("head_dim") or _size(config, "hidden_size") // _size(config, "num_attention_heads")
     for key in DIVIDED:
@@ -57,12 +80,55 @@ def kind(job: Job) -> Kind:
     if job.batch.sequence_length % mesh.tensor:
         raise NotFollowedError(f"rows of {job.batch.sequence_length} tokens over {mesh.tensor} ranks")
     config |= {ON_RANK: mesh.tensor, "loss_parallel": mesh.loss_parallel}
-    ranks = job.parallelism.world_size * mesh.tensor
-    rank = replace(job, model=replace(job.model, config=config, parameter_count=None))
-    return Kind("every rank", replace(rank, parallelism=replace(job.parallelism, model_shards=1)), ranks)
+    if mesh.context > 1:
+        job = _shorter(job, mesh)
+        config["context_ranks"] = mesh.context
+    model = replace(job.model, config=config, parameter_count=None)
+    return replace(job, model=model, parallelism=replace(job.parallelism, model_shards=1))
 
 
-def _size(config: dict[str, ConfigValue], key: str) -> int:
+def _named(mesh: Mesh) -> str:
+    """What ranks share: `tensor and pipeline parallelism`."""
+    degrees = (("tensor", mesh.tensor), ("context", mesh.context), ("pipeline", mesh.pipeline), ("expert", mesh.expert))
+    return f"{' and '.join(name for name, degree in degrees if degree > 1)} parallelism"
+
+
+def _shorter(job: Job, mesh: Mesh) -> Job:
+    """The job of ranks that share a sequence: each has one of its first pieces and one of its last."""
+    if job.attention.implementation != "sdpa":
+        raise NotFollowedError(f"context parallelism with {job.attention.implementation}")
+    length = job.batch.sequence_length
+    if length % (2 * mesh.context * mesh.tensor):
+        raise NotFollowedError(
+            f"rows of {length} tokens over {mesh.context} pairs of pieces, which torchtitan refuses,"
+        )
+    return replace(job, batch=replace(job.batch, sequence_length=length // mesh.context))
+
+
+def _staged(rank: Job, mesh: Mesh, number: int, parts: Sequence[Part]) -> Job:
+    """The job of a rank of the pipeline."""
+    size, batches = rank.batch.micro_batch_size, mesh.micro_batches
+    if size % batches:
+        raise NotFollowedError(f"{size} rows in micro batches, {batches} of them, which torchtitan refuses,")
+    chunks = tuple(len(part.layers) for part in parts)
+    if not all(chunks):
+        raise NotFollowedError("a stage without layers")
+    held = turns(mesh.schedule, number, mesh.pipeline, len(chunks), batches)
+    sizes: dict[str, ConfigValue] = {
+        "num_hidden_layers": sum(chunks),
+        "chunks": chunks,
+        "first": any(part.embedding for part in parts),
+        "last": any(part.head for part in parts),
+    }
+    return replace(
+        rank,
+        model=replace(rank.model, config={**rank.model.config, **sizes}),
+        batch=replace(rank.batch, micro_batch_size=size // batches),
+        parallelism=replace(rank.parallelism, mesh=replace(mesh, turns=held)),
+    )
+
+
+def _size(config: Mapping[str, ConfigValue], key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int):
         raise KeyError(key)

@@ -34,8 +34,10 @@ class Kind:
         """What it has that others have not: `3 layers, 4 forwards in flight, embedding`."""
         if data_parallel.is_spread(self.job):
             return "a replica" if data_parallel.is_replica(self.job) else "model, optimizer, gathered outputs"
-        config, engine = self.job.model.config, self.job.parallelism.megatron or Megatron()
-        forwards = sum(engine.in_flight)
+        config, parallelism = self.job.model.config, self.job.parallelism
+        forwards = sum((parallelism.megatron or Megatron()).in_flight)
+        if parallelism.mesh is not None:
+            forwards = max((sum(waiting) for _, waiting in parallelism.mesh.turns), default=1)
         said = [f"{config['num_hidden_layers']} layers"]
         said += [f"{forwards} forwards in flight"] if forwards > 1 else []
         said += [part for key, part in (("first", "embedding"), ("last", "logits and loss")) if config.get(key)]

@@ -116,10 +116,16 @@ class Recorder:
         if not self._closed:
             self._events.append((index, -count))
 
-    def alive(self) -> int:
-        """Bytes that the events so far leave alive, each storage rounded to the allocator's blocks."""
+    def alive(self, without: str = "") -> int:
+        """Bytes that the events so far leave alive, each storage rounded to the allocator's blocks.
+
+        What belongs to the component `without` is left out.
+        """
         return sum(
-            rounded(self.sizes[index]) * count * block.repeat for block in self.blocks for index, count in block.events
+            rounded(self.sizes[index]) * count * block.repeat
+            for block in self.blocks
+            for index, count in block.events
+            if not without or self.labels[index].component != without
         )
 
     def close(self) -> None:

@@ -65,7 +65,9 @@ def sharding_of(
         views = parallelism.bucket_view
         return Sharding((*persistent, *buckets), states, whole=True, consumes_gradients=views, host=host)
     hooked = update is not None and update.in_backward
-    return Sharding(persistent, states, whole=True, hooked=hooked, host=host)
+    # of a gradient that DTensor made whole, fused AdamW gets a copy of this rank's part (torch 2.13 _dispatch.py)
+    parts = tuple(Tensors.of("temporaries", p, p.nbytes) for p in parameters if p.whole_gradient)
+    return Sharding(persistent, states, whole=True, hooked=hooked, host=host, optimizer=parts)
 
 
 def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...]) -> Sharding:

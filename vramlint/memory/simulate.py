@@ -159,7 +159,7 @@ class _Ranks:
 def _ranks(job: Job, *, observed: bool) -> Simulation:
     """The ranks that the run's parallelism makes."""
     try:
-        found = [mesh_ranks.kind(job)] if mesh_ranks.divides(job) else list(ranks.kinds(job))
+        found = list(mesh_ranks.kinds(job) if mesh_ranks.divides(job) else ranks.kinds(job))
     except (KeyError, NotFollowedError) as error:
         return _Bound(bounded(job, f"{error} is not simulated"))
     return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])

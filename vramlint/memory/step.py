@@ -8,9 +8,10 @@ followed too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vramlint.estimate import Work
-from vramlint.job import Job
+from vramlint.job import Job, Mesh
 from vramlint.memory import optimizers
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
@@ -25,6 +26,8 @@ from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.reductions import Multiprocessors
 from vramlint.memory.repetition import Layout
+from vramlint.memory.staged_shard import StagedShard
+from vramlint.memory.stages import Stages
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
@@ -85,7 +88,10 @@ class Step:
         A hand-written loop keeps `outputs` bound until the next forward and the gradients until its own
         zero_grad, so its steady state needs the step before.
         """
-        if self.job.parallelism.megatron is not None:
+        mesh = self.job.parallelism.mesh
+        if mesh is not None and mesh.turns:
+            self._staged(mesh)
+        elif self.job.parallelism.megatron is not None:
             self._pipelined(self.job.parallelism.megatron.in_flight)
         elif self.job.objective.loop == "script":
             self._stands_for(first=True, later=False)
@@ -145,6 +151,27 @@ class Step:
         self._release(others)
         self.work = self.tape.meter.read()
         self._optimize("optimizer")
+
+    def _staged(self, mesh: Mesh) -> None:
+        """A rank of torch's pipelines: those of its backwards that hold the most, then the reduction of them all."""
+        self.recorder.phase("batch")
+        whole = replace(self.job.batch, micro_batch_size=self.job.batch.micro_batch_size * mesh.micro_batches)
+        held = self.forward.inputs(whole)
+        batch = {
+            name: Tensor((self.job.batch.micro_batch_size, *x.shape[1:]), x.dtype, None) for name, x in held.items()
+        }
+        for number in range(min(2, self.job.batch.gradient_accumulation_steps)):
+            self.recorder.phase("forward")
+            stages = Stages(self.forward, self.recorder, self.trainable)
+            if not number:
+                stages.hold_received(self.job.batch, mesh.micro_batches)
+            for chunk, waiting in mesh.turns:
+                stages.run(batch, chunk, waiting)
+            self.work = self.tape.meter.read()
+            stages.end()
+        del held
+        self._optimize("optimizer")
+        self._zero_gradients()
 
     def _script(self, prefix: str) -> None:
         self.recorder.phase(f"{prefix}batch")
@@ -226,7 +253,9 @@ class Step:
         norm = clip_by_norm(memory, self.trainable, partial=partial) if clips else None
         if self.sharding.whole and self.update is not None:
             if not self.sharding.hooked:
+                held = self._hold(self.sharding.optimizer)
                 self.update.run(memory, self.groups)
+                self._release(held)
         else:
             for tensors in self.sharding.states if memory.first else ():
                 label = Label("optimizer state", tensors.component, "uint8", (tensors.nbytes,))
@@ -271,4 +300,6 @@ def _sharded(
         return None
     if isinstance(units, Buckets):
         return ZeroBuckets(units, recorder)
-    return FullyShard(units, recorder) if isinstance(units, Groups) else FullySharded(units, recorder)
+    if isinstance(units, Groups):
+        return StagedShard(units, recorder) if units.staged else FullyShard(units, recorder)
+    return FullySharded(units, recorder)

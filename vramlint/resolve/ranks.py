@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
-from vramlint.resolve.board import Board, derived, possible, with_roads
+from vramlint.resolve.board import Board, by_default, derived, possible, with_roads
 from vramlint.resolve.defaults import library_default
 from vramlint.resolve.processes import one_rank, replicas
 
@@ -108,6 +108,20 @@ def fsdp_version(board: Board) -> Fact | None:
     if not board.is_missing("fsdp_version") or not _has_fsdp(board) or not board.setting.trainer:
         return None
     return library_default(board, "fsdp_version", "transformers", "TrainingArguments.fsdp_config.version")
+
+
+def backward_prefetch(board: Board) -> Fact | None:
+    """When FSDP 1 gathers the next unit of backward: accelerate's default, or torch's where a program wraps by itself.
+
+    accelerate 0.20 to 1.15 utils/dataclasses.py and transformers 5.23 training_args.py: NO_PREFETCH; torch 2.13
+    distributed/fsdp/fully_sharded_data_parallel.py: BACKWARD_PRE.
+    """
+    name = "fsdp_backward_prefetch"
+    if not board.is_missing(name) or not _has_fsdp(board) or (board.integer("fsdp_version") or 1) != 1:
+        return None
+    if board.setting.trainer or board.value("loop") in {"trainer", "accelerate"}:
+        return by_default(name, "no_prefetch", board.setting.label("accelerate"), "fsdp_config.fsdp_backward_prefetch")
+    return by_default(name, "backward_pre", board.setting.label("torch"), "FullyShardedDataParallel.backward_prefetch")
 
 
 _SPREADING = ("auto", "balanced", "balanced_low_0", "sequential", "custom")

@@ -30,6 +30,8 @@ def parallelism_of(board: Board) -> Parallelism:
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
         fsdp_gathers_on_save=strategy == "fsdp" and _gathers(board),
+        fsdp_prefetches=board.value("fsdp_backward_prefetch") == "backward_pre",
+        bucket_view=board.value("gradient_as_bucket_view") is True,
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
         model_shards=math.prod(degree(board, name) for name in _SHARING),
@@ -61,9 +63,23 @@ def _mesh(board: Board) -> Mesh | None:
         pipeline=degree(board, "pipeline_parallel"),
         expert=degree(board, "expert_parallel"),
         loss_parallel=board.value("loss_parallel") is not False,
+        schedule=str(board.value("pipeline_schedule") or "1F1B"),
+        layers_per_stage=board.integer("pipeline_stage_layers"),
+        embedding_layers=_or(board.integer("pipeline_embedding_layers"), 1),
+        head_layers=_or(board.integer("pipeline_head_layers"), 1),
+        parts=tuple(tuple(part.split()) for part in str(board.value("pipeline_layout") or "").split("|") if part),
+        micro_batches=_micro_batches(board),
     )
     divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
     return mesh if divided and board.value("divided_by") == "dtensor" else None
+
+
+def _micro_batches(board: Board) -> int:
+    """How many a rank's batch is cut into; as torchtitan before 0.1, one for every stage where nothing says so."""
+    said, rows = board.integer("pipeline_micro_batches"), board.integer("pipeline_micro_batch_size")
+    if said:
+        return said
+    return max(1, (board.integer("micro_batch_size") or 1) // rows) if rows else degree(board, "pipeline_parallel")
 
 
 def _megatron(board: Board) -> Megatron:

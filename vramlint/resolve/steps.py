@@ -75,6 +75,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step("parallelism", ("world_size", "zero_stage", "fsdp"), ranks.parallelism),
     Step("fsdp_version", ("fsdp",), ranks.fsdp_version),
+    Step("fsdp_backward_prefetch", ("fsdp", "fsdp_version"), ranks.backward_prefetch),
     Step("trainable_dtype", ("load_dtype", "parallelism", "tuning", "bf16", "fp16"), consequences.trainable_dtype),
     Step("kl_coefficient", (), _when_missing("kl_coefficient")),
     Step("reference_model", ("objective", "tuning", "kl_coefficient"), consequences.reference_model),

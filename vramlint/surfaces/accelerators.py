@@ -12,9 +12,9 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.deepspeed import deepspeed_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, draw, is_absent, options, stated
 from vramlint.surfaces.lineage import last
-from vramlint.surfaces.sharded import flags_of, sharded_facts
+from vramlint.surfaces.sharded import bucket_view, flags_of, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
-from vramlint.values import Call, Entry, Option, Scalar, Table
+from vramlint.values import Call, Entry, Items, Option, Scalar, Table, Value
 
 _PLUGIN_KEYS = (
     ("gradient_accumulation_steps", "gradient_accumulation_steps"),
@@ -47,6 +47,15 @@ def accelerator_facts(draft: Draft, accelerator: Call) -> None:
     fsdp = arguments.value("fsdp_plugin")
     draft.take(_perhaps(options(fsdp), "fsdp") if fsdp is not None else ())
     draft.put(_dynamo(arguments))
+    draft.put(_handler(arguments.value("kwargs_handlers")))
+
+
+def _handler(given: Value | None) -> Drawn:
+    """`kwargs_handlers=[DistributedDataParallelKwargs(…)]`, whose options accelerate hands on to DDP."""
+    handlers = given.values if isinstance(given, Items) else ()
+    calls = (call for call in handlers if isinstance(call, Call))
+    wrapper = next((call for call in calls if last(call.callee) == "DistributedDataParallelKwargs"), None)
+    return bucket_view(wrapper) if wrapper is not None else None
 
 
 def _perhaps(ways: Sequence[Option], strategy: str) -> Iterable[Drawn]:

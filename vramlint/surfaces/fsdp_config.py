@@ -14,6 +14,7 @@ from vramlint.values import Entry, Items, Scalar, Table, Value
 
 VOCABULARY = "fsdp"
 _PREFIX = "fsdp_"
+_PREFETCHES = ("BACKWARD_PRE", "BACKWARD_POST", "NO_PREFETCH")
 _WRAPS = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP")
 SHARDINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -98,6 +99,18 @@ def resharding(value: Value) -> Converted:
     return Outcome.ABSENT if on is Outcome.WRONG_TYPE else on
 
 
+PREFETCHES: Mapping[str, str] = MappingProxyType({"1": "backward_pre", "2": "backward_post", "NONE": "no_prefetch"})
+"""Numbers of torch's BackwardPrefetch (torch 2.13 distributed/fsdp/api.py), and what stands for none."""
+
+
+def prefetch(value: Value) -> Converted:
+    """When the next unit of backward is gathered, by torch's name or number."""
+    if not isinstance(value, Scalar):
+        return Outcome.OPAQUE
+    word = str(value.value).upper()
+    return PREFETCHES.get(word) or (word.lower() if word in _PREFETCHES else Outcome.WRONG_TYPE)
+
+
 def policy(value: Value) -> Converted:
     """A policy that finds the layers by their class or size."""
     return CONVERTERS["text"](value) if isinstance(value, Scalar) and value.value in _WRAPS else Outcome.ABSENT
@@ -111,6 +124,7 @@ FSDP_CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "policy": policy,
         "offload-device": offload_device,
         "resharding": resharding,
+        "prefetch": prefetch,
     }
 )
 """Converters by the name that key tables use: those of all vocabularies, and of FSDP's options."""
@@ -122,6 +136,7 @@ _COMMON = (
     "cpu_offload",
     "cpu_ram_efficient_loading",
     "state_dict_type",
+    "backward_prefetch",
 )
 _FILE = ("reshard_after_forward", "use_orig_params", "auto_wrap_policy")
 _ALONE = ("version", "activation_checkpointing")

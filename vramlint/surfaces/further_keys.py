@@ -13,6 +13,7 @@ FSDP = (
     ("reshard_after_forward", "fsdp_reshard_after_forward", "resharding"),
     ("use_orig_params", "fsdp_use_orig_params", "truth"),
     ("version", "fsdp_version", "count"),
+    ("backward_prefetch", "fsdp_backward_prefetch", "prefetch"),
     ("cpu_ram_efficient_loading", "ram_efficient_loading", "truth"),
     ("state_dict_type", "fsdp_state_dict", "text"),
 )

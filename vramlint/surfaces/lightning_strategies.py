@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vramlint.surfaces.draft import Draft, options, stated, unknown
 from vramlint.surfaces.lineage import last
-from vramlint.surfaces.sharded import sharded_facts
+from vramlint.surfaces.sharded import bucket_view, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
 from vramlint.text import Place
 from vramlint.values import Call, Entry, Plain, Scalar, Table, Unknown, Value
@@ -109,6 +109,8 @@ def _object(draft: Draft, call: Call, dtype: str) -> None:
     if way is None:
         return
     draft.put(stated("parallelism", way, call.place, last(call.callee)))
+    if way == "ddp":
+        draft.put(bucket_view(call))
     if way == "fsdp":
         draft.take(sharded_facts(call))
     if way == "deepspeed":

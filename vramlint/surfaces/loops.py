@@ -14,7 +14,7 @@ from vramlint.surfaces.lightning import device_facts, fabric_of
 from vramlint.surfaces.lineage import last, leads_to_model
 from vramlint.surfaces.litgpt import connected
 from vramlint.surfaces.optimizers import is_optimizer, made_by_hand
-from vramlint.surfaces.sharded import flags_of, sharded_facts
+from vramlint.surfaces.sharded import bucket_view, flags_of, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
 from vramlint.values import Call, Scalar, Unknown, Value
 
@@ -229,7 +229,7 @@ def parallel_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
     for call in calls:
         strategy = _PARALLEL.get(last(call.callee))
         if strategy and call.callee.startswith("torch."):
-            facts = (stated("parallelism", strategy, call.place, last(call.callee)),)
+            facts = (stated("parallelism", strategy, call.place, last(call.callee)), bucket_view(call))
             for drawn in (*facts, *(sharded_facts(call) if strategy == "fsdp" else ())):
                 yield conditional(drawn, call.conditions) if isinstance(drawn, Fact) else drawn
             return

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin
-from vramlint.surfaces.convert import Converted, Outcome, dtype
+from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome, dtype
 from vramlint.surfaces.draft import Arguments, Drawn, distinct, draw, is_absent, options, stated, unknown
+from vramlint.surfaces.fsdp_config import prefetch
 from vramlint.surfaces.lineage import last
 from vramlint.values import Call, Items, Keyword, Name, Scalar, Unknown, Value
 
@@ -39,8 +40,17 @@ def sharded_facts(call: Call) -> Iterable[Drawn]:
     arguments = Arguments.of(call)
     yield _options(call, arguments)
     yield _wrap_class(arguments)
+    yield _prefetch(call, arguments)
     yield _checkpointing(arguments)
     yield from _compute_dtype(arguments)
+
+
+def bucket_view(call: Call) -> Drawn:
+    """Whether DDP's gradients lie in its buckets: an option of the wrapper, and of what hands it on."""
+    given = Arguments.of(call).find("gradient_as_bucket_view")
+    if given is None:
+        return None
+    return draw(given.name, given.value, CONVERTERS["flag"], given.name, given.name_place or call.place)
 
 
 def _first(arguments: Arguments, names: Iterable[str]) -> Keyword | None:
@@ -120,6 +130,20 @@ def _class_name(value: Value) -> str:
             name = last(qualified)
             return name if name[:1].isupper() else ""
     return ""
+
+
+def _prefetch(call: Call, arguments: Arguments) -> Drawn:
+    """When backward gathers the next unit. Accelerate's plugin asks the launcher for what it is not given."""
+    given = arguments.find("backward_prefetch")
+    if given is None or (last(call.callee).endswith("Plugin") and is_absent(given.value)):
+        return None
+    return draw("fsdp_backward_prefetch", given.value, _prefetched, given.name, given.name_place or call.place)
+
+
+def _prefetched(value: Value) -> Converted:
+    if isinstance(value, Name):
+        return last(value.qualified).lower()
+    return "no_prefetch" if is_absent(value) else prefetch(value)
 
 
 def _checkpointing(arguments: Arguments) -> Fact | None:

@@ -78,6 +78,7 @@ INVERSES: Mapping[str, Inverse] = MappingProxyType(
         "vllm-or-none": _words({"vllm": True, "none": False}),
         **dict.fromkeys(("cpu-or-none", "offload-device"), _words({"cpu": True, "none": False})),
         "strategy": _words({"none": "NO", "ddp": "MULTI_GPU", "deepspeed": "DEEPSPEED", "fsdp": "FSDP"}),
+        "prefetch": _words({word: word.upper() for word in ("backward_pre", "backward_post", "no_prefetch")}),
         "compiles": _words({True: "INDUCTOR"}),
         "eight-bit-adam": _words({"adamw_bnb_8bit": True}),
     }

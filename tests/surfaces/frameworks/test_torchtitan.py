@@ -281,3 +281,44 @@ def test_degrees_that_leave_no_rank_over_are_the_world():
 def test_flame_names_a_configuration_of_the_hub_and_accumulates_by_its_own_key():
     text = '[model]\nconfig = "fla-hub/gla-1.3B-100B"\n[training]\nbatch_size = 4\ngradient_accumulation_steps = 8\n'
     assert values(read(text)[0], "model", "gradient_accumulation_steps") == ("fla-hub/gla-1.3B-100B", 8)
+
+
+_PIPELINE = """
+[model]
+name = "llama3"
+flavor = "debugmodel"
+[training]
+local_batch_size = 8
+[parallelism]
+pipeline_parallel_degree = 2
+"""
+
+
+def test_pipelines_are_read_in_torchs_words():
+    text = _PIPELINE + 'pipeline_parallel_schedule = "Interleaved1F1B"\npipeline_parallel_microbatch_size = 2\n'
+    facts, _ = read(text)
+    assert values(facts, "pipeline_schedule", "pipeline_micro_batch_size", "pipeline_embedding_layers", "fsdp") == (
+        "Interleaved1F1B",
+        2,
+        1,
+        "shard_grad_op",
+    )
+    assert read(text + 'fsdp_reshard_after_forward = "always"\n')[0]["fsdp"].value == "full_shard"
+
+
+def test_modules_of_stages_are_a_layout():
+    parts = 'module_fqns_per_model_part = [["tok_embeddings", "layers.0"], ["layers.1", "norm", "output"]]\n'
+    found = read(_PIPELINE + parts)[0]["pipeline_layout"]
+    assert found.value == "tok_embeddings layers.0|layers.1 norm output"
+
+
+def test_split_points_of_older_releases_are_a_layout():
+    older = _PIPELINE.replace("[parallelism]", "[experimental]") + 'pipeline_parallel_split_points = ["layers.4"]\n'
+    found = read(older, (0, 0, 2))[0]["pipeline_layout"].value.split("|")
+    assert [part.split()[0] for part in found] == ["tok_embeddings", "layers.4"]
+    assert found[1].endswith("layers.5 norm output")
+
+
+def test_a_schedule_of_a_file_is_named_by_it():
+    text = _PIPELINE + 'pipeline_parallel_schedule_csv = "order.csv"\n'
+    assert read(text)[0]["pipeline_schedule"].value == "of order.csv"

@@ -52,6 +52,7 @@ VALUES: Mapping[str, st.SearchStrategy[FactValue]] = {
     "vllm-or-none": st.sampled_from(["vllm", "none"]),
     **dict.fromkeys(("cpu-or-none", "offload-device"), st.sampled_from(["cpu", "none"])),
     "strategy": st.sampled_from(["none", "ddp", "deepspeed", "fsdp"]),
+    "prefetch": st.sampled_from(["backward_pre", "backward_post", "no_prefetch"]),
     "compiles": st.just(True),
     "eight-bit-adam": st.just("adamw_bnb_8bit"),
     **dict.fromkeys(("bf16-word", "fp16-word", "bf16-precision", "fp16-precision"), st.booleans()),

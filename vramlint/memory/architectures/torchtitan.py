@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from vramlint.memory.architectures.family import Config, Outputs, number
-from vramlint.memory.architectures.torchtune import TransformerDecoder
-from vramlint.memory.ops import dtensor, head_chunks, inductor
+from vramlint.memory.architectures.family import Config, Outputs, number, numbers
+from vramlint.memory.architectures.torchtune import Layer, TransformerDecoder
+from vramlint.memory.leaves import capture
+from vramlint.memory.ops import dtensor, head_chunks, inductor, ring
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
@@ -26,22 +27,60 @@ class Transformer(TransformerDecoder):
     shares_heads: ClassVar[bool] = True
 
     def __init__(self, build: Builder, config: Config) -> None:
-        super().__init__(build, config)
         self.ranks = number(config, "tensor_ranks", default=1)
         """Ranks that share the matrices; sizes are those of one of them."""
+        self.context = number(config, "context_ranks", default=1)
+        """Ranks that share a sequence; rows are the part of one of them."""
         self.loss_parallel = bool(config.get("loss_parallel"))
-        if self.embedding is not None:
+        whole = (number(config, "num_hidden_layers"),)
+        self.chunks = numbers(config, "chunks", whole)
+        """Layers of each stage that a rank of a pipeline has."""
+        self.first, self.last = bool(config.get("first", True)), bool(config.get("last", True))
+        """Whether they begin with the model's first, and end with its last."""
+        self.dtype = build.dtype
+        self.sent: list[Tensor | None] = []
+        """The gradient of what a stage received, until it is sent back."""
+        super().__init__(build, config)
+
+    def _build(self, build: Builder, config: Config, tables: int) -> None:
+        del tables
+        if self.first:
+            self.embedding = build.parameter("tok_embeddings.weight", (self.vocabulary, self.hidden))
             self.embedding.whole_gradient = self.ranks > 1
+        self.stacks = [self._stack(build, chunk, size) for chunk, size in enumerate(self.chunks)]
+        if self.last:
+            self._end(build, config)
+
+    def _stack(self, build: Builder, chunk: int, size: int) -> list[Layer]:
+        names = ((position, f"layers.{chunk}.{position}") for position in build.layers(size, stack=chunk))
+        return [self._layer(build, name) for _, name in names]
+
+    @property
+    def begins(self) -> bool:
+        """Whether the chunk that runs is the model's first."""
+        return self.first and self.chunk == 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether the chunk that runs is the model's last."""
+        return self.last and self.chunk == len(self.chunks) - 1
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
-        """Token embeddings, of a part of the sequence where ranks share it."""
-        if self.ranks > 1 and self.embedding is not None:
+        """Token embeddings, of a part of the sequence where ranks share it; what the stage before sent, elsewhere."""
+        if not self.begins:
+            received = Tensor((tokens.shape[0], tokens.shape[1] // self.ranks, self.hidden), self.dtype, None)
+            capture(tape, received, self.sent)
+            return received
+        if self.ranks > 1:
             return dtensor.divided_embedding(tape, tokens, self.embedding, self.ranks)
         return super().embed(tape, tokens)
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """Trainer.forward_backward_step: the loss widens the logits, in one kernel where it is compiled."""
         hidden = self.hidden_states(tape, regime, self.embed(tape, batch["input_ids"]))
+        if not self.ends:
+            tape.course.returns()
+            return Outputs(hidden, [], tape.lifetimes.taken_cache())
         if regime.loss == head_chunks.BY_CHUNK:
             return Outputs(head_chunks.by_chunk(tape, hidden, self.head), [], tape.lifetimes.taken_cache())
         logits = linear(tape, self._column_input(tape, hidden), self.head)
@@ -58,7 +97,30 @@ class Transformer(TransformerDecoder):
             mark_logits(tape, wide)
             divided = self.ranks > 1 and self.loss_parallel
             loss = (dtensor.divided_cross_entropy if divided else cross_entropy)(tape, wide, batch["labels"])
-        return Outputs(loss, [], tape.lifetimes.taken_cache())
+        kept = [] if len(self.chunks) == 1 and self.first else [logits]  # a pipeline keeps what its stages return
+        return Outputs(loss, kept, tape.lifetimes.taken_cache())
+
+    def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """The layers of the chunk that runs, and the last norm behind the model's last."""
+        entering, layers = [embedded], self.stacks[self.chunk]
+        del embedded
+
+        def layer(x: Tensor, index: int) -> Tensor:
+            return regime.layer(tape, lambda y: self._forward(tape, regime, layers[index], y), x)
+
+        hidden = tape.course.repeat(self.chunks[self.chunk], layer, entering.pop(), stack=self.chunk)
+        return self._normalise(tape, hidden, self.norm) if self.ends else hidden
+
+    def _attended(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if self.context == 1:
+            return super()._attended(tape, regime, q, k, v)
+        return ring.ring_attention(tape, q, k, v, self.context)
+
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+        """Ranks that share a sequence pick the rotary table's rows for their positions, in every layer."""
+        if self.context > 1:
+            x = ring.with_table(tape, x, self.size)
+        return super()._attention(tape, regime, w, x)
 
     def _column_input(self, tape: Tape, x: Tensor) -> Tensor:
         return dtensor.gathered(tape, x, self.ranks)

@@ -74,12 +74,20 @@ class TransformerDecoder(CausalLM):
         repeats = build.adapter is not None and self.component not in SHARED_TABLES
         if not repeats:
             build.buffer(tables)
+        self._build(build, config, tables if repeats else 0)
+
+    def _build(self, build: Builder, config: Config, tables: int) -> None:
+        """All weights; every layer has rotary tables of so many bytes of its own."""
         self.embedding = build.parameter("tok_embeddings.weight", (self.vocabulary, self.hidden))
         self.layers: list[Layer] = []
         for position in build.layers(self.count):
-            if repeats:
+            if tables:
                 build.buffer(tables)
             self.layers.append(self._layer(build, f"layers.{position}"))
+        self._end(build, config)
+
+    def _end(self, build: Builder, config: Config) -> None:
+        """The last norm and the head."""
         self.norm = build.norm("norm.scale", self.hidden)
         tied = self.embedding if config.get("tie_word_embeddings") else None
         self.head = build.linear("output", self.hidden, self.vocabulary, head=True, tied_to=tied)
@@ -153,7 +161,7 @@ class TransformerDecoder(CausalLM):
         k = self._in_one_kernel(tape, k, self.groups, w.k_norm, self.repeats)
         v = attention.split_heads(tape, v, self.groups)
         v = v if self.repeats == 1 else inductor.repeated(tape, v, self.repeats)
-        out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
+        out = self._attended(tape, regime, q, k, v)
         del q, k, v
         attended = self._row(tape, attention.merge_heads(tape, out), w.output)
         del out
@@ -193,8 +201,12 @@ class TransformerDecoder(CausalLM):
             mask = tape.empty((x.shape[1], x.shape[1]), "float32", "attention mask")
             out = attention.eager(tape, q, k, v, mask, 0, softcap=True)
         else:
-            out = sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
+            out = self._attended(tape, regime, q, k, v)
         return self._row(tape, attention.merge_heads(tape, out), w.output)
+
+    def _attended(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The kernel of the attention."""
+        return sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
 
     def _rotated(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None) -> Tensor:
         """[B, S, heads · d] normalised, rotated and seen as [B, heads, S, d]."""

@@ -9,6 +9,7 @@ from math import prod
 
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.torchtitan_models import MODEL_TYPES, attention_of, network, sizes_of
+from vramlint.surfaces.frameworks.torchtitan_pipeline import stages
 from vramlint.surfaces.frameworks.torchtitan_registry import chosen, in_older_words
 from vramlint.values import Plain
 
@@ -45,6 +46,7 @@ _RANKS = (
 )
 """Degrees whose product torchtitan asserts to be the world size (distributed/parallel_dims.py)."""
 _SHARD = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
+_RESHARD = "parallelism.fsdp_reshard_after_forward"
 _REDUCED = "training.mixed_precision_reduce"
 _IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
 """`optimizer.implementation` and what it adds to the name of torch's class."""
@@ -202,12 +204,21 @@ def _sharing(config: Config) -> None:
     if degrees.get("data_parallel_shard", -1) != 1:
         config.derive("sync_each_batch", True, "train.py reduces the gradients of every micro batch")
         config.derive("parallelism", "fsdp", "fully_shard wraps the model", *_SHARD)
-        sharding = "full_shard offload" if config.on("training.enable_cpu_offload") else "full_shard"
-        config.derive("fsdp", sharding, "fully_shard wraps the model", *_SHARD)
+        sharding = "shard_grad_op" if _keeps(config, degrees.get("pipeline_parallel", 1)) else "full_shard"
+        sharding += " offload" if config.on("training.enable_cpu_offload") else ""
+        config.derive("fsdp", sharding, "fully_shard wraps the model", _RESHARD, *_SHARD)
         config.derive("fsdp_version", 2, "fully_shard of torch", *_SHARD)
         config.state("fsdp_reduce_dtype", config.text(_REDUCED) or "float32", _REDUCED)
+    if degrees.get("pipeline_parallel", 1) > 1:
+        stages(config)
     offload = "cpu" if config.on("training.enable_cpu_offload") else "none"
     config.state("offload_parameters", offload, "training.enable_cpu_offload")
+
+
+def _keeps(config: Config, stages: int) -> bool:
+    """models/llama3/infra/parallelize.py, apply_fsdp: whether layers stay gathered behind their forward."""
+    policy = config.text(_RESHARD) or "default"
+    return policy == "never" or (policy == "default" and stages > 1)
 
 
 FRAMEWORK = Framework(
