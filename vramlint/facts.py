@@ -192,7 +192,7 @@ NAMES = MappingProxyType(
         "context_parallel": "GPUs that share every sequence",
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
-        "divided_by": "what divides one model among GPUs beside the data: dtensor, as torchtitan's plans do",
+        "divided_by": "what divides one model among GPUs: dtensor (torchtitan's plans), accelerate, tp_plan",
         "loss_parallel": "logits stay divided by the vocabulary in the loss",
         "fsdp_version": "FSDP 1 or 2",
         "fsdp_backward_prefetch": "when FSDP 1 gathers backward's next unit: backward_pre, backward_post, no_prefetch",

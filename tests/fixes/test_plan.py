@@ -304,3 +304,10 @@ def test_what_helps_only_behind_another_move_comes_after_it() -> None:
     assert fix is not None
     assert fix.steps[0].description == "activation checkpointing"
     assert all(step.saves > 0 for step in fix.steps)
+def test_a_bound_is_no_figure_that_fits() -> None:
+    def bounded_with_adapters(subject: Job) -> Estimate:
+        found = simulate(subject)
+        return found if subject.adapter is None else replace(found, method="bounded", allocated=1, reserved=1)
+
+    fix = plan(run(), job(), card(1), bounded_with_adapters)
+    assert fix is None or fix.peak > GIB

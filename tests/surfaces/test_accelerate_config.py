@@ -307,3 +307,12 @@ def test_checkpointing_that_is_written_off_leaves_the_trainers_and_is_said_where
     silent = sheet_of(FSDP.replace("  fsdp_activation_checkpointing: true\n", "")).get("activation_checkpointing")
     assert silent is not None
     assert (silent.value, silent.also) == (False, ())
+
+
+def test_a_mesh_of_its_own_divides_more_than_the_data() -> None:
+    text = (
+        "distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2, parallelism_config_tp_size: 1}\n"
+    )
+    found = values(sheet_of(text))
+    assert (found["context_parallel"], found["tensor_parallel"], found["divided_by"]) == (2, 1, "accelerate")
+    assert "divided_by" not in values(sheet_of("parallelism_config: {parallelism_config_cp_size: 1}\n"))

@@ -569,3 +569,22 @@ def test_options_that_an_accelerator_hands_on_to_ddp() -> None:
             optimizer.step()
     """
     assert says(sheet(text), "gradient_as_bucket_view") is True
+
+
+def test_a_mesh_that_an_accelerator_is_given() -> None:
+    text = """
+        import torch
+        from accelerate import Accelerator, ParallelismConfig
+
+        accelerator = Accelerator(parallelism_config=ParallelismConfig(tp_size=2, dp_shard_size=4))
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        for batch in loader:
+            accelerator.backward(model(**batch).loss)
+            optimizer.step()
+    """
+    found = sheet(text)
+    assert [says(found, name) for name in ("tensor_parallel", "data_parallel_shard", "divided_by")] == [
+        2,
+        4,
+        "accelerate",
+    ]

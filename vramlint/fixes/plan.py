@@ -58,11 +58,16 @@ class _Search:
         return job
 
     def peak(self, chosen: Chosen) -> int | None:
-        """Bytes of device memory after all moves, None if they don't go together or the budget is spent."""
+        """Bytes of device memory after all moves.
+
+        None if they don't go together, the budget is spent, or what they make is not simulated: a bound proves nothing.
+        """
         key = (tuple(move.name for move in chosen), self.micro_batch_size)
         if key not in self.peaks:
             job = self.job(chosen) if len(self.peaks) < MAX_SIMULATIONS else None
-            self.peaks[key] = None if job is None else self.simulate(job).device_high
+            estimate = None if job is None else self.simulate(job)
+            known = estimate is not None and estimate.method == "simulated"
+            self.peaks[key] = estimate.device_high if estimate is not None and known else None
         return self.peaks[key]
 
     def estimate(self, chosen: Chosen) -> Estimate | None:

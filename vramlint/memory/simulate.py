@@ -161,7 +161,10 @@ def _ranks(job: Job, *, observed: bool) -> Simulation:
     try:
         found = list(mesh_ranks.kinds(job) if mesh_ranks.divides(job) else ranks.kinds(job))
     except (KeyError, NotFollowedError) as error:
-        return _Bound(bounded(job, f"{error} is not simulated"))
+        model = job.model
+        family = find_family(model.model_type, model.task)
+        family = family or find_stand_in(model.model_type, model.task, model.config)
+        return _Bound(bounded(_counted(job, family), f"{error} is not simulated"))
     return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])
 
 

@@ -28,6 +28,7 @@ _STRATEGY = (
     "data_parallel_replicate",
     "fsdp_version",
     "fsdp_backward_prefetch",
+    "divided_by",
 )
 _BY_ITSELF = ("launcher",)
 """What only a configuration by itself says in words of its own: of a run, `parallelism` has it."""

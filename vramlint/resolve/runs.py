@@ -293,12 +293,13 @@ _SPLITS = {
     "pipeline_parallel": "the layers",
     "expert_parallel": "the experts",
 }
+_FOLLOWED = frozenset({"tensor_parallel", "context_parallel", "pipeline_parallel"})
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 
 def _splits(divided_by: FactValue) -> frozenset[str]:
-    """Degrees of `_SPLITS` that no simulation follows: plans of DTensor are followed in what they do to matrices."""
-    return frozenset(_SPLITS) - ({"tensor_parallel"} if divided_by == "dtensor" else frozenset())
+    """Degrees of `_SPLITS` that no simulation follows; of torchtitan's meshes the estimate itself says what is not."""
+    return frozenset(_SPLITS) - (_FOLLOWED if divided_by == "dtensor" else frozenset())
 
 
 def _word(facts: Sequence[Fact], name: str) -> FactValue:
@@ -315,6 +316,7 @@ def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
         for name in _splits(board.value("divided_by"))
         if name in board.facts and board.value(name) not in (0, 1)
     }
+    said |= {"tensor_parallel" for board in worlds.boards if board.value("divided_by") == "tp_plan"}
     shares = [f"GPUs share {what} ({name})" for name, what in _SPLITS.items() if name in said]
     return replace(fact, reason=f"{' and '.join(shares)}, which is not simulated") if shares else fact
 
@@ -334,6 +336,7 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
             and any(fact.name in _splits(_word(facts, "divided_by")) and fact.value not in (0, 1) for fact in facts)
         )
         or (shared is not None and shared.value == "device_map" and _several(facts))
+        or (_word(facts, "divided_by") == "tp_plan" and _several(facts))
     ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")

@@ -34,7 +34,7 @@ def parallelism_of(board: Board) -> Parallelism:
         bucket_view=board.value("gradient_as_bucket_view") is True,
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
-        model_shards=math.prod(degree(board, name) for name in _SHARING),
+        model_shards=_model_shards(board),
         optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
         nodes=machines(board),
@@ -71,7 +71,7 @@ def _mesh(board: Board) -> Mesh | None:
         micro_batches=_micro_batches(board),
     )
     divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
-    return mesh if divided and board.value("divided_by") == "dtensor" else None
+    return mesh if divided and board.value("divided_by") in {"dtensor", "accelerate"} else None
 
 
 def _micro_batches(board: Board) -> int:
@@ -138,6 +138,15 @@ def _fraction(board: Board) -> float:
 
 
 _SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
+
+
+def _model_shards(board: Board) -> int:
+    """GPUs that share one model; by transformers' plan all of them, unless their number is given.
+
+    transformers 5.23 integrations/tensor_parallel.py, initialize_tensor_parallelism.
+    """
+    shared = math.prod(degree(board, name) for name in _SHARING)
+    return shared if shared > 1 or board.value("divided_by") != "tp_plan" else board.integer("world_size") or 1
 
 
 def degree(board: Board, name: str) -> int:

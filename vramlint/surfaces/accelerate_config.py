@@ -27,20 +27,15 @@ from vramlint.surfaces.fsdp_config import common_facts, file_facts, sharding, wi
 from vramlint.surfaces.keys import all_rows
 from vramlint.surfaces.numbers import divided
 from vramlint.surfaces.overlay import overlaid
+from vramlint.surfaces.parallelism_config import degrees
 from vramlint.values import Entry, Scalar, Table, Value
 
 KIND = "accelerate-config"
+_MESH = "parallelism_config_"
+"""Begins the keys of a mesh's sizes."""
 
 _STAGE = 2
 """ZeRO stage where none is given (accelerate 1.15 utils/dataclasses.py, DeepSpeedPlugin)."""
-
-_DEGREES = (
-    ("tensor_parallel", "tp_size"),
-    ("context_parallel", "cp_size", "sp_size"),
-    ("data_parallel_shard", "dp_shard_size"),
-    ("data_parallel_replicate", "dp_replicate_size"),
-)
-"""Facts, and the keys of parallelism_config that say them."""
 
 
 def accelerate_sheet(path: str, table: Table) -> Sheet:
@@ -71,7 +66,8 @@ def accelerate_sheet(path: str, table: Table) -> Sheet:
         off = options.entry("activation_checkpointing")  # off is written or the default: the trainer's holds
         said = () if off is None or off.key_place is None else (off.key_place,)
         draft.put(Fact(name, (Candidate(False),), Origin.DEFAULT, key, "library", "accelerate", also=said))
-    _degrees(draft, _part(table, "parallelism_config"))
+    sizes = _part(table, "parallelism_config")
+    draft.take(degrees(lambda name: sizes.get(f"{_MESH}{name}") or sizes.get(name), f"parallelism_config.{_MESH}"))
     if kind == "MEGATRON_LM":
         draft.take(_rows(table, "megatron_lm_config"))
     _compiled(draft, table)
@@ -177,18 +173,6 @@ def built(options: Table) -> Table:
             value = Table((Entry(name, entry.key_place, value),))
         whole_table = overlaid(whole_table, value) if isinstance(value, Table) else whole_table
     return whole_table
-
-
-def _degrees(draft: Draft, table: Table) -> None:
-    for fact, *keys in _DEGREES:
-        said = [
-            drawn
-            for key in keys
-            for spelling in (f"parallelism_config_{key}", key)
-            if (value := table.get(spelling)) is not None
-            and isinstance(drawn := draw(fact, value, whole_word, f"parallelism_config.{spelling}"), Fact)
-        ]
-        draft.put(next((drawn for drawn in said if drawn.value != 1), said[0] if said else None))
 
 
 def _compiled(draft: Draft, table: Table) -> None:

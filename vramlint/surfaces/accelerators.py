@@ -12,6 +12,7 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.deepspeed import deepspeed_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, draw, is_absent, options, stated
 from vramlint.surfaces.lineage import last
+from vramlint.surfaces.parallelism_config import made
 from vramlint.surfaces.sharded import bucket_view, flags_of, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
 from vramlint.values import Call, Entry, Items, Option, Scalar, Table, Value
@@ -47,6 +48,7 @@ def accelerator_facts(draft: Draft, accelerator: Call) -> None:
     fsdp = arguments.value("fsdp_plugin")
     draft.take(_perhaps(options(fsdp), "fsdp") if fsdp is not None else ())
     draft.put(_dynamo(arguments))
+    draft.take(made(arguments.value("parallelism_config")))
     draft.put(_handler(arguments.value("kwargs_handlers")))
 
 

@@ -262,6 +262,13 @@ _UNSET = ":None"
 """How `f"cuda:{os.environ.get('LOCAL_RANK')}"` ends without a launcher that sets the variable."""
 
 
+def tensor_plan(value: Value) -> Converted:
+    """`tp_plan`: a plan of the model's own ("auto"), or a table of one."""
+    if isinstance(value, Scalar):
+        return Outcome.ABSENT if value.value is None else "tp_plan"
+    return "tp_plan" if isinstance(value, Table) else Outcome.OPAQUE
+
+
 def device_map(value: Value) -> Converted:
     """A `device_map`: the strategy's name; `single` for everything on one device, `process` for that of the process."""
     match value:
@@ -330,6 +337,7 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "device": device,
         "cpu-or-none": cpu_or_none,
         "device-map": device_map,
+        "tensor-plan": tensor_plan,
         "fsdp": fsdp,
     }
 )

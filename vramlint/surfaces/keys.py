@@ -141,6 +141,8 @@ _FROM_PRETRAINED = (
     ("_attn_implementation", "attention_implementation", "text"),
     ("use_flash_attention_2", "attention_implementation", "flash"),
     ("device_map", "device_map", "device-map"),
+    ("tp_plan", "divided_by", "tensor-plan"),
+    ("tp_size", "tensor_parallel", "count"),
     ("trust_remote_code", "trust_remote_code", "flag"),
     ("use_cache", "use_cache", "flag"),
     ("experts_implementation", "experts_implementation", "text"),

@@ -10,6 +10,7 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, draw_keyword, is_absent, options, stated, unknown
 from vramlint.surfaces.keys import rows
 from vramlint.surfaces.lineage import last, package
+from vramlint.surfaces.parallelism_config import made
 from vramlint.text import Place
 from vramlint.values import Call, Entry, Items, Keyword, Name, Scalar, Table, Unknown, Value
 
@@ -196,6 +197,7 @@ def _data_parallel(draft: Draft, arguments: Arguments) -> None:
     deepspeed = arguments.find("deepspeed")
     if deepspeed is not None:
         deepspeed_of(draft, deepspeed.value, "deepspeed", deepspeed.name_place)
+    draft.take(made(arguments.value("parallelism_config")))
     fsdp = arguments.find("fsdp_config")
     for option in options(fsdp.value) if fsdp is not None else ():
         match option.value:

@@ -54,6 +54,7 @@ VALUES: Mapping[str, st.SearchStrategy[FactValue]] = {
     "strategy": st.sampled_from(["none", "ddp", "deepspeed", "fsdp"]),
     "prefetch": st.sampled_from(["backward_pre", "backward_post", "no_prefetch"]),
     "compiles": st.just(True),
+    "tensor-plan": st.just("tp_plan"),
     "eight-bit-adam": st.just("adamw_bnb_8bit"),
     **dict.fromkeys(("bf16-word", "fp16-word", "bf16-precision", "fp16-precision"), st.booleans()),
     "fp8-word": st.just(True),
