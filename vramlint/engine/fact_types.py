@@ -46,7 +46,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         trust_remote_code tied_embeddings sequence_parallel distributed_optimizer gradient_accumulation_fusion
         optimizer_in_backward quantized_experts use_rslora sync_each_batch fsdp_use_orig_params
         tiled_mlp partition_activations pad_to_maximum quantized_weight_gathers quantized_frozen_weights
-        quantized_gradients precise_optimizer distributed_checkpoints grouped_experts""",
+        quantized_gradients precise_optimizer distributed_checkpoints grouped_experts
+        gradient_as_bucket_view""",
     ),
     (
         NUMBER,
@@ -60,7 +61,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         pipeline_parallel expert_parallel expert_tensor_parallel distributed_optimizer_instances recompute_layers
         pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel ppo_mini_batch_size
         kl_coefficient image_size hpz_partition_size mics_shard_size optimizer_offload_fraction
-        chunk_alternation""",
+        chunk_alternation pipeline_micro_batch_size
+        pipeline_micro_batches pipeline_stage_layers pipeline_embedding_layers pipeline_head_layers""",
     ),
     (TOKENS, "sequence_length target_length prompt_length completion_length virtual_tokens tokens_per_batch"),
     (
@@ -85,7 +87,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         TEXT,
         """objective model model_type tuning optimizer optimizer_arguments packing_strategy attention_implementation
         experts_implementation quantization_type adapter_library loss_type reference_model allocator_settings
-        divided_by deepspeed_config accelerate_config device_map entry launcher gpu activation
+        divided_by pipeline_schedule deepspeed_config accelerate_config device_map entry launcher gpu activation
         attention_kind pipeline_layout cublas_workspace fake_quantization quantization_method fsdp_mixed_precision
         inference_engine draft_model model_class fsdp_state_dict""",
     ),
@@ -102,6 +104,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (words("trainer", "lightning", "accelerate", "fabric", "plain", "script"), "loop"),
     (words("none", "selective", "full"), "recompute"),
     (words("uniform", "block"), "recompute_method"),
+    (words("backward_pre", "backward_post", "no_prefetch"), "fsdp_backward_prefetch"),
     (words("alltoall", "allgather"), "expert_dispatcher"),
     (
         TEXTS,
