@@ -322,3 +322,10 @@ def test_split_points_of_older_releases_are_a_layout():
 def test_a_schedule_of_a_file_is_named_by_it():
     text = _PIPELINE + 'pipeline_parallel_schedule_csv = "order.csv"\n'
     assert read(text)[0]["pipeline_schedule"].value == "of order.csv"
+
+
+def test_what_a_memory_budget_keeps_is_unknown():
+    found = read('[model]\nname = "llama3"\nflavor = "8B"\n[activation_checkpoint]\nmode = "memory_budget"\n')[0]
+    found = found["activation_checkpointing"]
+    assert found.origin is Origin.UNKNOWN
+    assert "budget" in found.reason

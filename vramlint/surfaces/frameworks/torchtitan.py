@@ -171,9 +171,13 @@ def _batches(config: Config) -> None:
 def _checkpointing(config: Config) -> None:
     """distributed/activation_checkpoint.py; `memory_budget` leaves it to the compiler what to keep."""
     mode = config.text("activation_checkpoint.mode") or "selective"
+    config.derive("checkpointing_reentrant", False, "checkpoint_wrapper without reentrance")
+    if mode == "memory_budget":
+        reason = "within a memory budget the compiler decides what is kept"
+        config.unknown("activation_checkpointing", reason, "activation_checkpoint.mode")
+        return
     config.state("activation_checkpointing", mode != "none", "activation_checkpoint.mode")
     config.state("recompute", mode, "activation_checkpoint.mode")
-    config.derive("checkpointing_reentrant", False, "checkpoint_wrapper without reentrance")
     option = str(config.plain("activation_checkpoint.selective_ac_option") or "2")
     if mode == "selective" and option.isdecimal():
         config.state("checkpointing_every_n_layers", int(option), "activation_checkpoint.selective_ac_option")
