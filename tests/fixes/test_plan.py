@@ -304,6 +304,8 @@ def test_what_helps_only_behind_another_move_comes_after_it() -> None:
     assert fix is not None
     assert fix.steps[0].description == "activation checkpointing"
     assert all(step.saves > 0 for step in fix.steps)
+
+
 def test_a_bound_is_no_figure_that_fits() -> None:
     def bounded_with_adapters(subject: Job) -> Estimate:
         found = simulate(subject)
