@@ -144,7 +144,8 @@ def outcome(row: Row) -> Outcome:
     steady, first = result["steady_step"], result["first_step"]
     beside = estimate.host if in_one_memory(row) else 0
     peaks = {phase.phase: phase.allocated + beside for phase in estimate.phases}
-    counted = sum(sum(result.get(key, {}).values()) for key in STATES)
+    offloads = in_one_memory(row) and row["case"]["parallelism"].get("offload")
+    counted = sum(sum(result.get(key, {}).values()) for key in (STATES[:1] if offloads else STATES))
     predicted = estimate.parameters + estimate.optimizer_states
     own = model_states(row)
     return Outcome(
