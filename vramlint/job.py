@@ -323,6 +323,30 @@ class Megatron:
 
 
 @dataclass(frozen=True, slots=True)
+class NeoX:
+    """gpt-neox: how its ranks share one model, which DeepSpeed's engines train."""
+
+    tensor: int = 1
+    """Ranks that share every matrix."""
+    sequence: bool = False
+    """They share what lies between the matrices, too, by its sequence."""
+    pipeline: int = 1
+    """Ranks that share the layers, as stages."""
+    engine: bool = True
+    """DeepSpeed's pipeline engine runs the stages, a single one too; else the layers are a plain sequence."""
+    method: str = "type:transformer|mlp"
+    """How the layers are cut into stages: uniform, parameters, or by names that are counted."""
+    interval: int = 0
+    """Layers of a checkpoint; 0: none."""
+    partitions_checkpoints: bool = False
+    """Ranks that share matrices share checkpoints, too."""
+    offloads_checkpoints: bool = False
+    """Checkpoints wait in host memory."""
+    in_flight: int = 1
+    """Of the rank that is simulated: forwards that it has run when its first backward begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mesh:
     """torch's device mesh, beside its data-parallel dimensions: how many ranks share one model by DTensors."""
 
@@ -362,6 +386,7 @@ class Parallelism:
     """none, ddp, dataparallel, deepspeed, fsdp, megatron, device_map."""
     zero: Zero | None = None
     megatron: Megatron | None = None
+    neox: NeoX | None = None
     mesh: Mesh | None = None
     """Where a program divides its own model by DTensors (torchtitan)."""
     fsdp_sharding: str = "full"
@@ -398,6 +423,12 @@ class Parallelism:
     """FSDP reduces the gradients of every micro-batch, not of the last one alone."""
     nodes: int = 1
     """Machines of the run."""
+
+    @property
+    def data_parallel(self) -> int:
+        """Ranks that have the same parameters."""
+        shared = 1 if self.neox is None else self.neox.tensor * self.neox.pipeline
+        return max(1, self.world_size // shared)
 
     @property
     def sharing(self) -> int:

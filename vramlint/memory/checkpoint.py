@@ -37,13 +37,16 @@ class _Rerun(NamedTuple):
     autocast: str | None
     outputs: Sequence[tuple[Shape, str]]
     """Shape and dtype of each output."""
+    kept: list[Tensor]
+    """This rank's parts of the inputs."""
 
 
-def reentrant(tape: Tape, segment: Segment, inputs: Inputs, *, offload: bool) -> tuple[Tensor, ...]:
+def reentrant(tape: Tape, segment: Segment, inputs: Inputs, *, offload: bool, parts: int = 1) -> tuple[Tensor, ...]:
     """Run `segment` under no_grad; its backward runs it again with a graph and differentiates that.
 
     Gradients reach its inputs only, and every output that the graph does not use counts as used, with zeros. With
-    `offload` the inputs wait in host memory.
+    `offload` the inputs wait in host memory; of several `parts` each rank keeps one, and they are gathered again
+    (deepspeed 0.19.8 runtime/activation_checkpointing/checkpointing.py, partition_activations).
     """
     with tape.grad_mode(enabled=False):
         outputs = segment(*inputs)
@@ -51,14 +54,16 @@ def reentrant(tape: Tape, segment: Segment, inputs: Inputs, *, offload: bool) ->
     if not tape.grad_enabled or not any(tensor.requires_grad for tensor in tensors):
         return outputs
     node = tape.node(tensors, _reentrant_backward)
-    node.saved = () if offload else tensors
+    away = offload or parts > 1
+    node.saved = () if away else tensors
     node.outputs = len(outputs)
     node.context = _Rerun(
         segment,
         present=[tensor is not None for tensor in inputs],
-        offloaded=[Like.of(tensor) for tensor in tensors] if offload else (),
+        offloaded=[Like.of(tensor) for tensor in tensors] if away else (),
         autocast=tape.autocast,
         outputs=[(output.shape, output.dtype) for output in outputs],
+        kept=[] if offload or parts == 1 else [_part(tape, tensor, parts) for tensor in tensors],
     )
     return tuple([_output(output, tensors, node, slot) for slot, output in enumerate(outputs)])
 
@@ -71,6 +76,10 @@ def _output(output: Tensor, inputs: Sequence[Tensor], node: Node, slot: int) -> 
         output = view
     output.node, output.slot, output.requires_grad = node, slot, True
     return output
+
+
+def _part(tape: Tape, tensor: Tensor, parts: int) -> Tensor:
+    return tape.empty((-(-tensor.numel // parts),), tensor.dtype, "part of a checkpoint")
 
 
 def _zeros(tape: Tape, shape: Shape, dtype: str) -> Tensor:
@@ -89,6 +98,7 @@ def _reentrant_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequenc
     rerun: _Rerun = node.context
     arriving = [_zeros(tape, *rerun.outputs[slot]) if found is None else found for slot, found in enumerate(gradients)]
     from_host = [like.new(tape) for like in rerun.offloaded if like]
+    rerun.kept.clear()
     detached = [_detached(tensor) for tensor in (*node.unpack(tape), *from_host)]
     from_host.clear()
     captured: list[Gradients] = [[] for _ in detached]

@@ -32,6 +32,8 @@ class Sharding:
     """Alive inside the optimizer step."""
     hooked: bool = False
     """The optimizer updates the parameters in backward."""
+    clears: bool = False
+    """Gradients in the weights' dtype last until the next backward begins: BF16_Optimizer adds them up in float32."""
     consumes_gradients: bool = False
     """A parameter's gradient is reduced and freed as soon as it is complete."""
     gathered: dict[LayerId | None, int] = field(default_factory=dict)

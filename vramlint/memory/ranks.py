@@ -38,6 +38,8 @@ class Kind:
         forwards = sum((parallelism.megatron or Megatron()).in_flight)
         if parallelism.mesh is not None:
             forwards = max((sum(waiting) for _, waiting in parallelism.mesh.turns), default=1)
+        if parallelism.neox is not None:
+            forwards = parallelism.neox.in_flight
         said = [f"{config['num_hidden_layers']} layers"]
         said += [f"{forwards} forwards in flight"] if forwards > 1 else []
         said += [part for key, part in (("first", "embedding"), ("last", "logits and loss")) if config.get(key)]
@@ -62,10 +64,11 @@ def kinds(job: Job) -> Iterator[Kind]:
     each = max(1, job.parallelism.world_size // count)
     for found, alike in groupby(range(count), key=lambda stage: stage_of(job, engine, stage)):
         numbers = list(alike)
-        yield Kind(_name(numbers, count), found, each * len(numbers))
+        yield Kind(name_of(numbers, count), found, each * len(numbers))
 
 
-def _name(numbers: Sequence[int], stages: int) -> str:
+def name_of(numbers: Sequence[int], stages: int) -> str:
+    """`stage 0 of 4`, `stages 1 to 2 of 4`, or `every rank`."""
     if stages == 1:
         return "every rank"
     if len(numbers) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
-from vramlint.memory import data_parallel, generation, mesh_ranks, methods, optimizers, quantization, ranks
+from vramlint.memory import data_parallel, generation, mesh_ranks, methods, neox_ranks, optimizers, quantization, ranks
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -65,7 +65,8 @@ def trace(job: Job, *, observed: bool = False) -> Simulation:
     """The run of `job`, to be estimated; `observed` as of `simulate`."""
     if data_parallel.is_spread(job) and job.parallelism.rank is None:
         return _ranks(job, observed=observed)
-    if mesh_ranks.divides(job) or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
+    divided = mesh_ranks.divides(job) or neox_ranks.divides(job)
+    if divided or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
         return _ranks(job, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
@@ -159,13 +160,19 @@ class _Ranks:
 def _ranks(job: Job, *, observed: bool) -> Simulation:
     """The ranks that the run's parallelism makes."""
     try:
-        found = list(mesh_ranks.kinds(job) if mesh_ranks.divides(job) else ranks.kinds(job))
+        found = list(_kinds(job))
     except (KeyError, NotFollowedError) as error:
         model = job.model
         family = find_family(model.model_type, model.task)
         family = family or find_stand_in(model.model_type, model.task, model.config)
         return _Bound(bounded(_counted(job, family), f"{error} is not simulated"))
     return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])
+
+
+def _kinds(job: Job) -> Iterable[ranks.Kind]:
+    if mesh_ranks.divides(job):
+        return mesh_ranks.kinds(job)
+    return neox_ranks.kinds(job) if neox_ranks.divides(job) else ranks.kinds(job)
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:

@@ -93,6 +93,8 @@ class Step:
             self._staged(mesh)
         elif self.job.parallelism.megatron is not None:
             self._pipelined(self.job.parallelism.megatron.in_flight)
+        elif self.job.parallelism.neox is not None and self.job.parallelism.neox.engine:
+            self._by_turns(self.job.parallelism.neox.in_flight)
         elif self.job.objective.loop == "script":
             self._stands_for(first=True, later=False)
             self._script(BEFORE)
@@ -170,6 +172,39 @@ class Step:
             self.work = self.tape.meter.read()
             stages.end()
         del held
+        self._optimize("optimizer")
+        self._zero_gradients()
+
+    def _by_turns(self, in_flight: int) -> None:
+        """A stage of DeepSpeed's pipeline: so many forwards, then a backward and a forward by turns.
+
+        The second backward finds the gradients of the first. The other forwards keep alike.
+        """
+        self.recorder.phase("batch")
+        batch = self.forward.inputs(self.job.batch)
+        self.recorder.phase("forward")
+        others: list[tuple[int, int]] = []
+        if in_flight > 1:
+            before = self.recorder.alive()
+            loss = self.forward(batch).loss
+            size = self.recorder.alive() - before
+            del loss
+            for parameter in self.trainable:
+                parameter.pending = 0  # nobody differentiates this forward
+            label = Label("micro batches in flight", "activations", "uint8", (size,))
+            others.append((self.recorder.allocate_many(size, in_flight - 1, label), in_flight - 1))
+        for _ in range(min(2, self.job.batch.gradient_accumulation_steps)):
+            self.recorder.phase("forward")
+            self.tape.meter.reset()
+            outputs = self.forward(batch)
+            if self.sharding.clears:
+                self._zero_gradients()
+            self._backward(outputs.loss, "backward")  # the engine keeps the logits until it is over
+            del outputs
+        self._release(others)
+        if isinstance(self.tape.course.sharded, ZeroBuckets):
+            self.tape.course.sharded.reduce()
+        self.work = self.tape.meter.read()
         self._optimize("optimizer")
         self._zero_gradients()
 

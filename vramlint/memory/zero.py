@@ -31,12 +31,18 @@ def zero_sharding(
     job: Job, zero: Zero, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], no_decay: Collection[int]
 ) -> Sharding:
     """One rank's holdings under a stage; `no_decay` are the ids of the parameters of the second group."""
-    if zero.stage in {1, 2}:
+    if zero.stage in {1, 2} or _is_partitioned_pipeline(job, zero):
         return _partitioned(job, zero, fixed, parameters, no_decay)
     width = DTYPE_BYTES[engine_precision(job)[0]]
     if zero.stage == 0:
         return _stage_0(job, parameters, fixed, width)
     return _stage_3(job, zero, parameters, fixed, no_decay)
+
+
+def _is_partitioned_pipeline(job: Job, zero: Zero) -> bool:
+    """Whether BF16_Optimizer cuts up the states of a pipeline without ZeRO."""
+    pipelined = job.parallelism.neox is not None and job.parallelism.neox.engine
+    return zero.stage == 0 and pipelined and engine_precision(job)[0] == "bfloat16"
 
 
 def _stage_0(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...], width: int) -> Sharding:
@@ -71,7 +77,7 @@ def _partitioned(
 
     And a partition of master weights, states and, in stage 2, gradients.
     """
-    world = max(1, job.parallelism.world_size)
+    world = job.parallelism.data_parallel
     width = DTYPE_BYTES[engine_precision(job)[0]]
     trainable = [p for p in parameters if p.requires_grad]
     groups = [[p for p in trainable if (id(p) not in no_decay) is decays] for decays in (True, False)]
@@ -82,8 +88,12 @@ def _partitioned(
     accumulates = zero.gradient_accumulation_dtype == "float32" and width < MASTER_BYTES
     offloaded = zero.offload_optimizer != "none"
     if zero.stage == 1 and accumulates and not offloaded:
-        return _bf16_optimizer(job, weights, part.sizes, world)
-    during = zero.stage == 2 or bool(zero.overlap_comm)
+        return _bf16_optimizer(job, weights, part.sizes, world, MASTER_BYTES)
+    if zero.stage == 0:  # of a pipeline (engine.py, _do_optimizer_sanity_check)
+        return _bf16_optimizer(job, weights, part.sizes, world, MASTER_BYTES if accumulates else width)
+    pipelined = job.parallelism.neox is not None and job.parallelism.neox.engine
+    # the pipeline engine reduces behind the last backward (runtime/pipe/engine.py, _exec_reduce_grads)
+    during = zero.stage == 2 or (bool(zero.overlap_comm) and not pipelined)
     pieces = tuple(piece for group in part.pieces for piece in group)
     master = [Tensors("master weights", MASTER_BYTES * size) for size in part.sizes]
     states = [Tensors("optimizer states", size) for part_size in part.sizes for size in _flat_states(job, part_size)]
@@ -110,22 +120,29 @@ def _partitioned(
         zero.reduce_bucket_size,
         width,
         zero.reduce_bucket_size * width,
-        2 if zero.overlap_comm else 1,
+        2 if zero.overlap_comm and not pipelined else 1,
         own,
         during,
         tuple(tuple(group) for group in groups),
         min(2, job.batch.gradient_accumulation_steps),
+        pipelined=pipelined,
+        late=pipelined and not job.model.config.get("last"),
     )
     return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
 
 
-def _bf16_optimizer(job: Job, weights: tuple[Tensors, ...], sizes: Sequence[int], world: int) -> Sharding:
-    """Stage 1 that accumulates in float32: every rank has all gradients, whole (runtime/bf16_optimizer.py:154-235)."""
-    gradients = [Tensors("gradients", MASTER_BYTES * size * world) for size in sizes]
+def _bf16_optimizer(
+    job: Job, weights: tuple[Tensors, ...], sizes: Sequence[int], world: int, accumulated: int
+) -> Sharding:
+    """Every rank has all gradients, whole, in `accumulated` bytes each (runtime/bf16_optimizer.py:154-235)."""
+    gradients = [Tensors("gradients", accumulated * size * world) for size in sizes]
     master = [Tensors("master weights", MASTER_BYTES * size) for size in sizes]
     states = [Tensors("optimizer states", size) for part in sizes for size in _flat_states(job, part)]
-    step = (Tensors("temporaries", max((_flat_temporaries(job, part) for part in sizes), default=0)),)
-    return Sharding((*weights, *gradients, *master), tuple(states), optimizer=step)
+    held = max((_flat_temporaries(job, part) for part in sizes), default=0)
+    held += MASTER_BYTES * sum(sizes) if accumulated < MASTER_BYTES else 0
+    step = (Tensors("temporaries", held),)
+    clears = job.parallelism.neox is not None
+    return Sharding((*weights, *gradients, *master), tuple(states), optimizer=step, clears=clears)
 
 
 def _stage_3(

@@ -44,6 +44,10 @@ class Buckets:
     """Of them those that are whole when backward runs the module of a parameter outside of layers, by its id."""
     second: Mapping[tuple[bool, LayerId | None], tuple[int, ...]] = field(default_factory=dict)
     """Bytes of secondary partitions of the weights that each run of a layer kind leaves behind, likewise."""
+    pipelined: bool = False
+    """A pipeline engine says when to reduce: when no backward is left."""
+    late: bool = False
+    """It makes the buffers then, too, where it does not run the backward of a loss."""
     retains_inputs: bool = False
     """As of FSDP's units: never."""
 
@@ -116,7 +120,7 @@ class ZeroBuckets:
     def take(self, parameter: Parameter, gradients: Gradients) -> bool:
         """A parameter's gradient is complete; whether it goes into a bucket now."""
         units = self.units
-        if not self._buffers and units.buffer:
+        if not self._buffers and units.buffer and not units.late:
             self._buffers = [self._new(units.buffer, "bucket", COMMUNICATION) for _ in range(units.buffers)]
         if not units.during:
             return False
@@ -159,8 +163,16 @@ class ZeroBuckets:
         self._whole = None
         if self.units.during:
             self._end()
-        elif not self._backwards % self.units.backwards:
-            for group in self.units.groups:
+        elif not self.units.pipelined and not self._backwards % self.units.backwards:
+            self.reduce()
+
+    def reduce(self) -> None:
+        """Reduce what has waited for the last backward."""
+        units = self.units
+        if units.late:
+            self._buffers = [self._new(units.buffer, "bucket", COMMUNICATION) for _ in range(units.buffers)]
+        if not units.during:
+            for group in units.groups:
                 for times, members in by_layer(group):
                     self.recorder.repeat(times)
                     for parameter in members:

@@ -21,7 +21,7 @@ def world_size(board: Board) -> Fact | None:
         return possible("world_size", (setting.world_size,), "declared")
     if board.value("parallelism") == "megatron":
         return _least(board)
-    if board.value("divided_by") == "dtensor" and _one_model(board) > 1:
+    if board.value("divided_by") in _DIVIDING and _one_model(board) > 1:
         return _groups(board)
     total, micro = board.integer("global_batch_size"), board.integer("micro_batch_size")
     steps = board.integer("gradient_accumulation_steps")
@@ -42,6 +42,10 @@ def world_size(board: Board) -> Fact | None:
         reason = f"no launcher says how many GPUs share the model; 1 to {_ONE_NODE} are assumed"
         return possible("world_size", (1, _ONE_NODE), reason)
     return possible("world_size", (1,), "no launcher says how many GPUs; one is assumed")
+
+
+_DIVIDING = ("dtensor", "gpt-neox")
+"""What divides one model among GPUs by degrees of parallelism, beside Megatron, by the fact `divided_by`."""
 
 
 def _one_model(board: Board) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from vramlint.catalog.frameworks import CUSTOM, FRAMEWORKS, RECIPES
 from vramlint.catalog.keys import LIBRARIES, lineage
@@ -24,6 +25,7 @@ from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.omissions import with_omissions
 from vramlint.resolve.run import Run, Version
+from vramlint.resolve.shares import GPT_NEOX
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
 from vramlint.surfaces.models import FROZEN_BY_HAND
@@ -299,7 +301,13 @@ _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 def _splits(divided_by: FactValue) -> frozenset[str]:
     """Degrees of `_SPLITS` that no simulation follows; of torchtitan's meshes the estimate itself says what is not."""
-    return frozenset(_SPLITS) - (_FOLLOWED if divided_by == "dtensor" else frozenset())
+    return frozenset(_SPLITS) - _SEEN.get(str(divided_by), frozenset())
+
+
+_SEEN: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"dtensor": _FOLLOWED, GPT_NEOX: frozenset({"tensor_parallel", "pipeline_parallel"})}
+)
+"""Degrees that are, by what divides the model."""
 
 
 def _word(facts: Sequence[Fact], name: str) -> FactValue:

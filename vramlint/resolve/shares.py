@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from vramlint.job import Megatron, Mesh, Parallelism, PreciseAdam, Zero
+from vramlint.job import Megatron, Mesh, NeoX, Parallelism, PreciseAdam, Zero
 from vramlint.resolve.board import Board
 from vramlint.resolve.hosting import with_host
 from vramlint.resolve.ranks import machines
@@ -25,6 +25,7 @@ def parallelism_of(board: Board) -> Parallelism:
         strategy=strategy,
         zero=with_host(_zero(board), board) if strategy == "deepspeed" else None,
         megatron=_megatron(board) if strategy == "megatron" else None,
+        neox=_neox(board) if board.value("divided_by") == GPT_NEOX else None,
         mesh=mesh,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
@@ -80,6 +81,26 @@ def _micro_batches(board: Board) -> int:
     if said:
         return said
     return max(1, (board.integer("micro_batch_size") or 1) // rows) if rows else degree(board, "pipeline_parallel")
+
+
+GPT_NEOX = "gpt-neox"
+"""Of the fact `divided_by`."""
+
+
+def _neox(board: Board) -> NeoX:
+    """How gpt-neox's ranks share the model."""
+    plain = NeoX()
+    recomputes = board.value("activation_checkpointing") is True
+    return NeoX(
+        tensor=degree(board, "tensor_parallel"),
+        sequence=board.value("sequence_parallel") is True,
+        pipeline=degree(board, "pipeline_parallel"),
+        engine=board.value("pipeline_engine") is not False,
+        method=str(board.value("pipeline_layout") or plain.method),
+        interval=degree(board, "checkpointing_every_n_layers") if recomputes else 0,
+        partitions_checkpoints=board.value("partition_activations") is True,
+        offloads_checkpoints=board.value("checkpointing_offload") is True,
+    )
 
 
 def _megatron(board: Board) -> Megatron:

@@ -64,6 +64,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "litgpt": "litgpt:GPT",
             "llama": "llama:Llama",
             "megatron": "megatron:GPTModel",
+            "neox": "neox:GPT2ModelPipe",
             "mimo": "llama:Llama",
             "minicpm": "remote:MiniCPM",
             "minimax_m2": "minimax_m2:MiniMaxM2",

@@ -50,6 +50,9 @@ _ROWS = (
     Row("checkpoint_activations", "activation_checkpointing", "flag"),
 )
 
+_CUT = "type:transformer|mlp"
+"""How the layers are cut into stages unless a file says (neox_args.py, pipe_partition_method)."""
+
 _ELSEWHERE = "another file of the same command line says it"
 """gpt-neox merges the files that it is given, and takes no run without a batch and an optimizer."""
 
@@ -93,8 +96,11 @@ def _complete(config: Config) -> None:
     config.state("packing", config.text("pack_impl") != "unpacked", "pack_impl")
     define_model(config)
     _attention(config)
-    stages = config.integer("pipe_parallel_size")
-    config.state("pipeline_parallel", max(stages or 0, 1), "pipe_parallel_size")  # 0: no pipeline's wrapper
+    stages = config.integer("pipe_parallel_size") or 0
+    config.state("pipeline_parallel", max(stages, 1), "pipe_parallel_size")
+    config.state("pipeline_engine", stages > 0, "pipe_parallel_size")
+    config.state("pipeline_layout", config.text("pipe_partition_method") or _CUT, "pipe_partition_method")
+    config.derive("divided_by", "gpt-neox", "its ranks share matrices and layers as its model is written")
     _precision(config, whole)
     _optimizer(config)
     _zero(config, whole)

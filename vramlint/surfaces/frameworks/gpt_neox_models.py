@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.job import ConfigValue
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.networks import Sizes, define, padded
 from vramlint.surfaces.frameworks.recurrent import mamba1_layer, rwkv6_layer
@@ -104,7 +105,77 @@ def define_model(config: Config) -> None:
     if None in sizes or width is None or kinds & {"gmlp", "amlp"}:
         return
     multiple = (config.integer("make_vocab_size_divisible_by") or 1) * (config.integer("model_parallel_size") or 1)
-    define(config, _sizes(config, width, padded(_vocabulary(config), multiple)))
+    vocabulary = padded(_vocabulary(config), multiple)
+    followed: Sizes = {} if _unfollowed(config) else {"neox": of_rank(config, kinds, width, vocabulary)}
+    define(config, {**_sizes(config, width, vocabulary), **followed})
+
+
+_GATES: Mapping[str, str] = MappingProxyType(
+    {"swiglu": "swish", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "bilinear": "bilinear"}
+)
+"""What a gated activation does to its gate (model/activations.py)."""
+_TRANSFORMER_ENGINE = ("te_columnparallel", "te_rowparallel", "te_layernorm_mlp", "te_mha", "te_fp8_mha")
+"""Switches for layers of Transformer Engine."""
+_ACTIVATIONS = frozenset({"gelu", "relu", "silu", "swish", "softsign", "mish"})
+_FULL_ATTENTION = frozenset({"global", "flash"})
+
+
+def _unfollowed(config: Config) -> bool:
+    """Whether the layers are other ones than memory/architectures/neox.py has."""
+    kinds = attention_kinds(config.value("attention_config")) or {"global"}
+    return (
+        len(kinds) != 1
+        or not kinds <= _FULL_ATTENTION
+        or (config.integer("moe_num_experts") or 1) > 1
+        or config.text("norm") not in {"", "layernorm", "rmsnorm"}
+        or config.text("activation") not in {"", *_GATES, *_ACTIVATIONS}
+        or config.text("pos_emb") not in {"", "none", "learned", "rotary"}
+        or any(map(config.on, (*_TRANSFORMER_ENGINE, "use_qk_layernorm", "use_mup", "use_bnb_optimizer")))
+        or config.on("soft_prompt_tuning.enabled")
+    )
+
+
+def of_rank(config: Config, kinds: set[str], width: int, vocabulary: int) -> ConfigValue:
+    """The whole model in the words of memory/architectures/neox.py."""
+    heads, hidden = config.integer("num_attention_heads") or 1, config.integer("hidden_size") or 0
+    size, share = hidden // heads, config.plain("rotary_pct")
+    rotated = int(size * share) if isinstance(share, int | float) else size
+    gated = config.text("activation") in _GATED
+    root = config.text("norm") == "rmsnorm"
+    fused = config.on("scaled_upper_triang_masked_softmax_fusion") or config.on("scaled_masked_softmax_fusion")
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": config.integer("num_layers") or 0,
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.integer("num_kv_heads") or heads,
+        "head_dim": size,
+        "intermediate_size": width,
+        "max_position_embeddings": config.integer("max_position_embeddings") or config.integer("seq_length") or 0,
+        "tie_word_embeddings": not config.on("no_weight_tying"),
+        "pos_emb": config.text("pos_emb") or "learned",
+        "rotary_dim": rotated if config.text("pos_emb") == "rotary" else 0,
+        "gate": _GATES.get(config.text("activation"), "") if gated else "",
+        "activation": config.text("activation") or "gelu",
+        "norm": "rmsnorm" if root else "layernorm",
+        "norm_fusion": config.on("rmsnorm_fusion" if root else "layernorm_fusion"),
+        "attention_bias": config.on("use_bias_in_attn_linear"),
+        "mlp_bias": config.on("use_bias_in_mlp"),
+        "gpt_j_residual": config.on("gpt_j_residual"),
+        "gpt_j_tied": config.on("gpt_j_tied"),
+        "bias_gelu_fusion": config.on("bias_gelu_fusion"),
+        "bias_dropout_fusion": config.on("bias_dropout_fusion"),
+        "softmax_fusion": fused,
+        "attention_softmax_in_fp32": config.on("attention_softmax_in_fp32"),
+        "fp16_lm_cross_entropy": config.on("fp16_lm_cross_entropy"),
+        "hidden_dropout": _probability(config, "hidden_dropout"),
+        "attention_dropout": _probability(config, "attention_dropout") if "flash" not in kinds else 0.0,
+    }
+
+
+def _probability(config: Config, key: str) -> float:
+    value = config.plain(key)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _sizes(config: Config, width: int, vocabulary: int) -> Sizes:
