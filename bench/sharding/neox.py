@@ -208,8 +208,8 @@ def _steady_step(case: dict[str, Any], stages: int, tensor: int) -> dict[str, An
     if storages.watch:
         for line in sorted(storages.at_peak or (), reverse=True)[:40]:
             print(*line, file=sys.stderr)
-    step: dict[str, Any] = figures_of_steps(meter.spans)["steady_step"]
-    return step
+    figures: dict[str, Any] = figures_of_steps(meter.spans)["steady_step"]
+    return figures
 
 
 class _Nothing:

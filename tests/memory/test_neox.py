@@ -52,6 +52,14 @@ def peak(run: Job, stage: int) -> int:
 
 COUNTED = [(NeoX(pipeline=2), 0, 1_505_714_176), (NeoX(pipeline=2), 1, 1_937_693_696)]
 """A run, a stage, and the bytes of its steady step's peak."""
+GPT_J = 2_871_490_048
+"""The same of a single stage with `gpt_j_residual`, BF16_Optimizer and no ZeRO."""
+
+
+def test_a_parallel_residual_without_zero() -> None:
+    zero = Zero(0, gradient_accumulation_dtype="float32")
+    run = job(NeoX(), zero=zero, dtype="bfloat16", gpt_j_residual=True)
+    assert peak(run, 0) == pytest.approx(GPT_J, rel=0.02)
 
 
 @pytest.mark.parametrize(("engine", "stage", "counted"), COUNTED)
