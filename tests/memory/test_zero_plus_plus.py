@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from vramlint.job import Job, Model, Parallelism, Precision, Zero
 from vramlint.memory import simulate
+from vramlint.memory.zero_wire import Wire
 
 CONFIG = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 8, "num_attention_heads": 8}
 CONFIG |= {"num_key_value_heads": 8, "vocab_size": 32000, "tie_word_embeddings": False}
@@ -27,8 +28,13 @@ def test_larger_groups_take_less() -> None:
     assert peaks == sorted(peaks)
 
 
-def test_weights_that_arrive_in_eight_bits_are_widened_through_half_precision() -> None:
-    assert peak(replace(ZERO, quantized_weights=True)) > peak()
+def test_weights_that_travel_in_eight_bits_are_float16_when_they_arrive() -> None:
+    plain, plain_highest = Wire(8, 2).sent([0], [1 << 20])
+    narrow, narrow_highest = Wire(8, 2, half=False, packed={0}).sent([0], [1 << 20])
+
+    assert plain.size == plain_highest == 2 << 20
+    assert 1 << 20 < narrow.size < narrow_highest < 2 << 20
+    assert narrow.whole == 2 << 20
 
 
 def test_mics_divides_the_model_among_fewer_ranks() -> None:
