@@ -92,9 +92,8 @@ def test_ranks_that_share_matrices_hold_less() -> None:
 
 def test_checkpoints_are_shared_where_they_are_told_to() -> None:
     engine = NeoX(tensor=4, interval=1)
-    deep = {"num_hidden_layers": 24}
     engines = (replace(engine, partitions_checkpoints=True), engine, NeoX(tensor=4))
-    saved = [simulate(job(one, **deep), reserved=False).saved_activations for one in engines]
+    saved = [simulate(job(one, num_hidden_layers=24), reserved=False).saved_activations for one in engines]
     assert saved == sorted(set(saved))
 
 
