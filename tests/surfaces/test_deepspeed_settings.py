@@ -113,7 +113,10 @@ def test_offloads_that_do_what_they_say(config: object) -> None:
             "zero_optimization.stage3_model_persistence_threshold",
         ),
         ({"zero_optimization": {"reduce_scatter": "maybe"}}, "zero_optimization.reduce_scatter"),
-        ({"zero_optimization": {"zero_hpz_partition_size": 1.5}}, "zero_optimization.zero_hpz_partition_size"),
+        (
+            {"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 1.5}},
+            "zero_optimization.zero_hpz_partition_size",
+        ),
         ({"zero_optimization": {"offload_optimizer": "cpu"}}, "zero_optimization.offload_optimizer"),
         (
             {"zero_optimization": {"stage": 3, "offload_param": {"device": "gpu"}}},

@@ -89,7 +89,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         experts_implementation quantization_type adapter_library loss_type reference_model allocator_settings
         divided_by pipeline_schedule deepspeed_config accelerate_config device_map entry launcher gpu activation
         attention_kind pipeline_layout cublas_workspace fake_quantization quantization_method fsdp_mixed_precision
-        inference_engine draft_model model_class fsdp_state_dict""",
+        inference_engine draft_model model_class""",
     ),
     (
         DTYPE,
@@ -105,6 +105,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (words("none", "selective", "full"), "recompute"),
     (words("uniform", "block"), "recompute_method"),
     (words("backward_pre", "backward_post", "no_prefetch"), "fsdp_backward_prefetch"),
+    (words("full_state_dict", "local_state_dict", "sharded_state_dict"), "fsdp_state_dict"),
     (words("alltoall", "allgather"), "expert_dispatcher"),
     (
         TEXTS,

@@ -6,7 +6,7 @@ run. What is not known, ambiguous or absent is `UNKNOWN`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -83,7 +83,23 @@ def _run(scope: Scope, name: str) -> Term:
     run = scope.run
     if run is None:
         return UNKNOWN
-    return len(run.jobs) if name == "jobs" else getattr(run, name)
+    special = _RUN_TERMS.get(name)
+    return getattr(run, name) if special is None else special(run)
+
+
+def _may_share_further(run: Run) -> bool:
+    """Whether no file says how the GPUs share the model's states, or how many of them do."""
+    world = run.get("world_size")
+    shared = (job.parallelism for job in run.jobs)
+    assumed = world is not None and world.origin is Origin.ASSUMED and "world_size" in run.open_facts
+    shares = any(one.strategy in _SHARING or one.optimizer_shards > 1 for one in shared)
+    return "parallelism" in run.open_facts or (assumed and shares)
+
+
+_SHARING = frozenset({"deepspeed", "fsdp"})
+_RUN_TERMS: Mapping[str, Callable[[Run], Term]] = MappingProxyType(
+    {"jobs": lambda run: len(run.jobs), "may_share_further": _may_share_further}
+)
 
 
 def _gpu(scope: Scope, name: str) -> Term:

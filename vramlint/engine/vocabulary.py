@@ -38,6 +38,9 @@ _RUN = MappingProxyType(
         "run.path": Entry("file that the run is named after", TEXT),
         "run.unresolved": Entry("facts without which no job, or only a bounded one, can be built", FACTS),
         "run.open_facts": Entry("facts with several possible values", FACTS),
+        "run.may_share_further": Entry(
+            "whether no file says how the GPUs share the model's states, or how many of them do", TRUTH
+        ),
         "run.jobs": Entry("number of jobs that the files leave possible", NUMBER),
     }
 )

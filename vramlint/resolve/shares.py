@@ -51,8 +51,8 @@ def _gathers(board: Board) -> bool:
     if board.setting.trainer == "":
         return False
     said = board.value("fsdp_state_dict")
-    if isinstance(said, str) and said:
-        return "FULL" in said.upper() or said == "1"
+    if said is not None:
+        return said == "full_state_dict"
     return (board.integer("fsdp_version") or 1) == 1
 
 

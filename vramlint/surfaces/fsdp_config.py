@@ -111,6 +111,22 @@ def prefetch(value: Value) -> Converted:
     return PREFETCHES.get(word) or (word.lower() if word in _PREFETCHES else Outcome.WRONG_TYPE)
 
 
+STATE_DICTS: Mapping[str, str] = MappingProxyType(
+    {"1": "full_state_dict", "2": "local_state_dict", "3": "sharded_state_dict"}
+)
+"""Numbers of torch's StateDictType (torch 2.13 distributed/fsdp/api.py)."""
+
+
+def state_dict(value: Value) -> Converted:
+    """What is saved, by torch's name or number."""
+    if not isinstance(value, Scalar):
+        return Outcome.OPAQUE
+    if value.value is None:
+        return Outcome.ABSENT
+    word = str(value.value).lower()
+    return STATE_DICTS.get(word) or (word if word in STATE_DICTS.values() else Outcome.WRONG_TYPE)
+
+
 def policy(value: Value) -> Converted:
     """A policy that finds the layers by their class or size."""
     return CONVERTERS["text"](value) if isinstance(value, Scalar) and value.value in _WRAPS else Outcome.ABSENT
@@ -125,6 +141,7 @@ FSDP_CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "offload-device": offload_device,
         "resharding": resharding,
         "prefetch": prefetch,
+        "state-dict": state_dict,
     }
 )
 """Converters by the name that key tables use: those of all vocabularies, and of FSDP's options."""

@@ -15,7 +15,7 @@ FSDP = (
     ("version", "fsdp_version", "count"),
     ("backward_prefetch", "fsdp_backward_prefetch", "prefetch"),
     ("cpu_ram_efficient_loading", "ram_efficient_loading", "truth"),
-    ("state_dict_type", "fsdp_state_dict", "text"),
+    ("state_dict_type", "fsdp_state_dict", "state-dict"),
 )
 """Without the `fsdp_` that each may carry; facts have `fsdp_config.` before the key. Some say two facts."""
 

@@ -79,6 +79,9 @@ INVERSES: Mapping[str, Inverse] = MappingProxyType(
         **dict.fromkeys(("cpu-or-none", "offload-device"), _words({"cpu": True, "none": False})),
         "strategy": _words({"none": "NO", "ddp": "MULTI_GPU", "deepspeed": "DEEPSPEED", "fsdp": "FSDP"}),
         "prefetch": _words({word: word.upper() for word in ("backward_pre", "backward_post", "no_prefetch")}),
+        "state-dict": _words(
+            {f"{word}_state_dict": f"{word}_state_dict".upper() for word in ("full", "local", "sharded")}
+        ),
         "tensor-plan": _words({"tp_plan": "auto"}),
         "compiles": _words({True: "INDUCTOR"}),
         "eight-bit-adam": _words({"adamw_bnb_8bit": True}),

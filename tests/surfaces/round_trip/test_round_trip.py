@@ -53,6 +53,7 @@ VALUES: Mapping[str, st.SearchStrategy[FactValue]] = {
     **dict.fromkeys(("cpu-or-none", "offload-device"), st.sampled_from(["cpu", "none"])),
     "strategy": st.sampled_from(["none", "ddp", "deepspeed", "fsdp"]),
     "prefetch": st.sampled_from(["backward_pre", "backward_post", "no_prefetch"]),
+    "state-dict": st.sampled_from(["full_state_dict", "local_state_dict", "sharded_state_dict"]),
     "compiles": st.just(True),
     "tensor-plan": st.just("tp_plan"),
     "eight-bit-adam": st.just("adamw_bnb_8bit"),
