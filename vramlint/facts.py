@@ -110,6 +110,7 @@ NAMES = MappingProxyType(
         "bf16": "bf16 autocast flag",
         "fp16": "fp16 autocast flag",
         "fp8": "matrix products in 8-bit floats",
+        "product_format": "format of matrix products' operands where layers convert them: float8, mxfp8, nvfp4",
         "optimizer": "canonical optimizer name (catalog row)",
         "optimizer_arguments": "further arguments of the optimizer, as `optim_args` has them: name=value, …",
         "optimizer_target_modules": "modules that a low-rank optimizer (GaLore, APOLLO) projects",

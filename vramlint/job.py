@@ -59,6 +59,8 @@ class Precision:
     """dtype to which a program casts what trains, where other weights stay as they are loaded."""
     widened: tuple[str, ...] = ()
     """Patterns of the parameters that the program widens to float32."""
+    products: str | None = None
+    """Format of the operands of matrix products (float8, mxfp8, nvfp4), where it is not the dtype they come in."""
 
     @property
     def bf16(self) -> bool:

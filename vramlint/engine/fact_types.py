@@ -88,8 +88,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         """objective model model_type tuning optimizer optimizer_arguments packing_strategy attention_implementation
         experts_implementation quantization_type adapter_library loss_type reference_model allocator_settings
         divided_by pipeline_schedule deepspeed_config accelerate_config device_map entry launcher gpu activation
-        attention_kind pipeline_layout cublas_workspace fake_quantization quantization_method fsdp_mixed_precision
-        inference_engine draft_model model_class""",
+        attention_kind pipeline_layout cublas_workspace product_format fake_quantization quantization_method
+        fsdp_mixed_precision inference_engine draft_model model_class""",
     ),
     (
         DTYPE,

@@ -186,15 +186,26 @@ def _precision(board: Board) -> Precision:
     if flag is None and said.endswith("-mixed"):
         flag = "bfloat16" if said.startswith("bf16") else "float16"
     weights = str(board.value("load_dtype") or "float32")
+    products = _products(board)
     trained = board.value("trainable_dtype")
     if board.value("tuning") == "full" and isinstance(trained, str) and not frozen_of(board):
         weights = trained
     if board.value("parallelism") == "deepspeed" and flag:
-        return Precision(weights=flag, autocast=None)  # the engine casts the module; its masters are float32
+        return Precision(
+            weights=flag, autocast=None, products=products
+        )  # the engine casts the module; its masters are float32
     cast = trained if frozen_of(board) and isinstance(trained, str) and trained != weights else None
     found = board.value("float32_parameters")
     widened = found if isinstance(found, tuple) else ()
-    return Precision(weights, flag, grad_scaler=flag == "float16", trained=cast, widened=widened)
+    return Precision(weights, flag, flag == "float16", cast, widened, products)
+
+
+def _products(board: Board) -> str | None:
+    """The format of matrix products' operands where layers convert them."""
+    said = board.facts.get("product_format")
+    if said is not None:
+        return str(said.value or "a format that nothing says")
+    return "float8" if board.value("fp8") is True else None
 
 
 def _batch(board: Board) -> Batch:

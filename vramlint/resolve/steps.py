@@ -122,6 +122,8 @@ SPANNING = frozenset(
         "virtual_tokens",
         "fp16",
         "bf16",
+        "fp8",
+        "product_format",
         "load_dtype",
         "zero_stage",
         "offload_optimizer",

@@ -70,6 +70,36 @@ def test_float8_takes_its_converter():
 
 
 @pytest.mark.parametrize(
+    ("converter", "eight_bit", "what"),
+    [
+        ("float8", True, "float8"),
+        ("quantize.linear.float8", True, "float8"),
+        ("quantize.grouped_mm.mx", True, "mxfp8"),
+        ("mx", True, "mxfp8"),
+        ("mine.sparse", False, "a format that nothing says"),
+    ],
+)
+def test_what_converters_make_is_refused_with_a_bound(converter, eight_bit, what):
+    text = SMALL.replace("# converters", "converters").replace('"float8"', f'"{converter}"')
+    assert converter in text
+    assert read(text)[0]["fp8"].value is eight_bit
+    (job,) = check({PATH: text}, PATH).jobs
+    assert job.high.method == "bounded"
+    assert job.high.total_parameters > 8_000_000_000
+    assert f"matrix products in {what} is not simulated" in job.high.why
+
+
+def test_converters_of_a_command_line_are_divided_by_commas():
+    files = {PATH: SMALL, "run.sh": f"torchrun --nproc_per_node=8 -m torchtitan.train --job.config_file {PATH} "}
+    plain, converted = (
+        check({**files, "run.sh": files["run.sh"] + more}, "run.sh").jobs[0]
+        for more in ("", '--model.converters="quantize.linear.mx,quantize.grouped_mm.float8"')
+    )
+    assert plain.high.method == "simulated"
+    assert "mxfp8 and float8" in converted.high.why
+
+
+@pytest.mark.parametrize(
     ("said", "name"),
     [("", "(fused=True)"), ('implementation = "foreach"', ""), ('implementation = "for-loop"', "(foreach=False)")],
 )

@@ -50,6 +50,11 @@ _RESHARD = "parallelism.fsdp_reshard_after_forward"
 _REDUCED = "training.mixed_precision_reduce"
 _IMPLEMENTATIONS = {"fused": "(fused=True)", "foreach": "", "for-loop": "(foreach=False)"}
 """`optimizer.implementation` and what it adds to the name of torch's class."""
+_CONVERTERS = "model.converters"
+_FORMATS = {"float8": "float8", "mx": "mxfp8", "nvfp4": "nvfp4"}
+"""Last words of converters, and the format in which their layers multiply."""
+_FOLLOWED = ("lora", "qat")
+"""Those that facts of their own tell."""
 _DIFFUSION = ("flux", "flux-dev", "flux-schnell")
 _COMPILES_LOSSES = (0, 1)
 """The release from which `training.compile` means the loss too (pull request 1033)."""
@@ -139,9 +144,29 @@ def _precision(config: Config) -> None:
     else:
         config.state("precision", "bf16-mixed" if compute == "bfloat16" else "fp32", key)
     config.state("bf16", compute == "bfloat16" and (weights is None or weights.value != "bfloat16"), key)
-    words = config.words("model.converters")
+    _converters(config)
+
+
+def _converters(config: Config) -> None:
+    """protocols/model_converter.py: what is done to the model before it is shared; sections alone do nothing.
+
+    Converters of 0.0.2 and 0.1 are float8 and mx, of 0.2 quantize.{linear,grouped_mm}.{float8,mx}; those of registries
+    come by the same words. What the converted layers keep for backward is not followed.
+    """
+    words = config.words(_CONVERTERS)
+    kinds = [word.rpartition(".")[2] for word in words]
     older = config.on("float8.enable_float8_linear") and config.given("float8.enable_float8_linear")
-    config.state("fp8", "float8" in words or older, "model.converters", "float8.enable_float8_linear")
+    config.state("fp8", older or "float8" in kinds or "mx" in kinds, _CONVERTERS, "float8.enable_float8_linear")
+    formats = [_FORMATS[kind] for kind in kinds if kind in _FORMATS]
+    if formats:
+        config.state("product_format", " and ".join(dict.fromkeys(formats)), _CONVERTERS)
+    if "qat" in kinds:
+        config.state("fake_quantization", "qat", _CONVERTERS)
+    if config.is_unknown(_CONVERTERS):
+        config.unknown("product_format", "which converters change the model is not written here", _CONVERTERS)
+    foreign = [word for word, kind in zip(words, kinds, strict=True) if kind not in (*_FORMATS, *_FOLLOWED)]
+    if foreign:
+        config.unknown("product_format", f"what the converter {foreign[0]} makes is not known", _CONVERTERS)
 
 
 def _or(value: Plain, otherwise: str) -> str:
