@@ -171,7 +171,11 @@ def _checkpointing(row: Row, framework: Framework) -> Checkpointing:
     if "unsloth" in value:
         return Checkpointing("reentrant", offload=True)
     form = "nonreentrant" if "non-reentrant" in value else "reentrant" if "(reentrant" in value else ""
-    return Checkpointing(form or framework.checkpointing, offload="activations" in row.get("offload", ""))
+    return Checkpointing(
+        form or framework.checkpointing,
+        offload="activations" in row.get("offload", ""),
+        within_units=framework.within_units,
+    )
 
 
 def _adapter(row: Row, framework: Framework) -> Adapter | None:

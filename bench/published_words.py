@@ -100,6 +100,8 @@ class Framework(NamedTuple):
     loss: str = "causal-lm"
     adapters_apart: bool = True
     """FSDP wraps adapters by themselves."""
+    within_units: bool = False
+    """torch's checkpoint_wrapper wraps layers inside of FSDP's units (train.py@05ed9f2a)."""
     synchronises: bool = False
     """FSDP reduces gradients after every micro-batch."""
     reduces_in: str | None = None
@@ -121,7 +123,7 @@ FRAMEWORKS: Words[Framework] = (
             adapters_apart=False,
         ),
     ),
-    (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False)),
+    (r"fsdp_qlora", Framework("script", "reentrant", adapter_in_float32=False, within_units=True)),
     (r"hand-written loop, steady", Framework("script", clips=False, caches=True)),
     (r"hand-written loop", Framework("script", clips=False)),
     (r"method_comparison", Framework("script")),

@@ -60,6 +60,10 @@ SHARDINGS = {"hybrid": "full", "hybrid-grad-op": "grad-op"}
 """Strategies of FSDP 1 that are others among fewer ranks."""
 
 
+CHECKPOINTS_AROUND = (4, 52)
+"""The last transformers whose checkpoints run the wrapped layers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One row: prediction against what was counted. Errors are (predicted - counted) / counted."""
@@ -87,6 +91,8 @@ def sharded_job(row: Row) -> Job:
         return megatron_job(row)
     job = job_of(row)
     wanted = row["case"]["parallelism"]
+    if wanted.get("checkpoints") == "around":
+        job = replace(job, libraries=replace(job.libraries, transformers=CHECKPOINTS_AROUND))
     return replace(job, parallelism=PARALLELISMS[wanted["kind"]](wanted))
 
 

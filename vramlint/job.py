@@ -124,6 +124,8 @@ class Checkpointing:
     (torchtitan's op-level selective checkpointing)."""
     offload: bool = False
     """What is kept lies in host memory."""
+    within_units: bool = False
+    """torch's checkpoint_wrapper runs a layer, inside of FSDP's unit, and no method of the model."""
 
 
 @dataclass(frozen=True, slots=True)

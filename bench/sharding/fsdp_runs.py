@@ -9,6 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    CheckpointImpl,
+    apply_activation_checkpointing,
+    checkpoint_wrapper,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     BackwardPrefetch,
@@ -89,11 +94,24 @@ def wrap_1(case: dict[str, Any], model: Any) -> Any:
         device_id=torch.device("cuda", 0),
         device_mesh=mesh,
     )
+    if wanted.get("checkpoints") == "around":
+        checkpoint_around(model)
     for module in FullyShardedDataParallel.fsdp_modules(model) if mixed else ():
         if module._has_params and module._flat_param.requires_grad and module._flat_param.dtype != torch.float32:
             module._flat_param.data = module._flat_param.data.to(torch.float32)
             module._handle._orig_param_dtype = torch.float32
     return model
+
+
+def checkpoint_around(model: Any) -> None:
+    """Have reentrant checkpoints run the wrapped layers, as transformers before 4.53 does."""
+    model.gradient_checkpointing_disable()
+    classes = layer_classes(model)
+    apply_activation_checkpointing(
+        model,
+        checkpoint_wrapper_fn=functools.partial(checkpoint_wrapper, checkpoint_impl=CheckpointImpl.REENTRANT),
+        check_fn=lambda module: type(getattr(module, "_fsdp_wrapped_module", None)) in classes,
+    )
 
 
 def wrap_2(case: dict[str, Any], model: Any) -> Any:

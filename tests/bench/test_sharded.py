@@ -43,8 +43,6 @@ def test_rows_are_of_cases_that_the_table_holds() -> None:
 COARSE = {
     "fsdp2-mistral-offload": 0.02,
     "fsdp2-vit": 0.01,
-    "gloo-zero2-2-offload-rank1": 0.09,
-    "gloo-zero2-4-offload-accum-rank3": 0.09,
     "megatron-llama-offload-half": 0.03,
     "megatron-llama-pp2-chunks": 0.02,
     "megatron-llama-tp4-pp2-first": 0.03,
@@ -54,9 +52,8 @@ COARSE = {
     "zero3-llama8b-qwz-low": 0.01,
 }
 """Rows that are not told to half a percent, with their bounds: gradients that wait for a reduction while parameters are
-offloaded; the last rank's own part of an oversized gradient on its way to the host; a rank whose share is of one
-weight, which goes to the host as a whole; what stages of a pipeline hold of the batches in flight, a large part of a
-small model; gathers cut up by which weights have a secondary partition."""
+offloaded; a rank whose share is of one weight, which goes to the host as a whole; what stages of a pipeline hold of the
+batches in flight, a large part of a small model; gathers cut up by which weights have a secondary partition."""
 WITH_STATES_ON_THE_HOST = {"megatron-llama-offload-half"}
 """Where a rank's part of the offloaded states is not the average."""
 WITHOUT_A_PHASE = {"fsdp2-mistral-offload"}
@@ -79,7 +76,7 @@ def test_the_bench_holds_what_it_promises() -> None:
     assert figures["n"] >= 60
     assert figures["median_error"] <= 0.0001
     assert figures["p95_error"] <= 0.01
-    assert figures["worst_under"] <= 0.09
+    assert figures["worst_under"] <= 0.03
     assert figures["states_exact"] >= 0.99
     assert figures["host_median_error"] <= 0.02
 

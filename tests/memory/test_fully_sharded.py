@@ -150,6 +150,7 @@ def test_frozen_units_under_a_reentrant_checkpoint_keep_inputs_until_backward_is
                 batch=Batch(1, length),
                 checkpointing=Checkpointing("reentrant"),
                 parallelism=Parallelism(WORLD, "fsdp", fsdp_adapters_apart=apart),
+                libraries=Libraries(transformers=(4, 52)),
             ),
             reserved=False,
         )
@@ -273,3 +274,38 @@ def test_slices_of_a_model_in_one_unit_belong_to_the_first_ranks_parameters() ->
     found = simulate(whole, reserved=False)
 
     assert found.optimizer_states == 2 * 2 * -(-ALL // world) + 4
+
+
+LORA = {
+    "adapter": Adapter(8, 0.0, ("q_proj", "v_proj")),
+    "precision": Precision("bfloat16", "bfloat16"),
+}
+"""A run whose adapters are units of their own."""
+
+
+def test_a_layer_is_not_gathered_before_the_one_behind_it_comes_to_its_first_adapter() -> None:
+    """What ended before a layer's forward is its own last adapter: gathering that in advance is next to nothing."""
+
+    def peak(*, prefetches: bool) -> int:
+        ranks = Parallelism(WORLD, "fsdp", fsdp_prefetches=prefetches)
+        return phase(simulate(sharded(DEEP, parallelism=ranks, **LORA), reserved=False), "backward")
+
+    assert peak(prefetches=True) - peak(prefetches=False) < 2 * LAYER
+
+
+def test_a_checkpoint_inside_of_a_frozen_unit_leaves_the_layers_input_to_autograd() -> None:
+    """A reentrant checkpoint around the unit runs it again, whose hook then holds that input and its gradient."""
+    length, batch = 512, 4
+
+    def peak(*, within: bool) -> int:
+        job = sharded(
+            DEEP,
+            checkpointing=Checkpointing("reentrant", within_units=within),
+            batch=Batch(batch, length),
+            libraries=Libraries(transformers=(4, 52)),
+            **LORA,
+        )
+        return phase(simulate(job, reserved=False), "backward")
+
+    layers = DEEP["num_hidden_layers"] - 2  # but for those at the ends
+    assert peak(within=False) - peak(within=True) >= layers * 2 * batch * length * HIDDEN

@@ -83,3 +83,13 @@ def test_the_buffer_of_own_gradients_is_made_with_the_first_bucket_that_has_some
 
     assert found.claims == id(last)
     assert found.rest == 0
+
+
+def test_a_schedule_knows_the_largest_own_slice_that_goes_off_with_each_gradient() -> None:
+    """The norm of an offloaded gradient is that of a float64 copy of the slice."""
+    first, second = parameter("a", 100), parameter("b", 60)
+    pieces = [Piece(first, 0, 200, 100), Piece(second, 100, 200, 40)]
+
+    schedule = schedule_of(pieces, 100, flattened)
+
+    assert schedule.largest == {id(second): 100, None: 40}

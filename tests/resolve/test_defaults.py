@@ -84,6 +84,14 @@ def test_reentrant_default_by_version(transformers: str, mode: str) -> None:
     assert {job.checkpointing for job in found.jobs} == {Checkpointing(mode)}
 
 
+@pytest.mark.parametrize(
+    ("key", "within"), [("apply_activation_checkpointing", True), ("gradient_checkpointing_enable", False)]
+)
+def test_torchs_own_wrapper_checkpoints_inside_of_fsdps_units(key: str, within: bool) -> None:
+    found = run(script(LLAMA, written("activation_checkpointing", True, key=key)))
+    assert {job.checkpointing.within_units for job in found.jobs} == {within}
+
+
 def test_precision_of_bf16_weights_without_autocast() -> None:
     found = run(script(LLAMA, written("load_dtype", "bfloat16")))
     precision = found.get("precision")

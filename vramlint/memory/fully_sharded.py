@@ -4,8 +4,10 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 1.x and Lightning Fabric wrap) in the order in which the process allocates, which is what `memory_allocated` counts:
 
 - forward gathers a unit before it runs and frees it behind it; the root's parameters stay until its backward is over;
-- backward gathers a unit again, and the one before it in advance (BACKWARD_PRE). Under a reentrant checkpoint the
-  outputs of the first forward need no gradient, so the hooks that prefetch are not there;
+- backward gathers a unit again, and the one before it in advance (BACKWARD_PRE). Where a reentrant checkpoint runs the
+  wrapped layer, the outputs of the first forward need no gradient, so the hooks that prefetch are not there;
+- what comes before is the unit whose forward ended before (_exec_order_utils.py, handles_post_forward_order): of a
+  layer its own last adapter, where adapters are units of their own; the layer before comes with its first one's;
 - a unit's gradient is one flat tensor, concatenated when its last parameter's has come, reduced to this rank's share
   in the communication dtype and cast to the dtype of the share;
 - without synchronisation (`no_sync`) the flat gradients stay as they are;
@@ -13,8 +15,8 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 - a unit with frozen and trainable parameters is one flat parameter that trains: its gradient is of its full size;
 - a frozen unit goes when the gradient of its input has come, after the unit before it was gathered for the same
   gradient (_register_post_backward_reshard_only_hook);
-- a frozen unit that a reentrant checkpoint runs again registers its hook on the layer's input, and with the hook that
-  input and its gradient live until the whole backward is over.
+- a frozen unit that a reentrant checkpoint runs again, as a checkpoint inside of it does not, registers its hook on
+  the layer's input, and with the hook that input and its gradient live until the whole backward is over.
 """
 
 from __future__ import annotations
@@ -65,6 +67,17 @@ class Units:
     """Every layer is a unit; else the root is the only one."""
     offloads: bool = False
     """Reduced gradients go to the host."""
+    trained: Sequence[Parameter] = ()
+    """The parameters that train."""
+
+    def first(self) -> frozenset[int]:
+        """Of every layer the trainable parameter that forward used first, by its id."""
+        used: dict[LayerId | None, Parameter] = {}
+        for p in self.trained:
+            before = used.get(p.layer)
+            if p.used is not None and (before is None or before.used is None or p.used < before.used):
+                used[p.layer] = p
+        return frozenset(id(p) for layer, p in used.items() if layer is not None)
 
 
 def drop_all(recorder: Recorder, arrived: list[tuple[Parameter, Tensor]]) -> None:
@@ -86,6 +99,12 @@ class FullySharded:
         self._alternates = False
         """The unit that runs is a group of layers."""
         self._last: Sequence[LayerId | None] = ()
+        self._before: Sequence[LayerId | None] = (None,)
+        """What backward comes to next."""
+        self._first: frozenset[int] = frozenset()
+        """Parameters with whose gradients the layer before is gathered."""
+        self._ahead: Storage | None = None
+        """The layer that was gathered before any ran backward."""
         self._root: Storage | None = None
         self._layer: list[Storage] = []
         self._kept: dict[LayerId | None, Storage] = {}
@@ -104,15 +123,17 @@ class FullySharded:
         """Gather the unit that runs now, one of `layers`, and in backward the one `before` it; free the others."""
         follows = self.backward and self.units.separate and bool(self._layer)
         self._layer.clear()
+        self._ahead = None
         if self._root is None:
             self._root = self._gather((None,))
         if None in layers:
             return
-        self._last = layers
+        self._last, self._before = layers, before
         self._alternates = len(layers) > 1
         if self.units.keeps and self._stays(layers):
             return
-        wanted = (layers, before) if self.backward and self.units.prefetches and None not in before else (layers,)
+        ahead = self.backward and self.units.prefetches and not self.units.separate and None not in before
+        wanted = (layers, before) if ahead else (layers,)
         # its gradient comes to a frozen unit's output, and gathers it, before it comes to the next one's input
         behind = self._gather(layers) if follows else None
         gathered = [self._gather(names) for names in wanted]
@@ -159,6 +180,9 @@ class FullySharded:
             arrived.append((parameter, gradient))
         del gradient
         if self.units.separate:
+            if id(parameter) in self._first and None not in self._before:
+                ahead = self._gather(self._before)
+                self._layer += [ahead] if ahead is not None else []
             self._reduce(parameter, arrived)
         elif len(arrived) == self.units.by_layer[unit].trained:
             self._reduce(unit, self._arrived.pop(unit))
@@ -196,8 +220,10 @@ class FullySharded:
     def backward_starts(self) -> None:
         """The outermost backward begins: the root's hook gathers the unit that forward ran last."""
         self.backward = True
-        ahead = self._gather(self._last) if self.units.prefetches and not self._kept else None
-        self._layer = [ahead] if ahead is not None else []
+        self._layer.clear()
+        if self.units.prefetches and not self._kept:
+            self._ahead = self._gather(self._last)
+            self._first = self.units.first() if self.units.separate else frozenset()
 
     def runs(self, node: Node) -> None:
         """A node of the graph runs: units follow the layers alone."""
@@ -210,6 +236,6 @@ class FullySharded:
         self.backward = False
         self._backwards += 1
         drop_all(self.recorder, self._offloaded)
-        self._root = None
+        self._root = self._ahead = None
         self._layer.clear()
         self._kept.clear()

@@ -126,13 +126,14 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
         {name: Unit(size, trained.get(name, 0), converted.get(name, 0)) for name, size in gathered.items()},
         world,
         prefetches=parallelism.fsdp_prefetches and not _runs_inside_checkpoints(job),
-        retains_inputs=separate and job.checkpointing.mode == "reentrant",
+        retains_inputs=separate and _runs_inside_checkpoints(job),
         separate=separate,
         synchronises_every=1 if parallelism.sync_each_batch else min(3, job.batch.gradient_accumulation_steps),
         widens=mixed is not None,
         keeps=parallelism.fsdp_sharding == "grad-op" and job.adapter is None,
         wraps=parallelism.fsdp_wraps_layers,
         offloads=offloads,
+        trained=tuple(p for p in parameters if p.requires_grad),
     )
     wrapped = _wrapped(parameters)
     if offloads:
@@ -148,9 +149,11 @@ def _fsdp(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...])
 def _runs_inside_checkpoints(job: Job) -> bool:
     """Whether a reentrant checkpoint runs the wrapped layer, whose first outputs then need no gradient.
 
-    Since transformers 4.53 the layer itself runs its checkpoint (modeling_layers.py, GradientCheckpointingLayer).
+    Since transformers 4.53 the layer itself runs its checkpoint (modeling_layers.py, GradientCheckpointingLayer), as
+    what torch's checkpoint_wrapper makes of it does.
     """
-    return job.checkpointing.mode == "reentrant" and job.libraries.transformers < LAYERS_CHECKPOINT_SINCE
+    inside = job.checkpointing.within_units or job.libraries.transformers >= LAYERS_CHECKPOINT_SINCE
+    return job.checkpointing.mode == "reentrant" and not inside
 
 
 def _slices(

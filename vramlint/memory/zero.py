@@ -13,14 +13,12 @@ from vramlint.memory import optimizers
 from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_of
 from vramlint.memory.tensor import Parameter
-from vramlint.memory.zero_buckets import COMMUNICATION, Buckets
+from vramlint.memory.zero_buckets import COMMUNICATION, NORM_BYTES, Buckets
 from vramlint.memory.zero_coordinator import LEAVES, gathered_bytes
 from vramlint.memory.zero_partition import Piece, in_order, partition_of, scattered
 from vramlint.memory.zero_quantizer import QuantizedReduction, stored_bytes
 from vramlint.memory.zero_wire import aligned, wire_of
 
-NORM_BYTES = 8
-"""Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648)."""
 FUSED = frozenset({"deepspeed_adamw", "adamw_apex_fused"})
 """Optimizers that FP16_Optimizer takes."""
 MASTER_BYTES = 4
@@ -125,6 +123,7 @@ def _partitioned(
         during,
         tuple(tuple(group) for group in groups),
         min(2, job.batch.gradient_accumulation_steps),
+        measures=offloaded,
         pipelined=pipelined,
         late=pipelined and not job.model.config.get("last"),
     )

@@ -11,6 +11,8 @@ from vramlint.memory.updates.memory import by_layer
 from vramlint.memory.zero_partition import Copies, Piece, Schedule, arrivals, flattened, schedule_of
 
 COMMUNICATION = "communication buffers"
+NORM_BYTES = 8
+"""Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648, utils.py:59)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Buckets:
     """Backwards until the step, of which two are followed."""
     copies: Copies = flattened
     """What is copied when a bucket goes off."""
+    measures: bool = False
+    """The norm of a gradient is taken when its bucket goes off, before the gradient goes to the host."""
     gathered: Mapping[tuple[bool, LayerId | None], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """Bytes of whole parameters while a layer kind runs, and while they arrive, forward (False) and backward (True): of
     stage 3. Of what is outside of layers for each time that layers are left, of a layer kind the most."""
@@ -144,9 +148,16 @@ class ZeroBuckets:
         if copied:
             copy = self._new(copied * self.units.width, "flattened bucket", COMMUNICATION)
             del copy
+        self._measure(schedule.largest.get(id(parameter), 0))
         if schedule.claims == id(parameter):
             self._claim()
         self._oversized = []
+
+    def _measure(self, elements: int) -> None:
+        """The norm is that of a float64 copy of the rank's slice (set_norm_for_param_grad_in_gpu)."""
+        if elements and self.units.measures:
+            copy = self._new(elements * NORM_BYTES, "float64 gradient", COMMUNICATION)
+            del copy
 
     def _claim(self) -> None:
         if self._own is None and self.units.own:
@@ -185,6 +196,8 @@ class ZeroBuckets:
         if self._schedule is not None and self._schedule.rest:
             copy = self._new(self._schedule.rest * self.units.width, "flattened bucket", COMMUNICATION)
             del copy
+        if self._schedule is not None:
+            self._measure(self._schedule.largest.get(None, 0))
         self._claim()
         self._oversized = []
         self._buffers.clear()

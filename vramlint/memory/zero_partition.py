@@ -146,6 +146,9 @@ class Schedule:
     """id of the parameter at whose arrival the buffer of the rank's own gradients is made; None: at the end."""
     rest: int = 0
     """Elements that are copied at the end."""
+    largest: dict[int | None, int] = field(default_factory=dict)
+    """Elements of the largest slice that is the rank's own, of what goes off with a parameter's gradient; under None
+    of what does at the end."""
 
 
 Copies = Callable[[Sequence[Piece], int, int], int]
@@ -171,6 +174,8 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies) -> Sch
         if bucket and fill + parameter.numel > capacity:
             copied = copies(bucket, fill, capacity)
             found.copies[id(parameter)] = max(found.copies.get(id(parameter), 0), copied)
+            own = max(one.slice for one in bucket)
+            found.largest[id(parameter)] = max(found.largest.get(id(parameter), 0), own)
             if not claimed and any(one.slice for one in bucket):
                 claimed, found.claims = True, id(parameter) if parameter.multiplicity == 1 else before
             bucket, fill = [], 0
@@ -178,6 +183,7 @@ def schedule_of(arrivals: Sequence[Piece], capacity: int, copies: Copies) -> Sch
         fill += parameter.numel
         before = id(parameter) if parameter.multiplicity == 1 else before
     found.rest = copies(bucket, fill, capacity)
+    found.largest[None] = max((one.slice for one in bucket), default=0)
     return found
 
 

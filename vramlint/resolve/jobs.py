@@ -241,6 +241,10 @@ def _rows(board: Board) -> tuple[int, int]:
     return rows, length if rows == 1 else tokens // rows
 
 
+_WRAPPERS = ("apply_activation_checkpointing", "checkpoint_wrapper")
+"""torch's, which come behind FSDP: accelerate 1.15 accelerator.py, composer, torch's own tutorials."""
+
+
 def _checkpointing(board: Board) -> Checkpointing:
     if board.value("activation_checkpointing") is not True:
         return Checkpointing("none")
@@ -249,6 +253,7 @@ def _checkpointing(board: Board) -> Checkpointing:
         every_n_layers=board.integer("checkpointing_every_n_layers") or 1,
         selective=board.value("checkpointing_selective") is True,
         offload=board.value("checkpointing_offload") is True,
+        within_units=board.facts["activation_checkpointing"].key in _WRAPPERS,
     )
 
 
