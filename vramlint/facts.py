@@ -193,7 +193,7 @@ NAMES = MappingProxyType(
         "context_parallel": "GPUs that share every sequence",
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
-        "divided_by": "what divides one model among GPUs: dtensor (torchtitan's plans), accelerate, tp_plan, gpt-neox",
+        "divided_by": "what divides one model among GPUs: dtensor, accelerate, tp_plan, lightning, gpt-neox",
         "loss_parallel": "logits stay divided by the vocabulary in the loss",
         "fsdp_version": "FSDP 1 or 2",
         "fsdp_backward_prefetch": "when FSDP 1 gathers backward's next unit: backward_pre, backward_post, no_prefetch",

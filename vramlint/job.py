@@ -421,6 +421,8 @@ class Parallelism:
     """The whole state dict comes together on one host to be saved (FULL_STATE_DICT)."""
     model_shards: int = 1
     """GPUs that share one model by its matrices, layers or experts, beside what the strategy shares."""
+    sequence_shards: int = 1
+    """GPUs that share every sequence in a way that is not followed."""
     optimizer_shards: int = 1
     """GPUs that share the optimizer's states alone: Megatron's distributed optimizer."""
     sync_each_batch: bool = False

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
+from tests.api.test_launching import check
 from tests.surfaces.reading import facts, line, reason, says, sheet, table
 from vramlint.values import Scalar, plain
 
 MODULE = """
     import lightning as L
     import torch
-    from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
+    from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
     from torch.utils.data import DataLoader
     from transformers import AutoModelForCausalLM
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -144,6 +147,53 @@ def test_deepspeed_by_name_makes_its_own_configuration() -> None:
         "bf16": {"enabled": True},
     }
     assert says(found, "bf16") is True  # the engine casts the weights, and keeps float32 masters
+
+
+def test_a_mesh_divides_the_matrices_among_all_gpus_unless_it_is_told_how_many() -> None:
+    found = sheet(fitted("devices=8, strategy=ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=4)"))
+    assert facts(found, "parallelism", "fsdp_version", "data_parallel_shard", "tensor_parallel", "divided_by") == {
+        "parallelism": "fsdp",
+        "fsdp_version": 2,
+        "data_parallel_shard": 2,
+        "tensor_parallel": 4,
+        "divided_by": "lightning",
+    }
+    assert says(sheet(fitted("devices=8, strategy=ModelParallelStrategy()")), "divided_by") == "lightning"
+    found = sheet(fitted("devices=8, strategy=ModelParallelStrategy(8, 1)"))
+    assert (found.get("divided_by"), says(found, "data_parallel_shard")) == (None, 8)
+
+
+@pytest.mark.parametrize("strategy", ["ModelParallelStrategy()", "ModelParallelStrategy(2, 4)"])
+def test_what_a_mesh_divides_is_bounded(strategy: str) -> None:
+    text = textwrap.dedent(fitted(f"devices=8, strategy={strategy}"))
+    estimate = check({"train.py": text}, "train.py").jobs[0].high
+    assert estimate is not None
+    assert estimate.method == "bounded"
+    assert estimate.total_parameters > 6_000_000_000
+
+
+def test_a_mesh_of_copies_and_shards() -> None:
+    strategy = "FSDPStrategy(sharding_strategy='HYBRID_SHARD', device_mesh=(2, 4))"
+    found = sheet(fitted(f"devices=8, strategy={strategy}"))
+    assert facts(found, "fsdp", "data_parallel_replicate", "data_parallel_shard") == {
+        "fsdp": "hybrid_shard",
+        "data_parallel_replicate": 2,
+        "data_parallel_shard": 4,
+    }
+    found = sheet(
+        fitted("devices=8, strategy=FSDPStrategy(device_mesh=torch.distributed.init_device_mesh('cuda', (2, 4)))")
+    )
+    assert says(found, "data_parallel_shard") == 4
+    assert sheet(fitted("strategy=FSDPStrategy(device_mesh=(8,))")).get("data_parallel_shard") is None
+
+
+def test_fsdp_by_a_name_that_offloads() -> None:
+    assert says(sheet(fitted("devices=2, strategy='fsdp_cpu_offload'")), "fsdp") == "full_shard offload"
+
+
+def test_deepspeed_without_its_partitions() -> None:
+    found = plain(table(sheet(fitted("strategy=DeepSpeedStrategy(zero_optimization=False, stage=3)")), "deepspeed"))
+    assert found["zero_optimization"]["stage"] == 0  # type: ignore[index]
 
 
 def test_deepspeed_as_an_object() -> None:

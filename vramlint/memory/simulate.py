@@ -265,6 +265,8 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return "" if issubclass(family, CausalLM) else f"inference of {job.model.model_type} is not simulated"
     if job.parallelism.model_shards > 1:
         return "training in which GPUs share matrices, layers or experts is not simulated"
+    if job.parallelism.sequence_shards > 1:
+        return "training in which GPUs share every sequence is not simulated"
     if job.precision.products is not None:
         return f"training with matrix products in {job.precision.products} is not simulated"
     if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:

@@ -25,7 +25,7 @@ from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.omissions import with_omissions
 from vramlint.resolve.run import Run, Version
-from vramlint.resolve.shares import GPT_NEOX
+from vramlint.resolve.shares import GPT_NEOX, PLANNED
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
 from vramlint.surfaces.models import FROZEN_BY_HAND
@@ -324,7 +324,7 @@ def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
         for name in _splits(board.value("divided_by"))
         if name in board.facts and board.value(name) not in (0, 1)
     }
-    said |= {"tensor_parallel" for board in worlds.boards if board.value("divided_by") == "tp_plan"}
+    said |= {"tensor_parallel" for board in worlds.boards if board.value("divided_by") in PLANNED}
     shares = [f"GPUs share {what} ({name})" for name, what in _SPLITS.items() if name in said]
     return replace(fact, reason=f"{' and '.join(shares)}, which is not simulated") if shares else fact
 
@@ -344,7 +344,7 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
             and any(fact.name in _splits(_word(facts, "divided_by")) and fact.value not in (0, 1) for fact in facts)
         )
         or (shared is not None and shared.value == "device_map" and _several(facts))
-        or (_word(facts, "divided_by") == "tp_plan" and _several(facts))
+        or (_word(facts, "divided_by") in PLANNED and _several(facts))
     ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")

@@ -20,6 +20,8 @@ def parallelism_of(board: Board) -> Parallelism:
     mesh = _mesh(board)
     if mesh is not None:  # the ranks of one place in the model
         world = max(1, world // (mesh.tensor * mesh.pipeline))
+    elif strategy == "fsdp":  # which shards what is left of the model among those that have the same of it
+        world = max(1, world // _model_shards(board))
     return Parallelism(
         world_size=world,
         strategy=strategy,
@@ -36,6 +38,7 @@ def parallelism_of(board: Board) -> Parallelism:
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
         model_shards=_model_shards(board),
+        sequence_shards=degree(board, "context_parallel") if mesh is None and strategy != "megatron" else 1,
         optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
         nodes=machines(board),
@@ -85,6 +88,8 @@ def _micro_batches(board: Board) -> int:
 
 GPT_NEOX = "gpt-neox"
 """Of the fact `divided_by`."""
+PLANNED = frozenset({"tp_plan", "lightning"})
+"""Of the same: what divides matrices among all GPUs of a machine unless their number is given."""
 
 
 def _neox(board: Board) -> NeoX:
@@ -162,12 +167,13 @@ _SHARING = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
 
 
 def _model_shards(board: Board) -> int:
-    """GPUs that share one model; by transformers' plan all of them, unless their number is given.
+    """GPUs that share one model; by transformers' plan and Lightning's strategy all, unless their number is given.
 
-    transformers 5.23 integrations/tensor_parallel.py, initialize_tensor_parallelism.
+    transformers 5.23 integrations/tensor_parallel.py, initialize_tensor_parallelism; lightning 2.5
+    pytorch/strategies/model_parallel.py, setup_environment.
     """
     shared = math.prod(degree(board, name) for name in _SHARING)
-    return shared if shared > 1 or board.value("divided_by") != "tp_plan" else board.integer("world_size") or 1
+    return shared if shared > 1 or board.value("divided_by") not in PLANNED else board.integer("world_size") or 1
 
 
 def degree(board: Board, name: str) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.surfaces.draft import Draft, options, stated, unknown
+from vramlint.surfaces.convert import CONVERTERS
+from vramlint.surfaces.draft import Draft, Drawn, draw, options, stated, unknown
 from vramlint.surfaces.lineage import last
 from vramlint.surfaces.sharded import bucket_view, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
@@ -26,6 +27,10 @@ _NAMES: tuple[tuple[str, str], ...] = (
 )
 """How a strategy's registered name begins, and how its GPUs share the work."""
 
+_BY_HAND = "ModelParallelStrategy"
+_MESHES = (("data_parallel_size", "data_parallel_shard"), ("tensor_parallel_size", "tensor_parallel"))
+"""Its arguments in their order, and the facts that they say."""
+
 _CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "DDPStrategy": "ddp",
@@ -33,11 +38,14 @@ _CLASSES: Mapping[str, str] = MappingProxyType(
         "DataParallelStrategy": "dataparallel",
         "FSDPStrategy": "fsdp",
         "DDPFullyShardedNativeStrategy": "fsdp",
-        "ModelParallelStrategy": "fsdp",
+        _BY_HAND: "fsdp",
         "DeepSpeedStrategy": "deepspeed",
         "SingleDeviceStrategy": "none",
     }
 )
+
+_OFFLOADED = ("fsdp_cpu_offload", "fsdp_native_full_shard_offload")
+"""Names of FSDPStrategy(cpu_offload=True)."""
 
 _BUCKETS: Mapping[str, int] = MappingProxyType(
     {"allgather_bucket_size": 200_000_000, "reduce_bucket_size": 200_000_000, "sub_group_size": 1_000_000_000_000}
@@ -87,7 +95,8 @@ def _named(draft: Draft, name: str, value: Scalar, dtype: str) -> None:
         return
     draft.put(stated("parallelism", found, value.place, "strategy", value.via))
     if found == "fsdp":
-        draft.put(stated("fsdp", "full_shard", value.place, "strategy", value.via))
+        sharding = "full_shard offload" if name in _OFFLOADED else "full_shard"
+        draft.put(stated("fsdp", sharding, value.place, "strategy", value.via))
     match = _NAME.match(name)
     if match:
         offload, device = bool(match[2]), "nvme" if match[3] else "cpu"
@@ -113,6 +122,8 @@ def _object(draft: Draft, call: Call, dtype: str) -> None:
         draft.put(bucket_view(call))
     if way == "fsdp":
         draft.take(sharded_facts(call))
+    if last(call.callee) == _BY_HAND:
+        draft.take(_meshed(call))
     if way == "deepspeed":
         config = call.argument("config")
         if config is not None:
@@ -121,12 +132,31 @@ def _object(draft: Draft, call: Call, dtype: str) -> None:
             draft.tables.append(("deepspeed", _configuration(_zero(call), dtype)))
 
 
+def _meshed(call: Call) -> Iterable[Drawn]:
+    """What ModelParallelStrategy divides: without sizes, the matrices among all GPUs of a machine.
+
+    lightning 2.5 pytorch/strategies/model_parallel.py, setup_environment. How, `configure_model` of the module says.
+    """
+    yield stated("fsdp_version", 2, call.place, _BY_HAND)
+    for position, (argument, fact) in enumerate(_MESHES):
+        value = call.argument(argument, position)
+        if value is not None and not (isinstance(value, Scalar) and value.value == "auto"):
+            yield draw(fact, value, CONVERTERS["count"], argument, call.place)
+    shares = call.argument("tensor_parallel_size", 1)
+    if not (isinstance(shares, Scalar) and shares.value == 1):
+        place = (shares.place if shares is not None else None) or call.place
+        yield stated("divided_by", "lightning", place, "tensor_parallel_size")
+
+
 def _zero(call: Call) -> _Zero:
+    partitions = call.argument("zero_optimization", 1)
+
     def given(name: str, otherwise: Plain) -> Value:
         return call.argument(name) or Scalar(otherwise, call.place, "library")
 
+    off = isinstance(partitions, Scalar) and partitions.value is False
     return _Zero(
-        given("stage", _STAGE),
+        Scalar(0, partitions.place or call.place) if partitions is not None and off else given("stage", _STAGE),
         given("offload_optimizer", False),
         given("offload_parameters", False),
         given("offload_optimizer_device", "cpu"),

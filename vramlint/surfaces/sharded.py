@@ -31,6 +31,8 @@ _WRAPPING = ("auto_wrap_policy", "transformer_cls_names_to_wrap", "transformer_a
 _OFFLOADING = ("cpu_offload", "offload_policy")
 _MIXED = ("mixed_precision", "mp_policy", "mixed_precision_policy")
 _CHECKPOINTING = ("activation_checkpointing", "activation_checkpointing_policy")
+_MESHES = ("device_mesh", "mesh")
+_SIZES = ("data_parallel_replicate", "data_parallel_shard")
 _CLASSES = ("transformer_layer_cls", "module_classes", "transformer_cls_names_to_wrap")
 """Where the classes stand that become units of their own."""
 
@@ -43,6 +45,7 @@ def sharded_facts(call: Call) -> Iterable[Drawn]:
     yield _prefetch(call, arguments)
     yield _checkpointing(arguments)
     yield from _compute_dtype(arguments)
+    yield from _mesh(arguments)
 
 
 def bucket_view(call: Call) -> Drawn:
@@ -51,6 +54,18 @@ def bucket_view(call: Call) -> Drawn:
     if given is None:
         return None
     return draw(given.name, given.value, CONVERTERS["flag"], given.name, given.name_place or call.place)
+
+
+def _mesh(arguments: Arguments) -> Iterable[Drawn]:
+    """Sizes of a mesh of two dimensions: copies of the model, and the GPUs that share each (torch's HYBRID_SHARD)."""
+    given = _first(arguments, _MESHES)
+    value = given.value if given is not None else None
+    if isinstance(value, Call) and last(value.callee) == "init_device_mesh":
+        value = value.argument("mesh_shape", 1)
+    if given is None or not isinstance(value, Items) or len(value.values) != len(_SIZES):
+        return
+    for fact, size in zip(_SIZES, value.values, strict=True):
+        yield draw(fact, size, CONVERTERS["count"], given.name, given.name_place)
 
 
 def _first(arguments: Arguments, names: Iterable[str]) -> Keyword | None:

@@ -281,3 +281,15 @@ def test_a_policy_trains_on_parts_of_its_mini_batch():
     text = LORA.replace("model:", "policy_model:").replace("batch_size: 4", "batch_size: 64\nppo_batch_size: 32")
     facts, _ = read(text.replace("torchtune.modules.loss.LinearCrossEntropyLoss", "torchtune.rlhf.loss.PPOLoss"))
     assert values(facts, "objective", "micro_batch_size", "ppo_mini_batch_size") == ("ppo", 4, 32)
+
+
+def test_sequences_that_gpus_share_are_refused_and_copies_of_shards_counted():
+    path, text = SAMPLES["torchtune"]
+    run = {path: text, "run.sh": f"tune run --nproc_per_node 8 full_finetune_distributed --config {path} "}
+    whole, context, hybrid = (
+        check({**run, "run.sh": run["run.sh"] + more}, "run.sh").jobs[0].high
+        for more in ("", "context_parallel_dim=2", "data_parallel_replicate_dim=2 data_parallel_shard_dim=4")
+    )
+    assert (whole.method, context.method, hybrid.method) == ("simulated", "bounded", "simulated")
+    assert "GPUs share every sequence" in context.why
+    assert hybrid.device > whole.device

@@ -335,6 +335,18 @@ def test_flags_of_accelerate_are_a_configuration():
     assert table.get("mixed_precision").value == "bf16"
 
 
+def test_a_mesh_waits_for_the_flag_that_hands_it_on():
+    line = "accelerate launch --use_fsdp --fsdp_version 2 --parallelism_config_dp_shard_size 4 train.py"
+    assert launch_of(line).tables[0][1].get("parallelism_config") is None
+    table = launch_of(line.replace("--use_fsdp", "--use_fsdp --use_parallelism_config")).tables[0][1]
+    assert table.get("parallelism_config", "parallelism_config_dp_shard_size").value == 4
+    sized = "accelerate launch --config_file a.yaml --parallelism_config_tp_size 2 train.py"
+    assert launch_of(sized).tables[0][1].get("parallelism_config", "parallelism_config_tp_size").value == 2
+    told = {"ACCELERATE_USE_FSDP": "true", "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "2"}
+    ((_, table),) = launch_of("torchrun train.py", told).tables
+    assert table.get("parallelism_config", "parallelism_config_dp_replicate_size") is not None
+
+
 def test_variables_of_accelerate_count_like_flags():
     ((_, table),) = launch_of(
         "torchrun train.py", {"ACCELERATE_USE_FSDP": "true", "FSDP_OFFLOAD_PARAMS": "true"}

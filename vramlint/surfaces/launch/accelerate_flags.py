@@ -10,10 +10,11 @@ from vramlint.surfaces.launch.words import Parsed, Word
 from vramlint.surfaces.overlay import overlaid
 from vramlint.values import Entry, Scalar, Table, Value
 
+_MESH = "parallelism_config_"
 _TOP = ("num_processes", "num_machines", "mixed_precision", "gpu_ids")
 _SECTIONS: tuple[tuple[str, str], ...] = (
     ("fsdp_", "fsdp_config"),
-    ("parallelism_config_", "parallelism_config"),
+    (_MESH, "parallelism_config"),
     ("dynamo_", "dynamo_config"),
     ("megatron_lm_", "megatron_lm_config"),
 )
@@ -65,6 +66,8 @@ _VARIABLES: Mapping[str, str] = MappingProxyType(
         "PARALLELISM_CONFIG_TP_SIZE": "parallelism_config_tp_size",
         "PARALLELISM_CONFIG_CP_SIZE": "parallelism_config_cp_size",
         "PARALLELISM_CONFIG_SP_SIZE": "parallelism_config_sp_size",
+        "PARALLELISM_CONFIG_DP_SHARD_SIZE": "parallelism_config_dp_shard_size",
+        "PARALLELISM_CONFIG_DP_REPLICATE_SIZE": "parallelism_config_dp_replicate_size",
     }
 )
 """Variables through which the launcher tells the library, and the flags that set them (accelerate 1.15
@@ -88,10 +91,21 @@ def flags_table(parsed: Parsed | None, environment: Iterable[Entry]) -> Table | 
         if flag and place is not None and not (parsed is not None and flag in _SET_BY_LAUNCHER):
             found.append((flag, Word(entry.value, place)))
     table = _chosen(parsed) if parsed is not None else Table(())
-    for name, word in (*found, *(parsed.options.items() if parsed is not None else ())):
+    for name, word in (*found, *(_heard(parsed) if parsed is not None else ())):
         said = _entry(name, word)
         table = overlaid(table, Table((said,))) if said is not None else table
     return table if table.entries else None
+
+
+def _heard(parsed: Parsed) -> Iterable[tuple[str, Word]]:
+    """The flags that the launcher hands on: sizes of a mesh wait for `--use_parallelism_config`.
+
+    A file may stand for it where no flag says how to train (commands/launch.py, _validate_launch_command).
+    """
+    options = parsed.options
+    by_file = ("config_file" in options or parsed.open is not None) and not (_KINDS.keys() & options.keys())
+    meshes = "use_parallelism_config" in options or by_file
+    return [item for item in options.items() if meshes or not item[0].startswith(_MESH)]
 
 
 def _chosen(parsed: Parsed) -> Table:
