@@ -47,7 +47,7 @@ COARSE = {
     "megatron-llama-pp2-chunks": 0.02,
     "megatron-llama-tp4-pp2-first": 0.03,
     "megatron-llama-tp4-pp2-last": 0.01,
-    "zero3-llama8b-lora-hpz": 0.05,
+    "zero3-llama8b-lora-hpz": 0.03,
     "zero3-llama8b-lora-qnt": 0.01,
     "zero3-llama8b-qwz-low": 0.01,
 }
@@ -56,8 +56,9 @@ offloaded; a rank whose share is of one weight, which goes to the host as a whol
 batches in flight, a large part of a small model; gathers cut up by which weights have a secondary partition."""
 WITH_STATES_ON_THE_HOST = {"megatron-llama-offload-half"}
 """Where a rank's part of the offloaded states is not the average."""
-WITHOUT_A_PHASE = {"fsdp2-mistral-offload"}
-"""Where the highest of forward and backward are too close to be told apart."""
+WITHOUT_A_PHASE = {"fsdp2-mistral-offload", "zero3-llama8b-lora-hpz"}
+"""Where the highest of forward and backward are too close to be told apart, and where what is gathered in advance
+beside the first of equal layers counts beside the last of them."""
 
 
 @pytest.mark.parametrize("name", list(ROWS))

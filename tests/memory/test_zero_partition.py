@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vramlint.memory.tensor import Parameter
+from vramlint.memory.zero_coordinator import mark, tree_of
 from vramlint.memory.zero_partition import Piece, arrivals, flattened, partition_of, schedule_of
 
 
@@ -93,3 +94,21 @@ def test_a_schedule_knows_the_largest_own_slice_that_goes_off_with_each_gradient
     schedule = schedule_of(pieces, 100, flattened)
 
     assert schedule.largest == {id(second): 100, None: 40}
+
+
+def test_backward_does_not_come_to_what_is_in_front_of_everything_that_trains() -> None:
+    """Embedding and the first layer's adapted projections take no gradient to their inputs."""
+    names = ["embed_tokens", *(f"layers.0.self_attn.{name}" for name in ("q_proj", "k_proj", "o_proj"))]
+    parameters = [parameter(f"model.{name}.weight", 64) for name in names]
+    parameters.insert(2, parameter("model.layers.0.self_attn.q_proj.lora_A.weight", 8))
+    for p in parameters[1:]:
+        p.layer = (0, 0)
+    root, _ = tree_of(parameters, leaves=False)
+
+    mark(root, ["lora" in p.name for p in parameters], needed=False)
+
+    model = root.children[0]
+    q, k, o = model.children[1].children[0].children
+    assert not model.children[0].differentiates
+    assert [child.differentiates for child in q.children] == [False, True]
+    assert (k.differentiates, o.differentiates) == (False, True)

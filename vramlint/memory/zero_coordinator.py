@@ -7,6 +7,8 @@ partition_parameters.py (all_gather_coalesced, AllGatherCoalescedHandle):
   beyond it;
 - what is gathered together comes in one flat buffer, is copied out of it when the first of them is waited for, and the
   buffer stays until the last one was;
+- backward does not come to a module whose output needs no gradient: the embedding and the first layer's projections
+  under adapters; their parameters go behind forward;
 - a parameter that is used again within `max_reuse_distance` elements is not released;
 - releasing takes the memory from the parameter and not from a view of it: where autograd keeps one, as of experts in
   one tensor (matrices of linear layers are saved as parameters, runtime/zero/linear.py), it lives until backward.
@@ -28,6 +30,11 @@ from vramlint.memory.zero_wire import Handle, Wire, aligned
 
 LEAVES = frozenset({"mixtral", "qwen2_moe", "qwen3_moe"})
 """Models whose blocks of experts are gathered whole (deepspeed 0.19.8 runtime/zero/leaf_module_config.py)."""
+BESIDE = frozenset(
+    {("q_proj", "k_proj"), ("k_proj", "q_proj"), ("k_proj", "v_proj"), ("gate_proj", "up_proj")}
+    | {("query", "key"), ("key", "value"), ("q", "k"), ("k", "v"), ("wi_0", "wi_1"), ("w1", "w3")}
+)
+"""Modules, by their names, that follow each other and take the same input."""
 
 
 @dataclass(slots=True)
@@ -41,6 +48,10 @@ class Module:
     """It is the layer itself."""
     leaf: bool = False
     """It is gathered with all that is inside it."""
+    beside: bool = False
+    """It takes what the module before it takes, not what that one gives."""
+    differentiates: bool = True
+    """Its output needs a gradient: else no hook of backward is on it (parameter_offload.py, PreBackwardFunction)."""
 
     def inside(self) -> Iterator[int]:
         """Its parameters and those of the modules inside it."""
@@ -234,7 +245,9 @@ def gathered_bytes(
     order = [(False, module) for module in _forward(root)]
     forward = len(order)
     viewed = frozenset() if recomputes else frozenset(n for n, p in enumerate(in_order(parameters)) if len(p.shape) > 2)
-    order += [(True, module) for module in _backward(root, recomputes=recomputes)]
+    if not recomputes:
+        mark(root, [p.requires_grad for p in in_order(parameters)], needed=False)
+    order += [(True, module) for module in _backward(root, recomputes=recomputes) if module.differentiates]
     levels = Coordinator(zero, sizes, [module for _, module in order], wire, forward, viewed).levels()
     runs: dict[Place, list[list[Level]]] = {}
     beside: dict[int, int] = {}
@@ -282,6 +295,16 @@ def _backward(module: Module, *, recomputes: bool) -> Iterator[Module]:
         yield from _backward(child, recomputes=recomputes)
 
 
+def mark(module: Module, trains: Sequence[bool], *, needed: bool) -> bool:
+    """Mark which outputs need a gradient, where the module's input `needed` one; whether this module's does."""
+    shared = after = needed
+    for child in module.children:
+        shared = shared if child.beside else after
+        after = mark(child, trains, needed=shared) or after
+    module.differentiates = after or any(trains[parameter] for parameter in module.parameters)
+    return module.differentiates
+
+
 def _inside_layer(owner: str) -> list[str]:
     """The path of a module inside its layer, whose number is the last; outside of layers its own name."""
     parts = owner.split(".")
@@ -308,8 +331,11 @@ def tree_of(parameters: Sequence[Parameter], *, leaves: bool) -> tuple[Module, l
     path: list[tuple[str, Module]] = []
     blocks = {p.name.partition(".experts.")[0] for p in parameters if ".experts." in p.name} if leaves else set()
     started: set[str] = set()
+    names: dict[int, str] = {}
+    adapted = {p.name.partition(".lora_")[0] for p in parameters if ".lora_" in p.name}
     for parameter in in_order(parameters):
         owner = _owner(parameter.name, blocks)
+        owner += ".base_layer" if owner in adapted else ""  # peft 0.21 tuners/tuners_utils.py, BaseTunerLayer
         begins = parameter.name in started
         if not path or path[0][1].layer != parameter.layer or begins:
             started.clear()
@@ -322,7 +348,10 @@ def tree_of(parameters: Sequence[Parameter], *, leaves: bool) -> tuple[Module, l
             if depth < len(path) and path[depth][0] != name:
                 del path[depth:]
             if depth >= len(path):
+                before = path[-1][1].children[-1:]
                 child = Module(parameter.layer, leaf=owner in blocks and depth == len(parts))
+                child.beside = bool(before) and (names.get(id(before[0]), ""), parts[depth - 1]) in BESIDE
+                names[id(child)] = parts[depth - 1]
                 path[-1][1].children.append(child)
                 path.append((name, child))
         del path[len(parts) + 1 :]
