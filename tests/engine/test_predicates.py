@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.engine.builders import GIB, GPU, estimate, fact, run
+from tests.engine.builders import GIB, GPU, estimate, fact, place, run
 from vramlint.engine.names import Scope
 from vramlint.engine.predicates import (
     batch_product_mismatch,
@@ -17,7 +17,7 @@ from vramlint.engine.predicates import (
     wide_secondary_partition,
 )
 from vramlint.estimate import Estimate, RankPeak
-from vramlint.facts import Fact, Origin
+from vramlint.facts import Fact, Origin, Remark
 from vramlint.job import Batch, Job, Model, Parallelism, Precision, Zero
 
 LLAMA = Model("meta-llama/Llama-2-7b-hf", "llama")
@@ -143,7 +143,19 @@ TRAINER, ACCELERATE = fact("loop", "trainer"), fact("loop", "accelerate")
 ASSUMED = fact("world_size", 8, origin=Origin.ASSUMED)
 DECLARED = fact("world_size", 8, origin=Origin.ASSUMED, reason="declared")
 
+
+def remarked(kind: str, subject: str) -> Scope:
+    """Products that do not agree, and a remark on the files."""
+    wrong = deepspeeds(64, 4, 8, 1)
+    assert wrong.run is not None
+    return wrong._replace(run=replace(wrong.run, remarks=(Remark(kind, subject, "it is odd", place(1)),)))
+
+
 PRODUCTS = {
+    "said twice": (remarked("contradicting-values", "train_micro_batch_size_per_gpu"), None),
+    "steps said twice": (remarked("contradicting-values", "gradient_accumulation_steps"), None),
+    "another said twice": (remarked("contradicting-values", "gradient_clipping"), "4 × 1 × 8 = 32, not 64"),
+    "said oddly": (remarked("deprecated-key", "train_micro_batch_size_per_gpu"), "4 × 1 × 8 = 32, not 64"),
     "product": (deepspeeds(64, 4, 8, 2), None),
     "another product": (deepspeeds(64, 4, 8, 1), "4 × 1 × 8 = 32, not 64"),
     "any world": (deepspeeds(64, 4, None, 2), None),
@@ -212,3 +224,16 @@ WIDE = {
 @pytest.mark.parametrize(("scope", "detail"), WIDE.values(), ids=WIDE)
 def test_groups_that_reach_over_machines(scope: Scope, detail: str | None) -> None:
     assert wide_secondary_partition(scope) == detail
+
+
+@pytest.mark.parametrize(
+    ("divided", "keys"),
+    [
+        ("gpt-neox", "pipe_partition_method"),
+        ("dtensor", "pipeline_parallel_first_stage_less_layers"),
+        (None, "--decoder-first-pipeline-num-layers"),
+    ],
+)
+def test_the_keys_of_stages_are_those_of_the_framework(divided: str | None, keys: str) -> None:
+    said = (fact("divided_by", divided),) if divided else ()
+    assert keys in str(Scope.of(run(*said), []).lookup("run.stage_keys"))

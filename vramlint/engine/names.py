@@ -87,6 +87,24 @@ def _run(scope: Scope, name: str) -> Term:
     return getattr(run, name) if special is None else special(run)
 
 
+_STAGE_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "gpt-neox": "`pipe_partition_method: parameters` weighs embedding and head, as `type:…` does not",
+        "dtensor": "`pipeline_parallel_first_stage_less_layers`, `pipeline_parallel_last_stage_less_layers`",
+    }
+)
+"""Keys by the fact `divided_by`: gpt-neox's (neox_args.py), torchtitan's (config/job_config.py)."""
+_MEGATRONS = (
+    "`--decoder-first-pipeline-num-layers`, `--decoder-last-pipeline-num-layers`, or count embedding and head as "
+    "layers: `--account-for-embedding-in-pipeline-split`, `--account-for-loss-in-pipeline-split`"
+)
+
+
+def _stage_keys(run: Run) -> str:
+    divided = run.get("divided_by")
+    return _STAGE_KEYS.get(str(divided.value) if divided is not None else "", _MEGATRONS)
+
+
 def _may_share_further(run: Run) -> bool:
     """Whether no file says how the GPUs share the model's states, or how many of them do."""
     world = run.get("world_size")
@@ -98,7 +116,7 @@ def _may_share_further(run: Run) -> bool:
 
 _SHARING = frozenset({"deepspeed", "fsdp"})
 _RUN_TERMS: Mapping[str, Callable[[Run], Term]] = MappingProxyType(
-    {"jobs": lambda run: len(run.jobs), "may_share_further": _may_share_further}
+    {"jobs": lambda run: len(run.jobs), "may_share_further": _may_share_further, "stage_keys": _stage_keys}
 )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from vramlint.engine.names import GIB, Scope
 from vramlint.estimate import Estimate
+from vramlint.facts import Remark
 from vramlint.job import DTYPE_BYTES, Job
 
 Predicate = Callable[[Scope], str | None]
@@ -29,6 +30,8 @@ def batch_product_mismatch(scope: Scope) -> str | None:
     total, micro, accumulation = (scope.lookup(f"facts.{name}") for name in _BATCH)
     if not (isinstance(total, int) and isinstance(micro, int) and isinstance(accumulation, int)):
         return None
+    if scope.run is not None and any(_is_said_twice(remark) for remark in scope.run.remarks):
+        return None  # which of the two numbers is meant, contradicting-values asks
     if not _is_deepspeeds_own(scope):
         return None  # a hand-written loop has loaders of its own sizes, which DeepSpeed does not look at
     given = (micro, accumulation) if _is_given(scope) else (micro,)
@@ -38,6 +41,11 @@ def batch_product_mismatch(scope: Scope) -> str | None:
     if len(parts) == len(_BATCH):
         return None if product == total else f"{words} = {product}, not {total}"
     return None if product > 0 and total % product == 0 else f"{total} is no multiple of {words}"
+
+
+def _is_said_twice(remark: Remark) -> bool:
+    """Whether two files contradict each other in one of the numbers that are multiplied."""
+    return remark.kind == "contradicting-values" and remark.subject in _BATCH_KEYS
 
 
 def _is_given(scope: Scope) -> bool:
@@ -69,6 +77,7 @@ def _is_deepspeeds_own(scope: Scope) -> bool:
     return said or (run is not None and run.kind == "data") or scope.lookup("facts.loop") in ("trainer", "accelerate")
 
 
+_BATCH_KEYS = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 _BATCH = ("global_batch_size", "micro_batch_size", "gradient_accumulation_steps")
 
 

@@ -41,6 +41,7 @@ _RUN = MappingProxyType(
         "run.may_share_further": Entry(
             "whether no file says how the GPUs share the model's states, or how many of them do", TRUTH
         ),
+        "run.stage_keys": Entry("how the run's framework gives a stage of a pipeline fewer layers", TEXT),
         "run.jobs": Entry("number of jobs that the files leave possible", NUMBER),
     }
 )
