@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.memory.runs import llama
-from vramlint.job import Adapter, Allocator, Batch, Checkpointing, Job, Optimizer, Precision
-from vramlint.memory import simulate
+from vramlint.job import Adapter, Allocator, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
+from vramlint.memory import reserve, simulate
+from vramlint.memory.allocator import CachingAllocator
 
 BF16 = Precision("bfloat16")
 DEEP = {"num_hidden_layers": 60, "hidden_size": 1024, "intermediate_size": 2816}
@@ -58,3 +59,32 @@ def test_expandable_segments_fragment_less():
 
     assert expandable.allocated == plain.allocated
     assert expandable.allocated <= expandable.reserved < plain.reserved
+
+
+@pytest.mark.parametrize("mode", ["none", "reentrant", "nonreentrant"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_every_step_leaves_what_the_one_before_it_left(stage: int, mode: str, monkeypatch: pytest.MonkeyPatch):
+    """Layers may gather other sizes than their neighbours, as under ZeRO 3: what they hand on is freed all the same."""
+    played: list[tuple[int, int]] = []
+    play = reserve.play
+
+    def twice(playback: reserve.Playback, depth: int) -> CachingAllocator:
+        found = play(playback, depth)
+        played.append((found.tensors, play(playback._replace(times=playback.times + 1), depth).tensors))
+        return found
+
+    monkeypatch.setattr(reserve, "play", twice)
+    zero = Zero(stage, prefetch_bucket_size=300_000, parameter_persistence_threshold=1000)
+    ranks = Parallelism(4, "deepspeed", zero) if stage else Parallelism()
+    simulate(
+        llama(
+            {"num_hidden_layers": 12},
+            batch=Batch(2, 512),
+            checkpointing=Checkpointing(mode),
+            parallelism=ranks,
+            precision=Precision("float32"),
+        )
+    )
+
+    assert played
+    assert all(after == before for before, after in played)

@@ -297,9 +297,14 @@ def _handed_on(playback: Playback, number: int) -> dict[int, int]:
 def _kept(playback: Playback, number: int) -> list[tuple[int, int]]:
     """(position, bytes) of what a block allocates and does not free."""
     events = playback.blocks[number].events
+    own = _allocations(events)
+    return [(own[index], playback.sizes[index]) for index in _left(events)]
+
+
+def _left(events: Sequence[tuple[int, int]]) -> list[int]:
+    """What events allocate and do not free."""
     freed = {index for index, count in events if count < 0}
-    own = _allocations(events).items()
-    return [(position, playback.sizes[index]) for index, position in own if index not in freed]
+    return [index for index in _allocations(events) if index not in freed]
 
 
 def _replaced(taken: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]]) -> dict[int, int]:
@@ -319,9 +324,15 @@ def _replaced(taken: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]])
 def _roles(blocks: Sequence[Block], sizes: Sequence[int]) -> dict[int, int]:
     roles: dict[int, int] = {}
     for below, block in pairwise(blocks):
-        if block.repeat > 1 and _alike(block.events, below.events, sizes):
+        if block.repeat <= 1:
+            continue
+        if _alike(block.events, below.events, sizes):
             pairs = zip(below.events, block.events, strict=True)
             roles.update((theirs, own) for (theirs, count), (own, _) in pairs if count > 0)
+            continue
+        theirs, own = _left(below.events), _left(block.events)  # what is gathered meanwhile may differ
+        if [sizes[index] for index in theirs] == [sizes[index] for index in own]:
+            roles.update(zip(theirs, own, strict=True))
     return roles
 
 
