@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
+from vramlint.resolve.alternatives import CONTRADICTING, Alternative, choices_of, either, remarks_of
 from vramlint.resolve.context import Context, candidates, started_in
+from vramlint.resolve.defaults import DEEPSPEED_KEYS
 from vramlint.resolve.missing import missing, unseen_fact
 from vramlint.resolve.overruled import fsdp_beside_deepspeed, trainer_remarks, twice_checkpointed, unfilled_autos
 from vramlint.resolve.recipes import Recipe, with_recipe
@@ -143,10 +145,34 @@ def _with_deepspeed(sheet: Sheet, others: Mapping[str, Sheet], context: Context)
     if inline is not None:
         found, remarks = deepspeed_facts(inline, via="")
         return _merge(sheet, facts, Sheet(sheet.path, "deepspeed-json", found, remarks=remarks), inline, "")
-    for link in sheet.links:
-        if link.kind == "deepspeed":
-            return _linked(sheet, facts, link, others, context)
-    return Joined(sheet, facts)
+    links = [link for link in sheet.links if link.kind == "deepspeed"]
+    if len(links) > 1 and (choices := choices_of(facts.get("deepspeed_config"), links)):
+        return _one_of(sheet, facts, choices, others, context)
+    return _linked(sheet, facts, links[0], others, context) if links else Joined(sheet, facts)
+
+
+def _one_of(
+    sheet: Sheet,
+    facts: dict[str, Fact],
+    choices: Sequence[tuple[str, Link]],
+    others: Mapping[str, Sheet],
+    context: Context,
+) -> Joined:
+    """With one of several configurations, whichever the program chooses; what is unknown of one is unknown."""
+    found = [_linked(sheet, dict(facts), link, others, context) for _, link in choices]
+    defaults = {name: value for name, (_, value) in DEEPSPEED_KEYS.items()}
+    alternatives = [
+        Alternative(condition, one.facts, defaults, one.remarks)
+        for (condition, _), one in zip(choices, found, strict=True)
+    ]
+    further = tuple(dict.fromkeys(one.deepspeed_path for one in found[1:] if one.deepspeed_path))
+    return found[0]._replace(
+        facts=either(alternatives),
+        remarks=remarks_of(alternatives),
+        deepspeed_optimizer=any(one.deepspeed_optimizer for one in found),
+        deepspeed_missing=any(one.deepspeed_missing for one in found),
+        further=further,
+    )
 
 
 def _table(sheet: Sheet) -> Table | None:
@@ -310,7 +336,7 @@ def _disagreement(own: Fact, fact: Fact) -> Remark | None:
         return None
     what = _MEASURES[fact.name]
     message = f"{what} is {_word(fact.value)} here but {_word(own.value)} in the trainer's arguments ({own.key})"
-    return Remark("contradicting-values", fact.key, message, place, vocabulary="deepspeed")
+    return Remark(CONTRADICTING, fact.key, message, place, vocabulary="deepspeed")
 
 
 def _word(value: FactValue) -> str:
