@@ -33,6 +33,7 @@ def megatron_job(row: Row) -> Job:
         raise ValueError(next(fact.reason for fact in run.facts if fact.name == "parallelism"))
     if engine.layout:
         engine = replace(engine, chunks=max(1, len(parsed(engine.layout)) // engine.pipeline))
+    job = replace(job, parallelism=replace(job.parallelism, rank=wanted.get("rank", 0)))
     return stage_of(job, engine, wanted.get("stage", 0))
 
 

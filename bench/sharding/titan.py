@@ -5,7 +5,7 @@
 
 In an environment with requirements-titan.txt and g++. A case may have further `context`, `replicas`, `pipeline` with
 `stage` (the rank of the pipeline that runs), `schedule` and `layers_per_stage`; `model` (llama3, llama4, qwen3,
-deepspeed_v3) with other `sizes`, `expert` and `expert_tensor`; `checkpointing` is torchtitan's
+deepseek_v3) with other `sizes`, `expert` and `expert_tensor`; `checkpointing` is torchtitan's
 mode (none, full, selective by operators); `loss_parallel` may be false. Figures of the steady step are MiB, counted
 storage by storage; `data/meshes.jsonl` and tests/memory/test_torchtitan.py were made so.
 """

@@ -6,6 +6,7 @@ distrib_optimizer}.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -81,24 +82,33 @@ def held(job: Job, parameters: Sequence[Parameter]) -> Held:
 def _owned(
     job: Job, engine: Megatron, trained: Sequence[Parameter], update: Update | None
 ) -> Iterator[tuple[Owned, int]]:
-    """What the optimizer has of each weight, and of how many like it."""
-    shares = []
-    for p in trained:
-        parts = replicas(job, experts=EXPERTS in p.name) if engine.distributed_optimizer else 1
-        local = Parameter(p.name, (-(-p.numel // parts),), "float32", trainable=True, multiplicity=p.multiplicity)
-        local.layer = p.layer
-        shares.append(local)
-    weight = job.precision.weights
+    """What the optimizer has of each weight, and of how many like it.
+
+    Where a part of them is updated on the host, of the rank that keeps the most on its device.
+    """
     if not engine.host_fraction:
-        yield from ((megatron_optimizers.owned(engine, weight, p, update), p.multiplicity) for p in shares)
+        for p in trained:
+            parts = replicas(job, experts=EXPERTS in p.name) if engine.distributed_optimizer else 1
+            local = _part(p.name, -(-p.numel // parts))
+            yield megatron_optimizers.owned(engine, job.precision.weights, local, update), p.multiplicity
         return
     for experts in (False, True):  # an optimizer each
-        members = [p for p in shares if (EXPERTS in p.name) is experts]
-        for p, away in zip(members, megatron_optimizers.on_host(members, engine.host_fraction), strict=True):
-            if away:
-                yield megatron_optimizers.offloaded(engine, p, update), away
-            if away < p.multiplicity:
-                yield megatron_optimizers.hybrid(engine, p, update), p.multiplicity - away
+        members = [p for p in trained if (EXPERTS in p.name) is experts]
+        parts = replicas(job, experts=experts) if engine.distributed_optimizer else 1
+        pieces = megatron_optimizers.slices(members, parts, engine.host_fraction)
+        rank = job.parallelism.rank
+        own = max(pieces, key=megatron_optimizers.kept) if rank is None else pieces[rank // engine.tensor % parts]
+        for (position, elements, away), count in Counter(own).items():
+            share = megatron_optimizers.offloaded if away else megatron_optimizers.hybrid
+            yield share(engine, _part(members[position].name, elements), update), count
+        more = sum(map(megatron_optimizers.hosted, pieces)) // parts - megatron_optimizers.hosted(own)
+        if rank is None and more > 0:  # the host has the pieces of ranks that leave it more
+            yield Owned(host=megatron_optimizers.offloaded(engine, _part("", more), update).host), 1
+
+
+def _part(name: str, elements: int) -> Parameter:
+    """A rank's part of a weight, in float32."""
+    return Parameter(name, (elements,), "float32", trainable=True, multiplicity=1)
 
 
 def _deferred(job: Job, engine: Megatron) -> tuple[Tensors, ...]:

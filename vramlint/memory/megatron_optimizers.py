@@ -87,19 +87,50 @@ def hybrid(engine: Megatron, local: Parameter, update: Update | None) -> Owned:
     return Owned(MASTER_BYTES * elements, states, 0 if engine.wide_gradients else MASTER_BYTES * elements)
 
 
-def on_host(shares: Sequence[Parameter], fraction: float) -> list[int]:
-    """Of each share how many like it the host has: one after the other, until so large a part of all is there.
+class Piece(NamedTuple):
+    """A part of a weight in a rank's slice of the gradient buffer."""
 
-    The optimizer has them as the gradient buffers do, the last of the model first.
+    position: int
+    """Of the weight."""
+    elements: int
+    on_host: bool
+    """The host updates it."""
+
+
+def slices(weights: Sequence[Parameter], parts: int, fraction: float) -> list[list[Piece]]:
+    """What each of `parts` ranks updates, and where: the host has piece after piece, until `fraction` of all is there.
+
+    Ranks have equal slices of one buffer, in which the last weight of the model comes first
+    (distributed/param_and_grad_buffer.py; with overlapped reductions there are several, each cut like that). A weight
+    that ends a slice goes on in the next one, and a piece goes to the host whole (optimizer/cpu_offloading/
+    hybrid_optimizer.py, _get_sub_optimizer_param_groups).
     """
-    threshold, taken = sum(p.numel * p.multiplicity for p in shares) * fraction, 0
-    found = [0] * len(shares)
-    for position in _copies(shares):
-        if taken >= threshold:
-            break
-        found[position] += 1
-        taken += shares[position].numel
+    total = sum(p.numel * p.multiplicity for p in weights)
+    size = -(-total // parts)
+    found: list[list[Piece]] = [[] for _ in range(parts)]
+    at = there = 0
+    for position in _copies(weights):
+        left = weights[position].numel
+        while left:
+            rank, within = divmod(at, size)
+            there = there if within else 0
+            elements = min(left, size - within)
+            away = there < min(size, total - rank * size) * fraction
+            found[rank].append(Piece(position, elements, away))
+            there += elements * away
+            at += elements
+            left -= elements
     return found
+
+
+def kept(pieces: Sequence[Piece]) -> int:
+    """Elements that the device updates."""
+    return sum(piece.elements for piece in pieces if not piece.on_host)
+
+
+def hosted(pieces: Sequence[Piece]) -> int:
+    """Elements that the host updates."""
+    return sum(piece.elements for piece in pieces if piece.on_host)
 
 
 def _copies(shares: Sequence[Parameter]) -> Iterator[int]:
