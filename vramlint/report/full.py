@@ -79,8 +79,9 @@ def plan(fix: Fix, margin: str, style: Style) -> list[str]:
         costs = [printable(step.cost)] if step.cost else []
         costs += [computation.slower(step.slowdown)] if step.slowdown else []
         lines.append("; ".join([f"{margin}  {style('good', text)}", *costs]))
-    assumed = dict.fromkeys(step.slowdown.assumption for step in fix.steps if step.slowdown)
-    return [*lines, *(_item(margin, "note", f"step times assume: {printable(text)}", style) for text in assumed)]
+    slowdowns = [step.slowdown for step in fix.steps if step.slowdown]
+    assumed = "; ".join(dict.fromkeys(part for found in slowdowns for part in found.assumption.split("; ")))
+    return [*lines, _item(margin, "note", f"step times assume: {printable(assumed)}", style)] if assumed else lines
 
 
 def needs(job: JobReport, style: Style) -> str:
