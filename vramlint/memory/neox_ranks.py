@@ -8,7 +8,7 @@ from itertools import groupby
 
 from vramlint.job import ConfigValue, Job, NeoX
 from vramlint.memory.neox_stages import EMBED, HEAD, LAYER, NORM, cut, parts_of
-from vramlint.memory.ranks import Kind, name_of
+from vramlint.memory.ranks import Kind, name_of, share_of
 from vramlint.memory.refusal import NotFollowedError
 
 DIVIDED = ("vocab_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
@@ -51,12 +51,12 @@ def stage_of(job: Job, engine: NeoX, stage: int) -> Job:
         raise NotFollowedError(f"ZeRO stage {zero.stage} with DeepSpeed's pipeline engine, which refuses it,")
     sized = dict(config)
     for key in DIVIDED:
-        sized[key] = _share(sized, key, engine.tensor)
+        sized[key] = share_of(sized, key, engine.tensor)
     length, rows, steps = job.batch.sequence_length, job.batch.micro_batch_size, job.batch.gradient_accumulation_steps
     if engine.sequence and length % engine.tensor:
         raise NotFollowedError(f"a sequence of {length} over {engine.tensor} ranks")
     tied = bool(sized.get("tie_word_embeddings"))
-    parts = parts_of(_share(sized, "num_hidden_layers", 1), tied=tied)
+    parts = parts_of(share_of(sized, "num_hidden_layers", 1), tied=tied)
     stages = cut(parts, _weights(parts, sized), engine.pipeline, engine.method)
     own = stages[stage]
     forwards = min(engine.pipeline - stage, steps)
@@ -88,27 +88,18 @@ def stage_of(job: Job, engine: NeoX, stage: int) -> Job:
     )
 
 
-def _share(config: Mapping[str, ConfigValue], key: str, parts: int) -> int:
-    value = config.get(key)
-    if not isinstance(value, int):
-        raise KeyError(key)
-    if value % parts:
-        raise NotFollowedError(f"{key} {value} over {parts} ranks")
-    return value // parts
-
-
 def _weights(parts: Sequence[str], config: Mapping[str, ConfigValue]) -> list[int]:
     """Parameters of each part on a rank, as DeepSpeed counts them for the method `parameters`."""
-    hidden, inner = _share(config, "hidden_size", 1), _share(config, "intermediate_size", 1)
-    heads, size = _share(config, "num_attention_heads", 1), _share(config, "head_dim", 1)
-    groups = _share(config, "num_key_value_heads", 1)
+    hidden, inner = share_of(config, "hidden_size", 1), share_of(config, "intermediate_size", 1)
+    heads, size = share_of(config, "num_attention_heads", 1), share_of(config, "head_dim", 1)
+    groups = share_of(config, "num_key_value_heads", 1)
     norm = hidden * (1 if config.get("norm") == "rmsnorm" else 2)
     mixed, wide = (heads + 2 * groups) * size, (2 if config.get("gate") else 1) * inner
     layer = hidden * (mixed + heads * size + wide + inner) + 2 * norm
     layer += (mixed + hidden) if config.get("attention_bias") else 0
     layer += (wide + hidden) if config.get("mlp_bias") else 0
-    words = _share(config, "vocab_size", 1) * hidden
-    learned = _share(config, "max_position_embeddings", 1) * hidden if config.get("pos_emb") == "learned" else 0
+    words = share_of(config, "vocab_size", 1) * hidden
+    learned = share_of(config, "max_position_embeddings", 1) * hidden if config.get("pos_emb") == "learned" else 0
     sizes = {EMBED: words + learned, LAYER: layer, NORM: norm, HEAD: words}
     return [sizes.get(part, 0) for part in parts]
 

@@ -92,7 +92,7 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         raise NotFollowedError(f"Megatron's training of {job.model.model_type or 'this model'}")
     sized = {"predictions": engine.predictions, **config}
     for key in DIVIDED:
-        sized[key] = _share(sized, key, engine.tensor)
+        sized[key] = share_of(sized, key, engine.tensor)
     if sized.get("experts"):
         sized |= _of_experts(sized, engine)
     groups = sized.get("num_key_value_heads")
@@ -100,7 +100,7 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
         sized["num_key_value_heads"] = max(1, groups // engine.tensor)
     predictions = sized.get("predictions")
     further = predictions if isinstance(predictions, int) else 0
-    chunks = stages(engine, _share(sized, "num_hidden_layers", 1), further)[stage]
+    chunks = stages(engine, share_of(sized, "num_hidden_layers", 1), further)[stage]
     sized |= {
         "num_hidden_layers": sum(map(len, chunks)),
         "chunks": _sparse(sized, chunks),
@@ -132,15 +132,15 @@ def stage_of(job: Job, engine: Megatron, stage: int) -> Job:
 
 def _of_experts(config: Mapping[str, ConfigValue], engine: Megatron) -> dict[str, ConfigValue]:
     """What a rank has of the experts, each divided by the ranks that share its matrices."""
-    _share(config, "experts", engine.expert)
+    share_of(config, "experts", engine.expert)
     shared = engine.tensor if engine.expert_tensor is None else engine.expert_tensor
     found: dict[str, ConfigValue] = {
-        "expert_intermediate_size": _share(config, "expert_intermediate_size", shared),
+        "expert_intermediate_size": share_of(config, "expert_intermediate_size", shared),
         "expert_ranks": engine.expert,
         "expert_tensor_ranks": shared,
     }
     if config.get("shared_expert_intermediate_size"):
-        found["shared_expert_intermediate_size"] = _share(config, "shared_expert_intermediate_size", engine.tensor)
+        found["shared_expert_intermediate_size"] = share_of(config, "shared_expert_intermediate_size", engine.tensor)
     return found
 
 
@@ -164,7 +164,13 @@ def _recomputed(engine: Megatron, chunks: Chunks) -> dict[str, ConfigValue]:
     return {"recompute_every": every}
 
 
-def _share(config: Mapping[str, ConfigValue], key: str, parts: int) -> int:
+def share_of(config: Mapping[str, ConfigValue], key: str, parts: int) -> int:
+    """A size of the model on each of `parts` ranks.
+
+    Raises:
+        NotFollowedError: it cannot be divided.
+        KeyError: the configuration has no such whole number.
+    """
     value = config.get(key)
     if not isinstance(value, int):
         raise KeyError(key)
