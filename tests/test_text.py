@@ -78,3 +78,12 @@ def test_cells_move_with_the_lines_above_them(span: Span, replacement: str, firs
     changed = edited(NOTEBOOK, [Edit(Place("nb.ipynb", span), replacement)])
     assert [cell.first_line for cell in changed.cells] == [1, first]
     assert changed.line(first) in ("c", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [("", ["\n", "\n"]), ("a\r\nb\nc", ["\r\n", "\n", "\n"]), ("\na\r\n", ["\n", "\r\n", "\r\n", "\r\n"])],
+)
+def test_a_line_ends_as_it_does_or_as_the_one_before(text: str, ends: list[str]) -> None:
+    document = Document.of("f", text)
+    assert [document.line_end(number + 1) for number in range(len(ends))] == ends

@@ -79,6 +79,11 @@ class Document:
         end = self.text.find("\n", start)
         return (self.text[start:] if end < 0 else self.text[start:end]).removesuffix("\r")
 
+    def line_end(self, number: int) -> str:
+        """What ends line `number`; of the last one, and of one beyond it, what ends the line before. LF without any."""
+        start = max(self.line_starts[: number + 1])
+        return "\r\n" if start > 1 and self.text[start - 2] == "\r" else "\n"
+
     def offset(self, line: int, column: int) -> int:
         """Index into `text` of a 1-based (line, column)."""
         return self.line_starts[line - 1] + column - 1

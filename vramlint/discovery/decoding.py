@@ -18,14 +18,11 @@ def decode(path: str, data: bytes, form: str) -> Document | Problem:
     Python files are decoded as PEP 263 says (cookie, byte order mark, else UTF-8); the others as UTF-8. Of a notebook
     it is the text of the code cells, or the problem with its JSON.
     """
-    encoding = "utf-8"
     if data.startswith(_UTF16):
         return Problem("not-utf8", "the file is UTF-16; save it as UTF-8", Place(path, START))
-    if form == "python" and _COOKIE.match(data):
-        found = _cookie(path, data)
-        if isinstance(found, Problem):
-            return found
-        encoding = found
+    encoding = encoding_of(path, data, form)
+    if isinstance(encoding, Problem):
+        return encoding
     try:
         document = Document.of(path, data.decode(encoding))
     except UnicodeDecodeError as error:
@@ -38,6 +35,11 @@ def decode(path: str, data: bytes, form: str) -> Document | Problem:
 
         return notebook_document(document)
     return document
+
+
+def encoding_of(path: str, data: bytes, form: str) -> str | Problem:
+    """The encoding by which a file is read; a `not-utf8` problem where what it declares is none."""
+    return _cookie(path, data) if form == "python" and _COOKIE.match(data) else "utf-8"
 
 
 def _cookie(path: str, data: bytes) -> str | Problem:

@@ -66,5 +66,5 @@ def _exported(fact: Fact | None, setting: str, documents: Mapping[str, Document]
     line = document.line(number)
     indent = line[: len(line) - len(line.lstrip())]
     at = document.offset(number, 1)
-    text = f"{indent}export {VARIABLE}={setting}\n"
+    text = f"{indent}export {VARIABLE}={setting}{document.line_end(number)}"
     return (Edit(Place(place.path, document.span(at, at)), text),)

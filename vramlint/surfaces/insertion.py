@@ -113,7 +113,7 @@ def _in_value(document: Document, part: _Part, given: ast.expr, path: Sequence[s
     at = part.span(first)[0]
     line, column = document.position(at)
     indent = document.line(line)[: column - 1]
-    gap = f",{_line_end(document)}{indent}" if not indent.strip() else ", "
+    gap = f",{document.line_end(line)}{indent}" if not indent.strip() else ", "
     return Edit(Place(document.path, document.span(at, at)), f"{written}{gap}")
 
 
@@ -131,7 +131,7 @@ def keyword(document: Document, call: Place, name: str, written: str) -> Edit | 
         return None
     end, comma, line = last
     start = document.offset(call.span.line, call.span.column)
-    newline = _line_end(document)
+    newline = document.line_end(call.span.line)
     said = f"{name}={written}"
     own_line = line > 1 and text[end:].lstrip(" \t").startswith(("\n", "\r", "#", ",")) and "\n" in text[end:]
     if end == text.index("(") + 1:
@@ -243,12 +243,8 @@ def option(document: Document, beside: Place, name: str, value: Written) -> Edit
     said = f"--{spelling}{gap}{literal(value, SHELL)}" if value is not None else f"--{spelling}"
     indent = _OPTION_INDENT.match(line)
     if _CONTINUED.fullmatch(behind) and indent:
-        said = f"{behind.rstrip()}{_line_end(document)}{indent[0]}{said}"
+        said = f"{behind.rstrip()}{document.line_end(span.line)}{indent[0]}{said}"
     else:
         said = f" {said}"
     end = document.offset(span.end_line, span.end_column) + quoted
     return Edit(Place(document.path, document.span(end, end)), said)
-
-
-def _line_end(document: Document) -> str:
-    return "\r\n" if "\r\n" in document.text else "\n"

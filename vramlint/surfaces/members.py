@@ -85,7 +85,7 @@ def _block(document: Document, items: Items, value: Written) -> str | None:
     first = rows[0][1:].strip()
     if len(rows) != len(items.values) or any(not row.startswith("- ") or " #" in row for row in rows):
         return None
-    end = _line_end(document)
+    end = document.line_end(place.span.line)
     indent = " " * (place.span.column - 1)
     written = f"{end}{indent}".join(f"- {literal(item, YAML, first)}" for item in value)
     return written + old[len(old.rstrip()) :]
@@ -101,7 +101,7 @@ def _added(document: Document, table: Table, path: list[str], value: Written, fo
     mark = "\ufeff" if indent.startswith("\ufeff") else ""
     alone = not indent.removeprefix(mark).strip()
     indent = indent.removeprefix(mark)
-    end = _line_end(document)
+    end = document.line_end(at.span.line)
     start = document.offset(at.span.line, at.span.column)
     if form == JSON or (form == YAML and alone and _is_braced(document, table)):
         written = _json(path, value)
@@ -143,10 +143,6 @@ def _is_braced(document: Document, table: Table) -> bool:
     """Whether a table of YAML is written as JSON is, over several lines."""
     place = table.place
     return place is not None and document.slice(place.span).startswith("{")
-
-
-def _line_end(document: Document) -> str:
-    return "\r\n" if "\r\n" in document.text else "\n"
 
 
 def _json(path: Sequence[str], value: Written) -> str:
