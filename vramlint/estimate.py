@@ -306,3 +306,13 @@ class Estimate:
     def why(self) -> str:
         """Why the step is bounded and not simulated; empty for a simulated one."""
         return "" if self.method == "simulated" else next(iter(self.notes), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a step needs whose rows are shorter than the bound that the files give them."""
+
+    shortest: Estimate
+    """Of a batch of short rows."""
+    fitting: int | None
+    """Tokens of the longest rows found with which the step fits; None where not even the shortest do."""

@@ -97,6 +97,9 @@ class Batch:
     """An attention_mask tensor is passed at all."""
     packing: bool = False
     """Rows are filled up to the sequence length."""
+    varies: bool = False
+    """Rows are as long as their samples: the sequence length only bounds them, and the data decides whether one
+    reaches it."""
     padding_free: bool = False
     """The sequences of a batch lie end to end in one row (flash attention's varlen kernels)."""
     generated_tokens: int = 0

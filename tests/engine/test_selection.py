@@ -13,7 +13,7 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> set[str]:
 
 
 ALL = chosen()
-GPU = {"VRAM101", "VRAM102", "VRAM103"}
+GPU = {"VRAM101", "VRAM102", "VRAM103", "VRAM104"}
 FIT = {*GPU, "VRAM110", "VRAM111", "VRAM112", "VRAM113", "VRAM114"}
 
 

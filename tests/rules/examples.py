@@ -14,7 +14,7 @@ from vramlint.engine import RuleSet, check, check_remarks, load_rules
 from vramlint.engine.check import Planner, Scaler, as_remark
 from vramlint.engine.names import Scope
 from vramlint.engine.rule import Example
-from vramlint.estimate import Estimate
+from vramlint.estimate import Estimate, Reach
 from vramlint.facts import Remark
 from vramlint.findings import Finding
 from vramlint.resolve.run import Run
@@ -59,10 +59,11 @@ def _recorded() -> Iterator[tuple[list[Scope], list[Remark]]]:
         planner: Planner | None,
         headroom: float,
         scaler: Scaler | None,
+        reach: Reach | None,
     ) -> tuple[Finding, ...]:
-        scopes.append(Scope.of(run, estimates, headroom))
+        scopes.append(Scope.of(run, estimates, headroom, reach))
         remarks.extend(run.remarks)
-        return check(run, estimates, rules, planner, headroom, scaler)
+        return check(run, estimates, rules, planner, headroom, scaler, reach)
 
     def of_remarks(found: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
         listed = list(found)

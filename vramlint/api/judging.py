@@ -10,7 +10,7 @@ from vramlint.catalog.gpus import CONTEXT_BYTES, smallest_gpus
 from vramlint.engine.causes import contributions
 from vramlint.engine.check import check
 from vramlint.engine.selection import RuleSet
-from vramlint.estimate import Cost, Estimate
+from vramlint.estimate import Cost, Estimate, Reach
 from vramlint.facts import FactValue
 from vramlint.findings import Finding, Fix, JobReport
 from vramlint.job import Gpu, Job
@@ -81,7 +81,7 @@ def judge(
 
         return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False), headroom)
 
-    findings = check(run, estimates, rules, planner, headroom, scaler)
+    findings = check(run, estimates, rules, planner, headroom, scaler, _reach(run, estimates, simulate))
     report = _report(run, estimates)
     if timeline and report.high is not None:
         logged = simulate(run.jobs[estimates.index(report.high)], log=True)
@@ -102,6 +102,18 @@ def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...
     ordered = sorted(range(len(tensors)), key=lambda index: tensors[index].device_low)
     ends = {*ordered[:1], *ordered[-1:]}
     return tuple(simulate(job) if index in ends else tensors[index] for index, job in enumerate(run.jobs))
+
+
+def _reach(run: Run, estimates: Sequence[Estimate], simulate: Simulate) -> Reach | None:
+    """What rows shorter than their bound need, where the least that the run may be does not fit with full ones."""
+    least = min(range(len(estimates)), key=lambda index: estimates[index].device_low, default=None)
+    if least is None or run.gpu is None or estimates[least].device_low <= run.gpu.usable_bytes:
+        return None
+    if not run.jobs[least].batch.varies:
+        return None
+    from vramlint.fixes.lengths import reach
+
+    return reach(run.jobs[least], run.gpu, lambda changed: simulate(changed, reserved=False))
 
 
 def _write(

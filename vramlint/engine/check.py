@@ -13,7 +13,7 @@ from vramlint.engine.predicates import PREDICATES
 from vramlint.engine.rule import OPEN, PEAK, Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.template import Template
-from vramlint.estimate import Estimate
+from vramlint.estimate import Estimate, Reach
 from vramlint.facts import Fact, Remark
 from vramlint.findings import Finding, Fix, Label
 from vramlint.job import Gpu, Job
@@ -34,6 +34,7 @@ def check(
     planner: Planner | None = None,
     headroom: float = 0.95,
     scaler: Scaler | None = None,
+    reach: Reach | None = None,
 ) -> tuple[Finding, ...]:
     """What the rules find in one run.
 
@@ -44,8 +45,9 @@ def check(
         planner: looks for the cheapest plan that fits; None to offer none.
         headroom: fraction of the usable memory above which a run is close to the limit.
         scaler: counts the GPUs that the run would fit on; None to say nothing of it.
+        reach: what shorter rows need; None where the data has no say in it, or the low end fits.
     """
-    scope = Scope.of(run, estimates, headroom)
+    scope = Scope.of(run, estimates, headroom, reach)
     found: list[Finding] = []
     silent: set[str] = set()
     for rule in _by_precedence(rules.rules):

@@ -14,7 +14,7 @@ from vramlint.engine.causes import decisive
 from vramlint.engine.expression import UNKNOWN, Term
 from vramlint.engine.types import Type
 from vramlint.engine.vocabulary import ENTRIES
-from vramlint.estimate import Estimate
+from vramlint.estimate import Estimate, Reach
 from vramlint.facts import Origin, Remark
 from vramlint.job import Job
 from vramlint.resolve.run import Run
@@ -53,13 +53,15 @@ class Scope(NamedTuple):
     detail: str = ""
     """What the rule's predicate said."""
     estimates: Sequence[Estimate] = ()
+    reach: Reach | None = None
+    """What shorter rows would need, where it matters."""
 
     @classmethod
-    def of(cls, run: Run, estimates: Sequence[Estimate], headroom: float = 0.95) -> Scope:
+    def of(cls, run: Run, estimates: Sequence[Estimate], headroom: float = 0.95, reach: Reach | None = None) -> Scope:
         """The scope of a run with the estimates of its jobs."""
         low = min(estimates, key=lambda estimate: estimate.device_low, default=None)
         high = max(estimates, key=lambda estimate: estimate.device_high, default=None)
-        return cls(run, low, high, None, headroom, estimates=estimates)
+        return cls(run, low, high, None, headroom, estimates=estimates, reach=reach)
 
     def lookup(self, name: str) -> Term:
         """The value of a dotted name, UNKNOWN when it has none."""
@@ -115,8 +117,21 @@ def _may_share_further(run: Run) -> bool:
 
 
 _SHARING = frozenset({"deepspeed", "fsdp"})
+_SETTLING = frozenset({"tuning", "parallelism", "deepspeed_config", "accelerate_config", "attention_implementation"})
+
+
+def _settled(run: Run) -> bool:
+    """Whether nothing is unresolved with which the step could need far less than any figure says."""
+    return not _SETTLING.intersection(run.unresolved) and not _may_share_further(run)
+
+
 _RUN_TERMS: Mapping[str, Callable[[Run], Term]] = MappingProxyType(
-    {"jobs": lambda run: len(run.jobs), "may_share_further": _may_share_further, "stage_keys": _stage_keys}
+    {
+        "jobs": lambda run: len(run.jobs),
+        "may_share_further": _may_share_further,
+        "settled": _settled,
+        "stage_keys": _stage_keys,
+    }
 )
 
 
@@ -155,6 +170,10 @@ def _estimate(scope: Scope, name: str) -> Term:
     low, high = scope.low, scope.high
     if low is None or high is None:
         return UNKNOWN
+    if name == "shortest":
+        return scope.reach.shortest.device_low if scope.reach else low.device_low
+    if name == "fitting_length":
+        return (scope.reach and scope.reach.fitting) or UNKNOWN
     if name == "exact":
         return low is high and low.device_low == high.device_need
     if name == "need":

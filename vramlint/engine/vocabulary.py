@@ -10,6 +10,7 @@ from vramlint import facts
 from vramlint.engine.fact_types import DEVICE, DTYPE, FACT_TYPES, NULL, NUMBER, STRATEGY, TEXT, TOKENS, TRUTH, words
 from vramlint.engine.types import Kind, Type, of
 from vramlint.facts import Origin
+from vramlint.resolve.assume import SHORTEST
 
 ANY = of(*Kind)
 """Of a fact that `fact_types` leaves out, which no test lets through."""
@@ -40,6 +41,11 @@ _RUN = MappingProxyType(
         "run.open_facts": Entry("facts with several possible values", FACTS),
         "run.may_share_further": Entry(
             "whether no file says how the GPUs share the model's states, or how many of them do", TRUTH
+        ),
+        "run.settled": Entry(
+            "whether it is known what trains, how the GPUs share it and which attention kernel runs: else the step may "
+            "need far less than is estimated",
+            TRUTH,
         ),
         "run.stage_keys": Entry("how the run's framework gives a stage of a pipeline fewer layers", TEXT),
         "run.jobs": Entry("number of jobs that the files leave possible", NUMBER),
@@ -154,6 +160,12 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         **{f"reason.{name}": Entry(f"why it is unknown, assumed or derived: {name}", TEXT) for name in facts.NAMES},
         **{f"versions.{name}": Entry(f"version of {name} as a list of numbers", NUMBERS) for name in LIBRARIES},
         **{f"estimate.{end}.{name}": entry for end in ("low", "high") for name, entry in _ESTIMATE.items()},
+        "estimate.shortest": Entry(
+            f"device_low of the low end; where the files only bound its rows, that of rows of {SHORTEST} tokens", BYTES
+        ),
+        "estimate.fitting_length": Entry(
+            "tokens of the longest rows with which the low end fits, where only shorter ones than its bound do", TOKENS
+        ),
         "estimate.exact": Entry("nothing is left open: low and high are the same", TRUTH),
         "estimate.depends_on": Entry(
             "what the range comes from: open facts, and the architecture where another stands in", FACTS

@@ -28,6 +28,7 @@ from vramlint.resolve.board import Board
 from vramlint.resolve.consequences import ADAPTER_OFF, NO_REFERENCE
 from vramlint.resolve.defaults import has_lora, library_default
 from vramlint.resolve.hosting import loading_of
+from vramlint.resolve.lengths import varies
 from vramlint.resolve.optim_args import optimizer_arguments
 from vramlint.resolve.ranks import DEGREES
 from vramlint.resolve.shares import degree, parallelism_of
@@ -218,6 +219,7 @@ def _batch(board: Board) -> Batch:
         target_length=board.integer("target_length"),
         padding=padding,
         packing=board.value("packing") is True,
+        varies=varies(board.facts),
         padding_free=board.value("padding_free") is True,
     )
 

@@ -21,6 +21,7 @@ from vramlint.resolve.drafts import DRAFT, draft_facts, draft_network
 from vramlint.resolve.gpus import by_gpu
 from vramlint.resolve.jobs import job_of, thinned
 from vramlint.resolve.kept_layers import KEPT_LAYERS, are_open, with_kept_layers
+from vramlint.resolve.lengths import declared_longest
 from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.omissions import with_omissions
@@ -260,11 +261,11 @@ def _key_remarks(joined: Joined, setting: Setting) -> tuple[Remark, ...]:
 
 
 def _declared(joined: Joined, context: Context) -> dict[str, Fact]:
-    """The files' facts; settings stand in where these are silent or say what only run time knows."""
+    """The files' facts; settings stand in where these are silent, say what only run time knows or merely bound it."""
     facts = dict(joined.facts)
     for fact in context.facts:
         own = facts.get(fact.name)
-        if own is None or own.origin is Origin.UNKNOWN:
+        if own is None or own.origin is Origin.UNKNOWN or declared_longest(own, fact, facts):
             facts[fact.name] = fact
     return facts
 
