@@ -27,7 +27,7 @@ from bench.cases import DTYPES, job_of  # noqa: E402
 from bench.gpu import record  # noqa: E402
 from bench.sharded_megatron import megatron_job  # noqa: E402
 from vramlint.estimate import Estimate  # noqa: E402
-from vramlint.job import Job, Parallelism, Zero  # noqa: E402
+from vramlint.job import Job, Parallelism, SharedSequence, Zero  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
 
 CASES = ROOT / "bench" / "data" / "sharded.jsonl"
@@ -60,6 +60,8 @@ SHARDINGS = {"hybrid": "full", "hybrid-grad-op": "grad-op"}
 """Strategies of FSDP 1 that are others among fewer ranks."""
 
 
+RINGS = {"": "ring", "ring": "flash-ring", "gather": "flash-gather"}
+"""torch's ring, and those of ring-flash-attn."""
 CHECKPOINTS_AROUND = (4, 52)
 """The last transformers whose checkpoints run the wrapped layers."""
 
@@ -93,7 +95,17 @@ def sharded_job(row: Row) -> Job:
     wanted = row["case"]["parallelism"]
     if wanted.get("checkpoints") == "around":
         job = replace(job, libraries=replace(job.libraries, transformers=CHECKPOINTS_AROUND))
-    return replace(job, parallelism=PARALLELISMS[wanted["kind"]](wanted))
+    parallelism = PARALLELISMS[wanted["kind"]](wanted)
+    if "sequence" in wanted:
+        parallelism = replace(parallelism, sequence=_sequence(wanted))
+    return replace(job, parallelism=parallelism)
+
+
+def _sequence(wanted: Row) -> SharedSequence:
+    """Of DeepSpeed's engines `seq` is what a rank has, of FSDP's a whole row."""
+    if wanted["kind"] == "deepspeed":
+        return SharedSequence(wanted["sequence"], wanted.get("by", "ulysses"), of_rank=True)
+    return SharedSequence(wanted["sequence"], RINGS[wanted.get("ring", "")])
 
 
 def _ddp(wanted: Row) -> Parallelism:
@@ -135,6 +147,7 @@ def group_of(row: Row) -> str:
     """The engine, of DeepSpeed with its stage; those that ran in real processes apart."""
     wanted = row["case"]["parallelism"]
     engine = f"zero{wanted['stage']}" if wanted["kind"] == "deepspeed" else str(wanted["kind"])
+    engine += "-sequence" if "sequence" in wanted else ""
     return f"gloo-{engine}" if in_one_memory(row) else engine
 
 

@@ -191,6 +191,8 @@ NAMES = MappingProxyType(
         "world_size": "number of GPUs of the run",
         "tensor_parallel": "GPUs that share every matrix",
         "context_parallel": "GPUs that share every sequence",
+        "sequence_sharing": "how they do so around a model's attention: ulysses (DeepSpeed's), ring (torch's), swift "
+        "(ms-swift's), flash-ring and flash-gather (ring-flash-attn's)",
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
         "divided_by": "what divides one model among GPUs: dtensor, accelerate, tp_plan, lightning, gpt-neox",
@@ -227,6 +229,8 @@ NAMES = MappingProxyType(
         "zenflow_topk_ratio": "ZenFlow: part of the gradient columns that the GPU updates by itself",
         "zenflow_overlap": "ZenFlow: the optimizer on the host runs beside forward and backward",
         "gradient_accumulation_dtype": "DeepSpeed data_types.grad_accum_dtype",
+        "sequence_head_stride": "heads of keys that such ranks gather at a time",
+        "sequence_reduce_dtype": "DeepSpeed seq_parallel_communication_data_type",
         "fsdp": "FSDP options as written",
         "fsdp_state_dict": "what FSDP saves: the whole state dict, or shares",
         "host_memory": "host memory of one machine that the job may take, bytes",

@@ -217,6 +217,8 @@ class Zero:
     sub_group_size: int = 1_000_000_000
     overlap_comm: bool | None = None
     gradient_accumulation_dtype: str | None = None
+    sequence_reduce_dtype: str = "float32"
+    """dtype in which stage 3 reduces gradients of ranks that share sequences (seq_parallel_communication_data_type)."""
     optimizer_pinned: bool = True
     """What an offloaded optimizer has on the host is page-locked (`offload_optimizer.pin_memory`)."""
     optimizer_swap_buffers: int = 4
@@ -385,6 +387,25 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedSequence:
+    """Ranks that share every sequence from the first layer to the last, around the attention of a model of its own."""
+
+    ranks: int = 1
+    form: str = "ulysses"
+    """ulysses (DeepSpeed's, for transformers), ring (torch's context_parallel), flash-ring and flash-gather (two of
+    ring-flash-attn's), swift (ms-swift's Ulysses)."""
+    stride: int = 1
+    """Heads of keys that ranks gather at a time, where they gather them by heads (flash-gather)."""
+    of_rank: bool = False
+    """The batch is what one of them has."""
+
+    @property
+    def by_heads(self) -> bool:
+        """Whether a rank attends to all tokens with some of the heads; else keys and values go round."""
+        return self.form in {"ulysses", "swift"}
+
+
+@dataclass(frozen=True, slots=True)
 class Parallelism:
     """How many GPUs, and what each of them holds."""
 
@@ -396,6 +417,7 @@ class Parallelism:
     neox: NeoX | None = None
     mesh: Mesh | None = None
     """Where a program divides its own model by DTensors (torchtitan)."""
+    sequence: SharedSequence | None = None
     fsdp_sharding: str = "full"
     """full, grad-op, none."""
     fsdp_adapters_apart: bool = True

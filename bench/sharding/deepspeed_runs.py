@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bench.gpu.optimizers import groups, make_optimizer
-from bench.sharding import training
+from bench.sharding import sequence_runs, training
 from bench.sharding.counting import Storages
 from bench.sharding.quantizer import Quantizer
 from bench.sharding.training import Engine
@@ -104,8 +104,9 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
         optimizer = DeepSpeedCPUAdam(groups(model), lr=1e-5)
     else:
         optimizer = make_optimizer(case["optimizer"], model)
+    mpu, around, loss_of = sequence_runs.ulysses(case, model)
     wrapped, optimizer, _, _ = deepspeed.initialize(
-        model=model, optimizer=optimizer, config=config_of(case), dist_init_required=False
+        model=model, optimizer=optimizer, config=config_of(case), dist_init_required=False, mpu=mpu
     )
     zero = wrapped.optimizer
 
@@ -130,5 +131,7 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
         lambda: None,
         lambda: None,
         every_batch=wrapped.step,
+        around=around,
+        loss_of=loss_of,
         held=held,
     )

@@ -153,6 +153,7 @@ def _kernels() -> None:
     for name in ("silu_backward", "mish_backward", "native_channel_shuffle"):
         library.impl(name, lambda *args: torch.empty_like(args[0]), "CUDA")
     _REGISTERED.append(library)
+    attention.__name__ = "scaled_dot_product_attention"  # by which context_parallel puts its own in its place
     torch.nn.functional.scaled_dot_product_attention = attention
     torch._C._nn.scaled_dot_product_attention = attention
 

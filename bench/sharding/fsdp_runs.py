@@ -30,7 +30,7 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy, transformer_aut
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.gpu import build
-from bench.sharding import training
+from bench.sharding import sequence_runs, training
 from bench.sharding.counting import Storages
 from bench.sharding.training import Engine
 
@@ -67,9 +67,17 @@ def wrap_policy(model: Any, wanted: str, *, adapters_apart: bool) -> Any:
 
 
 def mesh_of(wanted: dict[str, Any]) -> Any:
-    """The ranks that shard, and those that replicate them."""
-    world, replicas = wanted["world"], wanted.get("replicas", 1)
+    """The ranks that shard and those that replicate them; of shared sequences accelerate's mesh, joined as it does."""
+    world, replicas, sequence = wanted["world"], wanted.get("replicas", 1), wanted.get("sequence", 1)
     with _disable_current_modes():  # of real tensors
+        if sequence > 1:
+            names = ("dp_replicate", "dp_shard", "cp")
+            sizes = (replicas, world // replicas // sequence, sequence)
+            used = [(size, name) for size, name in zip(sizes, names, strict=True) if size > 1]
+            mesh = init_device_mesh("cuda", tuple(s for s, _ in used), mesh_dim_names=tuple(n for _, n in used))
+            shards = [name for size, name in used if name != "dp_replicate"]
+            mesh[tuple(shards)]._flatten("dp_shard_cp")
+            return mesh
         if replicas == 1:
             return init_device_mesh("cuda", (world,), mesh_dim_names=("shard",))
         return init_device_mesh("cuda", (replicas, world // replicas), mesh_dim_names=("replicate", "shard"))
@@ -114,7 +122,7 @@ def checkpoint_around(model: Any) -> None:
     )
 
 
-def wrap_2(case: dict[str, Any], model: Any) -> Any:
+def wrap_2(case: dict[str, Any], model: Any, mesh: Any) -> Any:
     """Accelerate's own fsdp2_prepare_model (accelerate 1.15 utils/fsdp_utils.py:746), or a plain program's wrapping."""
     wanted = case["parallelism"]
     mixed = build.dtype_of(case["autocast"]) if case.get("autocast") else None
@@ -123,7 +131,6 @@ def wrap_2(case: dict[str, Any], model: Any) -> Any:
         param_dtype=mixed, reduce_dtype=reduced, output_dtype=mixed if not wanted.get("plain") else None
     )
     offload = CPUOffloadPolicy(pin_memory=True) if wanted.get("offload") else OffloadPolicy()
-    mesh = mesh_of(wanted)
     reshard = wanted.get("reshard_after_forward", True)
     if wanted.get("plain"):
         classes = layer_classes(model)
@@ -143,6 +150,10 @@ def wrap_2(case: dict[str, Any], model: Any) -> Any:
         cpu_ram_efficient_loading=False,
         transformer_cls_names_to_wrap=None,
     )
+    shared = "sequence" in wanted
+    names = ("dp_shard_cp",) if shared else mesh.mesh_dim_names
+    if shared and wanted.get("replicas", 1) > 1:
+        names = ("dp_replicate", *names)
     plugin.auto_wrap_policy = transformer_auto_wrap_policy
     plugin.transformer_cls_names_to_wrap = [kind.__name__ for kind in layer_classes(model)]
     accelerator = SimpleNamespace(
@@ -150,8 +161,8 @@ def wrap_2(case: dict[str, Any], model: Any) -> Any:
         mixed_precision=case.get("autocast") or "no",
         is_main_process=True,
         device=torch.device("cuda", 0),
-        torch_device_mesh={mesh.mesh_dim_names: mesh},
-        parallelism_config=SimpleNamespace(fsdp_dim_names=mesh.mesh_dim_names),
+        torch_device_mesh=mesh if shared else {mesh.mesh_dim_names: mesh},
+        parallelism_config=SimpleNamespace(fsdp_dim_names=names),
     )
     return fsdp2_prepare_model(accelerator, model)
 
@@ -166,7 +177,9 @@ def engine_1(case: dict[str, Any], model: Any, _: Storages) -> Engine:
 
 def engine_2(case: dict[str, Any], model: Any, _: Storages) -> Engine:
     """FSDP 2: accelerate's preparation leaves the forward alone (accelerate 1.15 accelerator.py:1674)."""
-    wrapped = wrap_2(case, model)
+    mesh = mesh_of(case["parallelism"])
+    around = sequence_runs.ring(case, model, mesh["cp"] if sequence_runs.ranks_of(case) > 1 else None)
+    wrapped = wrap_2(case, model, mesh)
 
     @contextlib.contextmanager
     def no_sync() -> Iterator[None]:
@@ -176,6 +189,8 @@ def engine_2(case: dict[str, Any], model: Any, _: Storages) -> Engine:
         finally:
             wrapped.set_requires_gradient_sync(True)
 
-    return training.plain_engine(
+    engine = training.plain_engine(
         case, wrapped, contextlib.nullcontext if case["parallelism"].get("sync_each_batch") else no_sync
     )
+    engine.around = around
+    return engine

@@ -19,7 +19,7 @@ from bench.gpu import build
 from bench.gpu.meter import Meter
 from bench.gpu.steps import figures_of_steps
 from bench.gpu.table import Row
-from bench.sharding import ddp_runs, deepspeed_runs, fake_cuda, fsdp_runs, training
+from bench.sharding import ddp_runs, deepspeed_runs, fake_cuda, fsdp_runs, sequence_runs, training
 from bench.sharding.counting import Storages, route_evenly
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "deepspeed")
@@ -93,4 +93,5 @@ def versions() -> dict[str, str]:
 def outcome(row: Row) -> Row:
     """The row with its result."""
     torch.manual_seed(0)
-    return {**row, "versions": versions(), "result": result_of(row)}
+    further = sequence_runs.versions(row["case"])
+    return {**row, "versions": {**versions(), **further}, "result": result_of(row)}

@@ -34,6 +34,10 @@ class Engine:
     """A context for the micro batches before the last."""
     every_batch: Callable[[], None] = lambda: None
     """What is called behind each backward."""
+    around: Callable[[dict[str, Any]], Any] = contextlib.nullcontext
+    """A context for a micro batch, forward and backward; it gives what the model is called with."""
+    loss_of: Callable[[Any, dict[str, Any]], Any] = lambda model, batch: model(**batch)["loss"]
+    """The loss of a forward."""
     held: Callable[[], dict[str, Any]] | None = None
     """Bytes of weights, gradients and states, where they are not the model's and the optimizer's own."""
 
@@ -79,12 +83,10 @@ def run(row: Row, config: Any, engine: Engine, meter: Meter, storages: Storages)
         batches = [build.make_batch(row, config, storages.device) for _ in range(accumulated)]
         for number, batch in enumerate(batches):
             context = engine.no_sync() if number < accumulated - 1 else contextlib.nullcontext()
-            with context:
-                meter.begin("forward", step)
-                outputs = engine.model(**batch)
-                loss = outputs["loss"]
+            meter.begin("forward", step)
+            with context, engine.around(batch) as given:
+                loss = engine.loss_of(engine.model, given)
                 meter.begin("outputs", step)
-                outputs = None
                 if accumulated > 1:
                     loss = loss / accumulated
                 meter.begin("backward", step)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cost.builders import PARAMETERS, estimate, job
 from vramlint.cost.communication import communication
-from vramlint.job import Batch, Megatron, Model, Parallelism, Precision, Quantization, Zero
+from vramlint.job import Batch, Megatron, Model, Parallelism, Precision, Quantization, SharedSequence, Zero
 
 PSI = 2 * PARAMETERS
 """Bytes of all weights in 16 bits."""
@@ -106,3 +106,19 @@ def test_ranks_of_megatron_send_what_their_kind_of_parallelism_needs(degrees, na
 def test_ranks_that_share_a_model_reduce_no_gradients_with_one_another():
     assert "gradients, all-reduce" not in megatron(tensor=4, pipeline=2)
     assert "gradients, all-reduce" in megatron(context=8)
+
+
+HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "num_hidden_layers": 3, "hidden_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "elements"),
+    [
+        ("ulysses", "attention, all-to-all", 2 * 2 * (8 + 4) * 3 // 4),  # there and back, keys once for each rank
+        ("ring", "ring attention", 3 * 3 * 2 * 2),
+    ],
+)
+def test_shared_sequences_cross_the_ranks_by_heads_or_go_round(form, name, elements):
+    spread = Parallelism(8, "fsdp", sequence=SharedSequence(4, form))
+    found = sent(spread, model=Model("m", "llama", HEADS))[name]
+    assert found == elements * 4 * 3 * (2 * 128 // 4) * 4 * 2  # micro batches, layers, tokens, size of a head, bytes

@@ -12,7 +12,7 @@ from vramlint.cost.megatron import bubble
 from vramlint.cost.rates import rates_of
 from vramlint.cost.utilisation import MEASURED
 from vramlint.estimate import Cost, Estimate, RankPeak, Work
-from vramlint.job import Batch, Gpu, Job, Megatron, Model, Objective, Parallelism, Zero
+from vramlint.job import Batch, Gpu, Job, Megatron, Model, Objective, Parallelism, SharedSequence, Zero
 from vramlint.thumb.formulas import gpu_hours, training_compute
 
 BIG = 10**9
@@ -129,6 +129,14 @@ def test_chunks_and_shares_of_a_sequence_count_as_often_as_they_run():
              Work("forward", "attention", "bfloat16", True, 100))  # fmt: skip
     spread = Parallelism(8, "megatron", megatron=Megatron(pipeline=2, chunks=2, context=4))
     assert priced(job(spread), estimate(work=parts)).forward == 2 * 10 + 1 + 2 * 4 * 100
+
+
+@pytest.mark.parametrize(("form", "times"), [("ulysses", 1), ("ring", 4)])
+def test_ranks_of_a_ring_meet_the_keys_of_all_and_together_have_one_sequence(form, times):
+    parts = (Work("forward", "linear", "bfloat16", True, 10), Work("forward", "attention", "bfloat16", True, 100))
+    cost = priced(job(Parallelism(8, "fsdp", sequence=SharedSequence(4, form))), estimate(work=parts))
+    assert cost.forward == 10 + 100 * times
+    assert cost.tokens == 4 * 2 * TOKENS
 
 
 # ---------------------------------------------------------------------- what a change costs

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.memory.runs import llama
-from vramlint.job import Megatron, Model, Parallelism, Zero
+from vramlint.job import Megatron, Model, Parallelism, SharedSequence, Zero
 from vramlint.memory.communicators import (
     GROUP_BYTES,
     NETWORK_BYTES,
@@ -34,6 +34,11 @@ def found(parallelism: Parallelism, dispatcher: str = "alltoall") -> dict[str, C
         (Parallelism(8, "fsdp"), {"world": 8}),
         (Parallelism(8, "dataparallel"), {"replicas": 8}),
         (Parallelism(8, "deepspeed", zero=Zero(3)), {"world": 8, "data": 8}),
+        (
+            Parallelism(8, "deepspeed", zero=Zero(3), sequence=SharedSequence(4)),
+            {"world": 8, "data": 8, "sequence": 4, "sequence, all-to-all": 4},
+        ),
+        (Parallelism(8, "fsdp", sequence=SharedSequence(4, "ring")), {"world": 8, "sequence": 4}),
         (Parallelism(128, "fsdp", nodes=16, replicas=16), {"world": 128, "shards": 8, "copies": 16}),
         (
             Parallelism(64, "megatron", megatron=Megatron(tensor=4, pipeline=2, context=2), nodes=8),

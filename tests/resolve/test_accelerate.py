@@ -8,6 +8,7 @@ import pytest
 
 from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
 from vramlint.facts import Link, Sheet
+from vramlint.job import SharedSequence
 from vramlint.readers.yaml import read_yaml
 from vramlint.resolve import resolve
 from vramlint.surfaces.accelerate_config import accelerate_sheet
@@ -144,10 +145,12 @@ def test_configuration_by_itself_is_data():
     assert found.get("precision").value == "fp16-mixed"
 
 
-def test_context_parallel_run_is_not_resolved():
-    text = FSDP + "parallelism_config: {parallelism_config_cp_size: 2}\n"
-    assert "parallelism" in joined(text).unresolved
-    assert "parallelism" not in joined(FSDP).unresolved
+def test_ranks_of_one_mesh_share_sequences_and_shards():
+    found = joined(FSDP + "parallelism_config: {parallelism_config_cp_size: 2}\n")
+    assert "parallelism" not in found.unresolved
+    spread = found.jobs[0].parallelism
+    assert (spread.sequence, spread.sequence_shards, spread.mesh) == (SharedSequence(2, "ring"), 1, None)
+    assert "parallelism" in joined(FSDP + "parallelism_config: {parallelism_config_tp_size: 2}\n").unresolved
 
 
 @pytest.mark.parametrize(

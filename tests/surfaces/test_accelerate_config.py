@@ -316,3 +316,9 @@ def test_a_mesh_of_its_own_divides_more_than_the_data() -> None:
     found = values(sheet_of(text))
     assert (found["context_parallel"], found["tensor_parallel"], found["divided_by"]) == (2, 1, "accelerate")
     assert "divided_by" not in values(sheet_of("parallelism_config: {parallelism_config_cp_size: 1}\n"))
+
+
+@pytest.mark.parametrize(("size", "form"), [("cp_size: 2", "ring"), ("sp_size: 4", "ulysses"), ("cp_size: 1", None)])
+def test_each_size_of_a_shared_sequence_has_its_way(size, form) -> None:
+    found = values(sheet_of(f"parallelism_config: {{parallelism_config_{size}}}\n"))
+    assert found.get("sequence_sharing") == form

@@ -50,6 +50,7 @@ def keys_of(config: object, version: tuple[int, ...] = (0, 19, 8)) -> list[Remar
         ({"bfloat16": {"enabled": True}}, "bf16", True),
         ({"optimizer": {"type": "AdamW"}}, "optimizer", "AdamW"),
         ({"data_types": {"grad_accum_dtype": "fp32"}}, "gradient_accumulation_dtype", "float32"),
+        ({"seq_parallel_communication_data_type": "bf16"}, "sequence_reduce_dtype", "bfloat16"),
         ({"gradient_clipping": 0.5}, "max_grad_norm", 0.5),
     ],
 )

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from vramlint.cost.megatron import exchanged
 from vramlint.estimate import Estimate, Traffic
-from vramlint.job import DTYPE_BYTES, Job
+from vramlint.job import DTYPE_BYTES, ConfigValue, Job, SharedSequence
 
 LINK = "gpus"
 
@@ -25,6 +25,8 @@ def communication(job: Job, estimate: Estimate) -> Iterator[Traffic]:
     scheme = _SCHEMES.get(spread.strategy)
     if scheme is not None:
         yield from scheme(job, estimate)
+    if spread.sequence is not None:
+        yield from _sequences(job, spread.sequence)
 
 
 def _sent(name: str, data: int, ranks: int, times: int, what: str) -> Traffic:
@@ -72,6 +74,33 @@ def _fsdp(job: Job, estimate: Estimate) -> Iterator[Traffic]:
     if spread.replicas > 1:
         share = "a share of the gradients"
         yield _sent("gradients, all-reduce", trained // ranks, spread.replicas, 2 * reductions, share)
+
+
+def _sequences(job: Job, sequence: SharedSequence) -> Iterator[Traffic]:
+    """What attention sends of shared sequences, forward, recomputed and backward.
+
+    Queries, keys, values and the output cross the ranks (Ulysses: https://arxiv.org/abs/2309.14509, section 3), or
+    keys, values and their gradients go round (https://arxiv.org/abs/2310.01889).
+    """
+    config, batch, ranks = job.model.config, job.batch, sequence.ranks
+    heads, layers, hidden = (_whole(config, key) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
+    kept = _whole(config, "num_key_value_heads") or heads
+    size = _whole(config, "head_dim") or hidden // max(1, heads)
+    tokens = batch.micro_batch_size * batch.sequence_length // (1 if sequence.of_rank else ranks)
+    each = tokens * size * _width(job) * layers * batch.gradient_accumulation_steps
+    again = job.checkpointing.mode != "none"
+    if sequence.by_heads:
+        data = 2 * each * (heads + max(kept, ranks))
+        yield _sent("attention, all-to-all", data, ranks, 3 if again else 2, "queries, keys, values and outputs")
+        return
+    rounds = (4 if again else 3) * (ranks - 1)
+    what = f"{4 if again else 3} × ({ranks} - 1) × keys and values of a share"
+    yield Traffic("ring attention", LINK, rounds * 2 * each * kept, what)
+
+
+def _whole(config: Mapping[str, ConfigValue], key: str) -> int:
+    value = config.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _width(job: Job) -> int:

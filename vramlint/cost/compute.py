@@ -18,16 +18,23 @@ def micro_batch(job: Job, work: Sequence[Work]) -> tuple[Work, ...]:
     The simulated step runs one chunk of a pipeline's stage, and of a context-parallel rank its own share of the keys.
     """
     engine = job.parallelism.megatron or Megatron()
+    keys = engine.context * _sharing_keys(job)
     return tuple(
         Work(
             part.part,
             part.kind,
             part.dtype,
             part.layers,
-            part.flops * (engine.chunks if part.layers else 1) * (engine.context if part.kind == "attention" else 1),
+            part.flops * (engine.chunks if part.layers else 1) * (keys if part.kind == "attention" else 1),
         )
         for part in work
     )
+
+
+def _sharing_keys(job: Job) -> int:
+    """Ranks each of which has a part of the keys: not where all tokens of some heads come together."""
+    sequence, mesh = job.parallelism.sequence, job.parallelism.mesh
+    return (mesh.context if mesh is not None else 1) * (1 if sequence is None or sequence.by_heads else sequence.ranks)
 
 
 def busiest(job: Job, estimate: Estimate) -> tuple[Work, ...]:
@@ -69,4 +76,6 @@ def tokens(job: Job) -> int | None:
     if job.model.task == "seq2seq-lm":
         length += batch.target_length or batch.sequence_length
     data = replicas(job) if job.parallelism.megatron is not None else _computing(job)
-    return batch.micro_batch_size * length * batch.gradient_accumulation_steps * data
+    sequence = job.parallelism.sequence
+    shared = sequence.ranks if sequence is not None and not sequence.of_rank else 1
+    return batch.micro_batch_size * length * batch.gradient_accumulation_steps * data // shared

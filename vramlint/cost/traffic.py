@@ -115,7 +115,9 @@ def _logits(job: Job) -> Iterator[Traffic]:
     width = DTYPE_BYTES[job.precision.autocast or job.precision.weights]
     each = found[0] * width + found[1]
     batch = job.batch
-    count = batch.gradient_accumulation_steps * batch.micro_batch_size * batch.sequence_length * vocabulary
+    sequence = job.parallelism.sequence
+    length = batch.sequence_length // (1 if sequence is None or sequence.of_rank else sequence.ranks)
+    count = batch.gradient_accumulation_steps * batch.micro_batch_size * length * vocabulary
     yield Traffic("logits and loss", MEMORY, each * count, f"{each} bytes × logits")
 
 

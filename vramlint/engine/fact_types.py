@@ -62,6 +62,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel ppo_mini_batch_size
         kl_coefficient image_size hpz_partition_size mics_shard_size optimizer_offload_fraction
         chunk_alternation pipeline_micro_batch_size
+        sequence_head_stride
         pipeline_micro_batches pipeline_stage_layers pipeline_embedding_layers pipeline_head_layers""",
     ),
     (TOKENS, "sequence_length target_length prompt_length completion_length virtual_tokens tokens_per_batch"),
@@ -94,11 +95,12 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         DTYPE,
         """load_dtype trainable_dtype norm_dtype quantization_compute_dtype quantization_storage_dtype fsdp_reduce_dtype
-        gradient_accumulation_dtype master_dtype average_dtype variance_dtype""",
+        gradient_accumulation_dtype sequence_reduce_dtype master_dtype average_dtype variance_dtype""",
     ),
     (DEVICE, "offload_optimizer offload_parameters offload_reference"),
     (STRATEGY, "parallelism"),
     (words("training", "inference", "library"), "run_kind"),
+    (words("ulysses", "ring", "swift", "flash-ring", "flash-gather"), "sequence_sharing"),
     (words("fp32", "bf16-mixed", "fp16-mixed", "bf16-pure", "fp16-pure"), "precision"),
     (words("none", "all", "lora_only"), "adapter_bias"),
     (words("trainer", "lightning", "accelerate", "fabric", "plain", "script"), "loop"),

@@ -42,6 +42,11 @@ def communicators(job: Job) -> tuple[Communicator, ...]:
         return ()
     groups = ((name, ranks) for name, ranks in _groups(parallelism) if ranks > 1)
     found = [Communicator(name, ranks, PAIR_BYTES if ranks == 2 else GROUP_BYTES) for name, ranks in groups]
+    sequence = parallelism.sequence
+    if sequence is not None and sequence.by_heads:
+        near = min(sequence.ranks, parallelism.ranks_per_node)
+        nbytes = (near - 1) * PEER_BYTES + (NETWORK_BYTES if near < sequence.ranks else 0)
+        found.append(Communicator("sequence, all-to-all", sequence.ranks, nbytes))
     if parallelism.megatron is not None:
         found += _sending(job, parallelism, parallelism.megatron)
     mesh = parallelism.mesh
@@ -64,6 +69,8 @@ def _groups(parallelism: Parallelism) -> Iterator[tuple[str, int]]:
     yield "world", ranks  # barriers, metrics; DDP and plain FSDP reduce in it, too
     if parallelism.strategy == "deepspeed":  # deepspeed 0.19.8 utils/groups.py, _clone_world_group
         yield "data", ranks
+    if parallelism.sequence is not None:
+        yield "sequence", parallelism.sequence.ranks
     if parallelism.replicas > 1:  # torch 2.13 fsdp/_init_utils.py, _init_intra_and_inter_node_groups
         yield "shards", parallelism.sharing
         yield "copies", parallelism.replicas

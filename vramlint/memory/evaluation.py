@@ -11,6 +11,7 @@ from math import ceil
 from vramlint.job import Batch, Evaluation, Job
 from vramlint.memory import generation
 from vramlint.memory.forward import Forward
+from vramlint.memory.ops.shared_sequences import ULYSSES
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -22,6 +23,9 @@ def evaluate(forward: Forward, evaluation: Evaluation, job: Job) -> None:
     """Record an evaluation. Gradients are gone; the optimizer's states stay."""
     forward.tape.recorder.phase("evaluation")
     batch = replace(job.batch, micro_batch_size=evaluation.micro_batch_size)
+    sequence = job.parallelism.sequence
+    if sequence is not None and sequence.form == ULYSSES:  # rows that nobody shares (disable_in_eval)
+        batch = replace(batch, sequence_length=batch.sequence_length * sequence.ranks)
     with forward.tape.inference():
         if evaluation.generated_tokens:
             generation.generate(forward, batch, evaluation.generated_tokens)

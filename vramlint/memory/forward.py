@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vramlint.job import Batch, Checkpointing, Job
-from vramlint.memory.architectures.causal_lm import CHUNKED, CausalLM
+from vramlint.memory.architectures.causal_lm import CHUNKED, FUSED, LIGER, CausalLM
 from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.data_parallel import is_replica, is_spread
 from vramlint.memory.ops import singular
 from vramlint.memory.ops.dynamic_loss import DYNAMIC, dynamic_loss
 from vramlint.memory.ops.fused_head import FUSED_FROM
+from vramlint.memory.ops.shared_sequences import SWIFT
 from vramlint.memory.ops.smoothing import smoothed_loss
+from vramlint.memory.ops.swift_sequences import own_loss
 from vramlint.memory.ops.token_metrics import token_metrics
 from vramlint.memory.rank import engine_precision
 from vramlint.memory.refusal import NotFollowedError
@@ -58,6 +60,8 @@ class Forward:
         return outputs
 
     def _with_loss(self, batch: Mapping[str, Tensor]) -> Outputs:
+        if self.regime.sequence is not None and self.regime.sequence.form == SWIFT:
+            return self._with_own_loss(batch)
         dynamic = self.regime.loss == DYNAMIC
         if "labels" not in batch or not (self.smooths or dynamic):
             return self._run(batch, self.regime)
@@ -78,6 +82,16 @@ class Forward:
             outputs.tensors.clear()
             with self.tape.grad_mode(enabled=False):
                 self._run(batch, self.regime)
+        return outputs
+
+    def _with_own_loss(self, batch: Mapping[str, Tensor]) -> Outputs:
+        """ms-swift takes the loss of shared sequences itself, whatever kernels the model has for it."""
+        if self.regime.loss not in ("causal-lm", FUSED, LIGER):
+            raise NotFollowedError(f"the loss {self.regime.loss} of sequences that ms-swift shares")
+        self.tape.defers_loss = True
+        outputs = self._run(batch, replace(self.regime, loss="causal-lm"))
+        self.tape.defers_loss = False
+        outputs.loss = own_loss(self.tape, outputs.tensors[0], batch["labels"])
         return outputs
 
     def evaluated(self, batch: Mapping[str, Tensor], *, use_cache: bool) -> Outputs:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vramlint.job import Checkpointing, Job
+from vramlint.job import Checkpointing, Job, SharedSequence
 from vramlint.memory import checkpoint
 from vramlint.memory.frame import Inputs, Segment
 from vramlint.memory.kernels import FLASH_MAX_HEAD, Kernels
-from vramlint.memory.ops import attention, sdpa
+from vramlint.memory.ops import attention, sdpa, shared_sequences
 from vramlint.memory.ops.unpadding import unpadded
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
@@ -57,6 +58,8 @@ class Regime:
     """Peft's enable_input_require_grads, which checkpointing of a frozen base needs."""
     prefix: Prefix | None = None
     """Keys and values that train before those of the text."""
+    sequence: SharedSequence | None = None
+    """Ranks that share every sequence."""
 
     @classmethod
     def of(cls, job: Job) -> Regime:
@@ -74,6 +77,7 @@ class Regime:
             loss=job.objective.loss,
             trl=job.libraries.trl,
             liger=job.libraries.liger_kernel,
+            sequence=job.parallelism.sequence,
             inputs_require_grad=job.checkpointing.mode != "none"
             and (job.adapter is not None or job.libraries.transformers >= INPUTS_REQUIRE_GRAD_FROM),
         )
@@ -89,6 +93,10 @@ class Regime:
         reaches it (transformers 5.23 masking_utils.py); `always` builds one for sdpa whatever the case.
         """
         batch, length = like.shape[0], like.shape[1]
+        if self.sequence is not None and self.sequence.form == shared_sequences.SWIFT:
+            length *= self.sequence.ranks  # a rank attends to all tokens, and its mask is taken
+        if window is not None and self.sequence is not None and self.sequence.form == shared_sequences.RING:
+            raise NotFollowedError("a shared sequence with sliding windows, which Accelerate refuses,")
         shape = (batch, 1, length, length + (0 if self.prefix is None else self.prefix.length))
         if self.implementation == "eager":
             return tape.empty(shape, like.dtype, "attention mask")
@@ -162,6 +170,8 @@ class Regime:
         `shares_heads` that the model hands its key/value heads to sdpa as they are, mask or not, without enable_gqa;
         `widens` that eager attention takes its softmax in float32, `narrows` that it casts one of another dtype back.
         """
+        if self.sequence is not None and shared_sequences.is_shared(tape, self.sequence):
+            return shared_sequences.attend(tape, q, k, v, mask, self, self.sequence, dropout)
         if self.prefix is not None:
             k, v = self.prefix.before(tape, k), self.prefix.before(tape, v)
         elif self.use_cache:

@@ -10,7 +10,17 @@ from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
-from vramlint.memory import data_parallel, generation, mesh_ranks, methods, neox_ranks, optimizers, quantization, ranks
+from vramlint.memory import (
+    data_parallel,
+    generation,
+    mesh_ranks,
+    methods,
+    neox_ranks,
+    optimizers,
+    quantization,
+    ranks,
+    sequence_ranks,
+)
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -65,7 +75,7 @@ def trace(job: Job, *, observed: bool = False) -> Simulation:
     """The run of `job`, to be estimated; `observed` as of `simulate`."""
     if data_parallel.is_spread(job) and job.parallelism.rank is None:
         return _ranks(job, observed=observed)
-    divided = mesh_ranks.divides(job) or neox_ranks.divides(job)
+    divided = any(kind.divides(job) for kind in (mesh_ranks, neox_ranks, sequence_ranks))
     if divided or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
         return _ranks(job, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
@@ -172,6 +182,8 @@ def _ranks(job: Job, *, observed: bool) -> Simulation:
 def _kinds(job: Job) -> Iterable[ranks.Kind]:
     if mesh_ranks.divides(job):
         return mesh_ranks.kinds(job)
+    if sequence_ranks.divides(job):
+        return sequence_ranks.kinds(job)
     return neox_ranks.kinds(job) if neox_ranks.divides(job) else ranks.kinds(job)
 
 

@@ -58,6 +58,7 @@ class Step:
         self.tape.compiled = job.compiled
         self.tape.card = Multiprocessors.of(job)
         self.tape.observed = observed
+        self.tape.positions_by_row = job.parallelism.sequence is not None
         zero, units = job.parallelism.zero, sharding.units
         self.tape.stored_adapters = "float32" if isinstance(units, Units) and units.separate and units.widens else None
         self.tape.keeps_linear_inputs = zero is not None and zero.stage == 3

@@ -46,6 +46,8 @@ class Tape:
         """The checkpoint whose layer is running for the first time."""
         self.compiled = False
         """torch.compile fuses what runs between matrix products, where an architecture says how."""
+        self.positions_by_row = False
+        """Every row has positions of its own."""
         self.observed = False
         """A dispatch mode looks on, as where steps are traced."""
         self.keeps_linear_inputs = False

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator, Sequence
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
 from vramlint.memory.holdings import Tensors, unrounded
+from vramlint.memory.ops.shared_sequences import ULYSSES
 from vramlint.memory.rank import Sharding, engine_precision, states_of, weights_of
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.zero_buckets import COMMUNICATION, NORM_BYTES, Buckets
 from vramlint.memory.zero_coordinator import LEAVES, gathered_bytes
-from vramlint.memory.zero_partition import Piece, in_order, partition_of, scattered
+from vramlint.memory.zero_partition import Piece, Widened, flattened, in_order, partition_of, scattered
 from vramlint.memory.zero_quantizer import QuantizedReduction, stored_bytes
 from vramlint.memory.zero_wire import aligned, wire_of
 
@@ -102,6 +103,7 @@ def _partitioned(
     moments = (NORM_BYTES * part.largest_slice, flat + MASTER_BYTES * largest, MASTER_BYTES * largest + held)
     step: tuple[Tensors, ...] = (Tensors("temporaries", max(moments)),)
     host = 0
+    reduced = _reduced(job, zero, width)
     persistent = [*weights, *master]
     if offloaded:
         total = sum(part.sizes)
@@ -123,6 +125,7 @@ def _partitioned(
         during,
         tuple(tuple(group) for group in groups),
         min(2, job.batch.gradient_accumulation_steps),
+        copies=flattened if reduced == width else Widened(width, reduced, world).flattened,
         measures=offloaded,
         pipelined=pipelined,
         late=pipelined and not job.model.config.get("last"),
@@ -170,7 +173,9 @@ def _stage_3(
         MASTER_BYTES * largest + max((_flat_temporaries(job, size) for size in sub_groups), default=0),
     )
     step: tuple[Tensors, ...] = (Tensors("temporaries", max(moments)),)
-    bucket = Tensors(COMMUNICATION, zero.reduce_bucket_size * width)
+    reduced = _reduced(job, zero, width)
+    copies = scattered if reduced == width else Widened(width, reduced, world).scattered
+    bucket = Tensors(COMMUNICATION, zero.reduce_bucket_size * reduced)
     persistent = [*fixed, bucket, Tensors("gathered parameters", width * sum(p.numel * p.multiplicity for p in small))]
     host = 0
     if zero.offload_parameters != "none":
@@ -193,19 +198,32 @@ def _stage_3(
         tuple(parameters),
         tuple(Piece(p) for p in in_order(parameters) if p.requires_grad),
         zero.reduce_bucket_size,
-        width,
+        width if quantized else reduced,
         buffer=0,
         buffers=0,
         own=0,
         during=True,
         groups=(),
         backwards=1,
-        copies=QuantizedReduction(world, machines, width).copies if quantized else scattered,
+        copies=QuantizedReduction(world, machines, width).copies if quantized else copies,
         gathered=gathered.whole,
         beside=gathered.beside,
         second=gathered.second,
     )
     return Sharding(tuple(persistent), tuple(states), optimizer=step, units=buckets, host=host)
+
+
+def _reduced(job: Job, zero: Zero, width: int) -> int:
+    """Bytes of an element of a gradient while ranks add it up: among ranks that share sequences of float32.
+
+    deepspeed 0.19.8 runtime/engine.py:2182 (seq_parallel_communication_data_type); runtime/zero/stage_1_and_2.py:2373
+    says so whatever the configuration does.
+    """
+    sequence = job.parallelism.sequence
+    if sequence is None or sequence.form != ULYSSES:
+        return width
+    dtype = "float32" if zero.stage < 3 else zero.sequence_reduce_dtype
+    return DTYPE_BYTES[dtype]
 
 
 def _part(parameter: Parameter, zero: Zero, world: int, width: int) -> Iterator[Tensors]:

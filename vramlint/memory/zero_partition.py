@@ -193,15 +193,45 @@ def flattened(bucket: Sequence[Piece], _fill: int, capacity: int) -> int:
     What lies behind each other in one partition is one tensor, and one tensor is not copied (average_tensor). An
     oversized gradient goes in lots, each with the tensor that exceeds a bucket (allreduce_and_scatter).
     """
+    return _largest_lot(_tensors(bucket), capacity, 0)
+
+
+def _tensors(bucket: Sequence[Piece]) -> list[tuple[int, int]]:
+    """What lies behind each other in one partition, as its elements and how many like it there are."""
     tensors: list[tuple[int, int]] = []
     for _, run in groupby((part for piece in bucket for part in piece.parts()), key=itemgetter(0)):
         parts = list(run)
         tensors.append((sum(size for _, size, _ in parts), parts[0][2]))
-    return _largest_lot(tensors, capacity)
+    return tensors
 
 
-def _largest_lot(tensors: Sequence[tuple[int, int]], capacity: int) -> int:
-    """Of (elements, how many) the sum of the largest lot of several, each of which ends beyond `capacity`."""
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """Gradients are reduced in another dtype than their own: `reduced` bytes for `width`, among `world` ranks."""
+
+    width: int
+    reduced: int
+    world: int
+
+    def flattened(self, bucket: Sequence[Piece], fill: int, capacity: int) -> int:
+        """Of stages 1 and 2: each lot is copied in that dtype, beside what it was flattened into (allreduce_bucket)."""
+        del fill
+        return _largest_lot(_tensors(bucket), capacity, self.reduced / self.width)
+
+    def scattered(self, bucket: Sequence[Piece], fill: int, capacity: int) -> int:
+        """Of stage 3, whose bucket has that dtype, in elements of `reduced` bytes (stage3.py, __avg_scatter_grads).
+
+        What is put together anew, a gradient that is larger than a bucket, and the rank's part in its own dtype.
+        """
+        whole = fill if len(bucket) > 1 or fill > capacity else 0
+        return whole + -(-fill * self.width // (self.world * self.reduced))
+
+
+def _largest_lot(tensors: Sequence[tuple[int, int]], capacity: int, widening: float) -> int:
+    """Of (elements, how many) what is copied of the largest lot, each of which ends beyond `capacity`.
+
+    Several tensors are flattened; each lot is copied `widening` times as large besides.
+    """
     found = lot = count = 0
     for size, times in tensors:
         left = times
@@ -210,8 +240,8 @@ def _largest_lot(tensors: Sequence[tuple[int, int]], capacity: int) -> int:
             lot, count, left = lot + taken * size, count + taken, left - taken
             if lot <= capacity:
                 break
-            found = max(found, lot if count > 1 else 0)
+            found = max(found, int(lot * ((count > 1) + widening)))
             if count == taken:  # lots of equal tensors alone are alike
                 left %= taken
             lot = count = 0
-    return max(found, lot if count > 1 else 0)
+    return max(found, int(lot * ((count > 1) + widening)))

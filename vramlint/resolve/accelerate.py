@@ -29,6 +29,7 @@ _STRATEGY = (
     "fsdp_version",
     "fsdp_backward_prefetch",
     "divided_by",
+    "sequence_sharing",
 )
 _BY_ITSELF = ("launcher",)
 """What only a configuration by itself says in words of its own: of a run, `parallelism` has it."""

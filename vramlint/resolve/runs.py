@@ -300,9 +300,10 @@ _FOLLOWED = frozenset({"tensor_parallel", "context_parallel", "pipeline_parallel
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 
-def _splits(divided_by: FactValue) -> frozenset[str]:
+def _splits(divided_by: FactValue, sequences: FactValue) -> frozenset[str]:
     """Degrees of `_SPLITS` that no simulation follows; of torchtitan's meshes the estimate itself says what is not."""
-    return frozenset(_SPLITS) - _SEEN.get(str(divided_by), frozenset())
+    shared = frozenset() if sequences is None else frozenset({"context_parallel"})
+    return frozenset(_SPLITS) - _SEEN.get(str(divided_by), frozenset()) - shared
 
 
 _SEEN: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -322,7 +323,7 @@ def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
     said = {
         name
         for board in worlds.boards
-        for name in _splits(board.value("divided_by"))
+        for name in _splits(board.value("divided_by"), board.value("sequence_sharing"))
         if name in board.facts and board.value(name) not in (0, 1)
     }
     said |= {"tensor_parallel" for board in worlds.boards if board.value("divided_by") in PLANNED}
@@ -338,11 +339,12 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
+    split = _splits(_word(facts, "divided_by"), _word(facts, "sequence_sharing"))
     if (
         (shared is not None and not shared.candidates)
         or (
             (shared is None or shared.value != "megatron")
-            and any(fact.name in _splits(_word(facts, "divided_by")) and fact.value not in (0, 1) for fact in facts)
+            and any(fact.name in split and fact.value not in (0, 1) for fact in facts)
         )
         or (shared is not None and shared.value == "device_map" and _several(facts))
         or (_word(facts, "divided_by") in PLANNED and _several(facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from vramlint.job import Megatron, Mesh, NeoX, Parallelism, PreciseAdam, Zero
+from vramlint.job import Megatron, Mesh, NeoX, Parallelism, PreciseAdam, SharedSequence, Zero
 from vramlint.resolve.board import Board
 from vramlint.resolve.hosting import with_host
 from vramlint.resolve.ranks import machines
@@ -17,7 +17,7 @@ def parallelism_of(board: Board) -> Parallelism:
     sharding = str(board.value("fsdp") or "")
     world = board.integer("world_size") or 1
     sharing = _sharing(board, sharding) if strategy == "fsdp" else world
-    mesh = _mesh(board)
+    mesh, sequence = _mesh(board), _sequence(board)
     if mesh is not None:  # the ranks of one place in the model
         world = max(1, world // (mesh.tensor * mesh.pipeline))
     elif strategy == "fsdp":  # which shards what is left of the model among those that have the same of it
@@ -29,6 +29,7 @@ def parallelism_of(board: Board) -> Parallelism:
         megatron=_megatron(board) if strategy == "megatron" else None,
         neox=_neox(board) if board.value("divided_by") == GPT_NEOX else None,
         mesh=mesh,
+        sequence=sequence,
         fsdp_sharding="grad-op" if "shard_grad_op" in sharding else "none" if "no_shard" in sharding else "full",
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
@@ -38,7 +39,9 @@ def parallelism_of(board: Board) -> Parallelism:
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,
         fsdp_reduce_dtype=str(board.value("fsdp_reduce_dtype") or "") or None,
         model_shards=_model_shards(board),
-        sequence_shards=degree(board, "context_parallel") if mesh is None and strategy != "megatron" else 1,
+        sequence_shards=degree(board, "context_parallel")
+        if mesh is None and sequence is None and strategy != "megatron"
+        else 1,
         optimizer_shards=1 if strategy == "megatron" else _optimizer_shards(board),
         sync_each_batch=board.value("sync_each_batch") is True,
         nodes=machines(board),
@@ -63,7 +66,7 @@ def _mesh(board: Board) -> Mesh | None:
     """How DTensors divide the model; None where they do not."""
     mesh = Mesh(
         tensor=degree(board, "tensor_parallel"),
-        context=degree(board, "context_parallel"),
+        context=degree(board, "context_parallel") if board.value("sequence_sharing") is None else 1,
         pipeline=degree(board, "pipeline_parallel"),
         expert=degree(board, "expert_parallel"),
         loss_parallel=board.value("loss_parallel") is not False,
@@ -76,6 +79,14 @@ def _mesh(board: Board) -> Mesh | None:
     )
     divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
     return mesh if divided and board.value("divided_by") in {"dtensor", "accelerate"} else None
+
+
+def _sequence(board: Board) -> SharedSequence | None:
+    """How ranks share every sequence around the attention of a model that knows nothing of it."""
+    form, ranks = board.value("sequence_sharing"), degree(board, "context_parallel")
+    if form is None or ranks == 1:
+        return None
+    return SharedSequence(ranks, str(form), degree(board, "sequence_head_stride"))
 
 
 def _micro_batches(board: Board) -> int:
@@ -223,6 +234,7 @@ def _zero(board: Board) -> Zero:
         sub_group_size=_or(board.integer("sub_group_size"), plain.sub_group_size),
         overlap_comm=overlap if isinstance(overlap, bool) else None,
         gradient_accumulation_dtype=dtype if isinstance(dtype, str) else None,
+        sequence_reduce_dtype=str(board.value("sequence_reduce_dtype") or plain.sequence_reduce_dtype),
         hpz_partition_size=degree(board, "hpz_partition_size"),
         quantized_weights=board.value("quantized_weight_gathers") is True,
         quantized_frozen_weights=board.value("quantized_frozen_weights") is True,

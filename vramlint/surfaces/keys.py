@@ -193,6 +193,7 @@ _DEEPSPEED = (
     ("bfloat16.enabled", "bf16", "flag"),
     ("optimizer.type", "optimizer", "name"),
     ("data_types.grad_accum_dtype", "gradient_accumulation_dtype", "dtype"),
+    ("seq_parallel_communication_data_type", "sequence_reduce_dtype", "dtype"),
     ("activation_checkpointing.partition_activations", "partition_activations", "flag"),
     ("sequence_parallel_size", "context_parallel", "count"),
     ("tensor_parallel.autotp_size", "tensor_parallel", "count"),

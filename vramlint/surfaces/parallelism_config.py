@@ -21,6 +21,8 @@ DEGREES = (
 )
 """Facts, and the sizes that say them."""
 _SHARES = ("tensor_parallel", "context_parallel")
+_FORMS = {"cp_size": ("ring", "torch's context_parallel"), "sp_size": ("ulysses", "DeepSpeed's Ulysses")}
+"""How the ranks of a size share sequences; each has one backend."""
 
 
 def degrees(find: Callable[[str], Value | None], key: str) -> Iterator[Drawn]:
@@ -39,6 +41,11 @@ def degrees(find: Callable[[str], Value | None], key: str) -> Iterator[Drawn]:
         ]
         chosen = next((drawn for drawn in said if drawn.value != 1), said[0] if said else None)
         yield chosen
+        form = next((_FORMS[size] for size in _FORMS if chosen is not None and chosen.key.endswith(size)), None)
+        if chosen is not None and form is not None and chosen.value != 1:
+            candidate = Candidate(form[0], chosen.place)
+            reason = f"{form[1]} shares the sequences"
+            yield Fact("sequence_sharing", (candidate,), Origin.DERIVED, chosen.key, chosen.via, reason=reason)
         if chosen is not None and fact in _SHARES and chosen.value != 1:
             candidate = Candidate("accelerate", chosen.place)
             reason = "Accelerate's device mesh divides more than the data"

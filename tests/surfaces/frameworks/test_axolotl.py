@@ -409,3 +409,17 @@ def test_what_bitsandbytes_leaves_alone_is_widened_beside_it(keys: str, wide: se
     found = patterns if isinstance(patterns, tuple) else ()
     names = (_EXPERT, _GATE, *_NARROWED)
     assert {name for name in names for pattern in found if re.search(str(pattern), name)} == wide
+
+
+@pytest.mark.parametrize(
+    ("more", "form"),
+    [
+        ("context_parallel_size: 4\nsample_packing: true\n", "flash-gather"),
+        ("sequence_parallel_degree: 4\n", "flash-ring"),
+        ("context_parallel_size: 4\nsample_packing: true\nring_attn_func: batch_ring\n", "flash-ring"),
+        ("context_parallel_size: 1\n", None),
+    ],
+)
+def test_packed_rows_are_gathered_and_others_go_round(more: str, form: str | None) -> None:
+    fact = _read(f"base_model: a/b\nheads_k_stride: 2\n{more}").get("sequence_sharing")
+    assert (fact.value if fact else None) == form

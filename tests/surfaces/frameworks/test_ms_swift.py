@@ -306,3 +306,10 @@ def test_a_type_that_has_a_checkpoint_of_its_own_names_the_model_and_adapters_ar
     assert fact(found, "tuning").origin is Origin.DEFAULT
     named = sheet("ms-swift", text + "model_id_or_path: qwen/Qwen-1_8B-Chat\n")
     assert fact(named, "model").value == "qwen/Qwen-1_8B-Chat"
+
+
+def test_the_loss_of_shared_sequences_is_its_own():
+    found = _run("NPROC_PER_NODE=4 swift sft --model Qwen/Qwen3-8B --sequence_parallel_size 2 --use_liger_kernel true")
+    values = [found[name].value for name in ("context_parallel", "sequence_sharing", "liger_fused_head", "full_logits")]
+    assert values == [2, "swift", False, True]
+    assert "sequence_sharing" not in _run("NPROC_PER_NODE=4 swift sft --model Qwen/Qwen3-8B")

@@ -21,7 +21,8 @@ class Rotary(NamedTuple):
 
 def rotary(tape: Tape, hidden: Tensor, size: int, dtype: str | None = None) -> Rotary:
     """The tables for hidden states [B, S, H] and rotated head size `size`, in their dtype or the one given."""
-    shape, dtype = (1, 1, hidden.shape[1], size), dtype or hidden.dtype
+    rows = hidden.shape[0] if tape.positions_by_row else 1
+    shape, dtype = (rows, 1, hidden.shape[1], size), dtype or hidden.dtype
     return Rotary(tape.empty(shape, dtype, "rotary cos"), tape.empty(shape, dtype, "rotary sin"))
 
 

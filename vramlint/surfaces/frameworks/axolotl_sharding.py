@@ -25,6 +25,7 @@ _SIZES = (
     ("context_parallel_size", "context_parallel"),
     ("sequence_parallel_degree", "context_parallel"),
 )
+_RINGS = {"varlen_llama3": "flash-gather", "batch_ring": "flash-ring"}
 _VERSION = ("fsdp_version", "fsdp_config.fsdp_version", "fsdp_config.version")
 _FSDP_ROWS = (
     ("use_orig_params", "fsdp_use_orig_params", "flag"),
@@ -70,6 +71,7 @@ def sharding(config: Config) -> None:
     _fsdp(config)
     for key, fact in _SIZES:
         config.say(fact, key, "count")
+    _sequences(config)
     if plugin(config, "integrations.expert_parallel.") is not None:
         config.say("expert_parallel", "expert_parallel_size", "count")
     if config.on("use_ray"):
@@ -77,6 +79,19 @@ def sharding(config: Config) -> None:
     _world(config)
     config.say("device_map", "device_map", "device-map")
     _changing_parts(config)
+
+
+def _sequences(config: Config) -> None:
+    """Which of ring-flash-attn's functions attends to shared sequences (validation.py, validate_ring_attn_func)."""
+    key = next((key for key in ("context_parallel_size", "sequence_parallel_degree") if config.integer(key)), None)
+    if key is None or (config.integer(key) or 1) == 1 or config.on("use_glm_dsa_kernels"):
+        return
+    packed = "varlen_llama3" if config.on("sample_packing") else "batch_ring"
+    function = config.text("ring_attn_func") or packed
+    form = _RINGS.get(function)
+    config.say("sequence_head_stride", "heads_k_stride", "count")
+    if form is not None:
+        config.derive("sequence_sharing", form, f"ring-flash-attn's {function} attends", "ring_attn_func", key)
 
 
 def shipped(target: str) -> Table | None:

@@ -49,6 +49,8 @@ _ROWS = (
     *trainer_rows(("fsdp", "gradient_accumulation_steps", "generation_max_length")),
 )
 
+_SEQUENCES = "sequence_parallel_size"
+
 _ADAPTERS = (
     Row("lora_rank", "lora_r", "count"),
     Row("lora_alpha", "lora_alpha", "number"),
@@ -211,6 +213,8 @@ def _sharding(config: Config) -> None:
     elif name:
         config.state("fsdp", "full_shard auto_wrap", "fsdp")
         config.link("fsdp", "fsdp")
+    if (config.integer(_SEQUENCES) or 1) > 1:
+        config.derive("sequence_sharing", "swift", "ms-swift's own Ulysses (swift/sequence_parallel)", _SEQUENCES)
     visible = config.around.get("world_size")
     several = visible is None or (visible.key == "CUDA_VISIBLE_DEVICES" and (visible.value or 1) != 1)
     if config.command and is_alone(config) and processes(config) == 1 and several:
@@ -262,6 +266,10 @@ def _loss(config: Config) -> None:
         config.state("loss_type", "channel", "enable_channel_loss")
     else:
         config.say("loss_type", "loss_type", "text")
+    if (config.integer(_SEQUENCES) or 1) > 1 and config.on("use_liger_kernel"):
+        reason = "the loss of shared sequences is ms-swift's own, so Liger's has no effect"
+        config.derive("liger_fused_head", False, reason, _SEQUENCES)
+        config.derive("full_logits", True, reason, _SEQUENCES)
     weighs = not _WEIGHING.isdisjoint(config.text("loss_scale").split("+"))
     if weighs and config.on("use_liger_kernel") and _said_objective(config) in (None, "sft", "pretrain"):
         reason = "loss_scale weighs tokens, so Liger's loss has no effect"
