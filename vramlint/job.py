@@ -356,6 +356,23 @@ class NeoX:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A backward of one rank of torch's pipelines, and what of each of its model chunks is alive when it begins."""
+
+    action: str
+    """By torch's letters: B a whole backward, I one of the inputs, W one of the weights."""
+    chunk: int
+    waiting: tuple[int, ...]
+    """Forwards that await their backward, the own one included."""
+    halves: tuple[int, ...]
+    """Backwards of the inputs that await those of the weights, the own one included."""
+    gradients: tuple[str, ...]
+    """What there is of the weights' gradients: none, reduced, fresh, kept, both (memory/torch_turns.py)."""
+    passed: int = 0
+    """Gradients that backwards of the inputs have sent to the stage before, and left at what they received."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mesh:
     """torch's device mesh, beside its data-parallel dimensions: how many ranks share one model by DTensors."""
 
@@ -381,9 +398,8 @@ class Mesh:
     """Names of the modules of every stage, where they are written out."""
     micro_batches: int = 1
     """Into how many a rank's batch is cut for the pipeline; `Batch.micro_batch_size` is that of one of them."""
-    turns: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """Of the rank that is simulated: backwards at which most is alive, as the model chunk whose it is and how many
-    forwards of each chunk await theirs."""
+    turns: tuple[Turn, ...] = ()
+    """Of the rank that is simulated: backwards at which most is alive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 from bench.sharding.boot import boot
 
@@ -46,7 +47,9 @@ def main() -> int:
     fuse_norms()
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=world)
     step = steady_step(case)
-    print(json.dumps({"case": case, "mebibytes": {name: round(step[name] / 2**20, 1) for name in PHASES}}))
+    mebibytes = {name: round(step[name] / 2**20, 1) for name in PHASES}
+    versions = {name: version(name).partition("+")[0] for name in ("torch", "torchtitan")}
+    print(json.dumps({"case": case, "mebibytes": mebibytes, "versions": versions}))
     return 0
 
 

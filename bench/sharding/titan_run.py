@@ -147,6 +147,7 @@ def job_config(case: dict[str, Any]) -> Any:
     config.parallelism.pipeline_parallel_schedule = case.get("schedule", "1F1B")
     config.parallelism.pipeline_parallel_layers_per_stage = case.get("layers_per_stage")
     config.parallelism.pipeline_parallel_microbatch_size = case.get("micro", 1)
+    config.parallelism.pipeline_parallel_expert_parallel_overlap = False  # modes hold for one thread
     config.parallelism.context_parallel_degree = case.get("context", 1)
     config.parallelism.expert_parallel_degree = case.get("expert", 1)
     config.parallelism.expert_tensor_parallel_degree = case.get("expert_tensor", 1)

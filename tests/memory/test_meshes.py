@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from bench.meshes import CASES, mesh_job, peak_error
 from vramlint.job import Mesh
-from vramlint.memory import simulate
+from vramlint.memory import mesh_ranks, simulate
 from vramlint.memory.communicators import communicators
-from vramlint.memory.torch_schedules import turns
+from vramlint.memory.simulate import _Trace, trace
+from vramlint.memory.torch_schedules import plan
 from vramlint.memory.torch_stages import chunks_of
+from vramlint.memory.torch_turns import turns, undominated
 
 ROWS = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
 
@@ -22,25 +25,109 @@ def test_ranks_are_counted_as_torchtitan_runs_them(row) -> None:
     assert abs(peak_error(row)) < 0.005
 
 
+def held(schedule: str, rank: int, ranks: int, chunks: int, batches: int) -> list[tuple[object, ...]]:
+    found = undominated(turns(plan(schedule, rank, ranks, chunks, batches), first=not rank))
+    return [(turn.action, turn.chunk, turn.waiting, turn.gradients) for turn in found]
+
+
 @pytest.mark.parametrize(
     ("schedule", "rank", "ranks", "chunks", "batches", "expected"),
     [
-        ("1F1B", 0, 4, 1, 8, ((0, (4,)), (0, (4,)))),
-        ("1F1B", 3, 4, 1, 8, ((0, (1,)), (0, (1,)))),
-        ("1F1B", 0, 4, 1, 4, ((0, (4,)), (0, (3,)))),
-        ("gpipe", 1, 2, 1, 6, ((0, (6,)), (0, (5,)))),
-        ("LoopedBFS", 0, 2, 2, 2, ((1, (2, 2)), (1, (2, 1)), (0, (2, 0)), (0, (1, 0)))),
+        ("1F1B", 0, 4, 1, 8, [(4, "none"), (4, "kept")]),
+        ("1F1B", 3, 4, 1, 8, [(1, "none"), (1, "kept")]),
+        ("1F1B", 0, 4, 1, 4, [(4, "none"), (3, "kept")]),
+        ("gpipe", 1, 2, 1, 6, [(6, "none"), (5, "kept")]),
     ],
 )
 def test_a_schedule_comes_down_to_the_backwards_that_hold_the_most(
     schedule, rank, ranks, chunks, batches, expected
 ) -> None:
-    assert turns(schedule, rank, ranks, chunks, batches) == expected
+    assert held(schedule, rank, ranks, chunks, batches) == [("B", 0, (n,), (kind,)) for n, kind in expected]
+
+
+def test_the_gradients_of_a_chunk_are_reduced_behind_its_last_backward() -> None:
+    assert held("LoopedBFS", 0, 2, 2, 2) == [
+        ("B", 1, (2, 2), ("none", "none")),
+        ("B", 1, (2, 1), ("none", "kept")),
+        ("B", 0, (2, 0), ("none", "reduced")),
+        ("B", 0, (1, 0), ("kept", "reduced")),
+    ]
 
 
 def test_interleaved_stages_begin_more_forwards_than_plain_ones() -> None:
-    most = max(sum(waiting) for _, waiting in turns("Interleaved1F1B", 0, 4, 2, 8))
-    assert most == 4 + 2 * 3 + 1
+    found = turns(plan("Interleaved1F1B", 0, 4, 2, 8), first=True)
+    assert max(sum(turn.waiting) for turn in found) == 4 + 2 * 3 + 1
+
+
+WRITTEN = {
+    ("InterleavedZeroBubble", 1, 2, 2, 4): "F0 F0 F1 I1 F1 I1 W1 F0 I0 W1 F0 I0 W0 F1 I1 W0 F1 I1 W1 I0 W1 I0 W0 W0",
+    ("ZBVZeroBubble", 0, 2, 2, 3): "F0 F0 F0 F1 I1 W1 F1 I1 W1 I0 W0 F1 I1 W1 I0 W0 I0 W0",
+    ("ZBVZeroBubble", 1, 2, 2, 3): "F0 F1 F0 F1 I1 W1 F0 I0 W0 F1 I1 W1 I0 I1 I0 W0 W1 W0",
+    ("DualPipeV", 0, 2, 2, 4): "F0 F0 F0 F1 I1 W1 F1 F0 B1 F1 B0 B1 F1 B0 B1 I0 W0 I0 W0",
+    ("DualPipeV", 1, 2, 2, 4): "F0 F1 F0 F1 F0 B1 F1 B0 F0 B1 F1 B0 B1 B0 I1 I0 W1 W0",
+}
+"""What torch 2.13's own schedules list for a rank, its two stages by their numbers there."""
+
+
+@pytest.mark.parametrize("case", WRITTEN, ids=str)
+def test_split_schedules_are_torchs(case) -> None:
+    assert " ".join(f"{action}{chunk}" for action, chunk in plan(*case)) == WRITTEN[case]
+
+
+IN_A_V = {"flavor": "8B", "layers": 14, "batch": 8, "seq": 512, "shards": 2, "pipeline": 2, "schedule": "ZBVZeroBubble"}
+
+
+def test_what_the_first_stage_keeps_waits_for_the_backward_of_its_weights() -> None:
+    found = turns(plan("ZBVZeroBubble", 0, 2, 2, 3), first=True)
+    assert {turn.action for turn in found if turn.chunk == 0} == {"B"}
+    assert {turn.action for turn in found if turn.chunk == 1} == {"I", "W"}
+    assert max(sum(turn.waiting) for turn in found) == 4
+
+
+def test_backwards_of_the_weights_leave_gradients_that_a_later_one_of_the_inputs_casts() -> None:
+    found = turns(plan("InterleavedZeroBubble", 1, 2, 2, 4), first=False)
+    assert {turn.gradients[1] for turn in found} == {"none", "fresh", "kept", "both", "reduced"}
+    assert {turn.gradients[1] for turn in turns([*plan("1F1B", 0, 1, 1, 2), ("F", 1), ("B", 1)], first=True)} == {
+        "none"
+    }
+    plain = turns(plan("InterleavedZeroBubble", 1, 2, 2, 4), first=False, sharded=False, widens=False)
+    assert {turn.gradients[1] for turn in plain} == {"none", "kept"}
+
+
+def test_the_point_of_a_v_hands_on_to_itself() -> None:
+    first, last = mesh_ranks.kinds(mesh_job(IN_A_V))
+    assert first.job.model.config["first"] and first.job.model.config["last"]
+    assert not (last.job.model.config["first"] or last.job.model.config["last"])
+    assert (first.job.model.config["turns_back"], last.job.model.config["turns_back"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"checkpointing": "selective"}, "selective checkpoints by operators under ZBVZeroBubble"),
+        ({"layers_per_stage": 2}, "ZBVZeroBubble of 4 stages a rank"),
+        ({"schedule": "DualPipeV", "batch": 3}, "DualPipeV of 3 micro batches over 4 stages"),
+        ({"schedule": "InterleavedZeroBubble", "batch": 5}, "InterleavedZeroBubble of 5 micro batches over 2 ranks"),
+        ({"reshard": "always"}, "parameters that are sharded again behind forward under ZBVZeroBubble"),
+    ],
+)
+def test_what_torch_refuses_of_split_backwards_is_refused(change, reason) -> None:
+    found = simulate(mesh_job(IN_A_V | change), reserved=False)
+    assert found.method != "simulated"
+    assert reason in found.notes[0]
+
+
+@pytest.mark.parametrize(("schedule", "checkpointing"), [("ZBVZeroBubble", "full"), ("Interleaved1F1B", "none")])
+def test_many_layers_of_a_stage_leave_nothing_behind(schedule, checkpointing) -> None:
+    case = {"flavor": "8B", "layers": 46, "batch": 4, "seq": 512, "shards": 2, "pipeline": 2, "schedule": schedule}
+    *_, last = mesh_ranks.kinds(mesh_job(case | {"checkpointing": checkpointing}))
+    traced = trace(last.job)
+    assert isinstance(traced, _Trace)
+    recorder, left = traced.recorder, Counter[str]()
+    for block in recorder.blocks:
+        for index, count in block.events:
+            left[recorder.labels[index].component] += count * block.repeat * recorder.sizes[index]
+    assert [component for component, size in left.items() if size] == ["optimizer states"]
 
 
 def test_embedding_and_head_count_as_layers() -> None:

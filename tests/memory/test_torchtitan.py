@@ -130,7 +130,7 @@ def on_mesh(whole: Job, mesh: Mesh, shards: int) -> Job:
 @pytest.mark.parametrize(
     ("mesh", "shards", "reason"),
     [
-        (Mesh(1, pipeline=2, schedule="ZBVZeroBubble", micro_batches=2), 4, "the pipeline schedule ZBVZeroBubble"),
+        (Mesh(1, pipeline=2, schedule="of a.csv", micro_batches=2), 4, "the pipeline schedule of a.csv"),
         (Mesh(1, pipeline=4, micro_batches=2), 4, "1F1B of 2 micro batches over 4 stages"),
         (Mesh(1, pipeline=2, layers_per_stage=7, micro_batches=2), 4, "5 stages over 2 ranks"),
         (Mesh(1, pipeline=2, layers_per_stage=9, micro_batches=2), 4, "1F1B of 2 stages a rank"),

@@ -87,13 +87,17 @@ class Engine:
                 outputs[position] = None
             elif outputs[position] is not None:
                 self._validate(outputs, position, edge)
-        node.release()
+        self._release(node)
         del gradients
         for position, edge in enumerate(node.edges):
             held: Gradients = [outputs[position]]
             outputs[position] = None
             if edge is not None and held[0] is not None:
                 self._add(edge[0], edge[1], held)
+
+    def _release(self, node: Node) -> None:
+        """Let go of what a node that has run had saved."""
+        node.release()
 
     def _validate(self, outputs: Gradients, position: int, edge: Edge) -> None:
         _, _, shape, dtype = edge

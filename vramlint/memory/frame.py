@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from vramlint.job import Checkpointing
+from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tensor import Node, Shape, Tensor
 
 Inputs = Sequence["Tensor | None"]
@@ -120,6 +121,7 @@ class Frame:
         "_offloaded",
         "_outer",
         "_owners",
+        "_past",
         "_slots",
         "autocast",
         "recomputed",
@@ -145,6 +147,8 @@ class Frame:
         self._owners: list[ReferenceType[Node | Frame]] = []
         """Who saved each tensor; what nobody differentiates any more is not kept when it is recomputed."""
         self.recomputed: list[Tensor | None] = []
+        self._past: list[list[Tensor | None]] = []
+        """What earlier backwards have recomputed and not asked for, which stays as long as the graph."""
         self.selection = Selection() if checkpointing.selective else None
 
     @property
@@ -168,6 +172,18 @@ class Frame:
     def unpack(self, tape: Recomputer, node: Node) -> Sequence[Tensor]:
         """The saved tensors of `node`, handed over: each is unpacked once."""
         return self._taken(tape, node.start, node.count)
+
+    def runs_again(self) -> None:
+        """Another backward begins, which recomputes the layer for itself (torch keeps results by graph task)."""
+        if self.selection is not None:
+            raise NotFollowedError("a second backward of what selective checkpointing keeps, which torch refuses,")
+        self._past.append(self.recomputed)
+        self.recomputed = []
+
+    def forget(self, node: Node) -> None:
+        """What a node has saved is released, and with it what was recomputed for it (a WeakKeyDictionary)."""
+        for recomputed in self._past:
+            recomputed[node.start : node.start + node.count] = [None] * node.count
 
     def _taken(self, tape: Recomputer, start: int, count: int) -> Sequence[Tensor]:
         if not self.recomputed:
@@ -197,6 +213,7 @@ class Frame:
         """
         for tensor in tensors:
             owner = self._owners[len(self.recomputed)]()
-            self.recomputed.append(None if owner is None else tensor)
+            gone = owner is None or (isinstance(owner, Node) and owner.frame is None)
+            self.recomputed.append(None if gone else tensor)
         if len(self.recomputed) >= self.count:
             raise StopRecomputation

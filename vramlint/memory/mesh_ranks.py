@@ -13,8 +13,9 @@ from dataclasses import replace
 from vramlint.job import ConfigValue, Job, Mesh
 from vramlint.memory.ranks import Kind
 from vramlint.memory.refusal import NotFollowedError
-from vramlint.memory.torch_schedules import turns
+from vramlint.memory.torch_schedules import SPLIT, V_SHAPED, plan
 from vramlint.memory.torch_stages import Part, chunks_of
+from vramlint.memory.torch_turns import turns
 
 DIVIDED = ("vocab_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 DENSE = "torchtitan"
@@ -113,12 +114,22 @@ def _staged(rank: Job, mesh: Mesh, number: int, parts: Sequence[Part]) -> Job:
     chunks = tuple(len(part.layers) for part in parts)
     if not all(chunks):
         raise NotFollowedError("a stage without layers")
-    held = turns(mesh.schedule, number, mesh.pipeline, len(chunks), batches)
+    if mesh.schedule.lower() in SPLIT:
+        _check_split(rank, mesh.schedule)
+    turns_back = mesh.schedule.lower() in V_SHAPED and number == mesh.pipeline - 1
+    held = turns(
+        plan(mesh.schedule, number, mesh.pipeline, len(chunks), batches),
+        first=not number,
+        last=turns_back,
+        sharded=rank.parallelism.strategy == "fsdp",
+        widens=_waits_widened(rank),
+    )
     sizes: dict[str, ConfigValue] = {
         "num_hidden_layers": sum(chunks),
         "chunks": chunks,
         "first": any(part.embedding for part in parts),
         "last": any(part.head for part in parts),
+        "turns_back": turns_back,
     }
     return replace(
         rank,
@@ -126,6 +137,26 @@ def _staged(rank: Job, mesh: Mesh, number: int, parts: Sequence[Part]) -> Job:
         batch=replace(rank.batch, micro_batch_size=size // batches),
         parallelism=replace(rank.parallelism, mesh=replace(mesh, turns=held)),
     )
+
+
+def _check_split(rank: Job, schedule: str) -> None:
+    """What backwards in two halves do not go with (torch 2.13 utils/checkpoint.py; _pipelining checks compilation).
+
+    Raises:
+        NotFollowedError: there is such a thing.
+    """
+    if rank.checkpointing.selective:
+        raise NotFollowedError(f"selective checkpoints by operators under {schedule}, which torch refuses,")
+    if rank.compiled:
+        raise NotFollowedError(f"compiled layers under {schedule}, which torch refuses,")
+    if rank.parallelism.strategy == "fsdp" and rank.parallelism.fsdp_sharding != "grad-op":
+        raise NotFollowedError(f"parameters that are sharded again behind forward under {schedule}")
+
+
+def _waits_widened(rank: Job) -> bool:
+    """Whether gradients wait for their reduction in a wider dtype than they come in."""
+    reduced, computed = rank.parallelism.fsdp_reduce_dtype, rank.precision.autocast or rank.precision.weights
+    return rank.parallelism.strategy == "fsdp" and reduced not in (None, computed)
 
 
 def _size(config: Mapping[str, ConfigValue], key: str) -> int:

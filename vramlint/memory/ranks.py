@@ -37,7 +37,7 @@ class Kind:
         config, parallelism = self.job.model.config, self.job.parallelism
         forwards = sum((parallelism.megatron or Megatron()).in_flight)
         if parallelism.mesh is not None:
-            forwards = max((sum(waiting) for _, waiting in parallelism.mesh.turns), default=1)
+            forwards = max((sum(turn.waiting) + sum(turn.halves) for turn in parallelism.mesh.turns), default=1)
         if parallelism.neox is not None:
             forwards = parallelism.neox.in_flight
         said = [f"{config['num_hidden_layers']} layers"]

@@ -6,6 +6,7 @@ Layers repeat. A layer is traced once and its block of events carries a repeat c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -127,6 +128,20 @@ class Recorder:
             for index, count in block.events
             if not without or self.labels[index].component != without
         )
+
+    def come_down(self, start: int) -> None:
+        """Leave of everything since block number `start` what it comes down to: nothing that came and went."""
+        left: Counter[int] = Counter()
+        for block in self.blocks[start:]:
+            for index, count in block.events:
+                left[index] += count * block.repeat
+        phase = self.blocks[-1].phase
+        del self.blocks[start:]
+        self.begin(phase)
+        self._events += sorted(
+            ((index, count) for index, count in left.items() if count), key=lambda event: event[1] > 0
+        )
+        self.begin(phase)
 
     def close(self) -> None:
         """End the log: later deaths of tensors are the simulator's own clean-up."""

@@ -163,18 +163,23 @@ class Step:
         batch = {
             name: Tensor((self.job.batch.micro_batch_size, *x.shape[1:]), x.dtype, None) for name, x in held.items()
         }
+        stages: Stages | None = None
         for number in range(min(2, self.job.batch.gradient_accumulation_steps)):
             self.recorder.phase("forward")
+            if stages is not None:
+                stages.clear()
             stages = Stages(self.forward, self.recorder, self.trainable)
             if not number:
                 stages.hold_received(self.job.batch, mesh.micro_batches)
-            for chunk, waiting in mesh.turns:
-                stages.run(batch, chunk, waiting)
+            for turn in stages.chosen(batch, mesh.turns, self.job.batch):
+                stages.run(batch, turn, self.job.batch)
             self.work = self.tape.meter.read()
-            stages.end()
+            stages.end(batch)
         del held
         self._optimize("optimizer")
         self._zero_gradients()
+        if stages is not None:
+            stages.clear()
 
     def _by_turns(self, in_flight: int) -> None:
         """A stage of DeepSpeed's pipeline: so many forwards, then a backward and a forward by turns.

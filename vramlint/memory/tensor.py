@@ -160,6 +160,12 @@ class Recomputed(Protocol):
     def unpack(self, tape: Any, node: Node) -> Sequence[Tensor]:  # noqa: ANN401  the tape knows tensors, not they it
         """The saved tensors of `node`, handed over."""
 
+    def runs_again(self) -> None:
+        """Another backward begins, which recomputes for itself."""
+
+    def forget(self, node: Node) -> None:
+        """What `node` has saved is released."""
+
 
 Gradients = list["Tensor | None"]
 Derivative = Callable[..., Sequence["Tensor | None"]]

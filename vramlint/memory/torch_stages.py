@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vramlint.job import Mesh
 from vramlint.memory.refusal import NotFollowedError
-from vramlint.memory.torch_schedules import SINGLE
+from vramlint.memory.torch_schedules import SINGLE, V_SHAPED
 
 EMBEDDING, HEAD, LAYER = "tok_embeddings", "output", "layers."
 _CHUNKS = 2
@@ -37,6 +37,10 @@ def chunks_of(mesh: Mesh, layers: int) -> Sequence[tuple[Part, ...]]:
         raise NotFollowedError(f"{len(parts)} stages over {ranks} ranks, which torchtitan refuses,")
     if mesh.schedule.lower() in SINGLE and len(parts) != ranks:
         raise NotFollowedError(f"{mesh.schedule} of {len(parts) // ranks} stages a rank, which torchtitan refuses,")
+    if mesh.schedule.lower() in V_SHAPED:
+        if len(parts) != 2 * ranks:
+            raise NotFollowedError(f"{mesh.schedule} of {len(parts) // ranks} stages a rank, which torchtitan refuses,")
+        return [(parts[rank], parts[-1 - rank]) for rank in range(ranks)]
     return [tuple(parts[rank::ranks]) for rank in range(ranks)]
 
 

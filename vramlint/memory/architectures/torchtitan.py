@@ -37,6 +37,8 @@ class Transformer(TransformerDecoder):
         """Layers of each stage that a rank of a pipeline has."""
         self.first, self.last = bool(config.get("first", True)), bool(config.get("last", True))
         """Whether they begin with the model's first, and end with its last."""
+        self.turns_back = bool(config.get("turns_back"))
+        """Whether the second chunk takes what the first one gives: the point of a V."""
         self.dtype = build.dtype
         self.sent: list[Tensor | None] = []
         """The gradient of what a stage received, until it is sent back."""
