@@ -24,6 +24,7 @@ from vramlint.engine.check import check_problems, check_remarks, unique
 from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.suppression import suppress
+from vramlint.estimate import Estimate
 from vramlint.facts import Sheet
 from vramlint.findings import Finding, JobReport, Report
 from vramlint.readers.comments import Directive
@@ -173,6 +174,11 @@ class Checker:
 
     def _reestimate(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> int | None:
         """The peak of the run called `name` when edited documents take the place of its files."""
+        found = self._again(subject, name, edited)
+        return found.device_need if found is not None else None
+
+    def _again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
+        """The estimate of that run; None where it is no run, or a file can't be read any more."""
         context = subject.context
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
         contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
@@ -184,7 +190,7 @@ class Checker:
         jobs = next((run.jobs for run in runs if run.name == name), ())
         if len(jobs) > 1:
             jobs = (max(jobs, key=lambda job: self._simulate(job, reserved=False).device_high),)
-        return self._simulate(jobs[0]).device_need if jobs else None
+        return self._simulate(jobs[0]) if jobs else None
 
     def _context_of(self, sheet: Sheet, subject: Subject, context: Context) -> Context:
         """The surroundings of one job: what comments in the started script declare, and the files' own machine."""

@@ -71,8 +71,8 @@ def judge(
             job,
             gpu,
             lambda changed: simulate(changed, reserved=False),
-            lambda owner, changes: _write(owner, changes, documents),
-            closed=_closed(subject) | _unsettled(subject, estimates),
+            lambda owner, changes: write_changes(owner, changes, documents),
+            closed=closed_facts(subject) | _unsettled(subject, estimates),
             played=simulate,
         )
 
@@ -82,7 +82,7 @@ def judge(
         return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False), headroom)
 
     findings = check(run, estimates, rules, planner, headroom, scaler, _reach(run, estimates, simulate))
-    report = _report(run, estimates)
+    report = report_on(run, estimates)
     if timeline and report.high is not None:
         logged = simulate(run.jobs[estimates.index(report.high)], log=True)
         report = replace(report, high=logged)
@@ -116,9 +116,10 @@ def _reach(run: Run, estimates: Sequence[Estimate], simulate: Simulate) -> Reach
     return reach(run.jobs[least], run.gpu, lambda changed: simulate(changed, reserved=False))
 
 
-def _write(
+def write_changes(
     run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
 ) -> tuple[str, tuple[Edit, ...]] | None:
+    """Changed facts in the vocabulary of the run's files: (description, edits); None where no file can say them."""
     settings = changes.get("allocator_settings")
     if isinstance(settings, str):
         from vramlint.surfaces.allocating import write_settings
@@ -144,7 +145,7 @@ def _elsewhere(run: Run, edits: Sequence[Edit]) -> bool:
     return bool(edits) and all(edit.place.path != run.path for edit in edits)
 
 
-def _closed(run: Run) -> frozenset[str]:
+def closed_facts(run: Run) -> frozenset[str]:
     """Facts that the code of the run's framework alone decides."""
     if not run.framework:
         return frozenset()
@@ -159,7 +160,8 @@ def _unsettled(run: Run, estimates: Sequence[Estimate]) -> frozenset[str]:
     return frozenset({"tuning"}) if fits and {"world_size", "parallelism"} & set(run.open_facts) else frozenset()
 
 
-def _report(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
+def report_on(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
+    """What is known of a run, given the estimates of its jobs."""
     low = min(estimates, key=lambda estimate: estimate.device_low, default=None)
     high = max(estimates, key=lambda estimate: estimate.device_high, default=None)
     if low is not None and low == high:

@@ -16,6 +16,7 @@ COMMANDS = MappingProxyType(
     {
         "check": "check files and folders (what `vramlint PATHS` does)",
         "explain": "everything known about the run in one file, and where each value comes from",
+        "fit": "the cheapest changes with which the runs in one file fit their GPU",
         "rule": "list the rules, or print one",
         "gpus": "list the GPUs of the catalog",
         "models": "list the models of the catalog",
@@ -26,15 +27,22 @@ LEVELS = ("error", "warning", "info")
 CHECK_FORMATS = ("full", "concise", "json", "sarif", "github")
 TEXT_FORMATS = ("text", "json")
 
+MAXIMIZED = ("micro-batch", "seq-len", "lora-rank")
+
 _TAKES_VALUE = frozenset(
     {
+        "--allow",
+        "--apply",
         "--color",
         "--config",
         "--fail-on",
         "--format",
         "--gpu",
         "--gpus-per-node",
+        "--headroom",
         "--ignore",
+        "--job",
+        "--maximize",
         "--nodes",
         "--nvme",
         "--output-file",
@@ -42,6 +50,7 @@ _TAKES_VALUE = frozenset(
         "--select",
         "--stdin-filename",
         "--timeline",
+        "--why-not",
         "-o",
     }
 )
@@ -125,6 +134,16 @@ def _positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if 0 < value <= 1:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no part between 0 and 1, such as 0.9")
+
+
 def _size(text: str) -> str:
     if parse_size(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512GiB")
@@ -206,6 +225,42 @@ def _explain() -> _Parser:
     return parser
 
 
+def _fit() -> _Parser:
+    parser = _parser(
+        "fit",
+        "Look for the cheapest changes with which the runs in a file fit their GPU: those that leave the training's\n"
+        "result as it is first, then those after which a step takes least longer, then the fewest edits.",
+        "vramlint fit [OPTIONS] FILE",
+    )
+    parser.epilog = "exit status: 0 it fits, or a plan does; 1 none does; 2 wrong usage or an internal error"
+    parser.add_argument("path", metavar="FILE", help="a script or configuration; - for standard input")
+    _hardware(parser)
+    _settings(parser)
+    group = parser.add_argument_group("what to look for")
+    group.add_argument("--headroom", type=_fraction, metavar="PART", help="part of the memory to use; default: 0.95")
+    group.add_argument(
+        "--allow",
+        type=_words,
+        action="extend",
+        metavar="CHANGES",
+        help="changes that plans leave alone otherwise: seq-len, lora, qlora, gpus",
+    )
+    group.add_argument("--job", metavar="NAME", help="only this job, where the file has several")
+    group.add_argument(
+        "--maximize", type=one_of(MAXIMIZED), metavar="SETTING", help=f"its largest value: {', '.join(MAXIMIZED)}"
+    )
+    group.add_argument("--why-not", metavar="CHANGE", help="what a change would save: 8bit-adam, flash-attention, …")
+    group = parser.add_argument_group("input and output")
+    group.add_argument("--apply", type=_positive, metavar="N", help="make the edits of plan N")
+    group.add_argument("--diff", action="store_true", help="show the edits of plan 1, or of --apply's, make none")
+    group.add_argument(
+        "--format", type=one_of(TEXT_FORMATS), default="text", metavar="FORMAT", help=", ".join(TEXT_FORMATS)
+    )
+    group.add_argument("-o", "--output-file", metavar="FILE", help="write there instead of standard output")
+    group.add_argument("--stdin-filename", metavar="NAME", help="the name under which standard input is read")
+    return parser
+
+
 def _rule() -> _Parser:
     parser = _parser(
         "rule",
@@ -273,6 +328,7 @@ _PARSERS: Mapping[str, Callable[[], _Parser]] = MappingProxyType(
     {
         "check": _check,
         "explain": _explain,
+        "fit": _fit,
         "rule": _rule,
         "gpus": _catalog("gpus"),
         "models": _catalog("models"),

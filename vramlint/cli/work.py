@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from vramlint.discovery.forms import form_of
 from vramlint.discovery.walk import most_bytes
 from vramlint.engine.selection import RuleSet, UnknownRuleError
 from vramlint.findings import Report
+from vramlint.settings import Settings
 from vramlint.values import Problem
 
 STDIN = "-"
@@ -44,10 +45,7 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
     """
     disk.forget()
     projects = Projects(options)
-    hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes, options.ram or "", options.nvme or "")
-    around = Surroundings(
-        load, names, repository, hardware, disk.around, os.path.abspath, thorough, timeline, alone=thorough
-    )
+    around = _surroundings(options, thorough=thorough, timeline=timeline, alone=thorough)
     found = _gather(options, paths, projects)
     try:
         report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
@@ -57,6 +55,36 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
         raise UsageError(str(error)) from None
     report = replace(report, files_skipped=report.files_skipped + found.skipped)
     return Outcome(report, rules, home.fail_on.value, home.strict, found.notes)
+
+
+class Gathered(NamedTuple):
+    """Files, and what lies around them."""
+
+    files: tuple[SourceFile, ...]
+    problems: tuple[Problem, ...]
+    settings_of: Callable[[str], Settings]
+    around: Surroundings
+
+
+def gathered(options: Namespace, paths: Sequence[str]) -> Gathered:
+    """The files behind `paths`, for a command that needs no rules.
+
+    Raises:
+        UsageError: a settings file that isn't as it should be.
+    """
+    disk.forget()
+    projects = Projects(options)
+    found = _gather(options, paths, projects)
+    return Gathered(found.files, found.problems, projects.settings_of, _surroundings(options, alone=True))
+
+
+def _surroundings(
+    options: Namespace, *, thorough: bool = False, timeline: bool = False, alone: bool = False
+) -> Surroundings:
+    hardware = Hardware(options.gpu or "", options.gpus_per_node, options.nodes, options.ram or "", options.nvme or "")
+    return Surroundings(
+        load, names, repository, hardware, disk.around, os.path.abspath, thorough, timeline, alone=alone
+    )
 
 
 def all_rules(options: Namespace) -> RuleSet:

@@ -14,6 +14,8 @@ ADAM = (*FOREACH_ADAM, "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
 LIGER_MIXTURES = frozenset({"deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "mixtral", "qwen3_moe", "qwen3_next"})
 """Models whose experts Liger computes in a kernel that is not simulated."""
 STAGE3 = 3
+_COMPARED = frozenset({"embedding-pairs", "embedding-triplets"})
+"""Tasks whose loss compares all rows of a micro batch: another size is another loss."""
 _UNSHARED = ("galore", "apollo", "lomo", "adalomo", "badam")
 """Optimizers that need whole gradients, by how their names begin: LLaMA-Factory 0.9 hparams/parser.py refuses them with
 DeepSpeed."""
@@ -62,8 +64,9 @@ def can_distribute(job: Job, _gpu: Gpu) -> bool:
 
 
 def can_shrink_batch(job: Job, _gpu: Gpu) -> bool:
-    """A micro batch has several rows."""
-    return is_trained(job) and job.batch.micro_batch_size > 1
+    """A micro batch has several rows, and its gradients may wait for those of others."""
+    apart = not job.optimizer.arguments.get("layerwise") and job.model.task not in _COMPARED
+    return is_trained(job) and apart and job.batch.micro_batch_size > 1
 
 
 def can_shrink_evaluation(job: Job, _gpu: Gpu) -> bool:

@@ -1,0 +1,103 @@
+"""`vramlint fit FILE`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import SCRIPT, Run
+
+
+def test_a_plan_is_found_shown_made_and_then_it_fits(vramlint: Run, script: Path) -> None:
+    content = json.loads(vramlint("fit", "train.py", "--gpu", "5GiB", "--format", "json").out)
+    (job,) = content["jobs"]
+    first = job["plans"][0]
+    assert first["complete"]
+    assert first["peak_bytes"] <= job["limit_bytes"] < job["need_bytes"]
+    shown = vramlint("fit", "train.py", "--gpu", "5GiB", "--diff")
+    assert script.read_text("utf-8") == SCRIPT
+    assert [line[0] for line in shown.out.splitlines()[:2]] == ["-", "+"]
+    assert vramlint("fit", "train.py", "--gpu", "5GiB", "--apply", "1").code == 0
+    assert script.read_text("utf-8") != SCRIPT
+    again = json.loads(vramlint("fit", "train.py", "--gpu", "5GiB", "--format", "json").out)["jobs"][0]
+    assert (again["status"], again["need_bytes"]) == ("fits", first["peak_bytes"])
+    assert "no plan to make: it fits" in vramlint("fit", "train.py", "--gpu", "5GiB", "--apply", "1").err
+
+
+def test_where_nothing_fits_it_says_what_would(vramlint: Run, script: Path) -> None:
+    result = vramlint("fit", "train.py", "--gpu", "1GiB")
+    assert result.code == 1
+    assert "nothing fits; nearest:" in result.out
+    assert "with --allow lora" in result.out
+    assert vramlint("fit", "train.py", "--gpu", "1GiB", "--allow", "lora").code == 0
+
+
+def test_one_change_alone(vramlint: Run, script: Path) -> None:
+    out = vramlint("fit", "train.py", "--gpu", "24GiB", "--why-not", "8bit-adam").out
+    assert "8bit-adam (8-bit AdamW) alone takes " in out
+    assert "the training's result: the optimizer's states have 8 bits" in out
+    assert "the job fits without it" in out
+    out = vramlint("fit", "train.py", "--gpu", "24GiB", "--why-not", "sdpa").out
+    assert "sdpa: it does not apply: it takes eager attention" in out
+
+
+@pytest.mark.parametrize(("setting", "now"), [("micro-batch", 4), ("seq-len", 512)])
+def test_the_largest_value_that_fits(vramlint: Run, script: Path, setting: str, now: int) -> None:
+    options = ("fit", "train.py", "--gpu", "8GiB", "--maximize", setting, "--format", "json")
+    (job,) = json.loads(vramlint(*options).out)["jobs"]
+    found = job["largest"]
+    assert found["now"] == now < found["value"]
+    if found["plan"] is not None:
+        assert found["plan"]["peak_bytes"] <= job["limit_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "train.py: no GPU is declared: give --gpu"),
+        (("--gpu", "rtx3900"), "did you mean"),
+        (
+            ("--gpu", "3GiB", "--allow", "qlorra"),
+            "'qlorra' is none of seq-len, lora, qlora, gpus, did you mean 'qlora'?",
+        ),
+        (("--gpu", "3GiB", "--why-not", "8bit-adan"), "no change is called '8bit-adan', did you mean '8bit-adam'?"),
+        (("--gpu", "3GiB", "--maximize", "lora-rank"), "train.py has no lora-rank"),
+        (("--gpu", "3GiB", "--job", "other"), "no job is called 'other': train.py"),
+        (("--gpu", "24GiB", "--apply", "9"), "no plan to make: it fits as it is"),
+        (("--gpu", "3GiB", "--headroom", "95"), "'95' is no part between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    vramlint: Run, script: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = vramlint("fit", "train.py", *options)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_of_several_jobs_one_is_chosen(vramlint: Run, tmp_path: Path, script: Path) -> None:
+    script.write_text(SCRIPT.replace("per_device_train_batch_size=4", "per_device_train_batch_size=size"), "utf-8")
+    (tmp_path / "two.sh").write_text("torchrun train.py --size 2\ntorchrun train.py --size 4\n", "utf-8")
+    script.write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--size', type=int)\n"
+        "size = parser.parse_args().size\n" + script.read_text("utf-8"),
+        "utf-8",
+    )
+    report = vramlint("fit", "two.sh", "--gpu", "24GiB", "--format", "json").out
+    names = [job["name"] for job in json.loads(report)["jobs"]]
+    assert len(names) == 2
+    refused = vramlint("fit", "two.sh", "--gpu", "24GiB", "--apply", "1")
+    assert refused.code == 2
+    assert f"choose one with --job: {', '.join(names)}" in refused.err
+    (job,) = json.loads(vramlint("fit", "two.sh", "--gpu", "24GiB", "--job", names[1], "--format", "json").out)["jobs"]
+    assert job["name"] == names[1]
+
+
+def test_a_file_without_a_run(vramlint: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("a: 1\n", "utf-8")
+    result = vramlint("fit", "empty.yaml", "--gpu", "3GiB")
+    assert result.code == 2
+    assert "no training run found" in result.err

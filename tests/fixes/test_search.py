@@ -1,0 +1,120 @@
+"""The search against all plans there are."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.fixes.test_plan import card, job
+from tests.fixes.test_plan import simulate as sized
+from vramlint.estimate import Estimate, Work
+from vramlint.fixes.axes import LORA, NUMERICS, QLORA, TRAINED, axes_of, find_option, needs, option_names
+from vramlint.fixes.search import Point, Search, by_edits, by_result, by_time
+from vramlint.fixes.ways import nearest, ways
+from vramlint.job import Evaluation, Job
+
+GIB = 2**30
+LOOKED_AT = frozenset({"zero", "adapters", "weights", "checkpointing", "micro-batch", "optimizer", "evaluation-batch"})
+PARAMETERS = 10**9
+
+
+def simulate(subject: Job) -> Estimate:
+    """The toy of the other tests, with the work of its step."""
+    tokens = subject.batch.micro_batch_size * subject.batch.sequence_length
+    again = 2 if subject.checkpointing.mode != "none" else 0
+    parts = (("forward", 2), ("backward", 2 if subject.adapter else 4), ("recomputed", again))
+    dtype = "bfloat16"
+    work = tuple(Work(part, "linear", dtype, True, times * PARAMETERS * tokens) for part, times in parts if times)
+    return replace(sized(subject), work=work, total_parameters=PARAMETERS, trainable_parameters=PARAMETERS)
+
+
+def search(subject: Job, gib: float, *allowed: str) -> Search:
+    axes = tuple(axis for axis in axes_of(subject, allowed) if axis.name in LOOKED_AT)
+    return Search(subject, card(gib), axes, simulate, int(gib * GIB))
+
+
+def every(found: Search) -> list[Point]:
+    """All plans of which all changes apply."""
+    points: list[Point] = [()]
+    rest = (0,) * len(found.axes)
+    for index, axis in enumerate(found.axes, start=1):
+        longer = [(*point, value) for point in points for value in range(len(axis.options) + 1)]
+        points = [point for point in longer if found.job((*point, *rest[index:])) is not None]
+    return points
+
+
+@pytest.mark.parametrize("subject", [job(), job(world_size=4), replace(job(), evaluation=Evaluation(8))])
+def test_the_first_plan_is_the_best_of_all(subject: Job) -> None:
+    whole = search(subject, 0, LORA)
+    sizes = {point: simulate(made).device_high for point in every(whole) if (made := whole.job(point)) is not None}
+    for gib in (8, 20, 33, 55):
+        fitting = [point for point, size in sizes.items() if size <= gib * GIB]
+        for order in (by_result, by_time, by_edits):
+            found = search(subject, gib, LORA)
+            best = next(found.best(order))
+            assert order(found.cost(best)) == min(order(whole.cost(point)) for point in fitting)
+            assert len(found.simulated) < len(sizes) / 2
+
+
+def test_what_is_trained_changes_only_where_it_is_allowed() -> None:
+    assert next(search(job(), 9).best(by_result), None) is None
+    found = search(job(), 9, LORA, QLORA)
+    point = next(found.best(by_result))
+    assert [option.move.name for option in found.options(point) if option.alters == TRAINED] == ["lora"]
+    assert next(found.best(by_result, most_altered=NUMERICS), None) is None
+
+
+def test_the_plans_that_are_shown_are_each_better_in_something() -> None:
+    found = search(job(), 21)
+    shown = ways(found, lambda point: (simulate(found.job(point) or found.start).device_high, point))
+    assert len({way.point for way in shown}) == len(shown) > 1
+    for index, way in enumerate(shown):
+        for before in shown[:index]:
+            assert (
+                way.cost.depth < before.cost.depth
+                or way.cost.slower < before.cost.slower
+                or way.cost.edits < before.cost.edits
+                or way.peak < before.peak
+            )
+
+
+def test_a_plan_that_turns_out_not_to_fit_is_passed_over() -> None:
+    found = search(job(), 50)
+    first = next(found.best(by_result))
+    shown = ways(found, lambda point: None if point == first else (0, point))
+    assert shown
+    assert first not in {way.point for way in shown}
+
+
+def test_where_nothing_fits_the_nearest_is_the_one_that_needs_least() -> None:
+    found = search(job(), 1)
+    assert ways(found, lambda point: (0, point)) == ()
+    point = nearest(found)
+    assert point is not None
+    assert simulate(found.job(point) or found.start).device_high == min(
+        simulate(made).device_high for each in every(found) if (made := found.job(each)) is not None
+    )
+
+
+def test_it_ends_when_enough_was_simulated() -> None:
+    found = search(job(), 20)
+    found.most = 3
+    assert list(found.best(by_result)) == []
+    assert len(found.simulated) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("8bit-adam", "8bit-optimizer"),
+        ("checkpointing", "activation-checkpointing"),
+        ("micro-batch", "micro-batch-1"),
+        ("seq-len", "sequence-length-256"),
+        ("lora", "lora"),
+    ],
+)
+def test_changes_have_names(name: str, change: str) -> None:
+    option = find_option(name, axes_of(job(), ("lora", "seq-len")))
+    assert option is not None
+    assert option.move.name == change
+    assert name in option_names()
+    assert needs(change)

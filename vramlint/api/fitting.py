@@ -1,0 +1,162 @@
+"""`fit`: the plans with which the jobs of files fit their GPUs, each of them applied, read and simulated again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from vramlint.api.atlas import Atlas
+from vramlint.api.checking import Checker
+from vramlint.api.judging import Simulate, closed_facts, report_on, write_changes
+from vramlint.api.maximizing import explained, maximized
+from vramlint.api.planning import Planning
+from vramlint.api.source import Surroundings
+from vramlint.api.subject import LAUNCHERS, Subject
+from vramlint.discovery import SourceFile
+from vramlint.engine.selection import RuleSet
+from vramlint.estimate import Estimate
+from vramlint.fixes.ways import MOST_PLANS
+from vramlint.plans import FitReport, Fitting
+from vramlint.resolve.run import Run
+from vramlint.settings import Settings
+from vramlint.text import Document
+
+GIB = 2**30
+
+
+class Request(NamedTuple):
+    """What is asked for."""
+
+    allowed: frozenset[str] = frozenset()
+    """What plans may change besides: names of `fixes.axes.ALLOWANCES`."""
+    headroom: float | None = None
+    """Fraction of the usable memory to stay within; None: that of the settings."""
+    job: str = ""
+    """The name of a job, or a part that only one has; empty: all of them."""
+    number: int = 0
+    """The plan that is to be made, so that it has to be clear of which job; 0: none."""
+    maximize: str = ""
+    """A name of `fixes.largest.SETTINGS`."""
+    why_not: str = ""
+    """A name of a change."""
+
+
+class AmbiguousJobError(ValueError):
+    """No job, or several, have the name that was asked for."""
+
+
+class _Found(NamedTuple):
+    subject: Subject
+    run: Run
+
+
+class Fitter(Checker):
+    """Gathers the jobs of files, and plans for them."""
+
+    def __init__(self, settings_of: Callable[[str], Settings], surroundings: Surroundings, request: Request) -> None:
+        super().__init__(settings_of, lambda _: RuleSet(()), surroundings)
+        self._request = request
+        self._runs: list[_Found] = []
+
+    def _judge_run(self, subject: Subject, run: Run) -> None:
+        self._runs.append(_Found(subject, run))
+
+    def fitted(self) -> FitReport:
+        """The jobs that were asked for, each with its plans.
+
+        Raises:
+            AmbiguousJobError: `Request.job` names none of them, or several.
+        """
+        jobs = tuple(self._fit(found) for found in self._chosen())
+        return FitReport(jobs, self._documents)
+
+    def _chosen(self) -> Sequence[_Found]:
+        used = {path for _, run in self._runs if run.kind != "data" for path in run.paths}
+        runs = [found for found in self._runs if found.run.kind != "data" or found.run.path not in used]
+        trained = [found for found in runs if found.run.kind in ("training", "data")] or runs
+        name = self._request.job
+        if self._request.number and not name and len(trained) > 1:
+            raise AmbiguousJobError(f"several jobs, choose one with --job: {_names(trained)}")
+        if not name:
+            return trained
+        same = [found for found in trained if found.run.name == name]
+        part = same or [found for found in trained if name in found.run.name]
+        if len(part) != 1:
+            many = "several jobs are" if part else "no job is"
+            raise AmbiguousJobError(f"{many} called {name!r}: {_names(part or trained)}")
+        return part
+
+    def _fit(self, found: _Found) -> Fitting:
+        subject, run = found
+        simulate: Simulate = self._simulate
+        headroom = self._request.headroom or subject.settings.headroom
+        estimates = [simulate(job, reserved=False) for job in run.jobs]
+        worst = max(range(len(estimates)), key=lambda index: estimates[index].device_high, default=None)
+        if worst is not None:
+            estimates[worst] = simulate(run.jobs[worst])
+        report = report_on(run, tuple(estimates))
+        if report.status != "checked" or run.gpu is None or worst is None:
+            reason = report.reason or ("" if run.gpu is None else "no job could be built")
+            return Fitting(run.name, run.path, "unresolved", run.gpu.name if run.gpu else "", reason=reason)
+        if estimates[worst].method != "simulated":
+            least = f"at least {estimates[worst].device_low / GIB:.2f} GiB"
+            reason = f"{estimates[worst].why or 'the figure is only a lower bound'}; it needs {least}"
+            return Fitting(run.name, run.path, "unresolved", run.gpu.name, reason=reason)
+        planning = Planning(
+            run,
+            run.jobs[worst],
+            run.gpu,
+            simulate,
+            partial(write_changes, run, documents=self._documents),
+            partial(self._read_again, subject, run.name),
+            int(headroom * run.gpu.usable_bytes),
+            self._documents,
+            closed_facts(run),
+            self._request.allowed,
+            self._request.number or MOST_PLANS,
+        )
+        if self._request.maximize:
+            known = planning.known()
+            return replace(known, largest=maximized(planning, self._request.maximize))
+        known = planning.fitting()
+        return (
+            replace(known, why_not=explained(planning, self._request.why_not, known))
+            if self._request.why_not
+            else known
+        )
+
+    def _read_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
+        return self._again(subject, name, edited)
+
+
+def _names(found: Sequence[_Found]) -> str:
+    return ", ".join(each.run.name for each in found)
+
+
+def fit_files(
+    files: Sequence[SourceFile],
+    settings_of: Callable[[str], Settings],
+    surroundings: Surroundings,
+    request: Request,
+) -> FitReport:
+    """The plans for the jobs of files.
+
+    Args:
+        files: what holds the jobs; files that they name are loaded through `surroundings`.
+        settings_of: hardware, versions and declared facts, by path.
+        surroundings: the outside world.
+        request: which jobs, and what plans may change.
+
+    Raises:
+        UnknownGpuError: the command line or the settings name a GPU that the catalog lacks.
+        AmbiguousJobError: `request.job` names no job, or several.
+    """
+    fitter = Fitter(settings_of, surroundings, request)
+    subjects = [subject for file in files if (subject := fitter.open(file))]
+    referrers = Atlas(surroundings.around, surroundings.load).referrers(files)
+    subjects += [subject for file in referrers if (subject := fitter.open(file, given=False))]
+    alone = surroundings.alone
+    fitter.judge(sorted(subjects, key=lambda item: (alone and not item.given, item.file.form not in LAUNCHERS)))
+    return fitter.fitted()

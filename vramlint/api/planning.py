@@ -1,0 +1,252 @@
+"""The plans of one job: found by the search, held against the allocator, made, read and simulated again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from vramlint.api.judging import Simulate
+from vramlint.api.verifying import edit
+from vramlint.catalog.gpus import smallest_gpus
+from vramlint.estimate import Estimate, Slowdown
+from vramlint.facts import Origin
+from vramlint.fixes.axes import ALLOWANCES, Axis, Option, axes_of
+from vramlint.fixes.changes import Changes
+from vramlint.fixes.moves import EXPANDABLE
+from vramlint.fixes.scaling import gpus_needed
+from vramlint.fixes.search import Point, Search, by_edits
+from vramlint.fixes.ways import Way, nearest, ways
+from vramlint.job import Gpu, Job
+from vramlint.plans import Change, Fitting, Plan
+from vramlint.resolve.run import Run
+from vramlint.text import Document, Edit
+
+Said = tuple[str, tuple[Edit, ...]]
+"""A change in the vocabulary of the files, and its edits."""
+Write = Callable[[Changes], Said | None]
+ReadAgain = Callable[[Mapping[str, Document]], Estimate | None]
+"""The estimate of the same run when these documents take the place of its files."""
+
+_GROWING = Option(EXPANDABLE)
+_ALIKE = 100
+"""Peaks are alike that differ by less than one part in so many."""
+
+
+class _Stage(NamedTuple):
+    option: Option
+    changes: Changes
+
+
+@dataclass(slots=True)
+class Planning:
+    """Plans for one job."""
+
+    run: Run
+    job: Job
+    gpu: Gpu
+    simulate: Simulate
+    write: Write
+    read_again: ReadAgain
+    limit: int
+    documents: Mapping[str, Document]
+    closed: frozenset[str]
+    allowed: frozenset[str]
+    most: int
+    """Plans that are looked for."""
+    target: int = 0
+    """Bytes that plans have to stay within."""
+    lost: int = 0
+    """Bytes that segments kept from the tensors of plans that were turned down."""
+    _written: dict[str, Said | None] = field(default_factory=dict)
+
+    def fitting(self) -> Fitting:
+        """What makes the job fit."""
+        known = self.known()
+        if self.runs(self.simulate(self.job)):
+            return known
+        search = self._search(self.allowed)
+        known = replace(self._planned(known, search), notes=tuple(_assumed(self.run)))
+        return replace(known, simulations=len(search.simulated))
+
+    def known(self) -> Fitting:
+        """The job as it is."""
+        self.target = self.limit
+        need = self.simulate(self.job).device_need
+        return Fitting(self.run.name, self.run.path, "fits", self.gpu.name, self.gpu.usable_bytes, self.limit, need)
+
+    def _planned(self, known: Fitting, search: Search) -> Fitting:
+        found = self._ways(search, self.limit)
+        status = "plans"
+        if not found and self.limit < self.gpu.usable_bytes:
+            status, found = "tight", self._ways(search, self.gpu.usable_bytes)
+        larger = self._larger(known.need)
+        more = gpus_needed(self.job, self.gpu, self.tensors, self.limit / self.gpu.usable_bytes)
+        known = replace(known, larger_gpus=larger, more_gpus=more)
+        if found:
+            return replace(known, status=status, plans=tuple(way.shown for way in found))
+        known = replace(known, allowances=tuple(self._would_do()))
+        point = nearest(search)
+        plan = self._plan(search, point, search.options(point)) if point is not None and any(point) else None
+        larger = self._larger(plan.peak) if plan is not None else larger
+        return replace(known, status="nothing", nearest=plan, larger_gpus=larger)
+
+    def _would_do(self) -> Iterator[str]:
+        """What would have to be allowed for the tensors of a plan to fit."""
+        for word in ALLOWANCES:
+            search = self._search({*self.allowed, word}) if word not in self.allowed else None
+            point = next(search.best(by_edits), None) if search is not None else None
+            job = search.job(point) if search is not None and point is not None else None
+            if job is not None and self.runs(self.simulate(job)):
+                yield word
+
+    def _larger(self, need: int) -> tuple[str, ...]:
+        """The smallest GPUs that have room for so much, and the headroom."""
+        need = need * self.gpu.usable_bytes // self.limit
+        return tuple(gpu.name for gpu in smallest_gpus(need, bf16=self.job.precision.bf16))
+
+    def _search(self, allowed: Collection[str]) -> Search:
+        axes = (self._usable(axis) for axis in axes_of(self.job, allowed))
+        return Search(self.job, self.gpu, tuple(axis for axis in axes if axis.options), self.tensors, self.limit)
+
+    def _usable(self, axis: Axis) -> Axis:
+        return axis._replace(options=tuple(option for option in axis.options if self._can(option)))
+
+    def _can(self, option: Option) -> bool:
+        """Whether the run's vocabulary leaves it open."""
+        changes = option.move.facts(self.job)
+        if self.closed & changes.keys():
+            return False
+        if option.framework and option.framework != self.run.framework:
+            return False
+        return not option.on_host or self._hosted(option)
+
+    def _hosted(self, option: Option) -> bool:
+        """Whether host memory has room for what is offloaded."""
+        if self.run.ram is None or not option.move.applies(self.job, self.gpu):
+            return True
+        return self.tensors(option.move.change(self.job)).ram <= self.run.ram
+
+    def tensors(self, job: Job) -> Estimate:
+        """The estimate without the allocator."""
+        return self.simulate(job, reserved=False)
+
+    def _ways(self, search: Search, target: int) -> tuple[Way[Plan], ...]:
+        self.target, self.lost, search.limit = target, 0, target
+        found = ways(search, lambda point: self._accepted(search, point), self.most)
+        if found or not self.lost:
+            return found
+        search.limit = target - self.lost
+        return ways(search, lambda point: self._accepted(search, point), self.most)
+
+    def _accepted(self, search: Search, point: Point) -> tuple[int, Plan] | None:
+        """The plan with its peak, where it goes through with the allocator's segments and once its files are edited."""
+        options = search.options(point)
+        job = search.job(point)
+        if job is None:
+            return None
+        found = self.simulate(job)
+        if not self.runs(found) and EXPANDABLE.applies(job, self.gpu):
+            grown = self.simulate(EXPANDABLE.change(job))
+            if self.runs(grown):
+                found, options = grown, (*options, _GROWING)
+        if not self.runs(found):
+            self.lost = max(self.lost, found.device_need - (search.estimate(point) or found).device_high)
+            return None
+        plan = self._plan(search, point, options, found)
+        return (plan.peak, plan) if plan.peak <= self.target else None
+
+    def runs(self, found: Estimate) -> bool:
+        """Whether a job goes through within the bytes that plans have, on the device and beside it."""
+        host = self.run.ram is None or found.ram <= max(self.run.ram, self._ram())
+        disk = self.run.nvme is None or found.disk <= self.run.nvme
+        return found.device_need <= self.target and not found.tight and host and disk
+
+    def _ram(self) -> int:
+        """Host memory that the job takes as it is, bytes."""
+        return self.simulate(self.job).ram
+
+    def _plan(self, search: Search, point: Point, options: tuple[Option, ...], found: Estimate | None = None) -> Plan:
+        """The plan in the words of the run's files, with its edits, as far as they do what they should."""
+        job = search.job(point) or self.job
+        found = found or self.simulate(job)
+        slowdown = search.slowdown(point) if any(point) else Slowdown(1.0, 1.0, "")
+        ram = found.ram if found.ram > self._ram() else 0
+        plan = Plan((), found.device_need, slowdown, search.cost(point).alters, ram=ram)
+        return self.told(plan, options)
+
+    def told(self, plan: Plan, options: tuple[Option, ...]) -> Plan:
+        """A plan with its changes and edits, the peak that of the edited files, where they say all of it."""
+        stages = tuple(self._stages(options))
+        said = [self._said(stage) for stage in stages]
+        made = tuple(stage for stage, words in zip(stages, said, strict=True) if words and words[1])
+        edits = self._edits(made)
+        again = self._again(edits) if edits else None
+        whole = len(made) == len(stages)
+        expected = plan.peak if whole or not made else self.simulate(self._after(made)).device_need
+        if again is None or not self._as_expected(again, expected, whole=whole):
+            edits, again = (), None
+        changes = tuple(
+            _change(stage.option, words, kept=bool(edits)) for stage, words in zip(stages, said, strict=True)
+        )
+        peak = again.device_need if again is not None and whole else plan.peak
+        return replace(plan, changes=changes, peak=peak, edits=edits, reread=again.device_need if again else None)
+
+    def _stages(self, options: Iterable[Option]) -> Iterator[_Stage]:
+        """Options with the facts that they change, each after those before it."""
+        job = self.job
+        for option in options:
+            yield _Stage(option, option.move.facts(job))
+            job = option.move.change(job)
+
+    def _as_expected(self, again: Estimate, expected: int, *, whole: bool) -> bool:
+        if again.method != "simulated":
+            return False
+        settled = len(self.run.jobs) == 1 or not whole
+        return not settled or abs(again.device_need - expected) * _ALIKE <= expected
+
+    def _after(self, stages: Iterable[_Stage]) -> Job:
+        job = self.job
+        for stage in stages:
+            job = stage.option.move.change(job)
+        return job
+
+    def _said(self, stage: _Stage) -> Said | None:
+        key = f"{stage.option.move.name} {dict(stage.changes)}"
+        if key not in self._written:
+            self._written[key] = self.write(stage.changes)
+        return self._written[key]
+
+    def _edits(self, stages: Sequence[_Stage]) -> tuple[Edit, ...]:
+        """The edits of all changes together: keys that are new in one place are written in one go."""
+        together = {
+            name: value for stage in stages if stage.option is not _GROWING for name, value in stage.changes.items()
+        }
+        joined = self.write(together) if together else None
+        apart = [stage for stage in stages if joined is None or not joined[1] or stage.option is _GROWING]
+        each = (edit for stage in apart for edit in (self._said(stage) or ("", ()))[1])
+        return (*(joined[1] if joined is not None else ()), *each)
+
+    def _again(self, edits: tuple[Edit, ...]) -> Estimate | None:
+        changed = edit(edits, self.documents)
+        return self.read_again(changed) if changed else None
+
+
+def _assumed(run: Run) -> Iterator[str]:
+    """What is said of the launch, on which the figures rest."""
+    fact = run.get("world_size")
+    if fact is None or not (
+        {"world_size", "parallelism"} & {*run.open_facts, *run.unresolved} or fact.origin is Origin.ASSUMED
+    ):
+        return
+    most = max((job.parallelism.world_size for job in run.jobs), default=1)
+    few = min((job.parallelism.world_size for job in run.jobs), default=1)
+    spread = f"{few} to {most} GPUs are" if few < most else f"{most} GPU{'s are' if most > 1 else ' is'}"
+    name = run.gpu.id if run.gpu else "NAME"
+    yield f"no file says on how many GPUs it runs, {spread} assumed: --gpu {name}xN says it"
+
+
+def _change(option: Option, written: Said | None, *, kept: bool) -> Change:
+    move = option.move
+    words = written[0] if written else move.words
+    return Change(move.name, words, option.result, move.cost, not (kept and written and written[1]), option.package)

@@ -1,0 +1,129 @@
+"""`vramlint fit FILE`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from argparse import Namespace
+
+from vramlint import __version__
+from vramlint.api import UnknownGpuError
+from vramlint.api.fitting import AmbiguousJobError, Request, fit_files
+from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
+from vramlint.cli.output import write
+from vramlint.cli.terminal import use_color
+from vramlint.cli.work import Gathered, gathered
+from vramlint.plans import FitReport, Plan
+from vramlint.report.view import View
+
+
+def run(options: Namespace) -> int:
+    """Print the plans for the jobs of a file, or make one. Exits with 1 where a job has none."""
+    _check(options)
+    found = gathered(options, [options.path])
+    request = Request(
+        frozenset(options.allow or ()),
+        options.headroom,
+        options.job or "",
+        options.apply or int(options.diff),
+        options.maximize or "",
+        options.why_not or "",
+    )
+    try:
+        report = fit_files(found.files, found.settings_of, found.around, request)
+    except UnknownGpuError as error:
+        raise UsageError(str(error)) from None
+    except AmbiguousJobError as error:
+        raise UsageError(f"{options.path}: {error}") from None
+    _complain(options, found, report)
+    if options.apply is not None or options.diff:
+        return _make(options, found, report)
+    stream = None if options.output_file else sys.stdout
+    view = View(color=use_color(options.color, stream, os.environ), version=__version__)
+    if options.format == "json":
+        from vramlint.report import fit_json as form
+    else:
+        from vramlint.report import fit as form  # type: ignore[no-redef]
+    write(form.render(options.path, report, view), options.output_file)
+    good = all(job.status in ("fits", "plans", "tight") for job in report.jobs)
+    return CLEAN if good else FINDINGS
+
+
+def _check(options: Namespace) -> None:
+    """Names that only the fixes know: they are looked up when a command needs them.
+
+    Raises:
+        UsageError: one is not known.
+    """
+    from vramlint.fixes.axes import ALLOWANCES, option_names
+
+    for word in options.allow or ():
+        if word not in ALLOWANCES:
+            raise UsageError(f"--allow: {word!r} is none of {', '.join(ALLOWANCES)}{did_you_mean(word, ALLOWANCES)}")
+    name = options.why_not
+    if name and name not in option_names():
+        raise UsageError(f"--why-not: no change is called {name!r}{did_you_mean(name, option_names(), 0.5)}")
+
+
+def _complain(options: Namespace, found: Gathered, report: FitReport) -> None:
+    """Raises: UsageError: nothing can be planned."""
+    if found.problems:
+        raise UsageError(f"{options.path}: {found.problems[0].message}")
+    if not report.jobs:
+        raise UsageError(f"{options.path}: no training run found; `vramlint explain` says what is read")
+    gpus = [job for job in report.jobs if job.status != "unresolved" or job.gpu]
+    if not gpus:
+        raise UsageError(f"{options.path}: no GPU is declared: give --gpu, such as --gpu rtx3090 or --gpu h100x8")
+    if len(report.jobs) == 1 and report.jobs[0].status == "unresolved" and options.format != "json":
+        raise UsageError(f"{options.path}: cannot be planned: {report.jobs[0].reason}")
+    if options.maximize and all(job.largest is None and job.status != "unresolved" for job in report.jobs):
+        raise UsageError(f"--maximize: {report.jobs[0].name} has no {options.maximize}")
+
+
+def _make(options: Namespace, found: Gathered, report: FitReport) -> int:
+    """Make a plan, or show the difference that it makes."""
+    from vramlint.cli.writing import write_all
+    from vramlint.fixes.applying import apply
+    from vramlint.values import Problem
+
+    plan = _chosen(options, report)
+    left = [change.description for change in plan.changes if change.by_hand]
+    changed = apply(plan.edits, report.documents, found.around.load)
+    if isinstance(changed, Problem):
+        raise UsageError(f"{changed.place.path}: {changed.message}")
+    if options.diff:
+        text = "".join(_difference(path, found.around.load(path) or b"", data) for path, data in changed.items())
+        write(text, options.output_file)
+    else:
+        write_all(changed)
+        sys.stderr.write("".join(f"changed {path}\n" for path in changed))
+    if left:
+        sys.stderr.write("".join(f"left to you: {words}\n" for words in left))
+    return FINDINGS if left else CLEAN
+
+
+def _chosen(options: Namespace, report: FitReport) -> Plan:
+    """The plan that was asked for.
+
+    Raises:
+        UsageError: there is none.
+    """
+    job, number = report.jobs[0], options.apply or 1
+    plans = job.plans if job.largest is None else (job.largest.plan,) if job.largest.plan else ()
+    if not plans:
+        fits = "it fits as it is" if job.status == "fits" else "nothing fits"
+        raise UsageError(f"{options.path}: no plan to make: {fits}")
+    if number > len(plans):
+        raise UsageError(f"--apply: there are {len(plans)} plans, no plan {number}")
+    plan = plans[number - 1]
+    if not plan.edits:
+        words = "; ".join(change.description for change in plan.changes)
+        raise UsageError(f"{options.path}: no file has a place for plan {number}: {words}")
+    return plan
+
+
+def _difference(path: str, before: bytes, after: bytes) -> str:
+    old, new = (data.decode("utf-8", "surrogateescape").splitlines(keepends=True) for data in (before, after))
+    lines = difflib.unified_diff(old, new, path, path)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
