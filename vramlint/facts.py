@@ -307,6 +307,7 @@ NAMES = MappingProxyType(
         "ppo_mini_batch_size": "samples per optimizer step of a policy",
         "offload_reference": "where the reference model waits: none, cpu",
         "draft_model": "config of the draft model that trains beside a target; empty where it follows from the target",
+        "precomputes_reference": "the reference model's log probabilities are computed in advance, and it is let go",
         "kl_coefficient": "weight of the distance to the reference model",
         "image_size": "pixels of a side of an image",
         "tokens_per_batch": "tokens of one forward of a GPU, where batches are counted in tokens",

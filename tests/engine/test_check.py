@@ -11,7 +11,7 @@ from vramlint.job import Batch, Gpu, Job, Model
 from vramlint.resolve.run import Run
 from vramlint.values import Problem
 
-RULES = load_rules()
+RULES = load_rules().choose()
 
 FULL_TUNE = run(
     fact("model", "meta-llama/Llama-2-7b-hf", line=3),

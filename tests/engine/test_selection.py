@@ -12,8 +12,9 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> set[str]:
     return {rule.code for rule in RULES.choose(select, ignore).rules}
 
 
-ALL = chosen()
-GPU = {"VRAM101", "VRAM102", "VRAM103", "VRAM104"}
+ALL = chosen(["ALL"])
+USUAL = chosen()
+GPU = {"VRAM101", "VRAM102", "VRAM103", "VRAM104", "VRAM105", "VRAM106"}
 FIT = {*GPU, "VRAM110", "VRAM111", "VRAM112", "VRAM113", "VRAM114"}
 
 
@@ -24,7 +25,7 @@ FIT = {*GPU, "VRAM110", "VRAM111", "VRAM112", "VRAM113", "VRAM114"}
         ({"select": ["exceeds-gpu-memory"]}, {"VRAM101"}),
         ({"select": ["VRAM1"]}, FIT),
         ({"select": ["VRAM10"]}, GPU),
-        ({"ignore": ["VRAM1"]}, ALL - FIT),
+        ({"ignore": ["VRAM1"]}, USUAL - FIT),
         ({"select": ["VRAM1"], "ignore": ["VRAM103"]}, FIT - {"VRAM103"}),
         ({"select": ["VRAM103"], "ignore": ["VRAM1"]}, {"VRAM103"}),
         ({"select": ["ALL"], "ignore": ["close-to-gpu-memory"]}, ALL - {"VRAM103"}),
@@ -50,3 +51,13 @@ def test_severities() -> None:
     assert (levels["VRAM101"], levels["VRAM102"]) == (Severity.WARNING, Severity.INFO)
     with pytest.raises(ValueError, match="fatal"):
         RULES.choose(severity={"VRAM101": "fatal"})
+
+
+def test_optional_rules_run_where_somebody_asks() -> None:
+    optional = {rule.code for rule in RULES.rules if rule.optional}
+    assert optional
+    assert not optional & chosen()
+    assert not optional & chosen(ignore=["VRAM101"])
+    assert optional <= chosen(["ALL"])
+    assert {"VRAM205"} == optional & chosen(["no-master-weights"])
+    assert {"VRAM205", "VRAM206"} == optional & chosen(["VRAM2"])

@@ -8,11 +8,12 @@ from types import NoneType, UnionType
 
 import pytest
 
-from tests.engine.builders import estimate
+from tests.engine.builders import estimate, run
 from vramlint import facts, job
 from vramlint.engine.expression import ExpressionError, parse
 from vramlint.engine.fact_types import FACT_TYPES
-from vramlint.engine.names import complaint, type_of
+from vramlint.engine.job_terms import JOB_TERMS
+from vramlint.engine.names import Scope, complaint, type_of
 from vramlint.engine.types import Kind, Type, check_condition, check_value, of
 from vramlint.engine.vocabulary import ENTRIES
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
@@ -150,14 +151,25 @@ def declared(owner: type, path: str) -> set[Kind]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in ENTRIES if name.startswith("job.")])
+WRITTEN_IN_JOBS = [name for name in ENTRIES if name.startswith("job.") and name.removeprefix("job.") not in JOB_TERMS]
+
+
+@pytest.mark.parametrize("name", WRITTEN_IN_JOBS)
 def test_job_names_have_the_types_of_the_job(name: str) -> None:
     assert set(type_of(name).kinds) == declared(job.Job, name.removeprefix("job."))
 
 
+@pytest.mark.parametrize("name", JOB_TERMS)
+def test_what_is_read_of_a_config_has_the_type_that_is_declared(name: str) -> None:
+    sizes: dict[str, job.ConfigValue] = {"vocab_size": 8, "num_experts": 2, "n_positions": 16}
+    for config in (sizes, {}):
+        value = JOB_TERMS[name](job.Job(job.Model("m", "gpt2", config=config)))
+        assert KINDS[type(value)] in type_of(f"job.{name}").kinds
+
+
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name.startswith("estimate.low.")])
 def test_estimate_names_have_the_types_of_the_estimate(name: str) -> None:
-    value = getattr(estimate(1), name.removeprefix("estimate.low."))
+    value = Scope(run(), estimate(1), estimate(1)).lookup(name)
     assert KINDS[type(value)] in type_of(name).kinds
 
 

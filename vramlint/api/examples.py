@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
@@ -29,11 +30,14 @@ class Contradiction(NamedTuple):
 
 
 def codes_found(example: Example, rules: RuleSet) -> frozenset[str]:
-    """Codes of the findings on an example; its first file is the one that is checked, the others lie beside it.
+    """Codes of the findings on an example, by optional rules too, unless its settings select some.
+
+    Its first file is the one that is checked, the others lie beside it.
 
     Raises:
         ExampleError: a setting or a GPU of the example does not exist.
     """
+    rules = RuleSet(tuple(replace(rule, optional=False) for rule in rules.rules))
     files = {path: text.encode() for path, text in example.files}
     around = Surroundings(load=files.get, names=lambda _folder: tuple(files), hardware=Hardware(gpu=example.gpu))
     path, data = next(iter(files.items()))

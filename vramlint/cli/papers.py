@@ -18,9 +18,14 @@ def rule_info(rule: Rule) -> RuleInfo:
     return RuleInfo(rule.code, rule.name, rule.severity.value, rule.summary, page(rule))
 
 
+def level(rule: Rule) -> str:
+    """The severity, and whether somebody has to ask for the rule."""
+    return f"{rule.severity.value}, optional" if rule.optional else rule.severity.value
+
+
 def page(rule: Rule) -> str:
     """The rule's page as Markdown: prose, an example that fails, one that passes, references."""
-    parts = [f"# {rule.code} {rule.name}", f"{rule.summary} ({rule.severity.value})"]
+    parts = [f"# {rule.code} {rule.name}", f"{rule.summary} ({level(rule)})"]
     for heading, name in _HEADINGS:
         text: str = getattr(rule.explanation, name).strip()
         parts += [f"## {heading}", text] if text else []

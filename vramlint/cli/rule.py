@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
 from vramlint.cli.listing import columns
-from vramlint.cli.papers import page
+from vramlint.cli.papers import level, page
 from vramlint.cli.work import all_rules
 from vramlint.engine.loader import read_rules, source_of
 from vramlint.engine.rule import Rule
@@ -29,7 +29,7 @@ def run(options: Namespace) -> int:
     elif options.format == "json":
         text = json.dumps({"version": 1, "rules": list(map(_object, rules.rules))}, indent=2) + "\n"
     else:
-        text = columns([(rule.code, rule.name, rule.severity.value, rule.summary) for rule in rules.rules])
+        text = columns([(rule.code, rule.name, level(rule), rule.summary) for rule in rules.rules])
     sys.stdout.write(text)
     return CLEAN
 
@@ -71,6 +71,7 @@ def _object(rule: Rule) -> dict[str, object]:
         "name": rule.name,
         "aliases": list(rule.aliases),
         "severity": rule.severity.value,
+        "optional": rule.optional,
         "summary": rule.summary,
         "help": page(rule),
         "references": list(rule.references),

@@ -95,8 +95,14 @@ def unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def _by_precedence(rules: Iterable[Rule]) -> list[Rule]:
-    """Rules that silence others go first."""
-    return sorted(rules, key=lambda rule: (not rule.supersedes, rule.code))
+    """A rule goes before those that it silences, and so after those that silence it; else by code."""
+    rules = tuple(rules)
+    silenced = {rule.code: frozenset(rule.supersedes) for rule in rules}
+    grown = True
+    while grown:
+        wider = {code: found.union(*(silenced.get(other, ()) for other in found)) for code, found in silenced.items()}
+        grown, silenced = wider != silenced, wider
+    return sorted(rules, key=lambda rule: (-len(silenced[rule.code]), rule.code))
 
 
 def reports(rule: Rule, remark: Remark) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from vramlint.engine.causes import decisive
 from vramlint.engine.expression import UNKNOWN, Term
+from vramlint.engine.job_terms import JOB_TERMS
 from vramlint.engine.types import Type
 from vramlint.engine.vocabulary import ENTRIES
 from vramlint.estimate import Estimate, Reach
@@ -182,12 +183,32 @@ def _estimate(scope: Scope, name: str) -> Term:
         opened = decisive(scope.run, scope.estimates) if scope.run else ()
         return (*opened, *(("architecture",) if high.stand_in else ()))
     end, _, field = name.partition(".")
-    return getattr(low if end == "low" else high, field)
+    estimate = low if end == "low" else high
+    return _of_phases(estimate, _PHASES[field]) if field in _PHASES else getattr(estimate, field)
+
+
+_PHASES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "training": frozenset({"forward", "backward", "optimizer"}),
+        "evaluation": frozenset({"evaluation"}),
+        "loading": frozenset({"loading"}),
+    }
+)
+
+
+def _of_phases(estimate: Estimate, names: frozenset[str]) -> Term:
+    """The highest point of some phases, with what lies outside of torch's allocator; 0 where there are none."""
+    if estimate.method != "simulated":
+        return UNKNOWN
+    reached = [phase.allocated for phase in estimate.phases if phase.phase in names]
+    return max(reached) + estimate.outside if reached else 0
 
 
 def _job(scope: Scope, name: str) -> Term:
     """The value if all possible jobs agree on it."""
-    values = {_at(job, name) for job in scope.run.jobs} if scope.run else set()
+    special = JOB_TERMS.get(name)
+    jobs = scope.run.jobs if scope.run else ()
+    values = {_at(job, name) if special is None else special(job) for job in jobs}
     return values.pop() if len(values) == 1 else UNKNOWN
 
 

@@ -77,6 +77,8 @@ class Rule:
     """Codes of rules that stay silent about a run in which this one speaks."""
     plan: bool = False
     """Attach the cheapest plan that fits."""
+    optional: bool = False
+    """It runs only where it is selected: what it says is advice, for runs that fit too."""
     fixes: tuple[FactChange, ...] = ()
     references: tuple[str, ...] = ()
     failing: tuple[Example, ...] = ()

@@ -63,6 +63,7 @@ def from_table(table: Mapping[str, object], source: str, line_of: LineOf = lambd
         help=tuple(reader.template("help", text) for text in reader.texts("help")),
         supersedes=reader.texts("supersedes"),
         plan=reader.flag("plan"),
+        optional=reader.flag("optional"),
         fixes=tuple(_fact_change(entry) for entry in reader.tables("fixes", _FIX_KEYS)),
         references=_references(reader),
         failing=tuple(_example(entry) for entry in examples.tables("fail", _EXAMPLE_KEYS)),
@@ -75,7 +76,7 @@ def from_table(table: Mapping[str, object], source: str, line_of: LineOf = lambd
 
 _KEYS = (
     "code", "name", "aliases", "severity", "summary", "explanation", "runs", "when", "predicate", "on", "vocabularies",
-    "point", "labels", "message", "notes", "help", "supersedes", "plan", "fixes", "references", "examples",
+    "point", "labels", "message", "notes", "help", "supersedes", "plan", "optional", "fixes", "references", "examples",
 )  # fmt: skip
 _FIX_KEYS = ("description", "set", "safe", "cost")
 _EXAMPLE_KEYS = ("title", "files", "gpu", "settings", "instead")

@@ -48,7 +48,7 @@ class RuleSet(NamedTuple):
         ignore: Iterable[str] = (),
         severity: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     ) -> RuleSet:
-        """The rules that run: all, or those selected, less those ignored, with severities as set.
+        """The rules that run: all but the optional ones, or those selected, less those ignored, with severities as set.
 
         A longer word is more specific and wins over a shorter one, so `--select VRAM1 --ignore VRAM103` and
         `--ignore VRAM1 --select VRAM103` both do what they say; at equal length ignoring wins.
@@ -75,7 +75,7 @@ class RuleSet(NamedTuple):
             tuple(
                 replace(rule, severity=levels[rule.code][1]) if rule.code in levels else rule
                 for rule in self.rules
-                if rank.get(rule.code, (0, False))[1]
+                if rank.get(rule.code, (0, False))[1] and (selected or not rule.optional)
             )
         )
 

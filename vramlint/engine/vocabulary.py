@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vramlint import facts
 from vramlint.engine.fact_types import DEVICE, DTYPE, FACT_TYPES, NULL, NUMBER, STRATEGY, TEXT, TOKENS, TRUTH, words
+from vramlint.engine.job_terms import LARGE_VOCABULARY
 from vramlint.engine.types import Kind, Type, of
 from vramlint.facts import Origin
 from vramlint.resolve.assume import SHORTEST
@@ -102,6 +103,9 @@ _ESTIMATE = MappingProxyType(
         "ram_rounding": Entry("what of it is rounding of page-locked tensors to powers of two, bytes", BYTES),
         "load_copies": Entry("copies of the weights on one machine while they are loaded", NUMBER),
         "disk": Entry("bytes that one machine swaps out to NVMe", BYTES),
+        "training": Entry("device memory of forward, backward and optimizer step alone, bytes", BYTES),
+        "evaluation": Entry("device memory of the evaluation, bytes; 0 where there is none", BYTES),
+        "loading": Entry("device memory while the weights are loaded, bytes", BYTES),
     }
 )
 
@@ -110,6 +114,13 @@ _JOB = MappingProxyType(
         "model.name": Entry("model id or path", TEXT),
         "model.model_type": Entry("architecture", TEXT),
         "model.task": Entry("causal-lm, masked-lm, seq-cls, …", TEXT),
+        "model.vocabulary": Entry("tokens of the vocabulary", NUMBER | NULL),
+        "model.large_vocabulary": Entry(f"whether it has at least {LARGE_VOCABULARY:,} tokens", TRUTH),
+        "model.experts": Entry("experts of a layer", NUMBER | NULL),
+        "model.learned_positions": Entry(
+            "tokens whose positions have embeddings; null for a model that computes them",
+            TOKENS | NULL,
+        ),
         "model.parameter_count": Entry("number of parameters by the catalog", NUMBER | NULL),
         "precision.weights": Entry("dtype of the loaded weights", DTYPE),
         "precision.autocast": Entry("autocast dtype", DTYPE | NULL),

@@ -51,8 +51,8 @@ def _flag(board: Board) -> str:
 def reference_model(board: Board) -> Fact | None:
     """The frozen model that a preference objective compares with."""
     objective = board.value("objective")
-    if not board.is_missing("reference_model"):
-        return None
+    if not board.is_missing("reference_model") or board.value("precomputes_reference") is True:
+        return None  # TRL 1.16 trainer/dpo_trainer.py: it computes the log probabilities and keeps no model
     if objective in BY_DISTANCE and board.value("kl_coefficient") in (None, 0):
         return None
     online = _ONLINE if board.setting.trl else ()

@@ -102,6 +102,7 @@ _TRL = (
     ("num_generations", "generations", "count"),
     ("loss_type", "loss_type", "text"),
     ("beta", "kl_coefficient", "number"),
+    ("precompute_ref_log_probs", "precomputes_reference", "flag"),
     ("use_vllm", "inference_engine", "vllm-or-none"),
     ("vllm_gpu_memory_utilization", "inference_memory_fraction", "number"),
     ("vllm_tensor_parallel_size", "inference_tensor_parallel", "count"),
