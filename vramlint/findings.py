@@ -7,6 +7,7 @@ from enum import Enum
 
 from vramlint.estimate import Cost, Estimate, Slowdown
 from vramlint.facts import Fact, Recognised
+from vramlint.job import Job
 from vramlint.text import Document, Edit, Place
 
 
@@ -122,6 +123,8 @@ class JobReport:
     """Of a data file: the vocabulary that it was taken to be written in."""
     unresolved: tuple[str, ...] = ()
     """Names of the facts that stay open and without which no figure, or only a bound, can be given."""
+    job: Job | None = None
+    """That of the high end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,7 @@ def report_on(run: Run, estimates: tuple[Estimate, ...]) -> JobReport:
         gpu_origin=run.gpu_origin,
         unresolved=run.unresolved,
         recognised=run.recognised,
+        job=run.jobs[estimates.index(high)] if high in estimates else None,
     )
 
 

@@ -10,13 +10,14 @@ from typing import NoReturn
 
 from vramlint import __version__
 from vramlint.cli.errors import UsageError, did_you_mean
-from vramlint.sizes import parse_size
+from vramlint.sizes import parse_limit, parse_size
 
 COMMANDS = MappingProxyType(
     {
         "check": "check files and folders (what `vramlint PATHS` does)",
         "explain": "everything known about the run in one file, and where each value comes from",
         "fit": "the cheapest changes with which the runs in one file fit their GPU",
+        "diff": "what a change does to the peaks of all runs",
         "rule": "list the rules, or print one",
         "gpus": "list the GPUs of the catalog",
         "models": "list the models of the catalog",
@@ -26,6 +27,7 @@ COMMANDS = MappingProxyType(
 LEVELS = ("error", "warning", "info")
 CHECK_FORMATS = ("full", "concise", "json", "sarif", "github")
 TEXT_FORMATS = ("text", "json")
+DIFF_FORMATS = ("text", "json", "markdown")
 
 MAXIMIZED = ("micro-batch", "seq-len", "lora-rank")
 
@@ -42,6 +44,7 @@ _TAKES_VALUE = frozenset(
         "--headroom",
         "--ignore",
         "--job",
+        "--max-increase",
         "--maximize",
         "--nodes",
         "--nvme",
@@ -147,6 +150,12 @@ def _fraction(text: str) -> float:
 def _size(text: str) -> str:
     if parse_size(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512GiB")
+    return text
+
+
+def _limit(text: str) -> str:
+    if parse_limit(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1GiB and no part such as 5%")
     return text
 
 
@@ -261,6 +270,33 @@ def _fit() -> _Parser:
     return parser
 
 
+def _diff() -> _Parser:
+    parser = _parser(
+        "diff",
+        "Compare the peaks of all runs before and after a change, and say what each rise comes from.",
+        "vramlint diff [OPTIONS] BASE[..HEAD] [PATHS]\n       vramlint diff [OPTIONS] OLD NEW",
+    )
+    parser.epilog = (
+        "BASE alone is compared with the files as they are; BASE...HEAD begins where the two parted.\n"
+        "exit status: 0, or 1 where a peak rises by more than --max-increase; 2 wrong usage or an internal error"
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="BASE[..HEAD] [PATHS]", help="revisions of git, or two files or folders"
+    )
+    _hardware(parser)
+    _settings(parser)
+    group = parser.add_argument_group("what to report")
+    group.add_argument(
+        "--max-increase", type=_limit, metavar="SIZE", help="what a peak may rise by: 512MiB, 5%%, 0; default: anything"
+    )
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "--format", type=one_of(DIFF_FORMATS), default="text", metavar="FORMAT", help=", ".join(DIFF_FORMATS)
+    )
+    group.add_argument("-o", "--output-file", metavar="FILE", help="write there instead of standard output")
+    return parser
+
+
 def _rule() -> _Parser:
     parser = _parser(
         "rule",
@@ -329,6 +365,7 @@ _PARSERS: Mapping[str, Callable[[], _Parser]] = MappingProxyType(
         "check": _check,
         "explain": _explain,
         "fit": _fit,
+        "diff": _diff,
         "rule": _rule,
         "gpus": _catalog("gpus"),
         "models": _catalog("models"),

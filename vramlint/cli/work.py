@@ -37,15 +37,29 @@ class Outcome(NamedTuple):
     """Lines for standard error."""
 
 
-def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = False, timeline: bool = False) -> Outcome:
+def check_paths(
+    options: Namespace,
+    paths: Sequence[str],
+    *,
+    thorough: bool = False,
+    timeline: bool = False,
+    alone: bool | None = None,
+) -> Outcome:
     """Find the files behind `paths`, check them.
+
+    Args:
+        options: those of the command line.
+        paths: files and folders.
+        thorough: with the allocator's segments and rules of thumb for every run.
+        timeline: with the log of the step.
+        alone: each file by itself, whatever starts it; None where it is thorough.
 
     Raises:
         UsageError: a settings file, a rule or a GPU that isn't as it should be.
     """
     disk.forget()
     projects = Projects(options)
-    around = _surroundings(options, thorough=thorough, timeline=timeline, alone=thorough)
+    around = _surroundings(options, thorough=thorough, timeline=timeline, alone=thorough if alone is None else alone)
     found = _gather(options, paths, projects)
     try:
         report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
@@ -55,6 +69,15 @@ def check_paths(options: Namespace, paths: Sequence[str], *, thorough: bool = Fa
         raise UsageError(str(error)) from None
     report = replace(report, files_skipped=report.files_skipped + found.skipped)
     return Outcome(report, rules, home.fail_on.value, home.strict, found.notes)
+
+
+def settings_here(options: Namespace) -> Settings:
+    """The settings of the project in the current folder.
+
+    Raises:
+        UsageError: a settings file that isn't as it should be.
+    """
+    return Projects(options).settings_of(os.curdir)
 
 
 class Gathered(NamedTuple):

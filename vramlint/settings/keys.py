@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from vramlint.catalog.frameworks import KINDS
 from vramlint.findings import Severity
-from vramlint.sizes import parse_size
+from vramlint.sizes import parse_limit, parse_size
 from vramlint.text import Place, Span
 from vramlint.values import Entry, Items, Problem, Scalar, Table, Value
 
@@ -49,6 +49,12 @@ def _count(value: Value) -> int:
 def _size(value: Value) -> str:
     if parse_size(written := _text(value)) is None:
         raise _WrongError("takes a size such as `512GiB`", value)
+    return written
+
+
+def _limit(value: Value) -> str:
+    if parse_limit(written := _text(value)) is None:
+        raise _WrongError("takes a size such as `1GiB`, or a part such as `5%`", value)
     return written
 
 
@@ -134,6 +140,7 @@ KEYS = MappingProxyType(
         "headroom": Key(
             "headroom", _fraction, False, "fraction of the usable memory above which a run is close to the limit"
         ),
+        "max-increase": Key("max_increase", _limit, False, "by how much a change may raise the peak of a run"),
         "versions": Key("versions", _versions, False, "library versions that count instead of requirements files"),
     }
 )

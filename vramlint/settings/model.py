@@ -46,6 +46,8 @@ class Settings:
     """A job that cannot be judged makes the exit code 1."""
     headroom: float = 0.95
     """From this fraction of the usable memory on, a run that fits is called close to the limit."""
+    max_increase: str | None = None
+    """By how much a change may raise a peak before `diff` fails: `1GiB`, `5%`."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library versions that count instead of those of requirements files."""
     overrides: tuple[Override, ...] = ()
