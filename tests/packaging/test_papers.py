@@ -54,12 +54,12 @@ def test_settings_page_has_every_key() -> None:
 
 
 def test_adding_a_rule(copy: Path) -> None:
-    path = copy / "rules/5xx-adapters/float32-compute-under-4bit.toml"
+    path = copy / "rules/5xx-adapters/weight-decomposed-adapter.toml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(block("rule"), encoding="utf-8")
-    python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/rules", "-k", "float32 or VRAM509")
+    python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/rules", "-k", "weight-decomposed or VRAM509")
     python(copy, "-m", "tools.docs")
-    assert (copy / "docs/rules/float32-compute-under-4bit.md").exists()
+    assert (copy / "docs/rules/weight-decomposed-adapter.md").exists()
 
 
 def test_adding_a_gpu(copy: Path) -> None:
