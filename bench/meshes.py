@@ -35,8 +35,8 @@ from vramlint.surfaces.model_config import config_values  # noqa: E402
 CASES = ROOT / "bench" / "data" / "meshes.jsonl"
 CHECKPOINTING = {
     "none": Checkpointing(),
-    "full": Checkpointing("nonreentrant"),
-    "selective": Checkpointing("nonreentrant", selective=True),
+    "full": Checkpointing("nonreentrant", stops_early=False),
+    "selective": Checkpointing("nonreentrant", selective=True, stops_early=False),
 }
 VOCABULARY = 128_256
 
@@ -55,6 +55,7 @@ def mesh_job(case: dict[str, Any]) -> Job:
         case.get("context", 1),
         stages,
         case.get("expert", 1),
+        case.get("expert_tensor", 1),
         case.get("loss_parallel", True),
         schedule=case.get("schedule", "1F1B"),
         layers_per_stage=case.get("layers_per_stage"),

@@ -137,6 +137,7 @@ NAMES = MappingProxyType(
         "checkpointing_reentrant": "torch.utils.checkpoint's use_reentrant",
         "checkpointing_every_n_layers": "only every n-th layer is recomputed",
         "activation_offloading": "what autograd keeps waits in host memory for its backward",
+        "checkpointing_early_stop": "a layer that is recomputed stops where all is there that backward needs",
         "checkpointing_selective": "what is costly is kept, not recomputed: results of products and of attention",
         "checkpointing_offload": "what checkpointing keeps lies in host memory",
         "attention_implementation": "eager, sdpa, flash_attention_2, …",

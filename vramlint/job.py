@@ -127,6 +127,8 @@ class Checkpointing:
     (torchtitan's op-level selective checkpointing)."""
     offload: bool = False
     """What is kept lies in host memory."""
+    stops_early: bool = True
+    """A layer that runs again stops where all is there that backward needs (torch's default; not torchtitan's)."""
     within_units: bool = False
     """torch's checkpoint_wrapper runs a layer, inside of FSDP's unit, and no method of the model."""
 
@@ -384,6 +386,8 @@ class Mesh:
     """Ranks that share the layers, as stages."""
     expert: int = 1
     """Ranks that share the experts of a layer."""
+    expert_tensor: int = 1
+    """Ranks that share the matrices of each of these: all that share the others, or one."""
     loss_parallel: bool = True
     """Logits stay divided by the vocabulary in the loss."""
     schedule: str = "1F1B"

@@ -50,10 +50,11 @@ def steady_step(case: dict[str, Any]) -> dict[str, Any]:
     storages.follow_resizes()
     storages.overlook_propagation()
     storages.watch = bool(os.environ.get("TITAN_WATCH"))
+    route_evenly(case, storages)
     with FakeTensorMode(allow_non_fake_inputs=True):
         storages.calibrate()
         with storages:
-            run = Run(case)
+            run = Run(case, storages)
             optimizer = torch.optim.AdamW([p for part in run.parts for p in part.parameters()], fused=True)
             training.collected()
             meter = Meter(storages)
@@ -68,6 +69,31 @@ def steady_step(case: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def route_evenly(case: dict[str, Any], storages: Any) -> None:
+    """Every expert gets as many tokens: what `tolist` gives of the numbers that ranks send each other.
+
+    A kernel of triton fills the indices of the permutation, which need no values here.
+    """
+    from torchtitan.models.moe import kernels
+
+    def filled(*args: Any, **_: Any) -> Any:
+        return torch.full((args[5],), -1, dtype=torch.int32, device="cuda")
+
+    kernels.fill_indices_wrapper = filled
+    rows = case.get("micro", 1) if case.get("pipeline", 1) > 1 else case["batch"]
+    tokens = rows * case["seq"] // case.get("context", 1)
+    expert, tensor = case.get("expert", 1), case.get("tensor", 1)
+    if expert > 1 and case.get("expert_tensor", 1) < tensor:
+        tokens //= tensor
+    whole, of_flags = tokens // expert, storages.scalars
+
+    def scalar(tensor: Any) -> Any:
+        return whole * storages.chosen if tensor.dtype == torch.int64 else of_flags(tensor)
+
+    storages.chosen = 1
+    storages.scalars = scalar
+
+
 def _print_highest(storages: Any) -> None:
     counted: dict[tuple[str, tuple[int, ...], int], int] = {}
     for size, source, shape, _ in storages.at_peak:
@@ -79,7 +105,7 @@ def _print_highest(storages: Any) -> None:
 class Run:
     """Trainer.__init__: the model on the meta device, its plans, its memory."""
 
-    def __init__(self, case: dict[str, Any]) -> None:
+    def __init__(self, case: dict[str, Any], storages: Any) -> None:
         from torchtitan.components.loss import cross_entropy_loss
         from torchtitan.distributed import ParallelDims
 
@@ -101,6 +127,9 @@ class Run:
         name = case.get("model", "llama3")
         package = importlib.import_module(f"torchtitan.models.{name}")
         self.sizes = _sizes(case, getattr(package, LOADED[name]))
+        if hasattr(self.sizes, "moe_args"):
+            storages.chosen = self.sizes.moe_args.top_k
+            self.sizes.moe_impl = "standard"
         spec = package.get_train_spec()
         with torch.device("meta"):
             model = spec.model_cls(self.sizes)
@@ -186,7 +215,8 @@ def train(run: Run, optimizer: Any, meter: Any, step: int) -> None:
     del tokens, labels, extra
     meter.begin("after backward", step)
     meter.begin("clip", step)
-    norm = clip_grad_norm_([p for part in run.parts for p in part.parameters()], 1.0, foreach=True)
+    parameters = [p for part in run.parts for p in part.parameters()]
+    norm = clip_grad_norm_(parameters, 1.0, foreach=True, ep_enabled=dims.ep_enabled)
     meter.begin("optimizer", step)
     optimizer.step()
     del norm

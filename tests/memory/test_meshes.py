@@ -165,3 +165,55 @@ def test_every_dimension_of_a_mesh_has_a_communicator() -> None:
     job = replace(job, parallelism=replace(job.parallelism, nodes=4))
     named = {one.name: one.ranks for one in communicators(job)}
     assert named == {"world": 32, "shards": 4, "tensor": 4, "context": 2, "pipeline": 2}
+
+
+MOE = {"model": "qwen3", "flavor": "30B-A3B", "layers": 6, "batch": 1, "seq": 2048, "shards": 8, "expert": 4}
+
+
+def test_experts_are_shared_by_the_ranks_that_have_the_same_ones() -> None:
+    (kind,) = mesh_ranks.kinds(mesh_job(MOE | {"tensor": 2}))
+    config = kind.job.model.config
+    assert (config["expert_ranks"], config["expert_shards"], config["divides_tokens"]) == (4, 4, True)
+    (kind,) = mesh_ranks.kinds(mesh_job(MOE | {"tensor": 2, "expert_tensor": 2}))
+    config = kind.job.model.config
+    assert (config["expert_shards"], config["moe_intermediate_size"], config["divides_tokens"]) == (2, 768 // 2, False)
+
+
+def test_a_share_of_more_ranks_than_experts_is_cut_by_rows() -> None:
+    (kind,) = mesh_ranks.kinds(mesh_job(MOE | {"shards": 256}))
+    assert (kind.job.model.config["expert_shards"], kind.job.model.config["expert_shard_dim"]) == (64, 1)
+
+
+def test_even_routing_is_said_where_ranks_exchange_tokens() -> None:
+    note = "every expert is taken to get as many tokens; a rank whose experts are chosen more often holds more"
+    assert note in simulate(mesh_job(MOE), reserved=False).notes
+    assert note not in simulate(mesh_job(MOE | {"expert": 1}), reserved=False).notes
+
+
+def test_more_expert_ranks_hold_less_of_the_experts() -> None:
+    few, many = (simulate(mesh_job(MOE | {"expert": ranks}), reserved=False) for ranks in (2, 8))
+    assert few.parameters == many.parameters  # all ranks share all weights either way
+    assert many.allocated < few.allocated
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"shards": 1, "tensor": 4, "expert_tensor": 4}, "expert parallelism without FSDP"),
+        ({"tensor": 4, "expert_tensor": 2}, "experts over 2 of 4 tensor ranks"),
+        ({"expert": 3}, "experts 128 over 3 ranks"),
+        ({"expert": 16}, "16 expert ranks of 8 that share the rest"),
+        ({"pipeline": 2, "schedule": "DualPipeV", "batch": 4}, "expert parallelism that overlaps the forwards"),
+    ],
+)
+def test_what_torchtitan_refuses_of_experts_is_refused(change, reason) -> None:
+    found = simulate(mesh_job(MOE | change), reserved=False)
+    assert found.method != "simulated"
+    assert reason in found.notes[0]
+
+
+def test_every_second_layer_has_experts_where_the_model_says_so() -> None:
+    case = {"model": "llama4", "flavor": "17bx128e", "layers": 6, "batch": 8, "seq": 512, "shards": 8, "pipeline": 2}
+    first, last = mesh_ranks.kinds(mesh_job(case | {"expert": 8}))
+    assert first.job.model.config["sparse_layers"] == ((False, True, False),)
+    assert last.job.model.config["sparse_layers"] == ((True, False, True),)

@@ -38,7 +38,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         TRUTH,
         """fp8 batch_adapts evaluation_keeps_logits evaluation_generates packing padding_free padding
-        activation_checkpointing checkpointing_reentrant checkpointing_selective
+        activation_checkpointing checkpointing_early_stop checkpointing_reentrant checkpointing_selective
         checkpointing_offload use_cache router_logits double_quantization prepared_for_kbit use_dora lora_bias
         adapter_by_trainer adapter_cast merges_adapter full_logits fused_loss unsloth liger liger_rope liger_rms_norm
         liger_swiglu liger_geglu liger_cross_entropy liger_fused_head torch_compile expandable_segments loss_parallel

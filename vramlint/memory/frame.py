@@ -17,7 +17,7 @@ Segment = Callable[..., tuple[Tensor, ...]]
 """What a checkpoint runs, usually one layer: `Inputs` in, tensors out."""
 Results = tuple[Tensor, Sequence[Tensor]]
 """An operator's output and what else it yields."""
-KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention", "reduce scatter"})
+KEPT_BY_SELECTION = frozenset({"flash attention", "efficient attention", "reduce scatter", "kept all to all"})
 """Operators whose results op-level selective checkpointing always keeps (torchtitan 0.3 activation_checkpoint.py)."""
 PRODUCT, PRODUCT_INPUTS = "linear", 2
 """A matrix product without bias (aten.mm): of these every second result is kept."""
@@ -123,6 +123,7 @@ class Frame:
         "_owners",
         "_past",
         "_slots",
+        "_stops",
         "autocast",
         "recomputed",
         "segment",
@@ -149,6 +150,7 @@ class Frame:
         self.recomputed: list[Tensor | None] = []
         self._past: list[list[Tensor | None]] = []
         """What earlier backwards have recomputed and not asked for, which stays as long as the graph."""
+        self._stops = checkpointing.stops_early
         self.selection = Selection() if checkpointing.selective else None
 
     @property
@@ -215,5 +217,5 @@ class Frame:
             owner = self._owners[len(self.recomputed)]()
             gone = owner is None or (isinstance(owner, Node) and owner.frame is None)
             self.recomputed.append(None if gone else tensor)
-        if len(self.recomputed) >= self.count:
+        if self._stops and len(self.recomputed) >= self.count:
             raise StopRecomputation

@@ -22,9 +22,11 @@ from vramlint.memory.fully_sharded import drop_all
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage, Tensor
 
-Key = LayerId | str
+Key = LayerId | tuple[int, int, str] | str
 EMBEDDING, TAIL, ROOT = "embedding", "tail", "root"
 """Groups outside the layers: the token embedding; final norm and head; what no other group has."""
+EXPERTS = "experts"
+"""Ends the key of a layer's experts, where fewer ranks share them than the layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Group:
     """Bytes of an element that is reduced."""
     grown: int = 1
     """How many times wider the stored parameters are than what is reduced; 1 where no cast follows."""
+    ranks: int = 1
+    """Those that share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Groups:
     """How many layers a traced one stands for."""
     staged: bool = False
     """They are those of a pipeline's stages."""
+    prefetches: bool = False
+    """Layers say themselves what is gathered in advance (set_modules_to_forward_prefetch)."""
     retains_inputs: bool = False
     """The inputs of frozen layers outlive the layer's backward: never, as of `Units`."""
 
@@ -137,7 +143,6 @@ class FullyShard:
         if key is None or key not in self.units.by_key or key in self._parameters:
             return
         buffer = self._gather(key)
-        self._buffer = None
         self._parameters[key] = self._new(self.units.by_key[key].gathered, "all-gather copy")
         self._buffer, self._running = buffer, key
 
@@ -162,6 +167,16 @@ class FullyShard:
         if self._stays(key):
             return
         self._ahead = self._gather(key)
+
+    def enter_experts(self, *, backward: bool = False) -> None:
+        """Gather the running layer's experts, where they are a group of their own."""
+
+    def leave_experts(self, *, backward: bool = False) -> None:
+        """Its experts have run; backward, their inputs have their gradients."""
+
+    def _experts_of(self, layers: Sequence[LayerId | None]) -> Key | None:
+        keys = ((*layer, EXPERTS) for layer in layers if layer is not None)
+        return next((key for key in keys if key in self.units.by_key), None)
 
     def returns(self) -> None:
         """The model's forward is over, and what it gathered last is let go (_fsdp_state.py, _post_forward)."""
@@ -210,7 +225,7 @@ class FullyShard:
             self.recorder.labels[gradient.storage.index].component = "gradients"
             arrived.append((parameter, gradient))
         del gradient
-        waits = key in {ROOT, EMBEDDING} or (key == TAIL and self._tied)
+        waits = key in {ROOT, EMBEDDING} or (key == TAIL and self._tied) or key[-1] == EXPERTS
         if not waits and len(arrived) == self.units.by_key[key].trained:
             self._reduce(key)
         return True
@@ -240,10 +255,14 @@ class FullyShard:
         self._reduction = self._new(group.reduced, "reduce-scatter input", "communication buffers")
         last = [kept.pop(self.units.last[key], None)]
         last += [gradient.storage for parameter, gradient in arrived if self._ends(key, parameter)]
+        if group.ranks == 1:
+            last.clear()  # no loop over the gradients, whose variable would hold it
         self._drop(key, arrived)
         kept.clear()
-        share = group.reduced // self.units.world
+        share = group.reduced // group.ranks
         out = self._new(share, "reduce-scatter", "gradients", "reduce-scatter")
+        if group.ranks == 1:  # the quotient by the factor, which torchtitan sets
+            self._new(group.reduced, "div", "temporaries")
         if self.units.replicated and group.grown > 1:
             self._replicas.append(out)
         if group.grown > 1:

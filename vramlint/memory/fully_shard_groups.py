@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
-from vramlint.memory.fully_shard import EMBEDDING, ROOT, TAIL, Group, Groups, Key, name_of
+from vramlint.memory.fully_shard import EMBEDDING, EXPERTS, ROOT, TAIL, Group, Groups, Key, name_of
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import Parameter
 
@@ -15,8 +15,9 @@ OF_NORMS = ("norm", "ln_f", "layernorm")
 
 
 def share_of(parameter: Parameter, world: int) -> int:
-    """Elements of one rank's rows of a parameter (torch 2.13 _fsdp_param.py, _init_sharded_param: split on dim 0)."""
-    rows = parameter.shape[0] if parameter.shape else 1
+    """Elements of one rank's rows of a parameter (torch 2.13 _fsdp_param.py, _init_sharded_param)."""
+    world, dimension = parameter.shared_by or (world, 0)
+    rows = parameter.shape[dimension] if parameter.shape else 1
     return -(-rows // world) * (parameter.numel // max(1, rows))
 
 
@@ -39,7 +40,7 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         key = _key(p, ends=ends, tied=tied, wraps=parallelism.fsdp_wraps_layers)
         of[name_of(p)] = key
         found, count = sizes[key], p.multiplicity if key == ROOT else 1
-        share = share_of(p, ranks)
+        share, shared = share_of(p, ranks), p.shared_by[0] if p.shared_by else ranks
         stored = DTYPE_BYTES["float32" if is_widened(job, p) else p.dtype]
         width = DTYPE_BYTES[computed] if computed else DTYPE_BYTES[p.dtype]
         if p.stored_tensors[0] != p.nbytes:  # packed: gathered as it is stored, and never cast
@@ -47,7 +48,8 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
             found["gathered"] += rounded(part * ranks) * count
             found["cast"] += part * count if parallelism.fsdp_offload else 0
             continue
-        found["gathered"] += rounded(share * ranks * width) * count
+        found["gathered"] += rounded(share * shared * width) * count
+        found["ranks"] = shared
         if parallelism.fsdp_offload:
             found["cast"] += (share * stored + (share * width if stored != width else 0)) * count
         elif stored != width:
@@ -55,12 +57,20 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         if p.requires_grad:
             reduced = DTYPE_BYTES[reduction] if reduction else width
             found["trained"] += count
-            found["reduced"] += share * ranks * reduced * count
+            found["reduced"] += share * shared * reduced * count
             found["width"], found["grown"] = reduced, max(1, stored // reduced)
             if key != TAIL or not _is_norm(p) or key not in last:
                 last[key] = name_of(p)
     by_key = {
-        key: Group(one["gathered"], one["cast"], one["trained"], one["reduced"], one["width"] or 2, one["grown"] or 1)
+        key: Group(
+            one["gathered"],
+            one["cast"],
+            one["trained"],
+            one["reduced"],
+            one["width"] or 2,
+            one["grown"] or 1,
+            one["ranks"] or ranks,
+        )
         for key, one in sizes.items()
     }
     return Groups(
@@ -73,15 +83,18 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         synchronises_every=1 if parallelism.sync_each_batch else min(2, job.batch.gradient_accumulation_steps),
         offloads=parallelism.fsdp_offload,
         replicated=parallelism.replicas > 1,
-        times={p.layer: p.multiplicity for p in parameters if p.layer is not None},
+        times={_key(p, ends=ends, tied=tied, wraps=True): p.multiplicity for p in parameters if p.layer is not None},
         staged=parallelism.mesh is not None and parallelism.mesh.pipeline > 1,
+        prefetches=any(p.shared_by for p in parameters),
     )
 
 
 def _key(parameter: Parameter, *, ends: bool, tied: bool, wraps: bool) -> Key:
     """The embedding alone, final norm and head together, with it if tied (accelerate 1.15 utils/fsdp_utils.py:857)."""
+    if parameter.layer is not None and wraps:
+        return (*parameter.layer, EXPERTS) if parameter.shared_by else parameter.layer
     if parameter.layer is not None:
-        return parameter.layer if wraps else ROOT
+        return ROOT
     if not ends:
         return ROOT
     if parameter.embedding:

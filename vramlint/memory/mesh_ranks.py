@@ -1,8 +1,8 @@
 """What the ranks hold of a model that torchtitan divides over a device mesh.
 
 A rank of tensor parallelism has a thinner model: projections, feed-forwards, embedding and head are divided, norms are
-whole and see a part of the sequence (torchtitan 0.2 models/{llama3,qwen3}/infra/parallelize.py). A rank of a pipeline
-has some of the layers, and cuts its batch.
+whole and see a part of the sequence (torchtitan 0.2 models/{llama3,llama4,qwen3}/infra/parallelize.py). A rank of a
+pipeline has some of the layers, and cuts its batch. A rank of expert parallelism has some of the experts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.job import ConfigValue, Job, Mesh
+from vramlint.memory.architectures.torchtitan_moe import has_experts
 from vramlint.memory.ranks import Kind
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.torch_schedules import SPLIT, V_SHAPED, plan
@@ -18,8 +19,9 @@ from vramlint.memory.torch_stages import Part, chunks_of
 from vramlint.memory.torch_turns import turns
 
 DIVIDED = ("vocab_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-DENSE = "torchtitan"
-"""The model type of torchtitan's dense decoders, the only ones that are followed."""
+MIXTURE = "torchtitan_moe"
+FOLLOWED = frozenset({"torchtitan", MIXTURE})
+"""The model types of torchtitan's own decoders, the only ones that are followed."""
 ON_RANK = "tensor_ranks"
 """The key by which the config of a rank says how many share a matrix."""
 
@@ -63,7 +65,7 @@ def _thinner(job: Job, mesh: Mesh) -> Job:
     if job.parallelism.world_size == 1:
         precision = replace(job.precision, autocast=None)
         job = replace(job, precision=precision, parallelism=replace(job.parallelism, strategy="none"))
-    if job.model.model_type != DENSE or mesh.expert > 1:
+    if job.model.model_type not in FOLLOWED:
         raise NotFollowedError(f"{kind} of {job.model.model_type or 'this model'}, over torch's meshes,")
     if job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"{kind} of adapters or quantized weights, over torch's meshes,")
@@ -81,11 +83,53 @@ def _thinner(job: Job, mesh: Mesh) -> Job:
     if job.batch.sequence_length % mesh.tensor:
         raise NotFollowedError(f"rows of {job.batch.sequence_length} tokens over {mesh.tensor} ranks")
     config |= {ON_RANK: mesh.tensor, "loss_parallel": mesh.loss_parallel}
+    config |= _experts_of(job, mesh)
     if mesh.context > 1:
         job = _shorter(job, mesh)
         config["context_ranks"] = mesh.context
     model = replace(job.model, config=config, parameter_count=None)
     return replace(job, model=model, parallelism=replace(job.parallelism, model_shards=1))
+
+
+def _experts_of(job: Job, mesh: Mesh) -> Mapping[str, ConfigValue]:
+    """What a rank has of the experts (torchtitan 0.2 distributed/parallel_dims.py, models/llama4/infra/parallelize.py).
+
+    Ranks that share experts are taken from those that share data and matrices. What is left of them shards the rank's
+    experts, by their rows where there are more of them than experts.
+    """
+    if job.model.model_type != MIXTURE:
+        if mesh.expert > 1:
+            raise NotFollowedError(f"{_named(mesh)} of a model without experts")
+        return {}
+    config, inner = job.model.config, mesh.tensor
+    if mesh.expert > 1:
+        inner = mesh.expert_tensor
+        if inner not in (1, mesh.tensor):
+            raise NotFollowedError(f"experts over {inner} of {mesh.tensor} tensor ranks, which torchtitan refuses,")
+        if job.parallelism.strategy != "fsdp":
+            raise NotFollowedError("expert parallelism without FSDP")
+        if mesh.schedule.lower() == "dualpipev" and mesh.pipeline > 1:
+            raise NotFollowedError("expert parallelism that overlaps the forwards of DualPipeV")
+    experts, shared = _size(config, "num_experts"), config.get("shared_expert_intermediate_size") or 0
+    for name, size, ranks in (
+        ("experts", experts, mesh.expert),
+        ("moe_intermediate_size", _size(config, "moe_intermediate_size"), inner),
+        ("shared_expert_intermediate_size", shared, mesh.tensor),
+    ):
+        if not isinstance(size, int) or size % ranks:
+            raise NotFollowedError(f"{name} {size} over {ranks} ranks")
+    found: dict[str, ConfigValue] = {
+        "expert_ranks": mesh.expert,
+        "moe_intermediate_size": _size(config, "moe_intermediate_size") // inner,
+        "shared_expert_intermediate_size": shared // mesh.tensor if isinstance(shared, int) else 0,
+        "divides_tokens": mesh.expert > 1 and mesh.tensor > inner,
+    }
+    if mesh.expert > 1:
+        shards, rest = divmod(job.parallelism.sharing * mesh.tensor, inner * mesh.expert)
+        if rest or not shards:
+            raise NotFollowedError(f"{mesh.expert} expert ranks of {job.parallelism.sharing} that share the rest")
+        found |= {"expert_shards": shards, "expert_shard_dim": int(shards * mesh.expert > experts)}
+    return found
 
 
 def _named(mesh: Mesh) -> str:
@@ -124,7 +168,9 @@ def _staged(rank: Job, mesh: Mesh, number: int, parts: Sequence[Part]) -> Job:
         sharded=rank.parallelism.strategy == "fsdp",
         widens=_waits_widened(rank),
     )
+    config = rank.model.config
     sizes: dict[str, ConfigValue] = {
+        "sparse_layers": tuple(tuple(has_experts(config, layer) for layer in part.layers) for part in parts),
         "num_hidden_layers": sum(chunks),
         "chunks": chunks,
         "first": any(part.embedding for part in parts),

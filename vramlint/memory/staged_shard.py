@@ -38,10 +38,22 @@ class StagedShard(FullyShard):
 
     def leaves(self) -> None:
         """The unit that ran is over; in backward its gradients are cast."""
-        for layer in self._entered if self.backward else ():
-            key = TAIL if layer is None else layer
-            if key in self.stage:
+        keys: list[Key | None] = [TAIL if layer is None else layer for layer in self._entered]
+        for key in (*keys, self._experts_of(self._entered)) if self.backward else ():
+            if key is not None and key in self.stage:
                 self.cast(key)
+
+    def enter_experts(self, *, backward: bool = False) -> None:
+        """Gather the running layer's experts."""
+        running = self._running
+        self._forward(None if backward else self._experts_of(self._entered))
+        self._running = running
+
+    def leave_experts(self, *, backward: bool = False) -> None:
+        """Their gradients wait with the others."""
+        key = self._experts_of(self._entered)
+        if backward and key is not None:
+            self._reduce(key)
 
     def _forward(self, key: Key | None) -> None:
         if key not in self.stage:

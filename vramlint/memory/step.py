@@ -17,6 +17,7 @@ from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
 from vramlint.memory.data_parallel import gradients_of, is_replica, is_spread
 from vramlint.memory.evaluation import evaluate
+from vramlint.memory.expert_shard import ExpertShard
 from vramlint.memory.forward import Forward
 from vramlint.memory.fully_shard import FullyShard, Groups
 from vramlint.memory.fully_sharded import FullySharded, Units
@@ -342,5 +343,6 @@ def _sharded(
     if isinstance(units, Buckets):
         return ZeroBuckets(units, recorder)
     if isinstance(units, Groups):
-        return StagedShard(units, recorder) if units.staged else FullyShard(units, recorder)
+        kind = StagedShard if units.staged else ExpertShard if units.prefetches else FullyShard
+        return kind(units, recorder)
     return FullySharded(units, recorder)

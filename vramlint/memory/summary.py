@@ -165,6 +165,9 @@ def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:
         yield update.note
     if paged:
         yield f"{paged / GIB:.2f} GiB of paged optimizer states come on top; under pressure they move to the host"
+    mesh = job.parallelism.mesh
+    if mesh is not None and mesh.expert > 1:
+        yield "every expert is taken to get as many tokens; a rank whose experts are chosen more often holds more"
     if job.quantization is not None and job.quantization.kind == "int8":
         yield "columns of inputs with outliers, which 8-bit products multiply in 16 bits, are left out"
 

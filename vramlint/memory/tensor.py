@@ -104,6 +104,7 @@ class Parameter(Tensor):
         "pending",
         "reached",
         "rows",
+        "shared_by",
         "stepped",
         "stored_tensors",
         "stretch",
@@ -123,6 +124,8 @@ class Parameter(Tensor):
         """The token embedding's weight."""
         self.head = False
         """The output head's weight, unless it is the embedding's."""
+        self.shared_by: tuple[int, int] | None = None
+        """Under FSDP 2: how many ranks share an expert's weight that some have, and by which dimension."""
         self.whole_gradient = False
         """Its gradient has the memory of all ranks' parts until it is reduced."""
         self.rows: Rows | None = None

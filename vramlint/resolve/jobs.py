@@ -254,6 +254,7 @@ def _checkpointing(board: Board) -> Checkpointing:
         "reentrant" if board.value("checkpointing_reentrant") is True else "nonreentrant",
         every_n_layers=board.integer("checkpointing_every_n_layers") or 1,
         selective=board.value("checkpointing_selective") is True,
+        stops_early=board.value("checkpointing_early_stop") is not False,
         offload=board.value("checkpointing_offload") is True,
         within_units=board.facts["activation_checkpointing"].key in _WRAPPERS,
     )

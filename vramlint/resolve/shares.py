@@ -69,6 +69,7 @@ def _mesh(board: Board) -> Mesh | None:
         context=degree(board, "context_parallel") if board.value("sequence_sharing") is None else 1,
         pipeline=degree(board, "pipeline_parallel"),
         expert=degree(board, "expert_parallel"),
+        expert_tensor=degree(board, "expert_tensor_parallel"),
         loss_parallel=board.value("loss_parallel") is not False,
         schedule=str(board.value("pipeline_schedule") or "1F1B"),
         layers_per_stage=board.integer("pipeline_stage_layers"),

@@ -6,11 +6,11 @@ they are, and logits keep their dtype until the loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, Outputs, number, numbers
-from vramlint.memory.architectures.torchtune import Layer, TransformerDecoder
+from vramlint.memory.architectures.torchtune import Attention, Layer, TransformerDecoder
 from vramlint.memory.leaves import capture
 from vramlint.memory.ops import dtensor, head_chunks, inductor, ring
 from vramlint.memory.ops.linear import Weights, linear
@@ -49,13 +49,24 @@ class Transformer(TransformerDecoder):
         if self.first:
             self.embedding = build.parameter("tok_embeddings.weight", (self.vocabulary, self.hidden))
             self.embedding.whole_gradient = self.ranks > 1
-        self.stacks = [self._stack(build, chunk, size) for chunk, size in enumerate(self.chunks)]
+        self.stacks = [self._stack(build, chunk) for chunk in range(len(self.chunks))]
         if self.last:
             self._end(build, config)
 
-    def _stack(self, build: Builder, chunk: int, size: int) -> list[Layer]:
-        names = ((position, f"layers.{chunk}.{position}") for position in build.layers(size, stack=chunk))
-        return [self._layer(build, name) for _, name in names]
+    def _stack(self, build: Builder, chunk: int) -> Sequence[object]:
+        return [self._layer_of(build, chunk, position) for position in build.layers(self.kinds(chunk), stack=chunk)]
+
+    def _layer_of(self, build: Builder, chunk: int, position: int) -> object:
+        return self._layer(build, f"layers.{chunk}.{position}")
+
+    def forward(self, tape: Tape, regime: Regime, layer: object, x: Tensor) -> Tensor:
+        """TransformerBlock.forward."""
+        assert isinstance(layer, Layer)  # noqa: S101  narrowing: what `_layer_of` makes
+        return self._forward(tape, regime, layer, x)
+
+    def kinds(self, chunk: int) -> int | Sequence[Hashable]:
+        """The layers of a chunk: their number, as all are alike."""
+        return self.chunks[chunk]
 
     @property
     def begins(self) -> bool:
@@ -108,9 +119,9 @@ class Transformer(TransformerDecoder):
         del embedded
 
         def layer(x: Tensor, index: int) -> Tensor:
-            return regime.layer(tape, lambda y: self._forward(tape, regime, layers[index], y), x)
+            return regime.layer(tape, lambda y: self.forward(tape, regime, layers[index], y), x)
 
-        hidden = tape.course.repeat(self.chunks[self.chunk], layer, entering.pop(), stack=self.chunk)
+        hidden = tape.course.repeat(self.kinds(self.chunk), layer, entering.pop(), stack=self.chunk)
         return self._normalise(tape, hidden, self.norm) if self.ends else hidden
 
     def _attended(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -118,7 +129,7 @@ class Transformer(TransformerDecoder):
             return super()._attended(tape, regime, q, k, v)
         return ring.ring_attention(tape, q, k, v, self.context)
 
-    def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+    def _attention(self, tape: Tape, regime: Regime, w: Attention, x: Tensor) -> Tensor:
         """Ranks that share a sequence pick the rotary table's rows for their positions, in every layer."""
         if self.context > 1:
             x = ring.with_table(tape, x, self.size)
@@ -131,4 +142,7 @@ class Transformer(TransformerDecoder):
         return dtensor.row(tape, x, weights, self.ranks)
 
     def _normalise(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
+        return inductor.rms_norm(tape, x, norm)
+
+    def _normalise_heads(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
         return inductor.rms_norm(tape, x, norm)

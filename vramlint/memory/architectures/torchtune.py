@@ -33,16 +33,23 @@ GEMMAS = frozenset({"gemma", "gemma2"})
 
 
 @dataclass(slots=True)
-class Layer:
-    """Weights of one TransformerSelfAttentionLayer."""
+class Attention:
+    """Weights of one MultiHeadAttention."""
 
-    sa_norm: Parameter
     q: Weights
     k: Weights
     v: Weights
     output: Weights
     q_norm: Parameter | None
     k_norm: Parameter | None
+
+
+@dataclass(slots=True)
+class Layer:
+    """Weights of one TransformerSelfAttentionLayer."""
+
+    attention: Attention
+    sa_norm: Parameter
     mlp_norm: Parameter
     w1: Weights
     w2: Weights
@@ -92,17 +99,22 @@ class TransformerDecoder(CausalLM):
         tied = self.embedding if config.get("tie_word_embeddings") else None
         self.head = build.linear("output", self.hidden, self.vocabulary, head=True, tied_to=tied)
 
-    def _layer(self, build: Builder, name: str) -> Layer:
+    def _attention_of(self, build: Builder, name: str) -> Attention:
         queries, keys = self.heads * self.size, self.groups * self.size
-        scaled = self.component == "gemma2"
         normed = self.normed
-        return Layer(
+        return Attention(
             q=build.linear(f"{name}.attn.q_proj", self.hidden, queries, bias=self.biased),
             k=build.linear(f"{name}.attn.k_proj", self.hidden, keys, bias=self.biased),
             v=build.linear(f"{name}.attn.v_proj", self.hidden, keys, bias=self.biased),
             output=build.linear(f"{name}.attn.output_proj", queries, self.hidden),
             q_norm=build.norm(f"{name}.attn.q_norm.scale", self.size) if normed else None,
             k_norm=build.norm(f"{name}.attn.k_norm.scale", self.size) if normed else None,
+        )
+
+    def _layer(self, build: Builder, name: str) -> Layer:
+        scaled = self.component == "gemma2"
+        return Layer(
+            attention=self._attention_of(build, name),
             # `mlp` at the end, for adapters name it as a whole
             w1=build.linear(f"{name}.w1.mlp", self.hidden, self.inner),
             w2=build.linear(f"{name}.w2.mlp", self.inner, self.hidden),
@@ -147,23 +159,24 @@ class TransformerDecoder(CausalLM):
         if tape.compiled and self.component not in GEMMAS:
             return self._compiled(tape, regime, w, x)
         h = self._column_input(tape, self._normalise(tape, x, w.sa_norm))
-        attn_out = self._attention(tape, regime, w, h)
+        attn_out = self._attention(tape, regime, w.attention, h)
         h = e.add(tape, self._scaled(tape, attn_out, w.sa_scale), x)
         mlp_out = self._mlp(tape, w, self._column_input(tape, self._normalise(tape, h, w.mlp_norm)))
         return e.add(tape, h, self._scaled(tape, mlp_out, w.mlp_scale))
 
     def _compiled(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
         """The same as torch.compile's kernels: every layer is compiled by itself (training/_compile.py)."""
+        own = w.attention
         h = self._column_input(tape, inductor.rms_norm(tape, x, w.sa_norm))
-        q = self._in_one_kernel(tape, linear(tape, h, w.q), self.heads, w.q_norm)
-        k, v = linear(tape, h, w.k), linear(tape, h, w.v)
+        q = self._in_one_kernel(tape, linear(tape, h, own.q), self.heads, own.q_norm)
+        k, v = linear(tape, h, own.k), linear(tape, h, own.v)
         del h
-        k = self._in_one_kernel(tape, k, self.groups, w.k_norm, self.repeats)
+        k = self._in_one_kernel(tape, k, self.groups, own.k_norm, self.repeats)
         v = attention.split_heads(tape, v, self.groups)
         v = v if self.repeats == 1 else inductor.repeated(tape, v, self.repeats)
         out = self._attended(tape, regime, q, k, v)
         del q, k, v
-        attended = self._row(tape, attention.merge_heads(tape, out), w.output)
+        attended = self._row(tape, attention.merge_heads(tape, out), own.output)
         del out
         h = inductor.added(tape, attended, x)
         del attended
@@ -188,10 +201,13 @@ class TransformerDecoder(CausalLM):
     def _normalise(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
         return rms_norm_unit_offset(tape, x, norm) if self.component in GEMMAS else rms_norm(tape, x, norm)
 
+    def _normalise_heads(self, tape: Tape, x: Tensor, norm: Parameter) -> Tensor:
+        return rms_norm(tape, x, norm)
+
     def _scaled(self, tape: Tape, x: Tensor, norm: Parameter | None) -> Tensor:
         return x if norm is None else self._normalise(tape, x, norm)
 
-    def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+    def _attention(self, tape: Tape, regime: Regime, w: Attention, x: Tensor) -> Tensor:
         q = self._rotated(tape, linear(tape, x, w.q), self.heads, w.q_norm)
         k, v = linear(tape, x, w.k), linear(tape, x, w.v)
         k = self._rotated(tape, k, self.groups, w.k_norm)
@@ -214,7 +230,7 @@ class TransformerDecoder(CausalLM):
         by_head = (*flat[:-1], heads, self.size)
         x = shaping.viewed(tape, x, by_head)
         if norm is not None:
-            x = rms_norm(tape, x, norm)
+            x = self._normalise_heads(tape, x, norm)
         if self.component in HALVES:
             table = Tensor((1, flat[1], 1, self.size), "float32" if self.component == "phi3" else x.dtype, None)
             x = tape.to(rotate(tape, x, Rotary(table, table)), x.dtype)

@@ -18,14 +18,17 @@ SCATTERED = "reduce scatter"
 """The operator, whose results op-level selective checkpointing keeps."""
 
 
-def gathered(tape: Tape, x: Tensor, ranks: int) -> Tensor:
-    """Shard(1) to Replicate: [B, S / ranks, H] put together. Backward: the sum of the ranks' gradients, scattered."""
+def gathered(tape: Tape, x: Tensor, ranks: int, *, partial: bool = True) -> Tensor:
+    """Shard(1) to Replicate: [B, S / ranks, H] put together. Backward: the sum of the ranks' gradients, scattered.
+
+    Of gradients that are not `partial` every rank has the whole, and takes its part.
+    """
     if ranks == 1:
         return x
     if x.shape[0] > 1:
         tape.scratch((x.nbytes * ranks,), "all-gather")
     shape = (x.shape[0], x.shape[1] * ranks, *x.shape[2:])
-    return tape.apply("all gather", (x,), shape, x.dtype, _gathered_backward)
+    return tape.apply("all gather", (x,), shape, x.dtype, _gathered_backward if partial else _whole_backward)
 
 
 def _gathered_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

@@ -45,6 +45,7 @@ _RANKS = (
     "context_parallel",
 )
 """Degrees whose product torchtitan asserts to be the world size (distributed/parallel_dims.py)."""
+_EARLY_STOP = "activation_checkpoint.early_stop"
 _SHARD = ("parallelism.data_parallel_shard_degree", "training.data_parallel_shard_degree")
 _RESHARD = "parallelism.fsdp_reshard_after_forward"
 _REDUCED = "training.mixed_precision_reduce"
@@ -203,6 +204,8 @@ def _checkpointing(config: Config) -> None:
         return
     config.state("activation_checkpointing", mode != "none", "activation_checkpoint.mode")
     config.state("recompute", mode, "activation_checkpoint.mode")
+    if config.default(_EARLY_STOP) is not None or config.given(_EARLY_STOP):
+        config.state("checkpointing_early_stop", config.on(_EARLY_STOP), _EARLY_STOP)
     option = str(config.plain("activation_checkpoint.selective_ac_option") or "2")
     if mode == "selective" and option.isdecimal():
         config.state("checkpointing_every_n_layers", int(option), "activation_checkpoint.selective_ac_option")

@@ -12,6 +12,8 @@ from vramlint.values import Plain, Table
 
 SIMULATED = "torchtitan"
 """`model_type` under which the memory model has torchtitan's own dense decoders."""
+WITH_EXPERTS = "torchtitan_moe"
+"""The same of Llama 4 and Qwen3-MoE."""
 MODEL_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "llama3": "llama",
@@ -80,36 +82,46 @@ def _llama(sizes: Mapping[str, Any]) -> dict[str, Plain]:
     }
 
 
+def _experts(experts: Mapping[str, Any], width: int) -> dict[str, Plain]:
+    """MoEArgs of models/moe/moe.py, for experts of this width."""
+    return {
+        "model_type": WITH_EXPERTS,
+        "num_experts": experts["num_experts"],
+        "num_experts_per_tok": experts["top_k"],
+        "moe_intermediate_size": width,
+        "shared_expert_intermediate_size": width * experts["num_shared_experts"],
+        "scoring_func": experts["score_func"],
+        "norm_topk_prob": bool(experts["route_norm"]),
+        "scores_first": bool(experts["score_before_experts"]),
+        "balances_experts": experts.get("load_balance_coeff") is not None,
+    }
+
+
 def _llama4(sizes: Mapping[str, Any]) -> dict[str, Plain]:
-    experts = sizes["moe_args"]
+    """TransformerBlock of models/llama4/model/model.py: experts as wide as their number leaves of a feed-forward."""
+    experts, multiple = sizes["moe_args"], sizes["multiple_of"]
+    inner = int(2 * (4 * sizes["dim"]) / 3)
+    inner = int(sizes["ffn_dim_multiplier"] * inner) if sizes.get("ffn_dim_multiplier") else inner
+    if sizes["auto_scale_hidden_dim"]:
+        inner = int(inner / (experts["top_k"] + experts["num_shared_experts"]))
     return {
         **_llama(sizes),
-        "component": None,
-        "model_type": "llama4_text",
-        "num_local_experts": experts["num_experts"],
-        "num_experts_per_tok": experts["top_k"],
+        **_experts(experts, inner + -inner % multiple),
         "interleave_moe_layer_step": sizes["interleave_moe_layer_step"],
+        "keeps_exchanges": True,
     }
 
 
 def _qwen3(sizes: Mapping[str, Any]) -> dict[str, Plain]:
     config = {
         **_common(sizes),
-        "model_type": "qwen3",
+        "model_type": SIMULATED,
+        "component": "qwen3",
+        "qk_norm": bool(sizes.get("qk_norm")),
         "head_dim": sizes["head_dim"],
         "intermediate_size": sizes["hidden_dim"],
     }
-    if not sizes.get("moe_enabled"):
-        return {**config, "model_type": SIMULATED, "component": "qwen3", "qk_norm": bool(sizes.get("qk_norm"))}
-    experts = sizes["moe_args"]
-    return {
-        **config,
-        "model_type": "qwen3_moe",
-        "moe_intermediate_size": sizes["moe_inter_dim"],
-        "num_experts": experts["num_experts"],
-        "num_experts_per_tok": experts["top_k"],
-        "decoder_sparse_step": 1,
-    }
+    return {**config, **_experts(sizes["moe_args"], sizes["moe_inter_dim"])} if sizes.get("moe_enabled") else config
 
 
 def _deepseek(sizes: Mapping[str, Any]) -> dict[str, Plain]:
