@@ -1,16 +1,17 @@
-"""Edits of a plan do what the plan says, or are not offered."""
+"""Edits of a plan do what the plan says and nothing worse, or are not offered."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from tests.report import samples
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
-from vramlint.api.verifying import edit, verified
+from vramlint.api.verifying import Trial, edit, verified, worse
 from vramlint.engine.loader import load_rules
-from vramlint.findings import Finding, Report
+from vramlint.findings import Change, Finding, Fix, Report, Severity, Step
 from vramlint.settings import Settings
 from vramlint.text import Document, Edit, Place, Span
 
@@ -26,44 +27,117 @@ args = TrainingArguments(
 Trainer(model=model, args=args).train()
 # vramlint: sequence-length=512
 """
+BEFORE = samples.high.device_need
 
 
-def check(content: bytes) -> Report:
-    around = Surroundings(hardware=Hardware("8GiB"))
-    return lint([SourceFile("train.py", "python", content, explicit=True)], Settings(), RULES, around)
+def check(content: bytes, surroundings: Surroundings, settings: Settings | None = None) -> Report:
+    file = SourceFile("train.py", "python", content, explicit=True)
+    return lint([file], settings or Settings(), RULES, surroundings)
+
+
+AROUND = Surroundings(hardware=Hardware("8GiB"))
+
+
+def misfit(report: Report) -> Finding:
+    (finding,) = (finding for finding in report.findings if finding.code == "VRAM101")
+    return finding
 
 
 def test_applied_edits_bring_the_promised_peak() -> None:
-    report = check(SCRIPT)
-    (finding,) = (finding for finding in report.findings if finding.code == "VRAM101")
-    assert finding.fix is not None
-    assert finding.fix.fits
-    edits = [change for step in finding.fix.steps for change in step.edits]
-    changed = edit(edits, report.documents)
+    report = check(SCRIPT, AROUND)
+    fix = misfit(report).fix
+    assert isinstance(fix, Fix)
+    assert fix.fits
+    changed = edit(fix.edits(unsafe=True), report.documents)
     assert changed is not None
-    after = check(changed["train.py"].text.encode())
+    after = check(changed["train.py"].text.encode(), AROUND)
     assert not [finding for finding in after.findings if finding.code in {"VRAM101", "VRAM102"}]
     assert after.jobs[0].high is not None
-    assert after.jobs[0].high.device_low == pytest.approx(finding.fix.peak, rel=0.01)
+    assert after.jobs[0].high.device_low == pytest.approx(fix.peak, rel=0.01)
 
 
-def edits_after(peak: int | None, finding: Finding = samples.exceeds) -> int:
-    fix = verified(finding, samples.documents, lambda changed: peak).fix
+@pytest.mark.parametrize(
+    ("settings", "editable", "fixable"),
+    [
+        (Settings(), True, True),
+        (Settings(), False, False),
+        (Settings(unfixable=("VRAM1",)), True, False),
+        (Settings(fixable=("exceeds-gpu-memory",), unfixable=("ALL",)), True, True),
+        (Settings(fixable=("VRAM4",)), True, False),
+    ],
+)
+def test_what_may_not_be_fixed_is_shown_alone(settings: Settings, editable: bool, fixable: bool) -> None:
+    finding = misfit(check(SCRIPT, AROUND._replace(editable=lambda path: editable), settings))
+    assert finding.fixable(unsafe=True) is fixable
+    assert finding.fix is not None
+    assert finding.fix.steps
+
+
+def tried(after: Trial | None, finding: Finding = samples.exceeds, alone: Trial | None = None) -> Change:
+    """The fix of a finding, given what its edits come to, and those of one step alone."""
+
+    def retry(changed: Mapping[str, Document]) -> Trial | None:
+        whole = "paged_adamw_8bit" in changed["train.py"].text and "torch.bfloat16" in changed["train.py"].text
+        return after if whole or alone is None else alone
+
+    fix = verified(finding, Trial(BEFORE, (finding,)), samples.documents, retry).fix
     assert fix is not None
-    return sum(len(step.edits) for step in fix.steps)
+    return fix
 
 
 def test_edits_that_do_something_else_are_not_offered() -> None:
-    assert edits_after(samples.fix.peak) == 2
-    assert edits_after(samples.fix.peak * 2) == 0
-    assert edits_after(None) == 0
+    assert len(tried(Trial(samples.fix.peak, ())).edits(unsafe=True)) == 2
+    assert tried(Trial(samples.fix.peak * 2, ())).edits(unsafe=True) == ()
+    assert tried(None).edits(unsafe=True) == ()
+    assert tried(Trial(None, ())).edits(unsafe=True) == ()
+
+
+def test_edits_by_which_another_rule_fires_are_not_offered() -> None:
+    other = replace(samples.exceeds, code="VRAM510", estimate=None)
+    assert tried(Trial(samples.fix.peak, (other,))).applicability == "display"
+
+
+def test_a_milder_finding_about_memory_may_be_left() -> None:
+    close = replace(samples.exceeds, code="VRAM103", severity=Severity.WARNING)
+    assert tried(Trial(samples.fix.peak, (close,))).applicability == "unsafe"
+    warning = replace(samples.exceeds, severity=Severity.WARNING)
+    worst = replace(samples.exceeds, code="VRAM103", severity=Severity.ERROR)
+    assert worse((worst,), (warning,), (warning,)) == ("VRAM103",)
+    assert worse((close, close), (samples.exceeds,), (samples.exceeds,)) == ("VRAM103",)
 
 
 def test_a_plan_with_words_in_it_must_at_least_help() -> None:
     steps = (replace(samples.fix.steps[0], edits=()), samples.fix.steps[1])
     finding = replace(samples.exceeds, fix=replace(samples.fix, steps=steps))
-    assert edits_after(samples.high.device_low - 1, finding) == 1
-    assert edits_after(samples.high.device_low, finding) == 0
+    assert len(tried(Trial(BEFORE - 1, ()), finding).edits(unsafe=True)) == 1
+    assert tried(Trial(BEFORE, ()), finding).edits(unsafe=True) == ()
+
+
+@pytest.mark.parametrize(("peak", "edits"), [(BEFORE - 1, 1), (BEFORE, 0), (BEFORE + 1, 0)])
+def test_safe_steps_alone_are_made_where_they_help(peak: int, edits: int) -> None:
+    steps = (replace(samples.fix.steps[0], safe=True), samples.fix.steps[1])
+    finding = replace(samples.exceeds, fix=replace(samples.fix, steps=steps))
+    fix = tried(Trial(samples.fix.peak, ()), finding, alone=Trial(peak, (finding,)))
+    assert len(fix.edits(unsafe=False)) == edits
+    assert len(fix.edits(unsafe=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "offered"),
+    [
+        (Trial(BEFORE, ()), True),
+        (Trial(BEFORE, (samples.misspelt,)), False),
+        (Trial(BEFORE + 1, ()), False),
+        (Trial(None, ()), False),
+    ],
+)
+def test_a_change_that_is_no_plan_takes_its_finding_away(after: Trial, offered: bool) -> None:
+    place = samples.place("ds.json", "zero_optimisation")
+    step = Step("`zero_optimization`", 0, "", safe=True, edits=(Edit(place, "zero_optimization"),))
+    finding = replace(samples.misspelt, fix=Change((step,)))
+    fix = verified(finding, Trial(BEFORE, (finding,)), samples.documents, lambda changed: after).fix
+    assert fix is not None
+    assert bool(fix.edits(unsafe=False)) is offered
 
 
 @pytest.mark.parametrize("path", ["a.py", "absent.py"])

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vramlint.text import Document, Place
-from vramlint.values import Table
+from vramlint.values import Scalar, Table
 
 FactValue = str | int | float | bool | None | tuple[str, ...]
 
@@ -342,6 +343,30 @@ def seconded(fact: Fact, other: Fact | None) -> Fact:
     return fact if other.place == fact.place else replace(fact, also=(*fact.also, other.place))
 
 
+TAKES_EFFECT = "what it says takes effect"
+"""The cost of a key that is spelled as it was meant."""
+
+
+class Repair(NamedTuple):
+    """A change of the file that takes away the cause of a remark, to be said in the file's own words."""
+
+    safe: bool
+    """It leaves the run as it is, or as it was meant beyond doubt."""
+    rename: str = ""
+    """The new name of the key at the remark's place, without the tables that it stands in."""
+    value: Scalar | None = None
+    """What is to stand at the remark's place instead."""
+    put: tuple[tuple[str, str | tuple[str, str]], ...] = ()
+    """Dotted keys of the file with new values: texts, or tables of a key and its text. A key that is renamed too goes
+    by its old name."""
+    remove: tuple[str, ...] = ()
+    """Dotted keys of the file that go."""
+    cut: tuple[Place, ...] = ()
+    """Parts of comments that go."""
+    cost: str = ""
+    """What comes with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """Something odd that a surface saw while it read keys; rules turn remarks into findings by their kind."""
@@ -358,6 +383,7 @@ class Remark:
     """The nearest valid spelling."""
     vocabulary: str = ""
     """training-arguments, deepspeed, trl …"""
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,35 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Fix:
-    """A verified plan: all its steps together bring the peak to `peak` bytes."""
+class Change:
+    """What takes a finding away."""
 
     steps: tuple[Step, ...]
+    alone: tuple[Step, ...] = field(default=(), kw_only=True)
+    """Of steps that are safe and others: the safe ones that help by themselves too."""
+
+    @property
+    def applicability(self) -> str:
+        """safe, unsafe, or display where nothing can be edited."""
+        edited = [step for step in self.steps if step.edits]
+        if not edited:
+            return "display"
+        return "safe" if all(step.safe for step in edited) else "unsafe"
+
+    def taken(self, *, unsafe: bool) -> tuple[Step, ...]:
+        """The steps that are made: those with edits, and unless `unsafe` is asked for only what is safe and helps."""
+        edited = tuple(step for step in self.steps if step.edits)
+        return edited if unsafe or all(step.safe for step in edited) else self.alone
+
+    def edits(self, *, unsafe: bool) -> tuple[Edit, ...]:
+        """The edits of those steps, each once."""
+        return tuple(dict.fromkeys(edit for step in self.taken(unsafe=unsafe) for edit in step.edits))
+
+
+@dataclass(frozen=True, slots=True)
+class Fix(Change):
+    """A verified plan: all its steps together bring the peak to `peak` bytes."""
+
     peak: int
     """Re-estimated device_need (allocated, fragmentation and outside torch) after all steps, bytes."""
     fits: bool
@@ -72,13 +97,17 @@ class Finding:
     labels: tuple[Label, ...]
     notes: tuple[str, ...] = ()
     help: tuple[str, ...] = ()
-    fix: Fix | None = None
+    fix: Change | None = None
     estimate: Estimate | None = None
     """The high end, for findings about memory."""
     low: Estimate | None = None
     """The low end, when it differs."""
     jobs: tuple[str, ...] = ()
     """The jobs of launchers that it is about: `run.sh:12 [MODEL=gpt2] runs train.py`."""
+
+    def fixable(self, *, unsafe: bool = False) -> bool:
+        """Whether there are edits, safe ones unless others are allowed."""
+        return self.fix is not None and bool(self.fix.edits(unsafe=unsafe))
 
     @property
     def place(self) -> Place:
@@ -136,5 +165,7 @@ class Report:
     files_checked: int = 0
     files_skipped: int = 0
     suppressed: int = 0
+    fixed: int = 0
+    """Findings that are gone because their files were fixed."""
     documents: dict[str, Document] = field(default_factory=dict)
     """Sources of the places in findings, by path, for renderers that show them."""

@@ -33,7 +33,7 @@ def test_findings_go_out_and_the_summary_goes_aside(vramlint: Run, deepspeed: Pa
     assert "did you mean `zero_optimization`?" in result.out
     assert "summary" not in result.out
     assert result.err.startswith("checked 0 jobs")
-    assert result.err.rstrip().endswith("found 1 warning")
+    assert result.err.rstrip().endswith("found 1 warning; 1 fixable with --fix --unsafe-fixes")
 
 
 def test_quiet(vramlint: Run, deepspeed: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_suppression_in_the_file_counts(vramlint: Run, tmp_path: Path) -> None
 def test_a_run_that_does_not_fit(vramlint: Run, script: Path) -> None:
     result = vramlint("train.py", "--gpu", "2GiB")
     assert result.code == 1
-    assert result.out.startswith("error[VRAM101] exceeds-gpu-memory: ")
+    assert result.out.startswith("error[VRAM101] [*] exceeds-gpu-memory: ")
     assert "= memory: " in result.out
     assert "optimizer states" in result.out
     assert "= help: " in result.out

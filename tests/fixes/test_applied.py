@@ -5,7 +5,7 @@ import pytest
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.discovery.forms import form_of
 from vramlint.engine import load_rules
-from vramlint.findings import Finding, Report
+from vramlint.findings import Finding, Fix, Report
 from vramlint.settings import Settings
 from vramlint.text import Document, apply_edits
 
@@ -52,7 +52,7 @@ def test_a_plan_keeps_its_promise(path: str, text: str, batch: int, gpu: str) ->
     finding = misfit(report(files, gpu))
     assert finding is not None
     fix = finding.fix
-    assert fix is not None
+    assert isinstance(fix, Fix)
     assert fix.fits
     assert all(step.edits for step in fix.steps), [step.description for step in fix.steps]
     edits = [edit for step in fix.steps for edit in step.edits]

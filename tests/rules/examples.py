@@ -11,7 +11,7 @@ from unittest.mock import patch
 from vramlint.api import checking, judging
 from vramlint.api.examples import codes_found
 from vramlint.engine import RuleSet, check, check_remarks, load_rules
-from vramlint.engine.check import Planner, Scaler, as_remark
+from vramlint.engine.check import Mender, Planner, Scaler, Writer, as_remark
 from vramlint.engine.names import Scope
 from vramlint.engine.rule import Example
 from vramlint.estimate import Estimate, Reach
@@ -58,20 +58,23 @@ def _recorded() -> Iterator[tuple[list[Scope], list[Remark]]]:
         rules: RuleSet,
         planner: Planner | None,
         headroom: float,
-        scaler: Scaler | None,
-        reach: Reach | None,
+        scaler: Scaler | None = None,
+        reach: Reach | None = None,
+        writer: Writer | None = None,
+        mender: Mender | None = None,
     ) -> tuple[Finding, ...]:
-        scopes.append(Scope.of(run, estimates, headroom, reach))
-        remarks.extend(run.remarks)
-        return check(run, estimates, rules, planner, headroom, scaler, reach)
+        if mender is not None:  # else it is a fix that is tried
+            scopes.append(Scope.of(run, estimates, headroom, reach))
+            remarks.extend(run.remarks)
+        return check(run, estimates, rules, planner, headroom, scaler, reach, writer, mender)
 
-    def of_remarks(found: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
+    def of_remarks(found: Iterable[Remark], rules: RuleSet, mender: Mender | None = None) -> tuple[Finding, ...]:
         listed = list(found)
-        remarks.extend(listed)
-        return check_remarks(listed, rules)
+        remarks.extend(listed if mender is not None else ())
+        return check_remarks(listed, rules, mender)
 
-    def of_problems(problems: Iterable[Problem], rules: RuleSet) -> tuple[Finding, ...]:
-        return of_remarks((as_remark(problem) for problem in problems), rules)
+    def of_problems(problems: Iterable[Problem], rules: RuleSet, mender: Mender) -> tuple[Finding, ...]:
+        return of_remarks((as_remark(problem) for problem in problems), rules, mender)
 
     with (
         patch.object(judging, "check", of_run),

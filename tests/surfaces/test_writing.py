@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.surfaces import insertion
+from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.writing import write
 from vramlint.text import Document, Place, apply_edits
+from vramlint.values import Table
 
 
 def at(document: Document, text: str) -> Place:
@@ -139,9 +141,10 @@ def test_a_default_of_argparse_is_replaced_where_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("path", "text", "after"),
     [
-        ("a.json", '{\n  "bf16": true\n}\n', '{\n  "gradient_checkpointing": true,\n  "bf16": true\n}\n'),
+        ("a.json", '{\n  "bf16": true\n}\n', '{\n  "bf16": true,\n  "gradient_checkpointing": true\n}\n'),
         ("a.json", '{"bf16": true}', '{"gradient_checkpointing": true, "bf16": true}'),
-        ("a.yaml", "# run\nbf16: true # x\n", "# run\ngradient_checkpointing: true\nbf16: true # x\n"),
+        ("a.yaml", "# run\nbf16: true # x\n", "# run\nbf16: true # x\ngradient_checkpointing: true\n"),
+        ("a.yaml", "bf16: true", "gradient_checkpointing: true\nbf16: true"),
     ],
 )
 def test_an_absent_key_of_a_data_file(path: str, text: str, after: str) -> None:
@@ -160,7 +163,33 @@ def test_an_offload_block_goes_beside_the_stage() -> None:
     stage = fact(document, "zero_stage", 3, "zero_optimization.stage", "3", via="config-file")
     description, after = changed(document, {"offload_parameters": "cpu"}, [stage])
     assert description == '"offload_param": {"device": "cpu"}'
-    assert after == text.replace('"stage"', '"offload_param": {"device": "cpu"},\n    "stage"')
+    assert after == text.replace('"stage": 3', '"stage": 3,\n    "offload_param": {"device": "cpu"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "after"),
+    [
+        (
+            "a.yaml",
+            "# a\nmodel: x\n\ngradient_accumulation_steps: 4 # b\r\n# c\nbf16: true\n",
+            "# a\nmodel: x\n\ngradient_accumulation_steps: 4 # b\r\ngradient_checkpointing: true\r\n# c\nbf16: true\n",
+        ),
+        ("a.yaml", "bf16: true\nlast:\n  - 1\n", "bf16: true\ngradient_checkpointing: true\nlast:\n  - 1\n"),
+        ("a.yaml", "text: |\n  a\nbf16: true", "gradient_checkpointing: true\ntext: |\n  a\nbf16: true"),
+        (
+            "a.json",
+            '{\r\n\t"gradient_clipping": 1,\r\n\t"bf16": true\r\n}',
+            '{\r\n\t"gradient_clipping": 1,\r\n\t"gradient_checkpointing": true,\r\n\t"bf16": true\r\n}',
+        ),
+    ],
+)
+def test_a_new_key_stands_beside_its_kin(path: str, text: str, after: str) -> None:
+    document = Document.of(path, text)
+    root = read_data(document).root
+    assert isinstance(root, Table)
+    edit = set_key(document, root, "gradient_checkpointing", True, form_of(path))
+    assert edit is not None
+    assert apply_edits(document, [edit]) == after
 
 
 def test_several_keywords_into_an_empty_call() -> None:

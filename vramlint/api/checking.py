@@ -9,14 +9,14 @@ from functools import partial
 from vramlint.api.atlas import Atlas
 from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared, declare
-from vramlint.api.judging import judge
+from vramlint.api.judging import judge, outcome, peak_of
 from vramlint.api.loading import Idle, Known, with_written
 from vramlint.api.probes import Answers, machine_answers
 from vramlint.api.reading import read, read_directives
 from vramlint.api.simulating import Simulator
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
-from vramlint.api.verifying import verified
+from vramlint.api.verifying import Retry, Trial, verified, without_edits
 from vramlint.api.world import in_world, world_of
 from vramlint.discovery import SourceFile, decode
 from vramlint.discovery.forms import form_of
@@ -25,8 +25,8 @@ from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.suppression import suppress
 from vramlint.estimate import Estimate
-from vramlint.facts import Sheet
-from vramlint.findings import Finding, JobReport, Report
+from vramlint.facts import Remark, Sheet
+from vramlint.findings import Finding, JobReport, Report, Step
 from vramlint.readers.comments import Directive
 from vramlint.resolve import libraries_of, resolve
 from vramlint.resolve.context import Context
@@ -57,7 +57,7 @@ class Checker:
         self._settings_of = settings_of
         self._rules_of = rules_of
         self._around = surroundings
-        self._simulate = Simulator()
+        self._simulate = surroundings.simulate or Simulator()
         self._idle = Idle()
         self._findings: list[Finding] = []
         self._jobs: list[tuple[JobReport, tuple[str, ...]]] = []
@@ -70,7 +70,7 @@ class Checker:
 
     def add_problem(self, problem: Problem) -> None:
         """Report a file that could not even be given as bytes."""
-        self._findings += check_problems([problem], self._rules(self._settings_of(problem.place.path)))
+        self._findings += check_problems([problem], self._rules(self._settings_of(problem.place.path)), self._mend)
 
     def open(self, file: SourceFile, *, given: bool = True) -> Subject | None:
         """Decode a file and find what holds for it; a file that can't be decoded is reported."""
@@ -79,12 +79,12 @@ class Checker:
         document = decode(file.path, file.data, file.form)
         if isinstance(document, Problem):
             if given:
-                self._findings += check_problems([document], rules)
+                self._findings += check_problems([document], rules, self._mend)
             return None
         self._keep(document, file.form, rules)
         declared = declare(self._around.hardware, self._directives[document.path], settings)
         if given:
-            self._findings += check_remarks(declared.remarks, rules)
+            self._findings += check_remarks(declared.remarks, rules, self._mend)
         context = self._context(file, declared, settings, rules)
         return Subject(file, document, settings, rules, declared, context, given)
 
@@ -97,17 +97,17 @@ class Checker:
             if subject.given:
                 self._count(subject, contents)
             covered = self._absolute(subject.path) in started and not self._around.alone
-            for sheet in contents.sheets:
+            for number, sheet in enumerate(contents.sheets):
                 if not covered or _is_apart(sheet):
-                    self._judge_sheet(subject, sheet, given)
+                    self._judge_sheet(subject, contents, number, given)
                 elif subject.given and subject.file.form in _DATA_FORMS:
-                    self._check_keys(subject, sheet)
+                    self._check_keys(subject, contents, number)
 
     def _count(self, subject: Subject, contents: Contents) -> None:
         if not contents.recognised:
             self._skipped += 1
             return
-        self._findings += check_problems(contents.problems, subject.rules)
+        self._findings += check_problems(contents.problems, subject.rules, self._mend)
         self._checked += 1
 
     def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
@@ -116,19 +116,24 @@ class Checker:
     def _absolute(self, path: str) -> str:
         return self._around.absolute(path)
 
-    def _judge_sheet(self, subject: Subject, sheet: Sheet, given: Container[str]) -> None:
+    def _judge_sheet(self, subject: Subject, contents: Contents, number: int, given: Container[str]) -> None:
+        for index, run in enumerate(self._runs_of(subject, contents.sheets[number], subject.context)):
+            if subject.given or any(self._absolute(path) in given for path in run.paths):
+                self._judge_run(subject, run, partial(self._retry, subject, contents, (number, index)))
+
+    def _runs_of(self, subject: Subject, sheet: Sheet, context: Context) -> tuple[Run, ...]:
         if sheet.defines and not self._around.alone:
             sheet = replace(sheet, facts=tuple(fact for fact in sheet.facts if fact.name != "run_kind"))
-        for run in resolve((sheet,), self._context_of(sheet, subject, subject.context)):
-            if subject.given or any(self._absolute(path) in given for path in run.paths):
-                self._judge_run(subject, run)
+        return resolve((sheet,), self._context_of(sheet, subject, context))
 
-    def _check_keys(self, subject: Subject, sheet: Sheet) -> None:
+    def _check_keys(self, subject: Subject, contents: Contents, number: int) -> None:
         """Arguments in a file that a started script loads: their keys; the figures are those of its jobs."""
-        for run in resolve((sheet,), subject.context):
-            self._findings += check_remarks(run.remarks, subject.rules)
+        for index, run in enumerate(resolve((contents.sheets[number],), subject.context)):
+            findings = check_remarks(run.remarks, subject.rules, self._mend)
+            retry = partial(self._retry, subject, contents, (number, index), keys=True)
+            self._offer(subject, findings, partial(Trial, None, findings), retry)
 
-    def _judge_run(self, subject: Subject, run: Run) -> None:
+    def _judge_run(self, subject: Subject, run: Run, retry: Retry) -> None:
         around = self._around
         findings, job = judge(
             run,
@@ -138,10 +143,36 @@ class Checker:
             subject.settings.headroom,
             thorough=around.thorough,
             timeline=around.timeline,
+            mender=self._mend,
         )
-        again = partial(self._reestimate, subject, run.name)
-        self._findings += (verified(finding, self._documents, again) for finding in findings)
+        self._offer(subject, findings, partial(self._as_it_is, run, findings), retry)
         self._jobs.append((job, run.paths))
+
+    def _offer(self, subject: Subject, findings: Sequence[Finding], before: Callable[[], Trial], retry: Retry) -> None:
+        """Keep findings, with edits where these were tried and the settings and the surroundings allow them."""
+        for finding in findings:
+            if not finding.fixable(unsafe=True):
+                self._findings.append(finding)
+            elif self._may_fix(subject, finding):
+                self._findings.append(verified(finding, before(), self._documents, retry))
+            else:
+                self._findings.append(without_edits(finding))
+
+    def _as_it_is(self, run: Run, findings: tuple[Finding, ...]) -> Trial:
+        return Trial(peak_of(run, self._simulate), findings)
+
+    def _may_fix(self, subject: Subject, finding: Finding) -> bool:
+        settings = subject.settings
+        fixable = subject.rules.choose(settings.fixable, settings.unfixable)
+        edits = finding.fix.edits(unsafe=True) if finding.fix is not None else ()
+        return fixable.find(finding.code) is not None and all(self._around.editable(edit.place.path) for edit in edits)
+
+    def _mend(self, remark: Remark) -> Step | None:
+        if remark.repair is None:
+            return None
+        from vramlint.surfaces.mending import mended
+
+        return mended(remark, self._documents)
 
     def _rules(self, settings: Settings) -> RuleSet:
         every = self._rules_of(settings)
@@ -154,7 +185,7 @@ class Checker:
         found, problems = read_directives(document, form if form in _CHECKED_FORMS else "")
         self._documents[document.path] = document
         self._directives[document.path] = found
-        self._findings += check_problems(problems, rules)
+        self._findings += check_problems(problems, rules, self._mend)
 
     def _context(self, file: SourceFile, declared: Declared, settings: Settings, rules: RuleSet) -> Context:
         return Context(
@@ -172,13 +203,11 @@ class Checker:
             facts=declared.facts,
         )
 
-    def _reestimate(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> int | None:
-        """The peak of the run called `name` when edited documents take the place of its files."""
-        found = self._again(subject, name, edited)
-        return found.device_need if found is not None else None
-
     def _again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
-        """The estimate of that run; None where it is no run, or a file can't be read any more."""
+        """The estimate of the run called `name` when edited documents take the place of its files.
+
+        None where it is no run, or a file can't be read any more.
+        """
         context = subject.context
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
         contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
@@ -191,6 +220,39 @@ class Checker:
         if len(jobs) > 1:
             jobs = (max(jobs, key=lambda job: self._simulate(job, reserved=False).device_high),)
         return self._simulate(jobs[0]) if jobs else None
+
+    def _retry(
+        self,
+        subject: Subject,
+        before: Contents,
+        position: tuple[int, int],
+        edited: Mapping[str, Document],
+        *,
+        keys: bool = False,
+    ) -> Trial | None:
+        """A run when edited documents take the place of its files: with `keys` what is wrong with its keys alone.
+
+        Args:
+            subject: its file.
+            before: what the file says as it is.
+            position: the number of its sheet, and of the run among those of the sheet.
+            edited: the documents.
+            keys: see above.
+        """
+        context = subject.context
+        changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
+        contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
+        if len(contents.problems) > len(before.problems) or len(contents.sheets) != len(before.sheets):
+            return None
+        number, index = position
+        sheet = contents.sheets[number]
+        runs = resolve((sheet,), changed) if keys else self._runs_of(subject, sheet, changed)
+        if index >= len(runs):
+            return None
+        if keys:
+            return Trial(None, check_remarks(runs[index].remarks, subject.rules))
+        found = outcome(runs[index], subject.rules, self._simulate, subject.settings.headroom)
+        return Trial(peak_of(runs[index], self._simulate), found)
 
     def _context_of(self, sheet: Sheet, subject: Subject, context: Context) -> Context:
         """The surroundings of one job: what comments in the started script declare, and the files' own machine."""
@@ -226,7 +288,7 @@ class Checker:
         """Everything found."""
         directives = [directive for found in self._directives.values() for directive in found]
         active, every = (RuleSet(tuple(rules.values())) for rules in (self._active, self._every))
-        rest = suppress(unique(self._findings), directives, active, every)
+        rest = suppress(unique(self._findings), directives, active, every, self._mend)
         return Report(
             findings=rest.findings,
             jobs=self._own_jobs(),

@@ -14,6 +14,7 @@ from vramlint.api.maximizing import explained, maximized
 from vramlint.api.planning import Planning
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
+from vramlint.api.verifying import Retry
 from vramlint.discovery import SourceFile
 from vramlint.engine.selection import RuleSet
 from vramlint.estimate import Estimate
@@ -60,7 +61,7 @@ class Fitter(Checker):
         self._request = request
         self._runs: list[_Found] = []
 
-    def _judge_run(self, subject: Subject, run: Run) -> None:
+    def _judge_run(self, subject: Subject, run: Run, retry: Retry) -> None:
         self._runs.append(_Found(subject, run))
 
     def fitted(self) -> FitReport:

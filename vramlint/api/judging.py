@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vramlint.catalog.gpus import CONTEXT_BYTES, smallest_gpus
 from vramlint.engine.causes import contributions
-from vramlint.engine.check import check
+from vramlint.engine.check import Mender, check
 from vramlint.engine.selection import RuleSet
 from vramlint.estimate import Cost, Estimate, Reach
 from vramlint.facts import FactValue
@@ -55,11 +55,12 @@ def judge(
     *,
     thorough: bool,
     timeline: bool = False,
+    mender: Mender | None = None,
 ) -> tuple[tuple[Finding, ...], JobReport]:
     """What the rules find in a run, and the report on it.
 
     The report is `thorough` with the rules of thumb, and with the allocator's segments where they can't matter too;
-    with `timeline` the high end has the log of its step.
+    with `timeline` the high end has the log of its step. `mender` makes edits for remarks.
     """
     estimates = _estimates(run, simulate, 0 if thorough or run.gpu is None else headroom * run.gpu.usable_bytes)
 
@@ -71,17 +72,21 @@ def judge(
             job,
             gpu,
             lambda changed: simulate(changed, reserved=False),
-            lambda owner, changes: write_changes(owner, changes, documents),
+            writer,
             closed=closed_facts(subject) | _unsettled(subject, estimates),
             played=simulate,
         )
+
+    def writer(owner: Run, changes: Mapping[str, FactValue]) -> tuple[str, tuple[Edit, ...]] | None:
+        return write_changes(owner, changes, documents)
 
     def scaler(job: Job, gpu: Gpu) -> int | None:
         from vramlint.fixes.scaling import gpus_needed
 
         return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False), headroom)
 
-    findings = check(run, estimates, rules, planner, headroom, scaler, _reach(run, estimates, simulate))
+    reach = _reach(run, estimates, simulate)
+    findings = check(run, estimates, rules, planner, headroom, scaler, reach, writer, mender)
     report = report_on(run, estimates)
     if timeline and report.high is not None:
         logged = simulate(run.jobs[estimates.index(report.high)], log=True)
@@ -89,6 +94,18 @@ def judge(
     if not thorough:
         return findings, report
     return findings, replace(report, thumb=_thumb(run.jobs, estimates), cost=_cost(run, estimates))
+
+
+def outcome(run: Run, rules: RuleSet, simulate: Simulate, headroom: float) -> tuple[Finding, ...]:
+    """What the rules find in a run, without advice."""
+    estimates = _estimates(run, simulate, headroom * run.gpu.usable_bytes if run.gpu else 0)
+    return check(run, estimates, rules, None, headroom, None, _reach(run, estimates, simulate))
+
+
+def peak_of(run: Run, simulate: Simulate) -> int | None:
+    """Bytes that a GPU needs at the most, with what the caching allocator keeps; None where there is no figure."""
+    worst = max(run.jobs, key=lambda job: simulate(job, reserved=False).device_high, default=None)
+    return None if worst is None else simulate(worst).device_need
 
 
 def _estimates(run: Run, simulate: Simulate, room: float) -> tuple[Estimate, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from vramlint.api.simulating import Simulator
 
 
 def _no_file(path: str) -> bytes | None:
@@ -20,6 +23,10 @@ def _no_root(path: str) -> str:
 
 def _same(path: str) -> str:
     return path
+
+
+def _any(path: str) -> bool:
+    return True
 
 
 class Hardware(NamedTuple):
@@ -54,3 +61,7 @@ class Surroundings(NamedTuple):
     """Keep the log of the step that needs the most."""
     alone: bool = False
     """Judge a script by itself too where launchers start it, with nothing given on its command line."""
+    simulate: Simulator | None = None
+    """Simulations to be shared by several calls; None: each call has its own."""
+    editable: Callable[[str], bool] = _any
+    """Whether a fix may change the file at a path."""

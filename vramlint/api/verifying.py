@@ -1,36 +1,71 @@
-"""Edits are offered only when the edited files, read again, need what the plan promises."""
+"""Edits are offered only when the edited files, read again, do what is promised and nothing worse."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from vramlint.findings import Finding, Fix
+from vramlint.findings import Change, Finding, Fix, Step
 from vramlint.text import Document, Edit, edited
 
-Reestimate = Callable[[Mapping[str, Document]], int | None]
-"""The peak in bytes of the same run when these documents take the place of the files; None when it is no run."""
+
+class Trial(NamedTuple):
+    """What is found in a run."""
+
+    peak: int | None
+    """Bytes that a GPU needs at the most; None where there is no figure."""
+    findings: tuple[Finding, ...]
+
+
+Retry = Callable[[Mapping[str, Document]], Trial | None]
+"""The same run when these documents take the place of the files; None when it is no run, or they cannot be read."""
 
 _TOLERANCE = 100
 """The plan's peak and that of the edited files may differ by a hundredth: edits say a fact in the files' own words."""
 
 
-def verified(finding: Finding, documents: Mapping[str, Document], reestimate: Reestimate) -> Finding:
-    """The finding, its fix without edits unless they do what it says."""
+def verified(finding: Finding, before: Trial, documents: Mapping[str, Document], retry: Retry) -> Finding:
+    """The finding, its fix without edits unless they do what it says, and with no other finding in its place.
+
+    Where only some of its steps are safe, these are tried by themselves too, then fewer of them (`Change.alone`).
+
+    Args:
+        finding: one of `before`.
+        before: the run as it is.
+        documents: the files by path.
+        retry: reads the run again.
+    """
     fix = finding.fix
-    if fix is None or not any(step.edits for step in fix.steps):
+    steps = tuple(step for step in fix.steps if step.edits) if fix is not None else ()
+    if fix is None or not steps:
         return finding
-    edited = edit([change for step in fix.steps for change in step.edits], documents)
-    peak = reestimate(edited) if edited else None
-    if peak is not None and _as_promised(peak, fix, finding):
+    after = _tried(steps, documents, retry)
+    if after is None or not _keeps_promise(after, fix, finding, before):
+        return without_edits(finding)
+    safe = tuple(step for step in steps if step.safe)
+    if len(safe) == len(steps):
         return finding
-    return replace(finding, fix=replace(fix, steps=tuple(replace(step, edits=()) for step in fix.steps)))
+    for count in range(len(safe), 0, -1):
+        part = _tried(safe[:count], documents, retry)
+        if part is not None and _helps(part, finding, before):
+            return replace(finding, fix=replace(fix, alone=safe[:count]))
+    return finding
+
+
+def without_edits(finding: Finding) -> Finding:
+    """The finding with a fix that is shown, and not made."""
+    fix = finding.fix
+    if fix is None:
+        return finding
+    return replace(finding, fix=replace(fix, steps=tuple(replace(step, edits=()) for step in fix.steps), alone=()))
 
 
 def edit(edits: Iterable[Edit], documents: Mapping[str, Document]) -> dict[str, Document] | None:
     """The changed documents by path; None when edits overlap or belong to a file that isn't there."""
     groups: dict[str, list[Edit]] = {}
-    for change in edits:
+    for change in dict.fromkeys(edits):
         groups.setdefault(change.place.path, []).append(change)
     try:
         return {path: edited(documents[path], group) for path, group in groups.items()}
@@ -38,8 +73,50 @@ def edit(edits: Iterable[Edit], documents: Mapping[str, Document]) -> dict[str, 
         return None
 
 
-def _as_promised(peak: int, fix: Fix, finding: Finding) -> bool:
+def worse(after: Iterable[Finding], before: Iterable[Finding], fixed: Sequence[Finding]) -> tuple[str, ...]:
+    """Codes that are found more often than before, but for what is left of a misfit.
+
+    A run that exceeded its GPU may be close to the limit afterwards: of the findings about memory a milder one may
+    come in the place of a fixed one.
+    """
+    more = Counter(finding.code for finding in after)
+    more.subtract(finding.code for finding in before)
+    ranks = [finding.severity.rank for finding in fixed if finding.estimate is not None]
+    milder = {item.code for item in after if item.estimate is not None and ranks and item.severity.rank <= max(ranks)}
+    left = len(ranks)
+    found: list[str] = []
+    for code, count in sorted(more.items()):
+        if count > 0 and code in milder and count <= left:
+            left -= count
+        elif count > 0:
+            found.append(code)
+    return tuple(found)
+
+
+def _tried(steps: Sequence[Step], documents: Mapping[str, Document], retry: Retry) -> Trial | None:
+    changed = edit([change for step in steps for change in step.edits], documents)
+    return retry(changed) if changed else None
+
+
+def _keeps_promise(after: Trial, fix: Change, finding: Finding, before: Trial) -> bool:
     """Whether the peak is that of the plan, or, when only some of its steps can be edited, lower than before."""
-    if all(step.edits for step in fix.steps):
-        return abs(peak - fix.peak) * _TOLERANCE <= fix.peak
-    return finding.estimate is not None and peak < finding.estimate.device_low
+    whole = all(step.edits for step in fix.steps)
+    if whole and isinstance(fix, Fix):
+        missed = after.peak is None or abs(after.peak - fix.peak) * _TOLERANCE > fix.peak
+        return not missed and _helps(after, finding, before)
+    return _helps(after, finding, before)
+
+
+def _helps(after: Trial, finding: Finding, before: Trial) -> bool:
+    """Whether the peak falls, or of what is not about memory the finding goes, and nothing else comes."""
+    if before.peak is not None and (after.peak is None or after.peak > before.peak):
+        return False
+    if worse(after.findings, before.findings, (finding,)):
+        return False
+    if isinstance(finding.fix, Fix):
+        return before.peak is not None and after.peak is not None and after.peak < before.peak
+    return _count(after, finding.code) < _count(before, finding.code)
+
+
+def _count(trial: Trial, code: str) -> int:
+    return sum(finding.code == code for finding in trial.findings)

@@ -88,6 +88,18 @@ class KeyHistory(NamedTuple):
         return not self.until or not at_least(version, version_of(self.until))
 
 
+def same_type(one: str, other: str) -> bool:
+    """Whether two annotations allow the same values, a missing one aside: `int | None`, `Optional[int]` and `int`."""
+    return _plain_type(one) == _plain_type(other) and bool(one)
+
+
+def _plain_type(annotation: str) -> frozenset[str]:
+    inner = annotation.removeprefix("Optional[").removeprefix("Union[")
+    inner = inner.removesuffix("]") if inner != annotation else inner
+    words = (word.strip() for word in inner.replace("|", ",").split(","))
+    return frozenset(word for word in words if word not in ("None", "NoneType"))
+
+
 def lineage(vocabulary: str) -> Iterator[tuple[str, str]]:
     """(library, class) of a vocabulary and of what it inherits from, nearest first."""
     owner = vocabulary

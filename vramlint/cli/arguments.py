@@ -192,6 +192,17 @@ def _check() -> _Parser:
     )
     group.add_argument("--strict", action="store_true", help="exit status 1 for jobs that cannot be judged, too")
     group.add_argument("--exit-zero", action="store_true", help="exit with 0 even when something was found")
+    group = parser.add_argument_group("fixes")
+    for name, text in (
+        ("--fix", "make the fixes that leave the training's result as it is"),
+        ("--unsafe-fixes", "with --fix make those too that may change it; without, count them"),
+    ):
+        group.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
+    group.add_argument(
+        "--diff", action="store_true", help="write nothing, show what --fix would; exit status 1 if that is anything"
+    )
+    group.add_argument("--fix-only", action="store_true", help="make fixes, and say nothing of what is left")
+    group.add_argument("--exit-non-zero-on-fix", action="store_true", help="exit status 1 when anything was fixed")
     group = parser.add_argument_group("input and output")
     group.add_argument(
         "--format", type=one_of(CHECK_FORMATS), default="full", metavar="FORMAT", help=", ".join(CHECK_FORMATS)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 from vramlint.discovery.forms import form_of
-from vramlint.discovery.walk import SKIPPED_FOLDERS, most_bytes
+from vramlint.discovery.walk import SKIPPED_FOLDERS, excludes, most_bytes
+from vramlint.settings import Settings
 
 _MOST_ENTRIES = 20_000
 """Entries of a repository that are looked at for files that name a checked one."""
@@ -31,8 +33,53 @@ def load(path: str) -> bytes | None:
 
 def forget() -> None:
     """Forget what was seen of the disk: files come and go between calls, relative paths start in the current folder."""
-    for seen in (names, repository, _root, _files, _relative):
+    for seen in (identity, names, repository, _root, _files, _relative):
         seen.cache_clear()
+
+
+@cache
+def identity(path: str) -> str:
+    """What is the same for all paths of one file: its absolute path without links."""
+    return os.path.realpath(path)
+
+
+class Editable:
+    """Whether a fix may change a file.
+
+    It may where the file was named, or lies in the project of a named file or folder (its git repository, else the
+    folder) and is neither excluded by the settings nor of an environment or a build. Of what comes from standard input
+    only that may be changed: all else would be written behind the back of whoever asked for it.
+    """
+
+    def __init__(self, paths: Sequence[str], standard: str | None, settings_of: Callable[[str], Settings]) -> None:
+        self._standard = standard
+        self._settings_of = settings_of
+        self._named = frozenset(identity(path) for path in paths)
+        self._roots = tuple(dict.fromkeys(identity(_project(path)) for path in paths))
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, path: str) -> bool:
+        """Whether the file at `path` may be changed."""
+        if path not in self._known:
+            self._known[path] = self._decide(path)
+        return self._known[path]
+
+    def _decide(self, path: str) -> bool:
+        if self._standard is not None:
+            return path == self._standard
+        real = identity(path)
+        if real in self._named:
+            return True
+        root = next((root for root in self._roots if Path(real).is_relative_to(root)), None)
+        if root is None or any(SKIPPED_FOLDERS.match(part) for part in os.path.relpath(real, root).split(os.sep)):
+            return False
+        return not excludes(self._settings_of(path), path)
+
+
+def _project(path: str) -> str:
+    absolute = os.path.abspath(path)
+    folder = absolute if os.path.isdir(absolute) else os.path.dirname(absolute)
+    return _root(folder) or folder
 
 
 @cache

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 from vramlint.cli.errors import UsageError
 
 
-def write(text: str, path: str | None) -> None:
-    """Write to standard output, or to a file as UTF-8 with LF.
+def write(text: str, path: str | None, stream: TextIO | None = None) -> None:
+    """Write to standard output, or the stream in its place, or to a file as UTF-8 with LF.
 
     Raises:
         UsageError: the file can't be written.
     """
     if path is None or path == "-":
-        sys.stdout.write(text)
+        (stream or sys.stdout).write(text)
         return
     try:
         with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:

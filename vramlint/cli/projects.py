@@ -89,7 +89,7 @@ class Projects:
         Raises:
             UsageError: one doesn't.
         """
-        own = {"select": settings.select, "ignore": settings.ignore, "severity": settings.severity}
+        own = {name: getattr(settings, name) for name in ("select", "ignore", "fixable", "unfixable", "severity")}
         for values in ({**own, "places": settings.places}, *(override.changes for override in settings.overrides)):
             for key in own:
                 for word in values.get(key, ()):

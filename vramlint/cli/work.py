@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
+from vramlint.api.simulating import Simulator
 from vramlint.cli import disk
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
@@ -57,18 +58,72 @@ def check_paths(
     Raises:
         UsageError: a settings file, a rule or a GPU that isn't as it should be.
     """
-    disk.forget()
-    projects = Projects(options)
-    around = _surroundings(options, thorough=thorough, timeline=timeline, alone=thorough if alone is None else alone)
-    found = _gather(options, paths, projects)
-    try:
-        report = lint(found.files, projects.settings_of, projects.rules_of, around, found.problems)
-        home = projects.settings_of(paths[0])
-        rules = projects.rules_of(home).choose(home.select, home.ignore, home.severity)
-    except (UnknownGpuError, UnknownRuleError) as error:
-        raise UsageError(str(error)) from None
-    report = replace(report, files_skipped=report.files_skipped + found.skipped)
-    return Outcome(report, rules, home.fail_on.value, home.strict, found.notes)
+    work = Work(options, paths, thorough=thorough, timeline=timeline, alone=alone)
+    return work.outcome(work.check({}))
+
+
+class Work:
+    """The files behind some paths, and what holds for them.
+
+    Raises:
+        UsageError: a settings file, a rule or a GPU that isn't as it should be.
+    """
+
+    def __init__(
+        self,
+        options: Namespace,
+        paths: Sequence[str],
+        *,
+        thorough: bool = False,
+        timeline: bool = False,
+        alone: bool | None = None,
+    ) -> None:
+        disk.forget()
+        self._projects = projects = Projects(options)
+        self.settings: Settings = projects.settings_of(paths[0])
+        """Of the first path."""
+        self._found = found = _gather(options, paths, projects)
+        self._given = {disk.identity(file.path): file for file in found.files}
+        standard = options.stdin_filename or STDIN if STDIN in paths else None
+        self._editable = disk.Editable(paths, standard, projects.settings_of)
+        alone = thorough if alone is None else alone
+        around = _surroundings(options, thorough=thorough, timeline=timeline, alone=alone)
+        self._around = around._replace(load=self.load, simulate=Simulator(), editable=self._editable)
+
+    def check(self, changed: Mapping[str, bytes]) -> Report:
+        """The report on the files, these bytes in the place of what files hold; by `disk.identity` of their paths."""
+        files = [replace(file, data=changed.get(disk.identity(file.path), file.data)) for file in self._found.files]
+
+        def read(path: str) -> bytes | None:
+            data = changed.get(disk.identity(path)) if changed else None
+            return self.load(path) if data is None else data
+
+        around = self._around._replace(load=read)
+        projects = self._projects
+        try:
+            report = lint(files, projects.settings_of, projects.rules_of, around, self._found.problems)
+        except (UnknownGpuError, UnknownRuleError) as error:
+            raise UsageError(str(error)) from None
+        return replace(report, files_skipped=report.files_skipped + self._found.skipped)
+
+    def outcome(self, report: Report) -> Outcome:
+        """The report with what the settings say of it."""
+        home = self.settings
+        try:
+            rules = self._projects.rules_of(home).choose(home.select, home.ignore, home.severity)
+        except UnknownRuleError as error:
+            raise UsageError(str(error)) from None
+        return Outcome(report, rules, home.fail_on.value, home.strict, self._found.notes)
+
+    def load(self, path: str) -> bytes | None:
+        """The bytes of a file as it is: of a given one those that were read, standard input's among them."""
+        file = self._given.get(disk.identity(path))
+        return load(path) if file is None else file.data
+
+    def form(self, path: str) -> str:
+        """The written form of a file."""
+        file = self._given.get(disk.identity(path))
+        return form_of(path) if file is None else file.form
 
 
 def settings_here(options: Namespace) -> Settings:

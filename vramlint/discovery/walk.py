@@ -221,6 +221,15 @@ def _all(descriptor: int, limit: int) -> bytes:
     return data
 
 
+def excludes(settings: Settings, path: str) -> bool:
+    """Whether the setting `exclude` leaves a file out."""
+    excluded = _patterns(settings.exclude)
+    if excluded is None:
+        return False
+    relative = os.path.relpath(os.path.abspath(path), os.path.abspath(settings.root)).replace(os.sep, "/")
+    return not relative.startswith(os.pardir) and excluded.match_file(relative)
+
+
 def _patterns(lines: Iterable[str]) -> GitIgnoreSpec | None:
     listed = tuple(lines)
     if not listed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS
@@ -14,17 +14,21 @@ from vramlint.engine.rule import OPEN, PEAK, Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.template import Template
 from vramlint.estimate import Estimate, Reach
-from vramlint.facts import Fact, Remark
-from vramlint.findings import Finding, Fix, Label
+from vramlint.facts import Fact, FactValue, Remark
+from vramlint.findings import Change, Finding, Fix, Label, Step
 from vramlint.job import Gpu, Job
 from vramlint.resolve.run import Run
-from vramlint.text import Place, Span
+from vramlint.text import Edit, Place, Span
 from vramlint.values import Problem
 
 Planner = Callable[[Run, Job, Gpu], Fix | None]
 """`fixes.plan` with the simulator bound."""
 Scaler = Callable[[Job, Gpu], int | None]
 """`fixes.scaling.gpus_needed` with the simulator bound."""
+Writer = Callable[[Run, Mapping[str, FactValue]], tuple[str, tuple[Edit, ...]] | None]
+"""Says changed facts in the vocabulary of the run's files: (description, edits), None where no file can say them."""
+Mender = Callable[[Remark], Step | None]
+"""The edits that take away what a remark is about; None where there are none."""
 
 
 def check(
@@ -35,6 +39,8 @@ def check(
     headroom: float = 0.95,
     scaler: Scaler | None = None,
     reach: Reach | None = None,
+    writer: Writer | None = None,
+    mender: Mender | None = None,
 ) -> tuple[Finding, ...]:
     """What the rules find in one run.
 
@@ -46,6 +52,8 @@ def check(
         headroom: fraction of the usable memory above which a run is close to the limit.
         scaler: counts the GPUs that the run would fit on; None to say nothing of it.
         reach: what shorter rows need; None where the data has no say in it, or the low end fits.
+        writer: makes edits of the facts that a rule's fixes change; None for words alone.
+        mender: makes edits for remarks; None to offer none.
     """
     scope = Scope.of(run, estimates, headroom, reach)
     found: list[Finding] = []
@@ -53,7 +61,7 @@ def check(
     for rule in _by_precedence(rules.rules):
         if rule.code in silent:
             continue
-        finding = _of_run(rule, scope, estimates, planner, scaler)
+        finding = _of_run(rule, scope, estimates, planner, scaler, writer)
         if finding is not None:
             found.append(finding)
             silent.update(rule.supersedes)
@@ -62,13 +70,13 @@ def check(
     for remark in run.remarks:
         for rule in rules.rules:
             if reports(rule, remark) and rule.code not in done:
-                found.append(_of_remark(rule, scope._replace(remark=remark)))
+                found.append(_of_remark(rule, scope._replace(remark=remark), mender))
     return unique(found)
 
 
-def check_problems(problems: Iterable[Problem], rules: RuleSet) -> tuple[Finding, ...]:
+def check_problems(problems: Iterable[Problem], rules: RuleSet, mender: Mender | None = None) -> tuple[Finding, ...]:
     """Findings for files, or parts of files, that could not be read."""
-    return check_remarks(map(as_remark, problems), rules)
+    return check_remarks(map(as_remark, problems), rules, mender)
 
 
 def as_remark(problem: Problem) -> Remark:
@@ -76,10 +84,13 @@ def as_remark(problem: Problem) -> Remark:
     return Remark(problem.kind, problem.place.path, problem.message, problem.place)
 
 
-def check_remarks(remarks: Iterable[Remark], rules: RuleSet) -> tuple[Finding, ...]:
+def check_remarks(remarks: Iterable[Remark], rules: RuleSet, mender: Mender | None = None) -> tuple[Finding, ...]:
     """Findings for remarks that belong to no run."""
     return unique(
-        _of_remark(rule, Scope(remark=remark)) for remark in remarks for rule in rules.rules if reports(rule, remark)
+        _of_remark(rule, Scope(remark=remark), mender)
+        for remark in remarks
+        for rule in rules.rules
+        if reports(rule, remark)
     )
 
 
@@ -132,16 +143,21 @@ def applies(rule: Rule, scope: Scope) -> str | None:
 
 
 def _of_run(
-    rule: Rule, scope: Scope, estimates: Sequence[Estimate], planner: Planner | None, scaler: Scaler | None
+    rule: Rule,
+    scope: Scope,
+    estimates: Sequence[Estimate],
+    planner: Planner | None,
+    scaler: Scaler | None,
+    writer: Writer | None,
 ) -> Finding | None:
     run, detail = scope.run, applies(rule, scope)
     if run is None or detail is None:
         return None
     scope = scope._replace(detail=detail)
     about_memory = PEAK in rule.point
-    fix = _plan(run, estimates, planner) if rule.plan else None
-    larger = _larger_gpus(scope) if rule.plan and (fix is None or not fix.fits) else ()
-    more = _more_gpus(run, estimates, scaler) if rule.plan and not (fix and fix.fits and _keeps(fix)) else ()
+    plan = _plan(run, estimates, planner) if rule.plan else None
+    larger = _larger_gpus(scope) if rule.plan and (plan is None or not plan.fits) else ()
+    more = _more_gpus(run, estimates, scaler) if rule.plan and not (plan and plan.fits and _keeps(plan)) else ()
     notes = (*_lines(rule.notes, scope), *(_open_notes(run, estimates) if OPEN in rule.point else ()))
     return Finding(
         rule.code,
@@ -151,17 +167,30 @@ def _of_run(
         _labels(rule, scope, run),
         notes,
         (*_lines(rule.help, scope), *_remedies(rule), *larger, *more),
-        fix,
+        plan or _rewritten(rule, run, writer),
         scope.high if about_memory else None,
         scope.low if about_memory and scope.low is not scope.high else None,
         jobs=(run.name,) if run.launched else (),
     )
 
 
-def _of_remark(rule: Rule, scope: Scope) -> Finding:
+def _rewritten(rule: Rule, run: Run, writer: Writer | None) -> Change | None:
+    """The first of the rule's own fixes that the run's files can say."""
+    for fix in rule.fixes:
+        written = writer(run, dict(fix.changes)) if writer is not None else None
+        if written is not None and written[1]:
+            description, edits = written
+            return Change((Step(description, 0, fix.cost, fix.safe, edits),))
+    return None
+
+
+def _of_remark(rule: Rule, scope: Scope, mender: Mender | None) -> Finding:
     remark = scope.remark
     if remark is None:
         raise ValueError("a remark rule was applied without a remark")
+    step = mender(remark) if mender is not None else None
+    # "did you mean" says it already
+    said = (f"{step.description}{f' ({step.cost})' if step.cost else ''}",) if step and not remark.suggestion else ()
     # a rule that looks at facts too words its message for them; the remark then speaks for itself
     both = rule.when is not None or rule.predicate
     return Finding(
@@ -171,7 +200,8 @@ def _of_remark(rule: Rule, scope: Scope) -> Finding:
         remark.message if both else rule.message.render(scope.lookup),
         (Label(remark.place, f"did you mean `{remark.suggestion}`?" if remark.suggestion else "", primary=True),),
         _lines(rule.notes, scope),
-        (*_lines(rule.help, scope), *_remedies(rule)),
+        (*_lines(rule.help, scope), *_remedies(rule), *said),
+        Change((step,)) if step else None,
     )
 
 

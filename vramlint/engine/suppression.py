@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vramlint.engine.check import check_remarks
+from vramlint.engine.check import Mender, check_remarks
 from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet, UnknownRuleError
-from vramlint.facts import Remark
+from vramlint.facts import Remark, Repair
 from vramlint.findings import Finding
 from vramlint.readers.comments import Directive
 from vramlint.text import Place
@@ -28,7 +28,11 @@ class Suppressed:
 
 
 def suppress(
-    findings: Sequence[Finding], directives: Iterable[Directive], active: RuleSet, every: RuleSet
+    findings: Sequence[Finding],
+    directives: Iterable[Directive],
+    active: RuleSet,
+    every: RuleSet,
+    mender: Mender | None = None,
 ) -> Suppressed:
     """Leave out what comments ask to leave out.
 
@@ -40,12 +44,13 @@ def suppress(
         directives: the comments of all files; declarations among them are passed over.
         active: the rules that ran; only for them can a suppression be unused.
         every: all rules, to tell a rule that did not run from one that does not exist.
+        mender: makes edits for what is wrong with suppressions; None to offer none.
     """
     ignores = [directive for directive in directives if directive.kind in ("ignore", "ignore-file")]
     targets = [target for directive in ignores for target in _targets(directive, every)]
     kept, used = _apply(findings, targets)
     count = len(findings) - len(kept)
-    about = check_remarks((*_unknown(ignores, every), *_unused(targets, used, active)), active)
+    about = check_remarks((*_unknown(ignores, every), *_unused(targets, used, active)), active, mender)
     staying, _ = _apply(about, targets)
     return Suppressed((*kept, *staying), count + len(about) - len(staying))
 
@@ -118,5 +123,9 @@ def _unused(targets: Iterable[_Target], used: set[_Target], active: RuleSet) -> 
         # a suppression of the findings about suppressions cannot be judged before they are found
         if target in used or not target.codes <= running or target.codes & own:
             continue
+        directive = target.directive
+        whole = len(directive.names) <= 1
+        repair = Repair(safe=True, cut=(directive.place,)) if whole else None
         what = f"`{target.word}` finds nothing here" if target.word else "no rule finds anything in this file"
-        yield Remark(UNUSED, target.word, f"{what}: this suppression is unused", target.place)
+        message = f"{what}: this suppression is unused"
+        yield Remark(UNUSED, target.word, message, target.place, repair=repair)

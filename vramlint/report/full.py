@@ -9,30 +9,29 @@ from vramlint.findings import Finding, Fix, JobReport, Report
 from vramlint.report import breakdown, computation, excerpt
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import gib, ordered, printable, shown, span_of
+from vramlint.report.words import gib, mark, ordered, printable, shown, span_of
 
 
 def render(report: Report, view: View) -> str:
     """A block per finding, then a block per job that has a figure but no declared GPU."""
     style = Style(view.color)
-    blocks = [block(finding, report, style) for finding in ordered(report.findings)]
+    blocks = [block(finding, report, style, unsafe=view.unsafe) for finding in ordered(report.findings)]
     blocks += [needs(job, style) for job in report.jobs if job.gpu is None and job.high]
     return "".join(f"{text}\n\n" for text in blocks)
 
 
-def block(finding: Finding, report: Report, style: Style) -> str:
+def block(finding: Finding, report: Report, style: Style, *, unsafe: bool = False) -> str:
     """One finding."""
     level = finding.severity.value
-    head = (
-        f"{style(level, f'{level}[{finding.code}]')} {style('strong', f'{finding.name}: {printable(finding.message)}')}"
-    )
+    said = style("strong", f"{finding.name}: {printable(finding.message)}")
+    head = f"{style(level, f'{level}[{finding.code}]')} {mark(finding, unsafe=unsafe)}{said}"
     lines = [head, *excerpt.draw(finding, report.documents, style)]
     margin = " " * (excerpt.gutter(finding, report.documents) + 1)
     lines += _memory(finding, report.jobs, margin, style)
     lines += [_item(margin, "job", job, style) for job in shown(finding.jobs)]
     lines += [_item(margin, "note", note, style) for note in finding.notes]
     lines += [_item(margin, "help", text, style) for text in finding.help]
-    if finding.fix:
+    if isinstance(finding.fix, Fix):
         lines += plan(finding.fix, margin, style)
     return "\n".join(lines)
 

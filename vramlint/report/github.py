@@ -5,12 +5,12 @@ Form: docs.github.com, "Workflow commands for GitHub Actions"; the toolkit's `co
 
 from __future__ import annotations
 
-from vramlint.findings import Finding, Report
+from vramlint.findings import Finding, Fix, Report
 from vramlint.report import concise
 from vramlint.report.spots import Documents, spot
 from vramlint.report.style import Style
 from vramlint.report.view import View
-from vramlint.report.words import gib, levels, ordered, shown
+from vramlint.report.words import gib, levels, options, ordered, shown
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _SHOWN = 10
@@ -20,8 +20,8 @@ _SHOWN = 10
 def render(report: Report, view: View) -> str:
     """Workflow commands, then the concise lines."""
     findings = ordered(report.findings)
-    lines = [_command(finding, report.documents) for finding in findings]
-    lines += [concise.line(finding, report.documents, Style()) for finding in findings]
+    lines = [_command(finding, report.documents, unsafe=view.unsafe) for finding in findings]
+    lines += [concise.line(finding, report.documents, Style(), unsafe=view.unsafe) for finding in findings]
     lines += [
         f"GitHub shows {_SHOWN} {_LEVELS[level.value]} annotations per step; all {amount} are listed above"
         for level, amount in levels(report.findings).items()
@@ -30,7 +30,7 @@ def render(report: Report, view: View) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _command(finding: Finding, documents: Documents) -> str:
+def _command(finding: Finding, documents: Documents, *, unsafe: bool) -> str:
     at = spot(finding.place, documents)
     span = at.span
     cell = "" if at.cell is None else f" (cell {at.cell}, line {span.line})"
@@ -44,8 +44,10 @@ def _command(finding: Finding, documents: Documents) -> str:
     if span.line == span.end_line and at.cell is None:
         properties |= {"col": str(span.column), "endColumn": str(span.end_column)}
     written = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
-    steps = [f"{step.description} (saves {gib(step.saves)})" for step in finding.fix.steps] if finding.fix else []
-    message = "\n".join([finding.message, *shown(finding.jobs), *finding.help, *steps])
+    plan = finding.fix.steps if isinstance(finding.fix, Fix) else ()
+    steps = [f"{step.description} (saves {gib(step.saves)})" for step in plan]
+    way = [f"fixable with {option}" for option in (options(finding, unsafe=unsafe),) if option]
+    message = "\n".join([finding.message, *shown(finding.jobs), *finding.help, *steps, *way])
     return f"::{_LEVELS[finding.severity.value]} {written}::{_data(message)}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from vramlint.estimate import Amount, Estimate, Node, PhasePeak
-from vramlint.findings import Finding, Fix, JobReport, Report
+from vramlint.findings import Change, Finding, Fix, JobReport, Report
 from vramlint.report import computation
 from vramlint.report.spots import Documents, spot
 from vramlint.report.summary import counts
@@ -36,6 +36,9 @@ def render(report: Report, view: View) -> str:
             "files_checked": report.files_checked,
             "files_skipped": report.files_skipped,
             "suppressed": report.suppressed,
+            "fixable": sum(item.fixable() for item in report.findings),
+            "fixable_unsafely": sum(item.fixable(unsafe=True) for item in report.findings),
+            "fixed": report.fixed,
         },
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -66,11 +69,13 @@ def finding(item: Finding, documents: Documents) -> Json:
     }
 
 
-def fix(item: Fix, documents: Documents) -> Json:
-    """A fix plan."""
+def fix(item: Change, documents: Documents) -> Json:
+    """A fix; of one that is no plan for memory the peak is null."""
     return {
-        "peak_bytes": item.peak,
-        "fits": item.fits,
+        "peak_bytes": item.peak if isinstance(item, Fix) else None,
+        "fits": item.fits if isinstance(item, Fix) else None,
+        "applicability": item.applicability,
+        "safe_steps_help": bool(item.alone),
         "steps": [
             {
                 "description": step.description,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from vramlint.findings import Finding, Label, Report
+from vramlint.findings import Change, Finding, Fix, Label, Report
 from vramlint.report.spots import Documents, spot
 from vramlint.report.view import RuleInfo, View
 from vramlint.report.words import gib, ordered, shown
@@ -86,12 +86,12 @@ def _result(finding: Finding, index: int, report: Report, view: View, seen: Coun
         result["relatedLocations"] = related
     edits = [edit for step in finding.fix.steps for edit in step.edits] if finding.fix else []
     if finding.fix and all(step.edits for step in finding.fix.steps) and _in_text(edits, report.documents):
-        result["fixes"] = [_fix(edits, finding.fix.peak, view.root)]
+        result["fixes"] = [_fix(edits, finding.fix, view.root)]
     return result
 
 
 def _steps(finding: Finding) -> list[str]:
-    if not finding.fix:
+    if not isinstance(finding.fix, Fix):
         return []
     return [f"- {step.description} (saves {gib(step.saves)})" for step in finding.fix.steps]
 
@@ -157,12 +157,18 @@ def _fingerprint(finding: Finding, report: Report, root: str, seen: Counter[str]
     return digest.hexdigest()[:32]
 
 
-def _fix(edits: list[Edit], peak: int, root: str) -> Json:
+def _described(fix: Change) -> str:
+    what = ", ".join(step.description for step in fix.steps)
+    text = f"Brings the peak to {gib(fix.peak)}" if isinstance(fix, Fix) else f"{what[:1].upper()}{what[1:]}"
+    return text if fix.applicability == "safe" else f"{text} (unsafe)"
+
+
+def _fix(edits: list[Edit], fix: Change, root: str) -> Json:
     by_file: dict[str, list[Edit]] = {}
     for edit in edits:
         by_file.setdefault(edit.place.path, []).append(edit)
     return {
-        "description": {"text": f"Brings the peak to {gib(peak)}"},
+        "description": {"text": _described(fix)},
         "artifactChanges": [
             {
                 "artifactLocation": _artifact(path, root),

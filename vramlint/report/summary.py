@@ -6,8 +6,8 @@ from vramlint.findings import Report, Severity
 from vramlint.report.words import count, levels, printable
 
 
-def summary(report: Report) -> str:
-    """`checked 1 job, 0 unresolved, 3 files skipped; found 1 error, 2 warnings`."""
+def summary(report: Report, *, unsafe: bool = False) -> str:
+    """`checked 1 job, 0 unresolved, 3 files skipped; found 1 error, 2 warnings; 1 fixable with --fix`."""
     states = counts(report)
     looked = f"checked {count(states['checked'], 'job')}, {states['unresolved']} unresolved"
     if states["skipped"]:
@@ -20,7 +20,15 @@ def summary(report: Report) -> str:
         if amount
     ]
     ending = f"; {report.suppressed} suppressed" if report.suppressed else ""
-    return f"{looked}; found {', '.join(found) or 'nothing'}{ending}"
+    return f"{looked}; found {', '.join(found) or 'nothing'}{ending}{_fixable(report, unsafe=unsafe)}"
+
+
+def _fixable(report: Report, *, unsafe: bool) -> str:
+    now = sum(finding.fixable(unsafe=unsafe) for finding in report.findings)
+    more = sum(finding.fixable(unsafe=True) for finding in report.findings) - now
+    if now:
+        return f"; {now} fixable with --fix" + (f", {more} more with --unsafe-fixes" if more else "")
+    return f"; {more} fixable with --fix --unsafe-fixes" if more else ""
 
 
 def counts(report: Report) -> dict[str, int]:

@@ -25,5 +25,7 @@ class View(NamedTuple):
     """Every rule that ran."""
     version: str = ""
     """vramlint's own version."""
+    unsafe: bool = False
+    """Unsafe fixes count as fixes."""
     root: str = ""
     """Absolute folder that paths are shown relative to in formats that want repository-relative ones."""

@@ -30,6 +30,18 @@ def count(amount: int, noun: str, plural: str = "") -> str:
     return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
 
 
+def mark(finding: Finding, *, unsafe: bool) -> str:
+    """`[*] ` for a finding that `--fix` takes away or makes smaller; with `unsafe` fixes, where these are asked for."""
+    return "[*] " if finding.fixable(unsafe=unsafe) else ""
+
+
+def options(finding: Finding, *, unsafe: bool = False) -> str:
+    """The options by which a finding is fixed, empty where it is not: `--fix`, `--fix --unsafe-fixes`."""
+    if finding.fixable(unsafe=unsafe):
+        return "--fix"
+    return "--fix --unsafe-fixes" if finding.fixable(unsafe=True) else ""
+
+
 _NAMED = 3
 """Jobs of one finding that are named."""
 

@@ -13,17 +13,18 @@ from vramlint.catalog.keys import (
     histories,
     key_history,
     lineage,
+    same_type,
     trl_keys,
 )
 from vramlint.catalog.versions import at_least, version_of
-from vramlint.facts import Remark
+from vramlint.facts import TAKES_EFFECT, Remark, Repair
 from vramlint.resolve.board import Setting
 from vramlint.resolve.releases import Release, release_of
 from vramlint.resolve.versions import Bound
 from vramlint.surfaces.deepspeed_keys import KnownKey, check_deepspeed_keys
 from vramlint.surfaces.deepspeed_settings import idle_offloads, refused_settings
 from vramlint.text import Place
-from vramlint.values import Entry, Table
+from vramlint.values import Entry, Scalar, Table
 
 
 def key_remarks(
@@ -82,7 +83,22 @@ def _of_another_release(history: KeyHistory, entry: Entry, setting: Setting) -> 
     message = f"{history.vocabulary} has no key {entry.key} in {setting.label(LIBRARIES[history.vocabulary])}: {when}"
     if history.renamed_to:
         message += f"; the key is now {history.renamed_to}"
-    return Remark(kind, entry.key, message, _place(entry), history.renamed_to, history.vocabulary)
+    repair = _renamed(history, entry) if gone else None
+    return Remark(kind, entry.key, message, _place(entry), history.renamed_to, history.vocabulary, repair)
+
+
+_OTHER_MEANING = frozenset(("push_to_hub_organization",))
+"""Keys whose value is a part of what the key that took over holds."""
+
+
+def _renamed(history: KeyHistory, entry: Entry) -> Repair | None:
+    """The key by its new name, where that takes the value as it is: of the same type."""
+    new = key_history(history.vocabulary, history.renamed_to) if history.renamed_to else None
+    if new is None or history.key in _OTHER_MEANING or not same_type(history.type, new.type):
+        return None
+    # in transformers 5 steps below 1 are a part of all (training_args.py, warmup_steps)
+    part = not isinstance(entry.value, Scalar) or not isinstance(entry.value.value, float) or entry.value.value < 1
+    return Repair(safe=True, rename=new.key) if history.key != "warmup_ratio" or part else None
 
 
 def _too_new(history: KeyHistory, setting: Setting) -> bool:
@@ -99,7 +115,8 @@ def _misspelt(
     near = get_close_matches(entry.key, sorted(accepted), n=1, cutoff=closeness)
     if near or closeness == _NEAR:
         message = f"{vocabulary} has no key {entry.key} ({setting.label(LIBRARIES[vocabulary])})"
-        yield Remark("unknown-key", entry.key, message, _place(entry), near[0] if near else "", vocabulary)
+        repair = Repair(safe=False, rename=near[0], cost=TAKES_EFFECT) if near else None
+        yield Remark("unknown-key", entry.key, message, _place(entry), near[0] if near else "", vocabulary, repair)
 
 
 def _place(entry: Entry) -> Place:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Sheet, passed_on, seconded
+from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Repair, Sheet, passed_on, seconded
 from vramlint.resolve.accelerate import configuration_of, merged
 from vramlint.resolve.alternatives import CONTRADICTING, Alternative, choices_of, either, remarks_of
 from vramlint.resolve.context import Context, candidates, started_in
@@ -17,7 +17,7 @@ from vramlint.resolve.recipes import Recipe, with_recipe
 from vramlint.surfaces.deepspeed import deepspeed_facts, deepspeed_sheet
 from vramlint.surfaces.frameworks import FRAMEWORKS, framework_of
 from vramlint.surfaces.fsdp_config import trainer_facts
-from vramlint.values import Table
+from vramlint.values import Scalar, Table
 
 _STEPS = "gradient_accumulation_steps"
 _SHARED = ("micro_batch_size", "gradient_accumulation_steps", "max_grad_norm", "bf16", "fp16")
@@ -336,7 +336,8 @@ def _disagreement(own: Fact, fact: Fact) -> Remark | None:
         return None
     what = _MEASURES[fact.name]
     message = f"{what} is {_word(fact.value)} here but {_word(own.value)} in the trainer's arguments ({own.key})"
-    return Remark(CONTRADICTING, fact.key, message, place, vocabulary="deepspeed")
+    repair = Repair(safe=False, value=Scalar("auto"), cost="the trainer's arguments decide")
+    return Remark(CONTRADICTING, fact.key, message, place, vocabulary="deepspeed", repair=repair)
 
 
 def _word(value: FactValue) -> str:

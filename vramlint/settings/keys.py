@@ -132,11 +132,15 @@ KEYS = MappingProxyType(
         "kind": Key("kind", _kind, True, "the vocabulary of data files, where it is not to be told by their keys"),
         "select": Key("select", _texts, True, "rules to run"),
         "ignore": Key("ignore", _texts, True, "rules not to run"),
+        "fixable": Key("fixable", _texts, True, "rules whose findings are fixed"),
+        "unfixable": Key("unfixable", _texts, True, "rules whose findings are not fixed"),
         "severity": Key("severity", _levels, True, "severity of single rules: error, warning or info"),
         "exclude": Key("exclude", _texts, False, "files not to lint, in .gitignore's language"),
         "rules": Key("rules", _texts, False, "folders with rules of your own"),
         "strict": Key("strict", _flag, False, "jobs that cannot be judged make the exit code 1"),
         "fail-on": Key("fail_on", _level, False, "the lowest severity that makes the exit code 1"),
+        "fix": Key("fix", _flag, False, "make the fixes that are safe, as `--fix` does"),
+        "unsafe-fixes": Key("unsafe_fixes", _flag, False, "count and make unsafe fixes too, as `--unsafe-fixes` does"),
         "headroom": Key(
             "headroom", _fraction, False, "fraction of the usable memory above which a run is close to the limit"
         ),

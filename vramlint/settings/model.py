@@ -35,6 +35,9 @@ class Settings:
     select: tuple[str, ...] = ()
     """Rules to run; empty means the default ones."""
     ignore: tuple[str, ...] = ()
+    fixable: tuple[str, ...] = ()
+    """Rules whose findings are fixed; empty means all."""
+    unfixable: tuple[str, ...] = ()
     severity: Mapping[str, Severity] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     """Patterns in .gitignore's language of files that are not linted."""
@@ -44,6 +47,10 @@ class Settings:
     """The lowest severity that makes the exit code 1."""
     strict: bool = False
     """A job that cannot be judged makes the exit code 1."""
+    fix: bool = False
+    """Make the fixes that are safe."""
+    unsafe_fixes: bool = False
+    """Count unsafe fixes as fixes, and make them where fixes are made."""
     headroom: float = 0.95
     """From this fraction of the usable memory on, a run that fits is called close to the limit."""
     max_increase: str | None = None
@@ -68,8 +75,8 @@ class Settings:
 def for_path(settings: Settings, path: str) -> Settings:
     """The settings for one file: every override that matches `path` applied, later ones last.
 
-    `path` is absolute or relative to `settings.root`; nothing outside that folder matches. Rules to ignore and
-    severities add up, other fields are replaced.
+    `path` is absolute or relative to `settings.root`; nothing outside that folder matches. Rules to ignore or
+    not to fix and severities add up, other fields are replaced.
     """
     if not settings.overrides:
         return settings
@@ -97,8 +104,9 @@ def _inside(path: str, root: str) -> str | None:
 
 def _overridden(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     merged = dict(changes)
-    if "ignore" in merged:
-        merged["ignore"] = tuple(dict.fromkeys((*settings.ignore, *merged["ignore"])))
+    for name in ("ignore", "unfixable"):
+        if name in merged:
+            merged[name] = tuple(dict.fromkeys((*getattr(settings, name), *merged[name])))
     for name in ("severity", "places"):
         if name in merged:
             merged[name] = {**getattr(settings, name), **merged[name]}

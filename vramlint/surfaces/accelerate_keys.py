@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
-from vramlint.facts import Remark
+from vramlint.facts import TAKES_EFFECT, Remark, Repair
 from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Table
 
@@ -95,7 +95,8 @@ def _dropped(section: str, options: Table) -> Iterator[Remark]:
         near = _nearest(_option(section, entry.key), known) if entry not in blocks else ""
         if near and entry.key_place:
             message = f"{section} has no key {entry.key}: accelerate drops it without a word"
-            yield Remark("unknown-key", f"{section}.{entry.key}", message, entry.key_place, near, VOCABULARY)
+            repair = Repair(safe=False, rename=near, cost=TAKES_EFFECT)
+            yield Remark("unknown-key", f"{section}.{entry.key}", message, entry.key_place, near, VOCABULARY, repair)
 
 
 def _pasted(section: str, blocks: Sequence[Entry]) -> Iterator[Remark]:

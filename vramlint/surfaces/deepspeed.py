@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from vramlint.facts import Candidate, Fact, Origin, Remark, Sheet
+from vramlint.facts import Candidate, Fact, Origin, Remark, Repair, Sheet
 from vramlint.surfaces.deepspeed_types import as_read
 from vramlint.surfaces.draft import place_of
 from vramlint.surfaces.flat import stated_by
@@ -122,7 +122,14 @@ def _misplaced(table: Table, stage: Fact | None) -> Iterator[Remark]:
         reads = "it" if len(found) == 1 else "them"
         message = f"{', '.join(found)} {have} no effect at ZeRO stage {number}; only stage 3 reads {reads}"
         first = next(iter(found))
-        yield Remark("misplaced-key", f"zero_optimization.{first}", message, found[first], vocabulary=VOCABULARY)
+        offloads = any(isinstance(zero.get(key), Table) or key == "cpu_offload_param" for key in found)
+        repair = Repair(
+            safe=not offloads,  # whoever writes a block of offloading may mean stage 3
+            remove=tuple(f"zero_optimization.{key}" for key in found),
+            cost="nothing is offloaded, as before" if offloads else "",
+        )
+        subject = f"zero_optimization.{first}"
+        yield Remark("misplaced-key", subject, message, found[first], vocabulary=VOCABULARY, repair=repair)
 
 
 def _is_beside(zero: Table, stage: Fact) -> bool:
@@ -150,4 +157,22 @@ def _deprecated(table: Table) -> Iterator[Remark]:
         place = _key_place(table, *key.split("."))
         if place:
             message = f"{key} is deprecated; use {replacement}"
-            yield Remark("deprecated-key", key, message, place, vocabulary=VOCABULARY)
+            entry = table.entry(*key.split("."))
+            repair = _replaced(key, replacement, entry.value) if entry is not None else None
+            yield Remark("deprecated-key", key, message, place, vocabulary=VOCABULARY, repair=repair)
+
+
+_SAME_VALUE = ("zero_optimization.stage3_gather_fp16_weights_on_model_save", "bfloat16")
+_SWITCHES = ("zero_optimization.cpu_offload", "zero_optimization.cpu_offload_param")
+
+
+def _replaced(key: str, replacement: str, value: Value) -> Repair | None:
+    """The same said by the key that took over: `"cpu_offload": true` is offloading to `{"device": "cpu"}`."""
+    new = replacement.rpartition(".")[2]
+    if key in _SAME_VALUE:
+        return Repair(safe=True, rename=new)
+    if key in _SWITCHES and isinstance(value, Scalar) and value.value is False:
+        return Repair(safe=True, remove=(key,))
+    if key in _SWITCHES and _is_true(value):
+        return Repair(safe=True, rename=new, put=((key, ("device", "cpu")),))
+    return None

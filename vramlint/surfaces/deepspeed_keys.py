@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vramlint.catalog.versions import Version, at_least, version_of
-from vramlint.facts import Remark
+from vramlint.facts import TAKES_EFFECT, Remark, Repair
 from vramlint.surfaces.deepspeed_types import is_validated, refuses
+from vramlint.surfaces.draft import unquoted
 from vramlint.surfaces.keys import rows
 from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Table
@@ -122,7 +123,9 @@ def _stranger(entries: list[Entry], place: Place, prefix: str, keys: _KeyList, n
         message = f"{where} has no key {names}: it {_effect(prefix)}"
     else:
         message = f"{where} has no keys {names}: they {_effect(prefix, several=True)}"
-    return Remark("unknown-key", prefix + entries[0].key, f"{message} ({keys.library})", place, near, "deepspeed")
+    repair = Repair(safe=False, rename=near, cost=TAKES_EFFECT) if near else None
+    subject = prefix + entries[0].key
+    return Remark("unknown-key", subject, f"{message} ({keys.library})", place, near, "deepspeed", repair)
 
 
 def _effect(key: str, *, several: bool = False) -> str:
@@ -142,11 +145,18 @@ def _of_another_release(entry: Entry, key: str, found: KnownKey, keys: _KeyList)
     match = _REMOVED_IN.match(found.status)
     if match and at_least(keys.version, version_of(match[1])):
         message = f"{key} was removed in deepspeed {match[1]}; its presence raises an error"
-        yield Remark("removed-key", key, message, entry.key_place, vocabulary="deepspeed")
+        repair = Repair(safe=True, remove=(key,)) if _is_off(entry) else None
+        yield Remark("removed-key", key, message, entry.key_place, vocabulary="deepspeed", repair=repair)
     elif not at_least(keys.version, found.since) and not _says_nothing(entry):
         since = ".".join(map(str, found.since))
         message = f"{key} came with deepspeed {since}: it {_effect(key)} ({keys.library})"
         yield Remark("unknown-key", key, message, entry.key_place, vocabulary="deepspeed")
+
+
+def _is_off(entry: Entry) -> bool:
+    """Whether a section or a switch is off, so that nothing is lost without it."""
+    inner = entry.value.get("enabled") if isinstance(entry.value, Table) else entry.value
+    return isinstance(inner, Scalar) and inner.value in (False, None)
 
 
 def _says_nothing(entry: Entry) -> bool:
@@ -161,4 +171,5 @@ def _of_another_type(entry: Entry, key: str, found: KnownKey) -> Iterator[Remark
         return
     if refuses(found.type, entry.value, validated=is_validated(key)):
         shown = repr(entry.value.value) if isinstance(entry.value, Scalar) else "an object"
-        yield Remark("wrong-type", key, f"`{key}` cannot be {shown}", place, vocabulary="deepspeed")
+        repair = unquoted(entry.value, lambda plain: not refuses(found.type, plain, validated=is_validated(key)))
+        yield Remark("wrong-type", key, f"`{key}` cannot be {shown}", place, vocabulary="deepspeed", repair=repair)

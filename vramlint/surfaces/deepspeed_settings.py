@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from vramlint.facts import Remark
+from vramlint.facts import Remark, Repair
 from vramlint.text import Place
 from vramlint.values import Entry, Scalar, Table, Value
 
@@ -175,7 +175,17 @@ def idle_offloads(table: Table) -> Iterator[Remark]:
             continue
         message = _idle(name, entry.value, settings, stage)
         if message:
-            yield Remark("idle-offload", f"{_ZERO}.{name}", message, place, vocabulary="deepspeed")
+            repair = _to_host(name, entry.value, stage)
+            yield Remark("idle-offload", f"{_ZERO}.{name}", message, place, vocabulary="deepspeed", repair=repair)
+
+
+def _to_host(name: str, block: Value, stage: object) -> Repair | None:
+    """The block with the device that it goes to, or is meant to go to."""
+    if stage == 0 or not isinstance(block, Table):
+        return None
+    unsaid = block.get("device") is None
+    cost = "what is offloaded takes host memory, and the step time" if unsaid else ""
+    return Repair(safe=not unsaid, put=((f"{_ZERO}.{name}.device", "cpu"),), cost=cost)
 
 
 def _idle(name: str, block: Value, settings: _Settings, stage: object) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
-from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
+from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Repair
 from vramlint.surfaces.convert import CONVERTERS, Converter, Outcome
 from vramlint.surfaces.keys import KeyRow
 from vramlint.text import Place
@@ -117,7 +119,8 @@ def draw(name: str, value: Value, convert: Converter, key: str = "", fallback: P
             if place is None:
                 return None
             shown = option.value.value if isinstance(option.value, Scalar) else ""
-            return Remark("wrong-type", key, f"`{key}` cannot be {shown!r}", place)
+            repair = unquoted(option.value, lambda plain: not isinstance(convert(plain), Outcome))
+            return Remark("wrong-type", key, f"`{key}` cannot be {shown!r}", place, repair=repair)
         if isinstance(converted, Outcome):
             candidates.append(Candidate(None, place, option.condition))
             continue
@@ -130,6 +133,26 @@ def draw(name: str, value: Value, convert: Converter, key: str = "", fallback: P
         return Fact(name, distinct(candidates), Origin.DERIVED, key, via, reason=reason)
     also = () if fallback is None or _beside(candidates, fallback) else (fallback,)
     return Fact(name, distinct(candidates), Origin.WRITTEN, key, via, also=also)
+
+
+_TRUTHS = MappingProxyType({"true": True, "false": False})
+
+
+def unquoted(value: Value, takes: Callable[[Scalar], bool]) -> Repair | None:
+    """The number or truth that a text spells, where the key takes that; None where it spells none.
+
+    A float of whole value that the key does not take is tried as a whole number: `"5e8"`.
+    """
+    if not isinstance(value, Scalar) or not isinstance(value.value, str):
+        return None
+    text = value.value.strip()
+    plain: list[int | float | bool] = [_TRUTHS[text.lower()]] if text.lower() in _TRUTHS else []
+    with suppress(ValueError):
+        plain.append(int(text))
+    with suppress(ValueError, OverflowError):
+        number = float(text)
+        plain += [number, int(number)] if number.is_integer() else [number]
+    return next((Repair(safe=True, value=one) for one in map(Scalar, plain) if takes(one)), None)
 
 
 def _beside(candidates: Sequence[Candidate], key: Place) -> bool:

@@ -216,7 +216,7 @@ def _options(vocabulary: str, facts: Sequence[Fact], documents: Mapping[str, Doc
 
 def _commands(vocabulary: str, said: Sequence[Fact], documents: Mapping[str, Document]) -> Iterator[Holder]:
     """Behind the last of the options that the command line itself writes."""
-    places = [fact.place for fact in said if fact.via == "cli" and fact.place is not None]
+    places = [fact.place for fact in said if fact.via in ("cli", "shell") and fact.place is not None]
     if vocabulary in COMMANDS and places and len({place.path for place in places}) == 1:
         place = max(places)
         if place.path in documents and form_of(place.path) != JSON:

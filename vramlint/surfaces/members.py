@@ -1,4 +1,4 @@
-"""Setting keys of data files: a value in place of another, or a member in front of its table's first one.
+"""Setting keys of data files: a value in place of another, or a member behind one of its table that it goes with.
 
 Everything else stays as it is, byte for byte: comments, quotes, indentation, line ends.
 """
@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 
 from vramlint.surfaces.literals import JSON, TOML, YAML, literal
+from vramlint.surfaces.neighbours import neighbours
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
-from vramlint.values import Entry, Items, Reading, Scalar, Table
+from vramlint.values import Entry, Items, Reading, Scalar, Table, Value
 
 FORMS: Mapping[str, str] = {"json": JSON, "jsonc": JSON, "hjson": JSON, "yaml": YAML, "yml": YAML, "toml": TOML}
 """By suffix."""
@@ -92,10 +93,42 @@ def _block(document: Document, items: Items, value: Written) -> str | None:
 
 
 def _added(document: Document, table: Table, path: list[str], value: Written, form: str) -> Edit | None:
-    first = next((entry for entry in table.entries if _is_own(table, entry)), None)
-    at = first.key_place if first else None
-    if first is None or at is None or at.path != document.path:
+    """A new member behind the one that it goes with, or in front of the first where none is plain enough."""
+    own = [entry for entry in table.entries if _is_own(table, entry)]
+    if not own or own[0].key_place is None or own[0].key_place.path != document.path:
         return _first_member(document, table, path, value, form)
+    braced = form == JSON or (form == YAML and _is_braced(document, table))
+    for entry in neighbours(path[0], own):
+        at, behind = entry.key_place, _end(entry.value)
+        if at is None or behind is None or {at.path, behind.path} != {document.path}:
+            continue
+        line = document.line(at.span.line)
+        indent = line[: at.span.column - 1].removeprefix("\ufeff")
+        if indent.strip() or at.span.line != behind.span.end_line:
+            continue
+        end = document.offset(behind.span.end_line, behind.span.end_column)
+        if braced:
+            rest = document.text[end:].lstrip()[:1]
+            gap = f",{document.line_end(at.span.line)}{indent}"
+            text = f"{gap}{_json(path, value)}" if rest in (",", "}") else ""
+        elif form in (YAML, TOML):
+            end = document.text.find("\n", end) + 1
+            rows = _toml(path, value, indent) if form == TOML else _yaml(path, value, indent)
+            text = "".join(f"{row}{document.line_end(at.span.line)}" for row in rows) if end else ""
+        else:
+            text = ""
+        if text:
+            return Edit(Place(document.path, document.span(end, end)), text)
+    return _in_front(document, own[0].key_place, table, path, value, form)
+
+
+def _end(value: Value) -> Place | None:
+    """Where a value is that is whole on its line; None of what YAML's `|` and its like begin."""
+    return value.place if isinstance(value, Scalar | Items | Table) else None
+
+
+def _in_front(document: Document, at: Place, table: Table, path: list[str], value: Written, form: str) -> Edit | None:
+    """In front of the table's first member, which stands at `at`."""
     line = document.line(at.span.line)
     indent = line[: at.span.column - 1]
     mark = "\ufeff" if indent.startswith("\ufeff") else ""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from vramlint.catalog.frameworks import FrameworkKey, framework_keys
-from vramlint.catalog.keys import histories, lineage
-from vramlint.facts import Remark
+from vramlint.catalog.keys import histories, lineage, same_type
+from vramlint.facts import TAKES_EFFECT, Remark, Repair
 from vramlint.surfaces.draft import is_absent
 from vramlint.surfaces.frameworks.framework import Framework
 from vramlint.surfaces.keys import find_row
@@ -63,7 +63,7 @@ def key_remarks(
         if rows is None:
             yield from _strange(framework, path, entry, meant[path])
         elif not current and (sure or rows[-1].until) and not (forked or (not sure and len(strange) > _FEW)):
-            yield _gone(framework, entry, rows[-1])
+            yield _gone(framework, entry, rows[-1], known)
 
 
 def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Entry]]:
@@ -97,7 +97,10 @@ def _strange(framework: Framework, path: str, entry: Entry, near: Sequence[str])
     place = entry.key_place
     if place is not None and (near or not framework.loose):
         message = f"{framework.title} has no key {path}"
-        yield Remark("unknown-key", path, message, place, near[0] if near else "", framework.name)
+        meant = near[0] if near else ""
+        inside = bool(meant) and meant.rpartition(".")[0] == path.rpartition(".")[0]
+        repair = Repair(safe=False, rename=_last(meant), cost=TAKES_EFFECT) if inside else None
+        yield Remark("unknown-key", path, message, place, meant, framework.name, repair)
 
 
 def _near(framework: Framework, path: str, accepted: Sequence[str]) -> list[str]:
@@ -112,7 +115,7 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:
+def _gone(framework: Framework, entry: Entry, row: FrameworkKey, known: _Known) -> Remark:
     when = f"it was removed in {row.until}" if row.until else f"it came with {row.since}"
     message = f"{framework.title} has no key {row.key}: {when}"
     if row.renamed_to:
@@ -121,7 +124,11 @@ def _gone(framework: Framework, entry: Entry, row: FrameworkKey) -> Remark:
     if place is None:
         raise ValueError(f"{row.key} has no place")
     kind = "removed-key" if row.until else "unknown-key"
-    return Remark(kind, row.key, message, place, row.renamed_to, framework.name)
+    new = known.get(row.renamed_to, ())
+    alike = bool(new) and bool(row.until) and same_type(row.type, new[-1].type)
+    inside = row.renamed_to.rpartition(".")[0] == row.key.rpartition(".")[0]
+    repair = Repair(safe=True, rename=_last(row.renamed_to)) if alike and inside else None
+    return Remark(kind, row.key, message, place, row.renamed_to, framework.name, repair)
 
 
 _ELSEWHERE = ("training-arguments", "trl", "trl-model", "from-pretrained", "bitsandbytes", "lora")

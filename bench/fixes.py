@@ -1,0 +1,270 @@
+"""Fixes over real projects: made twice, held against what they promise, and against every byte beside them.
+
+    python bench/fixes.py --root CHECKOUTS [--root …] [--gpu NAME …] [--json] [--diffs FILE] [--files FOLDER]
+
+Every folder of each `--root` is a project, copied for each GPU before it is fixed with `--fix --unsafe-fixes`. Counted:
+`findings` with `plans`, `editable` ones whose edits were tried and are offered, `made` fixes, `files` changed; `kept`
+promises of `promised` (the job's peak, read and estimated again, is the plan's to a hundredth), `unstable` projects
+(a second call changes something), `torn` files (a byte outside of the edits changed), `unparsed` files (another parser
+of their form took them before and does not now), `unsettled` projects, `crashes`. `--diffs` writes all diffs, `--files`
+keeps the changed projects of the last GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a script: `bench` is found beside this file's folder
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tomli
+import yaml
+
+from vramlint.api import fixing
+from vramlint.cli import disk
+from vramlint.cli.arguments import parse
+from vramlint.cli.fixing import difference
+from vramlint.cli.work import Work
+from vramlint.cli.writing import write_all
+from vramlint.discovery.forms import form_of
+from vramlint.findings import Finding, Fix, Report
+from vramlint.fixes import applying
+from vramlint.readers.notebook.container import Fault, read_cells
+from vramlint.text import Document, Edit
+from vramlint.values import Problem
+
+GPUS = ("rtx3090", "a100-40gb", "h100")
+COUNTS = ("findings", "plans", "editable", "made", "files", "promised", "kept", "unsettled", "unstable")
+LISTS = ("broken", "torn", "unparsed", "failed", "crashes")
+TOLERANCE = 0.01
+_CODEC = ("utf-8", "surrogateescape")
+
+
+def options_of(folder: Path, gpu: str) -> Namespace:
+    """The command line that fixes a project."""
+    return parse("check", ["--isolated", "--gpu", gpu, "--fix", "--unsafe-fixes", str(folder)])
+
+
+def visit(folder: Path, gpu: str) -> dict[str, Any]:
+    """One project, fixed in place."""
+    options = options_of(folder, gpu)
+    row: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), **{name: [] for name in LISTS}, "diffs": [], "codes": Counter()}
+    work = Work(options, options.paths)
+    report = work.check({})
+    plans = [item for item in report.findings if isinstance(item.fix, Fix)]
+    row |= {"findings": len(report.findings), "plans": len(plans)}
+    row["editable"] = sum(item.fixable(unsafe=True) for item in report.findings)
+    promises(work, report, row)
+    torn: list[str] = row["torn"]
+    with recorded(torn):
+        fixed = fixing.fix(work.check, fixing.Disk(work.load, disk.identity, work.form), unsafe=True)
+    row |= {"made": len(fixed.made), "files": len(fixed.changed), "unsettled": int(not fixed.settled)}
+    row["codes"] = Counter(made.code for made in fixed.made)
+    row["failed"] = [f"{item.place.path}: {item.message}" for item in fixed.failed]
+    for path, data in fixed.changed.items():
+        before = work.load(path) or b""
+        row["diffs"].append(difference(path, data, work))
+        if parses(path, work.form(path), before) and not parses(path, work.form(path), data):
+            row["unparsed"].append(path)
+    write_all(fixed.changed)
+    again = Work(options, options.paths)
+    second = fixing.fix(again.check, fixing.Disk(again.load, disk.identity, again.form), unsafe=True)
+    row["unstable"] = int(bool(second.changed))
+    row["diffs"] += [difference(path, data, again) for path, data in second.changed.items()]
+    return row
+
+
+def promises(work: Work, report: Report, row: dict[str, Any]) -> None:
+    """Make the first round's whole plans together, and hold every job's peak against its plan."""
+    taken: list[Edit] = []
+    aimed: list[tuple[Finding, Fix, int]] = []
+    for finding in report.findings:
+        fix = finding.fix
+        index = next((i for i, job in enumerate(report.jobs) if job.high is finding.estimate is not None), None)
+        if not isinstance(fix, Fix) or index is None or not all(step.edits for step in fix.steps):
+            continue
+        edits = fix.edits(unsafe=True)
+        paths = {edit.place.path for edit in edits}
+        if any(other.place.path in paths and other not in edits for other in taken):
+            continue  # a file of two jobs: the second plan is worked out anew behind the first
+        taken += edits
+        aimed.append((finding, fix, index))
+    changed = applying.apply(taken, report.documents, work.load, work.form)
+    if isinstance(changed, Problem):
+        row["broken"].append(f"{changed.place.path}: {changed.message}")
+        return
+    after = work.check({disk.identity(path): data for path, data in changed.items()})
+    for finding, fix, index in aimed:
+        row["promised"] += 1
+        high = after.jobs[index].high if index < len(after.jobs) else None
+        if high is not None and abs(high.device_need - fix.peak) <= TOLERANCE * fix.peak:
+            row["kept"] += 1
+        else:
+            got = "no figure" if high is None else f"{high.device_need / 2**30:.2f}"
+            row["broken"].append(f"{finding.place.path}: {got} GiB, promised {fix.peak / 2**30:.2f}")
+
+
+class recorded:  # noqa: N801 (reads as a verb)
+    """Holds the bytes of every file that is changed against its edits, by other code than the one under test."""
+
+    def __init__(self, torn: list[str]) -> None:
+        self._torn = torn
+        self._apply = applying.apply
+
+    def __enter__(self) -> None:
+        def held(
+            edits: Iterable[Edit],
+            documents: Mapping[str, Document],
+            load: Callable[[str], bytes | None],
+            form: Callable[[str], str] = form_of,
+        ) -> dict[str, bytes] | Problem:
+            edits = list(edits)
+            made = self._apply(edits, documents, load, form)
+            for path, data in () if isinstance(made, Problem) else made.items():
+                own = [edit for edit in dict.fromkeys(edits) if edit.place.path == path]
+                before = load(path) or b""
+                if not untouched(before, data, documents[path], own, notebook=form(path) == "notebook"):
+                    self._torn.append(path)
+            return made
+
+        applying.apply = held
+
+    def __exit__(self, *_: object) -> None:
+        applying.apply = self._apply
+
+
+def untouched(before: bytes, after: bytes, document: Document, edits: Sequence[Edit], *, notebook: bool) -> bool:
+    """Whether all bytes outside of the edits are as they were; of a notebook all outside of the edited cells."""
+    if notebook:
+        return _cells_untouched(before.decode(), after.decode(), document, edits)
+    lines = before.split(b"\n")
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+
+    def at(line: int, column: int) -> int:
+        return starts[line - 1] + len(
+            lines[line - 1].decode("utf-8", "surrogateescape")[: column - 1].encode("utf-8", "surrogateescape")
+        )
+
+    rest, done = after, 0
+    for edit in sorted(edits, key=lambda item: item.place.span):
+        span = edit.place.span
+        kept = before[done : at(span.line, span.column)]
+        if not rest.startswith(kept + edit.replacement.encode("utf-8", "surrogateescape")):
+            return False
+        rest, done = (
+            rest[len(kept) + len(edit.replacement.encode("utf-8", "surrogateescape")) :],
+            at(span.end_line, span.end_column),
+        )
+    return rest == before[done:]
+
+
+def _cells_untouched(before: str, after: str, document: Document, edits: Sequence[Edit]) -> bool:
+    old, new = read_cells(before), read_cells(after)
+    if isinstance(old, Fault) or isinstance(new, Fault) or len(old) != len(new):
+        return False
+    edited = {cell.number for edit in edits if (cell := document.cell(edit.place.span.line)) is not None}
+
+    def frame(text: str, cells: Sequence[Any]) -> list[str]:
+        cuts = [(cell.start, cell.end) for cell in cells if cell.number in edited]
+        return [
+            text[start:end]
+            for start, end in zip(
+                [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(text)], strict=True
+            )
+        ]
+
+    return frame(before, old) == frame(after, new)
+
+
+def parses(path: str, form: str, data: bytes) -> bool:
+    """Whether a parser that is not vramlint's takes the file."""
+    try:
+        text = data.decode("utf-8-sig")
+        match form:
+            case "python":
+                ast.parse(text)
+            case "json" | "notebook":
+                json.loads(text)
+            case "yaml":
+                list(yaml.safe_load_all(text))
+            case "toml":
+                tomli.loads(text)
+            case "shell":
+                return subprocess.run(["bash", "-n"], input=data, capture_output=True, check=False).returncode == 0
+    except (ValueError, SyntaxError, yaml.YAMLError):
+        return False
+    return True
+
+
+def measure(roots: Sequence[Path], gpus: Sequence[str], files: Path | None) -> dict[str, Any]:
+    """All projects under all GPUs, by `project@gpu`."""
+    rows: dict[str, Any] = {}
+    for folder in sorted(path for root in roots for path in root.resolve().iterdir() if path.is_dir()):
+        for gpu in gpus:
+            with tempfile.TemporaryDirectory() as scratch:
+                copy = Path(shutil.copytree(folder, Path(scratch, folder.name), symlinks=True, ignore=_ignored))
+                try:
+                    rows[f"{folder.parent.name}/{folder.name}@{gpu}"] = row = visit(copy, gpu)
+                except Exception as error:  # a crash is a result of this bench
+                    row = {**dict.fromkeys(COUNTS, 0), **{name: [] for name in LISTS}, "diffs": [], "codes": Counter()}
+                    row["crashes"] = [f"{type(error).__name__}: {error}"]
+                    rows[f"{folder.parent.name}/{folder.name}@{gpu}"] = row
+                row["diffs"] = [text.replace(f"{scratch}/", "") for text in row["diffs"]]
+                if files is not None and row["files"] and gpu == gpus[-1]:
+                    shutil.copytree(copy, files / folder.parent.name / folder.name, dirs_exist_ok=True, symlinks=True)
+            print(f"{folder.parent.name}/{folder.name}@{gpu}", {name: row[name] for name in COUNTS}, file=sys.stderr)
+    return rows
+
+
+def _ignored(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == ".git"}
+
+
+def total(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All of them as one."""
+    sums: dict[str, Any] = {name: sum(row[name] for row in rows.values()) for name in COUNTS}
+    for name in LISTS:
+        sums[name] = [f"{key}: {item}" for key, row in rows.items() for item in row[name]]
+    sums["codes"] = sum((row["codes"] for row in rows.values()), Counter())
+    return sums
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; exits 1 when a fix is not what it should be."""
+    parser = argparse.ArgumentParser(description="Fixes over real projects.")
+    parser.add_argument("--root", type=Path, action="append", required=True, help="folder of projects")
+    parser.add_argument("--gpu", action="append", help=f"default: {', '.join(GPUS)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--diffs", type=Path, help="write every diff there")
+    parser.add_argument("--files", type=Path, help="keep the changed projects there")
+    options = parser.parse_args(arguments)
+    rows = measure(options.root, options.gpu or GPUS, options.files)
+    sums = total(rows)
+    if options.diffs:
+        texts = (f"##### {key}\n{text}" for key, row in rows.items() for text in row["diffs"])
+        options.diffs.write_text("\n".join(texts), encoding="utf-8")
+    if options.json:
+        print(json.dumps({"total": sums, "projects": rows}, indent=1))
+    else:
+        for name in (*COUNTS, "codes"):
+            print(f"{name:10} {dict(sums[name]) if name == 'codes' else sums[name]}")
+        for name in LISTS:
+            print(f"{name:10} {len(sums[name])}", *sums[name][:20], sep="\n    ")
+    return int(any(sums[name] for name in (*LISTS, "unsettled", "unstable")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
