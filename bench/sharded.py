@@ -27,7 +27,7 @@ from bench.cases import DTYPES, job_of  # noqa: E402
 from bench.gpu import record  # noqa: E402
 from bench.sharded_megatron import megatron_job  # noqa: E402
 from vramlint.estimate import Estimate  # noqa: E402
-from vramlint.job import Job, Parallelism, SharedSequence, Zero  # noqa: E402
+from vramlint.job import Job, Mesh, Parallelism, SharedSequence, Zero  # noqa: E402
 from vramlint.memory import simulate  # noqa: E402
 
 CASES = ROOT / "bench" / "data" / "sharded.jsonl"
@@ -115,11 +115,12 @@ def _ddp(wanted: Row) -> Parallelism:
 def _fsdp(wanted: Row) -> Parallelism:
     sharding = wanted.get("sharding", "full" if wanted.get("reshard_after_forward", True) else "grad-op")
     return Parallelism(
-        wanted["world"],
+        wanted["world"] // wanted.get("tensor", 1),
         "fsdp",
         rank=wanted.get("rank", 0),
         fsdp_version=int(wanted["kind"][-1]),
         fsdp_wraps_layers=wanted.get("wrap") != "none",
+        mesh=Mesh(tensor=wanted["tensor"], form="plan") if "tensor" in wanted else None,
         fsdp_prefetches=wanted.get("prefetch") == "BACKWARD_PRE",
         fsdp_by_layers_alone=wanted.get("plain", False),
         fsdp_reduce_dtype=DTYPES.get(wanted.get("reduce_dtype", "")),
@@ -140,7 +141,11 @@ def _deepspeed(wanted: Row) -> Parallelism:
     return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=wanted.get("rank", 0), nodes=nodes)
 
 
-PARALLELISMS = {"ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}
+def _plan(wanted: Row) -> Parallelism:
+    return Parallelism(wanted["world"] // wanted["tensor"], "none", mesh=Mesh(tensor=wanted["tensor"], form="plan"))
+
+
+PARALLELISMS = {"plan": _plan, "ddp": _ddp, "fsdp1": _fsdp, "fsdp2": _fsdp, "deepspeed": _deepspeed}
 
 
 def group_of(row: Row) -> str:

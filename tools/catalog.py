@@ -43,6 +43,7 @@ FORMS = {
     "mig.tsv": Form(2, 4),
     "models.tsv": Form(2, 3),
     "optimizers.tsv": Form(1, 2),
+    "tensor_plans.tsv": Form(1, 2),
     "unsloth.tsv": Form(1, 2),
 }
 

@@ -404,6 +404,8 @@ class Mesh:
     """Into how many a rank's batch is cut for the pipeline; `Batch.micro_batch_size` is that of one of them."""
     turns: tuple[Turn, ...] = ()
     """Of the rank that is simulated: backwards at which most is alive."""
+    form: str = "titan"
+    """titan (torchtitan's own models); plan (models of transformers by their plans, `tp_plan="auto"`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,14 +489,21 @@ class Parallelism:
         return max(1, self.world_size // self.replicas)
 
     @property
+    def gpus(self) -> int:
+        """All that take part; `world_size` leaves out those that share a mesh's matrices and layers."""
+        return max(1, self.world_size) * (1 if self.mesh is None else self.mesh.tensor * self.mesh.pipeline)
+
+    @property
     def processes(self) -> int:
         """Processes of the run; one has several GPUs under DataParallel and where a device map spreads the model."""
-        return 1 if self.strategy in {"dataparallel", "device_map"} else max(1, self.world_size)
+        if self.strategy in {"dataparallel", "device_map"}:
+            return 1
+        return self.gpus
 
     @property
     def ranks_per_node(self) -> int:
         """GPUs of one machine that take part."""
-        return -(-self.world_size // max(1, self.nodes))
+        return -(-self.gpus // max(1, self.nodes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from torch.distributed.fsdp.wrap import lambda_auto_wrap_policy, transformer_aut
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.gpu import build
-from bench.sharding import sequence_runs, training
+from bench.sharding import plan_runs, sequence_runs, training
 from bench.sharding.counting import Storages
 from bench.sharding.training import Engine
 
@@ -69,13 +69,14 @@ def wrap_policy(model: Any, wanted: str, *, adapters_apart: bool) -> Any:
 def mesh_of(wanted: dict[str, Any]) -> Any:
     """The ranks that shard and those that replicate them; of shared sequences accelerate's mesh, joined as it does."""
     world, replicas, sequence = wanted["world"], wanted.get("replicas", 1), wanted.get("sequence", 1)
+    tensor = wanted.get("tensor", 1)
     with _disable_current_modes():  # of real tensors
-        if sequence > 1:
-            names = ("dp_replicate", "dp_shard", "cp")
-            sizes = (replicas, world // replicas // sequence, sequence)
+        if sequence > 1 or tensor > 1:
+            names = ("dp_replicate", "dp_shard", "cp", "tp")
+            sizes = (replicas, world // replicas // sequence // tensor, sequence, tensor)
             used = [(size, name) for size, name in zip(sizes, names, strict=True) if size > 1]
             mesh = init_device_mesh("cuda", tuple(s for s, _ in used), mesh_dim_names=tuple(n for _, n in used))
-            shards = [name for size, name in used if name != "dp_replicate"]
+            shards = [name for _, name in used if name in ("dp_shard", "cp")]
             mesh[tuple(shards)]._flatten("dp_shard_cp")
             return mesh
         if replicas == 1:
@@ -150,7 +151,7 @@ def wrap_2(case: dict[str, Any], model: Any, mesh: Any) -> Any:
         cpu_ram_efficient_loading=False,
         transformer_cls_names_to_wrap=None,
     )
-    shared = "sequence" in wanted
+    shared = "sequence" in wanted or "tensor" in wanted
     names = ("dp_shard_cp",) if shared else mesh.mesh_dim_names
     if shared and wanted.get("replicas", 1) > 1:
         names = ("dp_replicate", *names)
@@ -177,6 +178,8 @@ def engine_1(case: dict[str, Any], model: Any, _: Storages) -> Engine:
 
 def engine_2(case: dict[str, Any], model: Any, _: Storages) -> Engine:
     """FSDP 2: accelerate's preparation leaves the forward alone (accelerate 1.15 accelerator.py:1674)."""
+    if "tensor" in case["parallelism"]:
+        model = plan_runs.distributed(case, model)
     mesh = mesh_of(case["parallelism"])
     around = sequence_runs.ring(case, model, mesh["cp"] if sequence_runs.ranks_of(case) > 1 else None)
     wrapped = wrap_2(case, model, mesh)

@@ -19,7 +19,7 @@ from bench.gpu import build
 from bench.gpu.meter import Meter
 from bench.gpu.steps import figures_of_steps
 from bench.gpu.table import Row
-from bench.sharding import ddp_runs, deepspeed_runs, fake_cuda, fsdp_runs, sequence_runs, training
+from bench.sharding import ddp_runs, deepspeed_runs, fake_cuda, fsdp_runs, plan_runs, sequence_runs, training
 from bench.sharding.counting import Storages, route_evenly
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "deepspeed")
@@ -28,6 +28,7 @@ ENGINES = {
     "fsdp2": fsdp_runs.engine_2,
     "ddp": ddp_runs.engine,
     "deepspeed": deepspeed_runs.engine,
+    "plan": plan_runs.engine,
 }
 
 

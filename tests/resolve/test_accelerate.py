@@ -8,7 +8,7 @@ import pytest
 
 from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
 from vramlint.facts import Link, Sheet
-from vramlint.job import SharedSequence
+from vramlint.job import Mesh, SharedSequence
 from vramlint.readers.yaml import read_yaml
 from vramlint.resolve import resolve
 from vramlint.surfaces.accelerate_config import accelerate_sheet
@@ -150,7 +150,16 @@ def test_ranks_of_one_mesh_share_sequences_and_shards():
     assert "parallelism" not in found.unresolved
     spread = found.jobs[0].parallelism
     assert (spread.sequence, spread.sequence_shards, spread.mesh) == (SharedSequence(2, "ring"), 1, None)
-    assert "parallelism" in joined(FSDP + "parallelism_config: {parallelism_config_tp_size: 2}\n").unresolved
+
+
+def test_ranks_of_one_mesh_share_matrices_where_fsdp_is_the_second():
+    text = "parallelism_config: {parallelism_config_tp_size: 2}\n"
+    assert "parallelism" in joined(FSDP + text).unresolved
+    second = joined(FSDP.replace("{fsdp_auto", "{fsdp_version: 2, fsdp_auto") + text)
+    assert "parallelism" not in second.unresolved
+    spread = second.jobs[0].parallelism
+    assert spread.mesh == Mesh(tensor=2, form="plan")
+    assert spread.gpus == 2 * spread.world_size
 
 
 @pytest.mark.parametrize(

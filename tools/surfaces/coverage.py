@@ -39,6 +39,7 @@ BY_HAND: Mapping[str, str] = MappingProxyType(
         "mig.tsv": "vendors' lists of profiles",
         "models.tsv": "config.json of checkpoints, each with its source (`python -m tools.catalog add`)",
         "optimizers.tsv": "states that optimizers' code allocates, read one by one",
+        "tensor_plans.tsv": "plans that classes of transformers have, inherited ones too, of the installed library",
     }
 )
 """Tables that no source makes, by their path below `catalog/data`, and why. One of a source that comes later is no

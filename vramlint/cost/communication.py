@@ -20,6 +20,8 @@ LINK = "gpus"
 def communication(job: Job, estimate: Estimate) -> Iterator[Traffic]:
     """What is sent, collective by collective; nothing where one GPU trains alone."""
     spread = job.parallelism
+    if spread.mesh is not None and spread.mesh.form == "plan":
+        yield _of_plan(job, spread.mesh.tensor)
     if spread.world_size <= 1:
         return
     scheme = _SCHEMES.get(spread.strategy)
@@ -96,6 +98,18 @@ def _sequences(job: Job, sequence: SharedSequence) -> Iterator[Traffic]:
     rounds = (4 if again else 3) * (ranks - 1)
     what = f"{4 if again else 3} × ({ranks} - 1) × keys and values of a share"
     yield Traffic("ring attention", LINK, rounds * 2 * each * kept, what)
+
+
+def _of_plan(job: Job, ranks: int) -> Traffic:
+    """Sums over the ranks that share matrices: behind attention and MLP, in backward of each matrix divided by columns.
+
+    transformers 5.23 distributed/tensor_parallel.py.
+    """
+    config, batch, sequence = job.model.config, job.batch, job.parallelism.sequence
+    tokens = batch.micro_batch_size * batch.sequence_length // (1 if sequence is None else sequence.ranks)
+    data = tokens * _whole(config, "hidden_size") * _whole(config, "num_hidden_layers") * _width(job)
+    times = 2 * (7 + 2 * (job.checkpointing.mode != "none"))
+    return _sent("matrices, all-reduce", data * batch.gradient_accumulation_steps, ranks, times, "activations")
 
 
 def _whole(config: Mapping[str, ConfigValue], key: str) -> int:

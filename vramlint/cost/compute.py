@@ -54,7 +54,8 @@ def _ranks(job: Job, estimate: Estimate) -> Iterator[tuple[tuple[Work, ...], int
         for rank in estimate.ranks:
             yield micro_batch(job, rank.work), rank.ranks
     else:
-        yield micro_batch(job, estimate.work), _computing(job)
+        count = 1 if job.parallelism.strategy == "device_map" else job.parallelism.gpus
+        yield micro_batch(job, estimate.work), count
 
 
 def _computing(job: Job) -> int:
@@ -78,4 +79,5 @@ def tokens(job: Job) -> int | None:
     data = replicas(job) if job.parallelism.megatron is not None else _computing(job)
     sequence = job.parallelism.sequence
     shared = sequence.ranks if sequence is not None and not sequence.of_rank else 1
+    shared *= 1 if job.parallelism.mesh is None else job.parallelism.mesh.context
     return batch.micro_batch_size * length * batch.gradient_accumulation_steps * data // shared

@@ -34,7 +34,7 @@ def cost_of(job: Job, estimate: Estimate) -> Cost | None:
         attention=compute.flops(work, kind="attention"),
         step=compute.whole_step(job, estimate),
         micro_batches=job.batch.gradient_accumulation_steps,
-        gpus=max(1, job.parallelism.world_size),
+        gpus=job.parallelism.gpus,
         tokens=compute.tokens(job),
         traffic=traffic,
         bubble=bubble(job),

@@ -33,7 +33,8 @@ def is_divided(mesh: Mesh) -> bool:
 
 def divides(job: Job) -> bool:
     """Whether the job is that of a whole run, of which a rank has yet to be made."""
-    return job.parallelism.mesh is not None and ON_RANK not in job.model.config
+    mesh = job.parallelism.mesh
+    return mesh is not None and mesh.form == "titan" and ON_RANK not in job.model.config
 
 
 def kinds(job: Job) -> Iterator[Kind]:

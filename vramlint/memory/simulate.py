@@ -17,6 +17,7 @@ from vramlint.memory import (
     methods,
     neox_ranks,
     optimizers,
+    planned_ranks,
     quantization,
     ranks,
     sequence_ranks,
@@ -75,7 +76,7 @@ def trace(job: Job, *, observed: bool = False) -> Simulation:
     """The run of `job`, to be estimated; `observed` as of `simulate`."""
     if data_parallel.is_spread(job) and job.parallelism.rank is None:
         return _ranks(job, observed=observed)
-    divided = any(kind.divides(job) for kind in (mesh_ranks, neox_ranks, sequence_ranks))
+    divided = any(kind.divides(job) for kind in (mesh_ranks, neox_ranks, planned_ranks, sequence_ranks))
     if divided or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
         return _ranks(job, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
@@ -180,6 +181,8 @@ def _ranks(job: Job, *, observed: bool) -> Simulation:
 
 
 def _kinds(job: Job) -> Iterable[ranks.Kind]:
+    if planned_ranks.divides(job):
+        return planned_ranks.kinds(job)
     if mesh_ranks.divides(job):
         return mesh_ranks.kinds(job)
     if sequence_ranks.divides(job):

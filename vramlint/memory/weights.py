@@ -14,6 +14,7 @@ from vramlint.memory.adapted import Adapted
 from vramlint.memory.inventory import Registry
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.merged import Target
+from vramlint.memory.plans import Plan
 from vramlint.memory.quantization import NESTED_MAP_BYTES, converts, packed_of, stored_tensors, widens
 from vramlint.memory.rank import engine_precision, runs_in_16_bit
 from vramlint.memory.refusal import NotFollowedError
@@ -38,6 +39,8 @@ class Builder:
         self.reentrant = job.checkpointing.mode == "reentrant"
         self.dtype = engine_precision(job)[0]
         """What the weights are loaded in, and buffers."""
+        self.plan = Plan.of(job)
+        """How ranks share these weights."""
         self.width = DTYPE_BYTES[self.dtype]
         """Bytes of an element in the dtype of the weights."""
         self.partitions = job.parallelism.strategy in {"deepspeed", "fsdp"}
@@ -141,7 +144,8 @@ class Builder:
         weight.head = head and tied_to is None
         offset = self.parameter(f"{name}.bias", (n_out,), decay=False) if bias else None
         packed = None if quantization is None else packed_of(quantization, self.dtype, self._libraries)
-        return Weights(weight, offset, self.adapted.on_linear(name, weight, head=head), packed)
+        adapter = self.adapted.on_linear(name, weight, head=head)
+        return Weights(weight, offset, adapter, packed, self.plan.style_of(name))
 
     def tied(self, weight: Parameter) -> Weights:
         """An output head that shares the embedding's weight."""

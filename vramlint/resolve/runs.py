@@ -26,7 +26,7 @@ from vramlint.resolve.links import Joined
 from vramlint.resolve.network import Network, changed, counted_network, find_network, network_of, why_unfound
 from vramlint.resolve.omissions import with_omissions
 from vramlint.resolve.run import Run, Version
-from vramlint.resolve.shares import GPT_NEOX, PLANNED
+from vramlint.resolve.shares import GPT_NEOX, PLANNED, follows_plan
 from vramlint.resolve.steps import SPANNING
 from vramlint.resolve.worlds import Worlds, merged, settled
 from vramlint.surfaces.models import FROZEN_BY_HAND
@@ -320,13 +320,14 @@ def _unsimulated(worlds: Worlds, fact: Fact) -> Fact:
     """`parallelism` with the reason where GPUs share what the simulator does not split."""
     if fact.name != "parallelism" or fact.value == "megatron":
         return fact
+    boards = [board for board in worlds.boards if not follows_plan(board)]
     said = {
         name
-        for board in worlds.boards
+        for board in boards
         for name in _splits(board.value("divided_by"), board.value("sequence_sharing"))
         if name in board.facts and board.value(name) not in (0, 1)
     }
-    said |= {"tensor_parallel" for board in worlds.boards if board.value("divided_by") in PLANNED}
+    said |= {"tensor_parallel" for board in boards if board.value("divided_by") in PLANNED}
     shares = [f"GPUs share {what} ({name})" for name, what in _SPLITS.items() if name in said]
     return replace(fact, reason=f"{' and '.join(shares)}, which is not simulated") if shares else fact
 
@@ -339,7 +340,9 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
     if tuning is not None and tuning.reason.startswith(FROZEN_BY_HAND):
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
-    split = _splits(_word(facts, "divided_by"), _word(facts, "sequence_sharing"))
+    meshes = [job.parallelism.mesh for job in jobs]
+    planned = bool(meshes) and all(mesh is not None and mesh.form == "plan" for mesh in meshes)
+    split = frozenset() if planned else _splits(_word(facts, "divided_by"), _word(facts, "sequence_sharing"))
     if (
         (shared is not None and not shared.candidates)
         or (
@@ -347,7 +350,7 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
             and any(fact.name in split and fact.value not in (0, 1) for fact in facts)
         )
         or (shared is not None and shared.value == "device_map" and _several(facts))
-        or (_word(facts, "divided_by") in PLANNED and _several(facts))
+        or (_word(facts, "divided_by") in PLANNED and _several(facts) and not planned)
     ):
         found.append("parallelism")
     config = joined.facts.get("deepspeed_config")

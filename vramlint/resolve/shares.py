@@ -20,6 +20,8 @@ def parallelism_of(board: Board) -> Parallelism:
     mesh, sequence = _mesh(board), _sequence(board)
     if mesh is not None:  # the ranks of one place in the model
         world = max(1, world // (mesh.tensor * mesh.pipeline))
+        if mesh.form == "plan" and strategy == "ddp" and world == 1:
+            strategy = "none"
     elif strategy == "fsdp":  # which shards what is left of the model among those that have the same of it
         world = max(1, world // _model_shards(board))
     return Parallelism(
@@ -64,6 +66,8 @@ def _gathers(board: Board) -> bool:
 
 def _mesh(board: Board) -> Mesh | None:
     """How DTensors divide the model; None where they do not."""
+    if follows_plan(board):
+        return Mesh(tensor=_model_shards(board), form="plan") if _model_shards(board) > 1 else None
     mesh = Mesh(
         tensor=degree(board, "tensor_parallel"),
         context=degree(board, "context_parallel") if board.value("sequence_sharing") is None else 1,
@@ -80,6 +84,16 @@ def _mesh(board: Board) -> Mesh | None:
     )
     divided = max(mesh.tensor, mesh.context, mesh.pipeline, mesh.expert) > 1
     return mesh if divided and board.value("divided_by") in {"dtensor", "accelerate"} else None
+
+
+def follows_plan(board: Board) -> bool:
+    """Whether transformers' plan for the model says how GPUs share it, as far as that is followed."""
+    divided, strategy = board.value("divided_by"), board.value("parallelism")
+    if strategy not in {"none", "ddp", "fsdp"} or max(degree(board, name) for name in _SHARING[1:]) > 1:
+        return False
+    if strategy == "fsdp" and (board.integer("fsdp_version") or 1) == 1:
+        return False  # Accelerate's meshes go with the second version alone
+    return divided == "tp_plan" or (divided == "accelerate" and degree(board, "tensor_parallel") > 1)
 
 
 def _sequence(board: Board) -> SharedSequence | None:
@@ -100,7 +114,7 @@ def _micro_batches(board: Board) -> int:
 
 GPT_NEOX = "gpt-neox"
 """Of the fact `divided_by`."""
-PLANNED = frozenset({"tp_plan", "lightning"})
+PLANNED = frozenset({"tp_plan", "own_plan", "lightning"})
 """Of the same: what divides matrices among all GPUs of a machine unless their number is given."""
 
 

@@ -263,10 +263,10 @@ _UNSET = ":None"
 
 
 def tensor_plan(value: Value) -> Converted:
-    """`tp_plan`: a plan of the model's own ("auto"), or a table of one."""
+    """`tp_plan`: the model's plan ("auto"), or a table of another."""
     if isinstance(value, Scalar):
         return Outcome.ABSENT if value.value is None else "tp_plan"
-    return "tp_plan" if isinstance(value, Table) else Outcome.OPAQUE
+    return "own_plan" if isinstance(value, Table) else Outcome.OPAQUE
 
 
 def device_map(value: Value) -> Converted:

@@ -17,6 +17,7 @@ from vramlint.memory.ops.fused_head import FUSED_FROM, fused_head
 from vramlint.memory.ops.liger import cross_entropy as liger_cross_entropy
 from vramlint.memory.ops.liger_head import liger_head
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.ops.planned import divided_embedding
 from vramlint.memory.ops.softmax import (
     causal_lm_loss,
     causal_lm_loss_before_4_49,
@@ -69,6 +70,8 @@ class CausalLM(Network):
     """Virtual tokens that train instead of the model."""
     prefix: Prefix | None = None
     """Keys and values that do."""
+    embedding_ranks: int = 1
+    """Ranks that share the embedding by its rows."""
     free: int = 0
     """Bytes of the card beside the weights, where a kernel asks for them; 0: not known."""
 
@@ -89,6 +92,8 @@ class CausalLM(Network):
 
     def embed(self, tape: Tape, tokens: Tensor) -> Tensor:
         """Token embeddings [B, S, H] of token ids [B, S]."""
+        if self.embedding_ranks > 1:
+            return divided_embedding(tape, tokens, self.embedding, self.embedding_ranks)
         return embedding(tape, tokens, self.embedding)
 
     def entered(self, tape: Tape, embedded: Tensor) -> Tensor:

@@ -112,7 +112,9 @@ class Llama(CausalLM):
         vocabulary = number(config, "vocab_size")
         self._rotary_buffers(build, config)
         body = self.body_name(config)
-        self.embedding = build.parameter(f"{body}.embed_tokens.weight", (vocabulary, self.hidden))
+        rows = build.plan.rows_of_embedding(vocabulary)
+        self.embedding = build.parameter(f"{body}.embed_tokens.weight", (rows, self.hidden))
+        self.embedding_ranks = build.plan.ranks if build.plan.embedding else 1
         self.layers: list[Layer] = []
         self.passes_all_tables = False
         """Whether every layer gets the rotary tables of all kinds."""
@@ -126,7 +128,9 @@ class Llama(CausalLM):
             self.layers.append(self._layer(build, config, f"{body}.layers.{position}"))
             self.traced.append(self.kinds[position])
         self.norm = self._norm(build, f"{body}.norm")
-        self.head = self.build_head(build, config, "lm_head", self.hidden, vocabulary, ties=False)
+        rows = build.plan.rows_of_head(vocabulary)
+        self.head = self.build_head(build, config, "lm_head", self.hidden, rows, ties=False)
+        self.embedding.whole_gradient = self.embedding_ranks > 1 and self.head.weight is not self.embedding
 
     @property
     def rotated_size(self) -> int:

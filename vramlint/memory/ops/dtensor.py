@@ -69,10 +69,14 @@ def divided_embedding(tape: Tape, tokens: Tensor, weight: Parameter, ranks: int)
     Backward: the gradient of the whole table, for DTensor has no other way (_ops/_embedding_ops.py,
     embedding_dense_backward_strategy); this rank's part of it is taken where it is reduced.
     """
+    return scattered(tape, masked_look_up(tape, tokens, weight, ranks), ranks)
+
+
+def masked_look_up(tape: Tape, tokens: Tensor, weight: Parameter, ranks: int) -> Tensor:
+    """What a rank's rows give of the embeddings of all tokens."""
     masked = tape.empty(tokens.shape, "int64", "masked input")
     shape = (*tokens.shape, weight.shape[1])
-    found = tape.apply("embedding", (weight,), shape, weight.dtype, _embedding_backward, save=(masked,), context=ranks)
-    return scattered(tape, found, ranks)
+    return tape.apply("embedding", (weight,), shape, weight.dtype, _embedding_backward, save=(masked,), context=ranks)
 
 
 def _embedding_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:

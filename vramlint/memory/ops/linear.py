@@ -39,6 +39,13 @@ class Adapter(Protocol):
         """The wrapped layer's forward; `base` is the layer's own."""
 
 
+class Shared(Protocol):
+    """How ranks share a matrix."""
+
+    def __call__(self, tape: Tape, x: Tensor, weights: Weights) -> Tensor:
+        """The layer's forward on one of them."""
+
+
 class Packed(Protocol):
     """How a quantized weight is multiplied."""
 
@@ -62,6 +69,8 @@ class Weights:
     adapter: Adapter | None = None
     packed: Packed | None = None
     """The form in which the weight is quantized."""
+    shared: Shared | None = None
+    """How ranks share the weight."""
     plain: bool = False
     """Written as `x @ weight.T + bias`: autocast does not cache the cast of a view."""
 
@@ -81,6 +90,8 @@ PLAIN = Joining()
 
 def linear(tape: Tape, x: Tensor, weights: Weights) -> Tensor:
     """`module(x)` for nn.Linear, Conv1D or a quantized layer, each with or without an adapter around it."""
+    if weights.shared is not None:
+        return weights.shared(tape, x, weights)
     return base(tape, x, weights) if weights.adapter is None else weights.adapter(tape, x, weights)
 
 
