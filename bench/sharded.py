@@ -138,7 +138,10 @@ def _deepspeed(wanted: Row) -> Parallelism:
     if words["stage"] == 3:  # deepspeed 0.19.8 runtime/zero/config.py, overlap_comm_valid
         words.setdefault("overlap_comm", True)
     nodes = wanted["world"] // wanted.get("per_node", wanted["world"])
-    return Parallelism(wanted["world"], "deepspeed", Zero(**words), rank=wanted.get("rank", 0), nodes=nodes)
+    ranks = wanted.get("tensor", 1)
+    mesh = Mesh(tensor=ranks, form="autotp") if ranks > 1 else None
+    world, rank = wanted["world"] // ranks, wanted.get("rank", 0)
+    return Parallelism(world, "deepspeed", Zero(**words), rank=rank, nodes=nodes, mesh=mesh)
 
 
 def _plan(wanted: Row) -> Parallelism:

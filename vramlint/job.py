@@ -405,7 +405,8 @@ class Mesh:
     turns: tuple[Turn, ...] = ()
     """Of the rank that is simulated: backwards at which most is alive."""
     form: str = "titan"
-    """titan (torchtitan's own models); plan (models of transformers by their plans, `tp_plan="auto"`)."""
+    """titan (torchtitan's own models); plan (models of transformers by their plans, `tp_plan="auto"`); autotp (the same
+    by DeepSpeed's AutoTP)."""
 
 
 @dataclass(frozen=True, slots=True)

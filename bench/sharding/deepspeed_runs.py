@@ -20,6 +20,8 @@ os.environ["DS_IGNORE_CUDA_DETECTION"] = "1"
 import deepspeed
 from deepspeed.ops.op_builder import CPUAdamBuilder, QuantizerBuilder
 from deepspeed.runtime.zero import parameter_offload, partition_parameters, partitioned_param_coordinator
+from deepspeed.utils import groups as groups_of_deepspeed
+from torch.utils._python_dispatch import _disable_current_modes
 
 ZERO = {
     "stage": "stage",
@@ -70,6 +72,8 @@ def config_of(case: Mapping[str, Any]) -> dict[str, Any]:
     }
     if case.get("autocast"):
         config[case["autocast"]] = {"enabled": True}
+    if wanted.get("tensor"):
+        config["tensor_parallel"] = {"autotp_size": wanted["tensor"]}
     if wanted.get("accumulation_dtype"):
         config["data_types"] = {"grad_accum_dtype": wanted["accumulation_dtype"]}
     return config
@@ -104,10 +108,20 @@ def engine(case: dict[str, Any], model: Any, storages: Storages) -> Engine:
         optimizer = DeepSpeedCPUAdam(groups(model), lr=1e-5)
     else:
         optimizer = make_optimizer(case["optimizer"], model)
+    if wanted.get("tensor"):
+        make = groups_of_deepspeed._init_tp_mesh_device
+
+        def of_real_tensors(*args: Any, **kwargs: Any) -> Any:
+            with _disable_current_modes():
+                return make(*args, **kwargs)
+
+        groups_of_deepspeed._init_tp_mesh_device = of_real_tensors
     mpu, around, loss_of = sequence_runs.ulysses(case, model)
     wrapped, optimizer, _, _ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config_of(case), dist_init_required=False, mpu=mpu
     )
+    if wanted.get("tensor"):  # before the first forward, ranks compare their batches
+        wrapped.first_dataloader_check.remove()
     zero = wrapped.optimizer
 
     def held() -> dict[str, Any]:

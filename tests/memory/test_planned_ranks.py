@@ -9,7 +9,7 @@ import pytest
 
 from tests.memory.runs import llama
 from vramlint.catalog.tensor_plans import plan_of
-from vramlint.job import Adapter, Batch, Job, Libraries, Mesh, Objective, Parallelism, Precision
+from vramlint.job import Adapter, Batch, Job, Libraries, Mesh, Objective, Parallelism, Precision, Zero
 from vramlint.memory import simulate
 
 BF16 = Precision("bfloat16")
@@ -68,6 +68,18 @@ def test_what_has_no_plan_or_does_not_go_with_it_is_refused(job, reason) -> None
     found = simulate(job, reserved=False)
     assert found.method == "bounded"
     assert reason in found.why
+
+
+def test_autotp_leaves_the_embedding_whole_and_adds_up_in_place() -> None:
+    job = planned()
+    deepspeed = Parallelism(2, "deepspeed", Zero(1), mesh=Mesh(tensor=4, form="autotp"))
+    found = simulate(replace(job, parallelism=deepspeed), reserved=False, log=True)
+    assert found.method == "simulated"
+    assert found.total_parameters - simulate(job, reserved=False).total_parameters == 2000 * 256 * 3 // 4
+    assert found.log is not None
+    assert not any(name.startswith("all-reduce") for name in found.log.names)
+    third = replace(deepspeed, zero=Zero(3))
+    assert "AutoTP with ZeRO 3" in simulate(replace(job, parallelism=third), reserved=False).why
 
 
 def test_fsdp_shards_what_the_plan_leaves_of_the_model() -> None:

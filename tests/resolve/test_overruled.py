@@ -8,6 +8,7 @@ import pytest
 
 from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
+from vramlint.job import Mesh
 from vramlint.resolve.overruled import fsdp_beside_deepspeed
 from vramlint.values import Entry, Scalar, Table
 
@@ -36,6 +37,15 @@ def test_the_optimizer_of_the_file_takes_the_place_of_the_trainers(optim: str, s
     config = {"optimizer": {"type": section, "params": {"lr": "auto"}}, "zero_optimization": {"stage": 2}}
     found = remarks(config, written("optimizer", optim, key="optim"))
     assert [remark.kind for remark in found] == ["ignored-optimizer"] * ignored
+
+
+def test_ranks_that_share_matrices_by_autotp_leave_fewer_for_zero() -> None:
+    config = {"zero_optimization": {"stage": 1}, "tensor_parallel": {"autotp_size": 2}}
+    sheet = script(LLAMA, written("micro_batch_size", 1), written("world_size", 8), links=(LINK,))
+    found = run(sheet, files({"ds.json": json.dumps(config)}, versions=NEWEST))
+    assert "parallelism" not in found.unresolved
+    spread = found.jobs[0].parallelism
+    assert (spread.mesh, spread.world_size, spread.gpus) == (Mesh(tensor=2, form="autotp"), 4, 8)
 
 
 def test_without_an_optimizer_in_the_file_the_trainers_own_runs() -> None:

@@ -20,7 +20,7 @@ LINK = "gpus"
 def communication(job: Job, estimate: Estimate) -> Iterator[Traffic]:
     """What is sent, collective by collective; nothing where one GPU trains alone."""
     spread = job.parallelism
-    if spread.mesh is not None and spread.mesh.form == "plan":
+    if spread.mesh is not None and spread.mesh.form != "titan":
         yield _of_plan(job, spread.mesh.tensor)
     if spread.world_size <= 1:
         return

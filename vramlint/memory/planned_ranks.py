@@ -14,13 +14,16 @@ from vramlint.job import ConfigValue, Job, Mesh
 from vramlint.memory.architectures import find_family
 from vramlint.memory.architectures.causal_lm import WITHOUT_LOGITS
 from vramlint.memory.architectures.llama import Llama
-from vramlint.memory.plans import EMBEDDING, GATHERED, HEAD, HEADS_DIVIDED_FROM, ON_RANK
+from vramlint.memory.plans import AUTOTP, EMBEDDING, GATHERED, HEAD, HEADS_DIVIDED_FROM, ON_RANK
 from vramlint.memory.ranks import Kind, share_of
 from vramlint.memory.refusal import NotFollowedError
 
 DTENSORS_FROM = (5, 16)
 """Since then ranks have DTensors again, and accelerate 1.15 asks for a ReplicateParallel that is not there any more
 (accelerator.py, _prepare_tp)."""
+AUTOTP_FROM, MOST_WITH_AUTOTP = (0, 19, 8), 2
+"""The release and the stage of ZeRO with which AutoTP is followed: it takes the plan for the model (runtime/engine.py,
+_apply_autotp_partitioning)."""
 PLANS = "plan"
 """Of `Mesh.form`."""
 DIVIDED_EMBEDDINGS_FROM = (5, 21)
@@ -31,7 +34,7 @@ FOLLOWED = frozenset({"colwise", "rowwise", "replicated_with_grad_allreduce", "c
 def divides(job: Job) -> bool:
     """Whether the job is that of a whole run, of which a rank has yet to be made."""
     mesh = job.parallelism.mesh
-    return mesh is not None and mesh.form == PLANS and ON_RANK not in job.model.config
+    return mesh is not None and mesh.form in {PLANS, AUTOTP} and ON_RANK not in job.model.config
 
 
 def kinds(job: Job) -> Iterator[Kind]:
@@ -50,18 +53,28 @@ def kinds(job: Job) -> Iterator[Kind]:
     if other is not None or family is None or not issubclass(family, Llama):
         raise NotFollowedError(named if other is None else f"{named} by {other}")
     spread = job.parallelism
-    sharded = spread.strategy == "fsdp" and spread.fsdp_version == 2
-    if sharded and job.libraries.transformers >= DTENSORS_FROM:
-        raise NotFollowedError(f"{named} over FSDP, whose preparation fails with transformers since 5.16,")
-    if not sharded and (spread.strategy != "none" or spread.world_size > 1):
-        raise NotFollowedError(f"{named} beside {spread.strategy}{'' if spread.strategy != 'fsdp' else ' 1'}")
+    _check_strategy(job, mesh, named)
     if job.objective.loss in WITHOUT_LOGITS:
         raise NotFollowedError(f"{named} with the loss {job.objective.loss}")
     if job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"{named} with adapters or quantized weights")
     rank = replace(job, model=replace(job.model, config=_thinner(job, mesh.tensor), parameter_count=None))
-    ranks = mesh.tensor * (spread.world_size if sharded else 1)
+    ranks = mesh.tensor * spread.world_size
     yield Kind("every rank", replace(rank, parallelism=replace(spread, model_shards=1)), ranks)
+
+
+def _check_strategy(job: Job, mesh: Mesh, named: str) -> None:
+    """Refuse what does not go with the plan, or is not followed beside it."""
+    spread, zero = job.parallelism, job.parallelism.zero
+    if mesh.form == AUTOTP:
+        if zero is None or zero.stage > MOST_WITH_AUTOTP or job.libraries.deepspeed < AUTOTP_FROM:
+            raise NotFollowedError(f"{named} by AutoTP with ZeRO 3, or before deepspeed 0.19.8,")
+        return
+    sharded = spread.strategy == "fsdp" and spread.fsdp_version == 2
+    if sharded and job.libraries.transformers >= DTENSORS_FROM:
+        raise NotFollowedError(f"{named} over FSDP, whose preparation fails with transformers since 5.16,")
+    if not sharded and (spread.strategy != "none" or spread.world_size > 1):
+        raise NotFollowedError(f"{named} beside {spread.strategy}{'' if spread.strategy != 'fsdp' else ' 1'}")
 
 
 def _allowed(name: str) -> frozenset[str]:
@@ -77,7 +90,8 @@ def _thinner(job: Job, ranks: int) -> dict[str, ConfigValue]:
         config[key] = share_of(config, key, ranks)
     config["intermediate_size"] = -(-share_of(config, "intermediate_size", 1) // ranks)
     version = job.libraries.transformers
-    divided = version >= DIVIDED_EMBEDDINGS_FROM
+    mesh = job.parallelism.mesh
+    divided = version >= DIVIDED_EMBEDDINGS_FROM and (mesh is None or mesh.form != AUTOTP)
     if config.get("tie_word_embeddings") and version >= HEADS_DIVIDED_FROM and not divided:
         raise NotFollowedError("tensor parallelism of a head that is the embedding")
     return {**config, ON_RANK: ranks, EMBEDDING: divided}

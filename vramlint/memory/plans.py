@@ -11,6 +11,9 @@ from vramlint.memory.ops.planned import Columns, Rows
 
 ON_RANK = "plan_ranks"
 """The key by which the config of a rank says how many share a matrix."""
+AUTOTP = "autotp"
+"""Of `Mesh.form`: DeepSpeed takes the plan, and adds up in place (deepspeed 0.19.8 module_inject/layers.py,
+RowParallel, ColumnParallel)."""
 EMBEDDING = "plan_divides_embedding"
 """The key that says whether they share the embedding, too."""
 GATHERED = frozenset({"colwise_gather_output", "colwise_rep"})
@@ -42,7 +45,8 @@ class Plan:
         if not isinstance(ranks, int):
             return cls()
         version = job.libraries.transformers
-        copies = not IN_PLACE_FROM <= version < IN_PLACE_UNTIL
+        mesh = job.parallelism.mesh
+        copies = not IN_PLACE_FROM <= version < IN_PLACE_UNTIL and (mesh is None or mesh.form != AUTOTP)
         found: dict[str, Style] = {}
         for name, style in (plan_of(job.model.model_type) or {}).items():
             if name == HEAD and version < HEADS_DIVIDED_FROM:

@@ -341,7 +341,7 @@ def _unresolved(facts: Sequence[Fact], jobs: Sequence[Job], joined: Joined) -> t
         found.append("tuning")
     shared = next((fact for fact in facts if fact.name == "parallelism"), None)
     meshes = [job.parallelism.mesh for job in jobs]
-    planned = bool(meshes) and all(mesh is not None and mesh.form == "plan" for mesh in meshes)
+    planned = bool(meshes) and all(mesh is not None and mesh.form != "titan" for mesh in meshes)
     split = frozenset() if planned else _splits(_word(facts, "divided_by"), _word(facts, "sequence_sharing"))
     if (
         (shared is not None and not shared.candidates)

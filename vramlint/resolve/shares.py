@@ -67,7 +67,8 @@ def _gathers(board: Board) -> bool:
 def _mesh(board: Board) -> Mesh | None:
     """How DTensors divide the model; None where they do not."""
     if follows_plan(board):
-        return Mesh(tensor=_model_shards(board), form="plan") if _model_shards(board) > 1 else None
+        form = "autotp" if board.value("parallelism") == "deepspeed" else "plan"
+        return Mesh(tensor=_model_shards(board), form=form) if _model_shards(board) > 1 else None
     mesh = Mesh(
         tensor=degree(board, "tensor_parallel"),
         context=degree(board, "context_parallel") if board.value("sequence_sharing") is None else 1,
@@ -89,6 +90,8 @@ def _mesh(board: Board) -> Mesh | None:
 def follows_plan(board: Board) -> bool:
     """Whether transformers' plan for the model says how GPUs share it, as far as that is followed."""
     divided, strategy = board.value("divided_by"), board.value("parallelism")
+    if strategy == "deepspeed":
+        return divided is None and degree(board, "tensor_parallel") > 1
     if strategy not in {"none", "ddp", "fsdp"} or max(degree(board, name) for name in _SHARING[1:]) > 1:
         return False
     if strategy == "fsdp" and (board.integer("fsdp_version") or 1) == 1:
