@@ -45,7 +45,10 @@ def mesh_job(case: dict[str, Any]) -> Job:
     """The whole run of a case."""
     name = case.get("model", "llama3")
     sizes = sizes_of(name, case["flavor"])
-    table = network(name, {**(sizes or {}), **case.get("sizes", {})}, case["seq"])
+    own = {**(sizes or {}), **case.get("sizes", {})}
+    if "experts" in case:
+        own["moe_args"] = {**own["moe_args"], **case["experts"]}
+    table = network(name, own, case["seq"])
     config = {**config_values(table), "num_hidden_layers": case["layers"]} if table is not None else {}
     if "vocabulary" in case or name == "llama3":
         config["vocab_size"] = case.get("vocabulary", VOCABULARY)

@@ -64,6 +64,25 @@ TEMPORARIES: Mapping[str, Callable[[Sequence[Any]], list[int]]] = {
 """Operator to the bytes of what its kernel holds while it runs."""
 
 
+class _OfNarrowValues(torch.autograd.Function):
+    """cuDNN's attention, and flex attention as compiled, of values narrower than keys; the output lies as the query."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
+        batch, heads, length, _ = query.shape
+        out = torch.empty(batch, length, heads, value.shape[-1], dtype=query.dtype, device=query.device).transpose(1, 2)
+        sums = torch.empty(batch, heads, length, dtype=torch.float32, device=query.device)
+        ctx.save_for_backward(query, key, value, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, _: Any) -> Any:
+        query, key, value, _out, sums = ctx.saved_tensors
+        found = tuple(torch.empty_like(tensor) for tensor in (query, key, value))
+        torch.empty_like(sums)
+        return found
+
+
 def attention(
     query: Any,
     key: Any,
@@ -84,6 +103,8 @@ def attention(
         with torch.autocast("cuda", enabled=False):
             return attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     size = query.shape[-1]
+    if value.shape[-1] != size:
+        return _OfNarrowValues.apply(query, key, value)
     in_16_bit = query.dtype in {torch.float16, torch.bfloat16}
     groups = query.shape[1] != key.shape[1]
     dense = all(tensor.stride(-1) == 1 for tensor in (query, key, value))

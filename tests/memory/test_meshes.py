@@ -217,3 +217,11 @@ def test_every_second_layer_has_experts_where_the_model_says_so() -> None:
     first, last = mesh_ranks.kinds(mesh_job(case | {"expert": 8}))
     assert first.job.model.config["sparse_layers"] == ((False, True, False),)
     assert last.job.model.config["sparse_layers"] == ((True, False, True),)
+
+
+def test_latent_attention_is_shared_by_no_ranks() -> None:
+    case = {"model": "deepseek_v3", "flavor": "16B", "layers": 3, "batch": 1, "seq": 2048, "shards": 4, "tensor": 2}
+    found = simulate(mesh_job(case), reserved=False)
+    assert (found.method, "tensor parallelism of latent attention" in found.notes[0]) == ("bounded", True)
+    found = simulate(mesh_job(case | {"tensor": 1, "context": 2}), reserved=False)
+    assert (found.method, "context parallelism of latent attention" in found.notes[0]) == ("bounded", True)

@@ -21,8 +21,9 @@ def job(flavor: str = "8B", gpus: int = 8, loss: str = "causal-lm", name: str = 
     assert sizes is not None
     table = network(name, sizes, 8192)
     assert table is not None
+    config = config_values(table)
     return Job(
-        Model(f"{name}/{flavor}", "torchtitan", config_values(table)),
+        Model(f"{name}/{flavor}", str(config["model_type"]), config),
         precision=Precision("float32", "bfloat16"),
         optimizer=Optimizer("adamw_torch_fused"),
         batch=Batch(2, 8192, packing=True),
@@ -40,6 +41,11 @@ def job(flavor: str = "8B", gpus: int = 8, loss: str = "causal-lm", name: str = 
         ("llama3", "70B", 70_553_706_496),
         ("qwen3", "0.6B", 596_049_920),
         ("qwen3", "8B", 8_190_735_360),
+        ("qwen3", "30B-A3B", 30_532_122_624),
+        ("llama4", "17bx16e", 107_769_861_120),
+        ("llama4", "17bx128e", 400_711_848_960),
+        ("deepseek_v3", "16B", 15_706_484_224),
+        ("deepseek_v3", "671B", 671_026_404_352),
     ],
 )
 def test_flavors_have_the_published_sizes(name: str, flavor: str, parameters: int) -> None:

@@ -51,7 +51,9 @@ class ExpertShard(FullyShard):
             del cast
             return None
         buffer = self._taken(key) or self._gather(key)
-        self._parameters[key] = self._new(self.units.by_key[key].gathered, "all-gather copy")
+        chunks = self._new(group.gathered, "chunks") if group.inner else None
+        self._parameters[key] = self._new(group.gathered, "all-gather copy")
+        del chunks
         return buffer
 
     def _taken(self, key: Key) -> Storage | None:

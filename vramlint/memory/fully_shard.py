@@ -47,6 +47,8 @@ class Group:
     """How many times wider the stored parameters are than what is reduced; 1 where no cast follows."""
     ranks: int = 1
     """Those that share it."""
+    inner: bool = False
+    """By another dimension than the first, which takes a copy on either way (chunks put together)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,7 @@ class FullyShard:
     ) -> None:
         """Reduce a group's gradients, those that came last and those that waited; `owner` has them from here on."""
         group = self.units.by_key[key]
+        chunks = self._new(group.gathered // group.trained, "chunks", "gradients") if group.inner else None
         self._reduction = None
         self._reduction = self._new(group.reduced, "reduce-scatter input", "communication buffers")
         last = [kept.pop(self.units.last[key], None)]
@@ -259,6 +262,7 @@ class FullyShard:
             last.clear()  # no loop over the gradients, whose variable would hold it
         self._drop(key, arrived)
         kept.clear()
+        del chunks
         share = group.reduced // group.ranks
         out = self._new(share, "reduce-scatter", "gradients", "reduce-scatter")
         if group.ranks == 1:  # the quotient by the factor, which torchtitan sets

@@ -49,7 +49,7 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
             found["cast"] += part * count if parallelism.fsdp_offload else 0
             continue
         found["gathered"] += rounded(share * shared * width) * count
-        found["ranks"] = shared
+        found["ranks"], found["inner"] = shared, bool(p.shared_by and p.shared_by[1])
         if parallelism.fsdp_offload:
             found["cast"] += (share * stored + (share * width if stored != width else 0)) * count
         elif stored != width:
@@ -70,6 +70,7 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
             one["width"] or 2,
             one["grown"] or 1,
             one["ranks"] or ranks,
+            bool(one["inner"]),
         )
         for key, one in sizes.items()
     }

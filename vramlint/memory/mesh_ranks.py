@@ -19,8 +19,9 @@ from vramlint.memory.torch_stages import Part, chunks_of
 from vramlint.memory.torch_turns import turns
 
 DIVIDED = ("vocab_size", "num_attention_heads", "num_key_value_heads", "intermediate_size")
-MIXTURE = "torchtitan_moe"
-FOLLOWED = frozenset({"torchtitan", MIXTURE})
+LATENT = "torchtitan_latent"
+MIXTURES = frozenset({"torchtitan_moe", LATENT})
+FOLLOWED = MIXTURES | {"torchtitan"}
 """The model types of torchtitan's own decoders, the only ones that are followed."""
 ON_RANK = "tensor_ranks"
 """The key by which the config of a rank says how many share a matrix."""
@@ -68,6 +69,8 @@ def _thinner(job: Job, mesh: Mesh) -> Job:
         job = replace(job, precision=precision, parallelism=replace(job.parallelism, strategy="none"))
     if job.model.model_type not in FOLLOWED:
         raise NotFollowedError(f"{kind} of {job.model.model_type or 'this model'}, over torch's meshes,")
+    if job.model.model_type == LATENT and max(mesh.tensor, mesh.context) > 1:
+        raise NotFollowedError(f"{kind} of latent attention, over torch's meshes,")
     if job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"{kind} of adapters or quantized weights, over torch's meshes,")
     if job.model.config.get("tie_word_embeddings") and max(mesh.tensor, mesh.pipeline) > 1:
@@ -98,7 +101,7 @@ def _experts_of(job: Job, mesh: Mesh) -> Mapping[str, ConfigValue]:
     Ranks that share experts are taken from those that share data and matrices. What is left of them shards the rank's
     experts, by their rows where there are more of them than experts.
     """
-    if job.model.model_type != MIXTURE:
+    if job.model.model_type not in MIXTURES:
         if mesh.expert > 1:
             raise NotFollowedError(f"{_named(mesh)} of a model without experts")
         return {}

@@ -132,6 +132,24 @@ def test_older_keys_say_the_same_and_are_told():
     assert {remark.suggestion for remark in sheet.remarks} == {"training.local_batch_size", "compile.enable"}
 
 
+def test_a_model_that_is_not_among_the_components_is_not_compiled():
+    kept, _, _ = SMALL.partition("[compile]")
+    facts, _ = read(f'{kept}\n[compile]\nenable = true\ncomponents = ["loss"]\n')
+    assert values(facts, "torch_compile", "loss_type") == (False, "compiled")
+    facts, _ = read(f"{kept}\n[compile]\nenable = true\n")
+    assert facts["torch_compile"].value is True
+
+
+def test_layers_are_recomputed_to_their_end_unless_the_file_says_otherwise():
+    full = SMALL + '\n[activation_checkpoint]\nmode = "full"\n' if "[activation_checkpoint]" not in SMALL else SMALL
+    facts, _ = read(full, (0, 2, 2))
+    assert facts["checkpointing_early_stop"].value is False
+    facts, _ = read(full.replace("[activation_checkpoint]", "[activation_checkpoint]\nearly_stop = true"), (0, 2, 2))
+    assert facts["checkpointing_early_stop"].value is True
+    facts, _ = read(full, (0, 1, 0))
+    assert "checkpointing_early_stop" not in facts
+
+
 def test_validation_has_a_batch_of_its_own():
     facts, _ = read(SMALL)
     assert "eval_micro_batch_size" not in facts

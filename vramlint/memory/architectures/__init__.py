@@ -99,6 +99,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "stablelm": "stablelm:StableLm",
             "starcoder2": "starcoder2:Starcoder2",
             "torchtitan": "torchtitan:Transformer",
+            "torchtitan_latent": "torchtitan_latent:LatentTransformer",
             "torchtitan_moe": "torchtitan_moe:MixtureTransformer",
             "torchtune": "torchtune:TransformerDecoder",
             "vaultgemma": "vaultgemma:VaultGemma",

@@ -41,6 +41,7 @@ class MixtureTransformer(Transformer):
             normalises=bool(config.get("norm_topk_prob")),
             first=bool(config.get("scores_first")),
             balances=bool(config.get("balances_experts", True)),
+            limited=bool(config.get("n_group")),
         )
         self.exchange = Exchange(
             ranks=number(config, "expert_ranks", default=1),

@@ -65,6 +65,8 @@ class TransformerDecoder(CausalLM):
     default_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     shares_heads: ClassVar[bool] = False
     """Whether attention takes fewer key and value heads than queries as they are."""
+    compiles: ClassVar[bool] = True
+    """Whether what torch.compile makes of a layer is followed; else it runs as it is written, which holds more."""
 
     def __init__(self, build: Builder, config: Config) -> None:
         self.component = str(config.get("component", ""))
@@ -156,7 +158,7 @@ class TransformerDecoder(CausalLM):
         return Outputs(loss, [], tape.lifetimes.taken_cache())
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
-        if tape.compiled and self.component not in GEMMAS:
+        if tape.compiled and self.compiles and self.component not in GEMMAS:
             return self._compiled(tape, regime, w, x)
         h = self._column_input(tape, self._normalise(tape, x, w.sa_norm))
         attn_out = self._attention(tape, regime, w.attention, h)

@@ -39,6 +39,8 @@ class Routing:
     """Tokens are multiplied by their scores before the experts, else behind them."""
     balances: bool = True
     """A bias by which experts are chosen evens them out."""
+    limited: bool = False
+    """Experts are chosen of some groups of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ def _routed(tape: Tape, x: Tensor, gate: Weights, routing: Routing) -> tuple[Ten
     )
     del wide
     biased = e.add_number(tape, scores) if routing.balances else scores
+    if routing.limited:
+        biased = e.linear_unary(tape, "masked_fill", biased)
     _, indices = topk(tape, biased, routing.chosen)
     top = gather(tape, scores, indices, indices.shape)
     if routing.normalises:

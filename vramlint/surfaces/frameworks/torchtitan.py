@@ -79,6 +79,10 @@ def _complete(config: Config) -> None:
         config.derive("full_logits", False, "head and loss take one eighth of the tokens after the other", "loss.type")
     elif _compiles_loss(config):
         config.derive("loss_type", "compiled", "the loss is compiled", "compile.components", "compile.enable")
+    if config.given("compile.components") and "model" not in config.words("compile.components"):
+        config.derive(
+            "torch_compile", False, "the model is not among what is compiled", "compile.components", over=True
+        )
     _precision(config)
     _optimizer(config)
     _batches(config)

@@ -14,6 +14,8 @@ SIMULATED = "torchtitan"
 """`model_type` under which the memory model has torchtitan's own dense decoders."""
 WITH_EXPERTS = "torchtitan_moe"
 """The same of Llama 4 and Qwen3-MoE."""
+WITH_LATENTS = "torchtitan_latent"
+"""The same of DeepSeek V3."""
 MODEL_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "llama3": "llama",
@@ -125,21 +127,21 @@ def _qwen3(sizes: Mapping[str, Any]) -> dict[str, Plain]:
 
 
 def _deepseek(sizes: Mapping[str, Any]) -> dict[str, Plain]:
-    experts = sizes["moe_args"]
     return {
         **_common(sizes),
-        "model_type": "deepseek_v3",
+        **_experts(sizes["moe_args"], sizes["moe_inter_dim"]),
+        "model_type": WITH_LATENTS,
+        "component": "llama3",
         "intermediate_size": sizes["inter_dim"],
-        "moe_intermediate_size": sizes["moe_inter_dim"],
         "first_k_dense_replace": sizes["n_dense_layers"],
-        "n_routed_experts": experts["num_experts"],
-        "n_shared_experts": experts["num_shared_experts"],
-        "num_experts_per_tok": experts["top_k"],
-        "q_lora_rank": sizes["q_lora_rank"] or None,
+        "n_group": sizes["moe_args"].get("num_expert_groups") or 0,
+        "q_lora_rank": sizes["q_lora_rank"] or 0,
         "kv_lora_rank": sizes["kv_lora_rank"],
         "qk_nope_head_dim": sizes["qk_nope_head_dim"],
         "qk_rope_head_dim": sizes["qk_rope_head_dim"],
+        "head_dim": sizes["qk_rope_head_dim"],
         "v_head_dim": sizes["v_head_dim"],
+        "keeps_exchanges": True,
     }
 
 
