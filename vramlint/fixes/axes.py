@@ -49,7 +49,7 @@ class Option(NamedTuple):
     result: str = ""
     """What changes in the training's result, in words; empty where nothing does."""
     edits: int = 1
-    """What has to be touched: keys, and packages that have to be there."""
+    """What has to be touched: keys, launchers, and twice as much for a package that has to be installed."""
     quickens: bool = False
     """A step may take less time with it."""
     allow: str = ""
@@ -99,9 +99,9 @@ _AXES: tuple[Axis, ...] = (
     Axis(
         "zero",
         (
-            _of("zero-1", edits=3, package="deepspeed"),
-            _of("zero-2", edits=3, package="deepspeed"),
-            _of("zero-3", edits=3, uncounted=1.3, package="deepspeed"),
+            _of("zero-1", edits=4, package="deepspeed"),
+            _of("zero-2", edits=4, package="deepspeed"),
+            _of("zero-3", edits=4, uncounted=1.3, package="deepspeed"),
         ),
         apart=True,
     ),
@@ -151,16 +151,16 @@ _AXES: tuple[Axis, ...] = (
         "optimizer",
         (
             _of("fused-optimizer", quickens=True),
-            _of("8bit-optimizer", NUMERICS, _STATES, edits=2, quickens=True, package="bitsandbytes"),
+            _of("8bit-optimizer", NUMERICS, _STATES, edits=3, quickens=True, package="bitsandbytes"),
             _of(
-                "paged-8bit-optimizer", NUMERICS, _STATES, edits=2, quickens=True, at_least=1.05, package="bitsandbytes"
+                "paged-8bit-optimizer", NUMERICS, _STATES, edits=3, quickens=True, at_least=1.05, package="bitsandbytes"
             ),
         ),
     ),
     Axis(
-        "attention", (_of("sdpa", quickens=True), Option(FLASH_ATTENTION, edits=2, quickens=True, package="flash-attn"))
+        "attention", (_of("sdpa", quickens=True), Option(FLASH_ATTENTION, edits=3, quickens=True, package="flash-attn"))
     ),
-    Axis("loss", (_of("fused-loss", edits=2, quickens=True, package="liger-kernel"),)),
+    Axis("loss", (_of("fused-loss", edits=3, quickens=True, package="liger-kernel"),)),
     Axis("evaluation-batch", (_of("smaller-eval-batch"),)),
     Axis("evaluation-logits", (_of("eval-accumulation"),)),
 )

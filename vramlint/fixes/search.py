@@ -24,7 +24,7 @@ Point = tuple[int, ...]
 Key = tuple[float, ...]
 
 MOST_SIMULATIONS = 64
-ALIKE = 1.02
+ALIKE = 1.05
 """Times of a step that differ by less than this factor count as equal."""
 FAR = 1.5
 """A step that takes longer than this costs as much as other numerics do, and somewhat more."""
@@ -139,6 +139,12 @@ class Search:
         if point not in self._costs:
             self._costs[point] = self._cost(point, self.factor(point))
         return self._costs[point]
+
+    def counted(self, point: Point) -> Cost:
+        """What a plan costs: the time of its step as the simulated one counts it."""
+        job, found = self.job(point), self.estimate(point)
+        after = pace(job, found) if job is not None and found is not None else None
+        return self._cost(point, (ratio(self._begun(), after) or 1.0) * self._assumed(point, after))
 
     def _cost(self, point: Point, factor: float) -> Cost:
         options = self.options(point)
