@@ -14,13 +14,14 @@ from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.api.fitting import Request, fit_files
 from vramlint.cli import disk
 from vramlint.discovery.forms import form_of
-from vramlint.engine.selection import RuleSet
+from vramlint.engine import load_rules
 from vramlint.findings import Report
 from vramlint.fixes.applying import apply
 from vramlint.plans import FitReport, Fitting, Plan
 from vramlint.settings import Settings
 from vramlint.values import Problem
 
+RULES = load_rules()
 EVERYTHING = frozenset({"lora", "qlora", "seq-len"})
 
 
@@ -59,13 +60,13 @@ def of_files(paths: Sequence[Path], gpus: Sequence[str], *, everything: bool) ->
             if any(job.status != "unresolved" for job in report.jobs):
                 tally.seconds.append(time.process_time() - begun)
             for job in report.jobs:
-                _count(tally, f"{path} on {gpu}", gpu, job, report)
+                _count(tally, str(path), gpu, job, report)
     return tally
 
 
-def _fitted(path: str, gpu: str, request: Request) -> FitReport:
+def _fitted(path: str, gpu: str, request: Request, changed: Mapping[str, bytes] | None = None) -> FitReport:
     disk.forget()
-    return fit_files(_files(path), lambda _: Settings(), _around(gpu, {}), request)
+    return fit_files(_files(path, changed), lambda _: Settings(), _around(gpu, changed or {}), request)
 
 
 def _files(path: str, changed: Mapping[str, bytes] | None = None) -> list[SourceFile]:
@@ -81,12 +82,11 @@ def _around(gpu: str, changed: Mapping[str, bytes]) -> Surroundings:
         Hardware(gpu=gpu),
         disk.around,
         os.path.abspath,
-        thorough=True,
         alone=True,
     )
 
 
-def _count(tally: Tally, name: str, gpu: str, job: Fitting, report: FitReport) -> None:
+def _count(tally: Tally, path: str, gpu: str, job: Fitting, report: FitReport) -> None:
     tally.statuses[job.status] += 1
     for number, plan in enumerate(job.plans, start=1):
         tally.plans += 1
@@ -96,27 +96,29 @@ def _count(tally: Tally, name: str, gpu: str, job: Fitting, report: FitReport) -
         tally.partly += bool(plan.edits) and not plan.complete
         if not plan.edits:
             continue
-        wrong = _wrong(job, plan, gpu, report)
+        wrong = _wrong(path, job, plan, gpu, report)
         tally.kept += not wrong
-        tally.broken += [f"{name}: {job.name}, plan {number}: {wrong}"] if wrong else []
+        tally.broken += [f"{path} on {gpu}: {job.name}, plan {number}: {wrong}"] if wrong else []
 
 
-def _wrong(job: Fitting, plan: Plan, gpu: str, report: FitReport) -> str:
+def _wrong(path: str, job: Fitting, plan: Plan, gpu: str, report: FitReport) -> str:
     """How the edited files differ from what the plan promises; empty where they don't."""
     changed = apply(plan.edits, report.documents, disk.load)
     if isinstance(changed, Problem):
         return changed.message
-    again = _checked(job.path, gpu, changed)
-    found = next((item.high for item in again.jobs if item.name == job.name), None)
     promised = plan.peak if plan.complete else plan.reread
-    if found is None:
+    again = next((item for item in _fitted(path, gpu, Request(), changed).jobs if item.name == job.name), None)
+    if again is None or not again.need:
         return "no such job any more"
-    return "" if found.device_need == promised else f"{promised} promised, {found.device_need} found"
+    if again.need != promised:
+        return f"{promised} promised, {again.need} found"
+    left = [finding.message for finding in _checked(path, gpu, changed).findings if finding.code == "VRAM101"]
+    return left[0] if left and plan.complete else ""
 
 
 def _checked(path: str, gpu: str, changed: Mapping[str, bytes]) -> Report:
     disk.forget()
-    return lint(_files(path, changed), Settings(), RuleSet(()), _around(gpu, changed))
+    return lint(_files(path, changed), Settings(), RULES, _around(gpu, changed))
 
 
 @cache

@@ -64,7 +64,7 @@ def test_what_is_trained_changes_only_where_it_is_allowed() -> None:
 
 
 def test_the_plans_that_are_shown_are_each_better_in_something() -> None:
-    found = search(job(), 21)
+    found = search(job(), 26)
     shown = ways(found, lambda point: (simulate(found.job(point) or found.start).device_high, point))
     assert len({way.point for way in shown}) == len(shown) > 1
     for index, way in enumerate(shown):

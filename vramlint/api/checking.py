@@ -24,9 +24,9 @@ from vramlint.engine.check import check_problems, check_remarks, unique
 from vramlint.engine.rule import Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.suppression import suppress
-from vramlint.estimate import Estimate
 from vramlint.facts import Remark, Sheet
 from vramlint.findings import Finding, JobReport, Report, Step
+from vramlint.job import Job
 from vramlint.readers.comments import Directive
 from vramlint.resolve import libraries_of, resolve
 from vramlint.resolve.context import Context
@@ -203,23 +203,20 @@ class Checker:
             facts=declared.facts,
         )
 
-    def _again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
-        """The estimate of the run called `name` when edited documents take the place of its files.
+    def _jobs_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> tuple[Job, ...]:
+        """The jobs of the run called `name` when edited documents take the place of its files.
 
-        None where it is no run, or a file can't be read any more.
+        None where there is none, or a file can't be read any more.
         """
         context = subject.context
         changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
         contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
         if contents.problems:
-            return None
+            return ()
         runs = (
             run for sheet in contents.sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed))
         )
-        jobs = next((run.jobs for run in runs if run.name == name), ())
-        if len(jobs) > 1:
-            jobs = (max(jobs, key=lambda job: self._simulate(job, reserved=False).device_high),)
-        return self._simulate(jobs[0]) if jobs else None
+        return next((run.jobs for run in runs if run.name == name), ())
 
     def _retry(
         self,

@@ -19,12 +19,15 @@ from vramlint.discovery import SourceFile
 from vramlint.engine.selection import RuleSet
 from vramlint.estimate import Estimate
 from vramlint.fixes.ways import MOST_PLANS
+from vramlint.job import Job
 from vramlint.plans import FitReport, Fitting
 from vramlint.resolve.run import Run
 from vramlint.settings import Settings
 from vramlint.text import Document
 
 GIB = 2**30
+NEAR = 0.9
+"""Part of the most that tensors need from which a job may turn out to need most with its segments."""
 
 
 class Request(NamedTuple):
@@ -93,11 +96,9 @@ class Fitter(Checker):
         subject, run = found
         simulate: Simulate = self._simulate
         headroom = self._request.headroom or subject.settings.headroom
-        estimates = [simulate(job, reserved=False) for job in run.jobs]
-        worst = max(range(len(estimates)), key=lambda index: estimates[index].device_high, default=None)
-        if worst is not None:
-            estimates[worst] = simulate(run.jobs[worst])
-        report = report_on(run, tuple(estimates))
+        estimates = _played(run.jobs, simulate)
+        worst = max(range(len(estimates)), key=lambda index: estimates[index].device_need, default=None)
+        report = report_on(run, estimates)
         if report.status != "checked" or run.gpu is None or worst is None:
             reason = report.reason or ("" if run.gpu is None else "no job could be built")
             return Fitting(run.name, run.path, "unresolved", run.gpu.name if run.gpu else "", reason=reason)
@@ -129,7 +130,17 @@ class Fitter(Checker):
         )
 
     def _read_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
-        return self._again(subject, name, edited)
+        estimates = _played(self._jobs_again(subject, name, edited), self._simulate)
+        return max(estimates, key=lambda estimate: estimate.device_need, default=None)
+
+
+def _played(jobs: Sequence[Job], simulate: Simulate) -> tuple[Estimate, ...]:
+    """The estimates of all jobs that a run may be, those that may need most with the allocator's segments."""
+    tensors = [simulate(job, reserved=False) for job in jobs]
+    near = NEAR * max((estimate.device_need for estimate in tensors), default=0)
+    return tuple(
+        simulate(job) if estimate.device_need >= near else estimate for job, estimate in zip(jobs, tensors, strict=True)
+    )
 
 
 def _names(found: Sequence[_Found]) -> str:
