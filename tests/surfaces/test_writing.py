@@ -110,7 +110,7 @@ def test_several_absent_keywords() -> None:
          "f(dtype=torch.bfloat16)"),
         ("a.py", "T(bf16=False)", ("False", False), ("bf16", "bf16"), True, "T(bf16=True)"),
         ("a.json", '{"bf16": false}', ("false", False), ("bf16", "bf16"), True, '{"bf16": true}'),
-        ("a.yaml", "bf16: no # why\n", ("no", False), ("bf16", "bf16"), True, "bf16: true # why\n"),
+        ("a.yaml", "bf16: no # why\n", ("no", False), ("bf16", "bf16"), True, "bf16: yes # why\n"),
         ("a.yaml", "optim: sgd\n", ("sgd", "sgd"), ("optimizer", "optim"), "adamw_bnb_8bit",
          "optim: adamw_bnb_8bit\n"),
         ("d.json", '{"zero_optimization": {"stage": 1}}', ("1", 1), ("zero_stage", "zero_optimization.stage"), 3,
@@ -175,6 +175,7 @@ def test_an_offload_block_goes_beside_the_stage() -> None:
             "# a\nmodel: x\n\ngradient_accumulation_steps: 4 # b\r\ngradient_checkpointing: true\r\n# c\nbf16: true\n",
         ),
         ("a.yaml", "bf16: true\nlast:\n  - 1\n", "bf16: true\ngradient_checkpointing: true\nlast:\n  - 1\n"),
+        ("a.yaml", "lr: 1\nlast:\n", "lr: 1\ngradient_checkpointing: true\nlast:\n"),
         ("a.yaml", "text: |\n  a\nbf16: true", "gradient_checkpointing: true\ntext: |\n  a\nbf16: true"),
         (
             "a.json",

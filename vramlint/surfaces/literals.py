@@ -17,6 +17,9 @@ _YAML_WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y",
 """Words that YAML takes for something else than text."""
 _DTYPES = frozenset(("bfloat16", "float16", "float32", "float64", "uint8"))
 _TRUTHS = frozenset(("true", "false"))
+_PAIRS = (("false", "true"), ("no", "yes"), ("off", "on"))
+_SWITCHES = frozenset(word for pair in _PAIRS for word in pair)
+"""How YAML 1.1 writes booleans, in capitals or not."""
 
 
 def literal(value: Written, form: str, old: str = "") -> str:
@@ -39,9 +42,19 @@ def literal(value: Written, form: str, old: str = "") -> str:
     if form == SHELL:
         word = str(value)
         return word.lower() if isinstance(value, bool) and old in _TRUTHS else word
+    if form == YAML and isinstance(value, bool) and old.lower() in _SWITCHES:
+        no_yes = next(pair for pair in _PAIRS if old.lower() in pair)
+        return _cased(no_yes[value], old)
     if value is None and form == TOML:
         raise ValueError("TOML has no null")
     return json.dumps(value)
+
+
+def _cased(word: str, old: str) -> str:
+    """A word with its capitals where the old one had them."""
+    if old.isupper():
+        return word.upper()
+    return word.capitalize() if old[:1].isupper() else word
 
 
 def _list(values: tuple[Plain, ...], form: str, old: str) -> str:

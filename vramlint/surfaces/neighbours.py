@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vramlint.values import Entry
+from vramlint.values import Entry, Scalar
 
 _GROUPS = (
     ("bf16", "fp16", "tf32", "float16", "bfloat16", "precision", "mixed_precision", "dtype", "torch_dtype"),
@@ -16,6 +16,7 @@ _GROUPS = (
         *("micro_batch_size", "per_device_train_batch_size", "batch_size", "train_batch_size", "global_batch_size"),
         *("gradient_accumulation_steps", "gradient_accumulation_iters", "gradient_checkpointing"),
         *("gradient_checkpointing_kwargs", "activation_checkpointing", "enable_activation_checkpointing"),
+        *("eval_batch_size", "per_device_eval_batch_size"),
     ),
     ("per_device_eval_batch_size", "eval_batch_size", "eval_accumulation_steps", "eval_strategy", "eval_steps"),
     ("stage", "offload_optimizer", "offload_param"),
@@ -31,7 +32,9 @@ def neighbours(key: str, entries: Sequence[Entry]) -> list[Entry]:
     word = key.partition("_")[0]
 
     def kinship(index: int) -> tuple[int, int]:
-        other = entries[index].key
+        other, value = entries[index].key, entries[index].value
+        if isinstance(value, Scalar) and value.value is None:
+            return 3, -index  # what may be a heading
         if any(other in group for group in groups):
             return 0, -index
         return (1 if other.partition("_")[0] == word and "_" in other else 2), -index
