@@ -165,6 +165,8 @@ class Report:
     files_checked: int = 0
     files_skipped: int = 0
     suppressed: int = 0
+    known: int = 0
+    """Findings that the baseline has, and `findings` no more."""
     fixed: int = 0
     """Findings that are gone because their files were fixed."""
     documents: dict[str, Document] = field(default_factory=dict)

@@ -35,6 +35,7 @@ _TAKES_VALUE = frozenset(
     {
         "--allow",
         "--apply",
+        "--baseline",
         "--color",
         "--config",
         "--fail-on",
@@ -192,6 +193,12 @@ def _check() -> _Parser:
     )
     group.add_argument("--strict", action="store_true", help="exit status 1 for jobs that cannot be judged, too")
     group.add_argument("--exit-zero", action="store_true", help="exit with 0 even when something was found")
+    group.add_argument("--baseline", metavar="FILE", help="leave out the findings that this file knows")
+    group.add_argument(
+        "--write-baseline",
+        action="store_true",
+        help="write all findings down as known: in --baseline, that of the settings, or vramlint-baseline.json",
+    )
     group = parser.add_argument_group("fixes")
     for name, text in (
         ("--fix", "make the fixes that leave the training's result as it is"),

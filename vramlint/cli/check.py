@@ -39,6 +39,11 @@ def run(options: Namespace) -> int:
         fixed, lines = make(work, options, mode, Style(_colored(options)))
     outcome = work.outcome(work.check({}) if fixed is None else fixed.report)
     report = outcome.report
+    if options.write_baseline:
+        from vramlint.cli.known import write_baseline
+
+        sys.stderr.write(f"{write_baseline(options, work.settings, report)}\n")
+        return CLEAN
     if not mode.only:
         view = View(
             color=_colored(options),

@@ -14,6 +14,7 @@ from vramlint.api.simulating import Simulator
 from vramlint.cli import disk
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
+from vramlint.cli.known import known_of
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
 from vramlint.discovery.forms import form_of
@@ -89,6 +90,9 @@ class Work:
         alone = thorough if alone is None else alone
         around = _surroundings(options, thorough=thorough, timeline=timeline, alone=alone)
         self._around = around._replace(load=self.load, simulate=Simulator(), editable=self._editable)
+        self._known = known_of(options, self.settings)
+        self.stale: tuple[str, ...] = ()
+        """Lines about known findings that the last check did not find."""
 
     def check(self, changed: Mapping[str, bytes]) -> Report:
         """The report on the files, these bytes in the place of what files hold; by `disk.identity` of their paths."""
@@ -104,16 +108,25 @@ class Work:
             report = lint(files, projects.settings_of, projects.rules_of, around, self._found.problems)
         except (UnknownGpuError, UnknownRuleError) as error:
             raise UsageError(str(error)) from None
-        return replace(report, files_skipped=report.files_skipped + self._found.skipped)
+        report = replace(report, files_skipped=report.files_skipped + self._found.skipped)
+        if self._known is None:
+            return report
+        kept = self._known.left_out(report, (rule.code for rule in self._rules().rules))
+        self.stale = kept.lines
+        return kept.report
+
+    def _rules(self) -> RuleSet:
+        home = self.settings
+        try:
+            return self._projects.rules_of(home).choose(home.select, home.ignore, home.severity)
+        except UnknownRuleError as error:
+            raise UsageError(str(error)) from None
 
     def outcome(self, report: Report) -> Outcome:
         """The report with what the settings say of it."""
         home = self.settings
-        try:
-            rules = self._projects.rules_of(home).choose(home.select, home.ignore, home.severity)
-        except UnknownRuleError as error:
-            raise UsageError(str(error)) from None
-        return Outcome(report, rules, home.fail_on.value, home.strict, self._found.notes)
+        notes = (*self._found.notes, *self.stale)
+        return Outcome(report, self._rules(), home.fail_on.value, home.strict, notes)
 
     def load(self, path: str) -> bytes | None:
         """The bytes of a file as it is: of a given one those that were read, standard input's among them."""

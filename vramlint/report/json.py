@@ -36,6 +36,7 @@ def render(report: Report, view: View) -> str:
             "files_checked": report.files_checked,
             "files_skipped": report.files_skipped,
             "suppressed": report.suppressed,
+            "known": report.known,
             "fixable": sum(item.fixable() for item in report.findings),
             "fixable_unsafely": sum(item.fixable(unsafe=True) for item in report.findings),
             "fixed": report.fixed,

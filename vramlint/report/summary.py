@@ -20,6 +20,7 @@ def summary(report: Report, *, unsafe: bool = False) -> str:
         if amount
     ]
     ending = f"; {report.suppressed} suppressed" if report.suppressed else ""
+    ending += f"; {report.known} in the baseline" if report.known else ""
     return f"{looked}; found {', '.join(found) or 'nothing'}{ending}{_fixable(report, unsafe=unsafe)}"
 
 

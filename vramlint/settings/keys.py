@@ -144,6 +144,7 @@ KEYS = MappingProxyType(
         "headroom": Key(
             "headroom", _fraction, False, "fraction of the usable memory above which a run is close to the limit"
         ),
+        "baseline": Key("baseline", _text, False, "the file of known findings, from the settings file's folder"),
         "max-increase": Key("max_increase", _limit, False, "by how much a change may raise the peak of a run"),
         "versions": Key("versions", _versions, False, "library versions that count instead of requirements files"),
     }

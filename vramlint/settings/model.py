@@ -53,6 +53,8 @@ class Settings:
     """Count unsafe fixes as fixes, and make them where fixes are made."""
     headroom: float = 0.95
     """From this fraction of the usable memory on, a run that fits is called close to the limit."""
+    baseline: str | None = None
+    """The file of known findings, relative to `root`."""
     max_increase: str | None = None
     """By how much a change may raise a peak before `diff` fails: `1GiB`, `5%`."""
     versions: Mapping[str, str] = field(default_factory=dict)
