@@ -77,6 +77,16 @@ def test_the_plans_that_are_shown_are_each_better_in_something() -> None:
             )
 
 
+def test_what_a_plan_fits_without_is_left_out() -> None:
+    found = search(job(), 50)
+    best = next(found.best(by_result))
+    names = [axis.name for axis in found.axes]
+    more = list(best)
+    more[names.index("optimizer")] = 2
+    assert found.fits(tuple(more))
+    assert found.trimmed(tuple(more)) == found.trimmed(best) == best
+
+
 def test_a_plan_that_turns_out_not_to_fit_is_passed_over() -> None:
     found = search(job(), 50)
     first = next(found.best(by_result))

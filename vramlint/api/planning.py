@@ -200,10 +200,12 @@ class Planning:
             job = option.move.change(job)
 
     def _as_expected(self, again: Estimate, expected: int, *, whole: bool) -> bool:
+        """Whether edited files need what they should; where a run may be several jobs, another may now need most."""
         if again.method != "simulated":
             return False
-        settled = len(self.run.jobs) == 1 or not whole
-        return not settled or abs(again.device_need - expected) * _ALIKE <= expected
+        if whole and len(self.run.jobs) > 1 and again.device_need <= self.target:
+            return True
+        return abs(again.device_need - expected) * _ALIKE <= expected
 
     def _after(self, stages: Iterable[_Stage]) -> Job:
         job = self.job

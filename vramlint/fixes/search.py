@@ -220,6 +220,20 @@ class Search:
             elif self.fits(low):
                 yield low
 
+    def trimmed(self, point: Point) -> Point:
+        """The plan without changes that it fits without and that make a step no quicker worth saying.
+
+        Times count in steps of `ALIKE`, at whose bounds a change that saves next to nothing may seem to help.
+        """
+        for index, value in sorted(enumerate(point), key=lambda item: -self._edits(*item)):
+            without = _with(point, index, 0)
+            if value and self.job(without) is not None and self.factor(without) <= ALIKE * self.factor(point):
+                point = without if self.fits(without) else point
+        return point
+
+    def _edits(self, index: int, value: int) -> int:
+        return self.axes[index].options[value - 1].edits if value else 0
+
     def _corner(self, low: Point, high: Point) -> Point | None:
         """The plan of a box that saves most, on each axis the last value that applies; None where there is no plan."""
         job, values = self.start, []

@@ -41,7 +41,7 @@ def ways(
     seen: dict[Point, Way[Shown] | None] = {}
     found: list[Way[Shown]] = []
     for points in _searches(search, found):
-        for _, point in zip(range(TRIES), points, strict=False):
+        for _, point in zip(range(TRIES), map(search.trimmed, points), strict=False):
             if point not in seen:
                 accepted = accept(point)
                 seen[point] = None if accepted is None else Way(point, search.cost(point), *accepted)

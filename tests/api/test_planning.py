@@ -1,0 +1,76 @@
+"""Plans of one job: what their edits have to do before they are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tests.engine.builders import GIB, place, run
+from tests.fixes.test_plan import card
+from tests.fixes.test_plan import job as subject_of
+from tests.fixes.test_search import simulate as sized
+from vramlint.api.planning import Planning
+from vramlint.estimate import Estimate
+from vramlint.fixes.changes import Changes
+from vramlint.job import Job
+from vramlint.plans import Fitting
+from vramlint.text import Document, Edit
+
+DOCUMENTS = {"train.py": Document.of("train.py", "batch = 8\n")}
+BATCH = Edit(place(1, 9, 1), "4")
+
+
+def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
+    """The toy of the plans' tests."""
+    return sized(job)
+
+
+def write(changes: Changes) -> tuple[str, tuple[Edit, ...]] | None:
+    """Only the micro batch has a place."""
+    return ("batch = 4", (BATCH,)) if "micro_batch_size" in changes else None
+
+
+def fitting(peak: float | None, jobs: int = 1, gib: float = 50) -> Fitting:
+    """The plans of a job whose edited files need `peak` GiB."""
+    subject = subject_of()
+
+    def read_again(edited: Mapping[str, Document]) -> Estimate | None:
+        assert edited["train.py"].text == "batch = 4\n"
+        return None if peak is None else replace(sized(subject), allocated=int(peak * GIB), reserved=int(peak * GIB))
+
+    planning = Planning(
+        run(jobs=(subject,) * jobs), subject, card(gib), simulate, write, read_again, int(0.98 * gib * GIB), DOCUMENTS,
+        frozenset(), frozenset(), most=4,
+    )  # fmt: skip
+    return planning.fitting()
+
+
+def test_edits_that_do_what_the_plan_says_are_offered() -> None:
+    first = fitting(48).plans[0]
+    assert (first.complete, first.edits, first.peak, first.reread) == (True, (BATCH,), 48 * GIB, 48 * GIB)
+
+
+def test_edits_that_do_not_are_left_to_the_user() -> None:
+    for peak in (70, 30, None):
+        first = fitting(peak).plans[0]
+        assert [change.by_hand for change in first.changes] == [True]
+        assert (first.edits, first.reread, first.peak) == ((), None, 48 * GIB)
+
+
+def test_where_a_run_may_be_several_jobs_the_edited_files_decide() -> None:
+    assert fitting(47, jobs=2).plans[0].peak == 47 * GIB
+    above = fitting(49.5, jobs=2).plans[0]
+    assert (above.complete, above.peak) == (False, 48 * GIB)
+
+
+def test_what_no_file_says_is_left_to_the_user() -> None:
+    found = fitting(48, gib=31)
+    assert found.status == "plans"
+    by_hand = {change.name: change.by_hand for plan in found.plans for change in plan.changes}
+    assert by_hand["activation-checkpointing"]
+
+
+def test_no_plan_leaves_headroom_but_one_just_fits() -> None:
+    assert fitting(48, gib=48.5).status in ("plans", "tight")
+    assert fitting(48, gib=100).status == "fits"
+    assert fitting(48, gib=1).status == "nothing"
