@@ -143,6 +143,8 @@ class Run:
             self.parts = [spec.parallelize_fn(model, self.dims, config)]
         for part in self.parts:
             part.to_empty(device="cuda")
+            if getattr(self.sizes, "enable_weight_tying", False):  # init_weights, which fails in a pipeline, too
+                part.output.weight = part.tok_embeddings.weight
             self._caches(part)
             part.train()
 

@@ -225,3 +225,27 @@ def test_latent_attention_is_shared_by_no_ranks() -> None:
     assert (found.method, "tensor parallelism of latent attention" in found.notes[0]) == ("bounded", True)
     found = simulate(mesh_job(case | {"tensor": 1, "context": 2}), reserved=False)
     assert (found.method, "context parallelism of latent attention" in found.notes[0]) == ("bounded", True)
+
+
+TIED = {"model": "qwen3", "flavor": "0.6B", "layers": 4, "batch": 2, "seq": 512, "shards": 2}
+
+
+def test_a_head_that_is_the_embedding_stores_one_weight_under_tensor_parallelism() -> None:
+    (kind,) = mesh_ranks.kinds(mesh_job(TIED | {"tensor": 2}))
+    traced = trace(kind.job)
+    assert isinstance(traced, _Trace)
+    vocabulary = 151_936 * 1024 * 4 // 4  # bytes of this rank's share of one
+    stored = [tensors.nbytes for tensors in traced.sharding.persistent if tensors.component == "weights"]
+    assert stored.count(vocabulary) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"pipeline": 2}, "pipeline parallelism of a head that is the embedding, which torchtitan refuses"),
+        ({"shards": 1, "tensor": 2}, "tensor parallelism of a head that is the embedding, without FSDP"),
+    ],
+)
+def test_where_a_head_cannot_be_the_embedding_the_run_is_bounded(change, reason) -> None:
+    found = simulate(mesh_job(TIED | change), reserved=False)
+    assert (found.method, reason in found.notes[0]) == ("bounded", True)

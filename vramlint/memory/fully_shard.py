@@ -72,6 +72,8 @@ class Groups:
     """Ranks that replicate the shards reduce once more, out of a buffer that is kept until the backward is over."""
     times: Mapping[Key, int] = field(default_factory=dict)
     """How many layers a traced one stands for."""
+    twins: bool = False
+    """The embedding's gradient is added to the head's, whose weight it shares."""
     staged: bool = False
     """They are those of a pipeline's stages."""
     prefetches: bool = False
@@ -271,7 +273,7 @@ class FullyShard:
             self._replicas.append(out)
         if group.grown > 1:
             out = self._new(share * group.grown, "reduced gradient", "gradients", "reduce-scatter")
-        if owner.grad is None and not self.units.offloads:
+        if owner.grad is None and not self.units.offloads and not (key == EMBEDDING and self.units.twins):
             owner.grad = Tensor(
                 (share // group.width,), "float32" if group.width * group.grown == 4 else "bfloat16", out
             )

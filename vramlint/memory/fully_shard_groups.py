@@ -87,6 +87,7 @@ def groups_of(job: Job, parameters: Sequence[Parameter], ranks: int) -> Groups:
         times={_key(p, ends=ends, tied=tied, wraps=True): p.multiplicity for p in parameters if p.layer is not None},
         staged=parallelism.mesh is not None and parallelism.mesh.pipeline > 1,
         prefetches=any(p.shared_by for p in parameters),
+        twins=any(p.twin for p in parameters),
     )
 
 

@@ -73,8 +73,11 @@ def _thinner(job: Job, mesh: Mesh) -> Job:
         raise NotFollowedError(f"{kind} of latent attention, over torch's meshes,")
     if job.adapter is not None or job.quantization is not None:
         raise NotFollowedError(f"{kind} of adapters or quantized weights, over torch's meshes,")
-    if job.model.config.get("tie_word_embeddings") and max(mesh.tensor, mesh.pipeline) > 1:
-        raise NotFollowedError(f"{kind} of a head that is the embedding, over torch's meshes,")
+    tied = bool(job.model.config.get("tie_word_embeddings")) and max(mesh.tensor, mesh.pipeline) > 1
+    if tied and mesh.pipeline > 1:
+        raise NotFollowedError(f"{kind} of a head that is the embedding, which torchtitan refuses,")
+    if tied and job.parallelism.strategy != "fsdp":
+        raise NotFollowedError(f"{kind} of a head that is the embedding, without FSDP,")
     if job.objective.loss not in ("causal-lm", "compiled"):
         raise NotFollowedError(f"{kind} with the loss {job.objective.loss}")
     config = dict(job.model.config)
@@ -87,6 +90,8 @@ def _thinner(job: Job, mesh: Mesh) -> Job:
     if job.batch.sequence_length % mesh.tensor:
         raise NotFollowedError(f"rows of {job.batch.sequence_length} tokens over {mesh.tensor} ranks")
     config |= {ON_RANK: mesh.tensor, "loss_parallel": mesh.loss_parallel}
+    if tied:  # two DTensors, one of which is put in the other's place (qwen3/model/model.py, init_weights)
+        config |= {"tie_word_embeddings": False, "twin_embedding": True}
     config |= _experts_of(job, mesh)
     if mesh.context > 1:
         job = _shorter(job, mesh)

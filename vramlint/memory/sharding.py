@@ -195,6 +195,8 @@ def _fsdp_2(job: Job, parameters: Sequence[Parameter], fixed: tuple[Tensors, ...
     states: list[Tensors] = []
     shares: list[Parameter] = []
     for p in parameters:
+        if p.twin:
+            continue
         share, dtype = share_of(p, ranks), "float32" if is_widened(job, p) else p.dtype
         packed = p.stored_tensors[0]
         plain = packed == p.nbytes

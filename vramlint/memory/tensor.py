@@ -108,6 +108,7 @@ class Parameter(Tensor):
         "stepped",
         "stored_tensors",
         "stretch",
+        "twin",
         "used",
         "whole_gradient",
     )
@@ -126,6 +127,8 @@ class Parameter(Tensor):
         """The output head's weight, unless it is the embedding's."""
         self.shared_by: tuple[int, int] | None = None
         """Under FSDP 2: how many ranks share an expert's weight that some have, and by which dimension."""
+        self.twin = False
+        """It shares what it stores, its gradient and its states with another one, and is gathered by itself."""
         self.whole_gradient = False
         """Its gradient has the memory of all ranks' parts until it is reduced."""
         self.rows: Rows | None = None

@@ -49,6 +49,7 @@ class Transformer(TransformerDecoder):
         if self.first:
             self.embedding = build.parameter("tok_embeddings.weight", (self.vocabulary, self.hidden))
             self.embedding.whole_gradient = self.ranks > 1
+            self.embedding.twin = bool(config.get("twin_embedding"))
         self.stacks = [self._stack(build, chunk) for chunk in range(len(self.chunks))]
         if self.last:
             self._end(build, config)
