@@ -47,7 +47,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         optimizer_in_backward quantized_experts use_rslora sync_each_batch fsdp_use_orig_params
         tiled_mlp partition_activations pad_to_maximum quantized_weight_gathers quantized_frozen_weights
         quantized_gradients pipeline_engine precise_optimizer distributed_checkpoints grouped_experts
-        gradient_as_bucket_view precomputes_reference""",
+        gradient_as_bucket_view precomputes_reference inference_sleeps""",
     ),
     (
         NUMBER,
@@ -59,7 +59,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         swap_buffers zenflow_topk_ratio nodes gpus_per_node intermediate_size vocabulary_multiple experts
         experts_per_token expert_intermediate_size shared_expert_intermediate_size moe_layers mtp_layers
         pipeline_parallel expert_parallel expert_tensor_parallel distributed_optimizer_instances recompute_layers
-        pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel ppo_mini_batch_size
+        pipeline_chunks optimizer_rank inference_memory_fraction inference_tensor_parallel steps_per_generation
+        generation_batch_size ppo_mini_batch_size
         kl_coefficient image_size hpz_partition_size mics_shard_size optimizer_offload_fraction
         chunk_alternation pipeline_micro_batch_size
         sequence_head_stride
@@ -87,7 +88,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         TEXT,
         """objective model model_type tuning optimizer optimizer_arguments packing_strategy attention_implementation
-        experts_implementation quantization_type adapter_library loss_type reference_model allocator_settings
+        experts_implementation quantization_type adapter_library inference_placement loss_type
+        reference_model allocator_settings
         divided_by pipeline_schedule deepspeed_config accelerate_config device_map entry launcher gpu activation
         attention_kind pipeline_layout cublas_workspace product_format fake_quantization quantization_method
         fsdp_mixed_precision inference_engine draft_model model_class""",

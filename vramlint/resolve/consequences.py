@@ -66,7 +66,7 @@ def reference_model(board: Board) -> Fact | None:
     return derived("reference_model", policy.value, "a copy of the model that is trained", policy)
 
 
-ENGINE = ("inference_memory_fraction", "inference_tensor_parallel")
+ENGINE = ("inference_memory_fraction", "inference_tensor_parallel", "inference_placement", "inference_sleeps")
 
 
 def of_engine(board: Board, name: str) -> Fact | None:

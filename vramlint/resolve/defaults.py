@@ -29,6 +29,8 @@ TRAINER_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "kl_coefficient": ("beta",),
         "inference_memory_fraction": ("vllm_gpu_memory_utilization",),
         "inference_tensor_parallel": ("vllm_tensor_parallel_size",),
+        "inference_placement": ("vllm_mode",),
+        "inference_sleeps": ("vllm_enable_sleep_mode",),
     }
 )
 """Fact and the key of the trainer's arguments that says it (the first that the class has)."""
@@ -42,6 +44,8 @@ _TRL_ONLY = (
     "kl_coefficient",
     "inference_memory_fraction",
     "inference_tensor_parallel",
+    "inference_placement",
+    "inference_sleeps",
 )
 """Facts whose keys plain TrainingArguments lack: TRL's trainers then take the defaults of their own class."""
 
