@@ -249,3 +249,14 @@ def test_a_head_that_is_the_embedding_stores_one_weight_under_tensor_parallelism
 def test_where_a_head_cannot_be_the_embedding_the_run_is_bounded(change, reason) -> None:
     found = simulate(mesh_job(TIED | change), reserved=False)
     assert (found.method, reason in found.notes[0]) == ("bounded", True)
+
+
+@pytest.mark.parametrize("schedule", ["Interleaved1F1B", "InterleavedZeroBubble"])
+def test_what_a_rank_computes_is_that_of_all_its_chunks_and_of_both_halves_of_a_backward(schedule) -> None:
+    case = {"flavor": "8B", "layers": 10, "batch": 4, "seq": 512, "shards": 2, "pipeline": 2, "schedule": schedule}
+    *_, last = mesh_ranks.kinds(mesh_job(case))
+    found = {(work.part, work.layers): work.flops for work in simulate(last.job).work if work.kind == "linear"}
+    forward = 2 * 512 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336)  # of a layer
+    assert found["forward", True] == forward * 5
+    assert found["backward", True] == 2 * found["forward", True]
+    assert found["backward", False] == 2 * found["forward", False] == 4 * 512 * 4096 * 128_256

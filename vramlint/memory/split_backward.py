@@ -69,6 +69,7 @@ class Halved:
         alive: list[Node] = []
         groups = sorted(self.arrived, key=lambda node: min(places[id(weight)] for weight in _weights_of(node)))
         last: list[Tensor] = []
+        tape.course.differentiating = True
         while groups:
             node = groups.pop(0)
             if not groups:
@@ -95,6 +96,7 @@ class Halved:
                     take(weight, result)
                     last.append(result)
             del gradients, results, found, node
+        tape.course.differentiating = False
         last.clear()
         discard(tape, alive)
         if tape.course.unit != unit:

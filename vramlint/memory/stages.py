@@ -7,10 +7,12 @@ stage is the same rank's, what is handed on takes their place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from vramlint.estimate import Work
 from vramlint.job import DTYPE_BYTES, Batch, Turn
 from vramlint.memory.architectures.family import Outputs
 from vramlint.memory.architectures.torchtitan import Transformer
@@ -51,6 +53,8 @@ class Stages:
         """What there is of each chunk's."""
         self._weights: list[tuple[int, int, Mapping[str, int]]] = []
         """Of each chunk the bytes that a micro batch leaves behind its forward and half its backward; of gradients."""
+        self._work: dict[int, tuple[Work, ...]] = {}
+        """What each chunk computed of the last micro batch whose backward is over."""
         self._passed: list[tuple[int, int]] = []
         """Gradients that backwards of the inputs left."""
         sharded = forward.tape.course.sharded
@@ -125,11 +129,11 @@ class Stages:
         self._pass(turn.passed, micro)
         with self._sharded.aside() if self._sharded is not None else nullcontext():
             beside = self._in_flight(batch, turn)
+            self.forward.tape.meter.reset()
             own = self._halved(self._forward(batch, turn.chunk), turn.chunk) if turn.action == WEIGHT else None
         self._freshen(turn.gradients)
         if before:
             self.recorder.come_down(started)
-        self.forward.tape.meter.reset()
         if own is not None:
             own.weights(self.trainable, self._take)
         elif turn.action == INPUT:
@@ -137,10 +141,20 @@ class Stages:
         else:
             self._whole(batch, turn.chunk)
         self._gradients[turn.chunk] = behind(turn.action, turn.gradients[turn.chunk], widens=self._sharded is not None)
+        if turn.action != INPUT:
+            self._work[turn.chunk] = self.forward.tape.meter.read()
         self._drop(beside)
         if turn.action == INPUT and not self._handed_on(turn.chunk - 1):
             self.network.sent.clear()
             self._pass(turn.passed + 1, micro)
+
+    @property
+    def work(self) -> tuple[Work, ...]:
+        """What the rank computes of a micro batch, in all its chunks."""
+        total: Counter[Work] = Counter()
+        for work in self._work.values():
+            total.update({replace(one, flops=0): one.flops for one in work})
+        return tuple([replace(kind, flops=flops) for kind, flops in total.items()])
 
     def end(self, batch: Mapping[str, Tensor]) -> None:
         """The last micro batch has run: its gradients are reduced."""

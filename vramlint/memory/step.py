@@ -174,7 +174,7 @@ class Step:
                 stages.hold_received(self.job.batch, mesh.micro_batches)
             for turn in stages.chosen(batch, mesh.turns, self.job.batch):
                 stages.run(batch, turn, self.job.batch)
-            self.work = self.tape.meter.read()
+            self.work = stages.work
             stages.end(batch)
         del held
         self._optimize("optimizer")

@@ -296,7 +296,6 @@ _SPLITS = {
     "pipeline_parallel": "the layers",
     "expert_parallel": "the experts",
 }
-_FOLLOWED = frozenset({"tensor_parallel", "context_parallel", "pipeline_parallel"})
 _ASSUMED_AWAY = ("micro_batch_size", "sequence_length")
 
 
@@ -307,7 +306,7 @@ def _splits(divided_by: FactValue, sequences: FactValue) -> frozenset[str]:
 
 
 _SEEN: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"dtensor": _FOLLOWED, GPT_NEOX: frozenset({"tensor_parallel", "pipeline_parallel"})}
+    {"dtensor": frozenset(_SPLITS), GPT_NEOX: frozenset({"tensor_parallel", "pipeline_parallel"})}
 )
 """Degrees that are, by what divides the model."""
 

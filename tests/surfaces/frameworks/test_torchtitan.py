@@ -184,6 +184,15 @@ def test_torchrun_names_the_file_and_overrides_it():
     assert facts["sequence_length"].through
 
 
+def test_ranks_that_share_experts_are_simulated():
+    text = SMALL.replace('"llama3"', '"qwen3"').replace('"8B"', '"30B-A3B"')
+    text = text.replace("data_parallel_shard_degree = -1", "data_parallel_shard_degree = 8\nexpert_parallel_degree = 4")
+    (job,) = check({PATH: text}, PATH).jobs
+    assert job.high is not None
+    assert (job.high.method, job.unresolved) == ("simulated", ())
+    assert any("every expert is taken" in note for note in job.high.notes)
+
+
 def test_a_wrapper_script_takes_the_file_from_the_environment():
     wrapper = """\
 NGPU=${NGPU:-"8"}
