@@ -144,7 +144,7 @@ def test_a_default_of_argparse_is_replaced_where_it_is_written() -> None:
         ("a.json", '{\n  "bf16": true\n}\n', '{\n  "bf16": true,\n  "gradient_checkpointing": true\n}\n'),
         ("a.json", '{"bf16": true}', '{"gradient_checkpointing": true, "bf16": true}'),
         ("a.yaml", "# run\nbf16: true # x\n", "# run\nbf16: true # x\ngradient_checkpointing: true\n"),
-        ("a.yaml", "bf16: true", "gradient_checkpointing: true\nbf16: true"),
+        ("a.yaml", "bf16: true", "bf16: true\ngradient_checkpointing: true"),
     ],
 )
 def test_an_absent_key_of_a_data_file(path: str, text: str, after: str) -> None:
@@ -176,7 +176,8 @@ def test_an_offload_block_goes_beside_the_stage() -> None:
         ),
         ("a.yaml", "bf16: true\nlast:\n  - 1\n", "bf16: true\ngradient_checkpointing: true\nlast:\n  - 1\n"),
         ("a.yaml", "lr: 1\nlast:\n", "lr: 1\ngradient_checkpointing: true\nlast:\n"),
-        ("a.yaml", "text: |\n  a\nbf16: true", "gradient_checkpointing: true\ntext: |\n  a\nbf16: true"),
+        ("a.yaml", "text: |\n  a\nbf16: true", "text: |\n  a\nbf16: true\ngradient_checkpointing: true"),
+        ("a.yaml", "bf16: true\ntext: |\n  a", "bf16: true\ngradient_checkpointing: true\ntext: |\n  a"),
         (
             "a.json",
             '{\r\n\t"gradient_clipping": 1,\r\n\t"bf16": true\r\n}',

@@ -125,7 +125,7 @@ def _misplaced(table: Table, stage: Fact | None) -> Iterator[Remark]:
         offloads = any(isinstance(zero.get(key), Table) or key == "cpu_offload_param" for key in found)
         repair = Repair(
             safe=not offloads,  # whoever writes a block of offloading may mean stage 3
-            remove=tuple(f"zero_optimization.{key}" for key in found),
+            remove=tuple(f"zero_optimization.{key}" for key in _STAGE_3_ONLY if zero.get(key) is not None),
             cost="nothing is offloaded, as before" if offloads else "",
         )
         subject = f"zero_optimization.{first}"

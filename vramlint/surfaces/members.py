@@ -112,9 +112,11 @@ def _added(document: Document, table: Table, path: list[str], value: Written, fo
             gap = f",{document.line_end(at.span.line)}{indent}"
             text = f"{gap}{_json(path, value)}" if rest in (",", "}") else ""
         elif form in (YAML, TOML):
-            end = document.text.find("\n", end) + 1
             rows = _toml(path, value, indent) if form == TOML else _yaml(path, value, indent)
-            text = "".join(f"{row}{document.line_end(at.span.line)}" for row in rows) if end else ""
+            line_end = document.line_end(at.span.line)
+            stop = document.text.find("\n", end)
+            text = "".join(f"{row}{line_end}" if stop >= 0 else f"{line_end}{row}" for row in rows)
+            end = stop + 1 if stop >= 0 else len(document.text)
         else:
             text = ""
         if text:
