@@ -15,7 +15,7 @@ from math import ceil, log, prod
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
 from vramlint.estimate import Estimate, Slowdown
 from vramlint.fixes.axes import BASE, SAME, Axis, Option
-from vramlint.fixes.forecast import foretold
+from vramlint.fixes.forecast import foretold, recomputed_part
 from vramlint.job import Gpu, Job
 
 Simulate = Callable[[Job], Estimate]
@@ -83,6 +83,7 @@ class Search:
     simulated: dict[Point, Estimate | None] = field(default_factory=dict)
     _jobs: dict[Point, Job | None] = field(default_factory=dict)
     _costs: dict[Point, Cost] = field(default_factory=dict)
+    _recomputed: float | None = None
     _first: Estimate | None = None
     _pace: Pace | None = None
 
@@ -117,7 +118,15 @@ class Search:
                 return None
             found = self.simulate(job)
             self.simulated[point] = found if found.method == "simulated" else None
+            self._learn(found)
         return self.simulated[point]
+
+    def _learn(self, found: Estimate) -> None:
+        """How much of the forward this model's checkpoints run again, once a simulated step tells."""
+        part = recomputed_part(found) if self._recomputed is None else None
+        if part is not None:
+            self._recomputed = part
+            self._costs.clear()
 
     @property
     def spent(self) -> bool:
@@ -160,7 +169,7 @@ class Search:
         before, job = self._begun(), self.job(point)
         if job is None or self._first is None:
             return 1.0
-        after = pace(job, foretold(self.start, self._first, job))
+        after = pace(job, foretold(self.start, self._first, job, self._recomputed or 1.0))
         return (ratio(before, after) or 1.0) * self._assumed(point, after)
 
     def _assumed(self, point: Point, after: Pace | None) -> float:
@@ -201,6 +210,9 @@ class Search:
         heap: list[tuple[Key, int, Point, Point]] = []
         count = 0
         waiting = list(self._split_apart(self.origin, tuple(last)))
+        first = self._corner(*waiting[0])
+        if first is not None:
+            self.estimate(first)  # the first that is asked for; what it tells of times counts for all others
         while waiting or heap:
             for low, high in waiting:
                 corner = self._corner(low, high)
@@ -255,10 +267,8 @@ class Search:
         """What the plans of a box cost at the least."""
         if low == high:
             return order(self.cost(low))
-        quickest = tuple(
-            last if last and axis.options[last - 1].quickens else first
-            for axis, first, last in zip(self.axes, low, high, strict=True)
-        )
+        ends = zip(self.axes, low, high, strict=True)
+        quickest = tuple(_quickest(axis, first, last) for axis, first, last in ends)
         return order(self._cost(low, min(self.factor(quickest), self.factor(low))))
 
     def _split_apart(self, low: Point, high: Point) -> Iterator[tuple[Point, Point]]:
@@ -276,6 +286,12 @@ class Search:
         middle = (low[index] + high[index]) // 2
         yield low, _with(high, index, middle)
         yield _with(low, index, middle + 1), high
+
+
+def _quickest(axis: Axis, first: int, last: int) -> int:
+    """The value between two after which a step may be quickest."""
+    values = (value for value in range(last, first, -1) if axis.options[value - 1].quickens)
+    return next((value for value in values if axis.options[value - 1].at_least <= 1), first)
 
 
 def _with(point: Point, index: int, value: int) -> Point:
