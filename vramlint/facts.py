@@ -193,8 +193,8 @@ NAMES = MappingProxyType(
         "world_size": "number of GPUs of the run",
         "tensor_parallel": "GPUs that share every matrix",
         "context_parallel": "GPUs that share every sequence",
-        "sequence_sharing": "how they do so around a model's attention: ulysses (DeepSpeed's), ring (torch's), swift "
-        "(ms-swift's), flash-ring and flash-gather (ring-flash-attn's)",
+        "sequence_sharing": "how they do so around a model's attention: ulysses (DeepSpeed's), ring (torch's), swift, "
+        "verl and xtuner (their own Ulysses), flash-ring and flash-gather (ring-flash-attn's)",
         "data_parallel_shard": "GPUs over which FSDP shards the model",
         "data_parallel_replicate": "groups of GPUs each of which holds the model",
         "divided_by": "what divides one model among GPUs: dtensor, accelerate, tp_plan, lightning, gpt-neox",

@@ -416,7 +416,7 @@ class SharedSequence:
     ranks: int = 1
     form: str = "ulysses"
     """ulysses (DeepSpeed's, for transformers), ring (torch's context_parallel), flash-ring and flash-gather (two of
-    ring-flash-attn's), swift (ms-swift's Ulysses)."""
+    ring-flash-attn's), swift, verl and xtuner (their Ulysses)."""
     stride: int = 1
     """Heads of keys that ranks gather at a time, where they gather them by heads (flash-gather)."""
     of_rank: bool = False
@@ -425,7 +425,7 @@ class SharedSequence:
     @property
     def by_heads(self) -> bool:
         """Whether a rank attends to all tokens with some of the heads; else keys and values go round."""
-        return self.form in {"ulysses", "swift"}
+        return self.form in {"ulysses", "swift", "verl", "xtuner"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ def versions(case: dict[str, Any]) -> dict[str, str]:
     wanted = case["parallelism"]
     if "ring" in wanted:
         return {"ring_flash_attn": importlib.metadata.version("ring-flash-attn")}
+    if wanted.get("by") in _CHECKOUTS:
+        return {}
     if wanted.get("by") == "swift":
         text = (Path(os.environ["MS_SWIFT"]) / "swift" / "version.py").read_text(encoding="utf-8")
         return {"ms_swift": text.split("__version__ = ", 1)[1].split("\n", 1)[0].strip("'\"")}
@@ -46,6 +48,8 @@ def ulysses(case: dict[str, Any], model: Any) -> Shared:
         return None, training.Engine.around, training.Engine.loss_of
     if case["parallelism"].get("by") == "swift":
         return None, *swift(case)
+    if case["parallelism"].get("by") in _CHECKOUTS:
+        return None, pieces(case), training.Engine.loss_of
     import deepspeed
     from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
     from transformers.integrations.deepspeed import deepspeed_sp_compute_loss
@@ -172,12 +176,7 @@ def swift(case: dict[str, Any]) -> tuple[Any, Any]:
     import torch.distributed as dist
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    path = Path(os.environ["MS_SWIFT"]) / "swift" / "sequence_parallel" / "ulysses.py"
-    spec = importlib.util.spec_from_file_location("swift_ulysses", path)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"no module can be made of {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _loaded(Path(os.environ["MS_SWIFT"]) / "swift" / "sequence_parallel" / "ulysses.py")
     ranks = ranks_of(case)
     with _disable_current_modes():
         group = dist.new_group(list(range(ranks)))
@@ -200,16 +199,74 @@ def swift(case: dict[str, Any]) -> tuple[Any, Any]:
 
     ALL_ATTENTION_FUNCTIONS[case["attn"]] = attend
 
-    @contextlib.contextmanager
-    def shard(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        rows, length = batch["labels"].shape
-        position_ids = torch.empty(rows, length, dtype=torch.int64, device=batch["labels"].device)
-        yield {**batch, "position_ids": position_ids}
-
     def loss_of(model: Any, batch: dict[str, Any]) -> Any:
         labels = batch.pop("labels")
         logits = model(**batch).logits
         logits, flat = logits.view(-1, logits.shape[-1]), labels.flatten()
         return torch.nn.CrossEntropyLoss(reduction="none")(logits, flat).sum() / (labels != -100).sum()
 
-    return shard, loss_of
+    return _placed, loss_of
+
+
+def pieces(case: dict[str, Any]) -> Any:
+    """Ulysses whose exchanges are lists of pieces, for the attention of all models: a rank's batch.
+
+    verl 0.7 models/transformers/monkey_patch.py, _ulysses_flash_attention_forward; xtuner 0.2
+    model/modules/dispatch/llama.py, which repeats keys before. VERL and XTUNER are checkouts, whose exchanges run.
+    """
+    import torch.distributed as dist
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+    from transformers.models.llama.modeling_llama import repeat_kv
+
+    by = case["parallelism"]["by"]
+    variable, file = _CHECKOUTS[by]
+    module = _loaded(Path(os.environ[variable]) / file)
+    ranks = ranks_of(case)
+    with _disable_current_modes():
+        group = dist.new_group(list(range(ranks)))
+    plain = ALL_ATTENTION_FUNCTIONS[case["attn"]]
+
+    def exchanged(x: Any, scattered: int, gathered: int) -> Any:
+        if by == "xtuner":
+            return module.all_to_all(x, group, scattered, gathered)
+        return module.SeqAllToAll.apply(group, x, scattered, gathered)
+
+    def attend(layer: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+        groups = layer.num_key_value_groups
+        held = None
+        if by == "xtuner":
+            key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+            layer.num_key_value_groups = 1
+        query, key, value = (exchanged(x.transpose(1, 2), 2, 1) for x in (query, key, value))
+        if by == "verl":
+            places = kwargs["position_ids"]
+            parts = [torch.empty_like(places) for _ in range(ranks)]
+            dist.all_gather(parts, places, group=group)
+            held = torch.cat(parts, dim=-1)
+        context = plain(layer, *(x.transpose(1, 2) for x in (query, key, value)), None, **kwargs)[0]
+        layer.num_key_value_groups = groups
+        out = exchanged(context, 1, 2)
+        del held
+        return out, None
+
+    ALL_ATTENTION_FUNCTIONS[case["attn"]] = attend
+    return _placed
+
+
+_CHECKOUTS = {"verl": ("VERL", "verl/utils/ulysses.py"), "xtuner": ("XTUNER", "xtuner/parallel/sequence/comm.py")}
+"""Of libraries whose exchanges alone run: the variable that names a checkout, and the file in it."""
+
+
+@contextlib.contextmanager
+def _placed(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    rows, length = batch["labels"].shape
+    yield {**batch, "position_ids": torch.empty(rows, length, dtype=torch.int64, device=batch["labels"].device)}
+
+
+def _loaded(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"no module can be made of {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -49,11 +49,15 @@ COARSE = {
     "zero3-llama8b-lora-hpz": 0.03,
     "zero3-llama8b-lora-qnt": 0.01,
     "zero3-llama8b-qwz-low": 0.01,
+    "zero3-llama8b-verl-ckpt": 0.01,
+    "zero3-llama8b-xtuner-rows": 0.04,
     "zero3-qwen3-ulysses-more-ranks-than-keys": 0.015,
 }
 """Rows that are not told to half a percent, with their bounds: gradients that wait for a reduction while parameters are
 offloaded; what stages of a pipeline hold of the batches in flight, a large part of a small model; gathers cut up by
-which weights have a secondary partition; a matrix that is gathered in advance while the head's gradient is reduced."""
+which weights have a secondary partition; a matrix that is gathered in advance while the head's gradient is reduced;
+matrices that stage 3 has let go of when the activations of a layer are at their highest (beside a small vocabulary,
+with checkpointing, shared sequences or not)."""
 WITHOUT_A_PHASE = {"fsdp2-mistral-offload", "zero3-llama8b-lora-hpz"}
 """Where the highest of forward and backward are too close to be told apart, and where what is gathered in advance
 beside the first of equal layers counts beside the last of them."""

@@ -115,6 +115,7 @@ HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "num_hidden_layers"
     ("form", "name", "elements"),
     [
         ("ulysses", "attention, all-to-all", 2 * 2 * (8 + 4) * 3 // 4),  # there and back, keys once for each rank
+        ("xtuner", "attention, all-to-all", 2 * 2 * (8 + 8) * 3 // 4),  # keys for every head of queries
         ("ring", "ring attention", 3 * 3 * 2 * 2),
     ],
 )

@@ -21,8 +21,12 @@ COUNTED = (
     "fsdp2-qwen3-flash-ring",
     "zero3-qwen3-swift",
     "zero2-qwen3-swift-rows",
+    "zero3-qwen3-verl",
+    "zero2-qwen-verl-rows",
+    "zero2-llama8b-xtuner",
+    "zero2-llama8b-xtuner-rows",
 )
-FORMS = ("ulysses", "ring", "flash-ring", "flash-gather", "swift")
+FORMS = ("ulysses", "ring", "flash-ring", "flash-gather", "swift", "verl", "xtuner")
 LONG = Batch(1, 4096)
 
 
@@ -36,6 +40,10 @@ def shared(form: str, ranks: int = 4, batch: Batch = LONG, **changes: Any) -> Jo
 def sliding(job: Job) -> Job:
     config = {**job.model.config, "sliding_window": 512}
     return replace(job, model=replace(job.model, model_type="mistral", config=config))
+
+
+def named(job: Job, model_type: str) -> Job:
+    return replace(job, model=replace(job.model, model_type=model_type))
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -61,6 +69,8 @@ def test_a_rank_holds_its_part_of_the_tokens_and_as_much_of_the_states(form):
         (shared("ring", attention=Attention("flash_attention_2")), "flash_attention_2"),
         (shared("ulysses", ranks=3), "8 heads over 4 on 3 ranks"),
         (shared("swift", ranks=8), "8 ranks for 4 heads"),
+        (shared("verl", ranks=8), "8 ranks for 4 heads"),
+        (named(shared("xtuner"), "qwen3"), "a shared sequence in qwen3"),
         (shared("flash-gather", batch=Batch(2, 4096)), "2 rows"),
         (sliding(shared("ring")), "sliding windows"),
     ],

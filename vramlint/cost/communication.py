@@ -15,6 +15,8 @@ from vramlint.estimate import Estimate, Traffic
 from vramlint.job import DTYPE_BYTES, ConfigValue, Job, SharedSequence
 
 LINK = "gpus"
+_REPEATING = "xtuner"
+"""Of `SharedSequence.form`: heads of keys cross the ranks as often as those of queries."""
 
 
 def communication(job: Job, estimate: Estimate) -> Iterator[Traffic]:
@@ -86,7 +88,7 @@ def _sequences(job: Job, sequence: SharedSequence) -> Iterator[Traffic]:
     """
     config, batch, ranks = job.model.config, job.batch, sequence.ranks
     heads, layers, hidden = (_whole(config, key) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
-    kept = _whole(config, "num_key_value_heads") or heads
+    kept = (_whole(config, "num_key_value_heads") or heads) if sequence.form != _REPEATING else heads
     size = _whole(config, "head_dim") or hidden // max(1, heads)
     tokens = batch.micro_batch_size * batch.sequence_length // (1 if sequence.of_rank else ranks)
     each = tokens * size * _width(job) * layers * batch.gradient_accumulation_steps

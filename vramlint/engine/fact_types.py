@@ -102,7 +102,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (DEVICE, "offload_optimizer offload_parameters offload_reference"),
     (STRATEGY, "parallelism"),
     (words("training", "inference", "library"), "run_kind"),
-    (words("ulysses", "ring", "swift", "flash-ring", "flash-gather"), "sequence_sharing"),
+    (words("ulysses", "ring", "swift", "verl", "xtuner", "flash-ring", "flash-gather"), "sequence_sharing"),
     (words("fp32", "bf16-mixed", "fp16-mixed", "bf16-pure", "fp16-pure"), "precision"),
     (words("none", "all", "lora_only"), "adapter_bias"),
     (words("trainer", "lightning", "accelerate", "fabric", "plain", "script"), "loop"),

@@ -13,11 +13,15 @@ from dataclasses import replace
 from vramlint.job import Job
 from vramlint.memory.architectures import find_family
 from vramlint.memory.architectures.llama import Llama
+from vramlint.memory.ops.shared_sequences import XTUNER
 from vramlint.memory.ranks import Kind
 from vramlint.memory.refusal import NotFollowedError
 
 RECURRENT = frozenset({"qwen3_next"})
 """Models some of whose layers carry a state along the sequence, which accelerate refuses (big_modeling.py)."""
+
+_BY_XTUNER = frozenset({"llama", "qwen2", "qwen2_moe", "mistral", "mixtral"})
+"""Models whose attention xtuner replaces by one that repeats keys, then shares (xtuner 0.2 model/modules/dispatch)."""
 
 
 def divides(job: Job) -> bool:
@@ -37,7 +41,8 @@ def kinds(job: Job) -> Iterator[Kind]:
         return
     model_type = job.model.model_type
     family = find_family(model_type, job.model.task)
-    if family is None or not issubclass(family, Llama) or model_type in RECURRENT:
+    apart = model_type in RECURRENT or (sequence.form == XTUNER and model_type not in _BY_XTUNER)
+    if family is None or not issubclass(family, Llama) or apart:
         raise NotFollowedError(f"a shared sequence in {model_type or 'this model'}")
     part = -(-job.batch.sequence_length // sequence.ranks)
     rank = replace(

@@ -11,7 +11,7 @@ from vramlint.facts import Candidate, Fact, Origin
 from vramlint.resolve.board import Board, by_default, derived, possible, with_roads
 from vramlint.resolve.defaults import any_default, has_lora, library_default, loads_a_model
 from vramlint.resolve.network import stored_number
-from vramlint.resolve.sharing import by_global_batch
+from vramlint.resolve.sharing import apart, by_global_batch
 from vramlint.surfaces.families import model_type_of_name
 
 _TRL_STRING_MODELS = (0, 24, 0)
@@ -218,7 +218,7 @@ def accumulation(board: Board) -> Fact | None:
     gpus = board.integer("world_size")
     if board.setting.deepspeed and not board.setting.trainer and total and micro and gpus:
         reason = "train_batch_size / (micro batch size · GPUs)"
-        return derived("gradient_accumulation_steps", max(1, total // (micro * gpus)), reason)
+        return derived("gradient_accumulation_steps", max(1, total // (micro * apart(board, gpus))), reason)
     config = board.facts.get("deepspeed_config")
     if config is not None and config.origin is Origin.UNKNOWN and not board.setting.trainer:
         return possible("gradient_accumulation_steps", (1,), f"{config.reason}; one is assumed")
@@ -236,7 +236,7 @@ def micro_batch_size(board: Board) -> Fact | None:
     gpus = board.integer("world_size") or board.setting.world_size
     if board.setting.deepspeed and not board.setting.trainer and total and steps and gpus:
         reason = "train_batch_size / (gradient accumulation · GPUs)"
-        return derived("micro_batch_size", max(1, total // (steps * gpus)), reason)
+        return derived("micro_batch_size", max(1, total // (steps * apart(board, gpus))), reason)
     return any_default(board, "micro_batch_size")
 
 

@@ -178,6 +178,21 @@ cutoff_len: 1024
 """
 
 
+@pytest.mark.parametrize(
+    ("more", "form"),
+    [
+        ("flash_attn: flash_attention_2\nbatching_strategy: padding_free\n", "verl"),
+        ("flash_attn: flash_attention_2\n", None),
+        ("batching_strategy: padding_free\n", None),
+    ],
+)
+def test_the_second_generations_ulysses_is_followed_without_padding(more, form):
+    found = sheet("llama-factory", f"{_SECOND}cp_size: 2\n{more}")
+    assert says(found, "context_parallel") == {"context_parallel": 2}
+    said = found.get("sequence_sharing")
+    assert (said.value if said else None) == form
+
+
 def test_the_second_generation_names_its_keys_otherwise():
     found = sheet("llama-factory", _SECOND)
     assert found.kind == "llama-factory-v1"

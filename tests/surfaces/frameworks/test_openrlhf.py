@@ -208,3 +208,25 @@ def test_the_method_of_a_trainer_by_rewards_is_said_where_it_is_started(explaine
     (objective,) = [fact for fact in job["facts"] if fact["name"] == "objective"]
     assert (objective["value"], objective["origin"]) == ("ppo", "default")
     assert [place["line"] for place in objective["also"]] == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("--packing_samples --ring_attn_size 2 --ring_head_stride 4", ("flash-gather", 4, 8)),
+        ("--ring_attn_size 2", (None, None, 8)),
+        ("--packing_samples", (None, None, 4)),
+    ],
+)
+def test_packed_samples_go_round_a_ring_that_takes_one_batch(explained, options, found):
+    """utils/deepspeed/deepspeed.py of openrlhf 0.11: accumulated_gradient multiplies by ring_attn_size."""
+    job = explained.job("sft.sh", _OLD.replace("--adam_offload", options))
+    facts = {fact["name"]: fact["candidates"][0]["value"] for fact in job["facts"] if fact["candidates"]}
+    names = ("sequence_sharing", "sequence_head_stride", "gradient_accumulation_steps")
+    assert tuple(facts.get(name) for name in names) == found
+
+
+def test_preference_pairs_share_no_sequences_that_are_followed(explained):
+    job = explained.job("dpo.sh", _DPO.replace("--ds.packing_samples", "--ds.packing_samples --ds.ring_attn_size 2"))
+    assert value(job, "context_parallel") == 2
+    assert "sequence_sharing" not in {fact["name"] for fact in job["facts"]}

@@ -426,3 +426,22 @@ def test_the_switch_of_its_kernels_is_named_for_the_model_that_is_not_compiled(e
 
     assert value(job, "torch_compile") is False
     assert line(job, "torch_compile") == 21
+
+
+_PLAIN = "torchrun --nproc_per_node 8 -m verl.trainer.fsdp_sft_trainer model.partial_pretrain=Qwen/Qwen2.5-0.5B"
+_ENGINE = "torchrun --nproc_per_node 8 -m verl.trainer.sft_trainer model.path=Qwen/Qwen2.5-0.5B"
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        (f"{_PLAIN} ulysses_sequence_parallel_size=2 use_remove_padding=true", "verl"),
+        (f"{_PLAIN} ulysses_sequence_parallel_size=2", None),
+        (f"{_PLAIN} use_remove_padding=true", None),
+        (f"{_ENGINE} engine.ulysses_sequence_parallel_size=2", "verl"),
+        (f"{_ENGINE} engine.ulysses_sequence_parallel_size=2 model.use_remove_padding=false", None),
+    ],
+)
+def test_sequences_are_shared_once_their_padding_is_taken_out(explained, line, form):
+    facts = {fact["name"]: fact["candidates"] for fact in explained.job("run.sh", f"{line}\n")["facts"]}
+    assert (facts["sequence_sharing"][0]["value"] if "sequence_sharing" in facts else None) == form

@@ -254,3 +254,13 @@ def test_a_dump_of_another_library_is_none():
     other = _DUMPED.replace("xtuner.model.SupervisedFinetune", "mmdet.models.DETR")
 
     assert all(job.kind != "training" for job in check({"cfg.py": other}, "cfg.py").jobs)
+
+
+@pytest.mark.parametrize(
+    ("more", "form"),
+    [("sequence_parallel_size = 4", "xtuner"), ("sequence_parallel_size = 1", None), ("", None)],
+)
+def test_ranks_of_the_runner_share_sequences_in_its_own_way(more, form):
+    (job,) = check({"config.py": f"{_QLORA}{more}\n"}, "config.py").jobs
+    found = {fact.name: fact.value for fact in job.facts}
+    assert found.get("sequence_sharing") == form

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 ULYSSES, RING = "ulysses", "ring"
 FLASH_RING, FLASH_GATHER = "flash-ring", "flash-gather"
-SWIFT = "swift"
+SWIFT, VERL, XTUNER = "swift", "verl", "xtuner"
 """Of `SharedSequence.form`."""
 
 
 def is_shared(tape: Tape, sequence: SharedSequence) -> bool:
-    """Whether the forward that runs shares its sequences: DeepSpeed's does in training alone.
+    """Whether the forward that runs shares its sequences: DeepSpeed's and xtuner's do in training alone.
 
-    accelerate 1.15 accelerator.py, _prepare_deepspeed (disable_in_eval).
+    accelerate 1.15 accelerator.py, _prepare_deepspeed (disable_in_eval); xtuner 0.2 model/modules/dispatch/llama.py.
     """
-    return tape.training or sequence.form != ULYSSES
+    return tape.training or sequence.form not in (ULYSSES, XTUNER)
 
 
 def attend(
@@ -70,6 +70,21 @@ def attend(
         run = partial(sdpa.scaled_dot_product, tape, mask=taken, probability=dropout, kernels=regime.kernels)
         return run(q, k, v)
 
-    if sequence.form == SWIFT:
-        return attention.merge_heads(tape, by_heads(tape, q, k, v, sequence.ranks, kernel))
+    if sequence.form == XTUNER:  # xtuner 0.2 model/modules/dispatch/{llama,qwen2}.py repeat them before they cross
+        repeats = q.shape[1] // k.shape[1]
+        k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
+    if sequence.form in (SWIFT, VERL, XTUNER):
+        pieces = sequence.form != SWIFT
+        positions = _positions(tape, q, sequence.ranks) if sequence.form == VERL else []
+        out = by_heads(tape, q, k, v, sequence.ranks, kernel, pieces=pieces)
+        positions.clear()
+        return attention.merge_heads(tape, out)
     return ulysses(tape, q, k, v, sequence.ranks, kernel)
+
+
+def _positions(tape: Tape, q: Tensor, ranks: int) -> list[Tensor]:
+    """Positions of all ranks, one by one and joined, which attention is told where samples begin by.
+
+    verl 0.7 models/transformers/monkey_patch.py, _ulysses_flash_attention_forward.
+    """
+    return [tape.empty((q.shape[0], q.shape[2] * ranks), "int64", "position ids") for _ in range(2)]

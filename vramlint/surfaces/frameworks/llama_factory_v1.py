@@ -55,6 +55,7 @@ def _complete(config: Config) -> None:
     config.state("padding_free", strategy.endswith("padding_free"), "batching_strategy")
     config.derive("packing", False, "every row is one sample")
     _batches(config)
+    _sequences(config)
 
 
 def _tuning(config: Config) -> None:
@@ -131,6 +132,17 @@ def _batches(config: Config) -> None:
         config.derive("gradient_accumulation_steps", 1, "the global batch is what the GPUs take at once")
     else:
         config.unknown("gradient_accumulation_steps", "global_batch_size / (micro_batch_size · GPUs)")
+
+
+def _sequences(config: Config) -> None:
+    """Its Ulysses is verl's, for FlashAttention under FSDP; of several padded rows it gathers the mask, too."""
+    flash = config.text("flash_attn") == "flash_attention_2" and config.text("dist_config.name") in _FSDP
+    objective = config.fact("objective")
+    plain = config.text("batching_strategy").endswith("padding_free") or (config.integer("micro_batch_size") or 1) == 1
+    sft = objective is not None and objective.value == "sft"
+    if (config.integer("cp_size") or 1) > 1 and flash and plain and sft:
+        reason = "LLaMA-Factory's Ulysses (v1/plugins/model_plugins/parallelization)"
+        config.derive("sequence_sharing", "verl", reason, "cp_size")
 
 
 def _lora_rank(value: FactValue) -> Mapping[str, Plain] | None:

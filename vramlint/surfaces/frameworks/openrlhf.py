@@ -96,6 +96,7 @@ def _complete(config: Config) -> None:
         size = config.integer(key)
         if size is not None and size > 1:
             config.state(fact, size, key)
+    _sequences(config)
     config.derive("torch_compile", False, "nothing compiles the model")
     config.derive("trust_remote_code", True, "OpenRLHF loads models with their own code")
     if config.fact("liger") is not None:
@@ -156,6 +157,20 @@ def _adapters(config: Config) -> None:
         if not config.say(fact, key, converter):
             value = config.plain(key)
             config.state(fact, otherwise if value is None else value, key)
+
+
+def _sequences(config: Config) -> None:
+    """The rings of ring-flash-attn, which packed samples alone go round (utils/deepspeed, setup_ring_attn)."""
+    size = spelling(config, "ds.ring_attn_size", "ring_attn_size")
+    packed, objective = config.fact("packing"), config.fact("objective")
+    if (config.integer(size) or 1) == 1 or packed is None or packed.value is not True:
+        return
+    if objective is None or objective.value != "sft":
+        return
+    stride = spelling(config, "ds.ring_attn_head_stride", "ring_head_stride")
+    config.say("sequence_head_stride", stride, "count")
+    reason = "ring-flash-attn's llama3_flash_attn_varlen_func stands in for flash attention"
+    config.derive("sequence_sharing", "flash-gather", reason, size)
 
 
 _EMPTY = Table((Entry("zero_optimization", None, Table(())),))

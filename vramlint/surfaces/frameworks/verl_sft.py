@@ -50,9 +50,7 @@ def _plain(config: Config) -> None:
     config.state("fsdp", "full_shard offload" if config.on(offload) else "full_shard", offload)
     config.state("offload_parameters", "cpu" if config.on(offload) else "none", offload)
     config.state("max_grad_norm", _number(config, "optim.clip_grad"), "optim.clip_grad")
-    size = config.integer("ulysses_sequence_parallel_size") or 1
-    if size > 1:
-        config.state("context_parallel", size, "ulysses_sequence_parallel_size")
+    size = _sequences(config, "ulysses_sequence_parallel_size")
     split = config.on("use_remove_padding") and size > 1
     config.state("padding_free", split, "use_remove_padding")
     config.derive("pad_to_maximum", True, "every sample is padded to data.max_length")
@@ -78,13 +76,21 @@ def _over_engine(config: Config) -> None:
         config.state("precision", "fp16-mixed" if half else "bf16-mixed", "engine.dtype")
         optimizer(config, "optim")
         sharding(config, "engine", "engine.strategy")
-        size = config.integer("engine.ulysses_sequence_parallel_size") or 1
-        if size > 1:
-            config.state("context_parallel", size, "engine.ulysses_sequence_parallel_size")
+        _sequences(config, "engine.ulysses_sequence_parallel_size")
     config.state("max_grad_norm", _number(config, "optim.clip_grad"), "optim.clip_grad")
     config.state("padding_free", config.on("model.use_remove_padding"), "model.use_remove_padding")
     if config.on("model.use_remove_padding"):
         config.derive("padding", False, "verl takes the padding out", "model.use_remove_padding")
+
+
+def _sequences(config: Config, key: str) -> int:
+    """How many GPUs share a sequence; verl asserts that padding is taken out before one is parted."""
+    size = config.integer(key) or 1
+    if size > 1:
+        config.state("context_parallel", size, key)
+        if config.on("use_remove_padding" if config.keys == "verl-sft" else "model.use_remove_padding"):
+            config.derive("sequence_sharing", "verl", "verl's own Ulysses (utils/ulysses.py)", key)
+    return size
 
 
 def _named(config: Config, engine: str) -> bool:

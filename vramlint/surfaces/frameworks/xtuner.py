@@ -79,6 +79,10 @@ def _mmengine(config: Config) -> None:
     config.derive("loop", "plain", "mmengine's runner calls the model under its wrapper's autocast")
     for key, fact, converter in _TRAINING:
         config.say(fact, key, converter)
+    objective = config.fact("objective")
+    if (config.integer("sequence_parallel_size") or 1) > 1 and objective is not None and objective.value == "sft":
+        reason = "xtuner's Ulysses (xtuner/parallel/sequence)"
+        config.derive("sequence_sharing", "xtuner", reason, "sequence_parallel_size")
     if config.given("strategy.config"):  # what `xtuner train --deepspeed` makes of the file that it is given
         config.say("gradient_accumulation_steps", "strategy.gradient_accumulation_steps", "count")
         config.link("deepspeed", "strategy.config")
