@@ -145,3 +145,22 @@ def test_edits_that_overlap_or_have_no_file(path: str) -> None:
     span = Span(1, 1, 1, 3)
     edits = [Edit(Place(path, span), "x"), Edit(Place(path, span), "y")]
     assert edit(edits, {"a.py": Document.of("a.py", "abcd\n")}) is None
+
+
+def test_a_peak_below_the_promise_is_the_one_that_is_told() -> None:
+    fix = samples.exceeds.fix
+    assert isinstance(fix, Fix)
+    found = tried(Trial(fix.peak - 2**30, ()))
+    assert isinstance(found, Fix)
+    assert found.peak == fix.peak - 2**30
+    assert [step.edits for step in found.steps] == [step.edits for step in fix.steps]
+    assert sum(step.saves for step in found.steps) == sum(step.saves for step in fix.steps) + 2**30
+
+
+def test_what_has_to_be_installed_is_not_made_as_safe() -> None:
+    step = Step(
+        "use_liger_kernel=True", 1, "", True, (Edit(Place("a.py", Span(1, 1, 1, 1)), "x"),), package="liger-kernel"
+    )
+    assert Change((step,)).applicability == "unsafe"
+    assert Change((replace(step, package=""),)).applicability == "safe"
+    assert not Change((step,)).taken(unsafe=False)

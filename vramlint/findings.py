@@ -49,6 +49,13 @@ class Step:
     """Empty when the value cannot be edited in a file of this run."""
     slowdown: Slowdown | None = None
     """The step's time after this change over that before it, where it can be estimated."""
+    package: str = ""
+    """What has to be installed for it."""
+
+    @property
+    def sure(self) -> bool:
+        """It is safe, and the run needs nothing for it that it may not have."""
+        return self.safe and not self.package
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,12 @@ class Change:
         edited = [step for step in self.steps if step.edits]
         if not edited:
             return "display"
-        return "safe" if all(step.safe for step in edited) else "unsafe"
+        return "safe" if all(step.sure for step in edited) else "unsafe"
 
     def taken(self, *, unsafe: bool) -> tuple[Step, ...]:
         """The steps that are made: those with edits, and unless `unsafe` is asked for only what is safe and helps."""
         edited = tuple(step for step in self.steps if step.edits)
-        return edited if unsafe or all(step.safe for step in edited) else self.alone
+        return edited if unsafe or all(step.sure for step in edited) else self.alone
 
     def edits(self, *, unsafe: bool) -> tuple[Edit, ...]:
         """The edits of those steps, each once."""

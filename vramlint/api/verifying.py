@@ -23,7 +23,8 @@ Retry = Callable[[Mapping[str, Document]], Trial | None]
 """The same run when these documents take the place of the files; None when it is no run, or they cannot be read."""
 
 _TOLERANCE = 100
-"""The plan's peak and that of the edited files may differ by a hundredth: edits say a fact in the files' own words."""
+"""The peak of the edited files may be above the plan's by a hundredth: edits say a fact in the files' own words. It may
+be lower: a batch of one sequence, say, needs no padding."""
 
 
 def verified(finding: Finding, before: Trial, documents: Mapping[str, Document], retry: Retry) -> Finding:
@@ -44,7 +45,10 @@ def verified(finding: Finding, before: Trial, documents: Mapping[str, Document],
     after = _tried(steps, documents, retry)
     if after is None or not _keeps_promise(after, fix, finding, before):
         return without_edits(finding)
-    safe = tuple(step for step in steps if step.safe)
+    if isinstance(fix, Fix) and all(step.edits for step in fix.steps) and after.peak is not None:
+        fix = _reread(fix, after.peak)
+        finding = replace(finding, fix=fix)
+    safe = tuple(step for step in steps if step.sure)
     if len(safe) == len(steps):
         return finding
     for count in range(len(safe), 0, -1):
@@ -102,7 +106,7 @@ def _keeps_promise(after: Trial, fix: Change, finding: Finding, before: Trial) -
     """Whether the peak is that of the plan, or, when only some of its steps can be edited, lower than before."""
     whole = all(step.edits for step in fix.steps)
     if whole and isinstance(fix, Fix):
-        missed = after.peak is None or abs(after.peak - fix.peak) * _TOLERANCE > fix.peak
+        missed = after.peak is None or (after.peak - fix.peak) * _TOLERANCE > fix.peak
         return not missed and _helps(after, finding, before)
     return _helps(after, finding, before)
 
@@ -116,6 +120,13 @@ def _helps(after: Trial, finding: Finding, before: Trial) -> bool:
     if isinstance(finding.fix, Fix):
         return before.peak is not None and after.peak is not None and after.peak < before.peak
     return _count(after, finding.code) < _count(before, finding.code)
+
+
+def _reread(fix: Fix, peak: int) -> Fix:
+    """The fix with the peak of the edited files; what its last step saves makes up the difference."""
+    *steps, last = fix.steps
+    last = replace(last, saves=last.saves + fix.peak - peak)
+    return replace(fix, steps=(*steps, last), peak=peak)
 
 
 def _count(trial: Trial, code: str) -> int:

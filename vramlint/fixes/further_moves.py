@@ -47,7 +47,7 @@ FLASH_ATTENTION = Move(
     # transformers 5.23 integrations/flash_attention.py; https://arxiv.org/abs/2307.08691
     "flash-attention", 0, True, "FlashAttention 2", "no cost; needs the package flash-attn",
     _can_flash, lambda job: replace(job, attention=Attention(FLASH, job.attention.use_cache)),
-    always({"attention_implementation": FLASH}),
+    always({"attention_implementation": FLASH}), package="flash-attn",
 )  # fmt: skip
 CHECKPOINT_OFFLOAD = Move(
     # torchtune 0.6 training/_activation_offloading.py

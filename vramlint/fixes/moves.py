@@ -78,6 +78,8 @@ class Move(NamedTuple):
     """What it costs when only adapters are trained, if that is another thing."""
     words_beside_adapter: str = ""
     """Its words for a job that trains adapters already, if they are others."""
+    package: str = ""
+    """What has to be installed for it, of a safe move: it is made only where unsafe fixes are."""
 
 
 MOVES: tuple[Move, ...] = (
@@ -95,7 +97,7 @@ MOVES: tuple[Move, ...] = (
         # liger-kernel computes the loss in chunks of the sequence: https://arxiv.org/abs/2410.10989, section 3.2
         "fused-loss", 1, True, "Liger's fused loss", "no cost; needs the package liger-kernel",
         can_fuse_loss, with_liger,
-        always({"fused_loss": True}),
+        always({"fused_loss": True}), package="liger-kernel",
     ),
     Move(
         "smaller-eval-batch", 2, True, "an evaluation batch of one sequence", "same metrics; evaluation takes longer",

@@ -280,7 +280,7 @@ def _steps(run: Run, search: _Search, chosen: Chosen, write: Writer | None) -> t
         beside = job is not None and job.adapter is not None
         description, edits = written if written else (_in_words(move, changes, beside=beside), ())
         cost = (adapted and move.cost_beside_adapter) or move.cost
-        steps.append(Step(description, saves, cost, move.safe, edits, _slowdown(search, chosen, index)))
+        steps.append(Step(description, saves, cost, move.safe, edits, _slowdown(search, chosen, index), move.package))
     return tuple(steps)
 
 

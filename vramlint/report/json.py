@@ -83,7 +83,7 @@ def fix(item: Change, documents: Documents) -> Json:
                 "saves_bytes": step.saves,
                 "cost": step.cost,
                 "step_time": computation.slowdown_in_json(step.slowdown),
-                "applicability": "safe" if step.safe else "unsafe",
+                "applicability": "safe" if step.sure else "unsafe",
                 "edits": [_edit(edit, documents) for edit in step.edits],
             }
             for step in item.steps
