@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 
 from vramlint.catalog.torchtune import builders
-from vramlint.job import Adapter, Batch, Checkpointing, Job, Model, Objective, Optimizer, Precision, Quantization
+from vramlint.job import (
+    Adapter,
+    Attention,
+    Batch,
+    Checkpointing,
+    Job,
+    Model,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Quantization,
+    SharedSequence,
+)
 from vramlint.memory.ops.head_chunks import LOGITS, WITH_HEAD
 from vramlint.memory.simulate import simulate
 from vramlint.surfaces.frameworks.torchtune_models import network
@@ -153,3 +166,51 @@ def test_compiled_adapters_are_near_the_published_figures(published: float, quan
         checkpointing=Checkpointing("nonreentrant", offload=True),
     )
     assert simulate(run, reserved=False).allocated / GIB == pytest.approx(published, rel=0.08)
+
+
+def shared(ranks: int, world: int, batch: Batch, sizes: tuple[int, ...], **kwargs: Any) -> Job:
+    """Decoders of (vocabulary, layers, heads, heads of keys, width, width of the MLP) whose ranks share sequences."""
+    names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
+    config: dict[str, str | int] = dict(zip((*names, "intermediate_size"), sizes, strict=True))
+    config |= {"component": "llama3", "max_position_embeddings": batch.sequence_length}
+    spread = Parallelism(world, "fsdp", fsdp_version=2, sync_each_batch=True, sequence=SharedSequence(ranks, "ring"))
+    plain = Job(
+        Model("m", "torchtune", config),
+        precision=Precision("bfloat16"),
+        batch=batch,
+        parallelism=replace(spread, fsdp_by_layers_alone=True),
+        objective=Objective(loss="causal-lm", loop="plain", max_grad_norm=1.0),
+        optimizer=Optimizer("adamw_torch_fused"),
+    )
+    return replace(plain, **kwargs)
+
+
+REPEATED = shared(
+    4, 8, Batch(1, 32768), (2048, 4, 32, 8, 4096, 4096), checkpointing=Checkpointing("nonreentrant")
+)  # fmt: skip
+ALIKE = shared(2, 4, Batch(2, 8192), (2048, 3, 16, 16, 2048, 2048))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "forward", "backward"), [(REPEATED, 2118.8, 3804.8), (ALIKE, 2104.2, 2568.7)], ids=["repeated", "alike"]
+)
+def test_shared_sequences_are_those_of_torchtunes_own_code(wanted: Job, forward: float, backward: float) -> None:
+    """MiB of the steady step of torchtune 0.7's llama3, shard_model and get_context_parallel_manager over torch 2.13.
+
+    They ran over fake tensors, counted storage by storage, as `bench.sharding.titan` counts torchtitan's.
+    """
+    peaks = {phase.phase: phase.allocated / 2**20 for phase in simulate(wanted, reserved=False).phases}
+    assert peaks["forward"] == pytest.approx(forward, rel=0.002)
+    assert peaks["backward"] == pytest.approx(backward, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (replace(ALIKE, compiled=True), "compiled layers"),
+        (replace(ALIKE, attention=Attention("flex_attention")), "not torch's operator"),
+        (replace(ALIKE, model=replace(ALIKE.model, config={**ALIKE.model.config, "component": "gemma2"})), "operator"),
+    ],
+)
+def test_attention_that_no_context_dispatches_is_refused(wanted: Job, reason: str) -> None:
+    assert reason in simulate(wanted, reserved=False).why

@@ -15,8 +15,8 @@ from vramlint.estimate import Estimate, Traffic
 from vramlint.job import DTYPE_BYTES, ConfigValue, Job, SharedSequence
 
 LINK = "gpus"
-_REPEATING = "xtuner"
-"""Of `SharedSequence.form`: heads of keys cross the ranks as often as those of queries."""
+_REPEATING = frozenset({"xtuner", "torchtune"})
+"""Forms of shared sequences, and models, whose keys are repeated for every head of queries before they cross."""
 
 
 def communication(job: Job, estimate: Estimate) -> Iterator[Traffic]:
@@ -88,7 +88,8 @@ def _sequences(job: Job, sequence: SharedSequence) -> Iterator[Traffic]:
     """
     config, batch, ranks = job.model.config, job.batch, sequence.ranks
     heads, layers, hidden = (_whole(config, key) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
-    kept = (_whole(config, "num_key_value_heads") or heads) if sequence.form != _REPEATING else heads
+    repeats = bool(_REPEATING & {sequence.form, job.model.model_type})
+    kept = heads if repeats else _whole(config, "num_key_value_heads") or heads
     size = _whole(config, "head_dim") or hidden // max(1, heads)
     tokens = batch.micro_batch_size * batch.sequence_length // (1 if sequence.of_rank else ranks)
     each = tokens * size * _width(job) * layers * batch.gradient_accumulation_steps

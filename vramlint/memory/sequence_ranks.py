@@ -13,7 +13,7 @@ from dataclasses import replace
 from vramlint.job import Job
 from vramlint.memory.architectures import find_family
 from vramlint.memory.architectures.llama import Llama
-from vramlint.memory.ops.shared_sequences import XTUNER
+from vramlint.memory.ops.shared_sequences import RING, XTUNER
 from vramlint.memory.ranks import Kind
 from vramlint.memory.refusal import NotFollowedError
 
@@ -22,6 +22,9 @@ RECURRENT = frozenset({"qwen3_next"})
 
 _BY_XTUNER = frozenset({"llama", "qwen2", "qwen2_moe", "mistral", "mixtral"})
 """Models whose attention xtuner replaces by one that repeats keys, then shares (xtuner 0.2 model/modules/dispatch)."""
+
+
+TORCHTUNE = "torchtune"
 
 
 def divides(job: Job) -> bool:
@@ -41,8 +44,11 @@ def kinds(job: Job) -> Iterator[Kind]:
         return
     model_type = job.model.model_type
     family = find_family(model_type, job.model.task)
+    own = model_type == TORCHTUNE
+    if own:
+        _check_torchtune(job, sequence.form)
     apart = model_type in RECURRENT or (sequence.form == XTUNER and model_type not in _BY_XTUNER)
-    if family is None or not issubclass(family, Llama) or apart:
+    if apart or not (own or (family is not None and issubclass(family, Llama))):
         raise NotFollowedError(f"a shared sequence in {model_type or 'this model'}")
     part = -(-job.batch.sequence_length // sequence.ranks)
     rank = replace(
@@ -51,3 +57,15 @@ def kinds(job: Job) -> Iterator[Kind]:
         parallelism=replace(job.parallelism, sequence=replace(sequence, of_rank=True)),
     )
     yield Kind("every rank", rank, job.parallelism.world_size)
+
+
+def _check_torchtune(job: Job, form: str) -> None:
+    """Decoders of torchtune under torch's `context_parallel` (torchtune 0.7 training/_distributed.py).
+
+    Raises:
+        NotFollowedError: what hides attention from the context's dispatch, or is not that of torch's operator.
+    """
+    softcaps = job.model.config.get("component") == "gemma2"
+    if form != RING or softcaps or job.compiled or job.attention.implementation != "sdpa":
+        what = "compiled layers" if job.compiled else "attention that is not torch's operator"
+        raise NotFollowedError(f"a shared sequence in torchtune's model with {what}")

@@ -283,13 +283,17 @@ def test_a_policy_trains_on_parts_of_its_mini_batch():
     assert values(facts, "objective", "micro_batch_size", "ppo_mini_batch_size") == ("ppo", 4, 32)
 
 
-def test_sequences_that_gpus_share_are_refused_and_copies_of_shards_counted():
+def test_sequences_that_gpus_share_and_copies_of_shards_are_counted_and_matrices_refused():
     path, text = SAMPLES["torchtune"]
     run = {path: text, "run.sh": f"tune run --nproc_per_node 8 full_finetune_distributed --config {path} "}
-    whole, context, hybrid = (
-        check({**run, "run.sh": run["run.sh"] + more}, "run.sh").jobs[0].high
-        for more in ("", "context_parallel_dim=2", "data_parallel_replicate_dim=2 data_parallel_shard_dim=4")
+    copies = "data_parallel_replicate_dim=2 data_parallel_shard_dim=4"
+    degrees = ("", "context_parallel_dim=2", copies, "context_parallel_dim=2 tensor_parallel_dim=2")
+    whole, context, hybrid, both = (
+        check({**run, "run.sh": run["run.sh"] + more}, "run.sh").jobs[0].high for more in degrees
     )
-    assert (whole.method, context.method, hybrid.method) == ("simulated", "bounded", "simulated")
-    assert "GPUs share every sequence" in context.why
+    assert (whole.method, context.method, hybrid.method) == ("simulated", "simulated", "simulated")
+    assert context.saved_activations < whole.saved_activations
     assert hybrid.device > whole.device
+    assert both.method == "bounded"
+    other = run["run.sh"].replace("full_finetune", "full_dpo") + "context_parallel_dim=2"
+    assert check({**run, "run.sh": other}, "run.sh").jobs[0].high.method == "bounded"

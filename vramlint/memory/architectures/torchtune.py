@@ -17,6 +17,7 @@ from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
 from vramlint.memory.ops.norm import rms_norm, rms_norm_unit_offset
+from vramlint.memory.ops.ring import ring_attention
 from vramlint.memory.ops.rotary import Rotary, rotate, rotate_pairs_widened
 from vramlint.memory.ops.softmax import cross_entropy, mark_logits
 from vramlint.memory.regime import Regime
@@ -223,7 +224,9 @@ class TransformerDecoder(CausalLM):
         return self._row(tape, attention.merge_heads(tape, out), w.output)
 
     def _attended(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The kernel of the attention."""
+        """The kernel of the attention; torch's ring where a context of `context_parallel` has taken its place."""
+        if regime.sequence is not None:
+            return ring_attention(tape, q, k, v, regime.sequence.ranks)
         return sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
 
     def _rotated(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None) -> Tensor:

@@ -21,7 +21,13 @@ def ring_attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, ranks: int) -> T
     """Attention of a rank's queries [B, heads, S / ranks, d] to the keys and values of all ranks."""
     batch, heads, length, _ = q.shape
     held = _gathered(tape, k, v, ranks)
+    del held["joined"]
     for step in range(ranks):
+        if step:
+            _let_go(held)
+            if step < ranks - 1:  # what is joined to be sent on, though nothing is
+                joined = _joined(tape, k, v)
+                del joined
         _merged(tape, held, q, step)
     held.clear()
     results = (((batch, heads, length), WIDE, "logsumexp"), *_RANDOM_STATE)
@@ -52,18 +58,19 @@ def _unchanged(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor 
 
 
 def _gathered(tape: Tape, k: Tensor, v: Tensor, ranks: int) -> dict[str, Tensor]:
-    """Keys and values copied, joined, and those of all ranks."""
-    held = {"k": _like(tape, k), "v": _like(tape, v)}
-    joined = _flat(tape, k.numel + v.numel, k.dtype, "joined keys and values")
-    held["all"] = _flat(tape, ranks * joined.numel, k.dtype, "all gather")
-    del joined
+    """Keys and values copied, where heads do not come first, joined, and those of all ranks."""
+    held = {name: _like(tape, x) for name, x in (("k", k), ("v", v)) if not x.heads_first}
+    held["joined"] = _joined(tape, k, v)
+    held["all"] = _flat(tape, ranks * held["joined"].numel, k.dtype, "all gather")
     return held
+
+
+def _joined(tape: Tape, k: Tensor, v: Tensor) -> Tensor:
+    return _flat(tape, k.numel + v.numel, k.dtype, "joined keys and values")
 
 
 def _merged(tape: Tape, held: dict[str, Tensor], q: Tensor, step: int) -> None:
     """One step's attention, and the sum of it and of those before (_SDPAMerger)."""
-    if step == 1:  # keys and values are views of what was gathered from here on
-        del held["k"], held["v"]
     shape = q.shape if step == 0 else _half(q.shape)
     found = tape.empty(shape, q.dtype, "ring attention", "temporaries")
     held["last"] = found
@@ -89,10 +96,14 @@ def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor |
     sums = {name: _wide(tape, x.shape, f"ring gradient of {name}") for name, x in (("q", q), ("k", k), ("v", v))}
     held = _gathered(tape, k, v, node.context)
     for step in range(node.context):
+        if step:
+            _let_go(held)
+            if step < node.context - 1:
+                held["joined"] = _joined(tape, k, v)
         _step_backward(tape, held, sums, (q, k, v), step)
-    held.clear()
     results = [_like(tape, q)]
     travelled = _flat(tape, k.numel + v.numel, k.dtype, "ring gradient")
+    held.clear()
     sums.clear()
     results += [Tensor(x.shape, x.dtype, travelled.storage) for x in (k, v)]
     for result in results:
@@ -104,9 +115,8 @@ def _backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor |
 def _step_backward(
     tape: Tape, held: dict[str, Tensor], sums: dict[str, Tensor], inputs: tuple[Tensor, Tensor, Tensor], step: int
 ) -> None:
+    """One step: names keep what they had until they are given something else, what was joined to be sent as well."""
     q, k, v = inputs
-    if step == 1:
-        del held["k"], held["v"]
     shape = q.shape if step == 0 else _half(q.shape)
     found = [tape.empty(x, q.dtype, "flash backward", "temporaries") for x in (shape, k.shape, v.shape)]
     batch, heads, length, size = shape
@@ -117,15 +127,21 @@ def _step_backward(
     held |= {"last q": found[0], "last k": found[1], "last v": found[2]}
     found.clear()
     if step:  # what the rank before had is added to in place
+        del held["joined gradients"]
         sums.pop("k", None)
         sums.pop("v", None)
         sums["arrived"] = held["sent"]
-    joined = _wide(tape, (k.numel + v.numel,), "joined gradients")
+    held["joined gradients"] = _wide(tape, (k.numel + v.numel,), "joined gradients")
     held["sent"] = _wide(tape, (k.numel + v.numel,), "ring gradients")
-    del joined
     if step:
         halves = _wide(tape, q.shape, "ring gradient of q")
         sums["q"] = halves
+
+
+def _let_go(held: dict[str, Tensor]) -> None:
+    """Keys and values are views of what was gathered from the second step on."""
+    held.pop("k", None)
+    held.pop("v", None)
 
 
 def _half(shape: Shape) -> Shape:

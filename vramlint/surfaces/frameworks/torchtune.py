@@ -54,6 +54,7 @@ _DEGREES = (
     ("data_parallel_shard_dim", "data_parallel_shard"),
     ("data_parallel_replicate_dim", "data_parallel_replicate"),
 )
+_RINGS = frozenset({"full_finetune_distributed", "lora_finetune_distributed"})
 _MODELS = ("model", "policy_model")
 """Where the model that trains stands: PPO's is the policy."""
 _TARGETS = (("apply_lora_to_mlp", "mlp"), ("apply_lora_to_output", "output"))
@@ -242,6 +243,15 @@ def _sharing(config: Config, recipe: str) -> None:
         degree = config.integer(key)
         if degree is not None and (degree > 0 or config.given(key)):
             config.state(fact, degree, key)
+    _sequences(config, recipe)
+
+
+def _sequences(config: Config, recipe: str) -> None:
+    """Recipes that run under torch's `context_parallel` (torchtune 0.7 recipes/{full,lora}_finetune_distributed.py)."""
+    tensor, context = config.integer("tensor_parallel_dim") or 1, config.integer("context_parallel_dim") or 1
+    if context > 1 and tensor == 1 and (not recipe or recipe in _RINGS):
+        reason = "torch's context_parallel stands in for the attention"
+        config.derive("sequence_sharing", "ring", reason, "context_parallel_dim")
 
 
 def _spelled_dtype(value: FactValue) -> Mapping[str, Plain] | None:
