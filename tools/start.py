@@ -31,6 +31,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 EXAMPLE = ["examples/full-finetune-7b/train.py", "--gpu", "rtx3090"]
+EVERYTHING = ["-n", "auto", "--dist", "loadfile"]
+"""A process for each core; the tests of one file stay together, as they share what is slow to make."""
 OLDEST = (3, 10)
 INDEX = "https://pypi.org/simple"
 WHEEL = re.compile(r"^pip-(\d+(?:\.\d+)*)-py3-none-any\.whl$")
@@ -248,7 +250,8 @@ def main(arguments: list[str]) -> int:
         return 2
     if not arguments:
         return show_example()
-    return subprocess.run([PYTHON, "-m", "pytest", *arguments[1:]], cwd=ROOT, check=False).returncode
+    chosen = arguments[1:] or EVERYTHING
+    return subprocess.run([PYTHON, "-m", "pytest", *chosen], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
