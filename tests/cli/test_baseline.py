@@ -57,3 +57,9 @@ def test_what_cannot_be_read(vramlint: Run, script: Path, tmp_path: Path) -> Non
         result = vramlint(GPU, "--baseline", name)
         assert (result.code, result.out) == (2, "")
         assert words in result.err
+
+
+def test_commands_without_findings_do_not_ask_for_it(vramlint: Run, script: Path, tmp_path: Path) -> None:
+    (tmp_path / "vramlint.toml").write_text('baseline = "not-yet.json"\n')
+    assert vramlint("explain", "train.py").code == 0
+    assert vramlint("diff", "train.py", "train.py").code == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from argparse import Namespace
@@ -14,8 +13,12 @@ from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
 from vramlint.cli.output import write
 from vramlint.cli.terminal import use_color
 from vramlint.cli.work import Gathered, gathered
+from vramlint.discovery import decode
+from vramlint.discovery.forms import form_of
 from vramlint.plans import FitReport, Plan
+from vramlint.report import edits
 from vramlint.report.view import View
+from vramlint.text import Document
 
 
 def run(options: Namespace) -> int:
@@ -93,7 +96,7 @@ def _make(options: Namespace, found: Gathered, report: FitReport) -> int:
     if isinstance(changed, Problem):
         raise UsageError(f"{changed.place.path}: {changed.message}")
     if options.diff:
-        text = "".join(_difference(path, found.around.load(path) or b"", data) for path, data in changed.items())
+        text = "".join(_difference(path, data, found) for path, data in changed.items())
         write(text, options.output_file)
     else:
         write_all(changed)
@@ -123,7 +126,8 @@ def _chosen(options: Namespace, report: FitReport) -> Plan:
     return plan
 
 
-def _difference(path: str, before: bytes, after: bytes) -> str:
-    old, new = (data.decode("utf-8", "surrogateescape").splitlines(keepends=True) for data in (before, after))
-    lines = difflib.unified_diff(old, new, path, path)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+def _difference(path: str, after: bytes, found: Gathered) -> str:
+    form = next((file.form for file in found.files if file.path == path), form_of(path))
+    documents = [decode(path, content, form) for content in (found.around.load(path) or b"", after)]
+    before, changed = documents
+    return edits.render(before, changed) if isinstance(before, Document) and isinstance(changed, Document) else ""

@@ -48,13 +48,13 @@ class Known(NamedTuple):
 
 
 def known_of(options: Namespace, settings: Settings) -> Known | None:
-    """The baseline that counts, None where there is none or it is to be written anew.
+    """The baseline that counts; None where there is none, it is to be written anew, or the command has no findings.
 
     Raises:
         UsageError: it cannot be read.
     """
-    path = baseline_path(options, settings)
-    if not path or getattr(options, "write_baseline", False):
+    path = baseline_path(options, settings) if hasattr(options, "baseline") else ""
+    if not path or options.write_baseline:
         return None
     from vramlint.baseline import BaselineError, read
 
@@ -69,9 +69,8 @@ def known_of(options: Namespace, settings: Settings) -> Known | None:
 
 def baseline_path(options: Namespace, settings: Settings) -> str:
     """The file that the command line names, or else the settings; empty where neither does."""
-    given = getattr(options, "baseline", None)
-    if given:
-        return str(given)
+    if options.baseline:
+        return str(options.baseline)
     return os.path.join(settings.root, settings.baseline) if settings.baseline else ""
 
 
