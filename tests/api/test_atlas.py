@@ -15,6 +15,7 @@ FILES = {
     "eval.sh": b"python evaluate.py --model x\n",
     "Makefile": b"train:\n\tpython train.py\n",
     "retrain.sh": b"python retrain.py.bak/x.py\n",
+    "tests/test_finetune.py": TRAIN + b"from pkg.arguments import ModelArguments\n",
 }
 
 
@@ -38,6 +39,11 @@ def test_a_deepspeed_json_finds_the_script_and_then_the_launcher() -> None:
 
 def test_an_imported_module_finds_the_scripts_that_import_it() -> None:
     assert set(found("pkg/arguments.py")) == {"pkg/finetune.py", "run_module.sh"}
+
+
+def test_a_test_is_no_run_of_what_it_imports() -> None:
+    assert "tests/test_finetune.py" not in found("pkg/arguments.py")
+    assert "tests/test_finetune.py" not in found("conf/ds_zero3.json")
 
 
 def test_given_files_are_not_found_again() -> None:

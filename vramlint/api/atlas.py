@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vramlint.discovery import SourceFile
-from vramlint.discovery.forms import form_of
+from vramlint.discovery.forms import form_of, is_no_run
 from vramlint.discovery.prefilter import may_train
 
 MOST_SEARCHED = 4000
@@ -49,7 +49,7 @@ class Atlas:
         for path in self._paths(given)[:MOST_SEARCHED]:
             form = form_of(path)
             mentioned = mentions.anywhere if form in _STARTING else mentions.in_script if form == "python" else None
-            if mentioned is None:
+            if mentioned is None or is_no_run(_name(path)):
                 continue
             data = self._bytes(path)
             if data is not None and mentioned(data) and may_train(form, data):

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
-from vramlint.memory import megatron_buffers, optimizers
+from vramlint.memory import optimizers
 from vramlint.memory.fully_shard_groups import groups_of, is_widened, share_of
 from vramlint.memory.fully_sharded import Unit, Units
 from vramlint.memory.holdings import Tensors, unrounded
 from vramlint.memory.rank import Sharding, states_of, weights_of
 from vramlint.memory.tensor import LayerId, Parameter
-from vramlint.memory.zero import zero_sharding
 from vramlint.memory.zero_partition import in_order
 
 BROADCAST_BUCKET = 250 << 20
@@ -40,10 +39,14 @@ def sharding_of(
     if job.objective.kind == "inference":
         return Sharding(weights_of(parameters, fixed), ())
     if parallelism.strategy == "deepspeed" and parallelism.zero is not None:
+        from vramlint.memory.zero import zero_sharding
+
         return zero_sharding(job, parallelism.zero, parameters, fixed, no_decay)
     if parallelism.strategy == "fsdp" and parallelism.world_size > 1:
         return _fsdp_2(job, parameters, fixed) if parallelism.fsdp_version == 2 else _fsdp(job, parameters, fixed)
     if parallelism.megatron is not None:
+        from vramlint.memory import megatron_buffers
+
         held = megatron_buffers.held(job, parameters)
         whole = (*weights_of(parameters, fixed), *held.persistent)
         return Sharding(

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
 from vramlint.estimate import Estimate, RankPeak, Work
 from vramlint.job import Job
-from vramlint.memory import (
-    data_parallel,
-    generation,
-    mesh_ranks,
-    methods,
-    neox_ranks,
-    optimizers,
-    planned_ranks,
-    quantization,
-    ranks,
-    sequence_ranks,
-)
+from vramlint.memory import data_parallel, division, generation, methods, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
@@ -42,8 +31,9 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
 from vramlint.memory.workspaces import Workspaces
 
-ON_RANKS = "megatron"
-"""The model type of what one rank of Megatron holds."""
+if TYPE_CHECKING:
+    from vramlint.memory.ranks import Kind
+
 SIMULATED_LOSSES = frozenset(
     {"causal-lm", IN_PLACE, LIGER, DYNAMIC, BY_CHUNK, WITH_HEAD, LOGITS, COMPILED, *WITHOUT_LOGITS}
 )
@@ -74,10 +64,7 @@ class Simulation(Protocol):
 
 def trace(job: Job, *, observed: bool = False) -> Simulation:
     """The run of `job`, to be estimated; `observed` as of `simulate`."""
-    if data_parallel.is_spread(job) and job.parallelism.rank is None:
-        return _ranks(job, observed=observed)
-    divided = any(kind.divides(job) for kind in (mesh_ranks, neox_ranks, planned_ranks, sequence_ranks))
-    if divided or (job.parallelism.megatron is not None and job.model.model_type != ON_RANKS):
+    if division.is_divided(job):
         return _ranks(job, observed=observed)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
@@ -146,7 +133,7 @@ class _Trace:
 class _Ranks:
     """A run of several kinds of ranks."""
 
-    kinds: Sequence[ranks.Kind]
+    kinds: Sequence[Kind]
     simulations: Sequence[Simulation]
 
     @property
@@ -171,23 +158,13 @@ class _Ranks:
 def _ranks(job: Job, *, observed: bool) -> Simulation:
     """The ranks that the run's parallelism makes."""
     try:
-        found = list(_kinds(job))
+        found = list(division.kinds(job))
     except (KeyError, NotFollowedError) as error:
         model = job.model
         family = find_family(model.model_type, model.task)
         family = family or find_stand_in(model.model_type, model.task, model.config)
         return _Bound(bounded(_counted(job, family), f"{error} is not simulated"))
     return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])
-
-
-def _kinds(job: Job) -> Iterable[ranks.Kind]:
-    if planned_ranks.divides(job):
-        return planned_ranks.kinds(job)
-    if mesh_ranks.divides(job):
-        return mesh_ranks.kinds(job)
-    if sequence_ranks.divides(job):
-        return sequence_ranks.kinds(job)
-    return neox_ranks.kinds(job) if neox_ranks.divides(job) else ranks.kinds(job)
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:

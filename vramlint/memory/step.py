@@ -17,7 +17,6 @@ from vramlint.memory.architectures.family import Network, Outputs
 from vramlint.memory.autograd import Engine
 from vramlint.memory.data_parallel import gradients_of, is_replica, is_spread
 from vramlint.memory.evaluation import evaluate
-from vramlint.memory.expert_shard import ExpertShard
 from vramlint.memory.forward import Forward
 from vramlint.memory.fully_shard import FullyShard, Groups
 from vramlint.memory.fully_sharded import FullySharded, Units
@@ -27,8 +26,6 @@ from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.reductions import Multiprocessors
 from vramlint.memory.repetition import Layout
-from vramlint.memory.staged_shard import StagedShard
-from vramlint.memory.stages import Stages
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
@@ -164,6 +161,8 @@ class Step:
         batch = {
             name: Tensor((self.job.batch.micro_batch_size, *x.shape[1:]), x.dtype, None) for name, x in held.items()
         }
+        from vramlint.memory.stages import Stages
+
         stages: Stages | None = None
         for number in range(min(2, self.job.batch.gradient_accumulation_steps)):
             self.recorder.phase("forward")
@@ -343,6 +342,13 @@ def _sharded(
     if isinstance(units, Buckets):
         return ZeroBuckets(units, recorder)
     if isinstance(units, Groups):
-        kind = StagedShard if units.staged else ExpertShard if units.prefetches else FullyShard
-        return kind(units, recorder)
+        if units.staged:
+            from vramlint.memory.staged_shard import StagedShard
+
+            return StagedShard(units, recorder)
+        if units.prefetches:
+            from vramlint.memory.expert_shard import ExpertShard
+
+            return ExpertShard(units, recorder)
+        return FullyShard(units, recorder)
     return FullySharded(units, recorder)

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from vramlint.job import SharedSequence
 from vramlint.memory.kernels import FLASH_MAX_HEAD
-from vramlint.memory.ops import attention, flash_ring, sdpa
-from vramlint.memory.ops.ring import ring_attention
-from vramlint.memory.ops.swift_sequences import by_heads
-from vramlint.memory.ops.ulysses import ulysses
+from vramlint.memory.ops import attention, sdpa
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
@@ -50,6 +47,8 @@ def attend(
     if regime.implementation == "eager" or (sequence.form == RING and regime.implementation != "sdpa"):
         raise NotFollowedError(f"a shared sequence with {regime.implementation}, which the library refuses,")
     if sequence.form in (FLASH_RING, FLASH_GATHER):
+        from vramlint.memory.ops import flash_ring
+
         if tape.autocast is None:
             q, k, v = (tape.to(x, regime.flash_dtype) if x.dtype == "float32" else x for x in (q, k, v))
         q, k, v = (tape.lower(x) for x in (q, k, v))
@@ -57,6 +56,8 @@ def attend(
             return attention.merge_heads(tape, flash_ring.ring(tape, q, k, v, sequence.ranks))
         return attention.merge_heads(tape, flash_ring.gathered(tape, q, k, v, sequence.ranks, sequence.stride))
     if sequence.form == RING:
+        from vramlint.memory.ops.ring import ring_attention
+
         return attention.merge_heads(tape, ring_attention(tape, q, k, v, sequence.ranks))
 
     taken = mask if sequence.form == SWIFT and regime.implementation == "sdpa" else None
@@ -74,11 +75,15 @@ def attend(
         repeats = q.shape[1] // k.shape[1]
         k, v = attention.repeat_heads(tape, k, repeats), attention.repeat_heads(tape, v, repeats)
     if sequence.form in (SWIFT, VERL, XTUNER):
+        from vramlint.memory.ops.swift_sequences import by_heads
+
         pieces = sequence.form != SWIFT
         positions = _positions(tape, q, sequence.ranks) if sequence.form == VERL else []
         out = by_heads(tape, q, k, v, sequence.ranks, kernel, pieces=pieces)
         positions.clear()
         return attention.merge_heads(tape, out)
+    from vramlint.memory.ops.ulysses import ulysses
+
     return ulysses(tape, q, k, v, sequence.ranks, kernel)
 
 
