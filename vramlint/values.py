@@ -14,6 +14,10 @@ from vramlint.text import Document, Place
 Plain = str | int | float | bool | None
 
 
+COMMENT = "comment"
+"""`Scalar.via` of words of a comment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """A known number, string, bool or null.
@@ -28,7 +32,7 @@ class Scalar:
     """literal, module-constant, function-default, argparse-default, dataclass-default, click-default,
     computed, config-file, environment (also the default of a shell's `${X:-8}`), cli (a word of a command line), shell
     (written in the command itself), shell-variable (in an assignment; of `--lr=$LR` the place is that of the part
-    behind `=`)."""
+    behind `=`), comment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vramlint.catalog import GpuAmbiguous, GpuRequest, parse_gpu
+from vramlint.catalog.gpu_requests import nearest_request
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,20 @@ def test_counts_and_shapes(text, expected, count):
 
 def test_a_count_of_an_ambiguous_device_is_ambiguous():
     assert parse_gpu("8xa100") == GpuAmbiguous("a100", ("a100-40gb", "a100-80gb"))
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("rtx3099", "rtx-3090"),
+        ("rtx3099x8", "rtx-3090x8"),
+        ("4 x rtx3099", "rtx-3090x4"),
+        ("nothing like it", ""),
+        ("8x", ""),
+    ],
+)
+def test_the_nearest_keeps_the_count(text, meant):
+    assert nearest_request(text) == meant
 
 
 @given(st.text(max_size=40))

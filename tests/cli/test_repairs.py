@@ -96,3 +96,19 @@ def test_a_contradiction_is_left_to_the_trainers_arguments(vramlint: Run, tmp_pa
     (tmp_path / "train.py").write_text(SCRIPT.format(arguments='per_device_train_batch_size=4, deepspeed="ds.json"'))
     vramlint("train.py", "--fix", "--unsafe-fixes")
     assert config.read_text() == zero("").replace("1", '"auto"', 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("gpu=rtx3099x2", "gpu=rtx-3090x2"), ("gpu=gtx1060x", "gpu=gtx-1060-6gb"), ("gpu=a100", None), ("gpu=zzz", None)],
+)
+def test_a_device_that_comes_near_is_written_even_if_the_run_does_not_fit_it(
+    vramlint: Run, tmp_path: Path, said: str, meant: str | None
+) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(f"# vramlint: {said}, sequence-length=1024\n{SCRIPT.format(arguments='bf16=True')}")
+    vramlint("train.py", "--fix")
+    assert said in path.read_text()
+    after = vramlint("train.py", "--fix", "--unsafe-fixes", "--format", "concise").out
+    assert f"# vramlint: {meant or said}, sequence-length" in path.read_text()
+    assert ("VRAM701" in after) is (meant is None)

@@ -16,7 +16,7 @@ from vramlint.engine.predicates import (
     unsharded_model,
     wide_secondary_partition,
 )
-from vramlint.estimate import Estimate, RankPeak
+from vramlint.estimate import Amount, Estimate, RankPeak
 from vramlint.facts import Fact, Origin, Remark
 from vramlint.job import Batch, Job, Model, Parallelism, Precision, Zero
 
@@ -62,25 +62,27 @@ def test_gradients_that_decide(scope: Scope, detail: str | None) -> None:
     assert unsharded_gradients(scope) == detail
 
 
-def zero(stage: int = 3, distance: int = 1_000_000_000, world: int = 8) -> Job:
-    shared = Parallelism(world, "deepspeed", zero=Zero(stage, max_reuse_distance=distance))
-    return Job(LLAMA, precision=Precision("bfloat16"), parallelism=shared)
+def zero(stage: int = 3, world: int = 8, **precision: str) -> Job:
+    return Job(
+        LLAMA,
+        precision=Precision(**{"weights": "bfloat16", **precision}),  # type: ignore[arg-type]  # tests name its fields
+        parallelism=Parallelism(world, "deepspeed", zero=Zero(stage)),
+    )
 
 
-SMALL = replace(estimate(24), total_parameters=400_000_000)
-DISTANCE = fact("max_reuse_distance", 1_000_000_000, line=3)
+SMALL = replace(estimate(24, gathered_parameters=0.75, weights=23), total_parameters=400_000_000)
 
 MODELS = {
     "whole": (scope(zero(), SMALL), "0.65 GiB"),
     "two GPUs": (scope(zero(world=2), SMALL), "0.37 GiB"),
-    "just within reach": (scope(zero(distance=800_000_000), SMALL), "0.65 GiB"),
-    "another setting written": (scope(zero(), SMALL, fact("zero_stage", 3, line=3)), "0.65 GiB"),
+    "mixed": (scope(zero(weights="float32", autocast="bfloat16"), SMALL), "0.65 GiB"),
+    "float32": (scope(zero(weights="float32"), SMALL), None),
+    "nearly whole": (scope(zero(), replace(SMALL, total_parameters=447_000_000)), "0.73 GiB"),
+    "just whole": (scope(zero(), replace(SMALL, components=(Amount("gathered parameters", 720_000_000),))), "0.65 GiB"),
+    "a part of it": (scope(zero(), replace(SMALL, total_parameters=448_000_000)), None),
     "stage 2": (scope(zero(stage=2), SMALL), None),
-    "released": (scope(zero(distance=0), SMALL), None),
     "one GPU": (scope(zero(world=1), SMALL), None),
     "no ZeRO": (scope(replace(zero(), parallelism=Parallelism(8, "ddp")), SMALL), None),
-    "written": (scope(zero(), SMALL, DISTANCE), None),
-    "large": (scope(zero(), replace(SMALL, total_parameters=600_000_000)), None),
     "fits": (scope(zero(), replace(SMALL, allocated=22 * GIB)), None),
     "just fits": (scope(zero(), replace(SMALL, allocated=GPU.usable_bytes)), None),
     "bounded": (scope(zero(), replace(SMALL, method="bounded")), None),

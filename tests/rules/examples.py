@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from vramlint.api import checking, judging
-from vramlint.api.examples import codes_found
+from vramlint.api.examples import findings_on
 from vramlint.engine import RuleSet, check, check_remarks, load_rules
 from vramlint.engine.check import Mender, Planner, Scaler, Writer, as_remark
 from vramlint.engine.names import Scope
@@ -36,14 +36,18 @@ class Seen(NamedTuple):
     """Of its runs."""
     remarks: tuple[Remark, ...]
     """On its keys and files."""
+    edited: frozenset[str]
+    """Codes of the findings whose fixes are edits."""
 
 
 @cache
 def seen(example: Example) -> Seen:
     """The example through the whole of vramlint."""
     with _recorded() as (scopes, remarks):
-        codes = codes_found(example, RULES)
-    return Seen(codes, tuple(scopes), tuple(remarks))
+        found = findings_on(example, RULES)
+    codes = frozenset(finding.code for finding in found)
+    edited = frozenset(finding.code for finding in found if finding.fixable(unsafe=True))
+    return Seen(codes, tuple(scopes), tuple(remarks), edited)
 
 
 @contextmanager

@@ -39,6 +39,11 @@ def test_what_speaks_instead_does(rule: Rule, example: Example) -> None:
     assert named <= seen(example).codes
 
 
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.name) for rule in RULES.rules if rule.fixes])
+def test_a_fix_of_its_own_is_made_in_some_example(rule: Rule) -> None:
+    assert any(rule.code in seen(example).edited for example in rule.failing)
+
+
 def test_every_rule_has_examples() -> None:
     for rule in RULES.rules:
         assert rule.code in WITHOUT_FAILING_EXAMPLE or (rule.failing and rule.passing), rule.code

@@ -9,7 +9,7 @@ from vramlint.surfaces.members import form_of, read_data
 from vramlint.surfaces.mending import mended
 from vramlint.surfaces.removal import remove_keys
 from vramlint.text import Document, Place, apply_edits
-from vramlint.values import Scalar, Table
+from vramlint.values import COMMENT, Scalar, Table
 
 
 def after(path: str, text: str, old: str, subject: str, repair: Repair) -> str | None:
@@ -50,6 +50,12 @@ def test_a_key_is_renamed_as_it_is_written(path: str, text: str, old: str, new: 
 )
 def test_a_quoted_value_loses_its_quotes(path: str, text: str, old: str, value: float, new: str | None) -> None:
     assert after(path, text, old, "n", Repair(safe=True, value=Scalar(value))) == new
+
+
+@pytest.mark.parametrize("path", ["a.py", "a.yaml", "a.sh", "a.json"])
+def test_a_word_of_a_comment_gets_no_quotes(path: str) -> None:
+    repair = Repair(safe=False, value=Scalar("rtx-3090x2", via=COMMENT))
+    assert after(path, "# vramlint: gpu=rtx3099x2\n", "rtx3099x2", "x", repair) == "# vramlint: gpu=rtx-3090x2\n"
 
 
 def test_a_switch_becomes_a_block_where_it_stands() -> None:

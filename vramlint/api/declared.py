@@ -7,14 +7,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.api.source import Hardware
-from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
-from vramlint.catalog.gpus import GpuAmbiguous, nearest_gpus
-from vramlint.facts import Candidate, Fact, Origin, Remark
+from vramlint.catalog.gpu_requests import GpuRequest, nearest_request, parse_gpu
+from vramlint.catalog.gpus import GpuAmbiguous
+from vramlint.facts import Candidate, Fact, Origin, Remark, Repair
 from vramlint.job import Gpu
 from vramlint.readers.comments import Directive
 from vramlint.settings import Settings
 from vramlint.sizes import parse_size
-from vramlint.values import Scalar
+from vramlint.values import COMMENT, Scalar
 
 _FACTS = MappingProxyType(
     {
@@ -59,8 +59,8 @@ def request(name: str) -> GpuRequest:
         return found
     if isinstance(found, GpuAmbiguous):
         raise UnknownGpuError(f"GPU {name!r} is ambiguous: say {' or '.join(found.choices)}")
-    close = nearest_gpus(name)
-    raise UnknownGpuError(f"unknown GPU {name!r}{f', did you mean {close[0]!r}?' if close else ''}")
+    close = nearest_request(name)
+    raise UnknownGpuError(f"unknown GPU {name!r}{f', did you mean {close!r}?' if close else ''}")
 
 
 def declare(hardware: Hardware, directives: Iterable[Directive], settings: Settings) -> Declared:
@@ -103,8 +103,12 @@ def _gpu_of_comment(name: Scalar | None) -> tuple[GpuRequest | None, tuple[Remar
     try:
         return request(text), ()
     except UnknownGpuError as error:
-        close = nearest_gpus(text)
-        return None, (Remark("unknown-gpu", text, str(error), name.place, close[0] if close else ""),)
+        close = nearest_request(text) if parse_gpu(text) is None else ""  # which of several is meant, the message asks
+        repair = Repair(safe=False, value=Scalar(close, via=COMMENT), cost=_ONE_OF_YOURS) if close else None
+        return None, (Remark("unknown-gpu", text, str(error), name.place, close, repair=repair),)
+
+
+_ONE_OF_YOURS = "if that is the device that runs it"
 
 
 def _of_settings(name: str, settings: Settings) -> GpuRequest:
@@ -126,9 +130,7 @@ def _text(value: Scalar | None) -> str:
 
 def _from_comments(said: Mapping[str, Scalar]) -> dict[str, Fact]:
     return {
-        name: Fact(
-            name, (Candidate(said[key].value, said[key].place),), Origin.WRITTEN, f"# vramlint: {key}=", "comment"
-        )
+        name: Fact(name, (Candidate(said[key].value, said[key].place),), Origin.WRITTEN, f"# vramlint: {key}=", COMMENT)
         for key, name in _FACTS.items()
         if key in said
     }

@@ -11,6 +11,7 @@ from vramlint.discovery.forms import form_of
 from vramlint.engine.rule import Example, Rule
 from vramlint.engine.rule_reader import Path, did_you_mean
 from vramlint.engine.selection import RuleSet, UnknownRuleError
+from vramlint.findings import Finding
 from vramlint.settings import Settings
 from vramlint.settings.keys import read_keys
 from vramlint.text import Place, Span
@@ -29,8 +30,8 @@ class Contradiction(NamedTuple):
     message: str
 
 
-def codes_found(example: Example, rules: RuleSet) -> frozenset[str]:
-    """Codes of the findings on an example, by optional rules too, unless its settings select some.
+def findings_on(example: Example, rules: RuleSet) -> tuple[Finding, ...]:
+    """The findings on an example, by optional rules too, unless its settings select some.
 
     Its first file is the one that is checked, the others lie beside it.
 
@@ -45,7 +46,7 @@ def codes_found(example: Example, rules: RuleSet) -> frozenset[str]:
         report = lint([SourceFile(path, form_of(path), data, True)], settings_of(example), rules, around)
     except (UnknownGpuError, UnknownRuleError) as error:
         raise ExampleError(str(error)) from None
-    return frozenset(finding.code for finding in report.findings)
+    return report.findings
 
 
 def settings_of(example: Example) -> Settings:
@@ -68,7 +69,7 @@ def contradictions(rule: Rule, rules: RuleSet) -> Iterator[Contradiction]:
         for number, example in enumerate(examples):
             at: Path = ("examples", kind, number)
             try:
-                codes = codes_found(example, rules)
+                codes = frozenset(finding.code for finding in findings_on(example, rules))
             except ExampleError as error:
                 yield Contradiction(at, str(error))
                 continue

@@ -195,12 +195,20 @@ def _disagree(one: Edit, other: Edit) -> bool:
 
 def _is_worse(after: Report, before: Report, fixed: Sequence[Finding]) -> bool:
     """Whether anything is worse than before, in a file or a job, those included in which nothing was to be fixed."""
-    found, had, aimed = (_by_path(findings) for findings in (after.findings, before.findings, fixed))
-    if any(worse(items, had.get(path, ()), aimed.get(path, ())) for path, items in found.items()):
-        return True
     if len(after.jobs) != len(before.jobs):
         return True
-    return any(_has_grown(new, old) for new, old in zip(after.jobs, before.jobs, strict=True))
+    pairs = list(zip(after.jobs, before.jobs, strict=True))
+    told = {new.path for new, old in pairs if _is_declared(new, old)}
+    left = [item for item in after.findings if item.place.path not in told]
+    found, had, aimed = (_by_path(findings) for findings in (left, before.findings, fixed))
+    if any(worse(items, had.get(path, ()), aimed.get(path, ())) for path, items in found.items()):
+        return True
+    return any(_has_grown(new, old) for new, old in pairs if not _is_declared(new, old))
+
+
+def _is_declared(new: JobReport, old: JobReport) -> bool:
+    """Whether a job is held against a device for the first time: what does not go with it then did not before."""
+    return old.gpu is None and new.gpu is not None
 
 
 def _by_path(findings: Sequence[Finding]) -> dict[str, list[Finding]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vramlint.catalog.gpus import GpuAmbiguous, find_gpu
+from vramlint.catalog.gpus import GpuAmbiguous, find_gpu, nearest_gpus
 from vramlint.job import Gpu
 
 
@@ -34,6 +34,16 @@ def parse_gpu(text: str) -> GpuRequest | GpuAmbiguous | None:
         if match and part is not None:
             return GpuRequest(part, int(match["count"])) if isinstance(part, Gpu) else part
     return _instance(text)
+
+
+def nearest_request(text: str) -> str:
+    """What `text` may have meant, with the count that it asks for; empty where no device's name comes near."""
+    for form in (_COUNT_FIRST, _COUNT_LAST):
+        match = re.fullmatch(form, text.strip().lower())
+        close = nearest_gpus(match["name"], 1) if match else ()
+        if match and close:
+            return f"{close[0]}x{match['count']}"
+    return next(iter(nearest_gpus(text, 1)), "")
 
 
 def _instance(text: str) -> GpuRequest | None:

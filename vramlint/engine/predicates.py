@@ -102,11 +102,11 @@ def unsharded_gradients(scope: Scope) -> str | None:
 
 
 def unsharded_model(scope: Scope) -> str | None:
-    """ZeRO stage 3 that keeps a whole small model on every GPU, where the step does not fit.
+    """ZeRO stage 3 that has a whole small model on every GPU at the peak of a step that does not fit.
 
-    A parameter that is needed again within `stage3_max_reuse_distance` elements is not released, so at the turn from
-    forward to backward half of that distance stays gathered (deepspeed 0.19
-    runtime/zero/partitioned_param_coordinator.py, __params_to_release).
+    A parameter that is needed again within `stage3_max_reuse_distance` elements is not released, and prefetching runs
+    ahead of the modules until `stage3_max_live_parameters` elements are gathered: either is enough for it (deepspeed
+    0.19 runtime/zero/partitioned_param_coordinator.py, __params_to_release and fetch_sub_module).
     """
     job, estimate = _worst(scope)
     if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
@@ -114,13 +114,11 @@ def unsharded_model(scope: Scope) -> str | None:
     zero, shared = job.parallelism.zero, job.parallelism
     if zero is None or zero.stage != _STAGE_3 or shared.world_size < 2:
         return None
-    if scope.lookup("origin.max_reuse_distance") == "written":
+    whole = estimate.total_parameters * DTYPE_BYTES[job.precision.autocast or job.precision.weights]
+    gathered = sum(amount.bytes for amount in estimate.components if amount.name == "gathered parameters")
+    if gathered < _WHOLE * whole or estimate.device_need <= scope.run.gpu.usable_bytes:
         return None
-    if 2 * estimate.total_parameters > zero.max_reuse_distance:
-        return None
-    beyond = estimate.total_parameters * DTYPE_BYTES[job.precision.weights] * (shared.world_size - 1)
-    beyond //= shared.world_size
-    return f"{beyond / GIB:.2f} GiB" if estimate.device_need > scope.run.gpu.usable_bytes else None
+    return f"{whole * (shared.world_size - 1) // shared.world_size / GIB:.2f} GiB"
 
 
 def unbalanced_stages(scope: Scope) -> str | None:
@@ -175,6 +173,8 @@ def _is_known_world(scope: Scope) -> bool:
 
 
 _STAGE_3 = 3
+_WHOLE = 0.9
+"""Part of a model's parameters from which on it counts as whole: the modules that ran last may be released."""
 
 
 def _decide(beyond: int, estimate: Estimate, usable: int) -> bool:

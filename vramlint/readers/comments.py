@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vramlint.sizes import parse_size
 from vramlint.text import Document, Place
-from vramlint.values import Entry, Problem, Scalar
+from vramlint.values import COMMENT, Entry, Problem, Scalar
 
 MARKER = "vramlint:"
 
@@ -233,7 +233,7 @@ def _ignore(document: Document, match: re.Match[str], place: Place, line: int) -
         if not _RULE_FORM.match(item[0]):
             return _bad(place, f"`{item[0]}` is no rule code or name; separate rules by commas")
         spot = Place(document.path, document.span(base + item.start(), base + item.end()))
-        names.append(Scalar(item[0], spot, via="comment"))
+        names.append(Scalar(item[0], spot, via=COMMENT))
     if written is not None and not names:
         return _bad(place, f"it names no rule; write `{kind}[exceeds-gpu-memory] reason`")
     return Directive(kind, place, line if kind == "ignore" else None, tuple(names), reason=reason)
@@ -258,7 +258,7 @@ def _declare(document: Document, start: int, end: int, place: Place) -> Directiv
             return _bad(place, f"`{key}` takes {_TAKES[kind]}")
         spot = Place(document.path, document.span(*pair.span(group)))
         key_place = Place(document.path, document.span(*pair.span("key")))
-        values.append(Entry(key, key_place, Scalar(value, spot, via="comment")))
+        values.append(Entry(key, key_place, Scalar(value, spot, via=COMMENT)))
         position = _past_gap(text, pair.end(), end)
     if not values:
         return _bad(place, "it says nothing; write `ignore[RULE] reason` or `gpu=NAME`")

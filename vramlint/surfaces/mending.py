@@ -11,7 +11,7 @@ from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value
 from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.removal import remove_keys
 from vramlint.text import Document, Edit, Place
-from vramlint.values import Scalar, Table
+from vramlint.values import COMMENT, Scalar, Table
 
 _KEY = re.compile(r"(?P<head>(?:-{1,2})?[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P<tail>[\"']?(?:[=:].*)?)", re.DOTALL)
 """A key as it is written: a member's, a keyword, an option."""
@@ -62,6 +62,8 @@ def _renamed(remark: Remark, name: str, document: Document) -> tuple[str, tuple[
 def _replaced(remark: Remark, value: Scalar, document: Document) -> tuple[str, tuple[Edit, ...]] | None:
     """Another value at the remark's place."""
     old = document.slice(remark.place.span)
+    if value.via == COMMENT:  # there are no quotes in comments
+        return f"`{value.value}` in place of `{old}`", (Edit(remark.place, str(value.value)),)
     form = form_of(document.path) or (PYTHON if document.path.endswith((".py", ".ipynb")) else SHELL)
     if not old or "\n" in old or form == SHELL:
         return None
