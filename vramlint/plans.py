@@ -103,8 +103,12 @@ class Fitting:
     """The smallest GPUs that the job, or where nothing fits the nearest plan, fits on."""
     more_gpus: int | None = None
     """GPUs of the same kind on which it fits as it is."""
+    more_gpus_changed: int | None = None
+    """Where nothing fits: GPUs of the same kind on which the nearest plan fits."""
     allowances: tuple[str, ...] = ()
     """Where nothing fits: what would have to be allowed for a plan that does, each by itself."""
+    allowed_gpus: int | None = None
+    """GPUs of that plan, where more of them are among what would have to be allowed."""
     notes: tuple[str, ...] = ()
     """What the reader must know: what is assumed."""
     largest: Largest | None = None

@@ -26,6 +26,13 @@ def test_the_launcher_in_front_of_the_usage_holds(head: str) -> None:
     assert found["model"] == "openai-community/gpt2"
 
 
+def test_gpus_that_the_user_declares_win_over_those_of_the_usage() -> None:
+    files = {"train.py": '"""Trains.\n\ntorchrun --nproc_per_node 2 train.py\n"""\n' + TRAIN}
+    for gpu, world in (("h100", 2), ("h100x4", 4)):
+        (job,) = check(files, "train.py", gpu=gpu).jobs
+        assert (facts(job)["world_size"], facts(job)["launcher"]) == (world, "torchrun")
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -101,3 +101,32 @@ def test_a_file_without_a_run(vramlint: Run, tmp_path: Path) -> None:
     result = vramlint("fit", "empty.yaml", "--gpu", "3GiB")
     assert result.code == 2
     assert "no training run found" in result.err
+
+
+def test_all_gpus_of_the_machine_share_the_model(vramlint: Run, tmp_path: Path, script: Path) -> None:
+    (tmp_path / "run.sh").write_text("python train.py\n", "utf-8")
+    options = ("fit", "run.sh", "--gpu", "2GiBx8")
+    (job,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    first = job["plans"][0]
+    names = [change["name"] for change in first["changes"]]
+    assert {"all-gpus", "fsdp"} <= set(names)
+    assert first["complete"]
+    assert first["peak_of_edited_files_bytes"] == first["peak_bytes"] <= job["limit_bytes"] < job["need_bytes"]
+    assert job["notes"] == []
+    assert vramlint(*options, "--apply", "1").code == 0
+    assert (tmp_path / "run.sh").read_text("utf-8") == "torchrun --nproc_per_node 8 train.py\n"
+    assert 'fsdp="full_shard auto_wrap"' in script.read_text("utf-8")
+    (again,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    assert (again["status"], again["need_bytes"]) == ("fits", first["peak_bytes"])
+
+
+def test_where_no_plan_fits_it_says_how_many_gpus_would_do(vramlint: Run, tmp_path: Path, script: Path) -> None:
+    script.write_text(SCRIPT.replace("gpt2", "gpt2-medium"), "utf-8")
+    (tmp_path / "run.sh").write_text("python train.py\n", "utf-8")
+    (job,) = json.loads(vramlint("fit", "run.sh", "--gpu", "1.5GiB", "--format", "json").out)["jobs"]
+    assert (job["status"], job["allowed_gpus"]) == ("nothing", 2)
+    assert "gpus" in job["allowances"]
+    (job,) = json.loads(vramlint("fit", "run.sh", "--gpu", "1.5GiB", "--allow", "gpus", "--format", "json").out)["jobs"]
+    first = job["plans"][0]
+    assert first["complete"]
+    assert "torchrun --nproc_per_node 2" in first["changes"][0]["description"]

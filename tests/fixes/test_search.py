@@ -7,7 +7,7 @@ import pytest
 from tests.fixes.test_plan import card, job
 from tests.fixes.test_plan import simulate as sized
 from vramlint.estimate import Estimate, Work
-from vramlint.fixes.axes import LORA, NUMERICS, QLORA, TRAINED, axes_of, find_option, needs, option_names
+from vramlint.fixes.axes import GPUS, LORA, NUMERICS, QLORA, TRAINED, axes_of, find_option, needs, option_names
 from vramlint.fixes.search import Point, Search, by_edits, by_result, by_time
 from vramlint.fixes.ways import nearest, ways
 from vramlint.job import Evaluation, Job
@@ -120,11 +120,36 @@ def test_it_ends_when_enough_was_simulated() -> None:
         ("micro-batch", "micro-batch-1"),
         ("seq-len", "sequence-length-256"),
         ("lora", "lora"),
+        ("fsdp", "fsdp"),
+        ("all-gpus", "all-gpus"),
     ],
 )
 def test_changes_have_names(name: str, change: str) -> None:
-    option = find_option(name, axes_of(job(), ("lora", "seq-len")))
+    option = find_option(name, axes_of(job(), ("lora", "seq-len"), 4))
     assert option is not None
     assert option.move.name == change
     assert name in option_names()
     assert needs(change)
+
+
+def test_where_the_allocator_turns_down_what_is_left_of_plans_they_are_tried_whole() -> None:
+    refused: list[Point] = []
+
+    def accept(point: Point) -> tuple[int, Point] | None:
+        refused.append(point)
+        return None if point == refused[0] else (0, point)
+
+    found = search(job(), 22)
+    shown = [way.point for way in ways(found, accept)]
+    assert len(shown) == 2
+    assert all(found.fits(point) and found.trimmed(point) in (refused[0], point) for point in shown)
+
+
+def test_more_gpus_are_looked_at_with_the_most_of_them_first() -> None:
+    axes = tuple(axis for axis in axes_of(job(4), (GPUS,)) if axis.name in ("gpus", "zero", "micro-batch"))
+    found = Search(job(4), card(16), axes, simulate, 16 * GIB)
+    point = next(found.best(by_result))
+    names = [option.move.name for option in found.options(point)]
+    assert any(name.startswith("gpus-x") for name in names)
+    every_size = [each for each in every(found) if found.fits(each)]
+    assert by_result(found.cost(point)) == min(by_result(found.cost(each)) for each in every_size)

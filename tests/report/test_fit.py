@@ -39,7 +39,15 @@ planned = Fitting(
     larger_gpus=("A100", "H100"), more_gpus=8, notes=("1 GPU is assumed",), simulations=12,
 )  # fmt: skip
 nothing = replace(
-    planned, name="b.py", status="nothing", plans=(), nearest=plans[0], more_gpus=None, allowances=("lora", "qlora")
+    planned,
+    name="b.py",
+    status="nothing",
+    plans=(),
+    nearest=plans[0],
+    more_gpus=None,
+    allowances=("lora", "gpus"),
+    allowed_gpus=4,
+    more_gpus_changed=16,
 )
 report = FitReport(
     (

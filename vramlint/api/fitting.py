@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vramlint.api.atlas import Atlas
 from vramlint.api.checking import Checker
+from vramlint.api.declared import Declared
 from vramlint.api.judging import Simulate, closed_facts, report_on, write_changes
 from vramlint.api.maximizing import explained, maximized
 from vramlint.api.planning import Planning
@@ -118,6 +119,7 @@ class Fitter(Checker):
             closed_facts(run),
             self._request.allowed,
             self._request.number or MOST_PLANS,
+            _on_one_machine(subject.declared),
         )
         if self._request.maximize:
             known = planning.known()
@@ -132,6 +134,11 @@ class Fitter(Checker):
     def _read_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
         estimates = _played(self._jobs_again(subject, name, edited), self._simulate)
         return max(estimates, key=lambda estimate: estimate.device_need, default=None)
+
+
+def _on_one_machine(declared: Declared) -> int:
+    """GPUs of the one machine that is declared; 0 where several are, or nothing is said."""
+    return declared.world_size or 0 if declared.nodes in (None, 1) else 0
 
 
 def _played(jobs: Sequence[Job], simulate: Simulate) -> tuple[Estimate, ...]:

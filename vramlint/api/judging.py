@@ -142,6 +142,11 @@ def write_changes(
         from vramlint.surfaces.allocating import write_settings
 
         return write_settings(settings, run.facts, documents)
+    processes = _processes(run, changes, documents)
+    if processes is not None:
+        rest = {name: value for name, value in changes.items() if name != "world_size"}
+        others = write_changes(run, rest, documents) if rest else ("", ())
+        return others and (", ".join(filter(None, (processes[0], others[0]))), (*processes[1], *others[1]))
     if run.framework:
         from vramlint.surfaces.frameworks import framework_of
         from vramlint.surfaces.frameworks.writing import write_facts
@@ -155,6 +160,17 @@ def write_changes(
     if written is None or (run.framework and not _elsewhere(run, written.edits)):
         return None
     return written.description, written.edits
+
+
+def _processes(
+    run: Run, changes: Mapping[str, FactValue], documents: Mapping[str, Document]
+) -> tuple[str, tuple[Edit, ...]] | None:
+    """Another number of processes in the words of the command that starts the run."""
+    if "world_size" not in changes:
+        return None
+    from vramlint.surfaces.launch.processes import write_processes
+
+    return write_processes(changes, run.facts, documents)
 
 
 def _elsewhere(run: Run, edits: Sequence[Edit]) -> bool:

@@ -58,7 +58,7 @@ _RESULTS = {"seq-len": "samples are cut later", "lora-rank": "adapters have anot
 
 def explained(planning: Planning, name: str, known: Fitting) -> WhyNot:
     """What one change alone would do, and why the first plan leaves it out."""
-    option = find_option(name, axes_of(planning.job, ALLOWANCES.keys()))
+    option = find_option(name, axes_of(planning.job, ALLOWANCES.keys(), planning.gpus))
     if option is None:
         return WhyNot(name, name, "this job has no such setting to change")
     move, job = option.move, planning.job

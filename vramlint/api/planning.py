@@ -11,7 +11,7 @@ from vramlint.api.verifying import edit
 from vramlint.catalog.gpus import smallest_gpus
 from vramlint.estimate import Estimate, Slowdown
 from vramlint.facts import Origin
-from vramlint.fixes.axes import ALLOWANCES, Axis, Option, axes_of
+from vramlint.fixes.axes import ALLOWANCES, GPUS, Axis, Option, axes_of
 from vramlint.fixes.changes import Changes
 from vramlint.fixes.moves import EXPANDABLE
 from vramlint.fixes.scaling import gpus_needed
@@ -19,6 +19,7 @@ from vramlint.fixes.search import Point, Search, by_edits
 from vramlint.fixes.ways import Way, nearest, ways
 from vramlint.job import Gpu, Job
 from vramlint.plans import Change, Fitting, Plan
+from vramlint.resolve.ranks import DECLARED
 from vramlint.resolve.run import Run
 from vramlint.text import Document, Edit
 
@@ -54,6 +55,8 @@ class Planning:
     allowed: frozenset[str]
     most: int
     """Plans that are looked for."""
+    gpus: int = 0
+    """GPUs that the machine is declared to have; 0: nothing is known of further ones."""
     target: int = 0
     """Bytes that plans have to stay within."""
     lost: int = 0
@@ -81,24 +84,31 @@ class Planning:
         if not found and self.limit < self.gpu.usable_bytes:
             status, found = "tight", self._ways(search, self.gpu.usable_bytes)
         larger = self._larger(known.need)
-        more = gpus_needed(self.job, self.gpu, self.tensors, self.limit / self.gpu.usable_bytes)
+        more = self._more(self.job)
         known = replace(known, larger_gpus=larger, more_gpus=more)
         if found:
             return replace(known, status=status, plans=tuple(way.shown for way in found))
-        known = replace(known, allowances=tuple(self._would_do()))
+        would_do = dict(self._would_do())
+        known = replace(known, allowances=tuple(would_do), allowed_gpus=would_do.get(GPUS))
         point = nearest(search)
         plan = self._plan(search, point, search.options(point)) if point is not None and any(point) else None
         larger = self._larger(plan.peak) if plan is not None else larger
-        return replace(known, status="nothing", nearest=plan, larger_gpus=larger)
+        job = search.job(point) if point is not None and any(point) else None
+        changed = self._more(job) if job is not None else None
+        return replace(known, status="nothing", nearest=plan, larger_gpus=larger, more_gpus_changed=changed)
 
-    def _would_do(self) -> Iterator[str]:
-        """What would have to be allowed for the tensors of a plan to fit."""
+    def _more(self, job: Job) -> int | None:
+        """GPUs of the kind on which a job fits, with the headroom."""
+        return gpus_needed(job, self.gpu, self.tensors, self.limit / self.gpu.usable_bytes)
+
+    def _would_do(self) -> Iterator[tuple[str, int]]:
+        """What would have to be allowed for a plan to fit, with the GPUs that it then runs on."""
         for word in ALLOWANCES:
             search = self._search({*self.allowed, word}) if word not in self.allowed else None
             point = next(search.best(by_edits), None) if search is not None else None
             job = search.job(point) if search is not None and point is not None else None
             if job is not None and self.runs(self.simulate(job)):
-                yield word
+                yield word, job.parallelism.gpus
 
     def _larger(self, need: int) -> tuple[str, ...]:
         """The smallest GPUs that have room for so much, and the headroom."""
@@ -106,7 +116,7 @@ class Planning:
         return tuple(gpu.name for gpu in smallest_gpus(need, bf16=self.job.precision.bf16))
 
     def _search(self, allowed: Collection[str]) -> Search:
-        axes = (self._usable(axis) for axis in axes_of(self.job, allowed))
+        axes = (self._usable(axis) for axis in axes_of(self.job, allowed, self.gpus))
         return Search(self.job, self.gpu, tuple(axis for axis in axes if axis.options), self.tensors, self.limit)
 
     def _usable(self, axis: Axis) -> Axis:
@@ -187,7 +197,9 @@ class Planning:
         if again is None or not self._as_expected(again, expected, whole=whole):
             edits, again = (), None
         changes = tuple(
-            _change(stage.option, words, kept=bool(edits)) for stage, words in zip(stages, said, strict=True)
+            _change(stage.option, words, kept=bool(edits))
+            for stage, words in zip(stages, said, strict=True)
+            if not _is_overwritten(stage, stages)
         )
         peak = again.device_need if again is not None and whole else plan.peak
         return replace(plan, changes=changes, peak=peak, edits=edits, reread=again.device_need if again else None)
@@ -237,8 +249,10 @@ class Planning:
 def _assumed(run: Run) -> Iterator[str]:
     """What is said of the launch, on which the figures rest."""
     fact = run.get("world_size")
+    declared = fact is not None and fact.reason == DECLARED
     if fact is None or not (
-        {"world_size", "parallelism"} & {*run.open_facts, *run.unresolved} or fact.origin is Origin.ASSUMED
+        {"world_size", "parallelism"} & {*run.open_facts, *run.unresolved}
+        or (fact.origin is Origin.ASSUMED and not declared)
     ):
         return
     most = max((job.parallelism.world_size for job in run.jobs), default=1)
@@ -246,6 +260,12 @@ def _assumed(run: Run) -> Iterator[str]:
     spread = f"{few} to {most} GPUs are" if few < most else f"{most} GPU{'s are' if most > 1 else ' is'}"
     name = run.gpu.id if run.gpu else "NAME"
     yield f"no file says on how many GPUs it runs, {spread} assumed: --gpu {name}xN says it"
+
+
+def _is_overwritten(stage: _Stage, stages: Sequence[_Stage]) -> bool:
+    """Whether a later change of a plan says all that one says, with more: `full_shard`, then `full_shard offload`."""
+    later = stages[stages.index(stage) + 1 :]
+    return bool(stage.changes) and any(stage.changes.keys() <= other.changes.keys() for other in later)
 
 
 def _change(option: Option, written: Said | None, *, kept: bool) -> Change:

@@ -161,7 +161,7 @@ def _with_starts(
     if document.path.endswith(".py") and _LAUNCHER.search(document.text, 0, _HEAD):
         from vramlint.api.usage import with_usage
 
-        sheet = with_usage(sheet, document, Shells(context.load))
+        sheet = with_usage(sheet, document, Shells(context.load), sized=context.world_size is not None)
     data = document.text.encode(errors="replace")
     if not workloads and not may_start("python", data) and not makes_processes(data):
         return Contents(_trials(sheet, program, again), read.problems)

@@ -16,19 +16,22 @@ _COMMAND = re.compile(
     r"(?m)^[ \t]*(?:#[ \t]*)?(?:\$[ \t]*)?"
     r"((?:[A-Z_]+=\S+[ \t]+)*(?:accelerate[ \t]+launch|torchrun|deepspeed|python[\d.]*)\b(?:[^\\\n]|\\\n)*)"
 )
+_SIZES = ("world_size", "nodes", "gpus_per_node")
 _NEXT_LINE = re.compile(r"\\\n([ \t]*#)")
 
 
-def with_usage(sheet: Sheet, document: Document, shells: Shells) -> Sheet:
+def with_usage(sheet: Sheet, document: Document, shells: Shells, *, sized: bool = False) -> Sheet:
     """The sheet of a script with what the launcher in front of its usage adds: processes, how they share the model.
 
-    Its arguments there are examples and are left out. Nothing is added where several ways to start it are shown.
+    Its arguments there are examples and are left out, as are its numbers of GPUs and machines where the user has
+    `sized` the run. Nothing is added where several ways to start it are shown.
     """
     ways = [launch for launch in _shown(document, shells) if _names(launch, document)]
     settings = {(launch.links, launch.tables, _launcher(launch)) for launch in ways}
     if len(settings) != 1 or _launcher(ways[0]) == "python":
         return sheet
-    facts = tuple(fact for fact in ways[0].facts if fact.name != "entry")
+    left_out = ("entry", *_SIZES) if sized else ("entry",)
+    facts = tuple(fact for fact in ways[0].facts if fact.name not in left_out)
     return launched(sheet, replace(ways[0], facts=facts))
 
 

@@ -14,9 +14,11 @@ from typing import NamedTuple
 from vramlint.fixes.further_moves import (
     CHECKPOINT_OFFLOAD,
     FLASH_ATTENTION,
+    FSDP,
     IN_BACKWARD,
     LEAST_LENGTH,
     gpus_move,
+    launch_move,
     length_move,
     micro_batch_move,
 )
@@ -73,6 +75,8 @@ class Axis(NamedTuple):
     options: tuple[Option, ...]
     apart: bool = False
     """Which of the options needs least depends on the job."""
+    begins: bool = False
+    """Whether any of the options needs less than none depends on the job; among themselves they are in order."""
 
 
 _BY_NAME = {move.name: move for move in MOVES}
@@ -87,8 +91,11 @@ def _of(name: str, alters: int = SAME, result: str = "", **traits: float | str) 
 _GPUS = (
     Axis(
         "gpus",
-        tuple(Option(gpus_move(1 << count), edits=4, allow=GPUS) for count in range(1, _DOUBLINGS + 1)),
-        apart=True,
+        tuple(
+            Option(gpus_move(1 << count), edits=3 + count, quickens=True, allow=GPUS)
+            for count in range(1, _DOUBLINGS + 1)
+        ),
+        begins=True,
     ),
 )
 _MICRO_BATCH = Axis("micro-batch", ())
@@ -102,6 +109,7 @@ _AXES: tuple[Axis, ...] = (
             _of("zero-1", edits=4, package="deepspeed"),
             _of("zero-2", edits=4, package="deepspeed"),
             _of("zero-3", edits=4, uncounted=1.3, package="deepspeed"),
+            Option(FSDP, edits=2, uncounted=1.3),
         ),
         apart=True,
     ),
@@ -167,14 +175,32 @@ _AXES: tuple[Axis, ...] = (
 """All but those whose values depend on the job. They are made, and looked at, in this order: the dearest first."""
 
 
-def axes_of(job: Job, allowed: Collection[str]) -> tuple[Axis, ...]:
-    """The axes of a job, with the values that are allowed; whether they apply is not asked yet."""
-    found = [*_GPUS, _lengths(job), *(_micro_batches(job) if axis is _MICRO_BATCH else axis for axis in _AXES)]
+def axes_of(job: Job, allowed: Collection[str], gpus: int = 0) -> tuple[Axis, ...]:
+    """The axes of a job, with the values that are allowed; whether they apply is not asked yet.
+
+    Args:
+        job: as it is.
+        allowed: names of `ALLOWANCES`.
+        gpus: GPUs that the machine is known to have; 0: nothing is known of further ones.
+    """
+    found = [
+        _launch(gpus),
+        *_GPUS,
+        _lengths(job),
+        *(_micro_batches(job) if axis is _MICRO_BATCH else axis for axis in _AXES),
+    ]
     kept = (
         axis._replace(options=tuple(option for option in axis.options if not option.allow or option.allow in allowed))
         for axis in found
     )
     return tuple(axis for axis in kept if axis.options)
+
+
+def _launch(gpus: int) -> Axis:
+    """The GPUs of the machine, where the run leaves some of them idle."""
+    return Axis(
+        "launch", (Option(launch_move(gpus), edits=1, uncounted=1.1, quickens=True),) if gpus > 1 else (), apart=True
+    )
 
 
 def _lengths(job: Job) -> Axis:
@@ -204,13 +230,18 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "bf16": "bf16-autocast",
         "fused-adam": "fused-optimizer",
         "zero-offload": "offload-optimizer",
-        "fsdp": "fsdp-full-shard",
         "eval-batch": "smaller-eval-batch",
     }
 )
 """Other names of changes."""
 _RANGED: Mapping[str, str] = MappingProxyType(
-    {"micro-batch": "micro-batch", "batch-size": "micro-batch", "seq-len": "length", "gpus": "gpus"}
+    {
+        "micro-batch": "micro-batch",
+        "batch-size": "micro-batch",
+        "seq-len": "length",
+        "gpus": "gpus",
+        "all-gpus": "launch",
+    }
 )
 """Names of axes whose values are numbers: the name alone stands for the one that saves most."""
 
@@ -219,6 +250,8 @@ _NEEDS: Mapping[str, str] = MappingProxyType(
         "zero-1": "several GPUs under data parallelism, and no higher stage of ZeRO",
         "zero-2": "several GPUs under data parallelism, and no higher stage of ZeRO",
         "zero-3": "several GPUs under data parallelism, and no quantized base",
+        "fsdp": "the Trainer's data parallelism over several GPUs, all weights trained",
+        "all-gpus": "a machine with more GPUs (--gpu NAMExN) than the run starts processes",
         "distributed-optimizer": "Megatron, and ranks that hold the same weights",
         "fsdp-wrap-layers": "FSDP over the whole model at once",
         "fsdp-full-shard": "FSDP that keeps weights whole",

@@ -119,6 +119,19 @@ def sharing_facts(**fields: bool | str | int) -> Callable[[Job], Changes]:
     return facts
 
 
+FSDP_2 = (5, 10)
+"""The transformers whose Trainer takes FSDP's second version unless it is told (training_args.py of 5.10.4)."""
+FULL_SHARD = "full_shard auto_wrap"
+
+
+def with_fsdp(job: Job) -> Job:
+    """The Trainer's FSDP, of the version that it takes by itself, in the place of data parallelism."""
+    version = 2 if job.libraries.transformers >= FSDP_2 else 1
+    # accelerate 1.15 utils/dataclasses.py, set_state_dict_type: the first version gathers what it saves
+    fields = {"fsdp_version": version, "fsdp_gathers_on_save": version == 1}
+    return with_sharing(strategy="fsdp", fsdp_sharding="full", fsdp_wraps_layers=True, **fields)(job)
+
+
 _SHARDINGS: Mapping[tuple[str, bool], str] = MappingProxyType(
     {
         ("full", False): "full_shard",

@@ -139,6 +139,14 @@ def by_fsdp(job: Job) -> bool:
     return shared.strategy == "fsdp" and shared.world_size > 1 and shared.mesh is None
 
 
+def can_use_fsdp(job: Job, _gpu: Gpu) -> bool:
+    """The Trainer's processes each hold the whole model, all of which trains."""
+    shared = job.parallelism
+    plain = shared.strategy == "ddp" and shared.world_size > 1 and shared.mesh is None and shared.model_shards == 1
+    whole = job.adapter is None and job.quantization is None and not job.optimizer.name.startswith(_UNSHARED)
+    return is_trained(job) and plain and whole and job.objective.loop == "trainer"
+
+
 def can_shard_fully(job: Job, _gpu: Gpu) -> bool:
     """FSDP keeps whole weights between forward and backward, or everything whole."""
     return by_fsdp(job) and job.parallelism.fsdp_sharding != "full"

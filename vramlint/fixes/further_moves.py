@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vramlint.fixes.changes import always, batch_facts, smaller_batch
-from vramlint.fixes.conditions import can_shrink_batch, is_trained
+from vramlint.fixes.changes import FULL_SHARD, Changes, always, batch_facts, smaller_batch, with_fsdp
+from vramlint.fixes.conditions import can_shrink_batch, can_use_fsdp, is_trained
 from vramlint.fixes.moves import Move
-from vramlint.fixes.scaling import divides, spread
+from vramlint.fixes.scaling import divides, launched, spread
 from vramlint.job import Attention, Gpu, Job
 
 AMPERE = (8, 0)
@@ -56,6 +56,11 @@ CHECKPOINT_OFFLOAD = Move(
     _can_offload_checkpoints, lambda job: replace(job, checkpointing=replace(job.checkpointing, offload=True)),
     always({"activation_offloading": True}),
 )  # fmt: skip
+FSDP = Move(
+    # transformers 5.23 training_args.py, fsdp; gathers in backward again: 1.5 times the data of data parallelism
+    "fsdp", 34, True, "FSDP (full sharding)", "more communication, same result",
+    can_use_fsdp, with_fsdp, always({"fsdp": FULL_SHARD}),
+)  # fmt: skip
 IN_BACKWARD = Move(
     # torchtune 0.6 recipes/full_finetune_single_device.py: refused with gradient accumulation
     "optimizer-in-backward", 20, True, "an optimizer step within backward",
@@ -85,9 +90,32 @@ def length_move(length: int) -> Move:
 
 
 def gpus_move(times: int) -> Move:
-    """`times` as many GPUs of the same kind, for a run whose GPUs share the model."""
+    """`times` as many GPUs of the same kind, for a run whose GPUs share the model, or a Trainer's, where they could."""
     return Move(
         f"gpus-x{times}", 250, True, f"{times} times as many GPUs", "more GPUs",
-        lambda job, _gpu: divides(job.parallelism), lambda job: spread(job, times),
-        lambda job: {"world_size": spread(job, times).parallelism.world_size},
+        lambda job, _gpu: _more(job, times) is not None, lambda job: _more(job, times) or job,
+        lambda job: _size_facts(job, _more(job, times) or job),
     )  # fmt: skip
+
+
+def _more(job: Job, times: int) -> Job | None:
+    if divides(job.parallelism):
+        return spread(job, times)
+    return launched(job, times * job.parallelism.world_size) if job.objective.loop == "trainer" else None
+
+
+def launch_move(gpus: int) -> Move:
+    """A process on each of `gpus` GPUs, which the machine has and the run leaves idle so far."""
+    return Move(
+        "all-gpus", 5, True, f"a process on each of the {gpus} GPUs (torchrun --nproc_per_node {gpus})",
+        "all GPUs that are there",
+        lambda job, _gpu: launched(job, gpus) is not None, lambda job: launched(job, gpus) or job,
+        lambda job: _size_facts(job, launched(job, gpus) or job),
+    )  # fmt: skip
+
+
+def _size_facts(before: Job, after: Job) -> Changes:
+    """The number of processes, and the accumulation with which they keep the global batch."""
+    steps = after.batch.gradient_accumulation_steps
+    accumulates = {} if steps == before.batch.gradient_accumulation_steps else {"gradient_accumulation_steps": steps}
+    return {"world_size": after.parallelism.world_size, **accumulates}

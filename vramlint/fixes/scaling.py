@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from vramlint.estimate import Estimate
 from vramlint.job import Gpu, Job, Parallelism
@@ -39,12 +40,31 @@ def gpus_needed(job: Job, gpu: Gpu, simulate: Callable[[Job], Estimate], headroo
 
 def divides(shared: Parallelism) -> bool:
     """Whether more GPUs hold less each: ZeRO, FSDP over all ranks, Megatron's distributed optimizer."""
-    if shared.world_size < 2 or shared.mesh is not None:
+    if shared.mesh is not None:
         return False
     if shared.strategy == "fsdp":
         return shared.fsdp_sharding != "none" and shared.replicas == 1
     by_zero = shared.zero is not None and shared.zero.stage > 0
     return by_zero or (shared.megatron is not None and shared.megatron.distributed_optimizer)
+
+
+_LAUNCHED: Mapping[str, str] = MappingProxyType(
+    {"none": "ddp", "dataparallel": "ddp", "ddp": "ddp", "deepspeed": "deepspeed", "fsdp": "fsdp"}
+)
+"""How processes share the model of a run, by how its GPUs share it so far."""
+
+
+def launched(job: Job, gpus: int) -> Job | None:
+    """The job with a process on each of `gpus` GPUs; None where it has as many, or shares its model in other ways."""
+    shared = job.parallelism
+    plain = shared.mesh is None and shared.megatron is None and shared.neox is None and shared.sequence is None
+    if not plain or shared.nodes > 1 or shared.strategy not in _LAUNCHED:
+        return None
+    alone = shared.strategy == "dataparallel"  # one process for all of them, in batches as large
+    if gpus % shared.world_size or (shared.world_size >= gpus and not alone):
+        return None
+    larger = spread(job, gpus // shared.world_size)
+    return replace(larger, parallelism=replace(larger.parallelism, strategy=_LAUNCHED[shared.strategy]))
 
 
 def spread(job: Job, times: int) -> Job:

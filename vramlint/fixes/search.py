@@ -272,11 +272,15 @@ class Search:
         return order(self._cost(low, min(self.factor(quickest), self.factor(low))))
 
     def _split_apart(self, low: Point, high: Point) -> Iterator[tuple[Point, Point]]:
-        """Boxes each with one value on each axis that has no order."""
+        """Boxes each with one value on each axis that has no order; of one whose options have, with them or without."""
         for index, axis in enumerate(self.axes):
             if axis.apart and low[index] < high[index]:
                 for value in range(low[index], high[index] + 1):
                     yield from self._split_apart(_with(low, index, value), _with(high, index, value))
+                return
+            if axis.begins and low[index] == 0 < high[index]:
+                yield from self._split_apart(low, _with(high, index, 0))
+                yield from self._split_apart(_with(low, index, 1), high)
                 return
         yield low, high
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from vramlint.fixes.axes import BASE, NUMERICS, STORAGE, TRAINED
@@ -41,7 +41,7 @@ def ways(
     seen: dict[Point, Way[Shown] | None] = {}
     found: list[Way[Shown]] = []
     for points in _searches(search, found):
-        for _, point in zip(range(TRIES), map(search.trimmed, points), strict=False):
+        for _, point in zip(range(TRIES), _fewest(search, points, seen), strict=False):
             if point not in seen:
                 accepted = accept(point)
                 seen[point] = None if accepted is None else Way(point, search.cost(point), *accepted)
@@ -52,6 +52,13 @@ def ways(
         if len(found) >= most or (not found and search.spent):
             break
     return tuple(found)
+
+
+def _fewest(search: Search, points: Iterator[Point], seen: Mapping[Point, Way[Shown] | None]) -> Iterator[Point]:
+    """The plans without what they fit without; as they are where the allocator has turned that down."""
+    for point in points:
+        trimmed = search.trimmed(point)
+        yield point if trimmed in seen and seen[trimmed] is None else trimmed
 
 
 def _searches(search: Search, found: Sequence[Way[Shown]]) -> Iterator[Iterator[Point]]:

@@ -11,6 +11,8 @@ from vramlint.report.view import View
 from vramlint.report.words import count, gib, number, printable
 
 SAME = "the same"
+GPUS = "gpus"
+"""Of the allowances the one of which the number is said."""
 _BY_HAND = "by hand: "
 _TITLES = ("", "peak, GiB", "step time", "result", "changes")
 
@@ -117,8 +119,11 @@ def _nearest(job: Fitting, style: Style) -> Iterator[str]:
         yield f"  {gib(over)} too much even so"
     if job.larger_gpus:
         yield f"  {'so changed' if job.nearest is not None else 'unchanged'}, it fits {_or(job.larger_gpus)}"
+    if job.more_gpus_changed is not None:
+        yield f"  so changed, it fits on {count(job.more_gpus_changed, 'GPU')} of this kind"
     if job.allowances:
-        options = " or ".join(f"--allow {word}" for word in job.allowances)
+        gpus = f" ({count(job.allowed_gpus, 'GPU')})" if job.allowed_gpus else ""
+        options = " or ".join(f"--allow {word}{gpus if word == GPUS else ''}" for word in job.allowances)
         yield f"  with {options}, a plan fits"
     if job.more_gpus is not None:
         yield f"  unchanged, it fits on {count(job.more_gpus, 'GPU')} of this kind"

@@ -11,6 +11,9 @@ from vramlint.resolve.board import Board, by_default, derived, possible, with_ro
 from vramlint.resolve.defaults import library_default
 from vramlint.resolve.processes import one_rank, replicas
 
+DECLARED = "declared"
+"""Why a run has as many GPUs as `--gpu NAMExN` and its like say."""
+
 
 def world_size(board: Board) -> Fact | None:
     """GPUs of the run: what is declared, what DeepSpeed's batch identity implies; else one, or several that share."""
@@ -18,7 +21,7 @@ def world_size(board: Board) -> Fact | None:
         return one_rank(board, shards=board.setting.deepspeed or _has_fsdp(board))
     setting = board.setting
     if setting.world_size:
-        return possible("world_size", (setting.world_size,), "declared")
+        return possible("world_size", (setting.world_size,), DECLARED)
     if board.value("parallelism") == "megatron":
         return _least(board)
     if board.value("divided_by") in _DIVIDING and _one_model(board) > 1:
