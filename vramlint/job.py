@@ -255,6 +255,8 @@ class Loading:
     """They stay in the checkpoint's file, which all processes of a machine map; None: its dtype is not known."""
     by_one: bool = False
     """One process of a machine loads them for all: FSDP's RAM-efficient loading."""
+    arrives: str | None = None
+    """dtype in which all of them are on the device before the program casts them there; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)

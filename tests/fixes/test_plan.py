@@ -7,7 +7,19 @@ from vramlint.estimate import Amount, Estimate, PhasePeak, Work
 from vramlint.findings import Fix
 from vramlint.fixes import plan
 from vramlint.fixes.moves import MOVES
-from vramlint.job import Batch, Evaluation, Gpu, Job, Megatron, Model, Optimizer, Parallelism, Precision
+from vramlint.job import (
+    Batch,
+    Evaluation,
+    Gpu,
+    Job,
+    Loading,
+    Megatron,
+    Model,
+    Optimizer,
+    Parallelism,
+    Precision,
+    Quantization,
+)
 
 PARAMETERS = 1.5
 
@@ -223,6 +235,22 @@ def test_megatron_is_offered_what_it_has() -> None:
     assert divided is not None and divided.distributed_optimizer
     rest = replace(engine, recompute="full", distributed_optimizer=True)
     assert offered(replace(subject, parallelism=replace(shared, megatron=rest))) == {"smaller-micro-batch"}
+
+
+def test_weights_that_are_narrowed_on_the_device_can_be_loaded_so() -> None:
+    move = next(move for move in MOVES if move.name == "cast-while-loading")
+    narrowed = replace(
+        job(), precision=Precision("float16"), loading=Loading("float32", mapped=True, arrives="float32")
+    )
+    assert move.applies(narrowed, GPU)
+    assert move.facts(narrowed) == {"arrival_dtype": "float16"}
+    assert move.change(narrowed).loading == Loading("float32", mapped=True)
+    widened = replace(
+        narrowed, precision=Precision("float32"), loading=Loading("float16", mapped=True, arrives="float16")
+    )
+    quantized = replace(narrowed, quantization=Quantization())
+    for other in (widened, quantized, replace(narrowed, loading=None), replace(narrowed, loading=Loading("float32"))):
+        assert not move.applies(other, GPU)
 
 
 def in_segments(job: Job) -> Estimate:

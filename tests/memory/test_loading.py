@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.memory.runs import LLAMA, llama
 from vramlint.estimate import Estimate
-from vramlint.job import Adapter, Batch, Job, Model, Objective, Precision, Quantization
+from vramlint.job import Adapter, Batch, Job, Loading, Model, Objective, Parallelism, Precision, Quantization, Zero
 from vramlint.memory import simulate
 
 LARGEST_LINEAR = LLAMA["hidden_size"] * LLAMA["intermediate_size"]
@@ -83,6 +85,52 @@ def test_widening_needs_room_for_a_narrow_copy_besides():
 
     assert loading(prepared) >= resident(prepared)
     assert loading(prepared) > loading(plain) + 2 * VOCABULARY
+
+
+TRACED = {
+    ("float32", "float16", False): 13_950_976,
+    ("float32", "bfloat16", True): 11_853_824,
+    ("bfloat16", "float32", False): 13_950_976,
+    ("bfloat16", "float32", True): 11_155_968,
+}
+"""Highest sum of the storages of a real model while `half()`, `bfloat16()` or `float()` runs over it (torch 2.13,
+transformers 5.23), by the dtypes before and after, and whether the head is tied."""
+
+
+@pytest.mark.parametrize(("before", "after", "tied"), TRACED)
+def test_a_model_that_is_cast_on_the_device_is_whole_there_as_it_was_loaded(
+    before: str, after: str, tied: bool
+) -> None:
+    config = {
+        "hidden_size": 256,
+        "intermediate_size": 688,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 2048,
+        "tie_word_embeddings": tied,
+    }
+    job = llama(config, precision=Precision(after), loading=Loading(before, mapped=True, arrives=before))
+    adapted = replace(job, adapter=Adapter(8, 0.0, ("q_proj",)))
+
+    assert loading(simulate(job, reserved=False)) == TRACED[before, after, tied]
+    assert loading(simulate(adapted, reserved=False)) == TRACED[before, after, tied]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loading": Loading("float32", mapped=True)},
+        {"loading": None},
+        {"parallelism": Parallelism(2, "deepspeed", zero=Zero(3))},
+    ],
+)
+def test_it_is_not_where_nothing_is_cast_or_shares_are_loaded(changes: dict[str, Any]) -> None:
+    job = replace(
+        llama(precision=Precision("bfloat16"), loading=Loading("float32", mapped=True, arrives="float32")), **changes
+    )
+
+    assert loading(simulate(job, reserved=False)) == loading(simulate(replace(job, loading=None), reserved=False))
 
 
 def test_loading_can_be_the_peak_and_the_components_say_so():

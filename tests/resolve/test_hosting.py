@@ -28,6 +28,22 @@ def test_weights_in_the_checkpoints_dtype_are_mapped(facts, loading):
     assert job.loading == loading
 
 
+@pytest.mark.parametrize(
+    ("facts", "transformers", "arrives"),
+    [
+        ((), "5.23.0", "bfloat16"),
+        ((), "4.51.3", "float32"),
+        ((written("arrival_dtype", "float32"),), "5.23.0", "float32"),
+        ((written("arrival_dtype", "auto"),), "4.51.3", "bfloat16"),
+    ],
+)
+def test_weights_that_are_cast_on_the_device_come_there_as_they_are_loaded(facts, transformers, arrives):
+    cast = (written("load_dtype", "float16"), written("cast_on_device", True))
+    (job,) = run(script(*KNOWN, *cast, *facts), transformers=transformers).jobs
+    assert job.precision.weights == "float16"
+    assert job.loading == Loading(arrives, mapped=arrives == "bfloat16", arrives=arrives)
+
+
 def test_a_checkpoint_whose_dtype_nobody_states_says_nothing():
     unknown = written("model", "acme/own-8b")
     config = json.dumps({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100})

@@ -246,3 +246,31 @@ def call_of(source: str) -> ast.Call:
     body = ast.parse(source, mode="eval").body
     assert isinstance(body, ast.Call)
     return body
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "after"),
+    [
+        (
+            "AutoModel.from_pretrained(x, torch_dtype=torch.float32).cuda()",
+            "torch_dtype",
+            "torch_dtype=torch.float16).cuda()",
+        ),
+        ("AutoModel.from_pretrained(x, dtype=torch.float32).cuda()", "dtype", "dtype=torch.float16).cuda()"),
+        ("AutoModel.from_pretrained(x).cuda()", "from_pretrained.dtype", 'x, torch_dtype="float16").cuda()'),
+        ("AutoModel.from_pretrained(x).float().cuda()", "float", None),
+    ],
+)
+def test_the_dtype_before_a_cast_is_said_to_the_loader(text: str, key: str, after: str | None) -> None:
+    document = Document.of("train.py", f"model = {text}.half()\n")
+    said = Fact(
+        "arrival_dtype",
+        (Candidate("float32", at(document, "x")),),
+        Origin.DEFAULT if "." in key else Origin.WRITTEN,
+        key,
+        "library" if "." in key else "code",
+    )
+    cast = fact(document, "load_dtype", "float16", "half", "half", via="code")
+    result = outcome(document, {"arrival_dtype": "float16"}, [cast, said])
+    assert (result is None) is (after is None)
+    assert after is None or (result is not None and result[1].endswith(f"{after}.half()\n"))

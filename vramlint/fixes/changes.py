@@ -80,6 +80,11 @@ def with_bf16_weights(job: Job) -> Job:
     return replace(job, precision=replace(job.precision, weights="bfloat16", grad_scaler=False))
 
 
+def with_cast_while_loading(job: Job) -> Job:
+    """Weights that arrive on the device in the dtype that the program casts them to."""
+    return replace(job, loading=None if job.loading is None else replace(job.loading, arrives=None))
+
+
 def with_zero(**fields: int | str) -> Callable[[Job], Job]:
     """ZeRO with other fields."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vramlint.catalog.liger import FUSED_HEAD, kernels_of
-from vramlint.job import Gpu, Job
+from vramlint.job import DTYPE_BYTES, Gpu, Job
 
 FOREACH_ADAM = ("adamw_torch", "adam_torch")
 ADAM = (*FOREACH_ADAM, "adamw_torch_fused", "adamw_hf", "adamw_apex_fused")
@@ -96,6 +96,13 @@ def can_load_bf16(job: Job, gpu: Gpu) -> bool:
     """Weights lie in float32 on such a card."""
     narrows = gpu.bf16 and job.precision.weights == "float32" and job.parallelism.zero is None
     return narrows and not by_megatron(job)
+
+
+def can_cast_while_loading(job: Job, _gpu: Gpu) -> bool:
+    """The program narrows weights that lie on the device."""
+    arrives = job.loading.arrives if job.loading is not None else None
+    narrowed = arrives is not None and DTYPE_BYTES[arrives] > DTYPE_BYTES[job.precision.weights]
+    return narrowed and job.quantization is None
 
 
 def can_use_8bit(job: Job, _gpu: Gpu) -> bool:

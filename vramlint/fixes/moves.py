@@ -20,6 +20,7 @@ from vramlint.fixes.changes import (
     smaller_batch,
     with_autocast,
     with_bf16_weights,
+    with_cast_while_loading,
     with_checkpoints,
     with_distributed_optimizer,
     with_evaluation,
@@ -36,6 +37,7 @@ from vramlint.fixes.conditions import (
     STAGE3,
     by_megatron,
     can_adapt,
+    can_cast_while_loading,
     can_checkpoint,
     can_distribute,
     can_expand,
@@ -86,6 +88,11 @@ MOVES: tuple[Move, ...] = (
     Move(
         "fused-optimizer", 0, True, "the fused AdamW", "no cost",
         can_use_fused, with_optimizer("adamw_torch_fused"), always({"optimizer": "adamw_torch_fused"}),
+    ),
+    Move(
+        # one weight after the other: transformers 5.23 core_model_loading.py, 4.57 modeling_utils.py
+        "cast-while-loading", 0, True, "weights loaded in the dtype that they are cast to", "no cost, same weights",
+        can_cast_while_loading, with_cast_while_loading, lambda job: {"arrival_dtype": job.precision.weights},
     ),
     Move(
         "sdpa", 0, True, "attention through SDPA instead of eager", "no cost, faster",

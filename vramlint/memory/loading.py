@@ -1,13 +1,13 @@
 """Bringing the model to the device: what is there for a moment while it is loaded and prepared.
 
-A model that is loaded as it is never holds more than itself. Quantizing and widening do: one tensor at a time is there
-in both forms (transformers 5.23 core_model_loading.py; bitsandbytes 0.50 nn/modules.py, Params4bit._quantize; peft 0.21
-utils/other.py, prepare_model_for_kbit_training).
+A model that is loaded as it is never holds more than itself. Casting, quantizing and widening do: one tensor at a time
+is there in both forms (torch 2.13 nn/modules/module.py, _apply; transformers 5.23 core_model_loading.py; bitsandbytes
+0.50 nn/modules.py, Params4bit._quantize; peft 0.21 utils/other.py, prepare_model_for_kbit_training).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
@@ -17,6 +17,7 @@ from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.memory import by_layer
 
 HALF = 2
+ZERO_3 = 3
 SORTED_FROM = (5, 0)
 """Since then weights are loaded in the order of their names, numbers in them by value (core_model_loading.py)."""
 
@@ -25,11 +26,34 @@ def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[T
     """Bytes at the highest point before the first step, given what is resident after it."""
     present = total(resident)
     if job.quantization is None:
-        return present
+        buffers = total([tensors for tensors in resident if tensors.component == "buffers"])
+        return max(present, buffers + _cast(job, by_layer(parameters)))
     if job.quantization.kind in PACKED_CHECKPOINTS:
         return present
     order = [(times, members) for times, members in by_layer(parameters)]
     return max(present, _quantized(job, order, present), _widened(job, order, present))
+
+
+def _cast(job: Job, order: Iterable[tuple[int, Sequence[Parameter]]]) -> int:
+    """The whole model as it was loaded, and each parameter in turn in the dtype that the program casts it to.
+
+    ZeRO 3 loads shares, of which nothing is whole.
+    """
+    zero = job.parallelism.zero
+    if job.loading is None or job.loading.arrives is None or (zero is not None and zero.stage == ZERO_3):
+        return 0
+    before, after = DTYPE_BYTES[job.loading.arrives], DTYPE_BYTES[job.precision.weights]
+    base = [(times, [p for p in members if job.adapter is None or not p.requires_grad]) for times, members in order]
+    alive = highest = sum(times * sum(rounded(p.numel * before) for p in members) for times, members in base)
+    for times, members in base:
+        changes = [(rounded(p.numel * before), rounded(p.numel * after)) for p in members]
+        change = sum(new - old for old, new in changes)
+        alive += max(0, change * (times - 1))
+        for old, new in changes:
+            highest = max(highest, alive + new)
+            alive += new - old
+        alive += min(0, change * (times - 1))
+    return highest
 
 
 def _quantized(job: Job, order: Sequence[tuple[int, Sequence[Parameter]]], present: int) -> int:

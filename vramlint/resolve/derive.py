@@ -69,24 +69,34 @@ def tuning(board: Board) -> Fact | None:
 
 def load_dtype(board: Board) -> Fact | None:
     """The dtype of the unquantized weights after loading."""
-    fact = board.facts.get("load_dtype")
+    return _loaded_dtype(board, "load_dtype")
+
+
+def arrival_dtype(board: Board) -> Fact | None:
+    """Their dtype on the device before the program casts them there."""
+    return _loaded_dtype(board, "arrival_dtype") if board.value("cast_on_device") is True else None
+
+
+def _loaded_dtype(board: Board, name: str) -> Fact | None:
+    """The fact `name` as the loader settles it: what it is given, or its default."""
+    fact = board.facts.get(name)
     if fact is not None:
         return _checkpoint_dtype(board, fact) if fact.value == "auto" else None
     setting = board.setting
     if not loads_a_model(board) and not setting.from_config:
         return None
     if setting.from_config:
-        return derived("load_dtype", "float32", "fresh weights have torch's default dtype")
+        return derived(name, "float32", "fresh weights have torch's default dtype")
     found = None
     if setting.command and setting.trl:  # trl.ModelConfig hands its own default on to from_pretrained
-        found = library_default(board, "load_dtype", "trl", "ModelConfig.dtype")
+        found = library_default(board, name, "trl", "ModelConfig.dtype")
         found = found if found is not None and found.value else None
     elif setting.string_model and setting.libraries.trl >= _TRL_STRING_MODELS:
-        found = library_default(board, "load_dtype", "trl", "create_model_from_path.dtype")
+        found = library_default(board, name, "trl", "create_model_from_path.dtype")
     if found is None:
         quantized = board.value("quantization_bits") in (4, 8)
         key = "from_pretrained.dtype[bitsandbytes]" if quantized else "from_pretrained.dtype"
-        found = library_default(board, "load_dtype", "transformers", key)
+        found = library_default(board, name, "transformers", key)
     return _checkpoint_dtype(board, found) if found and found.value == "auto" else found
 
 
@@ -96,13 +106,13 @@ def _checkpoint_dtype(board: Board, asked: Fact) -> Fact:
     said = f"{asked.key} is auto in {asked.library}" if asked.library else f"{asked.key} is auto"
     dtype = network.dtype if network else None
     if network and dtype and network.dtype_status == "stated":
-        return derived("load_dtype", dtype, f"{said}: the checkpoint's dtype, {network.source}", asked)
+        return derived(asked.name, dtype, f"{said}: the checkpoint's dtype, {network.source}", asked)
     likely = dtype if dtype in ("bfloat16", "float16") else "bfloat16"
     reason = f"{said}, and no source states the checkpoint's dtype"
     if dtype:
         reason += f" ({dtype} in its family)"
     candidates = (Candidate(likely, asked.place), Candidate("float32", asked.place))
-    return with_roads(Fact("load_dtype", candidates, Origin.ASSUMED, asked.key, reason=reason), asked)
+    return with_roads(Fact(asked.name, candidates, Origin.ASSUMED, asked.key, reason=reason), asked)
 
 
 def half_flags(board: Board) -> Fact | None:

@@ -17,6 +17,9 @@ def loading_of(board: Board) -> Loading | None:
     A device map sends them to the device one by one, whatever their dtype (transformers 5.23 core_model_loading.py).
     """
     dtype, network = board.value("load_dtype"), board.network
+    arrives = board.value("arrival_dtype") if board.value("cast_on_device") is True else None
+    arrives = arrives if isinstance(arrives, str) else None
+    dtype = arrives or dtype
     of_transformers = board.setting.trainer != "" or not board.setting.framework
     if not isinstance(dtype, str) or network is None or not (of_transformers and loads_a_model(board)):
         return None
@@ -27,7 +30,7 @@ def loading_of(board: Board) -> Loading | None:
         mapped = True
     elif network.dtype_status == "stated":
         mapped = network.dtype == dtype
-    return Loading(dtype, mapped, by_one=board.value("ram_efficient_loading") is True)
+    return Loading(dtype, mapped, board.value("ram_efficient_loading") is True, arrives)
 
 
 def with_host(zero: Zero, board: Board) -> Zero:

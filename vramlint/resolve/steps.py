@@ -51,6 +51,7 @@ STEPS: tuple[Step, ...] = (
     Step("use_dora", ("tuning",), _when_missing("use_dora")),
     Step("lora_target_modules", ("tuning", "model", "model_type"), derive.lora_target_modules),
     Step("load_dtype", ("model", "quantization_bits"), derive.load_dtype),
+    Step("arrival_dtype", ("model", "quantization_bits"), derive.arrival_dtype),
     Step("precision", ("bf16", "fp16", "load_dtype"), derive.precision),
     Step("zero_stage", (), partial(derive.automatic_bucket, name="zero_stage")),
     *(_bucket_step(name) for name in DEEPSPEED_KEYS if name != "zero_stage"),

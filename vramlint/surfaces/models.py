@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
+from vramlint.surfaces.arriving import arrival_facts
 from vramlint.surfaces.casts import eight_bit_floats, part_casts
 from vramlint.surfaces.checkpointing import checkpointing_facts, switch_facts
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, conditional, derived, stated, unknown
@@ -137,6 +138,7 @@ def _loaded(way: Lineage, calls: Sequence[Call]) -> Draft:
     draft = Draft()
     draft.put(model_fact(way))
     draft.take(_casts_in_place(way, calls))
+    draft.take(arrival_facts(way, calls))
     draft.take(loading_facts(way))
     if isinstance(way.root, Call) and is_litgpt(way.root):
         _own_class(draft, way.root, calls)

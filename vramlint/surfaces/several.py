@@ -1,4 +1,4 @@
-"""Facts that a vocabulary says by several keys together."""
+"""Facts that a vocabulary says by several keys together, or by keys that say other facts as well."""
 
 from __future__ import annotations
 
@@ -86,6 +86,12 @@ def _strategy_key(named: bool, fact: Fact) -> str:
     return "sharding_strategy" if named or not fact.key.endswith("reshard_after_forward") else "reshard_after_forward"
 
 
+def _arrival(value: FactValue, _fact: Fact, holder: Holder) -> Mapping[str, Written] | None:
+    """What `from_pretrained` is told to load in: by the name that is there, else by the one that all releases take."""
+    key = "dtype" if _has(holder, "dtype") else "torch_dtype"
+    return {key: value} if isinstance(value, str) else None
+
+
 SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
     {
         "quantization_bits": MappingProxyType(
@@ -96,6 +102,7 @@ SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
                 "trl-model": _bits(by_default=False, unsaid=False),
             }
         ),
+        "arrival_dtype": MappingProxyType({"from-pretrained": _arrival}),
         "fsdp": MappingProxyType({"accelerate-config": _sharding}),
         "world_size": MappingProxyType({"accelerate-config": _processes}),
     }

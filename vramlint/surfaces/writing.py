@@ -45,7 +45,11 @@ _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
 
 
-_FOLLOWING: Mapping[str, str] = {"fsdp": "fsdp_", "world_size": "distributed_type"}
+_FOLLOWING: Mapping[str, tuple[str, ...]] = {
+    "fsdp": ("fsdp_",),
+    "world_size": ("distributed_type",),
+    "arrival_dtype": ("dtype", "torch_dtype"),
+}
 """How keys begin from which a fact follows that further keys say."""
 _CONTINUED = re.compile(r"[ \t]*\\\r?\n\Z")
 _BY_PROGRAM = ("diffusers",)
@@ -120,7 +124,7 @@ def _written(run: _Run, name: str) -> Written | None:
 def _by_several(run: _Run, fact: Fact) -> Written | None:
     """A fact that a vocabulary says by several keys together."""
     for vocabulary, spell in SEVERAL[fact.name].items():
-        if not (_says(vocabulary, fact) or fact.key.rpartition(".")[2].startswith(_FOLLOWING.get(fact.name, "-"))):
+        if not (_says(vocabulary, fact) or fact.key.rpartition(".")[2].startswith(_FOLLOWING.get(fact.name, ()))):
             continue
         holder = run.holder(vocabulary)
         if holder is not None and holder.form == SHELL:
