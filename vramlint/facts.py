@@ -190,6 +190,7 @@ NAMES = MappingProxyType(
         "liger_fused_head": "Liger fuses the head with the loss",
         "loop": "trainer, lightning, accelerate, fabric, plain (autocast around the call), script (outputs stay bound)",
         "torch_compile": "torch.compile",
+        "replaced_attention": "model types whose attention the program replaces, each with a kernel: llama=sdpa",
         "allocator_settings": "PYTORCH_CUDA_ALLOC_CONF",
         "expandable_segments": "the allocator's segments grow instead of being many",
         "world_size": "number of GPUs of the run",

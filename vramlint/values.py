@@ -175,6 +175,10 @@ class Call:
         return None
 
 
+PATCHED = ".__set__"
+"""Ends the callee of a `Call` that stands for a function of a library being replaced: its arguments are the texts of
+those of the program that may have taken its place."""
+
 Value = Scalar | Items | Table | Name | Unknown | Alternatives | Call
 
 

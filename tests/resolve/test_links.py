@@ -86,6 +86,12 @@ def test_missing_configuration_is_remarked_where_it_is_named() -> None:
     assert found.unresolved == ("deepspeed_config",)
 
 
+def test_a_path_with_parts_left_out_is_no_missing_file() -> None:
+    found = run(script(LLAMA, *KNOWN, links=(replace(LINK, target=".../ds.json"),)))
+    assert not found.remarks
+    assert found.unresolved == ("deepspeed_config",)
+
+
 def test_broken_configuration_is_remarked() -> None:
     found = run(script(LLAMA, *KNOWN, links=(LINK,)), files({"ds.json": '{"zero_optimization": '}, versions=NEWEST))
     assert {(remark.kind, remark.place.path) for remark in found.remarks} == {("syntax-error", "ds.json")}

@@ -140,6 +140,16 @@ def test_misspelt_key_in_a_section_raises() -> None:
     assert "raises a validation error" in remark.message
 
 
+def test_sections_are_validated_since_they_have_classes() -> None:
+    """deepspeed 0.17.1 added runtime/precision_config.py."""
+    config = {"fp16": {"min_loss_scale": 1e-10, "scale": 1}}
+    wrong, unknown = keys_of(config)
+    assert wrong.message == "`fp16.min_loss_scale` cannot be 1e-10: deepspeed 0.19.8 takes int"
+    assert "raises a validation error" in unknown.message
+    (unknown,) = keys_of(config, (0, 17, 0))
+    assert "is ignored in silence" in unknown.message
+
+
 def test_strangers_of_one_section_are_one_remark() -> None:
     (remark,) = keys_of({"bf16": {"enabled": True, "hysteresis": 2, "loss_scale_window": 1}})
     assert "hysteresis, loss_scale_window" in remark.message

@@ -115,7 +115,8 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         TEXTS,
         """frozen_parameters float32_parameters lora_modules_to_save lora_rank_pattern lora_layers
-        lora_target_parameters lora_variants recompute_modules trained_tokens adapter_options""",
+        lora_target_parameters lora_variants recompute_modules trained_tokens adapter_options
+        replaced_attention""",
     ),
     (TRUTH | words("default", "always", "never"), "fsdp_reshard_after_forward"),
     (

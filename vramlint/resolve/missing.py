@@ -14,6 +14,8 @@ def why_unseen(sheet: Sheet, link: Link) -> str:
     target = link.target.replace("\\", "/")
     if target.startswith(("/", "~")) or target[1:3] == ":/":
         return f"{link.target} is a file of the machine that the run is made for"
+    if "..." in target:
+        return f"{link.target} leaves out a part of the path"
     if sheet.started is not None and target.rpartition("/")[2] in sheet.started.made:
         return f"{link.target} is written at run time"
     program = _program_of_another_checkout(sheet)

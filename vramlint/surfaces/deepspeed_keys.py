@@ -85,7 +85,7 @@ def _check(table: Table, prefix: str, keys: _KeyList) -> Iterator[Remark]:
             strangers += [] if free else [entry]
             continue
         yield from _of_another_release(entry, key, found, keys)
-        yield from _of_another_type(entry, key, found)
+        yield from _of_another_type(entry, key, found, keys)
         if isinstance(entry.value, Table) and key in keys.sections:
             yield from _check(entry.value, key + ".", keys)
     yield from _unknown(strangers, prefix, keys)
@@ -120,17 +120,17 @@ def _stranger(entries: list[Entry], place: Place, prefix: str, keys: _KeyList, n
     where = prefix.rstrip(".") or "DeepSpeed"
     names = ", ".join(entry.key for entry in entries)
     if len(entries) == 1:
-        message = f"{where} has no key {names}: it {_effect(prefix)}"
+        message = f"{where} has no key {names}: it {_effect(prefix, keys.version)}"
     else:
-        message = f"{where} has no keys {names}: they {_effect(prefix, several=True)}"
+        message = f"{where} has no keys {names}: they {_effect(prefix, keys.version, several=True)}"
     repair = Repair(safe=False, rename=near, cost=TAKES_EFFECT) if near else None
     subject = prefix + entries[0].key
     return Remark("unknown-key", subject, f"{message} ({keys.library})", place, near, "deepspeed", repair)
 
 
-def _effect(key: str, *, several: bool = False) -> str:
+def _effect(key: str, version: Version, *, several: bool = False) -> str:
     """What becomes of a key that DeepSpeed does not know."""
-    if is_validated(key):
+    if is_validated(key, version):
         return "raise a validation error" if several else "raises a validation error"
     return "are ignored in silence" if several else "is ignored in silence"
 
@@ -149,7 +149,7 @@ def _of_another_release(entry: Entry, key: str, found: KnownKey, keys: _KeyList)
         yield Remark("removed-key", key, message, entry.key_place, vocabulary="deepspeed", repair=repair)
     elif not at_least(keys.version, found.since) and not _says_nothing(entry):
         since = ".".join(map(str, found.since))
-        message = f"{key} came with deepspeed {since}: it {_effect(key)} ({keys.library})"
+        message = f"{key} came with deepspeed {since}: it {_effect(key, keys.version)} ({keys.library})"
         yield Remark("unknown-key", key, message, entry.key_place, vocabulary="deepspeed")
 
 
@@ -164,12 +164,14 @@ def _says_nothing(entry: Entry) -> bool:
     return isinstance(entry.value, Scalar) and entry.value.value in (False, None)
 
 
-def _of_another_type(entry: Entry, key: str, found: KnownKey) -> Iterator[Remark]:
+def _of_another_type(entry: Entry, key: str, found: KnownKey, keys: _KeyList) -> Iterator[Remark]:
     """A value that the key cannot take. Keys that say facts are judged where the facts are read."""
     place = getattr(entry.value, "place", None) or entry.key_place
     if place is None or key in rows("deepspeed") or key == "zero_optimization":
         return
-    if refuses(found.type, entry.value, validated=is_validated(key)):
+    validated = is_validated(key, keys.version)
+    if refuses(found.type, entry.value, validated=validated):
         shown = repr(entry.value.value) if isinstance(entry.value, Scalar) else "an object"
-        repair = unquoted(entry.value, lambda plain: not refuses(found.type, plain, validated=is_validated(key)))
-        yield Remark("wrong-type", key, f"`{key}` cannot be {shown}", place, vocabulary="deepspeed", repair=repair)
+        repair = unquoted(entry.value, lambda plain: not refuses(found.type, plain, validated=validated))
+        message = f"`{key}` cannot be {shown}: {keys.library} takes {found.type}"
+        yield Remark("wrong-type", key, message, place, vocabulary="deepspeed", repair=repair)

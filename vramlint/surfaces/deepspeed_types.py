@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from vramlint.catalog.versions import Version, at_least
 from vramlint.values import Scalar, Table, Value
 
 _VALIDATED = (
@@ -34,10 +35,15 @@ _TRUE = frozenset(["true", "1", "on", "yes", "t", "y"])
 _ALTERNATIVES = re.compile(r"enum ([\w|]+)( \(any case\))?")
 
 
-def is_validated(key: str) -> bool:
-    """Whether a dotted key is of a section that DeepSpeed validates."""
+_VALIDATED_SINCE: Mapping[str, Version] = MappingProxyType(dict.fromkeys(("fp16", "bf16", "bfloat16"), (0, 17, 1)))
+"""Releases that added runtime/precision_config.py: before, these sections were read key by key (runtime/config.py)."""
+
+
+def is_validated(key: str, version: Version | None = None) -> bool:
+    """Whether a dotted key is of a section that DeepSpeed validates, in a release of it, by default the newest."""
     section, dot, _ = key.partition(".")
-    return bool(dot) and section in _VALIDATED
+    since = _VALIDATED_SINCE.get(section, ())
+    return bool(dot) and section in _VALIDATED and (version is None or at_least(version, since))
 
 
 def as_read(key: str, converter: str, value: Value) -> Value:

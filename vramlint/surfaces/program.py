@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from vramlint.facts import Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
+from vramlint.surfaces.attention_patches import replaced_attention
 from vramlint.surfaces.deciding import left_out, named_at, with_reasons
 from vramlint.surfaces.diffusion import denoiser, read_denoiser
 from vramlint.surfaces.dimensions import dimensions, given_dict
@@ -88,6 +89,7 @@ def program_sheet(program: Program) -> Sheet:
         draft = _other(program)
     draft.put(launched_by_script(program.calls))
     draft.put(allocator_settings(program.calls))
+    draft.put(replaced_attention(program.calls))
     draft.tables += _configs(program.calls)
     omitted = left_out(program)
     return Sheet(

@@ -24,6 +24,7 @@ from vramlint.readers.python.objects import (
     Slot,
     computed,
 )
+from vramlint.readers.python.patches import note_patch
 from vramlint.readers.python.paths import path_attribute
 from vramlint.readers.python.probes import attribute_probe, library_default
 from vramlint.readers.python.searches import run_config
@@ -197,6 +198,8 @@ def set_attribute(machine: Machine, item: Object, name: str, value: Object, plac
             machine.journal.put(item.state, name, Slot(place, value))
         case Name(qualified="sys") if name == "argv" and isinstance(value, Sequence):
             machine.journal.put(machine.process, "argv", value)
+        case Name():
+            note_patch(machine, f"{item.qualified}.{name}", value, place)
         case LibraryObject():
             machine.bind(item, name, value, place)
         case Attribute():
