@@ -35,6 +35,7 @@ class Form:
 FORMS = {
     "deepspeed_keys.tsv": Form(1, 7),
     "defaults.tsv": Form(2, 7, versioned=2),
+    "gpu_spellings.tsv": Form(2, 4),
     "gpus.tsv": Form(1, len(gpu_rows.COLUMNS)),
     "accelerators.tsv": Form(2, 4),
     "instances.tsv": Form(1, 4),

@@ -43,6 +43,14 @@ class Plan:
     """Host memory of one machine, where it grows."""
     reread: int | None = None
     """The peak of the files after `edits` alone, read again; None where there are none."""
+    gpus: int = 1
+    """On which the run then is."""
+    tokens_per_second: tuple[float, float] | None = None
+    """Positions of all GPUs together, between two bounds; None where nothing tells."""
+    gpu: str = ""
+    """The machine as the user called it, where several are asked about."""
+    price: tuple[float, float] | None = None
+    """Of a million tokens, between two bounds, in the currency of the user's prices."""
 
     @property
     def complete(self) -> bool:
@@ -80,6 +88,19 @@ class WhyNot:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A machine on which a job has no plan."""
+
+    gpu: str
+    """As the user called it."""
+    need: int = 0
+    """What the nearest plan needs."""
+    limit: int = 0
+    reason: str = ""
+    """Why it cannot be judged; empty where nothing fits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fitting:
     """One job, and what makes it fit."""
 
@@ -113,6 +134,14 @@ class Fitting:
     """What the reader must know: what is assumed."""
     largest: Largest | None = None
     why_not: WhyNot | None = None
+    gpus: int = 1
+    tokens_per_second: tuple[float, float] | None = None
+    """Of the job as it is, as those of a plan."""
+    offers: int = 0
+    """Machines that were asked about, where there are several: a plan then names its own, and the figures of one
+    machine are 0."""
+    refused: tuple[Refused, ...] = ()
+    """Those of them without a plan."""
     simulations: int = 0
     """Steps that were simulated for the search."""
 

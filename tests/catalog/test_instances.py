@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vramlint.catalog.gpus import find_gpu
-from vramlint.catalog.instances import Machine, gpus_of, machine_of
+from vramlint.catalog.instances import Machine, gpus_of, machine_of, spelling_of
 from vramlint.catalog.lines import lines
 from vramlint.job import Gpu
 
@@ -59,3 +59,23 @@ def test_every_line_names_a_device_of_the_catalog() -> None:
 
 def test_candidates_are_names_that_single_devices_bear() -> None:
     assert all(isinstance(find_gpu(name), Gpu) for name in (*gpus_of("A100"), *gpus_of("V100")))
+
+
+def test_what_is_written_is_read_as_the_same_device() -> None:
+    for vocabulary, gpu, name, _ in lines("gpu_spellings.tsv"):
+        assert gpus_of(name, vocabulary) == (gpu,)
+        assert spelling_of(gpu, vocabulary) == name
+
+
+@pytest.mark.parametrize(
+    ("gpu", "vocabulary", "name"),
+    [
+        ("a100-sxm4-80gb", "slurm", "a100"),
+        ("rtx-a6000", "slurm", "rtxa6000"),
+        ("h100-sxm5-80gb", "label", "NVIDIA-H100-80GB-HBM3"),
+        ("rtx-3090", "modal", None),
+        ("24GiB", "slurm", None),
+    ],
+)
+def test_names_of_devices_in_job_files(gpu: str, vocabulary: str, name: str | None) -> None:
+    assert spelling_of(gpu, vocabulary) == name

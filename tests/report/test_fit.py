@@ -11,7 +11,7 @@ import jsonschema
 from tests.report.samples import documents, place
 from tests.report.test_machine_formats import schema
 from vramlint.estimate import Slowdown
-from vramlint.plans import Change, FitReport, Fitting, Largest, Plan, WhyNot
+from vramlint.plans import Change, FitReport, Fitting, Largest, Plan, Refused, WhyNot
 from vramlint.report import View, fit, fit_json
 from vramlint.text import Edit
 
@@ -49,6 +49,17 @@ nothing = replace(
     allowed_gpus=4,
     more_gpus_changed=16,
 )
+machine = replace(batch, name="gpu", description="accelerators: H100:8")
+offered = Fitting(
+    "train.py", "train.py", "plans", offers=4, notes=("1 GPU is assumed",),
+    plans=(
+        replace(
+            plans[0], changes=(machine, *plans[0].changes), gpu="h100x8", gpus=8, tokens_per_second=(54321.0, 98765.4)
+        ),
+        replace(plans[1], changes=(), gpu="h200", tokens_per_second=(1234.5, 1234.5), price=(0.0521, 0.1)),
+    ),
+    refused=(Refused("t4", 30 * GIB, 14 * GIB), Refused("h100x2", reason="its files start 4 processes")),
+)  # fmt: skip
 report = FitReport(
     (
         planned,
@@ -65,6 +76,9 @@ report = FitReport(
             why_not=WhyNot("8bit-adam", "8-bit AdamW", "plan 1 changes less", 91 * GIB, 80 * GIB, None, "8 bits"),
         ),
         replace(planned, name="j.py", why_not=WhyNot("lora", "LoRA", "it does not apply")),
+        replace(offered, name="k.py"),
+        replace(offered, name="l.py", plans=offered.plans[:1], refused=()),
+        replace(offered, name="m.py", status="nothing", plans=()),
     ),
     documents,
 )

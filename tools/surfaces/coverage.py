@@ -33,6 +33,7 @@ BY_HAND: Mapping[str, str] = MappingProxyType(
         "accelerators.tsv": "names of devices, from vendors and clouds",
         "deepspeed_keys.tsv": "what DeepSpeed's readers ask for, with remarks on memory",
         "defaults.tsv": "what takes effect in several libraries, where code spells it otherwise too",
+        "gpu_spellings.tsv": "names that Modal, SkyPilot and GKE take for a device today",
         "gpus.tsv": "data sheets and outputs of tools",
         "instances.tsv": "clouds' lists of machines",
         "keys.tsv": "fields of TrainingArguments and of TRL's and PEFT's configurations over many releases of each",

@@ -42,6 +42,8 @@ class Request(NamedTuple):
     """The name of a job, or a part that only one has; empty: all of them."""
     number: int = 0
     """The plan that is to be made, so that it has to be clear of which job; 0: none."""
+    most: int = 0
+    """Plans that are looked for; 0: as many as are shown."""
     maximize: str = ""
     """A name of `fixes.largest.SETTINGS`."""
     why_not: str = ""
@@ -76,6 +78,19 @@ class Fitter(Checker):
         """
         jobs = tuple(self._fit(found) for found in self._chosen())
         return FitReport(jobs, self._documents)
+
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that were asked for.
+
+        Raises:
+            AmbiguousJobError: as `fitted`.
+        """
+        return tuple(found.run for found in self._chosen())
+
+    @property
+    def documents(self) -> dict[str, Document]:
+        """The files that were read, by path."""
+        return self._documents
 
     def _chosen(self) -> Sequence[_Found]:
         used = {path for _, run in self._runs if run.kind != "data" for path in run.paths}
@@ -118,7 +133,7 @@ class Fitter(Checker):
             self._documents,
             closed_facts(run),
             self._request.allowed,
-            self._request.number or MOST_PLANS,
+            self._request.most or self._request.number or MOST_PLANS,
             _on_one_machine(subject.declared),
         )
         if self._request.maximize:
@@ -172,10 +187,20 @@ def fit_files(
         UnknownGpuError: the command line or the settings name a GPU that the catalog lacks.
         AmbiguousJobError: `request.job` names no job, or several.
     """
+    return opened(files, settings_of, surroundings, request).fitted()
+
+
+def opened(
+    files: Sequence[SourceFile],
+    settings_of: Callable[[str], Settings],
+    surroundings: Surroundings,
+    request: Request,
+) -> Fitter:
+    """The jobs of files, read and not yet planned for; see `fit_files`."""
     fitter = Fitter(settings_of, surroundings, request)
     subjects = [subject for file in files if (subject := fitter.open(file))]
     referrers = Atlas(surroundings.around, surroundings.load).referrers(files)
     subjects += [subject for file in referrers if (subject := fitter.open(file, given=False))]
     alone = surroundings.alone
     fitter.judge(sorted(subjects, key=lambda item: (alone and not item.given, item.file.form not in LAUNCHERS)))
-    return fitter.fitted()
+    return fitter

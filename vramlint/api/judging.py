@@ -144,7 +144,7 @@ def write_changes(
         return write_settings(settings, run.facts, documents)
     processes = _processes(run, changes, documents)
     if processes is not None:
-        rest = {name: value for name, value in changes.items() if name != "world_size"}
+        rest = {name: value for name, value in changes.items() if name not in ("world_size", "launcher")}
         others = write_changes(run, rest, documents) if rest else ("", ())
         return others and (", ".join(filter(None, (processes[0], others[0]))), (*processes[1], *others[1]))
     if run.framework:

@@ -75,8 +75,18 @@ class Planning:
     def known(self) -> Fitting:
         """The job as it is."""
         self.target = self.limit
-        need = self.simulate(self.job).device_need
-        return Fitting(self.run.name, self.run.path, "fits", self.gpu.name, self.gpu.usable_bytes, self.limit, need)
+        found = self.simulate(self.job)
+        return Fitting(
+            self.run.name,
+            self.run.path,
+            "fits",
+            self.gpu.name,
+            self.gpu.usable_bytes,
+            self.limit,
+            found.device_need,
+            gpus=self.job.parallelism.gpus,
+            tokens_per_second=rate_of(self.job, found),
+        )
 
     def _planned(self, known: Fitting, search: Search) -> Fitting:
         found = self._ways(search, self.limit)
@@ -182,7 +192,15 @@ class Planning:
         found = found or self.simulate(job)
         slowdown = search.slowdown(point) if any(point) else Slowdown(1.0, 1.0, "")
         ram = found.ram if found.ram > self._ram() else 0
-        plan = Plan((), found.device_need, slowdown, search.cost(point).alters, ram=ram)
+        plan = Plan(
+            (),
+            found.device_need,
+            slowdown,
+            search.cost(point).alters,
+            ram=ram,
+            gpus=job.parallelism.gpus,
+            tokens_per_second=rate_of(job, found),
+        )
         return self.told(plan, options)
 
     def told(self, plan: Plan, options: tuple[Option, ...]) -> Plan:
@@ -244,6 +262,17 @@ class Planning:
     def _again(self, edits: tuple[Edit, ...]) -> Estimate | None:
         changed = edit(edits, self.documents)
         return self.read_again(changed) if changed else None
+
+
+def rate_of(job: Job, estimate: Estimate) -> tuple[float, float] | None:
+    """Tokens per second of all GPUs, between two bounds; None where a step's time, or its tokens, are not known."""
+    from vramlint.cost import cost_of
+
+    cost = cost_of(job, estimate)
+    duration = cost.duration if cost is not None else None
+    if cost is None or duration is None or not cost.tokens or not duration.most:
+        return None
+    return cost.tokens / duration.most, cost.tokens / duration.least
 
 
 def _assumed(run: Run) -> Iterator[str]:

@@ -47,6 +47,23 @@ def gpus_of(name: str, vocabulary: str = "") -> tuple[str, ...]:
     return _slices(wanted, vocabulary)
 
 
+def spelling_of(gpu: str, vocabulary: str) -> str | None:
+    """How a vocabulary asks for a device today; None where it has no name for it that is known.
+
+    Args:
+        gpu: the catalog's id.
+        vocabulary: gcp, modal, sky; label: NVIDIA's for nodes of Kubernetes; slurm: a word that clusters use.
+    """
+    rows = rows_named(gpu)
+    if len(rows) != 1:
+        return None
+    if vocabulary == "label":  # gpu-feature-discovery's nvidia.com/gpu.product: the driver's name with dashes
+        return rows[0].name.replace(" ", "-")
+    if vocabulary == "slurm":
+        return gpu.replace("-", "") if gpu.startswith("rtx") else gpu.partition("-")[0]
+    return next((name for _, _, name, _source in lines("gpu_spellings.tsv").starting_with(vocabulary, gpu)), None)
+
+
 def _slices(name: str, vocabulary: str) -> tuple[str, ...]:
     match = re.fullmatch(r"(?P<whole>.+?)[-_./:](?:mig[-_])?(?P<profile>\d+g\.\d+gb)", name.lower())
     if match is None:

@@ -261,7 +261,7 @@ def _fit() -> _Parser:
     )
     parser.epilog = "exit status: 0 it fits, or a plan does; 1 none does; 2 wrong usage or an internal error"
     parser.add_argument("path", metavar="FILE", help="a script or configuration; - for standard input")
-    _hardware(parser)
+    _hardware(parser, several=True)
     _settings(parser)
     group = parser.add_argument_group("what to look for")
     group.add_argument("--headroom", type=_fraction, metavar="PART", help="part of the memory to use; default: 0.95")
@@ -363,9 +363,13 @@ def _init() -> _Parser:
     return parser
 
 
-def _hardware(parser: _Parser) -> None:
+def _hardware(parser: _Parser, *, several: bool = False) -> None:
     group = parser.add_argument_group("hardware")
-    group.add_argument("--gpu", metavar="NAME[xN]", help="the GPU, and how many: rtx3090, a100-80gb, h100x8, 24GiB")
+    if several:
+        text = "the GPU, and how many: rtx3090, h100x8, 24GiB; several, each with the price of its hour: h100x8@2.50"
+        group.add_argument("--gpu", type=_words, action="extend", metavar="NAME[xN]", help=text)
+    else:
+        group.add_argument("--gpu", metavar="NAME[xN]", help="the GPU, and how many: rtx3090, a100-80gb, h100x8, 24GiB")
     group.add_argument("--gpus-per-node", type=_positive, metavar="N", help="GPUs of one machine")
     group.add_argument("--nodes", type=_positive, metavar="N", help="machines of the run")
     group.add_argument("--ram", type=_size, metavar="SIZE", help="host memory of one machine: 512GiB")

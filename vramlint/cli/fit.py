@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from vramlint import __version__
 from vramlint.api import UnknownGpuError
@@ -20,21 +21,30 @@ from vramlint.report import edits
 from vramlint.report.view import View
 from vramlint.text import Document
 
+if TYPE_CHECKING:
+    from vramlint.api.offers import Offer
+
 
 def run(options: Namespace) -> int:
     """Print the plans for the jobs of a file, or make one. Exits with 1 where a job has none."""
     _check(options)
+    offers = _offers(options)
     found = gathered(options, [options.path])
     request = Request(
         frozenset(options.allow or ()),
         options.headroom,
         options.job or "",
         options.apply or int(options.diff),
-        options.maximize or "",
-        options.why_not or "",
+        maximize=options.maximize or "",
+        why_not=options.why_not or "",
     )
     try:
-        report = fit_files(found.files, found.settings_of, found.around, request)
+        if len(offers) > 1:
+            from vramlint.api.offers import fit_offers
+
+            report = fit_offers(found.files, found.settings_of, found.around, request, offers)
+        else:
+            report = fit_files(found.files, found.settings_of, found.around, request)
     except UnknownGpuError as error:
         raise UsageError(str(error)) from None
     except AmbiguousJobError as error:
@@ -51,6 +61,29 @@ def run(options: Namespace) -> int:
     write(form.render(options.path, report, view), options.output_file)
     good = all(job.status in ("fits", "plans", "tight") for job in report.jobs)
     return CLEAN if good else FINDINGS
+
+
+def _offers(options: Namespace) -> tuple[Offer, ...]:
+    """The machines of `--gpu`; `options.gpu` is that of one, and empty where there are several.
+
+    Raises:
+        UsageError: a price is no number, or something else is asked that has one answer for one machine.
+    """
+    from vramlint.api.offers import Offer
+
+    offers = []
+    for word in options.gpu or ():
+        name, at, price = word.rpartition("@")
+        try:
+            offers.append(Offer(name, float(price)) if at else Offer(word))
+        except ValueError:
+            raise UsageError(f"--gpu: {price!r} is no price of an hour such as 2.50") from None
+    several = len(offers) > 1
+    for option in ("maximize", "why_not") if several else ():
+        if getattr(options, option):
+            raise UsageError(f"--{option.replace('_', '-')} is about one GPU; --gpu names {len(offers)}")
+    options.gpu = offers[0].gpu if offers and not several else ""
+    return tuple(offers)
 
 
 def _check(options: Namespace) -> None:
@@ -120,6 +153,8 @@ def _chosen(options: Namespace, report: FitReport) -> Plan:
     if number > len(plans):
         raise UsageError(f"--apply: there are {len(plans)} plans, no plan {number}")
     plan = plans[number - 1]
+    if not plan.changes:
+        raise UsageError(f"{options.path}: no plan to make: it fits {plan.gpu} as it is")
     if not plan.edits:
         words = "; ".join(change.description for change in plan.changes)
         raise UsageError(f"{options.path}: no file has a place for plan {number}: {words}")

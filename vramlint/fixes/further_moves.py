@@ -116,6 +116,8 @@ def launch_move(gpus: int) -> Move:
 
 def _size_facts(before: Job, after: Job) -> Changes:
     """The number of processes, and the accumulation with which they keep the global batch."""
+    if before.parallelism.world_size == after.parallelism.world_size:  # another way to start as many
+        return {"world_size": after.parallelism.world_size, "launcher": "torchrun"}
     steps = after.batch.gradient_accumulation_steps
     accumulates = {} if steps == before.batch.gradient_accumulation_steps else {"gradient_accumulation_steps": steps}
     return {"world_size": after.parallelism.world_size, **accumulates}

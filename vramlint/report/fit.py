@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vramlint.estimate import Slowdown
 from vramlint.plans import Change, FitReport, Fitting, Largest, Plan, WhyNot
@@ -29,6 +29,9 @@ def _job(path: str, job: Fitting, style: Style) -> Iterator[str]:
     if job.status == "unresolved":
         yield f"{name}: no plan: {printable(job.reason or 'no GPU is declared')}"
         return
+    if job.offers:
+        yield from _offered(path, job, name, style)
+        return
     yield f"{name} on {printable(job.gpu)}: {_verdict(job, style)}"
     yield from (f"  note: {printable(note)}" for note in job.notes)
     if job.largest is not None:
@@ -45,6 +48,42 @@ def _job(path: str, job: Fitting, style: Style) -> Iterator[str]:
         yield from _nearest(job, style)
 
 
+def _offered(path: str, job: Fitting, name: str, style: Style) -> Iterator[str]:
+    """The first plan for each machine."""
+    style_of = "good" if job.plans else "bad"
+    yield f"{name}: {style(style_of, f'{len(job.plans)} of {job.offers} machines would do')}"
+    yield from (f"  note: {printable(note)}" for note in job.notes)
+    if job.plans:
+        priced = any(plan.price is not None for plan in job.plans)
+        titles = ("", "GPU", "peak, GiB", "tokens/s", *(("per M tokens",) if priced else ()), "result", "changes")
+        rows = [titles]
+        for index, plan in enumerate(job.plans, start=1):
+            price = (_price(plan.price),) if priced else ()
+            head = (str(index), printable(plan.gpu), number(plan.peak), _rate(plan.tokens_per_second), *price)
+            rows += _rows(head, plan)
+        yield ""
+        yield from _aligned(rows, style, left=(0, 1, len(titles) - 2, len(titles) - 1))
+        yield ""
+    for refused in job.refused:
+        why = printable(refused.reason) or f"nothing fits; the nearest plan needs {gib(refused.need)}"
+        yield f"  {printable(refused.gpu)}: {why}"
+    if job.plans:
+        one = f"`vramlint fit {printable(path)} --gpu {printable(job.plans[0].gpu)}`"
+        yield f"  {one} shows all plans for one machine, `--apply N` makes the edits of plan N"
+
+
+def _rate(tokens: tuple[float, float] | None) -> str:
+    """Tokens per second, between two bounds, in three digits."""
+    if tokens is None:
+        return "?"
+    least, most = (f"{float(f'{each:.2g}'):,.0f}" for each in tokens)
+    return least if least == most else f"{least}–{most}"
+
+
+def _price(price: tuple[float, float] | None) -> str:
+    return "?" if price is None else f"{price[0]:.2g}–{price[1]:.2g}"
+
+
 def _verdict(job: Fitting, style: Style) -> str:
     room = f"{number(job.usable)} usable"
     spare = f"{(job.usable - job.limit) / job.usable:.0%} of it left free"
@@ -59,25 +98,29 @@ def _verdict(job: Fitting, style: Style) -> str:
 def _table(plans: Sequence[Plan], style: Style) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [_TITLES]
     for index, plan in enumerate(plans, start=1):
-        rows += _rows(str(index), plan)
+        rows += _rows((str(index), number(plan.peak), times(plan.slowdown)), plan)
+    yield from _aligned(rows, style, left=(0, 3, 4))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], style: Style, left: Collection[int]) -> Iterator[str]:
+    """The lines of a table, the first of which is its head; columns but those on the `left` are of figures."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    for number_, row in enumerate(rows):
         cells = (
-            cell.rjust(width) if index in (1, 2) else cell.ljust(width)
+            cell.ljust(width) if index in left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         line = f"  {'  '.join(cells)}".rstrip()
-        yield style("strong", line) if row is _TITLES else line
+        yield line if number_ else style("strong", line)
 
 
-def _rows(title: str, plan: Plan) -> Iterator[tuple[str, ...]]:
+def _rows(figures: tuple[str, ...], plan: Plan) -> Iterator[tuple[str, ...]]:
     """A plan: a line for each of its changes, the results beside them."""
     results = list(dict.fromkeys(change.result for change in plan.changes if change.result)) or [SAME]
-    changes = [_words(change) for change in plan.changes]
+    changes = [_words(change) for change in plan.changes] or ["none"]
     changes += [f"(takes {gib(plan.ram)} of host memory)"] if plan.ram else []
-    figures = (title, number(plan.peak), times(plan.slowdown))
     for line in range(max(len(results), len(changes))):
-        head = figures if not line else ("", "", "")
+        head = figures if not line else ("",) * len(figures)
         yield (*head, *(cells[line] if line < len(cells) else "" for cells in (results, changes)))
 
 

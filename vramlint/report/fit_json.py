@@ -44,12 +44,21 @@ def _job(job: Fitting, documents: Documents) -> Json:
         "notes": list(job.notes),
         "largest": _largest(job.largest, documents) if job.largest is not None else None,
         "why_not": _why_not(job.why_not) if job.why_not is not None else None,
+        "offers": job.offers,
+        "refused": [
+            {"gpu": refused.gpu, "need_bytes": refused.need, "limit_bytes": refused.limit, "reason": refused.reason}
+            for refused in job.refused
+        ],
         "simulations": job.simulations,
     }
 
 
 def _plan(plan: Plan, documents: Documents) -> Json:
     return {
+        "gpu": plan.gpu or None,
+        "gpus": plan.gpus,
+        "tokens_per_second": _between(plan.tokens_per_second),
+        "price_of_million_tokens": _between(plan.price),
         "peak_bytes": plan.peak,
         "step_time": _times(plan.slowdown),
         "alters": plan.alters,
@@ -69,6 +78,11 @@ def _plan(plan: Plan, documents: Documents) -> Json:
         ],
         "edits": [{"location": place(edit.place, documents), "replacement": edit.replacement} for edit in plan.edits],
     }
+
+
+def _between(bounds: tuple[float, float] | None) -> Json | None:
+    """Two bounds, in six digits."""
+    return None if bounds is None else {"least": float(f"{bounds[0]:.6g}"), "most": float(f"{bounds[1]:.6g}")}
 
 
 def _times(found: Slowdown | None) -> Json | None:
