@@ -7,7 +7,7 @@ from tests.engine.builders import GIB, GPU, estimate, fact, place, run
 from vramlint.engine import check, check_problems, contributions, load_rules
 from vramlint.facts import FactValue, Remark
 from vramlint.findings import Finding, Fix, Severity
-from vramlint.job import Batch, Gpu, Job, Model
+from vramlint.job import Batch, Gpu, Job, Model, Parallelism, Precision
 from vramlint.resolve.run import Run
 from vramlint.values import Problem
 
@@ -202,6 +202,18 @@ def test_batch_product_of_a_hand_written_loop_is_deepspeeds_own() -> None:
     assert codes(check(run(*facts, loader), [], RULES)) == []
     written = replace(loader, key="train_micro_batch_size_per_gpu")
     assert codes(check(run(*facts, written), [], RULES)) == ["VRAM601"]
+
+
+def test_facts_that_change_together_have_one_part_of_the_range() -> None:
+    alone, shared = (Job(Model("m", "llama"), parallelism=way) for way in (Parallelism(), Parallelism(8, "fsdp")))
+    jobs = tuple(
+        replace(job, precision=Precision(weights=dtype)) for job in (alone, shared) for dtype in ("bfloat16", "float32")
+    )
+    subject = run(jobs=jobs, open_facts=("load_dtype", "world_size", "parallelism"))
+    needs = [estimate(size, method="bounded") for size in (15, 31, 2, 4)]
+    assert contributions(subject, needs) == (("world_size", 27 * GIB), ("load_dtype", 16 * GIB))
+    finding = next(finding for finding in check(subject, needs, RULES) if finding.code == "VRAM102")
+    assert "needs 2.00 to at least 31.00 GiB of GPU memory depending on world size, load dtype" in finding.message
 
 
 def test_hardware_rules() -> None:

@@ -111,18 +111,29 @@ _READ: Mapping[str, Callable[[Job], object]] = MappingProxyType(
 def contributions(run: Run, estimates: Sequence[Estimate]) -> tuple[tuple[str, int], ...]:
     """(open fact, bytes of the range that it alone causes), the largest first.
 
-    For each open fact, jobs that agree on all other open facts are compared; the largest difference counts.
+    For each open fact, jobs that agree on all other open facts are compared; the largest difference counts. Of facts
+    that change together, as the number of GPUs and what these share, the first stands for all.
     """
-    known = [name for name in run.open_facts if name in _READ]
+    values = _leading({name: [_READ[name](job) for job in run.jobs] for name in run.open_facts if name in _READ})
     result = []
-    for name in known:
+    for name in values:
         groups: dict[tuple[object, ...], list[int]] = {}
-        for job, estimate in zip(run.jobs, estimates, strict=True):
-            rest = tuple(_READ[other](job) for other in known if other != name)
+        for index, estimate in enumerate(estimates):
+            rest = tuple(column[index] for other, column in values.items() if other != name)
             groups.setdefault(rest, []).append(estimate.device_low)
         spread = max((max(sizes) - min(sizes) for sizes in groups.values()), default=0)
         result.append((name, spread))
     return tuple(sorted(result, key=lambda pair: (-pair[1], pair[0])))
+
+
+def _leading(values: Mapping[str, list[object]]) -> dict[str, list[object]]:
+    """The columns of which no earlier one takes the same number of values at the same time."""
+    kept: dict[str, list[object]] = {}
+    for name, column in values.items():
+        pairs = [set(zip(other, column, strict=True)) for other in kept.values() if len(set(other)) > 1]
+        if not any(len(set(column)) == len({first for first, _ in found}) == len(found) for found in pairs):
+            kept[name] = column
+    return kept
 
 
 def decisive(run: Run, estimates: Sequence[Estimate]) -> tuple[str, ...]:

@@ -75,10 +75,10 @@ class Scope(NamedTuple):
 
 
 def need(low: Estimate, high: Estimate) -> str:
-    """The needed device memory as text: `23.41 GiB`, `23.41 to 30.02 GiB`, or `at least 23.41 GiB`."""
+    """The needed device memory as text: `23.41 GiB`, `23.41 to 30.02 GiB`, `at least 23.41 GiB` of a lower bound."""
     least, most = f"{low.device_low / GIB:.2f}", f"{high.device_need / GIB:.2f}"
     if high.method != "simulated":
-        return f"at least {least} GiB"
+        return f"at least {most} GiB" if least == most else f"{least} to at least {most} GiB"
     return f"{least} GiB" if least == most else f"{least} to {most} GiB"
 
 
