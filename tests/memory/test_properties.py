@@ -20,7 +20,8 @@ from vramlint.findings import JobReport
 from vramlint.job import Adapter, Checkpointing, Job, Optimizer
 from vramlint.memory import simulate
 from vramlint.memory.architectures import find_family
-from vramlint.memory.reserve import Held, Playback, play
+from vramlint.memory.playback import Playback
+from vramlint.memory.reserve import Held, play
 from vramlint.settings import Settings
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -9,7 +9,9 @@ import pytest
 from tests.memory.runs import llama
 from vramlint.job import Adapter, Allocator, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
 from vramlint.memory import reserve, simulate
-from vramlint.memory.allocator import CachingAllocator
+from vramlint.memory.allocator import MIB, CachingAllocator, LimitedAllocator, OutOfMemory
+from vramlint.memory.playback import Playback
+from vramlint.memory.score import Score
 
 BF16 = Precision("bfloat16")
 DEEP = {"num_hidden_layers": 60, "hidden_size": 1024, "intermediate_size": 2816}
@@ -68,7 +70,7 @@ def test_every_step_leaves_what_the_one_before_it_left(stage: int, mode: str, mo
     played: list[tuple[int, int]] = []
     play = reserve.play
 
-    def twice(playback: reserve.Playback, depth: int) -> CachingAllocator:
+    def twice(playback: Playback, depth: int) -> CachingAllocator:
         found = play(playback, depth)
         played.append((found.tensors, play(playback._replace(times=playback.times + 1), depth).tensors))
         return found
@@ -88,3 +90,27 @@ def test_every_step_leaves_what_the_one_before_it_left(stage: int, mode: str, mo
 
     assert played
     assert all(after == before for before, after in played)
+
+
+def test_what_is_written_out_once_is_played_again_and_again(monkeypatch: pytest.MonkeyPatch):
+    """Also after a card was full in the midst of it."""
+    played: list[Playback] = []
+    play = reserve.play
+
+    def noted(playback: Playback, depth: int) -> CachingAllocator:
+        played.append(playback)
+        return play(playback, depth)
+
+    monkeypatch.setattr(reserve, "play", noted)
+    needed = simulate(deep(checkpointing=Checkpointing("nonreentrant"), optimizer=Optimizer("adamw_torch"))).allocated
+    score = Score.of(played[0], 8)
+    figures = []
+    for _ in range(2):
+        with pytest.raises(OutOfMemory):
+            score.play(LimitedAllocator(needed // 8))
+        endless = CachingAllocator()
+        score.play(endless)
+        figures.append((endless.reserved, endless.peak_blocks, endless.peak_tensors, endless.tensors))
+
+    assert figures[0] == figures[1]
+    assert figures[0][0] > 100 * MIB

@@ -8,13 +8,13 @@ pages in which nothing lies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.memory.allocator import CachingAllocator, LimitedAllocator, OutOfMemory
 from vramlint.memory.expandable import ExpandableAllocator, LimitedExpandable
-from vramlint.memory.reserve import Playback, play
+from vramlint.memory.playback import Playback
+from vramlint.memory.score import Score
 
 CERTAINTY = 1.06
 """Times the room that must not be enough before a run is said to fail: nineteen of twenty traced steps reserve within
@@ -41,22 +41,25 @@ def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
     Nothing is said where the emulation does not tell: several streams, garbage collection. `most` is what the run
     reserves on a card that never ends.
     """
-    if playback.others or playback.allocator().collect_above or most <= room or _serves(playback, room):
+    endless = playback.allocator()
+    if playback.others or endless.collect_above or most <= room:
+        return Pressure()
+    score = Score.of(playback, playback.depth)
+    if _serves(score, endless, room):
         return Pressure()
     low, high = int(CERTAINTY * room), most
-    if high <= low or _serves(playback, low):
+    if high <= low or _serves(score, endless, low):
         return Pressure(tight=True)
     for _ in range(ROUNDS):
         middle = (low + high) // 2
-        low, high = (low, middle) if _serves(playback, middle) else (middle, high)
+        low, high = (low, middle) if _serves(score, endless, middle) else (middle, high)
     return Pressure(int(high / CERTAINTY), tight=True)
 
 
-def _serves(playback: Playback, room: int) -> bool:
+def _serves(score: Score, endless: CachingAllocator, room: int) -> bool:
+    """Whether a card of `room` bytes gets through, with the settings of an allocator without an end."""
     try:
-        endless = playback.allocator()
-        limited = partial(_LIMITED[type(endless)], room, endless.divisions)
-        play(playback._replace(allocator=limited), playback.depth)
+        score.play(_LIMITED[type(endless)](room, endless.divisions))
     except OutOfMemory:
         return False
     return True

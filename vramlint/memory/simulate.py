@@ -15,6 +15,7 @@ from vramlint.memory.architectures import find_family, find_stand_in, is_simulat
 from vramlint.memory.architectures.causal_lm import IN_PLACE, LIGER, WITHOUT_LOGITS, CausalLM
 from vramlint.memory.architectures.family import Network
 from vramlint.memory.bound import bounded
+from vramlint.memory.collection import uncollected
 from vramlint.memory.forward import Forward
 from vramlint.memory.inventory import Inventory
 from vramlint.memory.ops.dynamic_loss import DYNAMIC
@@ -62,6 +63,7 @@ class Simulation(Protocol):
         """What `simulate` gives."""
 
 
+@uncollected()
 def trace(job: Job, *, observed: bool = False) -> Simulation:
     """The run of `job`, to be estimated; `observed` as of `simulate`."""
     if division.is_divided(job):
@@ -115,6 +117,7 @@ class _Trace:
         """Of one repetition of everything."""
         return sum(len(block.events) for block in self.recorder.blocks)
 
+    @uncollected()
     def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
         """The peak, and what it consists of."""
         parameters = self.inventory.parameters

@@ -1,0 +1,140 @@
+"""A playback written out: the requests and releases that the allocator serves, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from vramlint.memory.allocator import (
+    BLOCK,
+    FREE_OLDEST,
+    FREE_YOUNGEST,
+    CachingAllocator,
+    Operation,
+    Pieces,
+    in_blocks,
+)
+from vramlint.memory.handing import carried
+from vramlint.memory.holdings import Tensors
+from vramlint.memory.playback import Playback
+from vramlint.memory.recorder import rounded
+
+LUMP = 1 << 20
+"""Many equal small tensors that come at once are played as one of up to so many bytes."""
+
+
+class Score(NamedTuple):
+    """A playback written out, to be played more than once."""
+
+    parts: Sequence[Sequence[Operation]]
+    """What is served one after the other."""
+    places: Sequence[Pieces]
+    """Where pieces wait to be freed."""
+
+    @classmethod
+    def of(cls, playback: Playback, depth: int) -> Score:
+        """Written out with every repetition cut to at most `depth`."""
+        parts: list[Sequence[Operation]] = []
+        lasting: Pieces = []
+        parts += settling(playback.resident, depth, lasting)
+        there: Pieces = []
+        for sizes in playback.before:
+            parts += [[(in_blocks(size), there) for size in sizes], [(FREE_OLDEST, there)] * len(sizes)]
+        alive: list[Pieces] = [[] for _ in playback.sizes]
+        tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
+        for step in range(playback.times):
+            for track in tracks:
+                parts += track.first if step == 0 else track.later
+        handed = [pieces for track in tracks for pieces in track.handed]
+        return cls(parts, [lasting, there, *alive, *handed])
+
+    def play(self, allocator: CachingAllocator) -> None:
+        """Let `allocator` serve it all.
+
+        Raises:
+            OutOfMemory: the allocator is a limited one, and does not serve all requests.
+        """
+        for pieces in self.places:
+            pieces.clear()
+        for operations in self.parts:
+            allocator.serve(operations)
+
+
+def settling(resident: Iterable[Tensors], depth: int, lasting: Pieces) -> Iterator[list[Operation]]:
+    """The requests for what stays, repeated layers one after the other."""
+    for stretch, found in groupby(resident, key=lambda tensors: tensors.stretch):
+        members = list(found)
+        if stretch is None:
+            yield [(in_blocks(tensors.nbytes), lasting) for tensors in members for _ in range(tensors.count)]
+        else:
+            one = [(in_blocks(tensors.nbytes), lasting) for tensors in members]
+            yield one * min(depth, members[0].count)
+
+
+class _Track(NamedTuple):
+    """A block as it is played: the operations of every repetition, in the first step and in later ones."""
+
+    first: Sequence[Sequence[Operation]]
+    later: Sequence[Sequence[Operation]]
+    handed: Sequence[Pieces]
+    """Where pieces wait that one repetition leaves to the next."""
+
+
+def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces]) -> _Track:
+    block = playback.blocks[number]
+    times = min(depth, block.repeat)
+    taken = carried(playback.blocks, playback.sizes, number) if times > 1 else {}
+    handed: dict[int, Pieces] = {position: [] for position in taken.values()}
+    roles = playback.roles if times > 1 else {}
+    events, sizes = block.events, playback.sizes
+
+    def waiting(*, follows: bool, ends: bool) -> tuple[list[Pieces], set[int]]:
+        """Where each event's pieces go or wait, and which events take the oldest."""
+        pieces = [alive[index] for index, _ in events]
+        oldest: set[int] = set()
+        for position in handed if not ends else ():
+            pieces[position] = handed[position]
+        for position, source in taken.items() if follows else ():
+            pieces[position] = handed[source]
+            oldest.add(position)
+        for position, (index, count) in enumerate(events) if roles and not ends else ():
+            if count < 0 and index in roles and position not in taken:
+                pieces[position] = alive[roles[index]]
+        return pieces, oldest
+
+    def repetition(*, follows: bool, ends: bool, later: bool) -> list[Operation]:
+        pieces, oldest = waiting(follows=follows, ends=ends)
+        left_out = playback.once if later else playback.later
+        operations: list[Operation] = []
+        add = operations.append
+        for position, ((index, count), place) in enumerate(zip(events, pieces, strict=True)):
+            if index in left_out:
+                continue
+            if count == 1:
+                if sizes[index]:
+                    add((-(-sizes[index] // BLOCK) * BLOCK, place))
+            elif count == -1 and position not in oldest:
+                if sizes[index]:
+                    add((FREE_YOUNGEST, place))
+            else:
+                free = FREE_OLDEST if position in oldest else FREE_YOUNGEST
+                operations += _operations(sizes[index], count, place, free)
+        return operations
+
+    def repetitions(*, later: bool) -> list[list[Operation]]:
+        if times == 1:
+            return [repetition(follows=False, ends=True, later=later)]
+        middle = repetition(follows=True, ends=False, later=later) if times > 2 else []
+        first, last = (repetition(follows=not at, ends=not at, later=later) for at in (True, False))
+        return [first, *[middle] * (times - 2), last]
+
+    played = repetitions(later=False)
+    changes = any(index in playback.once or index in playback.later for index, _ in events)
+    return _Track(played, repetitions(later=True) if changes else played, list(handed.values()))
+
+
+def _operations(nbytes: int, count: int, pieces: Pieces, free: int) -> list[Operation]:
+    if abs(count) > 1 and rounded(nbytes) * abs(count) <= LUMP:
+        nbytes, count = rounded(nbytes) * abs(count), 1 if count > 0 else -1
+    return [(in_blocks(nbytes) if count > 0 else free, pieces)] * abs(count) if nbytes else []
