@@ -130,3 +130,35 @@ def test_where_no_plan_fits_it_says_how_many_gpus_would_do(vramlint: Run, tmp_pa
     first = job["plans"][0]
     assert first["complete"]
     assert "torchrun --nproc_per_node 2" in first["changes"][0]["description"]
+
+
+def test_the_dictionary_that_deepspeed_is_given_is_edited(vramlint: Run, tmp_path: Path) -> None:
+    loop = """\
+import deepspeed
+import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2", torch_dtype="float32")
+config = {
+    "train_micro_batch_size_per_gpu": 8,  # rows
+    "zero_optimization": {
+        "stage": 1,
+    },
+}
+engine, _, loader, _ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
+for batch in loader:
+    ids = torch.zeros(8, 512, dtype=torch.long)
+    loss = engine(input_ids=ids, labels=ids).loss
+    engine.backward(loss)
+    engine.step()
+# vramlint: sequence-length=512
+"""
+    (tmp_path / "loop.py").write_text(loop, "utf-8")
+    options = ("fit", "loop.py", "--gpu", "4GiBx2", "--format", "json")
+    first = json.loads(vramlint(*options).out)["jobs"][0]["plans"][0]
+    assert first["complete"]
+    assert vramlint(*options[:4], "--apply", "1").code == 0
+    text = (tmp_path / "loop.py").read_text("utf-8")
+    assert '        "stage": 2,\n        "offload_optimizer": {"device": "cpu"},\n    },\n' in text
+    assert "# rows" in text
+    assert json.loads(vramlint(*options).out)["jobs"][0]["need_bytes"] == first["peak_bytes"]

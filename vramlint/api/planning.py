@@ -215,7 +215,7 @@ class Planning:
         if again is None or not self._as_expected(again, expected, whole=whole):
             edits, again = (), None
         changes = tuple(
-            _change(stage.option, words, kept=bool(edits))
+            _change(stage.option, words, self.job.parallelism.strategy, kept=bool(edits))
             for stage, words in zip(stages, said, strict=True)
             if not _is_overwritten(stage, stages)
         )
@@ -297,7 +297,8 @@ def _is_overwritten(stage: _Stage, stages: Sequence[_Stage]) -> bool:
     return bool(stage.changes) and any(stage.changes.keys() <= other.changes.keys() for other in later)
 
 
-def _change(option: Option, written: Said | None, *, kept: bool) -> Change:
+def _change(option: Option, written: Said | None, strategy: str, *, kept: bool) -> Change:
     move = option.move
     words = written[0] if written else move.words
-    return Change(move.name, words, option.result, move.cost, not (kept and written and written[1]), option.package)
+    package = "" if option.package == strategy else option.package  # it is there where it shares the model already
+    return Change(move.name, words, option.result, move.cost, not (kept and written and written[1]), package)

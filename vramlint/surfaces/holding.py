@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Fact, Origin
-from vramlint.surfaces import insertion
+from vramlint.surfaces import dictionaries, insertion
 from vramlint.surfaces.keys import all_rows
 from vramlint.surfaces.kinds import kind_of_table
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML
@@ -78,7 +78,7 @@ class Holder(NamedTuple):
     def put(self, key: str, value: Written) -> Edit | None:
         """The edit by which `key` is `value` here; None where it cannot be made with certainty."""
         if self.form == PYTHON and self.place is not None:
-            return insertion.set_keyword(self.document, self.place, key, value)
+            return dictionaries.put(self.document, self.place, key, value)
         if self.form == SHELL and self.place is not None:
             return self._option(self.place, key, value)
         return set_key(self.document, self.root, self.spell(key), value, self.form) if self.root is not None else None
@@ -134,7 +134,10 @@ def holder_of(
     said = [fact for fact in facts if fact.origin is Origin.WRITTEN and _is_of(vocabulary, fact)]
     for found in (
         [*_calls(vocabulary, said, anchor, [documents[path] for path in paths if path in documents])],
-        [*_files(vocabulary, said, [documents[path] for path in paths if path in documents])],
+        [
+            *_files(vocabulary, said, [documents[path] for path in paths if path in documents]),
+            *_dictionaries(vocabulary, said, documents),
+        ],
         [*_commands(vocabulary, said, documents), *_options(vocabulary, facts, documents)],
     ):
         if found:
@@ -193,6 +196,21 @@ def _files(vocabulary: str, said: Sequence[Fact], documents: Sequence[Document])
             continue  # keys that it shares with others make no configuration of DeepSpeed
         if vocabulary in _KINDS.get(kind, ()) or any(_is_written_in(root, fact) for fact in said):
             yield Holder(vocabulary, form, document, None, root)
+
+
+def _dictionaries(vocabulary: str, said: Sequence[Fact], documents: Mapping[str, Document]) -> Iterator[Holder]:
+    """Dictionaries of a program that stand for a file of the vocabulary."""
+    if vocabulary != _ENGINE:
+        return
+    places = {fact.place: fact.key for fact in said if fact.place is not None and fact.place.path.endswith(".py")}
+    roots = {
+        dictionaries.dictionary_of(documents[place.path], place, key): None
+        for place, key in places.items()
+        if place.path in documents
+    }
+    for root in roots:
+        if root is not None:
+            yield Holder(vocabulary, PYTHON, documents[root.path], root)
 
 
 def _is_written_in(root: Table, fact: Fact) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vramlint.surfaces.literals import PYTHON, SHELL, literal
+from vramlint.surfaces.python_values import Part, set_value
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place, Span
 
@@ -44,7 +45,7 @@ def set_keyword(document: Document, call: Place, name: str, value: Written) -> E
         for key in reversed(rest):
             written = f"{{{literal(key, PYTHON)}: {written}}}"
         return keyword(document, call, head, written)
-    return _in_value(document, _Part(text, document.offset(call.span.line, call.span.column)), given, rest, value)
+    return set_value(document, Part(text, document.offset(call.span.line, call.span.column)), given, rest, value)
 
 
 def has_keyword(document: Document, call: Place, name: str) -> bool:
@@ -61,60 +62,6 @@ def _tree(text: str) -> ast.Call | None:
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
     return node if isinstance(node, ast.Call) else None
-
-
-class _Part:
-    """A stretch of a document that has a syntax tree of its own."""
-
-    def __init__(self, text: str, start: int) -> None:
-        self.text = text
-        self.start = start
-        self._lines = [0]
-        for row in text.split("\n"):
-            self._lines.append(self._lines[-1] + len(row) + 1)
-
-    def offset(self, line: int, column: int) -> int:
-        """Index into the document of a position of the tree, whose columns count bytes of UTF-8."""
-        begin = self._lines[line - 1]
-        row = self.text[begin : self._lines[line] - 1]
-        return self.start + begin + len(row.encode()[:column].decode(errors="ignore"))
-
-    def span(self, node: ast.expr) -> tuple[int, int]:
-        """Where an expression begins and ends in the document."""
-        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-        return self.offset(node.lineno, node.col_offset), self.offset(end_line, end_column)
-
-
-def _in_value(document: Document, part: _Part, given: ast.expr, path: Sequence[str], value: Written) -> Edit | None:
-    import ast
-
-    start, end = part.span(given)
-    if not path:
-        old = document.text[start:end]
-        constant = isinstance(given, ast.Constant) or old.startswith(("[", "torch."))
-        place = Place(document.path, document.span(start, end))
-        return Edit(place, literal(value, PYTHON, old)) if constant and "\n" not in old else None
-    if not isinstance(given, ast.Dict):
-        return None
-    for key, inner in zip(given.keys, given.values, strict=True):
-        if isinstance(key, ast.Constant) and key.value == path[0]:
-            return _in_value(document, part, inner, path[1:], value)
-    quote = document.text[part.span(given.keys[0])[0]] if given.keys and given.keys[0] is not None else '"'
-    written = literal(value, PYTHON, quote)
-    for name in reversed(path):
-        written = f"{literal(name, PYTHON, quote)}: {written}"
-        written = written if name == path[0] else f"{{{written}}}"
-    if not given.keys:
-        place = Place(document.path, document.span(start + 1, start + 1))
-        return Edit(place, written)
-    first = given.keys[0]
-    if first is None:  # `**mapping` comes first
-        return None
-    at = part.span(first)[0]
-    line, column = document.position(at)
-    indent = document.line(line)[: column - 1]
-    gap = f",{document.line_end(line)}{indent}" if not indent.strip() else ", "
-    return Edit(Place(document.path, document.span(at, at)), f"{written}{gap}")
 
 
 def keyword(document: Document, call: Place, name: str, written: str) -> Edit | None:
