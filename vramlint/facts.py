@@ -191,6 +191,7 @@ NAMES = MappingProxyType(
         "loop": "trainer, lightning, accelerate, fabric, plain (autocast around the call), script (outputs stay bound)",
         "torch_compile": "torch.compile",
         "replaced_attention": "model types whose attention the program replaces, each with a kernel: llama=sdpa",
+        "argument_parser": "class of transformers or TRL whose fields are options of the script's own command line",
         "allocator_settings": "PYTORCH_CUDA_ALLOC_CONF",
         "expandable_segments": "the allocator's segments grow instead of being many",
         "world_size": "number of GPUs of the run",

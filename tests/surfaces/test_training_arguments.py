@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.surfaces.reading import sheet
 from vramlint.facts import Fact, Origin, Sheet
 from vramlint.readers.json import read_json
 from vramlint.readers.yaml import read_yaml
@@ -203,3 +204,20 @@ def test_a_bound_that_the_script_names_itself(more: str, length: int) -> None:
     fact = found.get("sequence_length")
     assert fact is not None
     assert fact.value == length
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [("HfArgumentParser(SFTConfig).parse_args_into_dataclasses()[0]", "SFTConfig"), ("SFTConfig('out')", None)],
+)
+def test_whose_fields_are_options_of_the_command_line(made: str, said: str | None) -> None:
+    found = sheet(
+        f"""\
+        from transformers import HfArgumentParser
+        from trl import SFTConfig, SFTTrainer
+        args = {made}
+        SFTTrainer("gpt2", args=args).train()
+        """
+    )
+    fact = found.get("argument_parser")
+    assert (None if fact is None else fact.value) == said

@@ -201,6 +201,43 @@ def test_several_keywords_into_an_empty_call() -> None:
     assert text == "a = SFTConfig(per_device_train_batch_size=1, gradient_accumulation_steps=8)\n"
 
 
+PARSED = "class Arguments(TrainingArguments):\n    optim: str = field(default='adamw_torch')\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"activation_checkpointing": True}, "--gradient_checkpointing True"),
+        (
+            {"micro_batch_size": 2, "gradient_accumulation_steps": 4},
+            "--per_device_train_batch_size 2 --gradient_accumulation_steps 4",
+        ),
+        ({"packing": True}, "--packing True"),
+        (
+            {"optimizer": "paged_adamw_8bit", "micro_batch_size": 1},
+            "--optim paged_adamw_8bit --per_device_train_batch_size 1",
+        ),
+    ],
+)
+def test_options_of_the_scripts_own_command_line_are_said_and_not_made(
+    changes: Mapping[str, FactValue], options: str
+) -> None:
+    document = Document.of("train.py", PARSED)
+    facts = [
+        fact(document, "argument_parser", "training-arguments", "", "Arguments", via="code"),
+        fact(document, "optimizer", "adamw_torch", "optim", "'adamw_torch'", via="dataclass-default"),
+    ]
+    assert outcome(document, changes, facts) == (options, PARSED)
+    assert outcome(document, changes, facts[1:]) is None
+
+
+def test_what_is_no_option_is_left_in_words() -> None:
+    document = Document.of("train.py", PARSED)
+    parser = fact(document, "argument_parser", "training-arguments", "", "Arguments", via="code")
+    assert outcome(document, {"attention_implementation": "sdpa"}, [parser]) is None
+    assert outcome(document, {"activation_checkpointing": True, "tuning": "lora"}, [parser]) is None
+
+
 def test_what_no_file_can_say_is_left_in_words() -> None:
     document = Document.of("train.py", ONE_LINE)
     assert outcome(document, {"quantization_bits": 4}, [], ONE_LINE[7:-1]) is None

@@ -92,7 +92,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         reference_model allocator_settings
         divided_by pipeline_schedule deepspeed_config accelerate_config device_map entry launcher gpu activation
         attention_kind pipeline_layout cublas_workspace product_format fake_quantization quantization_method
-        fsdp_mixed_precision inference_engine draft_model model_class""",
+        fsdp_mixed_precision inference_engine draft_model model_class argument_parser""",
     ),
     (
         DTYPE,

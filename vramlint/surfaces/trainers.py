@@ -153,6 +153,8 @@ def argument_facts(call: Call) -> Draft:
                 why = call.hidden or Unknown("may come through ** from a mapping that cannot be seen")
                 draft.put(unknown(row.fact, why.reason, row.key, why.place or call.place))
     _data_parallel(draft, arguments)
+    if call.from_command_line:
+        draft.put(stated("argument_parser", vocabulary_of(call), call.place, last(call.callee)))
     draft.tables.append((vocabulary_of(call), written(call)))
     if trl:
         for name in ("padding_free",):

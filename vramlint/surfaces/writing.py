@@ -52,6 +52,8 @@ _FOLLOWING: Mapping[str, tuple[str, ...]] = {
 }
 """How keys begin from which a fact follows that further keys say."""
 _CONTINUED = re.compile(r"[ \t]*\\\r?\n\Z")
+_PARSED = ("training-arguments", "trl")
+"""Vocabularies of classes that HfArgumentParser makes options of."""
 _BY_PROGRAM = ("diffusers",)
 """Vocabularies of programs that take options for what their code does."""
 
@@ -83,11 +85,31 @@ def write(
     for name in changes:
         written = _written(run, name)
         if written is None:
-            return None
+            return _by_options(run)
         words += [written.description] if written.description not in words else []
         edits += written.edits
     merged = _merged(edits)
     return Written(", ".join(words), merged) if words and merged is not None else None
+
+
+def _by_options(run: _Run) -> Written | None:
+    """The changes as options of the script's own command line, which no file of the run holds: there is no edit."""
+    if "argument_parser" not in run.by_name:
+        return None
+    words: list[str] = []
+    for name in run.changes:
+        said = next(_options(run, name), None)
+        if said is None:
+            return None
+        words += [said] if said not in words else []
+    return Written(" ".join(words), ())
+
+
+def _options(run: _Run, name: str) -> Iterator[str]:
+    for rows, wanted in _saying(run, name, _PARSED):
+        value = spelled(rows, wanted, {})
+        if _survives(rows, value, wanted):
+            yield _say(rows[0].key, literal(value, SHELL), SHELL)
 
 
 class _Run(NamedTuple):
@@ -237,16 +259,26 @@ def _added(run: _Run, name: str, key: str, vocabularies: Sequence[str] = VOCABUL
         holder = run.holder(vocabulary) if rows and (vocabulary, name) not in _ONLY_REPLACED else None
         if holder is None:
             continue
-        for row in rows:
-            others = [other for other in all_rows(vocabulary) if other.key == row.key]
-            wanted = {other.fact: run.changes[other.fact] for other in others if other.fact in run.changes}
-            value: Held = spelled(others, wanted, {}) if holder.takes(row.key) else None
-            if holder.form == SHELL and not _survives(others, value, wanted):
+        for alike, wanted in _saying(run, name, (vocabulary,)):
+            row = alike[0]
+            value: Held = spelled(alike, wanted, {}) if holder.takes(row.key) else None
+            if holder.form == SHELL and not _survives(alike, value, wanted):
                 continue
             edit = holder.put(row.key, value) if value is not None else None
             if edit is not None:
                 return Written(_say_added(row.key, value, holder.form), (edit,))
     return None
+
+
+def _saying(
+    run: _Run, name: str, vocabularies: Sequence[str]
+) -> Iterator[tuple[list[KeyRow], Mapping[str, FactValue]]]:
+    """The keys that may say a fact: all that such a key says, and what of that is to change."""
+    for vocabulary in vocabularies:
+        for row in all_rows(vocabulary):
+            if row.fact == name:
+                alike = [other for other in all_rows(vocabulary) if other.key == row.key]
+                yield alike, {other.fact: run.changes[other.fact] for other in alike if other.fact in run.changes}
 
 
 def _survives(rows: Sequence[KeyRow], value: Held, wanted: Mapping[str, FactValue]) -> bool:
