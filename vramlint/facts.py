@@ -373,6 +373,10 @@ class Repair(NamedTuple):
     """Parts of comments that go."""
     cost: str = ""
     """What comes with it."""
+    once: bool = False
+    """Of the key at the remark's place the one before it goes."""
+    strict: bool = False
+    """What goes beyond JSON goes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ def top(rest: str) -> str:
         (zero('"reduce_buket_size": 5e8'), None, zero('"reduce_bucket_size": 5e8')),
         (top('"sparse_gradients": false; "steps_per_print": 10'), top('"steps_per_print": 10'), None),
         (top('"elasticity": {"enabled": true}'), None, None),
+        (top('"steps_per_print": 5; "steps_per_print": 7; "steps_per_print": 10'), top('"steps_per_print": 10'), None),
+        (
+            top('"steps_per_print": 5, // first\n  // "steps_per_print": 7\n  "steps_per_print": 10,'),
+            top('"steps_per_print": 10'),
+            None,
+        ),
         (top('"steps_per_print": "10"'), top('"steps_per_print": 10'), None),
         (
             top('"fp16": {"enabled": true}; "bf16": {"enabled": true}'),

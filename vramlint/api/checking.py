@@ -107,8 +107,16 @@ class Checker:
         if not contents.recognised:
             self._skipped += 1
             return
-        self._findings += check_problems(contents.problems, subject.rules, self._mend)
+        findings = check_problems(contents.problems, subject.rules, self._mend)
+        self._offer(subject, findings, partial(Trial, None, findings), partial(self._problems_again, subject))
         self._checked += 1
+
+    def _problems_again(self, subject: Subject, edited: Mapping[str, Document]) -> Trial | None:
+        """What is wrong with a file when edited documents take the place of its own and of those that it names."""
+        context = subject.context
+        changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
+        contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
+        return Trial(None, check_problems(contents.problems, subject.rules)) if contents.recognised else None
 
     def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
         return read(document, subject.file.form, context, _known(context, self._idle))

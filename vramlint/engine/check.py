@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.catalog.gpus import smallest_gpus
@@ -14,7 +15,7 @@ from vramlint.engine.rule import OPEN, PEAK, Rule
 from vramlint.engine.selection import RuleSet
 from vramlint.engine.template import Template
 from vramlint.estimate import Estimate, Reach
-from vramlint.facts import Fact, FactValue, Remark
+from vramlint.facts import Fact, FactValue, Remark, Repair
 from vramlint.findings import Change, Finding, Fix, Label, Step
 from vramlint.job import Gpu, Job
 from vramlint.resolve.run import Run
@@ -79,9 +80,15 @@ def check_problems(problems: Iterable[Problem], rules: RuleSet, mender: Mender |
     return check_remarks(map(as_remark, problems), rules, mender)
 
 
+_REPAIRS: Mapping[str, Repair] = MappingProxyType(
+    {"duplicate-key": Repair(safe=True, once=True), "json-extension": Repair(safe=True, strict=True)}
+)
+"""What takes a problem of a file away, by its kind: no reader then says anything else than before."""
+
+
 def as_remark(problem: Problem) -> Remark:
     """The problem in the form that rules report."""
-    return Remark(problem.kind, problem.place.path, problem.message, problem.place)
+    return Remark(problem.kind, problem.place.path, problem.message, problem.place, repair=_REPAIRS.get(problem.kind))
 
 
 def check_remarks(remarks: Iterable[Remark], rules: RuleSet, mender: Mender | None = None) -> tuple[Finding, ...]:

@@ -10,6 +10,7 @@ from vramlint.findings import Step
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
 from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.removal import remove_keys
+from vramlint.surfaces.strictness import strict, without_repetition
 from vramlint.text import Document, Edit, Place
 from vramlint.values import COMMENT, Scalar, Table
 
@@ -38,6 +39,10 @@ def mended(remark: Remark, documents: Mapping[str, Document]) -> Step | None:
         found.append(_rewritten(repair, document))
     if repair.cut:
         found.append(_cut(repair, document))
+    if repair.once:
+        found.append(without_repetition(document, remark.place))
+    if repair.strict:
+        found.append(strict(document))
     edits = tuple(edit for part in found if part is not None for edit in part[1])
     if None in found or not edits:
         return None

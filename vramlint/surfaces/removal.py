@@ -28,7 +28,7 @@ def remove_keys(document: Document, root: Table, keys: Sequence[str], form: str)
         if not isinstance(table, Table) or names.issuperset(entry.key for entry in table):
             return None
         for run in _runs(table, names):
-            edit = _without(document, run, form)
+            edit = without_members(document, run, form)
             if edit is None:
                 return None
             edits.append(edit)
@@ -48,7 +48,14 @@ def _runs(table: Table, names: set[str]) -> Iterator[list[Entry]]:
         yield run
 
 
-def _without(document: Document, run: Sequence[Entry], form: str) -> Edit | None:
+def without_members(document: Document, run: Sequence[Entry], form: str) -> Edit | None:
+    """The edit by which members that follow each other go; None where the text cannot be edited with certainty.
+
+    Args:
+        document: the file.
+        run: the members.
+        form: json, yaml or toml.
+    """
     first, last = run[0].key_place, run[-1].value
     behind = last.place if isinstance(last, Scalar | Items | Table) else None
     if first is None or behind is None or {first.path, behind.path} != {document.path}:
