@@ -239,6 +239,7 @@ NAMES = MappingProxyType(
         "sequence_reduce_dtype": "DeepSpeed seq_parallel_communication_data_type",
         "fsdp": "FSDP options as written",
         "fsdp_state_dict": "what FSDP saves: the whole state dict, or shares",
+        "state_dict_on_host": "a whole state dict of FSDP that a program gathers comes to the host; else to each GPU",
         "host_memory": "host memory of one machine that the job may take, bytes",
         "fsdp_wrap_class": "class of the layers that are FSDP units of their own, or the policy that finds them",
         "deepspeed_config": "path of the DeepSpeed JSON",

@@ -469,6 +469,8 @@ class Parallelism:
     """FSDP's CPUOffload: shares, their gradients and the optimizer are on the host."""
     fsdp_gathers_on_save: bool = False
     """The whole state dict comes together on one host to be saved (FULL_STATE_DICT)."""
+    fsdp_saves_on_device: bool = False
+    """It comes together on every GPU, where a program does not say otherwise."""
     model_shards: int = 1
     """GPUs that share one model by its matrices, layers or experts, beside what the strategy shares."""
     sequence_shards: int = 1

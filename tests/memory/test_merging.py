@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.memory.runs import llama
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.engine.loader import load_rules
@@ -86,3 +88,18 @@ def test_a_script_that_merges_after_training_says_so():
 
 def test_a_model_in_training_mode_has_not_trained():
     assert not merges("model.train()\nmodel = model.merge_and_unload()", "")
+
+
+@pytest.mark.parametrize(
+    ("after", "here"),
+    [
+        ("model = model.cpu().merge_and_unload()", False),
+        ('model.to("cpu")\nmodel.merge_and_unload()', False),
+        ('model.to("cuda")\nmodel.merge_and_unload()', True),
+        ('model.save_pretrained("out")\ntrainer.model.merge_and_unload()', True),
+        ('AutoModelForCausalLM.from_pretrained("out").merge_and_unload()', False),
+        ('model = PeftModel.from_pretrained(other, "out")\nmodel.merge_and_unload()', False),
+    ],
+)
+def test_what_is_merged_on_the_host_or_loaded_anew_is_not_the_trained_model(after: str, here: bool):
+    assert merges("", after) is here

@@ -311,3 +311,29 @@ def test_the_dtype_before_a_cast_is_said_to_the_loader(text: str, key: str, afte
     result = outcome(document, {"arrival_dtype": "float16"}, [cast, said])
     assert (result is None) is (after is None)
     assert after is None or (result is not None and result[1].endswith(f"{after}.half()\n"))
+
+
+@pytest.mark.parametrize(
+    ("call", "key", "after"),
+    [
+        ("FullStateDictConfig()", "offload_to_cpu", "FullStateDictConfig(offload_to_cpu=True, rank0_only=True)"),
+        (
+            "FullStateDictConfig(offload_to_cpu=False, rank0_only=True)",
+            "offload_to_cpu",
+            "FullStateDictConfig(offload_to_cpu=True, rank0_only=True)",
+        ),
+        (
+            "StateDictOptions(full_state_dict=True)",
+            "cpu_offload",
+            "StateDictOptions(full_state_dict=True, cpu_offload=True)",
+        ),
+        ("state_dict()", "state_dict", None),
+    ],
+)
+def test_a_state_dict_is_gathered_on_the_host_of_one_process(call: str, key: str, after: str | None) -> None:
+    document = Document.of("train.py", f"state = model.{call}\n")
+    wrapped = fact(document, "parallelism", "fsdp", "FullyShardedDataParallel", "model", via="code")
+    place = at(document, call)
+    said = Fact("state_dict_on_host", (Candidate(False, place),), Origin.DEFAULT, key, "library", "torch")
+    result = outcome(document, {"state_dict_on_host": True}, [wrapped, said])
+    assert (result and result[1]) == (after and f"state = model.{after}\n")

@@ -47,7 +47,7 @@ _GROUPS: tuple[tuple[Type, str], ...] = (
         optimizer_in_backward quantized_experts use_rslora sync_each_batch fsdp_use_orig_params
         tiled_mlp partition_activations pad_to_maximum quantized_weight_gathers quantized_frozen_weights
         quantized_gradients pipeline_engine precise_optimizer distributed_checkpoints grouped_experts
-        gradient_as_bucket_view precomputes_reference inference_sleeps""",
+        gradient_as_bucket_view state_dict_on_host precomputes_reference inference_sleeps""",
     ),
     (
         NUMBER,

@@ -192,6 +192,8 @@ _PHASES: Mapping[str, frozenset[str]] = MappingProxyType(
         "training": frozenset({"forward", "backward", "optimizer"}),
         "evaluation": frozenset({"evaluation"}),
         "loading": frozenset({"loading"}),
+        "merging": frozenset({"merging"}),
+        "saving": frozenset({"saving"}),
     }
 )
 

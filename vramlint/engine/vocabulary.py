@@ -106,6 +106,10 @@ _ESTIMATE = MappingProxyType(
         "training": Entry("device memory of forward, backward and optimizer step alone, bytes", BYTES),
         "evaluation": Entry("device memory of the evaluation, bytes; 0 where there is none", BYTES),
         "loading": Entry("device memory while the weights are loaded, bytes", BYTES),
+        "merging": Entry("device memory while adapters are merged after training, bytes; 0 where they are not", BYTES),
+        "saving": Entry(
+            "device memory while weights are gathered there to be saved, bytes; 0 where they are not", BYTES
+        ),
     }
 )
 

@@ -15,6 +15,7 @@ from vramlint.estimate import Amount, HostPhase, Node
 from vramlint.job import DTYPE_BYTES, Job, Zero
 from vramlint.memory import optimizers
 from vramlint.memory.rank import engine_precision
+from vramlint.memory.saving import stored_width
 from vramlint.memory.tensor import Parameter
 
 STAGE3 = 3
@@ -217,9 +218,9 @@ def _saved(job: Job, parameters: Sequence[Parameter], processes: int) -> Iterato
 
 
 def _width(job: Job, p: Parameter) -> int:
-    """Bytes of an element of a saved weight: FSDP keeps what trains in float32 beside a narrower computation."""
+    """Bytes of an element of a saved weight."""
     if job.parallelism.strategy == "fsdp":
-        return WIDE if job.precision.autocast is not None and p.requires_grad else DTYPE_BYTES[p.dtype]
+        return stored_width(job, p)
     return DTYPE_BYTES[engine_precision(job)[0]] if p.requires_grad else DTYPE_BYTES[p.dtype]
 
 

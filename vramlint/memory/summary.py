@@ -20,10 +20,11 @@ from vramlint.memory.pressure import Pressure, pressure_of
 from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
 from vramlint.memory.reserve import Held, peak_held, settled
+from vramlint.memory.saving import saving_peak
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
 
-LOADING, MERGING = "loading", "merging"
+LOADING, MERGING, SAVING = "loading", "merging", "saving"
 STEP = ("forward", "backward", "optimizer")
 """The phases of a training step."""
 PHASES = frozenset({*STEP, "evaluation", "prefill", "decode"})
@@ -55,8 +56,10 @@ def summarize(
     components = _components(alive, persistent, recorder.labels)
     loaded = loading_peak(job, parameters, sharding.persistent)
     merged = merging_peak(job, parameters, persistent)
-    top = max(peak.bytes, loaded, merged)
-    for name, size, held in ((LOADING, loaded, sharding.persistent), (MERGING, merged, persistent)):
+    saved = saving_peak(job, parameters, persistent)
+    top = max(peak.bytes, loaded, merged, saved)
+    between = ((MERGING, merged, persistent), (SAVING, saved, persistent))
+    for name, size, held in ((LOADING, loaded, sharding.persistent), *between):
         if peak.bytes < size == top:
             phase, alive = name, {}
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
@@ -73,7 +76,7 @@ def summarize(
             pressure = pressure_of(playback, room, taken.reserved)
     slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
-    reached += [(MERGING, merged)] if merged else []
+    reached += [(name, size) for name, size, _ in between if size]
     return Estimate(
         method="simulated",
         allocated=top,

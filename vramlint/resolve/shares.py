@@ -36,6 +36,7 @@ def parallelism_of(board: Board) -> Parallelism:
         fsdp_offload="offload" in sharding.split(),
         fsdp_version=board.integer("fsdp_version") or 1,
         fsdp_gathers_on_save=strategy == "fsdp" and _gathers(board),
+        fsdp_saves_on_device=strategy == "fsdp" and board.value("state_dict_on_host") is False,
         fsdp_prefetches=board.value("fsdp_backward_prefetch") == "backward_pre",
         bucket_view=board.value("gradient_as_bucket_view") is True,
         fsdp_by_layers_alone=board.value("fsdp_layers_alone") is True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 
 from vramlint.facts import Candidate, Fact, Origin, seconded
@@ -11,6 +11,7 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, conditional, distinct, draw, stated
 from vramlint.surfaces.lineage import last
 from vramlint.surfaces.trainers import is_training_arguments, trains
+from vramlint.text import Place
 from vramlint.values import Call, Name, Scalar, Table
 
 _ENABLERS = (".gradient_checkpointing_enable", ".enable_gradient_checkpointing")
@@ -138,6 +139,8 @@ def _liger(call: Call, name: str) -> Iterable[Drawn]:
 def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
     """Liger kernels that are patched in, `torch.compile` around the model, and adapters merged after training."""
     trained: set[str] = set()
+    elsewhere: set[Place] = set()
+    """What is loaded after training, and models that go to the host."""
     for call in calls:
         name = last(call.callee)
         if name.startswith("apply_liger_kernel"):
@@ -146,5 +149,23 @@ def switch_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
             yield conditional(stated("torch_compile", True, call.place, "torch.compile"), call.conditions)
         elif trains(call):
             trained.add(call.place.path)
-        elif call.callee == ".merge_and_unload" and call.place.path in trained:
+        elif call.place.path in trained and name == "from_pretrained":
+            elsewhere.add(call.place)
+        elif call.place.path in trained and _goes_to_host(call):
+            elsewhere |= {call.place, *_behind(call)}
+        elif call.callee == ".merge_and_unload" and call.place.path in trained and not elsewhere & {*_behind(call)}:
             yield conditional(stated("merges_adapter", True, call.place, call.callee[1:]), call.conditions)
+
+
+def _goes_to_host(call: Call) -> bool:
+    """`model.cpu()`, `model.to("cpu")`."""
+    device = call.argument("device", 0)
+    return call.callee == ".cpu" or (call.callee == ".to" and isinstance(device, Scalar) and device.value == "cpu")
+
+
+def _behind(call: Call) -> Iterator[Place]:
+    """Where that is made which a method is called on, and what that is made of."""
+    made = call.receiver
+    while isinstance(made, Call):
+        yield made.place
+        made = made.receiver or next((value for value in made.args if isinstance(value, Call)), None)

@@ -29,6 +29,8 @@ _CALLS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "bitsandbytes": re.compile(r"(?:^|\.)BitsAndBytesConfig$"),
         "lora": re.compile(r"(?:^|\.)LoraConfig$"),
         "accelerate": re.compile(r"(?:^|\.)Accelerator$"),
+        "full-state-dict": re.compile(r"(?:^|\.)FullStateDictConfig$"),
+        "state-dict-options": re.compile(r"(?:^|\.)StateDictOptions$"),
         "unsloth": re.compile(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.from_pretrained$"),
         "unsloth-adapter": re.compile(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.get_peft_model$"),
         "setfit": re.compile(r"(?:^|\.)TrainingArguments$"),

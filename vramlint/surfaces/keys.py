@@ -244,6 +244,9 @@ _UNSLOTH_ADAPTER = (
 )
 """Of their `get_peft_model`."""
 
+_FULL_STATE_DICT = (("offload_to_cpu", "state_dict_on_host", "flag"),)
+_STATE_DICT_OPTIONS = (("cpu_offload", "state_dict_on_host", "flag"),)
+
 _VOCABULARIES = {
     "training-arguments": _TRAINING_ARGUMENTS,
     "trl": _TRL,
@@ -260,6 +263,8 @@ _VOCABULARIES = {
     "setfit": SETFIT,
     "lightning": LIGHTNING,
     "settings": SETTINGS,
+    "full-state-dict": _FULL_STATE_DICT,
+    "state-dict-options": _STATE_DICT_OPTIONS,
     "diffusers": DIFFUSERS,
     "loops": LOOPS,
 }

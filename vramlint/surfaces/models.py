@@ -24,6 +24,7 @@ from vramlint.surfaces.loading import (
 )
 from vramlint.surfaces.loops import maker, parallel_facts
 from vramlint.surfaces.overrides import config_overrides, open_override, resized
+from vramlint.surfaces.saving import saving_facts
 from vramlint.surfaces.unsloth import attaching_facts, mixed_precision, trains_in_full
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Table, Unknown, Value
@@ -83,6 +84,7 @@ def read_model(
     draft.take(mixed_precision(draft, [way.root for way in ways]))
     draft.take(switch_facts(calls))
     draft.take(parallel_facts(calls))
+    draft.take(saving_facts(calls))
     draft.take(resized(calls))
     draft.take(part_casts(calls))
     draft.take(eight_bit_floats(calls, settings))

@@ -92,6 +92,11 @@ def _arrival(value: FactValue, _fact: Fact, holder: Holder) -> Mapping[str, Writ
     return {key: value} if isinstance(value, str) else None
 
 
+def _on_host(**keys: bool) -> Spell:
+    """How a state dict comes to the host, of one process alone."""
+    return lambda value, _fact, _holder: keys if value is True else None
+
+
 SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
     {
         "quantization_bits": MappingProxyType(
@@ -103,6 +108,12 @@ SEVERAL: Mapping[str, Mapping[str, Spell]] = MappingProxyType(
             }
         ),
         "arrival_dtype": MappingProxyType({"from-pretrained": _arrival}),
+        "state_dict_on_host": MappingProxyType(
+            {
+                "full-state-dict": _on_host(offload_to_cpu=True, rank0_only=True),
+                "state-dict-options": _on_host(cpu_offload=True),
+            }
+        ),
         "fsdp": MappingProxyType({"accelerate-config": _sharding}),
         "world_size": MappingProxyType({"accelerate-config": _processes}),
     }

@@ -210,6 +210,18 @@ for batch in loader:
     accelerator.backward(model(**batch).loss)
     optimizer.step()
 """
+SHARDS = """\
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FullStateDictConfig, FullyShardedDataParallel, StateDictType
+from transformers import AutoModelForCausalLM
+
+model = FullyShardedDataParallel(AutoModelForCausalLM.from_pretrained("gpt2"))
+optimizer = torch.optim.AdamW(model.parameters())
+for batch in loader:
+    model(**batch).loss.backward()
+    optimizer.step()
+"""
 MODULE = """\
 class Module(L.LightningModule):
     def __init__(self):
@@ -310,6 +322,26 @@ SAMPLES: Mapping[str, tuple[Sample, ...]] = {
     ),
     "accelerate": (
         Sample("train.py", call(IMPORTS + LOADED, "accelerator = Accelerator({})", LOOP), _program),
+    ),
+    "full-state-dict": (
+        Sample(
+            "train.py",
+            call(
+                SHARDS, "config = FullStateDictConfig({})",
+                "FullyShardedDataParallel.set_state_dict_type(model, StateDictType.FULL_STATE_DICT, config)\n",
+            ),
+            _program,
+        ),
+    ),
+    "state-dict-options": (
+        Sample(
+            "train.py",
+            call(
+                SHARDS, "options = StateDictOptions(full_state_dict=True, {})",
+                "weights = get_model_state_dict(model, options=options)\n",
+            ),
+            _program,
+        ),
     ),
     "deepspeed": (
         Sample(
