@@ -55,6 +55,14 @@ def test_the_first_plan_is_the_best_of_all(subject: Job) -> None:
             assert len(found.simulated) < len(sizes) / 2
 
 
+@pytest.mark.parametrize("subject", [job(), job(world_size=4), replace(job(), evaluation=Evaluation(8))])
+@pytest.mark.parametrize("allowed", [(), (LORA,), (LORA, QLORA)])
+def test_one_of_the_farthest_plans_fits_where_any_does(subject: Job, allowed: tuple[str, ...]) -> None:
+    whole = search(subject, 0, *allowed)
+    least = min(simulate(made).device_high for point in every(whole) if (made := whole.job(point)) is not None)
+    assert min(simulate(whole.job(point) or subject).device_high for point in whole.farthest()) == least
+
+
 def test_what_is_trained_changes_only_where_it_is_allowed() -> None:
     assert next(search(job(), 9).best(by_result), None) is None
     found = search(job(), 9, LORA, QLORA)

@@ -115,10 +115,21 @@ class Planning:
         """What would have to be allowed for a plan to fit, with the GPUs that it then runs on."""
         for word in ALLOWANCES:
             search = self._search({*self.allowed, word}) if word not in self.allowed else None
-            point = next(search.best(by_edits), None) if search is not None else None
-            job = search.job(point) if search is not None and point is not None else None
-            if job is not None and self.runs(self.simulate(job)):
+            job = self._enough(search, fewest=word == GPUS) if search is not None else None
+            if job is not None:
                 yield word, job.parallelism.gpus
+
+    def _enough(self, search: Search, *, fewest: bool) -> Job | None:
+        """A job that a plan makes fit: where the number of GPUs counts, that of the fewest edits."""
+        farthest = next((point for point in search.farthest() if search.fits(point)), None)
+        if farthest is None:
+            return None
+        job = search.job(farthest)
+        if not fewest and job is not None and self.runs(self.simulate(job)):
+            return job
+        point = next(search.best(by_edits), None)
+        job = search.job(point) if point is not None else None
+        return job if job is not None and self.runs(self.simulate(job)) else None
 
     def _larger(self, need: int) -> tuple[str, ...]:
         """The smallest GPUs that have room for so much, and the headroom."""

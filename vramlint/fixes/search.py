@@ -232,6 +232,12 @@ class Search:
             elif self.fits(low):
                 yield low
 
+    def farthest(self) -> Iterator[Point]:
+        """The plans that go as far as the axes do, of which one fits if any plan does."""
+        last = tuple(len(axis.options) for axis in self.axes)
+        corners = (self._corner(low, high) for low, high in self._split_apart(self.origin, last))
+        yield from (corner for corner in corners if corner is not None)
+
     def trimmed(self, point: Point) -> Point:
         """The plan without changes that it fits without and that make a step no quicker worth saying.
 
