@@ -63,6 +63,12 @@ def test_one_of_the_farthest_plans_fits_where_any_does(subject: Job, allowed: tu
     assert min(simulate(whole.job(point) or subject).device_high for point in whole.farthest()) == least
 
 
+def test_the_farthest_plans_with_a_value_of_an_axis() -> None:
+    found = search(job(), 0, LORA)
+    index = next(index for index, axis in enumerate(found.axes) if axis.name == "micro-batch")
+    assert {point[index] for point in found.farthest({"micro-batch": 1})} == {1}
+
+
 def test_what_is_trained_changes_only_where_it_is_allowed() -> None:
     assert next(search(job(), 9).best(by_result), None) is None
     found = search(job(), 9, LORA, QLORA)

@@ -15,7 +15,7 @@ from vramlint.fixes.axes import ALLOWANCES, GPUS, Axis, Option, axes_of
 from vramlint.fixes.changes import Changes
 from vramlint.fixes.moves import EXPANDABLE
 from vramlint.fixes.scaling import gpus_needed
-from vramlint.fixes.search import Point, Search, by_edits
+from vramlint.fixes.search import Point, Search
 from vramlint.fixes.ways import Way, nearest, ways
 from vramlint.job import Gpu, Job
 from vramlint.plans import Change, Fitting, Plan
@@ -114,22 +114,19 @@ class Planning:
     def _would_do(self) -> Iterator[tuple[str, int]]:
         """What would have to be allowed for a plan to fit, with the GPUs that it then runs on."""
         for word in ALLOWANCES:
-            search = self._search({*self.allowed, word}) if word not in self.allowed else None
-            job = self._enough(search, fewest=word == GPUS) if search is not None else None
+            job = self._enough(self._search({*self.allowed, word})) if word not in self.allowed else None
             if job is not None:
                 yield word, job.parallelism.gpus
 
-    def _enough(self, search: Search, *, fewest: bool) -> Job | None:
-        """A job that a plan makes fit: where the number of GPUs counts, that of the fewest edits."""
-        farthest = next((point for point in search.farthest() if search.fits(point)), None)
-        if farthest is None:
-            return None
-        job = search.job(farthest)
-        if not fewest and job is not None and self.runs(self.simulate(job)):
-            return job
-        point = next(search.best(by_edits), None)
-        job = search.job(point) if point is not None else None
-        return job if job is not None and self.runs(self.simulate(job)) else None
+    def _enough(self, search: Search) -> Job | None:
+        """A job that a plan makes fit, on as few GPUs as will do."""
+        counts = next((len(axis.options) for axis in search.axes if axis.name == GPUS), 0)
+        for at in [{GPUS: value} for value in range(1, counts + 1)] or [{}]:
+            for point in filter(search.fits, search.farthest(at)):
+                job = search.job(point)
+                if job is not None and self.runs(self.simulate(job)):
+                    return job
+        return None
 
     def _larger(self, need: int) -> tuple[str, ...]:
         """The smallest GPUs that have room for so much, and the headroom."""

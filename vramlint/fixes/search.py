@@ -7,10 +7,11 @@ of that cost, so the first single plan that comes up and fits is the best one, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil, log, prod
+from types import MappingProxyType
 
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
 from vramlint.estimate import Estimate, Slowdown
@@ -24,6 +25,7 @@ Point = tuple[int, ...]
 Key = tuple[float, ...]
 
 MOST_SIMULATIONS = 64
+NOWHERE: Mapping[str, int] = MappingProxyType({})
 ALIKE = 1.05
 """Times of a step that differ by less than this factor count as equal."""
 FAR = 1.5
@@ -232,10 +234,15 @@ class Search:
             elif self.fits(low):
                 yield low
 
-    def farthest(self) -> Iterator[Point]:
-        """The plans that go as far as the axes do, of which one fits if any plan does."""
-        last = tuple(len(axis.options) for axis in self.axes)
-        corners = (self._corner(low, high) for low, high in self._split_apart(self.origin, last))
+    def farthest(self, at: Mapping[str, int] = NOWHERE) -> Iterator[Point]:
+        """The plans that go as far as the axes do, of which one fits if any plan does.
+
+        Args:
+            at: values that they have on axes of these names.
+        """
+        first = tuple(at.get(axis.name, 0) for axis in self.axes)
+        last = tuple(at.get(axis.name, len(axis.options)) for axis in self.axes)
+        corners = (self._corner(low, high) for low, high in self._split_apart(first, last))
         yield from (corner for corner in corners if corner is not None)
 
     def trimmed(self, point: Point) -> Point:
