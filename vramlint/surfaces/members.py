@@ -71,9 +71,29 @@ def _replaced(document: Document, entry: Entry, value: Written, form: str) -> Ed
     if old[:1] in ("|", ">", "&", "*"):
         return None
     if isinstance(entry.value, Items) and old[:1] == "-":
+        longer = _longer(document, entry.value, value)
+        if longer is not None:
+            return longer
         text = _block(document, entry.value, value)
         return Edit(place, text) if text is not None else None
     return None if "\n" in old else Edit(place, literal(value, form, old))
+
+
+def _longer(document: Document, items: Items, value: Written) -> Edit | None:
+    """A list of YAML with an item a line that goes on: further lines behind the last one and its comment."""
+    now = tuple([item.value for item in items.values if isinstance(item, Scalar)])
+    last = items.values[-1].place
+    if not isinstance(value, tuple) or len(now) != len(items.values) or len(value) <= len(now) or last is None:
+        return None
+    line = document.line(last.span.line)
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    if value[: len(now)] != now or not line.startswith(f"{indent}- ") or last.span.line != last.span.end_line:
+        return None
+    at = document.offset(last.span.line, 1) + len(line)
+    end = document.line_end(last.span.line)
+    old = document.slice(last.span)
+    rows = "".join(f"{end}{indent}- {literal(item, YAML, old)}" for item in value[len(now) :])
+    return Edit(Place(document.path, document.span(at, at)), rows)
 
 
 def _block(document: Document, items: Items, value: Written) -> str | None:

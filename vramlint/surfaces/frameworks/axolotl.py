@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from vramlint.surfaces.frameworks.axolotl_kernels import kernels
+from vramlint.surfaces.frameworks.axolotl_kernels import kernels, spelled_liger
 from vramlint.surfaces.frameworks.axolotl_objectives import objective
 from vramlint.surfaces.frameworks.axolotl_sharding import sharding, shipped
 from vramlint.surfaces.frameworks.axolotl_widening import widened
@@ -340,4 +340,12 @@ def _optimizer(config: Config) -> None:
         config.say("optimizer_arguments", "optim_args", "text")
 
 
-FRAMEWORK = Framework("axolotl", "Axolotl", "axolotl", _ROWS, _complete, deepspeed=shipped)
+FRAMEWORK = Framework(
+    "axolotl",
+    "Axolotl",
+    "axolotl",
+    _ROWS,
+    _complete,
+    spelled_beside={"fused_loss": spelled_liger},
+    deepspeed=shipped,
+)

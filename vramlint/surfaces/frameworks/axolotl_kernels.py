@@ -6,9 +6,13 @@ utils/__init__.py. What a plugin's keys say has an effect only where `plugins` l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
-from vramlint.surfaces.frameworks.framework import Config
+from vramlint.surfaces.frameworks.framework import Config, Held
 from vramlint.surfaces.launch.framework_programs import PROGRAM
+from vramlint.values import Items, Scalar, Table
 
 _LIGER = (
     ("liger_rope", "liger_rope"),
@@ -65,6 +69,24 @@ def _liger(config: Config) -> None:
         config.state(fact, False)
     if config.on("liger_fused_linear_cross_entropy"):
         config.state("fused_loss", True, "liger_fused_linear_cross_entropy")
+
+
+_PLUGIN = "axolotl.integrations.liger.LigerPlugin"
+_SPELLED = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fused_linear_cross_entropy")
+"""What Axolotl's page on Liger puts in place (docs/custom_integrations.qmd)."""
+
+
+def spelled_liger(value: FactValue, table: Table) -> Mapping[str, Held] | None:
+    """Liger's plugin beside those that are listed, and its kernels; None beside another loss."""
+    listed = table.get("plugins")
+    words = [item.value for item in listed.values if isinstance(item, Scalar)] if isinstance(listed, Items) else []
+    if value is not True or len(words) < (len(listed.values) if isinstance(listed, Items) else 0):
+        return None
+    names = [str(word) for word in words]
+    if (listed is not None and not isinstance(listed, Items)) or any("cut_cross_entropy" in name for name in names):
+        return None
+    there = any("integrations.liger." in name for name in names)
+    return {**({} if there else {"plugins": (*names, _PLUGIN)}), **dict.fromkeys(_SPELLED, True)}
 
 
 def _others(config: Config) -> None:

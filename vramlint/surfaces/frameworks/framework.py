@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import NamedTuple, TypeGuard
 
 from vramlint.catalog.frameworks import framework_default
@@ -19,6 +20,16 @@ from vramlint.text import Document, Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
 _PLACEHOLDER = re.compile(r"<[^<>/]+>")
+
+
+class Gone(Enum):
+    """What stands for a key that is taken out of a file."""
+
+    KEY = "gone"
+
+
+Held = Plain | tuple[Plain, ...] | Gone
+"""What a key is made to hold: a scalar, a list; or it goes."""
 
 
 class Row(NamedTuple):
@@ -63,6 +74,8 @@ class Framework:
     """The newest release that a configuration can be of, by the program that takes it; None: any."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
+    spelled_beside: Mapping[str, Callable[[FactValue, Table], Mapping[str, Held] | None]] = field(default_factory=dict)
+    """The same of facts whose keys depend on what else the file has."""
     follows: frozenset[str] = frozenset()
     """Facts that it computes from others, which are written beside them: by themselves they cannot be said."""
     closed: frozenset[str] = frozenset()

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vramlint.facts import FactValue
-from vramlint.surfaces.frameworks.framework import Framework
+from vramlint.surfaces.frameworks.framework import Framework, Gone
 from vramlint.surfaces.keys import KeyRow
 from vramlint.surfaces.spelling import Written, spelled
+from vramlint.values import Table
 
-Spelled = Mapping[str, Written]
+Spelled = Mapping[str, Written | Gone]
 """Dotted keys and what is written there; None takes a key's value away."""
 
 
-def spell(framework: Framework, fact: str, value: FactValue, key: str = "") -> Spelled | None:
+def spell(
+    framework: Framework, fact: str, value: FactValue, key: str = "", table: Table | None = None
+) -> Spelled | None:
     """The keys that say `fact` is `value`; None where this vocabulary cannot say it.
 
     What the framework reads from words of its own, it spells itself; other facts by the row of the key that says them
     now, `key`, else by their first one.
     """
+    beside = framework.spelled_beside.get(fact)
+    if beside is not None and table is not None:
+        return beside(value, table)
     own = framework.spelled.get(fact)
     if own is not None:
         return own(value)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from vramlint.facts import FactValue
-from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.framework import Config, Framework, Gone, Held, Row
 from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, prepared, recipes_of, shipped
 from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network, scaled_width
 from vramlint.surfaces.frameworks.torchtune_objectives import loss_of, objective, recipe_of
@@ -268,6 +269,31 @@ def _spelled_offload(value: FactValue) -> Mapping[str, Plain] | None:
     return {"fsdp_cpu_offload": "offload" in words} if words[:1] == ["full_shard"] else None
 
 
+_OPTIMIZERS: Mapping[FactValue, str] = MappingProxyType(
+    {"adamw_bnb_8bit": "bitsandbytes.optim.AdamW8bit", "paged_adamw_8bit": "bitsandbytes.optim.PagedAdamW8bit"}
+)
+_ADAMW = "torch.optim.AdamW"
+_TORCHS = ("fused", "foreach", "capturable", "differentiable", "maximize")
+"""Arguments of torch's AdamW alone (torch 2.13 optim/adamw.py)."""
+_SHARED = frozenset({COMPONENT, "lr", "betas", "eps", "weight_decay", "amsgrad"})
+"""Those that bitsandbytes' has too (bitsandbytes 0.50 optim/adamw.py)."""
+
+
+def _spelled_optimizer(value: FactValue, table: Table) -> Mapping[str, Held] | None:
+    """AdamW's fused update, or bitsandbytes' AdamW without the arguments that it does not take."""
+    given = table.get("optimizer")
+    if not isinstance(given, Table):
+        return None
+    made = given.get(COMPONENT)
+    names = {entry.key for entry in given}
+    if value == "adamw_torch_fused" and isinstance(made, Scalar) and made.value == _ADAMW:
+        return {"optimizer.fused": True}
+    if value not in _OPTIMIZERS or not names <= {*_SHARED, *_TORCHS}:
+        return None
+    gone = {f"optimizer.{name}": Gone.KEY for name in _TORCHS if name in names}
+    return {f"optimizer.{COMPONENT}": _OPTIMIZERS[value], **gone}
+
+
 FRAMEWORK = Framework(
     "torchtune",
     "torchtune",
@@ -281,6 +307,7 @@ FRAMEWORK = Framework(
         "optimizer_in_backward": _spelled_flag("optimizer_in_bwd"),
         "fsdp": _spelled_offload,
     },
+    spelled_beside={"optimizer": _spelled_optimizer},
     packaged=shipped,
     overlay=overlay,
     prepared=prepared,

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces import members
-from vramlint.surfaces.frameworks.framework import Framework
+from vramlint.surfaces.frameworks.framework import Framework, Gone
 from vramlint.surfaces.frameworks.spelling import spell
 from vramlint.surfaces.literals import literal
 from vramlint.surfaces.members import form_of, set_key
+from vramlint.surfaces.removal import remove_keys
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
 from vramlint.values import Reading, Table
@@ -48,12 +49,19 @@ def write_facts(
         fact = by_name.get(name)
         if len(changes) > 1 and fact is not None and fact.holds(value):
             continue
-        keys = spell(framework, name, value, fact.key if fact is not None else "")
+        file = _file(facts, documents)
+        keys = spell(framework, name, value, fact.key if fact is not None else "", file.root if file else None)
         if keys is None:
             return None
         for key, plain in keys.items():
+            if isinstance(plain, Gone):
+                removed = _removed(framework, key, file) if file is not None else None
+                if removed is None:
+                    return None
+                edits += removed
+                continue
             edit = _flag(fact, key, plain, documents) if fact is not None else None
-            edit = edit or _in_file(framework, key, plain, facts, documents)
+            edit = edit or (_in_file(framework, key, plain, file) if file is not None else None)
             if edit is None:
                 return None
             edits.append(edit)
@@ -74,10 +82,13 @@ def _flag(fact: Fact, key: str, value: Written, documents: Mapping[str, Document
     return Edit(place, f"{quote}{value}{quote}") if old and "\n" not in old and "$" not in old else None
 
 
-def _in_file(
-    framework: Framework, key: str, value: Written, facts: Iterable[Fact], documents: Mapping[str, Document]
-) -> Edit | None:
-    """The key in the file of data that says most of the run."""
+class _File(NamedTuple):
+    document: Document
+    root: Table
+
+
+def _file(facts: Iterable[Fact], documents: Mapping[str, Document]) -> _File | None:
+    """The file of data that says most of the run."""
     said = [
         fact.place.path
         for fact in facts
@@ -87,9 +98,21 @@ def _in_file(
         document = documents.get(path)
         root = read_data(document).root if document else None
         if document is not None and isinstance(root, Table):
-            written = framework.located(root, key) if framework.located is not None else key
-            return set_key(document, root, written, value, form_of(path))
+            return _File(document, root)
     return None
+
+
+def _in_file(framework: Framework, key: str, value: Written, file: _File) -> Edit | None:
+    written = framework.located(file.root, key) if framework.located is not None else key
+    return set_key(file.document, file.root, written, value, form_of(file.document.path))
+
+
+def _removed(framework: Framework, key: str, file: _File) -> tuple[Edit, ...] | None:
+    """The edits that take a key out; none where it is not there."""
+    written = framework.located(file.root, key) if framework.located is not None else key
+    if file.root.entry(*written.split(".")) is None:
+        return ()
+    return remove_keys(file.document, file.root, [written], form_of(file.document.path))
 
 
 def read_data(document: Document) -> Reading:

@@ -1,0 +1,83 @@
+"""Changes whose keys depend on what else a file has: Axolotl's plugins, torchtune's optimizers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.test_launching import check, facts
+from vramlint.surfaces.frameworks import framework_of
+from vramlint.surfaces.frameworks.writing import write_facts
+from vramlint.text import Document, apply_edits
+
+AXOLOTL = "base_model: NousResearch/Meta-Llama-3-8B\nsequence_len: 2048  # tokens\nmicro_batch_size: 2\n%s"
+LIGER = "liger_rope: true\nliger_rms_norm: true\nliger_glu_activation: true\nliger_fused_linear_cross_entropy: true\n"
+PLUGIN = "axolotl.integrations.liger.LigerPlugin"
+TUNE = """\
+model:
+  _component_: torchtune.models.llama3_2.llama3_2_1b
+batch_size: 4
+optimizer:
+  _component_: torch.optim.AdamW%s
+  lr: 2e-5  # rate
+loss:
+  _component_: torchtune.modules.loss.CEWithChunkedOutputLoss
+"""
+
+
+def after(framework: str, text: str, fact: str, value: bool | str) -> str | None:
+    """The file once a fact is changed; the file read again says so, and the same change then changes nothing."""
+    job = check({"c.yaml": text}, "c.yaml").jobs[0]
+    document = Document.of("c.yaml", text)
+    said = write_facts(framework_of(framework), {fact: value}, job.facts, {"c.yaml": document})
+    return None if said is None else apply_edits(document, said.edits)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("", f"plugins: [{PLUGIN}]\n{LIGER}"),
+        ("plugins: [a.B]\n", f"plugins: [a.B, {PLUGIN}]\n{LIGER}"),
+        ("plugins:\n  - a.B  # b\n# end\n", f"plugins:\n  - a.B  # b\n  - {PLUGIN}\n# end\n{LIGER}"),
+        (f"plugins:\n- {PLUGIN}\nliger_rope: false\n", f"plugins:\n- {PLUGIN}\n{LIGER}"),
+    ],
+)
+def test_axolotls_liger_is_a_plugin_with_its_kernels(before: str, expected: str) -> None:
+    text = after("axolotl", AXOLOTL % before, "fused_loss", True)
+    assert text is not None
+    rest = text.removeprefix(AXOLOTL % "")
+    assert sorted(rest.splitlines()) == sorted(expected.splitlines())
+    found = facts(check({"c.yaml": text}, "c.yaml").jobs[0])
+    assert (found["fused_loss"], found["liger_rope"], found["liger_swiglu"], found["liger_fused_head"]) == (True,) * 4
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["plugins:\n  - axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin\n", "plugins: {a: 1}\n"],
+)
+def test_beside_another_loss_it_is_not_written(before: str) -> None:
+    assert after("axolotl", AXOLOTL % before, "fused_loss", True) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value", "expected"),
+    [
+        ("", "adamw_bnb_8bit", TUNE.replace("torch.optim.AdamW%s", "bitsandbytes.optim.AdamW8bit")),
+        ("", "paged_adamw_8bit", TUNE.replace("torch.optim.AdamW%s", "bitsandbytes.optim.PagedAdamW8bit")),
+        (
+            "\n  fused: True  # quick\n  weight_decay: 0.1", "paged_adamw_8bit",
+            TUNE.replace("torch.optim.AdamW%s", "bitsandbytes.optim.PagedAdamW8bit\n  weight_decay: 0.1"),
+        ),
+        ("\n  fused: False", "adamw_torch_fused", TUNE % "\n  fused: True"),
+        ("\n  own: 1", "paged_adamw_8bit", None),
+        ("", "galore_adamw", None),
+    ],
+)  # fmt: skip
+def test_torchtunes_optimizer_loses_what_the_other_one_does_not_take(
+    arguments: str, value: str, expected: str | None
+) -> None:
+    assert after("torchtune", TUNE % arguments, "optimizer", value) == expected
+
+
+def test_other_optimizers_of_torchtune_have_no_fused_update() -> None:
+    text = (TUNE % "").replace("torch.optim.AdamW", "torchao.optim.AdamW8bit")
+    assert after("torchtune", text, "optimizer", "adamw_torch_fused") is None
