@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_predicates import GRADIENTS, MODELS, PRODUCTS, STAGES, UNEVEN, WIDE
+from tests.engine.test_predicates import EARLIER, GRADIENTS, MODELS, PRODUCTS, STAGES, UNEVEN, WHOLE_ACCUMULATED, WIDE
 from tests.rules.mutants import mutants
 from vramlint.engine import predicates
 from vramlint.engine.names import Scope
@@ -18,6 +18,8 @@ CASES: Mapping[str, Mapping[str, tuple[Scope, str | None]]] = {
     "batch_product_mismatch": PRODUCTS,
     "unsharded_gradients": GRADIENTS,
     "unsharded_model": MODELS,
+    "whole_accumulated_gradients": WHOLE_ACCUMULATED,
+    "accumulated_gradients": EARLIER,
     "unbalanced_stages": STAGES,
     "uneven_secondary_partition": UNEVEN,
     "wide_secondary_partition": WIDE,

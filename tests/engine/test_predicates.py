@@ -9,11 +9,13 @@ import pytest
 from tests.engine.builders import GIB, GPU, estimate, fact, place, run
 from vramlint.engine.names import Scope
 from vramlint.engine.predicates import (
+    accumulated_gradients,
     batch_product_mismatch,
     unbalanced_stages,
     uneven_secondary_partition,
     unsharded_gradients,
     unsharded_model,
+    whole_accumulated_gradients,
     wide_secondary_partition,
 )
 from vramlint.estimate import Amount, Estimate, RankPeak
@@ -93,6 +95,78 @@ MODELS = {
 @pytest.mark.parametrize(("scope", "detail"), MODELS.values(), ids=MODELS)
 def test_a_model_that_stays_whole(scope: Scope, detail: str | None) -> None:
     assert unsharded_model(scope) == detail
+
+
+def first_stage(world: int = 8, dtype: str | None = "float32", stage: int = 1) -> Job:
+    zero = Zero(stage, gradient_accumulation_dtype=dtype)
+    return Job(LLAMA, precision=Precision("bfloat16"), parallelism=Parallelism(world, "deepspeed", zero=zero))
+
+
+ACCUMULATED = replace(estimate(30, gradients=12, weights=18), trainable_parameters=3 * 2**30)
+
+WHOLE_ACCUMULATED = {
+    "whole": (scope(first_stage(), ACCUMULATED), "10.50 GiB"),
+    "two GPUs": (scope(first_stage(world=2), replace(ACCUMULATED, allocated=26 * GIB)), "6.00 GiB"),
+    "with others beside": (scope(first_stage(), replace(ACCUMULATED, trainable_parameters=2 * 2**30)), "7.00 GiB"),
+    "held": (scope(first_stage(), replace(ACCUMULATED, trainable_parameters=4 * 2**30)), "10.50 GiB"),
+    "just decide": (
+        scope(first_stage(), replace(ACCUMULATED, allocated=GPU.usable_bytes + 12 * GIB * 7 // 8)),
+        "10.50 GiB",
+    ),
+    "one GPU": (scope(first_stage(world=1), replace(ACCUMULATED, allocated=23 * GIB, blocks=26 * GIB)), None),
+    "narrow": (scope(first_stage(dtype="bfloat16"), ACCUMULATED), None),
+    "by default": (scope(first_stage(dtype=None), ACCUMULATED), None),
+    "stage 2": (scope(first_stage(stage=2), ACCUMULATED), None),
+    "no ZeRO": (scope(replace(first_stage(), parallelism=Parallelism(8, "ddp")), ACCUMULATED), None),
+    "fits": (scope(first_stage(), replace(ACCUMULATED, allocated=20 * GIB)), None),
+    "too much anyway": (scope(first_stage(), replace(ACCUMULATED, allocated=60 * GIB)), None),
+    "bounded": (scope(first_stage(), replace(ACCUMULATED, method="bounded")), None),
+    "no GPU": (Scope.of(run(jobs=(first_stage(),), gpu=None), [ACCUMULATED]), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), WHOLE_ACCUMULATED.values(), ids=WHOLE_ACCUMULATED)
+def test_whole_gradients_of_the_first_stage(scope: Scope, detail: str | None) -> None:
+    assert whole_accumulated_gradients(scope) == detail
+
+
+def accumulating(steps: int = 2, strategy: str = "none") -> Job:
+    return Job(LLAMA, parallelism=Parallelism(2, strategy), batch=Batch(1, 512, steps))
+
+
+BESIDE = replace(
+    estimate(26, gradients=4, activations=1, logits_and_loss=2, weights=19),
+    gradients=4 * GIB,
+    saved_activations=6 * GIB,
+)
+
+JUST = Amount("gradients", 36 * 10**8)
+
+EARLIER = {
+    "two micro batches": (scope(accumulating(), BESIDE), "4.00 GiB"),
+    "ddp": (scope(accumulating(strategy="ddp"), BESIDE), "4.00 GiB"),
+    "dataparallel": (scope(accumulating(strategy="dataparallel"), BESIDE), "4.00 GiB"),
+    "the next one's too": (scope(accumulating(), replace(BESIDE, gradients=3 * GIB)), "3.00 GiB"),
+    "nearly all": (scope(accumulating(), replace(BESIDE, gradients=int(4.4 * GIB))), "4.00 GiB"),
+    "just decide": (scope(accumulating(), replace(BESIDE, allocated=GPU.usable_bytes + 4 * GIB)), "4.00 GiB"),
+    "just nearly all": (
+        scope(accumulating(), replace(BESIDE, gradients=4 * 10**9, components=(*BESIDE.components[1:], JUST))),
+        "3.35 GiB",
+    ),
+    "some activations": (scope(accumulating(), replace(BESIDE, saved_activations=7 * GIB)), None),
+    "some gradients": (scope(accumulating(), replace(BESIDE, gradients=int(4.5 * GIB))), None),
+    "one micro batch": (scope(accumulating(steps=1), BESIDE), None),
+    "shared": (scope(accumulating(strategy="fsdp"), BESIDE), None),
+    "fits": (scope(accumulating(), replace(BESIDE, allocated=GPU.usable_bytes)), None),
+    "too much anyway": (scope(accumulating(), replace(BESIDE, allocated=28 * GIB)), None),
+    "bounded": (scope(accumulating(), replace(BESIDE, method="bounded")), None),
+    "no GPU": (Scope.of(run(jobs=(accumulating(),), gpu=None), [BESIDE]), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), EARLIER.values(), ids=EARLIER)
+def test_gradients_of_earlier_micro_batches(scope: Scope, detail: str | None) -> None:
+    assert accumulated_gradients(scope) == detail
 
 
 def stages(*sizes: float) -> Scope:

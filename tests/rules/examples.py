@@ -77,7 +77,7 @@ def _recorded() -> Iterator[tuple[list[Scope], list[Remark]]]:
         remarks.extend(listed if mender is not None else ())
         return check_remarks(listed, rules, mender)
 
-    def of_problems(problems: Iterable[Problem], rules: RuleSet, mender: Mender) -> tuple[Finding, ...]:
+    def of_problems(problems: Iterable[Problem], rules: RuleSet, mender: Mender | None = None) -> tuple[Finding, ...]:
         return of_remarks((as_remark(problem) for problem in problems), rules, mender)
 
     with (

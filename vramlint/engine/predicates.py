@@ -121,6 +121,44 @@ def unsharded_model(scope: Scope) -> str | None:
     return f"{whole * (shared.world_size - 1) // shared.world_size / GIB:.2f} GiB"
 
 
+def whole_accumulated_gradients(scope: Scope) -> str | None:
+    """BF16_Optimizer whose whole float32 gradients decide that the step does not fit.
+
+    DeepSpeed takes it at stage 1 where bfloat16's gradients are accumulated in float32: a flat buffer of all of them
+    lies on every GPU, where stage 2 has one of its part (deepspeed 0.19 runtime/engine.py, _do_optimizer_sanity_check;
+    runtime/bf16_optimizer.py, fp32_groups_gradients_flat).
+    """
+    job, estimate = _worst(scope)
+    if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
+        return None
+    zero, shared = job.parallelism.zero, job.parallelism
+    if zero is None or zero.stage != 1 or shared.world_size < 2 or zero.gradient_accumulation_dtype != _WIDE:
+        return None
+    whole = estimate.trainable_parameters * DTYPE_BYTES[_WIDE]
+    held = sum(amount.bytes for amount in estimate.components if amount.name == "gradients")
+    beyond = min(held, whole) * (shared.world_size - 1) // shared.world_size
+    return f"{beyond / GIB:.2f} GiB" if _decide(beyond, estimate, scope.run.gpu.usable_bytes) else None
+
+
+def accumulated_gradients(scope: Scope) -> str | None:
+    """Gradients of earlier micro batches that decide, beside the activations of the next one, that a step does not fit.
+
+    `zero_grad` frees gradients before the first micro batch of a step; those of the others find all of them there
+    (transformers 5.23 trainer.py, training_step). What divides gradients leaves less of them.
+    """
+    job, estimate = _worst(scope)
+    if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
+        return None
+    if job.batch.gradient_accumulation_steps < 2 or job.parallelism.strategy not in _WHOLE_GRADIENTS:
+        return None
+    alive = {amount.name: amount.bytes for amount in estimate.components}
+    held = min(alive.get("gradients", 0), estimate.gradients)
+    kept = alive.get("activations", 0) + alive.get("logits and loss", 0)
+    if held < _WHOLE * estimate.gradients or 2 * kept < estimate.saved_activations:
+        return None  # the peak is where backward ends, and one micro batch has all gradients too
+    return f"{held / GIB:.2f} GiB" if _decide(held, estimate, scope.run.gpu.usable_bytes) else None
+
+
 def unbalanced_stages(scope: Scope) -> str | None:
     """A pipeline whose first or last stage alone is too much, while the GPUs between have room for its share.
 
@@ -173,8 +211,11 @@ def _is_known_world(scope: Scope) -> bool:
 
 
 _STAGE_3 = 3
+_WIDE = "float32"
+_WHOLE_GRADIENTS = ("none", "ddp", "dataparallel")
+"""Strategies under which every GPU has the gradients of all weights."""
 _WHOLE = 0.9
-"""Part of a model's parameters from which on it counts as whole: the modules that ran last may be released."""
+"""Part from which on something counts as whole: the modules that ran last may be released, the next not be there."""
 
 
 def _decide(beyond: int, estimate: Estimate, usable: int) -> bool:
@@ -196,6 +237,8 @@ PREDICATES: Mapping[str, Predicate] = MappingProxyType(
         "batch-product-mismatch": batch_product_mismatch,
         "unsharded-gradients": unsharded_gradients,
         "unsharded-model": unsharded_model,
+        "whole-accumulated-gradients": whole_accumulated_gradients,
+        "accumulated-gradients": accumulated_gradients,
         "unbalanced-stages": unbalanced_stages,
         "uneven-secondary-partition": uneven_secondary_partition,
         "wide-secondary-partition": wide_secondary_partition,
