@@ -2,12 +2,14 @@
 
     python bench/fit.py [--json] [--every N]        # the search against exhaustive enumeration
     python bench/fit.py [--json] --deltas           # what changes promise against what traced steps differ by
-    python bench/fit.py [--json] --root DIR [--allow-all] [--gpus rtx3090,h100]
+    python bench/fit.py [--json] --root DIR [--list FILE] [--allow-all] [--gpus rtx3090,h100]
+    python bench/fit.py [--json] --root DIR [--list FILE] --walls     # seconds of whole processes
 
 The first one takes the jobs of `fit_jobs.py` that do not fit (every N-th), simulates all sets of changes on as many
 axes as leave no more than 96 of them, and says how often the search's first plan is the best one by the same order,
 and how many steps it simulated in how much time. The second one pairs traced steps of which one is the other after a
-change. The third one makes every plan of every file under a folder and reads the files again.
+change. The third one makes every plan of every file under a folder, or of those that a list names, a line each and
+relative to the folder, and reads the files again.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ if not __package__:  # run as a script: `bench` is found beside this file's fold
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.fit_deltas import deltas
-from bench.fit_files import found_under, of_files
+from bench.fit_files import found_under, of_files, walls
 from bench.fit_jobs import GPUS, Subject, subjects
+from bench.projects import listed
 from vramlint.estimate import Estimate
 from vramlint.fixes.axes import Axis, axes_of
 from vramlint.fixes.search import Cost, Point, Search, by_result
@@ -35,6 +38,8 @@ from vramlint.job import Job
 from vramlint.memory import simulate
 
 HEADROOM = 0.95
+SLOWEST = 10
+"""Slow files that are named."""
 MOST_SETS = 96
 """Sets of changes of a job that are all simulated."""
 
@@ -139,9 +144,8 @@ def _searched(every_nth: int) -> dict[str, Any]:
     }
 
 
-def _over_files(root: Path, gpus: Sequence[str], *, everything: bool) -> dict[str, Any]:
-    tally = of_files(tuple(found_under(root)), gpus, everything=everything)
-    times = sorted(tally.seconds)
+def _over_files(paths: Sequence[Path], gpus: Sequence[str], *, everything: bool) -> dict[str, Any]:
+    tally = of_files(paths, gpus, everything=everything)
     return {
         "jobs": dict(tally.statuses),
         "plans": tally.plans,
@@ -150,11 +154,32 @@ def _over_files(root: Path, gpus: Sequence[str], *, everything: bool) -> dict[st
         "by_hand": tally.by_hand,
         "kept": tally.kept,
         "first_plans": dict(tally.changes.most_common()),
+        **_seconds(tally.seconds),
+        "broken": tally.broken,
+        "crashed": tally.crashed,
+        "each": tally.each,
+    }
+
+
+def _seconds(every: Sequence[float]) -> dict[str, float]:
+    times = sorted(every)
+    return {
         "seconds_median": statistics.median(times),
         "seconds_p95": times[int(0.95 * (len(times) - 1))],
         "seconds_max": times[-1],
-        "broken": tally.broken,
-        "crashed": tally.crashed,
+    }
+
+
+def _walls(paths: Sequence[Path], gpu: str) -> dict[str, Any]:
+    found = walls(paths, gpu)
+    cpu = [wall.cpu for wall in found.values()]
+    return {
+        "n": len(found),
+        "under_one": sum(wall.seconds < 1 for wall in found.values()),
+        **_seconds([wall.seconds for wall in found.values()]),
+        **{f"cpu_{name}": value for name, value in _seconds(cpu).items()},
+        "cpu_under_one": sum(seconds < 1 for seconds in cpu),
+        "each": {path: wall.seconds for path, wall in found.items()},
     }
 
 
@@ -165,18 +190,27 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N")
     parser.add_argument("--deltas", action="store_true")
     parser.add_argument("--root", type=Path)
+    parser.add_argument("--list", type=Path)
+    parser.add_argument("--walls", action="store_true")
     parser.add_argument("--allow-all", action="store_true")
     parser.add_argument("--gpus", default=",".join(GPUS))
     options = parser.parse_args()
     if options.root is not None:
-        found = _over_files(options.root, options.gpus.split(","), everything=options.allow_all)
+        root = options.root.resolve()
+        names = listed(options.list, root) if options.list is not None else ()
+        paths = [root / project / path for project, path in names] or list(found_under(root))
+        gpus = options.gpus.split(",")
+        found = _walls(paths, gpus[0]) if options.walls else _over_files(paths, gpus, everything=options.allow_all)
     else:
         found = deltas() if options.deltas else _searched(options.every)
     if options.json:
         print(json.dumps(found, indent=2))
     else:
         for name, value in found.items():
-            if isinstance(value, list):
+            if isinstance(value, dict) and name == "each":
+                for path, seconds in sorted(value.items(), key=lambda item: -item[1])[:SLOWEST]:
+                    print(f"  {seconds:.2f} s {path}")
+            elif isinstance(value, list):
                 print(f"{name}: {len(value)}", *(f"  {item}" for item in value), sep="\n")
             else:
                 print(f"{name}: {value}")

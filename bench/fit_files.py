@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+from bench.untouched import parses, untouched
 from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.api.fitting import Request, fit_files
 from vramlint.cli import disk
@@ -41,8 +46,34 @@ class Tally:
     crashed: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     """Of each job's search, in this process."""
+    each: dict[str, float] = field(default_factory=dict)
+    """Seconds of every file and GPU."""
     changes: Counter[str] = field(default_factory=Counter)
     """Of first plans."""
+
+
+class Wall(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    cpu: float
+    """Of these on the processor: less where other programs had it."""
+
+
+def walls(paths: Sequence[Path], gpu: str) -> dict[str, Wall]:
+    """What `vramlint fit FILE` takes in a process of its own, by file; its exit code is not looked at."""
+    found = {}
+    for path in paths:
+        command = [sys.executable, "-m", "vramlint", "fit", str(path), "--isolated", "--gpu", gpu]
+        begun, cpu = time.perf_counter(), _children()
+        subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        found[str(path)] = Wall(time.perf_counter() - begun, _children() - cpu)
+    return found
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def of_files(paths: Sequence[Path], gpus: Sequence[str], *, everything: bool) -> Tally:
@@ -59,6 +90,7 @@ def of_files(paths: Sequence[Path], gpus: Sequence[str], *, everything: bool) ->
                 continue
             if any(job.status != "unresolved" for job in report.jobs):
                 tally.seconds.append(time.process_time() - begun)
+            tally.each[f"{path}@{gpu}"] = time.process_time() - begun
             for job in report.jobs:
                 _count(tally, str(path), gpu, job, report)
     return tally
@@ -106,6 +138,9 @@ def _wrong(path: str, job: Fitting, plan: Plan, gpu: str, report: FitReport) -> 
     changed = apply(plan.edits, report.documents, disk.load)
     if isinstance(changed, Problem):
         return changed.message
+    torn = _torn(plan, changed, report)
+    if torn:
+        return torn
     promised = plan.peak if plan.complete else plan.reread
     again = next((item for item in _fitted(path, gpu, Request(), changed).jobs if item.name == job.name), None)
     if again is None or not again.need:
@@ -114,6 +149,19 @@ def _wrong(path: str, job: Fitting, plan: Plan, gpu: str, report: FitReport) -> 
         return f"{promised} promised, {again.need} found"
     left = [finding.message for finding in _checked(path, gpu, changed).findings if finding.code == "VRAM101"]
     return left[0] if left and plan.complete else ""
+
+
+def _torn(plan: Plan, changed: Mapping[str, bytes], report: FitReport) -> str:
+    """What an edit did to a file besides what it says; empty where nothing."""
+    for path, data in changed.items():
+        edits = list(dict.fromkeys(edit for edit in plan.edits if edit.place.path == path))
+        before = disk.load(path) or b""
+        form = form_of(path)
+        if not untouched(before, data, report.documents[path], edits, notebook=form == "notebook"):
+            return f"bytes of {path} beside the edits changed"
+        if parses(path, form, before) and not parses(path, form, data):
+            return f"{path} is no {form} any more"
+    return ""
 
 
 def _checked(path: str, gpu: str, changed: Mapping[str, bytes]) -> Report:

@@ -1,36 +1,38 @@
 """Fixes over real projects: made twice, held against what they promise, and against every byte beside them.
 
-    python bench/fixes.py --root CHECKOUTS [--root …] [--gpu NAME …] [--json] [--diffs FILE] [--files FOLDER]
+    python bench/fixes.py --root CHECKOUTS [--root …] [--gpu NAME …] [--json] [--diffs FILE] [--keep FOLDER]
+    python bench/fixes.py --root CHECKOUTS --list FILE [--gpu NAME …] [--json] [--diffs FILE]
 
-Every folder of each `--root` is a project, copied for each GPU before it is fixed with `--fix --unsafe-fixes`. Counted:
+Every folder of each `--root` is a project, copied for each GPU before it is fixed with `--fix --unsafe-fixes`; with
+`--list` every file that it names, a line each and relative to the `--root`, alone in a copy of its project. Counted:
 `findings` with `plans`, `editable` ones whose edits were tried and are offered, `made` fixes, `files` changed; `kept`
 promises of `promised` (the job's peak, read and estimated again, is the plan's to a hundredth), `unstable` projects
 (a second call changes something), `torn` files (a byte outside of the edits changed), `unparsed` files (another parser
-of their form took them before and does not now), `unsettled` projects, `crashes`. `--diffs` writes all diffs, `--files`
+of their form took them before and does not now), `unsettled` projects, `crashes`. `--diffs` writes all diffs, `--keep`
 keeps the changed projects of the last GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a script: `bench` is found beside this file's folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import tomli
-import yaml
-
+from bench.projects import Copy, Listed, by_project, listed
+from bench.untouched import parses, untouched
 from vramlint.api import fixing
 from vramlint.cli import disk
 from vramlint.cli.arguments import parse
@@ -40,7 +42,6 @@ from vramlint.cli.writing import write_all
 from vramlint.discovery.forms import form_of
 from vramlint.findings import Finding, Fix, Report
 from vramlint.fixes import applying
-from vramlint.readers.notebook.container import Fault, read_cells
 from vramlint.text import Document, Edit
 from vramlint.values import Problem
 
@@ -51,15 +52,25 @@ TOLERANCE = 0.01
 _CODEC = ("utf-8", "surrogateescape")
 
 
-def options_of(folder: Path, gpu: str) -> Namespace:
-    """The command line that fixes a project."""
-    return parse("check", ["--isolated", "--gpu", gpu, "--fix", "--unsafe-fixes", str(folder)])
+def options_of(path: Path, gpu: str) -> Namespace:
+    """The command line that fixes a project or a file."""
+    return parse("check", ["--isolated", "--gpu", gpu, "--fix", "--unsafe-fixes", str(path)])
 
 
-def visit(folder: Path, gpu: str) -> dict[str, Any]:
-    """One project, fixed in place."""
-    options = options_of(folder, gpu)
+def visit(path: Path, gpu: str) -> dict[str, Any]:
+    """One project or file, fixed in place. A crash is a result, too."""
+    begun = time.perf_counter()
     row: dict[str, Any] = {**dict.fromkeys(COUNTS, 0), **{name: [] for name in LISTS}, "diffs": [], "codes": Counter()}
+    try:
+        _visit(options_of(path, gpu), row)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        row["crashes"].append(f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+    row["seconds"] = time.perf_counter() - begun
+    return row
+
+
+def _visit(options: Namespace, row: dict[str, Any]) -> None:
     work = Work(options, options.paths)
     report = work.check({})
     plans = [item for item in report.findings if isinstance(item.fix, Fix)]
@@ -82,7 +93,6 @@ def visit(folder: Path, gpu: str) -> dict[str, Any]:
     second = fixing.fix(again.check, fixing.Disk(again.load, disk.identity, again.form), unsafe=True)
     row["unstable"] = int(bool(second.changed))
     row["diffs"] += [difference(path, data, again) for path, data in second.changed.items()]
-    return row
 
 
 def promises(work: Work, report: Report, row: dict[str, Any]) -> None:
@@ -144,93 +154,43 @@ class recorded:  # noqa: N801 (reads as a verb)
         applying.apply = self._apply
 
 
-def untouched(before: bytes, after: bytes, document: Document, edits: Sequence[Edit], *, notebook: bool) -> bool:
-    """Whether all bytes outside of the edits are as they were; of a notebook all outside of the edited cells."""
-    if notebook:
-        return _cells_untouched(before.decode(), after.decode(), document, edits)
-    lines = before.split(b"\n")
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-
-    def at(line: int, column: int) -> int:
-        return starts[line - 1] + len(
-            lines[line - 1].decode("utf-8", "surrogateescape")[: column - 1].encode("utf-8", "surrogateescape")
-        )
-
-    rest, done = after, 0
-    for edit in sorted(edits, key=lambda item: item.place.span):
-        span = edit.place.span
-        kept = before[done : at(span.line, span.column)]
-        if not rest.startswith(kept + edit.replacement.encode("utf-8", "surrogateescape")):
-            return False
-        rest, done = (
-            rest[len(kept) + len(edit.replacement.encode("utf-8", "surrogateescape")) :],
-            at(span.end_line, span.end_column),
-        )
-    return rest == before[done:]
-
-
-def _cells_untouched(before: str, after: str, document: Document, edits: Sequence[Edit]) -> bool:
-    old, new = read_cells(before), read_cells(after)
-    if isinstance(old, Fault) or isinstance(new, Fault) or len(old) != len(new):
-        return False
-    edited = {cell.number for edit in edits if (cell := document.cell(edit.place.span.line)) is not None}
-
-    def frame(text: str, cells: Sequence[Any]) -> list[str]:
-        cuts = [(cell.start, cell.end) for cell in cells if cell.number in edited]
-        return [
-            text[start:end]
-            for start, end in zip(
-                [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(text)], strict=True
-            )
-        ]
-
-    return frame(before, old) == frame(after, new)
-
-
-def parses(path: str, form: str, data: bytes) -> bool:
-    """Whether a parser that is not vramlint's takes the file."""
-    try:
-        text = data.decode("utf-8-sig")
-        match form:
-            case "python":
-                ast.parse(text)
-            case "json" | "notebook":
-                json.loads(text)
-            case "yaml":
-                list(yaml.safe_load_all(text))
-            case "toml":
-                tomli.loads(text)
-            case "shell":
-                return subprocess.run(["bash", "-n"], input=data, capture_output=True, check=False).returncode == 0
-    except (ValueError, SyntaxError, yaml.YAMLError):
-        return False
-    return True
-
-
-def measure(roots: Sequence[Path], gpus: Sequence[str], files: Path | None) -> dict[str, Any]:
+def measure(roots: Sequence[Path], gpus: Sequence[str], keep: Path | None = None) -> dict[str, Any]:
     """All projects under all GPUs, by `project@gpu`."""
     rows: dict[str, Any] = {}
-    for folder in sorted(path for root in roots for path in root.resolve().iterdir() if path.is_dir()):
+    for project in sorted(path for root in roots for path in root.resolve().iterdir() if path.is_dir()):
         for gpu in gpus:
-            with tempfile.TemporaryDirectory() as scratch:
-                copy = Path(shutil.copytree(folder, Path(scratch, folder.name), symlinks=True, ignore=_ignored))
-                try:
-                    rows[f"{folder.parent.name}/{folder.name}@{gpu}"] = row = visit(copy, gpu)
-                except Exception as error:  # a crash is a result of this bench
-                    row = {**dict.fromkeys(COUNTS, 0), **{name: [] for name in LISTS}, "diffs": [], "codes": Counter()}
-                    row["crashes"] = [f"{type(error).__name__}: {error}"]
-                    rows[f"{folder.parent.name}/{folder.name}@{gpu}"] = row
-                row["diffs"] = [text.replace(f"{scratch}/", "") for text in row["diffs"]]
-                if files is not None and row["files"] and gpu == gpus[-1]:
-                    shutil.copytree(copy, files / folder.parent.name / folder.name, dirs_exist_ok=True, symlinks=True)
-            print(f"{folder.parent.name}/{folder.name}@{gpu}", {name: row[name] for name in COUNTS}, file=sys.stderr)
+            name = f"{project.parent.name}/{project.name}"
+            with tempfile.TemporaryDirectory() as scratch, Copy(project, Path(scratch)) as copy:
+                row = rows[f"{name}@{gpu}"] = _told(f"{name}@{gpu}", visit(copy.folder, gpu), scratch)
+                if keep is not None and row["files"] and gpu == gpus[-1]:
+                    shutil.copytree(copy.folder, keep / name, dirs_exist_ok=True, symlinks=True)
     return rows
 
 
-def _ignored(_folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == ".git"}
+def measure_files(root: Path, files: Sequence[Listed], gpus: Sequence[str]) -> dict[str, Any]:
+    """Files of projects, each alone under all GPUs, by `project/path@gpu`."""
+    rows: dict[str, Any] = {}
+    for project, paths in by_project(files).items():
+        with tempfile.TemporaryDirectory() as scratch, Copy(root / project, Path(scratch)) as copy:
+            for path, gpu in product(paths, gpus):
+                name = f"{project}/{path}@{gpu}"
+                rows[name] = _told(name, visit(copy.folder / path, gpu), scratch)
+                copy.restore()
+    return rows
+
+
+def _told(name: str, row: dict[str, Any], scratch: str) -> dict[str, Any]:
+    row["diffs"] = [text.replace(f"{scratch}/", "") for text in row["diffs"]]
+    counts = {name: row[name] for name in COUNTS}
+    print(
+        name,
+        f"{row['seconds']:.1f}s",
+        counts,
+        {name: row[name] for name in LISTS if row[name]} or "",
+        file=sys.stderr,
+        flush=True,
+    )
+    return row
 
 
 def total(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -249,9 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", action="append", help=f"default: {', '.join(GPUS)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--diffs", type=Path, help="write every diff there")
-    parser.add_argument("--files", type=Path, help="keep the changed projects there")
+    parser.add_argument("--keep", type=Path, help="keep the changed projects there")
+    parser.add_argument("--list", type=Path, help="only the files of this list, one by one")
     options = parser.parse_args(arguments)
-    rows = measure(options.root, options.gpu or GPUS, options.files)
+    gpus = options.gpu or GPUS
+    if options.list is None:
+        rows = measure(options.root, gpus, options.keep)
+    else:
+        root = options.root[-1].resolve()
+        rows = measure_files(root, listed(options.list, root), gpus)
     sums = total(rows)
     if options.diffs:
         texts = (f"##### {key}\n{text}" for key, row in rows.items() for text in row["diffs"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from vramlint.api import Hardware, SourceFile, Surroundings, lint
 from vramlint.discovery.forms import form_of
 from vramlint.engine.loader import load_rules
 from vramlint.findings import JobReport, Report
+from vramlint.readers import python
 from vramlint.settings import Settings
+from vramlint.text import Document
 
 RULES = load_rules()
 
@@ -494,3 +497,29 @@ if args.do_train or args.task == "fit":
         files = {"all.sh": f"{evaluations}python run.py {option}\n", "run.py": script}
         kinds = [job.kind for job in check(files, "all.sh").jobs]
         assert kinds == ["training"], option
+
+
+def test_launchers_of_other_scripts_of_that_name_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "a/train.py": TRAIN,
+        "a/run.sh": "python train.py --output_dir out --per_device_train_batch_size 2\n",
+        "b/train.py": TRAIN,
+        "b/run.sh": "python train.py --output_dir out --per_device_train_batch_size 4\n",
+        "c/main.py": "from a.train import *\n" + TRAIN,
+        "c/run.sh": "# like train.py\npython main.py --output_dir out --per_device_train_batch_size 8\n",
+    }
+    started = []
+    own = python.read_program
+
+    def read_program(document: Document, *rest: Any, **more: Any) -> Any:
+        if more.get("invocation") is not None:
+            started.append(document.path)
+        return own(document, *rest, **more)
+
+    monkeypatch.setattr(python, "read_program", read_program)
+    report = check(files, "a/train.py")
+    assert [job.name for job in report.jobs] == ["a/run.sh runs a/train.py", "c/run.sh runs c/main.py"]
+    assert started == ["a/train.py", "c/main.py"]
+    started.clear()
+    assert len(check(files, *files).jobs) == 3
+    assert started == ["a/train.py", "b/train.py", "c/main.py"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import fixes
+from bench.untouched import untouched
 from tests.cli.conftest import SCRIPT
 from vramlint.text import Document, Edit, Place, Span
 
@@ -35,16 +36,33 @@ def test_a_byte_beside_an_edit_is_seen() -> None:
     document = Document.of("a.yaml", before)
     edits = [Edit(Place("a.yaml", Span(1, 4, 1, 5)), "3")]
     for after, whole in (("a: 3 # x\nb: 2\n", True), ("a: 3 # x\nb: 2", False), ("a: 3  # x\nb: 2\n", False)):
-        assert fixes.untouched(before.encode(), after.encode(), document, edits, notebook=False) is whole
+        assert untouched(before.encode(), after.encode(), document, edits, notebook=False) is whole
 
 
 @pytest.mark.skipif(not CORPUS, reason="VRAMLINT_CORPUS is not set")
 def test_corpus() -> None:
     roots = [Path(CORPUS) / name for name in QUICK]
-    total = fixes.total(fixes.measure(roots, ["rtx3090"], None))
+    total = fixes.total(fixes.measure(roots, ["rtx3090"]))
     assert total["made"] > 0
     assert {name: total[name] for name in (*fixes.LISTS, "unsettled", "unstable")} == {
         **{name: [] for name in fixes.LISTS},
         "unsettled": 0,
         "unstable": 0,
     }
+
+
+def test_listed_files_are_fixed_one_by_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    project = tmp_path / "root" / "project"
+    project.mkdir(parents=True)
+    for name in ("one.py", "two.py", "three.py"):
+        (project / name).write_text(SCRIPT)
+    names = tmp_path / "list"
+    names.write_text("project/one.py\nproject/two.py\n")
+    code = fixes.main(["--root", str(tmp_path / "root"), "--list", str(names), "--gpu", "3GiB", "--json"])
+    report = json.loads(capfd.readouterr().out)
+    assert code == 0
+    assert {name: row["made"] for name, row in report["projects"].items()} == {
+        "project/one.py@3GiB": 1,
+        "project/two.py@3GiB": 1,
+    }
+    assert (project / "one.py").read_text() == SCRIPT

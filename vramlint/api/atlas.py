@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from vramlint.discovery import SourceFile
 from vramlint.discovery.forms import form_of, is_no_run
 from vramlint.discovery.prefilter import may_train
+from vramlint.text import Document
 
 MOST_SEARCHED = 4000
 """Files of a project that are looked at for the names of the checked ones."""
@@ -62,6 +63,42 @@ class Atlas:
         if path not in self._kept:
             self._kept[path] = self._load(path)
         return self._kept[path]
+
+
+class Concerns:
+    """Whether a command of a launcher has to do with given scripts.
+
+    Many a project has a `train.py` in every folder, and each launcher starts its own under that bare name.
+
+    Args:
+        files: the given scripts, and the files that name them or a file that does.
+        given: the absolute paths of the former.
+        absolute: makes a path absolute.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], given: Container[str], absolute: Callable[[str], str]) -> None:
+        self._mentions = _Mentions([file for file in files if _is_script(file)])
+        self._given = given
+        self._absolute = absolute
+        self._known: dict[str, bool] = {}
+
+    def script(self, document: Document) -> bool:
+        """Whether a script that is started is a given one, or may import one."""
+        path = document.path
+        if path not in self._known:
+            named = self._mentions.in_script(document.text.encode(errors="replace"))
+            self._known[path] = self._absolute(path) in self._given or named
+        return self._known[path]
+
+    def word(self, text: str) -> bool:
+        """Whether a word names one of the scripts, as a file of settings in Python is named."""
+        return self._mentions.anywhere(text.encode(errors="replace"))
+
+
+def concerns_of(files: Sequence[SourceFile], given: Container[str], absolute: Callable[[str], str]) -> Concerns | None:
+    """What launchers are followed for; None, which is everything, where other files than scripts were given, too."""
+    scripts = all(_is_script(file) for file in files if absolute(file.path) in given)
+    return Concerns(files, given, absolute) if scripts else None
 
 
 class _Mentions:

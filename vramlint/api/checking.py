@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from vramlint.api.atlas import Atlas
+from vramlint.api.atlas import Atlas, Concerns, concerns_of
 from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge, outcome, peak_of
@@ -17,7 +17,7 @@ from vramlint.api.simulating import Simulator
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
 from vramlint.api.verifying import Retry, Trial, verified, without_edits
-from vramlint.api.world import in_world, world_of
+from vramlint.api.world import World, in_world, world_of
 from vramlint.discovery import SourceFile, decode
 from vramlint.discovery.forms import form_of
 from vramlint.engine.check import check_problems, check_remarks, unique
@@ -45,9 +45,13 @@ _CHECKED_FORMS = ("python", "notebook", "json", "yaml", "toml", "shell", "make",
 _DATA_FORMS = ("json", "yaml", "toml")
 
 
-def _known(context: Context, idle: Idle) -> Known:
+def _known(context: Context, idle: Idle, concerns: Concerns | None) -> Known:
     """What a script at a path may ask at run time, as far as its machine and the versions say."""
-    return Known(lambda path, world: Answers(machine_answers(world), lambda: libraries_of(path, context)), idle)
+
+    def answers(path: str, world: World) -> Answers:
+        return Answers(machine_answers(world), lambda: libraries_of(path, context))
+
+    return Known(answers, idle, concerns)
 
 
 class Checker:
@@ -59,6 +63,8 @@ class Checker:
         self._around = surroundings
         self._simulate = surroundings.simulate or Simulator()
         self._idle = Idle()
+        self._concerns: Concerns | None = None
+        """What launchers that were not given are followed for; None: everything."""
         self._findings: list[Finding] = []
         self._jobs: list[tuple[JobReport, tuple[str, ...]]] = []
         self._documents: dict[str, Document] = {}
@@ -91,6 +97,7 @@ class Checker:
     def judge(self, subjects: Sequence[Subject]) -> None:
         """Check files: all jobs of those that the user gave, of others the jobs that a given file is part of."""
         given = {self._absolute(subject.path) for subject in subjects if subject.given}
+        self._concerns = concerns_of([item.file for item in subjects], given, self._absolute)
         read = [(subject, self._read(subject, subject.document, subject.context)) for subject in subjects]
         started = {self._absolute(path) for _, contents in read for path in _started_by(contents)}
         for subject, contents in read:
@@ -119,7 +126,8 @@ class Checker:
         return Trial(None, check_problems(contents.problems, subject.rules)) if contents.recognised else None
 
     def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
-        return read(document, subject.file.form, context, _known(context, self._idle))
+        concerns = None if subject.given else self._concerns
+        return read(document, subject.file.form, context, _known(context, self._idle, concerns))
 
     def _absolute(self, path: str) -> str:
         return self._around.absolute(path)

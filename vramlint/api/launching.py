@@ -8,10 +8,11 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from typing import NamedTuple
 
+from vramlint.api.atlas import Concerns
 from vramlint.api.contents import Contents
 from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.scripts import with_scripts
-from vramlint.api.starts import Start, distinct, named
+from vramlint.api.starts import Start, distinct, named, plain
 from vramlint.api.trials import Searched, Trial, multirun
 from vramlint.api.world import world_of
 from vramlint.catalog.frameworks import FRAMEWORKS
@@ -87,8 +88,13 @@ def _launched(
     problems: list[Problem] = []
     scripts = (script for workload in workloads for script in with_scripts(workload, context, shells))
     starts = (Start(*script, launch) for script in scripts for launch in launches(script.workload))
-    for start in islice(distinct(islice(starts, 16 * MOST)), MOST):
-        reader = _Reader(start.workload, start.launch, context, known)
+    followed = [
+        (start, _Reader(start.workload, start.launch, context, known))
+        for start in islice(distinct(islice(starts, 16 * MOST)), MOST)
+    ]
+    if known.concerns is not None and not any(reader.has_to_do_with(known.concerns) for _, reader in followed):
+        return (), ()
+    for start, reader in followed:
         sheet, trouble = reader.sheet()
         problems += trouble
         if sheet is not None:
@@ -140,6 +146,13 @@ class _Reader:
         if sheet is None or not _trains(sheet):
             return None, problems
         return self._joined(sheet), problems
+
+    def has_to_do_with(self, concerns: Concerns) -> bool:
+        """Whether the started script, or what it is given, is asked for."""
+        script = self._script() if self._launch.kind != "command" else None
+        if script is not None and concerns.script(script):
+            return True
+        return any(concerns.word(repr(plain(word))) for word in self._launch.invocation.arguments)
 
     def trials(self, sheet: Sheet) -> Iterator[Sheet]:
         """The sheets of the trials, where the program or what starts it searches over settings; else the one sheet."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
+from vramlint.api.atlas import Concerns
 from vramlint.api.world import World
 from vramlint.text import Document
 from vramlint.values import Entry, Plain, Problem, Scalar, Shell, Value
@@ -54,9 +55,16 @@ def _key(path: str, words: Sequence[Value]) -> tuple[str, ...]:
 class Known:
     """What a project's scripts ask, and what is known of them."""
 
-    def __init__(self, answers: Callable[[str, World], Mapping[str, Plain]], idle: Idle | None = None) -> None:
+    def __init__(
+        self,
+        answers: Callable[[str, World], Mapping[str, Plain]],
+        idle: Idle | None = None,
+        concerns: Concerns | None = None,
+    ) -> None:
         self._answers = answers
         self.idle = Idle() if idle is None else idle
+        self.concerns = concerns
+        """A launcher of which no command has to do with what is asked for is not followed; None: every one is."""
 
     def __call__(self, path: str, world: World) -> Mapping[str, Plain]:
         """Answers to what the script at a path asks at run time, on a machine."""

@@ -41,22 +41,22 @@ def _key(start: Start) -> Hashable:
     launch = start.launch
     command = launch.command
     invocation = launch.invocation
-    words = tuple(_plain(item) for item in invocation.arguments)
-    variables = tuple((entry.key, _plain(entry.value)) for entry in invocation.environment)
-    folder = _plain(command.folder) if command.folder is not None else None
+    words = tuple(plain(item) for item in invocation.arguments)
+    variables = tuple((entry.key, plain(entry.value)) for entry in invocation.environment)
+    folder = plain(command.folder) if command.folder is not None else None
     declared = (start.workload.name, start.workload.facts, launch.facts, launch.links, launch.tables)
     return (start.by, command.place, launch.kind, launch.program, words, variables, folder, repr(declared))
 
 
-def _plain(value: Value) -> Hashable:
+def plain(value: Value) -> Hashable:
     """What a value is, wherever it is written: a turn of a loop takes it from another word than the next."""
     match value:
         case Scalar():
             return (type(value.value), value.value)
         case Items():
-            return tuple(_plain(item) for item in value.values)
+            return tuple(plain(item) for item in value.values)
         case Alternatives():
-            return tuple((_plain(option.value), option.condition) for option in value.options)
+            return tuple((plain(option.value), option.condition) for option in value.options)
         case _:
             return repr(value)
 
