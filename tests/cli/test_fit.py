@@ -162,3 +162,16 @@ for batch in loader:
     assert '        "stage": 2,\n        "offload_optimizer": {"device": "cpu"},\n    },\n' in text
     assert "# rows" in text
     assert json.loads(vramlint(*options).out)["jobs"][0]["need_bytes"] == first["peak_bytes"]
+
+
+@pytest.mark.parametrize(("word", "name"), [("lora", "lora"), ("qlora", "qlora")])
+def test_adapters_are_put_into_the_script(vramlint: Run, script: Path, word: str, name: str) -> None:
+    options = ("fit", "train.py", "--gpu", "1GiB", "--allow", word)
+    (job,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    first = job["plans"][0]
+    assert name in [change["name"] for change in first["changes"]]
+    assert first["complete"]
+    assert vramlint(*options, "--apply", "1").code == 0
+    assert "model = get_peft_model(" in script.read_text("utf-8")
+    (again,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    assert (again["status"], again["need_bytes"]) == ("fits", first["peak_bytes"])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
+from vramlint.surfaces.adapting import COVERED, write_adapters
 from vramlint.surfaces.holding import Holder, holder_of
 from vramlint.surfaces.keys import VOCABULARIES, KeyRow, all_rows
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
@@ -82,7 +83,11 @@ def write(
     run = _Run(changes, {fact.name: fact for fact in facts}, facts, anchor, documents)
     words: list[str] = []
     edits: list[Edit] = []
-    for name in changes:
+    adapted = _adapters(run)
+    if adapted is not None:
+        words.append(adapted.description)
+        edits += adapted.edits
+    for name in changes if adapted is None else [name for name in changes if name not in COVERED]:
         written = _written(run, name)
         if written is None:
             return _by_options(run)
@@ -122,6 +127,14 @@ class _Run(NamedTuple):
     def holder(self, vocabulary: str) -> Holder | None:
         """Where keys of a vocabulary can be written."""
         return holder_of(vocabulary, self.facts, self.anchor, self.documents)
+
+
+def _adapters(run: _Run) -> Written | None:
+    """Adapters in the code that loads the model."""
+    if "tuning" not in run.changes:
+        return None
+    said = write_adapters(run.changes, run.facts, run.holder("from-pretrained"))
+    return None if said is None else Written(*said)
 
 
 def _written(run: _Run, name: str) -> Written | None:

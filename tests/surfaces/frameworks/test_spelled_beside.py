@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.api.test_launching import check, facts
+from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks import framework_of
 from vramlint.surfaces.frameworks.writing import write_facts
 from vramlint.text import Document, apply_edits
@@ -81,3 +82,38 @@ def test_torchtunes_optimizer_loses_what_the_other_one_does_not_take(
 def test_other_optimizers_of_torchtune_have_no_fused_update() -> None:
     text = (TUNE % "").replace("torch.optim.AdamW", "torchao.optim.AdamW8bit")
     assert after("torchtune", text, "optimizer", "adamw_torch_fused") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "expected"),
+    [
+        ("", "lora", "adapter: lora\nlora_r: 16\nlora_alpha: 32\nlora_target_linear: true\n"),
+        ("", "qlora", "adapter: qlora\nload_in_4bit: true\nlora_r: 16\nlora_alpha: 32\nlora_target_linear: true\n"),
+        ("lora_r: 8\n", "lora", "adapter: lora\nlora_r: 8\nlora_alpha: 32\nlora_target_linear: true\n"),
+        (
+            "lora_target_modules: [q_proj]\n", "lora",
+            "adapter: lora\nlora_r: 16\nlora_alpha: 32\nlora_target_modules: [q_proj]\n",
+        ),
+        ("adapter: lora\nlora_r: 8\n", "qlora", "adapter: qlora\nload_in_4bit: true\nlora_r: 8\n"),
+        ("", "adaption_prompt", None),
+    ],
+)  # fmt: skip
+def test_axolotls_adapters(before: str, value: str, expected: str | None) -> None:
+    text = after("axolotl", AXOLOTL % before, "tuning", value)
+    if expected is None:
+        assert text is None
+        return
+    assert text is not None
+    assert sorted(text.splitlines()) == sorted((AXOLOTL % expected).splitlines())
+    found = facts(check({"c.yaml": text}, "c.yaml").jobs[0])
+    assert (found["tuning"], found["quantization_bits"]) == (value, 4 if value == "qlora" else 16)
+
+
+def test_a_key_that_says_several_facts_is_written_once() -> None:
+    job = check({"c.yaml": AXOLOTL % ""}, "c.yaml").jobs[0]
+    document = Document.of("c.yaml", AXOLOTL % "")
+    changes: dict[str, FactValue] = {"tuning": "lora", "lora_r": 16, "lora_target_modules": "all-linear"}
+    said = write_facts(framework_of("axolotl"), changes, job.facts, {"c.yaml": document})
+    assert said is not None
+    assert said.description == "adapter: lora, lora_r: 16, lora_alpha: 32, lora_target_linear: true"
+    assert apply_edits(document, said.edits).count("lora_r: 16") == 1

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from vramlint.surfaces.frameworks.axolotl_kernels import kernels, spelled_liger
 from vramlint.surfaces.frameworks.axolotl_objectives import objective
 from vramlint.surfaces.frameworks.axolotl_sharding import sharding, shipped
+from vramlint.surfaces.frameworks.axolotl_spelling import spelled_bits, spelled_rank, spelled_targets, spelled_tuning
 from vramlint.surfaces.frameworks.axolotl_widening import widened
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.hardware import by_bfloat16
@@ -346,6 +347,7 @@ FRAMEWORK = Framework(
     "axolotl",
     _ROWS,
     _complete,
-    spelled_beside={"fused_loss": spelled_liger},
+    spelled={"quantization_bits": spelled_bits, "lora_r": spelled_rank, "lora_target_modules": spelled_targets},
+    spelled_beside={"fused_loss": spelled_liger, "tuning": spelled_tuning},
     deepspeed=shipped,
 )

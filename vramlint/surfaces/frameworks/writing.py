@@ -43,6 +43,8 @@ def write_facts(
     by_name = {fact.name: fact for fact in facts}
     words: list[str] = []
     edits: list[Edit] = []
+    made: dict[str, Written | Gone] = {}
+    """What is written already: one key may say several facts."""
     for name, value in changes.items():
         if name in framework.follows and not framework.follows.issuperset(changes):
             continue
@@ -53,7 +55,9 @@ def write_facts(
         keys = spell(framework, name, value, fact.key if fact is not None else "", file.root if file else None)
         if keys is None:
             return None
-        for key, plain in keys.items():
+        new = {key: plain for key, plain in keys.items() if key not in made or made[key] != plain}
+        made |= new
+        for key, plain in new.items():
             if isinstance(plain, Gone):
                 removed = _removed(framework, key, file) if file is not None else None
                 if removed is None:
