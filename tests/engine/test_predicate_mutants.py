@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_predicates import EARLIER, GRADIENTS, MODELS, PRODUCTS, STAGES, UNEVEN, WHOLE_ACCUMULATED, WIDE
+from tests.engine.test_predicates import (
+    EARLIER,
+    GRADIENTS,
+    MODELS,
+    PRODUCTS,
+    RANKS,
+    STAGES,
+    UNEVEN,
+    WHOLE_ACCUMULATED,
+    WIDE,
+)
 from tests.rules.mutants import mutants
 from vramlint.engine import predicates
 from vramlint.engine.names import Scope
@@ -21,6 +31,7 @@ CASES: Mapping[str, Mapping[str, tuple[Scope, str | None]]] = {
     "whole_accumulated_gradients": WHOLE_ACCUMULATED,
     "accumulated_gradients": EARLIER,
     "unbalanced_stages": STAGES,
+    "uneven_ranks": RANKS,
     "uneven_secondary_partition": UNEVEN,
     "wide_secondary_partition": WIDE,
 }

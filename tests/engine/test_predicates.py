@@ -12,6 +12,7 @@ from vramlint.engine.predicates import (
     accumulated_gradients,
     batch_product_mismatch,
     unbalanced_stages,
+    uneven_ranks,
     uneven_secondary_partition,
     unsharded_gradients,
     unsharded_model,
@@ -194,6 +195,46 @@ STAGES = {
 @pytest.mark.parametrize(("scope", "detail"), STAGES.values(), ids=STAGES)
 def test_stages_out_of_balance(scope: Scope, detail: str | None) -> None:
     assert unbalanced_stages(scope) == detail
+
+
+def kinds(*ranks: RankPeak) -> Scope:
+    return scope(Job(LLAMA, parallelism=Parallelism(4, "dataparallel")), replace(estimate(30), ranks=ranks))
+
+
+FIRST = RankPeak("GPU 0", 1, 0, 30 * GIB, "the model")
+OTHERS = RankPeak("other GPUs", 3, 0, 20 * GIB)
+JUST_FITS, JUST_NOT = GPU.usable_bytes, GPU.usable_bytes + 1
+
+RANKS = {
+    "first": (kinds(FIRST, OTHERS), "GPU 0, which holds the model, needs 30.00 GiB, others 20.00 GiB"),
+    "holds nothing more": (kinds(replace(FIRST, holds=""), OTHERS), "GPU 0 needs 30.00 GiB, others 20.00 GiB"),
+    "several": (
+        kinds(replace(FIRST, ranks=2), OTHERS),
+        "GPU 0 (2 of 5 ranks), which holds the model, needs 30.00 GiB, others 20.00 GiB",
+    ),
+    "the last": (kinds(OTHERS, FIRST), "GPU 0, which holds the model, needs 30.00 GiB, others 20.00 GiB"),
+    "two exceed": (
+        kinds(FIRST, OTHERS, replace(OTHERS, device=25 * GIB)),
+        "GPU 0, which holds the model, needs 30.00 GiB, others 20.00 GiB",
+    ),
+    "others just fit": (
+        kinds(FIRST, replace(OTHERS, device=JUST_FITS)),
+        "GPU 0, which holds the model, needs 30.00 GiB, others 23.68 GiB",
+    ),
+    "just not": (
+        kinds(replace(FIRST, device=JUST_NOT), OTHERS),
+        "GPU 0, which holds the model, needs 23.68 GiB, others 20.00 GiB",
+    ),
+    "all exceed": (kinds(FIRST, replace(OTHERS, device=JUST_NOT)), None),
+    "all fit": (kinds(replace(FIRST, device=JUST_FITS), OTHERS), None),
+    "one kind": (kinds(), None),
+    "no GPU": (Scope.of(run(jobs=(fsdp(),), gpu=None), [replace(WHOLE, ranks=(FIRST, OTHERS))]), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), RANKS.values(), ids=RANKS)
+def test_ranks_of_which_the_worst_exceeds(scope: Scope, detail: str | None) -> None:
+    assert uneven_ranks(scope) == detail
 
 
 def deepspeeds(

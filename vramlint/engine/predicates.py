@@ -178,6 +178,21 @@ def unbalanced_stages(scope: Scope) -> str | None:
     return f"the {which} needs {peaks[worst] / GIB:.2f} GiB, the one next to it {other / GIB:.2f} GiB"
 
 
+def uneven_ranks(scope: Scope) -> str | None:
+    """Ranks of which the worst has not the room that it needs, and others have: which it is, and what it holds."""
+    _, estimate = _worst(scope)
+    if estimate is None or scope.run is None or scope.run.gpu is None or not estimate.ranks:
+        return None
+    worst = max(estimate.ranks, key=lambda rank: rank.device)
+    others = [rank.device for rank in estimate.ranks if rank.device <= scope.run.gpu.usable_bytes]
+    if not others or worst.device <= scope.run.gpu.usable_bytes:
+        return None
+    count = sum(rank.ranks for rank in estimate.ranks)
+    holds = f", which holds {worst.holds}," if worst.holds else ""
+    ranks = f" ({worst.ranks} of {count} ranks)" if worst.ranks > 1 else ""
+    return f"{worst.name}{ranks}{holds} needs {worst.device / GIB:.2f} GiB, others {max(others) / GIB:.2f} GiB"
+
+
 def uneven_secondary_partition(scope: Scope) -> str | None:
     """Groups of ZeRO++'s secondary partition that the GPUs cannot be cut into.
 
@@ -240,6 +255,7 @@ PREDICATES: Mapping[str, Predicate] = MappingProxyType(
         "whole-accumulated-gradients": whole_accumulated_gradients,
         "accumulated-gradients": accumulated_gradients,
         "unbalanced-stages": unbalanced_stages,
+        "uneven-ranks": uneven_ranks,
         "uneven-secondary-partition": uneven_secondary_partition,
         "wide-secondary-partition": wide_secondary_partition,
     }
