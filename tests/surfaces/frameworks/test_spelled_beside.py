@@ -52,6 +52,40 @@ def test_axolotls_liger_is_a_plugin_with_its_kernels(before: str, expected: str)
 
 
 @pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("attn_implementation: flash_attention_2  # fast\n", "attn_implementation: sdpa  # fast\n"),
+        ("flash_attention: true\n# end\n", "# end\nattn_implementation: sdpa\n"),
+        ("flash_attention: true\nsdp_attention: false\n", "sdp_attention: false\nattn_implementation: sdpa\n"),
+        (
+            "context_parallel_size: 1\nattn_implementation: flash_attention_2\n",
+            "context_parallel_size: 1\nattn_implementation: sdpa\n",
+        ),
+    ],
+)
+def test_axolotls_attention_takes_the_place_of_its_switches(before: str, expected: str) -> None:
+    text = after("axolotl", AXOLOTL % before, "attention_implementation", "sdpa")
+    assert text is not None
+    assert text.startswith(AXOLOTL % "")
+    assert sorted(text.removeprefix(AXOLOTL % "").splitlines()) == sorted(expected.splitlines())
+    assert facts(check({"c.yaml": text}, "c.yaml").jobs[0])["attention_implementation"] == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "gemma4_hybrid_attn_impl: true\nattn_implementation: flash_attention_2\n",
+        "gemma4_hybrid_attn_impl: true\n",
+        "scaling_softmax: true\nattn_implementation: flex_attention\n",
+        "context_parallel_size: 2\nattn_implementation: flash_attention_2\n",
+        "sequence_parallel_degree: 4\nflash_attention: true\n",
+    ],
+)
+def test_where_axolotl_takes_only_one_attention_no_other_is_written(before: str) -> None:
+    assert after("axolotl", AXOLOTL % before, "attention_implementation", "sdpa") is None
+
+
+@pytest.mark.parametrize(
     "before",
     ["plugins:\n  - axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin\n", "plugins: {a: 1}\n"],
 )

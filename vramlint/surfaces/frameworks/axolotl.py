@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from vramlint.surfaces.frameworks.axolotl_attention import attention, spelled_attention
 from vramlint.surfaces.frameworks.axolotl_kernels import kernels, spelled_liger
 from vramlint.surfaces.frameworks.axolotl_objectives import objective
 from vramlint.surfaces.frameworks.axolotl_sharding import sharding, shipped
@@ -58,18 +59,6 @@ _ADAPTER_ROWS = (
 )
 """Keys that only an adapter of LoRA's kind makes effective (loaders/adapter.py, _build_peft_lora_config)."""
 
-_BACKENDS: Mapping[str, str] = MappingProxyType(
-    {
-        "xformers_attention": "xformers",
-        "sage_attention": "sage",
-        "flex_attention": "flex_attention",
-        "flash_attention": "flash_attention_2",
-        "sdp_attention": "sdpa",
-        "eager_attention": "eager",
-    }
-)
-"""Deprecated switches in the order in which they count (utils/schemas/enums.py, LEGACY_ATTN_FLAG_TO_IMPL)."""
-
 _NOT_LINEAR = frozenset({"embed_tokens", "lm_head", "wte", "embed_in", "embed_out", "word_embeddings"})
 """Modules that `lora_target_linear` leaves out: embeddings and the output head (loaders/adapter.py)."""
 _DECODER_LINEAR = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
@@ -87,7 +76,7 @@ def _complete(config: Config) -> None:
     _overrides(config)
     _batch(config)
     _evaluation(config)
-    _attention(config)
+    attention(config)
     _checkpointing(config)
     _optimizer(config)
     sharding(config)
@@ -276,19 +265,6 @@ def _evaluation(config: Config) -> None:
         config.draft.tables.append(("evaluation", Table((Entry("eval_strategy", None, value),))))
 
 
-def _attention(config: Config) -> None:
-    if config.given("attn_implementation"):
-        return
-    for key, backend in _BACKENDS.items():
-        if config.on(key):
-            config.state("attention_implementation", backend, key)
-            return
-    if config.on("gemma4_hybrid_attn_impl"):
-        config.derive(
-            "attention_implementation", "flash_attention_2", "the hybrid has flash attention", "gemma4_hybrid_attn_impl"
-        )
-
-
 _OFFLOADS: Mapping[str, str] = MappingProxyType({"offload": "", "offload_disk": "disk"})
 """`gradient_checkpointing` in words that mean offloading too, and the kind of it."""
 
@@ -348,6 +324,10 @@ FRAMEWORK = Framework(
     _ROWS,
     _complete,
     spelled={"quantization_bits": spelled_bits, "lora_r": spelled_rank, "lora_target_modules": spelled_targets},
-    spelled_beside={"fused_loss": spelled_liger, "tuning": spelled_tuning},
+    spelled_beside={
+        "attention_implementation": spelled_attention,
+        "fused_loss": spelled_liger,
+        "tuning": spelled_tuning,
+    },
     deepspeed=shipped,
 )
