@@ -179,6 +179,7 @@ def test_chunks_taken_together_add_up_to_chunks_taken_one_by_one(length, mode, v
     single = simulate(job, reserved=False)
 
     monkeypatch.setattr("vramlint.memory.ops.chunks.MOST_STEPS", 4)
+    monkeypatch.setattr("vramlint.memory.remembered._passages", {})
     together = simulate(job, reserved=False)
 
     assert together.saved_activations == pytest.approx(single.saved_activations, rel=0.01)

@@ -57,3 +57,18 @@ def test_peaks_equal_a_plain_replay(blocks: list[tuple[int, list[int]]]):
     peak = timeline.peaks()["step"]
     assert peak.bytes == max(highest, *starts)
     assert summed(timeline.alive_at(peak), lambda _: "x").get("x", 0) == peak.bytes
+
+
+def test_a_log_beside_another_base_leaves_out_what_it_is_told():
+    blocks = [Block("forward", 3, [(0, 1), (1, 1), (1, -1)]), Block("forward", 1, [(2, 1)]), Block("backward", 1, [])]
+    blocks[2].events += [(2, -1), (3, 1), (0, -3)]
+    sizes = [1000, 4000, 3000, 700]
+    whole = Timeline(blocks, sizes, 0)
+    for left_out in (set[int](), {0}, {1, 2}, {3}):
+        beside, alone = whole.beside(512, left_out), Timeline(blocks, sizes, 512, left_out)
+        peaks = alone.peaks()
+
+        assert beside.peaks() == peaks
+        assert list(beside.levels()) == list(alone.levels())
+        assert [beside.alive_at(peak) for peak in peaks.values()] == [alone.alive_at(peak) for peak in peaks.values()]
+    assert whole.peaks() == Timeline(blocks, sizes, 0).peaks()

@@ -47,6 +47,15 @@ class Engine:
                 self._add(root.node, root.slot, [gradients[position]])
         self._drain()
 
+    def run_handed(self, roots: Sequence[tuple[Node, int] | None], gradients: Gradients) -> None:
+        """Differentiate several results of nodes, given by their slots; the gradients are handed over."""
+        for root in roots:
+            held: Gradients = [gradients.pop(0)]
+            if root is not None and held[0] is not None:
+                self._add(*root, held)
+            held.clear()
+        self._drain()
+
     def _drain(self) -> None:
         tape, course = self.tape, self.tape.course
         enabled, tape.grad_enabled = tape.grad_enabled, False

@@ -123,11 +123,12 @@ class Frame:
         "_owners",
         "_past",
         "_slots",
-        "_stops",
         "autocast",
+        "passages",
         "recomputed",
         "segment",
         "selection",
+        "stops",
     )
 
     def __init__(
@@ -148,15 +149,22 @@ class Frame:
         self._owners: list[ReferenceType[Node | Frame]] = []
         """Who saved each tensor; what nobody differentiates any more is not kept when it is recomputed."""
         self.recomputed: list[Tensor | None] = []
+        self.passages: dict[int, object] = {}
+        """What is remembered of functions that save as one, by the number of that tensor (remembered.py)."""
         self._past: list[list[Tensor | None]] = []
         """What earlier backwards have recomputed and not asked for, which stays as long as the graph."""
-        self._stops = checkpointing.stops_early
+        self.stops = checkpointing.stops_early
         self.selection = Selection() if checkpointing.selective else None
 
     @property
     def count(self) -> int:
         """How many tensors the layer saves."""
         return len(self._owners)
+
+    @property
+    def missing(self) -> int:
+        """How many of them the recomputation has not come to."""
+        return len(self._owners) - len(self.recomputed)
 
     def take(self, node: Node, count: int) -> None:
         """Note that `node` saves the next `count` tensors."""
@@ -217,5 +225,5 @@ class Frame:
             owner = self._owners[len(self.recomputed)]()
             gone = owner is None or (isinstance(owner, Node) and owner.frame is None)
             self.recomputed.append(None if gone else tensor)
-        if self._stops and len(self.recomputed) >= self.count:
+        if self.stops and len(self.recomputed) >= self.count:
             raise StopRecomputation

@@ -35,6 +35,11 @@ class Lifetimes:
         """`tensor` with the unit that runs."""
         return Kept(tensor, self._course.unit)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not (self._cache or self._retained)
+
     def keep(self, tensor: Tensor) -> None:
         """Keep a layer's key or value until `drop(taken_cache())`."""
         self._cache.append(self.of(tensor))

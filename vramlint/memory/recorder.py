@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BEFORE = "step before "
 """Begins the phases of the step that a hand-written loop's steady state needs before it."""
@@ -111,6 +111,24 @@ class Recorder:
         self.labels.append(label)
         self._events.append((index, count))
         return index
+
+    def note(self, sizes: Sequence[int], labels: Sequence[Label]) -> int:
+        """Number allocations whose events are recorded by `repeat_events`; the index of the first of them.
+
+        They share their labels with others: what may become something else gets one of its own by `relabel`.
+        """
+        index = len(self.sizes)
+        self.sizes += sizes
+        self.labels += labels
+        return index
+
+    def relabel(self, index: int) -> None:
+        """Give an allocation a label of its own."""
+        self.labels[index] = replace(self.labels[index])
+
+    def repeat_events(self, events: Sequence[tuple[int, int]], first: int, before: int) -> None:
+        """Record events of numbers from index `first` on; of ~numbers from index `before` on."""
+        self._events += [(first + number if number >= 0 else before + ~number, count) for number, count in events]
 
     def free(self, index: int, count: int = 1) -> None:
         """Record that `count` storages of kind `index` are freed."""

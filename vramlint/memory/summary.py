@@ -49,7 +49,8 @@ def summarize(
     resident = [*sharding.persistent, *(Tensors(*lasting) for lasting in recorder.lasting)]
     resident.append(Tensors(workspaces.COMPONENT, engine_workspace_bytes(job)))
     persistent = [*resident, *_late_workspaces(recorder), *sharding.states]
-    timeline = Timeline(recorder.blocks, recorder.sizes, total(persistent), recorder.once)
+    whole = Timeline(recorder.blocks, recorder.sizes, 0)
+    timeline = whole.beside(total(persistent), recorder.once)
     peaks = {phase: peak for phase, peak in timeline.peaks().items() if phase in PHASES}
     phase, peak = max(peaks.items(), key=lambda item: item[1].bytes)
     alive = timeline.alive_at(peak)
@@ -63,7 +64,7 @@ def summarize(
         if peak.bytes < size == top:
             phase, alive = name, {}
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
-    first = Timeline(recorder.blocks, recorder.sizes, total(resident), recorder.later).peaks()
+    first = whole.beside(total(resident), recorder.later).peaks()
     beside = outside(job)
     taken_beside = sum(part.bytes for part in beside)
     taken, pressure, spare = Held(0, 0), Pressure(), 0

@@ -69,7 +69,8 @@ class Tape:
         """The inputs of a layer that a reentrant checkpoint runs again: leaves to autocast, like weights."""
         self.held: list[Tensor] = []
         """Tensors that a layer's forward names but no longer uses; they live until it returns."""
-        self._recomputing: Sink | None = None
+        self.sink: Sink | None = None
+        """Where what a checkpointed layer saves goes, which runs again."""
         self._sequence = self._operators = 0
 
     # ------------------------------------------------------------------ memory
@@ -187,10 +188,10 @@ class Tape:
     ) -> Results:
         """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
         shape, dtype, component = output
-        frame = self._recomputing or self.frame
+        frame = self.sink or self.frame
         selection = frame.selection if frame is not None else None
         chosen = selection is not None and selection.chooses(operator, inputs)
-        if chosen and selection is not None and frame is self._recomputing:
+        if chosen and selection is not None and frame is self.sink:
             kept, rest = selection.take()
             return _detached(kept), rest
         if work is not None:
@@ -203,9 +204,9 @@ class Tape:
     def _record(
         self, inputs: Sequence[Tensor], backward: Backward, save: Sequence[Tensor], later: int, context: object
     ) -> Node | None:
-        if self._recomputing is not None:
+        if self.sink is not None:
             if save:
-                self._recomputing.keep(save)
+                self.sink.keep(save)
             return None
         node = self.node(inputs, backward)
         node.context = context
@@ -216,8 +217,8 @@ class Tape:
         return node
 
     def _save_results(self, node: Node | None, results: Sequence[Tensor]) -> None:
-        if self._recomputing is not None:
-            self._recomputing.keep(results)
+        if self.sink is not None:
+            self.sink.keep(results)
         elif node is not None and node.frame is None:
             node.saved = (*node.saved, *results)
 
@@ -231,11 +232,11 @@ class Tape:
     @property
     def replays(self) -> bool:
         """Whether a checkpointed layer runs again for what it saves."""
-        return self._recomputing is not None
+        return self.sink is not None
 
     def view_node(self, inputs: Sequence[Tensor], backward: Backward) -> Node | None:
         """A node for an operator that allocates and saves nothing; None where no graph is kept."""
-        return None if self._recomputing is not None else self.node(inputs, backward)
+        return None if self.sink is not None else self.node(inputs, backward)
 
     def in_place(self, saved: Sequence[Tensor], inputs: Sequence[Tensor], backward: Backward) -> Node | None:
         """A node for an operator that writes into its first input and saves `saved`."""
@@ -285,12 +286,12 @@ class Tape:
     @contextmanager
     def recomputing(self, frame: Frame) -> Iterator[None]:
         """Run a layer again for what it saves; no graph is kept."""
-        outer, self._recomputing = self._recomputing, frame
+        outer, self.sink = self.sink, frame
         try:
             with self.grad_mode(enabled=True), self.autocasting(frame.autocast):
                 yield
         finally:
-            self._recomputing = outer
+            self.sink = outer
 
     @contextmanager
     def inside_recomputation(self, inputs: Inputs) -> Iterator[None]:
@@ -299,14 +300,14 @@ class Tape:
         Raises:
             StopRecomputation: the outer layer has nothing more to recompute.
         """
-        outer = self._recomputing
+        outer = self.sink
         if outer is not None:
             outer.keep([tensor for tensor in inputs if tensor is not None])
-            self._recomputing = Discarded()
+            self.sink = Discarded()
         try:
             yield
         finally:
-            self._recomputing = outer
+            self.sink = outer
 
     # ------------------------------------------------------------------ autocast
 

@@ -31,6 +31,13 @@ class Storage:
         self.index = recorder.allocate(nbytes, label)
         self.released = False
 
+    @classmethod
+    def adopted(cls, recorder: Recorder, index: int) -> Storage:
+        """Memory that is recorded already."""
+        storage = cls.__new__(cls)
+        storage.recorder, storage.index, storage.released = recorder, index, False
+        return storage
+
     def __del__(self) -> None:
         if not self.released:
             self.recorder.free(self.index)

@@ -7,10 +7,13 @@ highest prefix m peaks at `before + max(0, (n - 1) * d) + m`, so repeated layers
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 
-from vramlint.memory.recorder import Block, rounded
+from vramlint.memory.recorder import ALLOCATOR_BLOCK, Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,32 @@ class Timeline:
         self, blocks: Sequence[Block], requested: Iterable[int], base: int, left_out: Iterable[int] = ()
     ) -> None:
         self.blocks = blocks
-        self.sizes = [rounded(size) for size in requested]
+        self.sizes = [-(-size // ALLOCATOR_BLOCK) * ALLOCATOR_BLOCK for size in requested]
         for index in left_out:
             self.sizes[index] = 0
         self.base = base
         self._extents = [self._extent(block) for block in blocks]
 
+    def beside(self, base: int, left_out: Set[int]) -> Timeline:
+        """The same log over another base and without `left_out`, where this one leaves out nothing."""
+        other = copy(self)
+        other.base, other.sizes = base, self.sizes.copy()
+        for index in left_out:
+            other.sizes[index] = 0
+        other._extents = [
+            extent if left_out.isdisjoint(map(itemgetter(0), block.events)) else other._extent(block)
+            for block, extent in zip(self.blocks, self._extents, strict=True)
+        ]
+        return other
+
     def _extent(self, block: Block) -> tuple[int, int, int]:
         """(net change, highest prefix, number of events up to it) of one repetition of a block."""
         sizes = self.sizes
-        total = highest = position = 0
-        for number, (index, count) in enumerate(block.events, 1):
-            total += sizes[index] * count
-            if total > highest:
-                highest, position = total, number
-        return total, highest, position
+        levels = list(accumulate([sizes[index] * count for index, count in block.events]))
+        highest = max(levels, default=0)
+        if highest <= 0:
+            return levels[-1] if levels else 0, 0, 0
+        return levels[-1], highest, levels.index(highest) + 1
 
     def peaks(self) -> dict[str, Peak]:
         """The highest point of every phase, phases in order of appearance."""
@@ -76,17 +90,19 @@ class Timeline:
 
     def alive_at(self, peak: Peak) -> dict[int, int]:
         """Bytes alive at a peak of every index that has any."""
-        counts: defaultdict[int, int] = defaultdict(int)
+        counts = [0] * len(self.sizes)
         for number in range(peak.block):
             block = self.blocks[number]
+            times = block.repeat
             for index, count in block.events:
-                counts[index] += count * block.repeat
+                counts[index] += count * times
         events = self.blocks[peak.block].events
-        for index, count in events:
+        for index, count in events if peak.repetition else ():
             counts[index] += count * peak.repetition
         for index, count in events[: peak.event]:
             counts[index] += count
-        return {index: self.sizes[index] * count for index, count in counts.items() if count}
+        found = zip(self.sizes, counts, strict=True)
+        return {index: size * count for index, (size, count) in enumerate(found) if count}
 
 
 def summed(alive: Mapping[int, int], name: Callable[[int], str]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.activation import activation
 from vramlint.memory.ops.linear import Weights, linear
+from vramlint.memory.remembered import remembered
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
@@ -139,15 +140,22 @@ class DeltaNet:
         beta = e.unary_of_result(tape, "sigmoid", b)
         g = self._decay(tape, a)
         by_head = [shaping.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
-        core, state = self.rule(tape, query, key, value, by_head[0], by_head[1], keeps=caches)
+        core, state = self._ruled(tape, (query, key, value, *by_head), keeps=caches)
         if state is not None:
             tape.lifetimes.keep(e.clone(tape, state))  # with the graph that made it
+        assert core is not None  # noqa: S101  narrowing: the first result is always there
         core = attention.merge_heads(tape, core).as_shape((batch * length * heads, size))
         z = e.clone(tape, z).as_shape(core.shape) if strided else shaping.viewed(tape, z, core.shape)
         core = gated_norm(tape, core, z, self.norm)
         out = linear(tape, core.as_shape((batch, length, heads * size)), self.out)
         del held, beta
         return out
+
+    def _ruled(self, tape: Tape, inputs: Sequence[Tensor], *, keeps: bool) -> Sequence[Tensor | None]:
+        """The rule, which is the same in all layers; a state that is kept with its graph is followed by itself."""
+        if keeps and tape.grad_enabled:
+            return self.rule(tape, *inputs, keeps=keeps)
+        return remembered(tape, self.rule, inputs, keeps=keeps)
 
     def _convolved(self, tape: Tape, mixed: Tensor) -> Tensor:
         """causal_conv1d_fn: as many columns before the sequence as the kernel reaches back, cut off after it."""
