@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.memory.runs import llama
+from vramlint import memory
 from vramlint.api.simulating import Simulator
 from vramlint.job import Job
 from vramlint.memory import Simulation, simulate, trace
@@ -24,6 +27,24 @@ def test_equal_jobs_are_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
         simulator(replace(job, batch=replace(job.batch, micro_batch_size=7)), reserved=False)
     assert simulator(job) == simulate(job)
     assert simulator(job, log=True) == simulate(job, log=True)
+
+
+def test_jobs_that_differ_in_what_fills_their_rows_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    job = llama()
+    packed = replace(job, batch=replace(job.batch, packing=not job.batch.packing, varies=not job.batch.varies))
+    first = simulator(job, reserved=False)
+    assert simulate(packed, reserved=False) == first
+
+    monkeypatch.setattr("vramlint.memory.trace", None)
+    assert simulator(packed, reserved=False) is first
+
+
+def test_the_memory_model_does_not_look_at_what_fills_rows() -> None:
+    for path in Path(memory.__path__[0]).rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        read = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        assert not read & {"packing", "varies"}, path
 
 
 def test_runs_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:

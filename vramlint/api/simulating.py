@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vramlint.estimate import Estimate
@@ -14,6 +15,11 @@ MOST_KEPT = 4096
 """Estimates that are kept; a project has fewer."""
 MOST_EVENTS = 200_000
 """Events of traced runs that are kept: 10 MB."""
+
+
+def _as_simulated(job: Job) -> Job:
+    """The job without what the memory model does not look at: rows count as full, whatever fills them."""
+    return replace(job, batch=replace(job.batch, packing=False, varies=False))
 
 
 class Simulator:
@@ -33,6 +39,7 @@ class Simulator:
             reserved: with the caching allocator's segments, which take most of the time.
             log: with the log of its step, which is not kept.
         """
+        job = _as_simulated(job)
         key = repr(job)  # its mappings are not hashable
         if log:
             return self._trace(job, key).estimate(reserved=reserved, log=True)
