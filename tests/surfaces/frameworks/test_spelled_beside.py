@@ -151,3 +151,57 @@ def test_a_key_that_says_several_facts_is_written_once() -> None:
     assert said is not None
     assert said.description == "adapter: lora, lora_r: 16, lora_alpha: 32, lora_target_linear: true"
     assert apply_edits(document, said.edits).count("lora_r: 16") == 1
+
+
+TITAN = (
+    '[model]\nname = "llama3"\nflavor = "8B"\n[training]\nlocal_batch_size = 4\nseq_len = 8192\n%s[optimizer]\nlr = 1\n'
+)
+SMALLER: dict[str, FactValue] = {"micro_batch_size": 1, "gradient_accumulation_steps": 4}
+
+
+def titan(text: str, changes: dict[str, FactValue]) -> str | None:
+    job = check({"t.toml": text}, "t.toml", gpu="h100x8").jobs[0]
+    document = Document.of("t.toml", text)
+    said = write_facts(framework_of("torchtitan"), changes, job.facts, {"t.toml": document})
+    return None if said is None else apply_edits(document, said.edits)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("", "global_batch_size = 32\n"),
+        ("global_batch_size = 64  # all\n", "global_batch_size = 64  # all\n"),
+        ("global_batch_size = -1\n", "global_batch_size = 32\n"),
+        ("gradient_accumulation_steps = 1\n", "gradient_accumulation_steps = 4\n"),
+        (
+            "[parallelism]\ntensor_parallel_degree = 2\n",
+            "global_batch_size = 16\n[parallelism]\ntensor_parallel_degree = 2\n",
+        ),
+    ],
+)  # fmt: skip
+def test_torchtitans_smaller_batches_keep_the_global_one(before: str, expected: str) -> None:
+    text = titan(TITAN % before, SMALLER)
+    assert text is not None
+    assert sorted(text.splitlines()) == sorted(
+        (TITAN % expected).replace("local_batch_size = 4", "local_batch_size = 1").splitlines()
+    )
+    found = facts(check({"t.toml": text}, "t.toml", gpu="h100x8").jobs[0])
+    assert found["micro_batch_size"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (TITAN % "").replace("local_batch_size", "batch_size"),
+        (TITAN % "[parallelism]\ntensor_parallel_degree = 3\n"),
+    ],
+)
+def test_what_torchtitan_cannot_say_is_left(text: str) -> None:
+    assert titan(text, SMALLER) is None
+
+
+def test_torchtitans_checkpoints_are_of_every_layer() -> None:
+    text = TITAN % '[activation_checkpoint]\nmode = "none"  # quick\n'
+    after = titan(text, {"activation_checkpointing": True})
+    assert after == text.replace('"none"', '"full"')
+    assert titan(text, {"activation_checkpointing": False}) is None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.facts import FactValue
-from vramlint.surfaces.frameworks.framework import Config, Gone, Held
+from vramlint.surfaces.frameworks.framework import Beside, Config, Gone, Held
 from vramlint.values import Scalar, Table
 
 _BACKENDS: Mapping[str, str] = MappingProxyType(
@@ -49,8 +49,9 @@ def attention(config: Config) -> None:
         )
 
 
-def spelled_attention(value: FactValue, table: Table) -> Mapping[str, Held] | None:
+def spelled_attention(value: FactValue, beside: Beside) -> Mapping[str, Held] | None:
     """The key, without the switches, which axolotl refuses beside it; None where something else needs another one."""
+    table = beside.table
     if not isinstance(value, str) or any(_is_on(table, key) and value != only for key, only in _ONLY.items()):
         return None
     return {"attn_implementation": value, **{key: Gone.KEY for key in _BACKENDS if _is_on(table, key)}}

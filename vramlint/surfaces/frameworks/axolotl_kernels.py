@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.axolotl_objectives import plugin, written
-from vramlint.surfaces.frameworks.framework import Config, Held
+from vramlint.surfaces.frameworks.framework import Beside, Config, Held
 from vramlint.surfaces.launch.framework_programs import PROGRAM
-from vramlint.values import Items, Scalar, Table
+from vramlint.values import Items, Scalar
 
 _LIGER = (
     ("liger_rope", "liger_rope"),
@@ -76,9 +76,9 @@ _SPELLED = ("liger_rope", "liger_rms_norm", "liger_glu_activation", "liger_fused
 """What Axolotl's page on Liger puts in place (docs/custom_integrations.qmd)."""
 
 
-def spelled_liger(value: FactValue, table: Table) -> Mapping[str, Held] | None:
+def spelled_liger(value: FactValue, beside: Beside) -> Mapping[str, Held] | None:
     """Liger's plugin beside those that are listed, and its kernels; None beside another loss."""
-    listed = table.get("plugins")
+    listed = beside.table.get("plugins")
     words = [item.value for item in listed.values if isinstance(item, Scalar)] if isinstance(listed, Items) else []
     if value is not True or len(words) < (len(listed.values) if isinstance(listed, Items) else 0):
         return None

@@ -32,6 +32,17 @@ Held = Plain | tuple[Plain, ...] | Gone
 """What a key is made to hold: a scalar, a list; or it goes."""
 
 
+class Beside(NamedTuple):
+    """What a change is written beside."""
+
+    table: Table
+    """The file."""
+    facts: Mapping[str, Fact]
+    """What it says, and what follows."""
+    changes: Mapping[str, FactValue]
+    """All that changes."""
+
+
 class Row(NamedTuple):
     """One key and the fact that it says by itself."""
 
@@ -74,7 +85,7 @@ class Framework:
     """The newest release that a configuration can be of, by the program that takes it; None: any."""
     spelled: Mapping[str, Callable[[FactValue], Mapping[str, Plain] | None]] = field(default_factory=dict)
     """Facts that `complete` reads from words of its own: the keys and values that say them."""
-    spelled_beside: Mapping[str, Callable[[FactValue, Table], Mapping[str, Held] | None]] = field(default_factory=dict)
+    spelled_beside: Mapping[str, Callable[[FactValue, Beside], Mapping[str, Held] | None]] = field(default_factory=dict)
     """The same of facts whose keys depend on what else the file has."""
     follows: frozenset[str] = frozenset()
     """Facts that it computes from others, which are written beside them: by themselves they cannot be said."""

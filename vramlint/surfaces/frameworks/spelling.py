@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vramlint.facts import FactValue
-from vramlint.surfaces.frameworks.framework import Framework, Gone
+from vramlint.surfaces.frameworks.framework import Beside, Framework, Gone
 from vramlint.surfaces.keys import KeyRow
 from vramlint.surfaces.spelling import Written, spelled
-from vramlint.values import Table
 
 Spelled = Mapping[str, Written | Gone]
 """Dotted keys and what is written there; None takes a key's value away."""
 
 
 def spell(
-    framework: Framework, fact: str, value: FactValue, key: str = "", table: Table | None = None
+    framework: Framework, fact: str, value: FactValue, key: str = "", around: Beside | None = None
 ) -> Spelled | None:
     """The keys that say `fact` is `value`; None where this vocabulary cannot say it.
 
@@ -23,8 +22,8 @@ def spell(
     now, `key`, else by their first one.
     """
     beside = framework.spelled_beside.get(fact)
-    if beside is not None and table is not None:
-        return beside(value, table)
+    if beside is not None and around is not None:
+        return beside(value, around)
     own = framework.spelled.get(fact)
     if own is not None:
         return own(value)

@@ -11,6 +11,7 @@ from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.torchtitan_models import MODEL_TYPES, attention_of, network, sizes_of
 from vramlint.surfaces.frameworks.torchtitan_pipeline import stages
 from vramlint.surfaces.frameworks.torchtitan_registry import chosen, in_older_words
+from vramlint.surfaces.frameworks.torchtitan_spelling import spelled_accumulation, spelled_checkpointing
 from vramlint.values import Plain
 
 _ROWS = (
@@ -265,6 +266,8 @@ FRAMEWORK = Framework(
     _complete,
     chosen=chosen,
     prepared=in_older_words,
+    spelled={"activation_checkpointing": spelled_checkpointing},
+    spelled_beside={"gradient_accumulation_steps": spelled_accumulation},
     closed=frozenset(
         {
             "tuning",

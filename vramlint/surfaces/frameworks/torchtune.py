@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import FactValue
-from vramlint.surfaces.frameworks.framework import Config, Framework, Gone, Held, Row
+from vramlint.surfaces.frameworks.framework import Beside, Config, Framework, Gone, Held, Row
 from vramlint.surfaces.frameworks.torchtune_command import COMPONENT, overlay, prepared, recipes_of, shipped
 from vramlint.surfaces.frameworks.torchtune_models import DIMENSIONS, Named, model_type, named, network, scaled_width
 from vramlint.surfaces.frameworks.torchtune_objectives import loss_of, objective, recipe_of
@@ -279,9 +279,9 @@ _SHARED = frozenset({COMPONENT, "lr", "betas", "eps", "weight_decay", "amsgrad"}
 """Those that bitsandbytes' has too (bitsandbytes 0.50 optim/adamw.py)."""
 
 
-def _spelled_optimizer(value: FactValue, table: Table) -> Mapping[str, Held] | None:
+def _spelled_optimizer(value: FactValue, beside: Beside) -> Mapping[str, Held] | None:
     """AdamW's fused update, or bitsandbytes' AdamW without the arguments that it does not take."""
-    given = table.get("optimizer")
+    given = beside.table.get("optimizer")
     if not isinstance(given, Table):
         return None
     made = given.get(COMPONENT)

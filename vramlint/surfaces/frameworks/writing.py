@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces import members
-from vramlint.surfaces.frameworks.framework import Framework, Gone
+from vramlint.surfaces.frameworks.framework import Beside, Framework, Gone
 from vramlint.surfaces.frameworks.spelling import spell
 from vramlint.surfaces.literals import literal
 from vramlint.surfaces.members import form_of, set_key
@@ -52,7 +52,8 @@ def write_facts(
         if len(changes) > 1 and fact is not None and fact.holds(value):
             continue
         file = _file(facts, documents)
-        keys = spell(framework, name, value, fact.key if fact is not None else "", file.root if file else None)
+        around = Beside(file.root, by_name, changes) if file is not None else None
+        keys = spell(framework, name, value, fact.key if fact is not None else "", around)
         if keys is None:
             return None
         new = {key: plain for key, plain in keys.items() if key not in made or made[key] != plain}
