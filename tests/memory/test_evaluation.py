@@ -73,8 +73,10 @@ def test_generation_holds_weights_and_a_growing_cache():
     assert long.allocated - short.allocated == pytest.approx(4 * 1000 * KV_BYTES, rel=0.1)
 
 
-def test_generation_in_an_evaluation_adds_its_cache():
-    base = phase(evaluated(Evaluation(16)), "evaluation")
-    generated = phase(evaluated(Evaluation(16, generated_tokens=8000)), "evaluation")
+def test_generation_in_an_evaluation_is_a_phase_of_its_own_with_a_cache():
+    plain, short, long = (evaluated(Evaluation(16, generated_tokens=tokens)) for tokens in (0, 4000, 8000))
 
-    assert generated - base > 0
+    assert phase(short, "evaluation") == phase(long, "evaluation") == phase(plain, "evaluation")
+    assert "generation" not in {peak.phase for peak in plain.phases}
+    in_float32 = 2 * KV_BYTES
+    assert phase(long, "generation") - phase(short, "generation") == pytest.approx(16 * 4000 * in_float32, rel=0.1)

@@ -149,7 +149,7 @@ def peak_labels(run: Run, estimate: Estimate) -> tuple[Label, ...]:
     Empty when no such value is written in a file.
     """
     said: dict[Place, list[str]] = {}
-    evaluates = estimate.peak_phase == "evaluation"
+    evaluates = estimate.peak_phase in ("evaluation", "generation")
     causes = {**FACTS_BEHIND, **(FACTS_BEHIND_EVALUATION if evaluates else {})}
     components = sorted(estimate.components, key=lambda amount: -amount.bytes)
     for amount in components:

@@ -191,6 +191,7 @@ _PHASES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "training": frozenset({"forward", "backward", "optimizer"}),
         "evaluation": frozenset({"evaluation"}),
+        "generation": frozenset({"generation"}),
         "loading": frozenset({"loading"}),
         "merging": frozenset({"merging"}),
         "saving": frozenset({"saving"}),

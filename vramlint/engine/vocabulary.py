@@ -104,7 +104,8 @@ _ESTIMATE = MappingProxyType(
         "load_copies": Entry("copies of the weights on one machine while they are loaded", NUMBER),
         "disk": Entry("bytes that one machine swaps out to NVMe", BYTES),
         "training": Entry("device memory of forward, backward and optimizer step alone, bytes", BYTES),
-        "evaluation": Entry("device memory of the evaluation, bytes; 0 where there is none", BYTES),
+        "evaluation": Entry("device memory of an evaluation's forward passes, bytes; 0 where there are none", BYTES),
+        "generation": Entry("device memory while an evaluation generates, bytes; 0 where it does not", BYTES),
         "loading": Entry("device memory while the weights are loaded, bytes", BYTES),
         "merging": Entry("device memory while adapters are merged after training, bytes; 0 where they are not", BYTES),
         "saving": Entry(

@@ -21,14 +21,16 @@ BATCHES_AT_LEAST = 2
 
 def evaluate(forward: Forward, evaluation: Evaluation, job: Job) -> None:
     """Record an evaluation. Gradients are gone; the optimizer's states stay."""
-    forward.tape.recorder.phase("evaluation")
+    recorder = forward.tape.recorder
     batch = replace(job.batch, micro_batch_size=evaluation.micro_batch_size)
     sequence = job.parallelism.sequence
     if sequence is not None and sequence.form == ULYSSES:  # rows that nobody shares (disable_in_eval)
         batch = replace(batch, sequence_length=batch.sequence_length * sequence.ranks)
     with forward.tape.inference():
         if evaluation.generated_tokens:
+            recorder.phase("generation")
             generation.generate(forward, batch, evaluation.generated_tokens)
+        recorder.phase("evaluation")
         logits = _logits(forward, batch, job)
         batches = _batches(evaluation, job) if evaluation.keeps_logits else 1
         if logits is not None and batches > 1:

@@ -27,7 +27,7 @@ from vramlint.memory.timeline import Peak, Timeline, summed
 LOADING, MERGING, SAVING = "loading", "merging", "saving"
 STEP = ("forward", "backward", "optimizer")
 """The phases of a training step."""
-PHASES = frozenset({*STEP, "evaluation", "prefill", "decode"})
+PHASES = frozenset({*STEP, "generation", "evaluation", "prefill", "decode"})
 """The phases of a run whose peaks are reported."""
 FEWER, MORE = 0.25, 0.5
 """How much less and more activations llama's close relatives keep than llama itself, all dimensions equal: those with
