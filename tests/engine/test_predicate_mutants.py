@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_predicates import (
+    ARRIVALS,
     EARLIER,
     GRADIENTS,
     MODELS,
@@ -30,6 +31,7 @@ CASES: Mapping[str, Mapping[str, tuple[Scope, str | None]]] = {
     "unsharded_model": MODELS,
     "whole_accumulated_gradients": WHOLE_ACCUMULATED,
     "accumulated_gradients": EARLIER,
+    "unquantized_arrival": ARRIVALS,
     "unbalanced_stages": STAGES,
     "uneven_ranks": RANKS,
     "uneven_secondary_partition": UNEVEN,

@@ -14,6 +14,7 @@ from vramlint.engine.predicates import (
     unbalanced_stages,
     uneven_ranks,
     uneven_secondary_partition,
+    unquantized_arrival,
     unsharded_gradients,
     unsharded_model,
     whole_accumulated_gradients,
@@ -21,7 +22,7 @@ from vramlint.engine.predicates import (
 )
 from vramlint.estimate import Amount, Estimate, RankPeak
 from vramlint.facts import Fact, Origin, Remark
-from vramlint.job import Batch, Job, Model, Parallelism, Precision, Zero
+from vramlint.job import Batch, Job, Model, Parallelism, Precision, Quantization, Zero
 
 LLAMA = Model("meta-llama/Llama-2-7b-hf", "llama")
 
@@ -168,6 +169,37 @@ EARLIER = {
 @pytest.mark.parametrize(("scope", "detail"), EARLIER.values(), ids=EARLIER)
 def test_gradients_of_earlier_micro_batches(scope: Scope, detail: str | None) -> None:
     assert accumulated_gradients(scope) == detail
+
+
+def quantized(kind: str | None = "nf4", weights: str = "bfloat16", name: str = "acme/own-14b") -> Job:
+    made = None if kind is None else Quantization(kind)
+    return Job(Model(name, "llama"), precision=Precision(weights), quantization=made)
+
+
+LOADED = replace(estimate(12), total_parameters=14 * 2**30)
+WHOLE_LOADED = GPU.usable_bytes // 2
+
+ARRIVALS = {
+    "4 bits": (scope(quantized(), LOADED), "28.00 GiB"),
+    "fp4": (scope(quantized("fp4"), LOADED), "28.00 GiB"),
+    "loaded in float32": (scope(quantized(weights="float32"), LOADED), "56.00 GiB"),
+    "8 bits are halved": (scope(quantized("int8", "float32"), LOADED), "28.00 GiB"),
+    "just exceeds": (scope(quantized(), replace(LOADED, total_parameters=WHOLE_LOADED + 1)), "23.68 GiB"),
+    "context beside": (scope(quantized(), replace(LOADED, total_parameters=WHOLE_LOADED, outside=2)), "23.68 GiB"),
+    "training just fits": (scope(quantized(), replace(LOADED, allocated=GPU.usable_bytes)), "28.00 GiB"),
+    "just fits": (scope(quantized(), replace(LOADED, total_parameters=WHOLE_LOADED)), None),
+    "training does not": (scope(quantized(), replace(LOADED, allocated=GPU.usable_bytes + 1)), None),
+    "not quantized": (scope(quantized(None), LOADED), None),
+    "packed": (scope(quantized("gptq"), LOADED), None),
+    "quantized before": (scope(quantized(name="unsloth/own-14b-bnb-4bit"), LOADED), None),
+    "bounded": (scope(quantized(), replace(LOADED, method="bounded")), None),
+    "no GPU": (Scope.of(run(jobs=(quantized(),), gpu=None), [LOADED]), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), ARRIVALS.values(), ids=ARRIVALS)
+def test_weights_that_arrive_ahead_of_their_quantization(scope: Scope, detail: str | None) -> None:
+    assert unquantized_arrival(scope) == detail
 
 
 def stages(*sizes: float) -> Scope:

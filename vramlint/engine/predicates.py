@@ -13,6 +13,7 @@ from vramlint.engine.names import GIB, Scope
 from vramlint.estimate import Estimate
 from vramlint.facts import Remark
 from vramlint.job import DTYPE_BYTES, Job
+from vramlint.resolve.quantized_names import quantized_name
 
 Predicate = Callable[[Scope], str | None]
 
@@ -159,6 +160,25 @@ def accumulated_gradients(scope: Scope) -> str | None:
     return f"{held / GIB:.2f} GiB" if _decide(held, estimate, scope.run.gpu.usable_bytes) else None
 
 
+def unquantized_arrival(scope: Scope) -> str | None:
+    """A base that is quantized while transformers 5.0 to 5.3 load it, and whose 16-bit weights do not fit.
+
+    Threads bring weights to the device as they are in the checkpoint, and nothing keeps them from running ahead of the
+    quantizer (core_model_loading.py, convert_and_load_state_dict_in_model; since 5.4 nothing runs ahead:
+    huggingface/transformers#44576). LLM.int8() halves what is wider.
+    """
+    job, estimate = _worst(scope)
+    if job is None or estimate is None or scope.run is None or scope.run.gpu is None or job.quantization is None:
+        return None
+    if job.quantization.kind not in _QUANTIZED_ON_ARRIVAL or quantized_name(job.model.name) is not None:
+        return None
+    width = _HALF if job.quantization.kind == "int8" else DTYPE_BYTES[job.precision.weights]
+    whole, usable = estimate.total_parameters * width, scope.run.gpu.usable_bytes
+    if whole + estimate.outside <= usable or estimate.device_need > usable:
+        return None
+    return f"{whole / GIB:.2f} GiB"
+
+
 def unbalanced_stages(scope: Scope) -> str | None:
     """A pipeline whose first or last stage alone is too much, while the GPUs between have room for its share.
 
@@ -226,6 +246,9 @@ def _is_known_world(scope: Scope) -> bool:
 
 
 _STAGE_3 = 3
+_HALF = 2
+_QUANTIZED_ON_ARRIVAL = ("nf4", "fp4", "int8")
+"""What bitsandbytes makes of a checkpoint on the device."""
 _WIDE = "float32"
 _WHOLE_GRADIENTS = ("none", "ddp", "dataparallel")
 """Strategies under which every GPU has the gradients of all weights."""
@@ -254,6 +277,7 @@ PREDICATES: Mapping[str, Predicate] = MappingProxyType(
         "unsharded-model": unsharded_model,
         "whole-accumulated-gradients": whole_accumulated_gradients,
         "accumulated-gradients": accumulated_gradients,
+        "unquantized-arrival": unquantized_arrival,
         "unbalanced-stages": unbalanced_stages,
         "uneven-ranks": uneven_ranks,
         "uneven-secondary-partition": uneven_secondary_partition,
