@@ -23,10 +23,10 @@ import time
 import traceback
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if not __package__:  # run as a script: `bench` is found beside this file's folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -95,10 +95,23 @@ def _visit(options: Namespace, row: dict[str, Any]) -> None:
     row["diffs"] += [difference(path, data, again) for path, data in second.changed.items()]
 
 
+class _Promise(NamedTuple):
+    """A plan whose edits can all be made."""
+
+    finding: Finding
+    fix: Fix
+    job: int
+    """Its number in the report."""
+    edits: tuple[Edit, ...]
+
+
 def promises(work: Work, report: Report, row: dict[str, Any]) -> None:
-    """Make the first round's whole plans together, and hold every job's peak against its plan."""
+    """Make the first round's whole plans together, and hold every job's peak against its plan.
+
+    Jobs that share a file change each other: a plan that is not kept beside the others is made alone.
+    """
     taken: list[Edit] = []
-    aimed: list[tuple[Finding, Fix, int]] = []
+    aimed: list[_Promise] = []
     for finding in report.findings:
         fix = finding.fix
         index = next((i for i, job in enumerate(report.jobs) if job.high is finding.estimate is not None), None)
@@ -109,20 +122,29 @@ def promises(work: Work, report: Report, row: dict[str, Any]) -> None:
         if any(other.place.path in paths and other not in edits for other in taken):
             continue  # a file of two jobs: the second plan is worked out anew behind the first
         taken += edits
-        aimed.append((finding, fix, index))
-    changed = applying.apply(taken, report.documents, work.load, work.form)
-    if isinstance(changed, Problem):
-        row["broken"].append(f"{changed.place.path}: {changed.message}")
-        return
-    after = work.check({disk.identity(path): data for path, data in changed.items()})
-    for finding, fix, index in aimed:
+        aimed.append(_Promise(finding, fix, index, edits))
+    for promise, got in _held(work, report, aimed):
+        alone = next((one for _, one in _held(work, report, [promise])), "") if got and len(aimed) > 1 else got
         row["promised"] += 1
-        high = after.jobs[index].high if index < len(after.jobs) else None
-        if high is not None and abs(high.device_need - fix.peak) <= TOLERANCE * fix.peak:
-            row["kept"] += 1
+        row["kept"] += not alone
+        row["broken"] += [f"{promise.finding.place.path}: {alone}"] if alone else []
+
+
+def _held(work: Work, report: Report, aimed: Sequence[_Promise]) -> Iterator[tuple[_Promise, str]]:
+    """What some plans, made together, come to besides what they promise; empty where that is kept."""
+    edits = [edit for promise in aimed for edit in promise.edits]
+    changed = applying.apply(edits, report.documents, work.load, work.form)
+    if isinstance(changed, Problem):
+        yield from ((promise, f"{changed.place.path}: {changed.message}") for promise in aimed)
+        return
+    after = work.check({disk.identity(path): data for path, data in changed.items()}) if edits else report
+    for promise in aimed:
+        high = after.jobs[promise.job].high if promise.job < len(after.jobs) else None
+        if high is not None and abs(high.device_need - promise.fix.peak) <= TOLERANCE * promise.fix.peak:
+            yield promise, ""
         else:
             got = "no figure" if high is None else f"{high.device_need / 2**30:.2f}"
-            row["broken"].append(f"{finding.place.path}: {got} GiB, promised {fix.peak / 2**30:.2f}")
+            yield promise, f"{got} GiB, promised {promise.fix.peak / 2**30:.2f}"
 
 
 class recorded:  # noqa: N801 (reads as a verb)

@@ -499,15 +499,8 @@ if args.do_train or args.task == "fit":
         assert kinds == ["training"], option
 
 
-def test_launchers_of_other_scripts_of_that_name_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {
-        "a/train.py": TRAIN,
-        "a/run.sh": "python train.py --output_dir out --per_device_train_batch_size 2\n",
-        "b/train.py": TRAIN,
-        "b/run.sh": "python train.py --output_dir out --per_device_train_batch_size 4\n",
-        "c/main.py": "from a.train import *\n" + TRAIN,
-        "c/run.sh": "# like train.py\npython main.py --output_dir out --per_device_train_batch_size 8\n",
-    }
+def _started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The scripts that are read for a launcher, as they are read."""
     started = []
     own = python.read_program
 
@@ -517,9 +510,37 @@ def test_launchers_of_other_scripts_of_that_name_are_not_followed(monkeypatch: p
         return own(document, *rest, **more)
 
     monkeypatch.setattr(python, "read_program", read_program)
+    return started
+
+
+def test_launchers_of_other_scripts_of_that_name_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "a/train.py": TRAIN,
+        "a/run.sh": "python train.py --output_dir out --per_device_train_batch_size 2\n",
+        "b/train.py": TRAIN,
+        "b/run.sh": "python train.py --output_dir out --per_device_train_batch_size 4\n",
+        "c/main.py": "from a.train import *\n" + TRAIN,
+        "c/run.sh": "# like train.py\npython main.py --output_dir out --per_device_train_batch_size 8\n",
+    }
+    started = _started(monkeypatch)
     report = check(files, "a/train.py")
     assert [job.name for job in report.jobs] == ["a/run.sh runs a/train.py", "c/run.sh runs c/main.py"]
     assert started == ["a/train.py", "c/main.py"]
     started.clear()
     assert len(check(files, *files).jobs) == 3
     assert started == ["a/train.py", "b/train.py", "c/main.py"]
+
+
+def test_a_launchers_other_scripts_are_not_read_and_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "train.py": TRAIN,
+        "other.py": TRAIN,
+        "data.py": "print('no training here')\n",
+        "both.sh": "python data.py\npython train.py --output_dir out\npython other.py --output_dir out\n",
+        "one.sh": "python data.py\npython train.py --output_dir out --bf16\n",
+    }
+    started = _started(monkeypatch)
+    names = [job.name for job in check(files, "train.py").jobs]
+    assert names == ["both.sh:2 runs train.py", "one.sh runs train.py"]
+    assert started == ["train.py", "train.py"]
+    assert set(names) < {job.name for job in check(files, *files).jobs}

@@ -92,15 +92,19 @@ def _launched(
         (start, _Reader(start.workload, start.launch, context, known))
         for start in islice(distinct(islice(starts, 16 * MOST)), MOST)
     ]
-    if known.concerns is not None and not any(reader.has_to_do_with(known.concerns) for _, reader in followed):
-        return (), ()
-    for start, reader in followed:
+    concerns = known.concerns
+    wanted = [concerns is None or reader.has_to_do_with(concerns) for _, reader in followed]
+    unread: list[Start] = []
+    for (start, reader), is_wanted in zip(followed, wanted, strict=True):
+        if not is_wanted:
+            unread += [start] if any(wanted) and reader.may_train() else []
+            continue
         sheet, trouble = reader.sheet()
         problems += trouble
         if sheet is not None:
             found.append((start, replace(sheet, sources=(*start.through, *sheet.sources))))
             readers.append(reader)
-    sheets = zip(readers, named(found, context.load), strict=True)
+    sheets = zip(readers, named(found, context.load, unread), strict=True)
     return tuple(trial for reader, sheet in sheets for trial in reader.trials(sheet)), tuple(problems)
 
 
@@ -153,6 +157,13 @@ class _Reader:
         if script is not None and concerns.script(script):
             return True
         return any(concerns.word(repr(plain(word))) for word in self._launch.invocation.arguments)
+
+    def may_train(self) -> bool:
+        """Whether it looks as if something trained, before anything is read."""
+        script = self._script() if self._launch.kind != "command" else None
+        if is_no_run(self._file_name()):
+            return False
+        return script is None or may_train("python", script.text.encode(errors="replace"))
 
     def trials(self, sheet: Sheet) -> Iterator[Sheet]:
         """The sheets of the trials, where the program or what starts it searches over settings; else the one sheet."""

@@ -64,7 +64,7 @@ class Known:
         self._answers = answers
         self.idle = Idle() if idle is None else idle
         self.concerns = concerns
-        """A launcher of which no command has to do with what is asked for is not followed; None: every one is."""
+        """A command that has nothing to do with what is asked for is not followed; None: every one is."""
 
     def __call__(self, path: str, world: World) -> Mapping[str, Plain]:
         """Answers to what the script at a path asks at run time, on a machine."""

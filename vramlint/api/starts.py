@@ -70,9 +70,17 @@ def _parts(label: str) -> list[str]:
     return label.split(", ") if label else []
 
 
-def named(found: Sequence[tuple[Start, Sheet]], load: Callable[[str], Document | None]) -> Iterator[Sheet]:
-    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop."""
-    groups = Counter((start.workload.path, start.workload.name) for start, _ in found)
+def named(
+    found: Sequence[tuple[Start, Sheet]], load: Callable[[str], Document | None], unread: Sequence[Start] = ()
+) -> Iterator[Sheet]:
+    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop.
+
+    Args:
+        found: the starts that train, and what they say.
+        load: file access.
+        unread: other starts that may train, from which these are told apart, too.
+    """
+    groups = Counter((start.workload.path, start.workload.name) for start in (*(each for each, _ in found), *unread))
     several = [groups[start.workload.path, start.workload.name] > 1 for start, _ in found]
     names = [_name(start, load, line=line) for (start, _), line in zip(found, several, strict=True)]
     for (start, sheet), name in zip(found, names, strict=True):
