@@ -107,6 +107,7 @@ NAMES = MappingProxyType(
         "load_dtype": "dtype in which the weights are loaded: float32, bfloat16, float16, auto",
         "cast_on_device": "the program casts the model after it moved to the GPU",
         "arrival_dtype": "dtype in which it lies there before",
+        "sharded_on_device": "FSDP shards a model that lies whole on the GPU",
         "trainable_dtype": "dtype in which trainable weights are kept",
         "norm_dtype": "dtype that the program casts norms to",
         "precision": "fp32, bf16-mixed, fp16-mixed, bf16-pure, fp16-pure",

@@ -257,6 +257,8 @@ class Loading:
     """One process of a machine loads them for all: FSDP's RAM-efficient loading."""
     arrives: str | None = None
     """dtype in which all of them are on the device before the program casts them there; None: it does not."""
+    whole: bool = False
+    """All of them are on the device of every rank before FSDP shards them."""
 
 
 @dataclass(frozen=True, slots=True)

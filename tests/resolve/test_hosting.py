@@ -44,6 +44,14 @@ def test_weights_that_are_cast_on_the_device_come_there_as_they_are_loaded(facts
     assert job.loading == Loading(arrives, mapped=arrives == "bfloat16", arrives=arrives)
 
 
+@pytest.mark.parametrize(("strategy", "whole"), [("full_shard", True), ("", False)])
+def test_fsdp_shards_what_is_whole_on_the_device(strategy, whole):
+    shared = (written("fsdp", strategy), written("world_size", 8)) if strategy else ()
+    facts = (written("load_dtype", "bfloat16"), written("sharded_on_device", True), *shared)
+    (job,) = run(script(*KNOWN, *facts)).jobs
+    assert job.loading == Loading("bfloat16", mapped=True, whole=whole)
+
+
 def test_a_checkpoint_whose_dtype_nobody_states_says_nothing():
     unknown = written("model", "acme/own-8b")
     config = json.dumps({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100})

@@ -72,3 +72,32 @@ def test_the_dtype_before_is_that_of_the_loader_or_of_an_earlier_cast() -> None:
 
     assert [says(found, "arrival_dtype") for found in (loaded, earlier, second)] == ["float32"] * 3
     assert line(loaded, "cast_on_device") == line(loaded, "arrival_dtype") + 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "keywords", "here"),
+    [
+        ("model = FullyShardedDataParallel(model.to(rank).cuda())", "", True),
+        ("model.to('cuda')\nmodel = FullyShardedDataParallel(model)", "", True),
+        ("model.cuda()\nfully_shard(model)", "", True),
+        ("fully_shard(model)", ", device_map={'': 0}", True),
+        ("model = FullyShardedDataParallel(model, device_id=0)", "", False),
+        ("fully_shard(model)\nmodel.to('cuda')", "", False),
+        ("model.cuda()\nfully_shard(other)", "", False),
+        ("model.cuda()", "", False),
+    ],
+)
+def test_a_model_that_is_sharded_on_the_gpu(statement: str, keywords: str, here: bool) -> None:
+    imports = "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
+    found = sheet(script(imports + statement, keywords))
+
+    assert (found.get("sharded_on_device") is not None) is here
+    assert found.get("cast_on_device") is None
+
+
+def test_a_model_that_is_cast_and_sharded_there() -> None:
+    statement = "from torch.distributed.fsdp import fully_shard\nmodel.cuda().bfloat16()\nfully_shard(model)"
+    found = sheet(script(statement, ", dtype=torch.float32"))
+
+    assert says(found, "cast_on_device") is says(found, "sharded_on_device") is True
+    assert says(found, "arrival_dtype") == "float32"

@@ -37,7 +37,8 @@ STRATEGY = words("none", "ddp", "dataparallel", "deepspeed", "fsdp", "megatron",
 _GROUPS: tuple[tuple[Type, str], ...] = (
     (
         TRUTH,
-        """fp8 cast_on_device batch_adapts evaluation_keeps_logits evaluation_generates packing padding_free padding
+        """fp8 cast_on_device sharded_on_device
+        batch_adapts evaluation_keeps_logits evaluation_generates packing padding_free padding
         activation_checkpointing checkpointing_early_stop checkpointing_reentrant checkpointing_selective
         checkpointing_offload use_cache router_logits double_quantization prepared_for_kbit use_dora lora_bias
         adapter_by_trainer adapter_cast merges_adapter full_logits fused_loss unsloth liger liger_rope liger_rms_norm

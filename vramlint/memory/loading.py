@@ -13,6 +13,7 @@ from vramlint.job import DTYPE_BYTES, Job
 from vramlint.memory.holdings import Tensors, total
 from vramlint.memory.quantization import PACKED_CHECKPOINTS, QUANTIZES_ROWS_FROM
 from vramlint.memory.recorder import rounded
+from vramlint.memory.sharding_whole import sharding_peak
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.memory import by_layer
 
@@ -27,7 +28,7 @@ def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[T
     present = total(resident)
     if job.quantization is None:
         buffers = total([tensors for tensors in resident if tensors.component == "buffers"])
-        return max(present, buffers + _cast(job, by_layer(parameters)))
+        return max(present, buffers + max(_cast(job, by_layer(parameters)), sharding_peak(job, parameters)))
     if job.quantization.kind in PACKED_CHECKPOINTS:
         return present
     order = [(times, members) for times, members in by_layer(parameters)]

@@ -19,6 +19,7 @@ def loading_of(board: Board) -> Loading | None:
     dtype, network = board.value("load_dtype"), board.network
     arrives = board.value("arrival_dtype") if board.value("cast_on_device") is True else None
     arrives = arrives if isinstance(arrives, str) else None
+    whole = board.value("sharded_on_device") is True and board.value("parallelism") == "fsdp"
     dtype = arrives or dtype
     of_transformers = board.setting.trainer != "" or not board.setting.framework
     if not isinstance(dtype, str) or network is None or not (of_transformers and loads_a_model(board)):
@@ -30,7 +31,7 @@ def loading_of(board: Board) -> Loading | None:
         mapped = True
     elif network.dtype_status == "stated":
         mapped = network.dtype == dtype
-    return Loading(dtype, mapped, board.value("ram_efficient_loading") is True, arrives)
+    return Loading(dtype, mapped, board.value("ram_efficient_loading") is True, arrives, whole)
 
 
 def with_host(zero: Zero, board: Board) -> Zero:

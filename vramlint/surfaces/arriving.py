@@ -1,4 +1,4 @@
-"""Weights that move to the GPU as they were loaded, and that the program casts there."""
+"""Weights that move to the GPU as they were loaded, and that the program casts or shards there."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from dataclasses import replace
 from vramlint.facts import Fact
 from vramlint.surfaces.convert import CONVERTERS, Outcome, device_map, dtype
 from vramlint.surfaces.draft import Arguments, Drawn, draw, stated
-from vramlint.surfaces.lineage import Lineage
+from vramlint.surfaces.lineage import Lineage, last
 from vramlint.surfaces.loading import cast_of
 from vramlint.values import Call, Unknown, Value
 
 _DTYPES = ("dtype", "torch_dtype")
 """Keywords of `from_pretrained` for the dtype in which the weights are loaded."""
+_SHARDERS = ("FullyShardedDataParallel", "fully_shard")
 _CPU = ("cpu", "meta")
 _OWN_DEVICE = "attribute device of "
 """Why nobody knows the value of `accelerator.device` or `args.device`: it is the process's device all the same."""
 
 
 def arrival_facts(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:
-    """`cast_on_device` where a model is cast after it moved to the GPU, and the dtype it had before, if that is said.
+    """What happens to a model after it moved to the GPU.
 
-    `Module.to` and its like replace one parameter after the other, so that the whole model is there in the dtype in
-    which it was loaded (torch 2.13 nn/modules/module.py, _apply).
+    `cast_on_device` where it is cast, with the dtype that it had before, if that is said; `sharded_on_device` where
+    FSDP shards it. `Module.to` and its like replace one parameter after the other, so that the whole model is there in
+    the dtype in which it was loaded (torch 2.13 nn/modules/module.py, _apply); FSDP shards one unit after the other.
 
     Args:
         way: how the model was made.
@@ -32,27 +34,36 @@ def arrival_facts(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:
     root = way.root
     if not isinstance(root, Call):
         return
-    there = _is_on_device(root.argument("device_map"))
+    there, done = _is_on_device(root.argument("device_map")), False
     before: Fact | None = None
     for call in _done_to(root, calls):
         if any(test not in root.conditions for test in call.conditions):
             return  # whether it is done, only run time knows
+        if _shards(call):
+            if there:
+                yield stated("sharded_on_device", True, call.place, last(call.callee))
+            return
         cast = cast_of(call)
-        if cast is not None and there:
+        if cast is not None and there and not done:
             yield stated("cast_on_device", True, call.place, cast.key)
             yield _as_loaded(root) if before is None else replace(before, name="arrival_dtype")
-            return
+            done = True
         before = cast or before
         there = there or _moves(call)
 
 
 def _done_to(root: Call, calls: Sequence[Call]) -> Iterator[Call]:
-    """The methods of the model itself that are called, one on what the other returns too."""
+    """The methods of the model itself that are called, one on what the other returns too, and what shards it."""
     own = {root.place}
     for call in calls:
-        if isinstance(call.receiver, Call) and call.receiver.place in own:
+        given = call.args[0] if call.args and _shards(call) else call.receiver
+        if isinstance(given, Call) and given.place in own:
             own.add(call.place)
             yield call
+
+
+def _shards(call: Call) -> bool:
+    return call.callee.startswith("torch.") and last(call.callee) in _SHARDERS
 
 
 def _as_loaded(root: Call) -> Drawn:
