@@ -92,6 +92,10 @@ JOBS = {
     "row by row, checkpointed": of("qwen3_next", libraries=OLD, checkpointing=NON),
     "row by row, reentrant": of("qwen3_next", libraries=MIDDLE, checkpointing=REENTRANT),
     "by hand": replace(PLAIN, objective=Objective(loop="script")),
+    "cached, by hand": replace(PLAIN, attention=Attention("sdpa"), objective=Objective(loop="script")),
+    "cached, row by row": of("qwen3_next", attention=Attention("sdpa"), libraries=OLD),
+    "cached, adapted": replace(PLAIN, attention=Attention("sdpa"), adapter=LORA, precision=Precision("bfloat16")),
+    "cached, checkpointed": replace(PLAIN, attention=Attention("sdpa"), checkpointing=NON),
     "evaluated": replace(PLAIN, evaluation=Evaluation(4, True)),
     "evaluated, cached": of("qwen3_next", evaluation=Evaluation(4, False), attention=Attention("sdpa")),
     "DDP": replace(PLAIN, parallelism=Parallelism(2, "ddp"), checkpointing=NON),
@@ -212,6 +216,60 @@ def test_whatever_is_around_it(function: Function, mode: str, ends: bool, shared
 def test_what_leaves_something_behind_is_refused():
     with pytest.raises(RuntimeError, match="leaves more behind"):
         Run(keeping, "plain", remembered, ends=False, shared=False)
+
+
+def with_carry(tape: Tape, x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Hands on a second result, for which it saves something that the first one does not need."""
+    for _ in range(3):
+        x = e.mul(tape, x, e.unary_of_result(tape, "sigmoid", gate))
+    return e.unary_of_result(tape, "tanh", x), e.unary(tape, "silu", e.unary_of_result(tape, "exp", x))
+
+
+@pytest.mark.parametrize("dropped", ["first", "last", "with it", "never differentiated"])
+def test_what_a_further_result_keeps_goes_with_it(dropped: str):
+    """Before or after the backward of the first; nobody differentiates it."""
+    logs = []
+    for call in (directly, remembered):
+        recorder = Recorder()
+        recorder.begin("step")
+        tape = Tape(recorder)
+        inputs = [tape.empty(SHAPE, "float32", "input") for _ in range(2)]
+        gathered: list[Gradients] = [[], []]
+        for x, arrived in zip(inputs, gathered, strict=True):
+            capture(tape, x, arrived)
+        del x, arrived
+        out, carry = call(tape, with_carry, inputs)
+        inputs.clear()
+        if dropped in {"first", "never differentiated"}:
+            carry = None
+        assert out is not None
+        if dropped != "never differentiated":
+            Engine(tape).run(out, tape.empty(SHAPE, "float32", "ones"))
+        levels = [recorder.alive()]
+        if dropped == "last":
+            carry = None
+            levels.append(recorder.alive())
+        del out
+        levels.append(recorder.alive())
+        del carry
+        gathered.clear()
+        levels.append(recorder.alive())
+        logs.append((levels, recorder.sizes, sorted(recorder.blocks[0].events)))
+
+    assert logs[0] == logs[1]
+    assert logs[0][0][-1] == 0
+
+
+def test_a_further_result_is_not_differentiated():
+    recorder = Recorder()
+    recorder.begin("step")
+    tape = Tape(recorder)
+    x, gate = (tape.empty(SHAPE, "float32", "input") for _ in range(2))
+    capture(tape, x, [])
+    _, carry = remembered(tape, with_carry, (x, gate))
+
+    with pytest.raises(RuntimeError, match="another result"):
+        Engine(tape).run(carry, tape.empty(SHAPE, "float32", "ones"))
 
 
 def test_a_graph_that_nobody_differentiates_frees_what_it_saved():

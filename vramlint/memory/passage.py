@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vramlint.estimate import Work
 from vramlint.memory.recorder import Label, Recorder
-from vramlint.memory.tensor import Shape, Storage, Tensor
+from vramlint.memory.tensor import Node, Shape, Storage, Tensor
 from vramlint.memory.work import BACKWARD, FORWARD, RECOMPUTED, Meter
 
 
@@ -77,17 +77,46 @@ class Passage(NamedTuple):
 class Holding:
     """What a passage keeps for the derivative; freed with it where nobody differentiates."""
 
-    __slots__ = ("base", "left", "recorder", "shared")
+    __slots__ = ("base", "differentiated", "left", "recorder", "shared", "whole")
 
     def __init__(self, recorder: Recorder, base: int, left: Sequence[int], shared: dict[int, Storage]) -> None:
         self.recorder = recorder
         self.base = base
         self.left = left
         self.shared = shared
+        self.differentiated = False
+        self.whole = True
+        """Whether what further results alone need of it is there."""
+
+    def release(self) -> None:
+        """Free it all."""
+        left, self.left = self.left, ()
+        for number in left:
+            self.recorder.free(self.base + number)
+        self.shared.clear()
 
     def __del__(self) -> None:
         for number in self.left:
             self.recorder.free(self.base + number)
+
+
+class Rest:
+    """The graph of further results: it keeps that of the first, and what they alone need."""
+
+    __slots__ = ("beside", "holding", "passage")
+
+    def __init__(self, beside: Node, holding: Holding, passage: Passage) -> None:
+        self.beside = beside
+        self.holding = holding
+        self.passage = passage
+
+    def __del__(self) -> None:
+        holding = self.holding
+        if holding.differentiated:
+            holding.release()
+        else:
+            record(holding.recorder, self.passage, {}, holding)
+            holding.whole = False
 
 
 class Recorded(NamedTuple):

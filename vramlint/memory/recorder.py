@@ -128,6 +128,8 @@ class Recorder:
 
     def repeat_events(self, events: Sequence[tuple[int, int]], first: int, before: int) -> None:
         """Record events of numbers from index `first` on; of ~numbers from index `before` on."""
+        if self._closed:
+            return
         self._events += [(first + number if number >= 0 else before + ~number, count) for number, count in events]
 
     def free(self, index: int, count: int = 1) -> None:

@@ -91,6 +91,16 @@ class Rehearsal:
             x.node = self._tape.node((), _arrives)
             x.node.context = arrived
 
+    def rest(self) -> Passage:
+        """Let go of the graph of all results but the first."""
+        start, base = len(self._events), len(self._recorder.sizes)
+        self._roots[1:] = [None] * len(self._roots[1:])
+        runs = self._runs(start, len(self._events), base)
+        freed = {index for index, _ in self._events[start:]}
+        self._left = {index: number for index, number in self._left.items() if index not in freed}
+        self._tape.meter.reset()
+        return self._passage(base, runs, (), (), [*self._left.values()], ())
+
     def _given(self, kinds: Sequence[Kind | None], first: int) -> list[Tensor | None]:
         """Tensors of `kinds`; the place of the first one's memory is ~`first`."""
         storages: dict[int, Storage] = {}

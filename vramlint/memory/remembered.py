@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vramlint.memory.frame import Frame
-from vramlint.memory.passage import Holding, Kind, Passage, count_work, kinds_of, record
+from vramlint.memory.passage import Holding, Kind, Passage, Rest, count_work, kinds_of, record
 from vramlint.memory.rehearsal import Function, Rehearsal
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Storage, Tensor, only_reference
@@ -61,14 +61,18 @@ class _Again(NamedTuple):
     stops: bool
 
 
+class _Rest(NamedTuple):
+    forward: _Forward
+
+
 class _Backward(NamedTuple):
-    of: _Forward | _Again
+    of: _Forward | _Again | _Rest
     kinds: tuple[Kind | None, ...]
     alone: tuple[bool, ...]
     around: _Surroundings
 
 
-_Key = _Forward | _Again | _Backward
+_Key = _Forward | _Again | _Rest | _Backward
 _passages: dict[_Key, Passage] = {}
 
 
@@ -87,7 +91,8 @@ def remembered(
 ) -> tuple[Tensor | None, ...]:
     """What `function(tape, *inputs, **options)` gives.
 
-    No other operator that runs later may take the `inputs` that need a gradient.
+    No other operator that runs later may take the `inputs` that need a gradient, and nobody may differentiate other
+    results than the first, whose graph stays as long as theirs.
     """
     needed = tape.grad_enabled and any(x.requires_grad for x in inputs)
     sink = tape.sink
@@ -101,7 +106,8 @@ def remembered(
     if needed and not _separable(tape, inputs):
         return tuple(function(tape, *inputs, **options))
     passage = _passage(key)
-    if framed and not passage.saves:  # a checkpoint that needs nothing of it does not come to it again
+    further = [x for x in passage.made[1:] if x is not None and x.requires_grad]
+    if framed and (further or not passage.saves):  # a checkpoint that needs nothing of it does not come to it again
         return tuple(function(tape, *inputs, **options))
     done = record(tape.recorder, passage, _memory(key.kinds, inputs, 0))
     _count(tape, passage)
@@ -113,9 +119,13 @@ def remembered(
         if tape.frame is not None:
             tape.frame.passages[tape.frame.count] = key
             tape.frame.take(node, 1)
+        rest = None
+        if further:
+            rest = tape.node((), _not_differentiated)
+            rest.context = Rest(node, done.holding, _passage(_Rest(key)))
         for slot, x in enumerate(done.made):
             if x is not None and x.requires_grad:
-                x.node, x.slot = node, slot
+                x.node = rest if slot else node
     return tuple(done.made)
 
 
@@ -151,15 +161,23 @@ def _differentiated(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Te
     kept = saved.pop() if saved else None
     if isinstance(kept, _Kept):
         of, holding = kept.key, kept.holding
+    forward = of
+    if not holding.whole:
+        of = _Rest(of)
     kinds = kinds_of(gradients)
     alone = tuple([only_reference(gradients, at) for at in range(len(gradients))])
     key = _Backward(of, kinds, alone, _Surroundings.of(tape))
     passage = _passage(key)
-    given = _memory(kinds, gradients, len(of.kinds))
+    given = _memory(kinds, gradients, len(forward.kinds))
     gradients[:] = [None] * len(gradients)
     done = record(tape.recorder, passage, given, holding)
+    holding.differentiated = True
     _count(tape, passage)
     return done.made
+
+
+def _not_differentiated(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
+    raise RuntimeError("another result than the first of what is remembered has a gradient")
 
 
 def _memory(kinds: Sequence[Kind | None], tensors: Sequence[Tensor | None], first: int) -> dict[int, Storage]:
@@ -193,7 +211,9 @@ def _rehearsed(key: _Key) -> tuple[Rehearsal, Passage]:
         rehearsal = Rehearsal(key.function, dict(key.options))
         _arrange(rehearsal, key.around)
         return rehearsal, rehearsal.forward(key.kinds, framed=key.framed)
-    rehearsal, _ = _rehearsed(key.forward if isinstance(key, _Again) else key.of)
+    rehearsal, _ = _rehearsed(key.of if isinstance(key, _Backward) else key.forward)
+    if isinstance(key, _Rest):
+        return rehearsal, rehearsal.rest()
     _arrange(rehearsal, key.around)
     if isinstance(key, _Again):
         return rehearsal, rehearsal.again(key.kinds, stops=key.stops)

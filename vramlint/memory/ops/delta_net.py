@@ -140,7 +140,7 @@ class DeltaNet:
         beta = e.unary_of_result(tape, "sigmoid", b)
         g = self._decay(tape, a)
         by_head = [shaping.viewed(tape, gate, (batch, heads, length)) for gate in (g, beta)]
-        core, state = self._ruled(tape, (query, key, value, *by_head), keeps=caches)
+        core, state = remembered(tape, self.rule, (query, key, value, *by_head), keeps=caches)
         if state is not None:
             tape.lifetimes.keep(e.clone(tape, state))  # with the graph that made it
         assert core is not None  # noqa: S101  narrowing: the first result is always there
@@ -150,12 +150,6 @@ class DeltaNet:
         out = linear(tape, core.as_shape((batch, length, heads * size)), self.out)
         del held, beta
         return out
-
-    def _ruled(self, tape: Tape, inputs: Sequence[Tensor], *, keeps: bool) -> Sequence[Tensor | None]:
-        """The rule, which is the same in all layers; a state that is kept with its graph is followed by itself."""
-        if keeps and tape.grad_enabled:
-            return self.rule(tape, *inputs, keeps=keeps)
-        return remembered(tape, self.rule, inputs, keeps=keeps)
 
     def _convolved(self, tape: Tape, mixed: Tensor) -> Tensor:
         """causal_conv1d_fn: as many columns before the sequence as the kernel reaches back, cut off after it."""
