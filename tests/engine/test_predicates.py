@@ -11,6 +11,7 @@ from vramlint.engine.names import Scope
 from vramlint.engine.predicates import (
     accumulated_gradients,
     batch_product_mismatch,
+    rollouts_exceed,
     unbalanced_stages,
     uneven_ranks,
     uneven_secondary_partition,
@@ -21,7 +22,7 @@ from vramlint.engine.predicates import (
     wide_secondary_partition,
 )
 from vramlint.estimate import Amount, Estimate, RankPeak
-from vramlint.facts import Fact, Origin, Remark
+from vramlint.facts import Fact, FactValue, Origin, Remark
 from vramlint.job import Batch, Job, Model, Parallelism, Precision, Quantization, Zero
 
 LLAMA = Model("meta-llama/Llama-2-7b-hf", "llama")
@@ -200,6 +201,56 @@ ARRIVALS = {
 @pytest.mark.parametrize(("scope", "detail"), ARRIVALS.values(), ids=ARRIVALS)
 def test_weights_that_arrive_ahead_of_their_quantization(scope: Scope, detail: str | None) -> None:
     assert unquantized_arrival(scope) == detail
+
+
+SAMPLER = Model("own", "llama", {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096})
+"""Half a MiB of cache a token."""
+
+
+def sampling(*facts: Fact, strategy: str = "none", allocated: float = 20, steps: int = 4, **model: str) -> Scope:
+    job = Job(
+        replace(SAMPLER, **model),  # type: ignore[arg-type]  # tests name its fields
+        precision=Precision("bfloat16"),
+        parallelism=Parallelism(1, strategy),
+        batch=Batch(2, 512, steps),
+    )
+    held = replace(estimate(allocated, method="bounded"), gradients=4 * GIB)
+    said: dict[str, FactValue] = {"objective": "grpo", "completion_length": 2048, "inference_engine": "none"}
+    given = {fact.name: fact for fact in facts}
+    rest = tuple([given.get(name, fact(name, value)) for name, value in said.items()])
+    more = tuple([item for name, item in given.items() if name not in said])
+    return Scope.of(run(*rest, *more, jobs=(job,)), [held])
+
+
+NEEDED = (
+    "8 samples of up to 2048 tokens need a key/value cache of 8.00 GiB, beside {} GiB of weights and optimizer states"
+)
+FULL = GPU.usable_bytes / GIB
+
+SAMPLES = {
+    "eight rows": (sampling(), NEEDED.format("16.00")),
+    "ddp": (sampling(strategy="ddp"), NEEDED.format("16.00")),
+    "unknown engine": (sampling(fact("inference_engine")), NEEDED.format("16.00")),
+    "the states just fit": (sampling(allocated=FULL + 4), NEEDED.format("23.68")),
+    "just not": (sampling(allocated=FULL - 4 + 1 / 2**20), NEEDED.format("15.68")),
+    "just": (sampling(allocated=FULL - 4), None),
+    "the states do not": (sampling(allocated=FULL + 4 + 1 / 2**20), None),
+    "fewer steps": (sampling(fact("steps_per_generation", 1)), None),
+    "a smaller batch": (sampling(fact("generation_batch_size", 2)), None),
+    "one micro batch": (sampling(steps=1), None),
+    "vllm": (sampling(fact("inference_engine", "vllm")), None),
+    "sft": (sampling(fact("objective", "sft")), None),
+    "unknown length": (sampling(fact("completion_length")), None),
+    "shared": (sampling(strategy="fsdp"), None),
+    "unknown cache": (sampling(model_type="mamba"), None),
+    "no GPU": (Scope.of(run(jobs=(fsdp(),), gpu=None), [WHOLE]), None),
+    "no job": (Scope.of(replace(run(), jobs=()), []), None),
+}
+
+
+@pytest.mark.parametrize(("scope", "detail"), SAMPLES.values(), ids=SAMPLES)
+def test_samples_that_do_not_fit(scope: Scope, detail: str | None) -> None:
+    assert rollouts_exceed(scope) == detail
 
 
 def stages(*sizes: float) -> Scope:

@@ -15,7 +15,19 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> set[str]:
 ALL = chosen(["ALL"])
 USUAL = chosen()
 GPU = {"VRAM101", "VRAM102", "VRAM103", "VRAM104", "VRAM105", "VRAM106", "VRAM107", "VRAM108", "VRAM109"}
-FIT = {*GPU, "VRAM110", "VRAM111", "VRAM112", "VRAM113", "VRAM114", "VRAM115", "VRAM116", "VRAM117", "VRAM118"}
+FIT = {
+    *GPU,
+    "VRAM110",
+    "VRAM111",
+    "VRAM112",
+    "VRAM113",
+    "VRAM114",
+    "VRAM115",
+    "VRAM116",
+    "VRAM117",
+    "VRAM118",
+    "VRAM119",
+}
 
 
 @pytest.mark.parametrize(
