@@ -175,3 +175,45 @@ def test_adapters_are_put_into_the_script(vramlint: Run, script: Path, word: str
     assert "model = get_peft_model(" in script.read_text("utf-8")
     (again,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
     assert (again["status"], again["need_bytes"]) == ("fits", first["peak_bytes"])
+
+
+LOOP = """\
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
+
+accelerator = Accelerator()
+model = AutoModelForCausalLM.from_pretrained("openai-community/gpt2")
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+loader = DataLoader(dataset, batch_size=8)
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+for batch in loader:
+    outputs = model(**batch)
+    accelerator.backward(outputs.loss)
+    optimizer.step()
+    optimizer.zero_grad()
+# vramlint: sequence-length=512
+"""
+
+
+def test_a_loop_by_hand_is_edited_as_far_as_calls_do_it(vramlint: Run, tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(LOOP, "utf-8")
+    report = vramlint("fit", "loop.py", "--gpu", "3GiB", "--format", "json").out
+    changes = {change["name"]: change for plan in json.loads(report)["jobs"][0]["plans"] for change in plan["changes"]}
+    assert not changes["8bit-optimizer"]["by_hand"]
+    assert not changes["activation-checkpointing"]["by_hand"]
+    assert all(change["by_hand"] for name, change in changes.items() if name.startswith("micro-batch"))
+
+
+def test_gradients_are_accumulated_by_loops_that_ask_for_it(vramlint: Run, tmp_path: Path) -> None:
+    head, body = LOOP.split("for batch in loader:\n")
+    lines = body.splitlines(keepends=True)
+    inside = "".join(f"    {line}" for line in lines[:-1])
+    text = f"{head}for batch in loader:\n    with accelerator.accumulate(model):\n{inside}{lines[-1]}"
+    (tmp_path / "loop.py").write_text(text, "utf-8")
+    report = vramlint("fit", "loop.py", "--gpu", "4GiB", "--format", "json").out
+    changes = {change["name"]: change for plan in json.loads(report)["jobs"][0]["plans"] for change in plan["changes"]}
+    smaller = [change for name, change in changes.items() if name.startswith("micro-batch")]
+    assert smaller
+    assert not any(change["by_hand"] for change in smaller)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vramlint.facts import Fact, FactValue
 from vramlint.surfaces import insertion
 from vramlint.surfaces.holding import Holder
+from vramlint.surfaces.python_statements import behind, loaded_by, module_of
 from vramlint.surfaces.python_values import Part
 from vramlint.text import Document, Edit, Place
 
@@ -46,12 +47,11 @@ def write_adapters(changes: Mapping[str, FactValue], facts: Sequence[Fact], load
     if method not in _METHODS or now != "full" or load is None or load.place is None or load.document.cells:
         return None
     document, call = load.document, load.place
-    module = _module(document)
-    loaded = _statement(module, document, call) if module is not None else None
+    module, loaded = module_of(document), loaded_by(document, call)
     task = next((word for end, word in _TASKS.items() if end in document.slice(call.span).partition("(")[0]), None)
     if module is None or loaded is None or task is None:
         return None
-    name, at, indent = loaded
+    name = loaded.name
     rank = changes.get("lora_r", _RANK)
     config = f'LoraConfig(r={rank}, lora_alpha={2 * int(str(rank))}, target_modules="all-linear", task_type="{task}")'
     needed = ["LoraConfig", "get_peft_model"]
@@ -66,49 +66,15 @@ def write_adapters(changes: Mapping[str, FactValue], facts: Sequence[Fact], load
         edits.append(insertion.keyword(document, call, "quantization_config", f"{_CONFIG}({settings})"))
         edits.append(_import(module, document, "transformers", (_CONFIG,)))
     edits.append(_import(module, document, "peft", tuple(needed)))
-    newline = document.line_end(document.position(at)[0])
     rows = [f"{name} = get_peft_model({base}, {config})"]
     checkpoints = by_name.get("activation_checkpointing")
     if method == "lora" and (changes.get("activation_checkpointing") or (checkpoints and checkpoints.value is True)):
         rows.append(f"{name}.enable_input_require_grads()")  # reentrant checkpoints of a frozen embedding have none
-    text = "".join(f"{newline}{indent}{row}" for row in rows)
-    edits.append(Edit(Place(document.path, document.span(at, at)), text))
+    edits.append(behind(document, loaded, rows))
     made = tuple(edit for edit in edits if edit is not None)
     if len(made) < len(edits):
         return None
     return f"get_peft_model({base}, {config})", tuple(edit for edit in made if edit.replacement)
-
-
-def _module(document: Document) -> ast.Module | None:
-    import ast
-
-    try:
-        return ast.parse(document.text.removeprefix("\ufeff"))
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-
-
-def _statement(module: ast.Module, document: Document, call: Place) -> tuple[str, int, str] | None:
-    """(Name, the end of its line, its indentation) of the statement that gives the loaded model a name."""
-    import ast
-
-    if document.text.startswith("\ufeff"):
-        return None
-    part = Part(document.text, 0)
-    span = (document.offset(*call.span[:2]), document.offset(*call.span[2:]))
-    for node in ast.walk(module):
-        if not isinstance(node, ast.Assign) or len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
-            continue
-        if not isinstance(node.value, ast.Call) or part.span(node.value) != span:
-            continue
-        line = document.line(document.position(span[1])[0])
-        rest = line[document.position(span[1])[1] - 1 :].strip()
-        first = document.line(node.lineno)
-        indent = first[: len(first) - len(first.lstrip())]
-        if (rest and not rest.startswith("#")) or first[len(indent) :][: len(node.targets[0].id)] != node.targets[0].id:
-            return None
-        return node.targets[0].id, document.offset(document.position(span[1])[0], 1) + len(line), indent
-    return None
 
 
 def _import(module: ast.Module, document: Document, library: str, names: Sequence[str]) -> Edit | None:

@@ -59,6 +59,7 @@ TRL or of a model beside them is known only once it is given one."""
 _SECTIONED = "accelerate-config"
 """Of it a section counts only beside the `distributed_type` that reads it: none is added."""
 _ENGINE = "deepspeed"
+_ACCUMULATES = ".accumulate("
 _PREFIX = "fsdp_"
 _DEFINES = "diffusers"
 _DEFINED = re.compile(r"""add_argument\(\s*["']--(\w+)["']""")
@@ -102,6 +103,8 @@ class Holder(NamedTuple):
 
     def takes(self, key: str) -> bool:
         """Whether a key that is not there may be added."""
+        if self.vocabulary == "accelerate" and key == "gradient_accumulation_steps":
+            return _ACCUMULATES in self.document.text  # without it every batch steps, on a loss that is divided
         section = key.rpartition(".")[0]
         if self.root is None or self.vocabulary != _SECTIONED or not section:
             return True

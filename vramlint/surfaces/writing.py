@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces.adapting import COVERED, write_adapters
+from vramlint.surfaces.code_changes import write_checkpointing, write_optimizer
 from vramlint.surfaces.holding import Holder, holder_of
 from vramlint.surfaces.keys import VOCABULARIES, KeyRow, all_rows
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
@@ -150,10 +151,21 @@ def _written(run: _Run, name: str) -> Written | None:
         if written is None and said and fact.via == "code":
             written = _switched_off(run, fact) or _added(run, name, "", _BY_PROGRAM)
         if written is not None or said:
-            return written
+            return written or _in_code(run, name)
     if fact is not None and fact.origin is Origin.UNKNOWN:
         return None
-    return _added(run, name, fact.key if fact is not None else "")
+    return _added(run, name, fact.key if fact is not None else "") or _in_code(run, name)
+
+
+def _in_code(run: _Run, name: str) -> Written | None:
+    """What the code of a program does by itself, without a key."""
+    said = None
+    fact = run.by_name.get(name)
+    if name == "activation_checkpointing" and run.changes[name] is True:
+        said = write_checkpointing(run.by_name, run.holder("from-pretrained"))
+    elif name == "optimizer" and fact is not None:
+        said = write_optimizer(run.changes[name], fact, run.documents)
+    return None if said is None else Written(*said)
 
 
 def _by_several(run: _Run, fact: Fact) -> Written | None:

@@ -207,8 +207,9 @@ LOOP = """\
 optimizer = torch.optim.AdamW(model.parameters())
 model, optimizer = accelerator.prepare(model, optimizer)
 for batch in loader:
-    accelerator.backward(model(**batch).loss)
-    optimizer.step()
+    with accelerator.accumulate(model):
+        accelerator.backward(model(**batch).loss)
+        optimizer.step()
 """
 SHARDS = """\
 import torch
