@@ -100,10 +100,30 @@ def test_fsdp2() -> None:
             "fully_shard(model, mp_policy=policy, reshard_after_forward=False)"
         )
     )
-    assert facts(found, "parallelism", "fsdp", "bf16") == {
+    assert facts(found, "parallelism", "fsdp", "bf16", "fsdp_version") == {
         "parallelism": "fsdp",
         "fsdp": "shard_grad_op",
         "bf16": True,
+        "fsdp_version": 2,
+    }
+    assert found.get("fsdp_layers_alone") is None
+    assert found.get("fsdp_reduce_dtype") is None
+
+
+def test_fsdp2_of_layers_and_the_rest() -> None:
+    found = sheet(
+        wrapped(
+            "from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard, MixedPrecisionPolicy; "
+            "policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32); "
+            "[fully_shard(layer, mp_policy=policy, offload_policy=CPUOffloadPolicy()) for layer in model.blocks]; "
+            "fully_shard(model, mp_policy=policy)"
+        )
+    )
+    assert facts(found, "fsdp", "fsdp_version", "fsdp_layers_alone", "fsdp_reduce_dtype") == {
+        "fsdp": "full_shard auto_wrap offload",
+        "fsdp_version": 2,
+        "fsdp_layers_alone": True,
+        "fsdp_reduce_dtype": "float32",
     }
 
 

@@ -14,7 +14,7 @@ from vramlint.surfaces.lightning import device_facts, fabric_of
 from vramlint.surfaces.lineage import last, leads_to_model
 from vramlint.surfaces.litgpt import connected
 from vramlint.surfaces.optimizers import is_optimizer, made_by_hand
-from vramlint.surfaces.sharded import bucket_view, flags_of, sharded_facts
+from vramlint.surfaces.sharded import bucket_view, flags_of, second_version, sharded_facts
 from vramlint.surfaces.trainers import deepspeed_of
 from vramlint.values import Call, Scalar, Unknown, Value
 
@@ -26,6 +26,7 @@ _PARALLEL = {
     "fully_shard": "fsdp",
 }
 """Wrappers of torch.nn.parallel and torch.distributed.fsdp to the strategy that they make."""
+_SECOND = "fully_shard"
 _EVERY = "operator.mod"
 """The call as which the reader records `(step + 1) % args.accumulate`."""
 _EACH_STEP = re.compile(r"%|sync_gradients|is_accumulating|accumul")
@@ -230,7 +231,10 @@ def parallel_facts(calls: Sequence[Call]) -> Iterable[Drawn]:
         strategy = _PARALLEL.get(last(call.callee))
         if strategy and call.callee.startswith("torch."):
             facts = (stated("parallelism", strategy, call.place, last(call.callee)), bucket_view(call))
-            for drawn in (*facts, *(sharded_facts(call) if strategy == "fsdp" else ())):
+            found = sharded_facts(call) if strategy == "fsdp" else ()
+            if last(call.callee) == _SECOND:
+                found = second_version(call, found, [other for other in calls if other.callee == call.callee])
+            for drawn in (*facts, *found):
                 yield conditional(drawn, call.conditions) if isinstance(drawn, Fact) else drawn
             return
 

@@ -5,7 +5,8 @@ torch 2.13 distributed/fsdp, accelerate 1.15 utils/dataclasses.py, lightning 2.5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin
@@ -46,6 +47,31 @@ def sharded_facts(call: Call) -> Iterable[Drawn]:
     yield _checkpointing(arguments)
     yield from _compute_dtype(arguments)
     yield from _mesh(arguments)
+
+
+def second_version(call: Call, found: Iterable[Drawn], alike: Sequence[Call]) -> Iterable[Drawn]:
+    """The facts of `fully_shard`: FSDP 2, whose groups are what it is called on.
+
+    Args:
+        call: the first of a program.
+        found: what its options say.
+        alike: all of them; what is called on the layers, in a loop or one by one, leaves the rest to the root.
+    """
+    yield stated("fsdp_version", 2, call.place, last(call.callee))
+    layers = len({other.place for other in alike}) > 1
+    if layers:
+        yield stated("fsdp_layers_alone", True, call.place, last(call.callee))
+    policy = _first(Arguments.of(call), _MIXED)
+    reduced = policy.value.argument("reduce_dtype", 1) if policy and isinstance(policy.value, Call) else None
+    if reduced is not None:
+        yield draw("fsdp_reduce_dtype", reduced, dtype, "reduce_dtype", call.place)
+    for drawn in found:
+        if layers and isinstance(drawn, Fact) and drawn.name == "fsdp":
+            words = ((item, *str(item.value).partition(" ")) for item in drawn.candidates)
+            wrapped = tuple([replace(item, value=f"{head} auto_wrap{gap}{rest}") for item, head, gap, rest in words])
+            yield replace(drawn, candidates=wrapped)
+        else:
+            yield drawn
 
 
 def bucket_view(call: Call) -> Drawn:
