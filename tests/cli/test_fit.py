@@ -217,3 +217,22 @@ def test_gradients_are_accumulated_by_loops_that_ask_for_it(vramlint: Run, tmp_p
     smaller = [change for name, change in changes.items() if name.startswith("micro-batch")]
     assert smaller
     assert not any(change["by_hand"] for change in smaller)
+
+
+@pytest.mark.parametrize("gpu", ["2.5GiB", "2GiB"])
+def test_a_framework_prepares_a_base_in_4_bits_its_own_way(vramlint: Run, tmp_path: Path, gpu: str) -> None:
+    config = (
+        "base_model: TinyLlama/TinyLlama-1.1B-Chat-v1.0\nsequence_len: 2048\nsample_packing: true\n"
+        "micro_batch_size: 1\noptimizer: adamw_torch_fused\nbf16: auto\ngradient_checkpointing: true\n"
+        "flash_attention: true\nadapter: lora\nlora_r: 16\nlora_target_linear: true\n"
+    )
+    (tmp_path / "a.yml").write_text(config, "utf-8")
+    options = ("fit", "a.yml", "--gpu", gpu, "--allow", "qlora")
+    (job,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    first = job["plans"][0]
+    assert first["complete"]
+    assert first["peak_bytes"] == first["peak_of_edited_files_bytes"] <= job["limit_bytes"]
+    assert vramlint(*options, "--apply", "1").code == 0
+    assert "adapter: qlora\n" in (tmp_path / "a.yml").read_text("utf-8")
+    (again,) = json.loads(vramlint(*options, "--format", "json").out)["jobs"]
+    assert (again["status"], again["need_bytes"]) == ("fits", first["peak_bytes"])

@@ -108,3 +108,4 @@ def test_checkpoints_are_switched_on_behind_the_load(tuning: str, further: str) 
     )
     assert apply_edits(document, said[1]) == expected
     assert write_checkpointing(facts, None) is None
+    assert write_checkpointing({**facts, "loop": Fact("loop", (Candidate("trainer"),), Origin.DERIVED)}, load) is None

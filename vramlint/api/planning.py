@@ -11,7 +11,7 @@ from vramlint.api.verifying import edit
 from vramlint.catalog.gpus import smallest_gpus
 from vramlint.estimate import Estimate, Slowdown
 from vramlint.facts import Origin
-from vramlint.fixes.axes import ALLOWANCES, GPUS, Axis, Option, axes_of
+from vramlint.fixes.axes import ALLOWANCES, BASE, GPUS, Axis, Option, axes_of
 from vramlint.fixes.changes import Changes
 from vramlint.fixes.moves import EXPANDABLE
 from vramlint.fixes.scaling import gpus_needed
@@ -102,6 +102,8 @@ class Planning:
         known = replace(known, allowances=tuple(would_do), allowed_gpus=would_do.get(GPUS))
         point = nearest(search)
         plan = self._plan(search, point, search.options(point)) if point is not None and any(point) else None
+        if plan is not None and plan.complete and plan.reread is not None and plan.reread <= self.limit:
+            return replace(known, status="plans", plans=(plan,), allowances=(), allowed_gpus=None)
         larger = self._larger(plan.peak) if plan is not None else larger
         job = search.job(point) if point is not None and any(point) else None
         changed = self._more(job) if job is not None else None
@@ -220,7 +222,8 @@ class Planning:
         again = self._again(edits) if edits else None
         whole = len(made) == len(stages)
         expected = plan.peak if whole or not made else self.simulate(self._after(made)).device_need
-        if again is None or not self._as_expected(again, expected, whole=whole):
+        loosely = any(stage.option.alters == BASE for stage in stages)
+        if again is None or not self._as_expected(again, expected, whole=whole, loosely=loosely):
             edits, again = (), None
         changes = tuple(
             _change(stage.option, words, self.job.parallelism.strategy, kept=bool(edits))
@@ -237,11 +240,17 @@ class Planning:
             yield _Stage(option, option.move.facts(job))
             job = option.move.change(job)
 
-    def _as_expected(self, again: Estimate, expected: int, *, whole: bool) -> bool:
-        """Whether edited files need what they should; where a run may be several jobs, another may now need most."""
+    def _as_expected(self, again: Estimate, expected: int, *, whole: bool, loosely: bool) -> bool:
+        """Whether edited files need what they should.
+
+        Where a run may be several jobs, another may now need most. A base that is quantized may need less: frameworks
+        prepare it each in its own way.
+        """
         if again.method != "simulated":
             return False
         if whole and len(self.run.jobs) > 1 and again.device_need <= self.target:
+            return True
+        if whole and loosely and again.device_need <= expected and not again.tight:
             return True
         return abs(again.device_need - expected) * _ALIKE <= expected
 

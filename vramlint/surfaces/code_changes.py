@@ -30,7 +30,13 @@ _IMPORT = "import bitsandbytes as bnb"
 
 
 def write_checkpointing(facts: Mapping[str, Fact], load: Holder | None) -> Said | None:
-    """`model.gradient_checkpointing_enable()` behind the statement that loads the model; None where there is none."""
+    """`model.gradient_checkpointing_enable()` behind the statement that loads the model; None where there is none.
+
+    The Trainer does it by an argument of its own.
+    """
+    loop = facts.get("loop")
+    if loop is not None and loop.value == "trainer":
+        return None
     loaded = loaded_by(load.document, load.place) if load is not None and load.place is not None else None
     if load is None or loaded is None:
         return None
