@@ -23,7 +23,7 @@ from vramlint.engine.predicates import (
 )
 from vramlint.estimate import Amount, Estimate, RankPeak
 from vramlint.facts import Fact, FactValue, Origin, Remark
-from vramlint.job import Batch, Job, Model, Parallelism, Precision, Quantization, Zero
+from vramlint.job import Batch, Job, Model, NeoX, Parallelism, Precision, Quantization, Zero
 
 LLAMA = Model("meta-llama/Llama-2-7b-hf", "llama")
 
@@ -105,6 +105,10 @@ def first_stage(world: int = 8, dtype: str | None = "float32", stage: int = 1) -
     return Job(LLAMA, precision=Precision("bfloat16"), parallelism=Parallelism(world, "deepspeed", zero=zero))
 
 
+def with_neox(neox: NeoX) -> Job:
+    return replace(first_stage(), parallelism=replace(first_stage().parallelism, neox=neox))
+
+
 ACCUMULATED = replace(estimate(30, gradients=12, weights=18), trainable_parameters=3 * 2**30)
 
 WHOLE_ACCUMULATED = {
@@ -117,6 +121,12 @@ WHOLE_ACCUMULATED = {
         "10.50 GiB",
     ),
     "one GPU": (scope(first_stage(world=1), replace(ACCUMULATED, allocated=23 * GIB, blocks=26 * GIB)), None),
+    "ranks that share matrices": (
+        scope(with_neox(NeoX(tensor=2, engine=False)), replace(ACCUMULATED, allocated=31 * GIB)),
+        "9.00 GiB",
+    ),
+    "all share matrices": (scope(with_neox(NeoX(tensor=8, engine=False)), ACCUMULATED), None),
+    "a pipeline": (scope(with_neox(NeoX()), ACCUMULATED), None),
     "narrow": (scope(first_stage(dtype="bfloat16"), ACCUMULATED), None),
     "by default": (scope(first_stage(dtype=None), ACCUMULATED), None),
     "stage 2": (scope(first_stage(stage=2), ACCUMULATED), None),
@@ -145,6 +155,16 @@ BESIDE = replace(
 
 JUST = Amount("gradients", 36 * 10**8)
 
+
+def little(gradients: int) -> Scope:
+    parts = (Amount("activations", 6 * GIB), Amount("gradients", gradients))
+    found = replace(BESIDE, gradients=gradients, components=parts, allocated=USABLE_OF_50 + 1)
+    job = accumulating()
+    return Scope.of(run(jobs=(job,), gpu=replace(GPU, usable_bytes=USABLE_OF_50)), [found])
+
+
+USABLE_OF_50 = 24 * 10**9
+
 EARLIER = {
     "two micro batches": (scope(accumulating(), BESIDE), "4.00 GiB"),
     "ddp": (scope(accumulating(strategy="ddp"), BESIDE), "4.00 GiB"),
@@ -156,6 +176,8 @@ EARLIER = {
         scope(accumulating(), replace(BESIDE, gradients=4 * 10**9, components=(*BESIDE.components[1:], JUST))),
         "3.35 GiB",
     ),
+    "just two percent": (little(USABLE_OF_50 // 50), "0.45 GiB"),
+    "less": (little(USABLE_OF_50 // 50 - 1), None),
     "some activations": (scope(accumulating(), replace(BESIDE, saved_activations=7 * GIB)), None),
     "some gradients": (scope(accumulating(), replace(BESIDE, gradients=int(4.5 * GIB))), None),
     "one micro batch": (scope(accumulating(steps=1), BESIDE), None),

@@ -133,12 +133,14 @@ def whole_accumulated_gradients(scope: Scope) -> str | None:
     job, estimate = _worst(scope)
     if job is None or estimate is None or scope.run is None or scope.run.gpu is None:
         return None
-    zero, shared = job.parallelism.zero, job.parallelism
-    if zero is None or zero.stage != 1 or shared.world_size < 2 or zero.gradient_accumulation_dtype != _WIDE:
+    zero, ranks = job.parallelism.zero, job.parallelism.data_parallel
+    if zero is None or zero.stage != 1 or ranks < 2 or zero.gradient_accumulation_dtype != _WIDE:
         return None
+    if job.parallelism.neox is not None and job.parallelism.neox.engine:
+        return None  # stages of a pipeline go with no higher stage of ZeRO (deepspeed 0.19 runtime/pipe/engine.py)
     whole = estimate.trainable_parameters * DTYPE_BYTES[_WIDE]
     held = sum(amount.bytes for amount in estimate.components if amount.name == "gradients")
-    beyond = min(held, whole) * (shared.world_size - 1) // shared.world_size
+    beyond = min(held, whole) * (ranks - 1) // ranks
     return f"{beyond / GIB:.2f} GiB" if _decide(beyond, estimate, scope.run.gpu.usable_bytes) else None
 
 
@@ -158,6 +160,8 @@ def accumulated_gradients(scope: Scope) -> str | None:
     kept = alive.get("activations", 0) + alive.get("logits and loss", 0)
     if held < _WHOLE * estimate.gradients or 2 * kept < estimate.saved_activations:
         return None  # the peak is where backward ends, and one micro batch has all gradients too
+    if held * _MATERIAL < scope.run.gpu.usable_bytes:
+        return None
     return f"{held / GIB:.2f} GiB" if _decide(held, estimate, scope.run.gpu.usable_bytes) else None
 
 
@@ -274,6 +278,8 @@ def _is_known_world(scope: Scope) -> bool:
 
 
 _STAGE_3 = 3
+_MATERIAL = 50
+"""A part of the GPU's memory (2 %) below which something is no advice: adapters' gradients, as a rule."""
 _HALF = 2
 _QUANTIZED_ON_ARRIVAL = ("nf4", "fp4", "int8")
 """What bitsandbytes makes of a checkpoint on the device."""
