@@ -123,6 +123,7 @@ def test_a_model_that_is_cast_on_the_device_is_whole_there_as_it_was_loaded(
         {"loading": Loading("float32", mapped=True)},
         {"loading": None},
         {"parallelism": Parallelism(2, "deepspeed", zero=Zero(3))},
+        {"parallelism": Parallelism(2, "device_map")},
     ],
 )
 def test_it_is_not_where_nothing_is_cast_or_shares_are_loaded(changes: dict[str, Any]) -> None:

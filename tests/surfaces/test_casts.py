@@ -65,3 +65,17 @@ def test_what_the_evaluation_below_casts_and_cuts_is_none_of_the_training() -> N
     assert says(sheet(script("model.half()")), "load_dtype") == "float16"
     filled = sheet(text.replace("truncation=True, ", "truncation=True, padding='max_length', "))
     assert says(filled, "pad_to_maximum") is True
+
+
+@pytest.mark.parametrize(
+    ("statement", "dtypes"),
+    [
+        ("model.half()\nmodel.to(torch.float32)", {"float32"}),
+        ("model.half()", {"float16"}),
+        ("if flag():\n    model.half()\nmodel.cuda()", {"float16", None}),
+    ],
+)
+def test_the_last_cast_of_the_whole_model_decides(statement: str, dtypes: set[str | None]) -> None:
+    fact = sheet(script(statement)).get("load_dtype")
+    assert fact is not None
+    assert {item.value for item in fact.candidates} == dtypes

@@ -38,10 +38,13 @@ def loading_peak(job: Job, parameters: Sequence[Parameter], resident: Sequence[T
 def _cast(job: Job, order: Iterable[tuple[int, Sequence[Parameter]]]) -> int:
     """The whole model as it was loaded, and each parameter in turn in the dtype that the program casts it to.
 
-    ZeRO 3 loads shares, of which nothing is whole.
+    ZeRO 3 loads shares, of which nothing is whole, and a device map spreads the model over the GPUs of a process.
     """
-    zero = job.parallelism.zero
-    if job.loading is None or job.loading.arrives is None or (zero is not None and zero.stage == ZERO_3):
+    shared = job.parallelism
+    spread = shared.strategy == "device_map" and shared.world_size > 1
+    if spread or (shared.zero is not None and shared.zero.stage == ZERO_3):
+        return 0
+    if job.loading is None or job.loading.arrives is None:
         return 0
     before, after = DTYPE_BYTES[job.loading.arrives], DTYPE_BYTES[job.precision.weights]
     base = [(times, [p for p in members if job.adapter is None or not p.requires_grad]) for times, members in order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from vramlint.facts import Fact
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact
 from vramlint.surfaces.arriving import arrival_facts
 from vramlint.surfaces.casts import eight_bit_floats, part_casts
@@ -171,12 +172,15 @@ def _casts_in_place(way: Lineage, calls: Sequence[Call]) -> Iterable[Drawn]:
     if not isinstance(way.root, Call):
         return
     own = {way.root.place, *(wrapper.place for wrapper in way.wrappers)}
+    found: list[Fact] = []
     for call in calls:
         if isinstance(call.receiver, Call) and call.receiver.place in own and call.place not in own:
             cast = cast_of(call)
             if cast is not None:
                 # in the branch that makes the model, the branch is no condition
-                yield conditional(cast, tuple(test for test in call.conditions if test not in way.root.conditions))
+                found.append(conditional(cast, tuple([t for t in call.conditions if t not in way.root.conditions])))
+    sure = all(not item.condition for fact in found for item in fact.candidates)
+    yield from found[-1:] if sure else found
 
 
 def _tuning(
