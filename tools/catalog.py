@@ -33,6 +33,7 @@ class Form:
 
 
 FORMS = {
+    "attention_kernels.tsv": Form(1, 3),
     "deepspeed_keys.tsv": Form(1, 7),
     "defaults.tsv": Form(2, 7, versioned=2),
     "gpu_spellings.tsv": Form(2, 4),

@@ -57,7 +57,7 @@ def test_wheel_lints_from_another_folder(vramlint: Path, checkout: Path, tmp_pat
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     findings = json.loads(done.stdout)["findings"]
-    assert [finding["code"] for finding in findings] == ["VRAM101"]
+    assert [finding["code"] for finding in findings] == ["VRAM101", "VRAM617"]
     assert findings[0]["fix"]["fits"] is True
     assert list(tmp_path.iterdir()) == []
 

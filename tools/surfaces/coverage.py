@@ -31,6 +31,7 @@ BY_HAND: Mapping[str, str] = MappingProxyType(
         table_file("nemo"): "five defaults of NeMo 1, by the names of Megatron's flags: no list of keys",
         table_file("qlora-pipe"): "read off what its code asks the file for: nothing declares the keys",
         "accelerators.tsv": "names of devices, from vendors and clouds",
+        "attention_kernels.tsv": "what classes of transformers say in the releases of each minor version",
         "deepspeed_keys.tsv": "what DeepSpeed's readers ask for, with remarks on memory",
         "defaults.tsv": "what takes effect in several libraries, where code spells it otherwise too",
         "gpu_spellings.tsv": "names that Modal, SkyPilot and GKE take for a device today",

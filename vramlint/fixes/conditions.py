@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vramlint.catalog.attention_kernels import supports
 from vramlint.catalog.liger import FUSED_HEAD, kernels_of
 from vramlint.job import DTYPE_BYTES, Gpu, Job
 
@@ -96,6 +97,16 @@ def can_load_bf16(job: Job, gpu: Gpu) -> bool:
     """Weights lie in float32 on such a card."""
     narrows = gpu.bf16 and job.precision.weights == "float32" and job.parallelism.zero is None
     return narrows and not by_megatron(job)
+
+
+def takes_attention(job: Job, implementation: str) -> bool:
+    """Whether the model's classes take an implementation of attention from their loader."""
+    return supports(job.model.model_type, implementation, job.libraries.transformers) is True
+
+
+def can_use_sdpa(job: Job, _gpu: Gpu) -> bool:
+    """Attention is eager, and need not be."""
+    return job.attention.implementation == "eager" and not by_megatron(job) and takes_attention(job, "sdpa")
 
 
 def can_cast_while_loading(job: Job, _gpu: Gpu) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vramlint.fixes.changes import FULL_SHARD, Changes, always, batch_facts, smaller_batch, with_fsdp
-from vramlint.fixes.conditions import can_shrink_batch, can_use_fsdp, is_trained
+from vramlint.fixes.conditions import can_shrink_batch, can_use_fsdp, is_trained, takes_attention
 from vramlint.fixes.moves import Move
 from vramlint.fixes.scaling import divides, launched, spread
 from vramlint.job import Attention, Gpu, Job
@@ -21,7 +21,7 @@ def _can_flash(job: Job, gpu: Gpu) -> bool:
     """Scaled products become flash-attn's kernels, which take 16-bit numbers on Ampere and later."""
     narrow = (job.precision.autocast or job.precision.weights) != _WIDE
     recent = gpu.compute_capability is not None and gpu.compute_capability >= AMPERE
-    plain = job.objective.loop == "trainer" and not job.kernels and job.parallelism.megatron is None
+    plain = job.objective.loop == "trainer" and not job.kernels and takes_attention(job, FLASH)
     return narrow and recent and plain and job.attention.implementation in ("eager", "sdpa")
 
 

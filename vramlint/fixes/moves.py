@@ -35,7 +35,6 @@ from vramlint.fixes.changes import (
 )
 from vramlint.fixes.conditions import (
     STAGE3,
-    by_megatron,
     can_adapt,
     can_cast_while_loading,
     can_checkpoint,
@@ -56,6 +55,7 @@ from vramlint.fixes.conditions import (
     can_use_8bit,
     can_use_bf16,
     can_use_fused,
+    can_use_sdpa,
     can_use_stage,
     can_wrap_layers,
 )
@@ -96,8 +96,7 @@ MOVES: tuple[Move, ...] = (
     ),
     Move(
         "sdpa", 0, True, "attention through SDPA instead of eager", "no cost, faster",
-        lambda job, _gpu: job.attention.implementation == "eager" and not by_megatron(job),
-        lambda job: replace(job, attention=Attention("sdpa", job.attention.use_cache)),
+        can_use_sdpa, lambda job: replace(job, attention=Attention("sdpa", job.attention.use_cache)),
         always({"attention_implementation": "sdpa"}),
     ),
     Move(

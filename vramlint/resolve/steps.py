@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vramlint.facts import Fact
-from vramlint.resolve import assume, consequences, derive, patched, ranks
+from vramlint.resolve import assume, attention, consequences, derive, ranks
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 
@@ -59,8 +59,8 @@ STEPS: tuple[Step, ...] = (
     Step("optimizer", ("offload_optimizer",), derive.optimizer),
     Step("checkpointing_reentrant", ("activation_checkpointing",), _when_missing("checkpointing_reentrant")),
     Step("use_cache", ("activation_checkpointing",), derive.use_cache),
-    Step("attention_implementation", ("model_type",), patched.replaced_attention),
-    Step("attention_implementation", (), _when_missing("attention_implementation")),
+    Step("attention_implementation", ("model_type",), attention.replaced_attention),
+    Step("attention_implementation", (), attention.default_attention),
     Step("torch_compile", (), _when_missing("torch_compile")),
     Step("max_grad_norm", (), derive.max_grad_norm),
     Step("packing", ("objective",), derive.packing),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.resolve.making import LLAMA, run, script, written
 from vramlint.facts import Fact, Origin
 from vramlint.resolve.run import Run
@@ -15,6 +17,27 @@ def attention(found: Run) -> tuple[object, ...]:
 
 def replaced(*kernels: str) -> Fact:
     return written("replaced_attention", tuple(f"llama={kernel}" for kernel in kernels))
+
+
+@pytest.mark.parametrize(
+    ("model", "transformers", "implementation"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "4.35.2", "eager"),
+        ("meta-llama/Llama-2-7b-hf", "4.36.2", "sdpa"),
+        ("openai-community/gpt2", "4.41.2", "eager"),
+        ("openai-community/gpt2", "4.42.4", "sdpa"),
+        ("google-bert/bert-base-uncased", "4.40.2", "eager"),
+        ("bigscience/bloom-560m", "5.23.0", "eager"),
+    ],
+)
+def test_the_default_is_what_the_models_classes_have(model: str, transformers: str, implementation: str) -> None:
+    found = run(script(written("model", model), *KNOWN[1:]), transformers=transformers)
+    assert attention(found) == (implementation,)
+
+
+def test_what_is_asked_for_stays() -> None:
+    said = written("attention_implementation", "sdpa")
+    assert attention(run(script(written("model", "openai-community/gpt2"), said), transformers="4.40.2")) == ("sdpa",)
 
 
 def test_the_kernel_of_the_replacement_runs() -> None:

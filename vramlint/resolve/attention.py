@@ -1,15 +1,30 @@
-"""What follows from functions of libraries that a program replaces by its own."""
+"""Which attention a model has: by default, and where a program replaces it by its own."""
 
 from __future__ import annotations
 
+from vramlint.catalog.attention_kernels import supports
 from vramlint.facts import Candidate, Fact, Origin
-from vramlint.resolve.board import Board
+from vramlint.resolve.board import Board, derived
 from vramlint.resolve.defaults import any_default
 from vramlint.surfaces.attention_patches import ITS_OWN
 
 CLASSES_BY_IMPLEMENTATION = ((4, 36), (4, 48))
 """Between these releases of transformers sdpa and flash attention are classes of their own beside `LlamaAttention`
 (modeling_llama.py, LLAMA_ATTENTION_CLASSES), which is eager attention then."""
+
+
+def default_attention(board: Board) -> Fact | None:
+    """What `from_pretrained` takes where nothing is asked for: eager where the model's classes have no sdpa."""
+    if not board.is_missing("attention_implementation"):
+        return None
+    found = any_default(board, "attention_implementation")
+    kind = board.value("model_type")
+    if found is None or not isinstance(kind, str):
+        return found
+    if supports(kind, str(found.value), board.setting.libraries.transformers) is not False:
+        return found
+    reason = f"{kind} has no {found.value} in {board.setting.label('transformers')}"
+    return derived("attention_implementation", "eager", reason)
 
 
 def replaced_attention(board: Board) -> Fact | None:
