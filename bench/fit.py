@@ -179,7 +179,7 @@ def _walls(paths: Sequence[Path], gpu: str) -> dict[str, Any]:
         **_seconds([wall.seconds for wall in found.values()]),
         **{f"cpu_{name}": value for name, value in _seconds(cpu).items()},
         "cpu_under_one": sum(seconds < 1 for seconds in cpu),
-        "each": {path: wall.seconds for path, wall in found.items()},
+        "each": {path: wall.cpu for path, wall in found.items()},
     }
 
 

@@ -147,7 +147,9 @@ def _wrong(path: str, job: Fitting, plan: Plan, gpu: str, report: FitReport) -> 
         return "no such job any more"
     if again.need != promised:
         return f"{promised} promised, {again.need} found"
-    left = [finding.message for finding in _checked(path, gpu, changed).findings if finding.code == "VRAM101"]
+    checked = _checked(path, gpu, changed)
+    needs = {id(each.high) for each in checked.jobs if each.name == job.name}
+    left = [item.message for item in checked.findings if item.code == "VRAM101" and id(item.estimate) in needs]
     return left[0] if left and plan.complete else ""
 
 
