@@ -93,6 +93,8 @@ class CachingAllocator:
         self._free: dict[int, Piece] = {}
         self._lowest = 1 << ADDRESS_BITS
         self._releases = 0
+        self._spare: list[Piece] = []
+        """Objects of blocks that were joined to others."""
 
     def allocate(self, nbytes: int) -> Piece:
         """Take a block for a request of `nbytes` (at least 1)."""
@@ -112,7 +114,7 @@ class CachingAllocator:
         """
         small_keys, large_keys, free, divisions = self._small, self._large, self._free, self.divisions
         tensors, blocks, peak_tensors, peak_blocks = self.tensors, self.blocks, self.peak_tensors, self.peak_blocks
-        releases, spare = self._releases, list[Piece]()
+        releases, spare = self._releases, self._spare
         for asked, pieces in operations:
             if asked > 0:
                 size = coarsened(asked, divisions) if divisions else asked

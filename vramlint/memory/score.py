@@ -42,7 +42,8 @@ class Score(NamedTuple):
         for sizes in playback.before:
             parts += [[(in_blocks(size), there) for size in sizes], [(FREE_OLDEST, there)] * len(sizes)]
         alive: list[Pieces] = [[] for _ in playback.sizes]
-        tracks = [_track(playback, number, depth, alive) for number in range(len(playback.blocks))]
+        requests = [-(-size // BLOCK) * BLOCK for size in playback.sizes]
+        tracks = [_track(playback, number, depth, alive, requests) for number in range(len(playback.blocks))]
         for step in range(playback.times):
             for track in tracks:
                 parts += track.first if step == 0 else track.later
@@ -81,17 +82,18 @@ class _Track(NamedTuple):
     """Where pieces wait that one repetition leaves to the next."""
 
 
-def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces]) -> _Track:
+def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces], requests: Sequence[int]) -> _Track:
     block = playback.blocks[number]
     times = min(depth, block.repeat)
     taken = carried(playback.blocks, playback.sizes, number) if times > 1 else {}
     handed: dict[int, Pieces] = {position: [] for position in taken.values()}
     roles = playback.roles if times > 1 else {}
-    events, sizes = block.events, playback.sizes
+    events, indices = block.events, [index for index, _ in block.events]
+    single = all(map(requests.__getitem__, indices)) and {count for _, count in events} <= {1, -1}
 
     def waiting(*, follows: bool, ends: bool) -> tuple[list[Pieces], set[int]]:
         """Where each event's pieces go or wait, and which events take the oldest."""
-        pieces = [alive[index] for index, _ in events]
+        pieces = [alive[index] for index in indices]
         oldest: set[int] = set()
         for position in handed if not ends else ():
             pieces[position] = handed[position]
@@ -106,20 +108,19 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
     def repetition(*, follows: bool, ends: bool, later: bool) -> list[Operation]:
         pieces, oldest = waiting(follows=follows, ends=ends)
         left_out = playback.once if later else playback.later
-        operations: list[Operation] = []
-        add = operations.append
+        if single and left_out.isdisjoint(indices):  # nearly all are
+            operations = [
+                (requests[index] if count > 0 else FREE_YOUNGEST, place)
+                for (index, count), place in zip(events, pieces, strict=True)
+            ]
+            for position in oldest:
+                operations[position] = (FREE_OLDEST, pieces[position])
+            return operations
+        operations = []
         for position, ((index, count), place) in enumerate(zip(events, pieces, strict=True)):
-            if index in left_out:
-                continue
-            if count == 1:
-                if sizes[index]:
-                    add((-(-sizes[index] // BLOCK) * BLOCK, place))
-            elif count == -1 and position not in oldest:
-                if sizes[index]:
-                    add((FREE_YOUNGEST, place))
-            else:
+            if index not in left_out:
                 free = FREE_OLDEST if position in oldest else FREE_YOUNGEST
-                operations += _operations(sizes[index], count, place, free)
+                operations += _operations(playback.sizes[index], count, place, free)
         return operations
 
     def repetitions(*, later: bool) -> list[list[Operation]]:
@@ -130,7 +131,7 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces])
         return [first, *[middle] * (times - 2), last]
 
     played = repetitions(later=False)
-    changes = any(index in playback.once or index in playback.later for index, _ in events)
+    changes = not (playback.once.isdisjoint(indices) and playback.later.isdisjoint(indices))
     return _Track(played, repetitions(later=True) if changes else played, list(handed.values()))
 
 
