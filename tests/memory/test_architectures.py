@@ -11,7 +11,7 @@ from vramlint.catalog.models import all_models
 from vramlint.job import Adapter, Attention, Batch, Job, Libraries, Model, Precision
 from vramlint.memory import simulate
 from vramlint.memory.architectures import DECODERS, FAMILIES, find_family, find_stand_in
-from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every
+from vramlint.memory.architectures.layer_kinds import FULL, SLIDING, attention_types, every, tabled
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.weights import Builder
 
@@ -191,3 +191,8 @@ def test_parameters_that_a_program_widens():
         builder.linear("model.layers.0.mlp.up_proj", 8, 16)
     widths = [[parameter.dtype for parameter in builder.inventory.parameters] for builder in (plain, widened)]
     assert widths == [["bfloat16"] * 3, ["float32", "float32", "bfloat16"]]
+
+
+def test_rotary_tables_come_in_one_order_however_the_kinds_are_hashed():
+    for attentions in ((FULL, SLIDING), (SLIDING, FULL)):
+        assert [*tabled(attentions, (5, 23, 0))] == [FULL, SLIDING]

@@ -67,4 +67,4 @@ def alike(kinds: Sequence[Kind]) -> Sequence[Kind]:
 
 def tabled(attentions: Collection[str], transformers: tuple[int, ...]) -> Collection[str]:
     """The kinds of attention that have rotary tables of their own, in models with layers of kinds `attentions`."""
-    return (FULL, SLIDING) if transformers < TABLES_BY_KIND_FROM else attentions
+    return (FULL, SLIDING) if transformers < TABLES_BY_KIND_FROM else sorted(attentions)
