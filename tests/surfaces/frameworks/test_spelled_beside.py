@@ -25,7 +25,7 @@ loss:
 """
 
 
-def after(framework: str, text: str, fact: str, value: bool | str) -> str | None:
+def after(framework: str, text: str, fact: str, value: bool | int | str) -> str | None:
     """The file once a fact is changed; the file read again says so, and the same change then changes nothing."""
     job = check({"c.yaml": text}, "c.yaml").jobs[0]
     document = Document.of("c.yaml", text)
@@ -205,3 +205,23 @@ def test_torchtitans_checkpoints_are_of_every_layer() -> None:
     after = titan(text, {"activation_checkpointing": True})
     assert after == text.replace('"none"', '"full"')
     assert titan(text, {"activation_checkpointing": False}) is None
+
+
+FACTORY = (
+    "model_name_or_path: gpt2\nstage: sft\nfinetuning_type: full\ncutoff_len: 512\nper_device_train_batch_size: 2\n"
+)
+
+
+@pytest.mark.parametrize("key", ["use_galore", "use_apollo", "use_badam"])
+def test_llama_factorys_optimizers_of_all_weights_take_no_adapters(key: str) -> None:
+    text = after("llama-factory", f"{FACTORY}{key}: false\n", "tuning", "lora")
+    assert text is not None
+    assert "finetuning_type: lora\n" in text
+    assert after("llama-factory", f"{FACTORY}{key}: true\n", "tuning", "lora") is None
+
+
+def test_llama_factory_quantizes_no_base_that_computes_in_8_bits() -> None:
+    text = after("llama-factory", FACTORY, "quantization_bits", 4)
+    assert text is not None
+    assert "quantization_bit: 4\n" in text
+    assert after("llama-factory", f"{FACTORY}fp8: true\n", "quantization_bits", 4) is None

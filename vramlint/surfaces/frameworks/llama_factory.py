@@ -13,6 +13,7 @@ from vramlint.facts import FactValue
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.frozen_layers import trained_layers
 from vramlint.surfaces.frameworks.llama_factory_presets import shipped
+from vramlint.surfaces.frameworks.llama_factory_spelling import SPELLED, SPELLED_BESIDE
 from vramlint.surfaces.frameworks.megatron_recipes import share_recipe
 from vramlint.surfaces.frameworks.megatron_rows import SPLITS, parallel_facts
 from vramlint.surfaces.frameworks.multimodal import freeze_parts
@@ -327,34 +328,6 @@ def _form(table: Table) -> tuple[str, Table]:
     return (V1 if second else NAME), table
 
 
-def _bits(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"quantization_bit": value} if value in (4, 8) and isinstance(value, int) else None
-
-
-def _tuned(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"finetuning_type": value} if value in ("full", "lora") and isinstance(value, str) else None
-
-
-def _not(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"disable_gradient_checkpointing": not value} if isinstance(value, bool) else None
-
-
-def _packed(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"packing": value} if isinstance(value, bool) else None
-
-
-def _all_linear(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"lora_target": "all"} if value == "all-linear" else None
-
-
-def _spelled_liger(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"enable_liger_kernel": value} if isinstance(value, bool) else None
-
-
-def _rank(value: FactValue) -> Mapping[str, Plain] | None:
-    return {"lora_rank": value} if isinstance(value, int) else None
-
-
 FRAMEWORK = Framework(
     NAME,
     "LLaMA-Factory",
@@ -367,13 +340,6 @@ FRAMEWORK = Framework(
     form=_form,
     latest=_latest,
     deepspeed=shipped,
-    spelled={
-        "quantization_bits": _bits,
-        "tuning": _tuned,
-        "activation_checkpointing": _not,
-        "packing": _packed,
-        "lora_r": _rank,
-        "lora_target_modules": _all_linear,
-        "fused_loss": _spelled_liger,
-    },
+    spelled=SPELLED,
+    spelled_beside=SPELLED_BESIDE,
 )
