@@ -7,7 +7,6 @@ hold, cannot be written: the answer is then None.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -16,9 +15,11 @@ from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces.adapting import COVERED, write_adapters
 from vramlint.surfaces.code_changes import write_checkpointing, write_optimizer
 from vramlint.surfaces.holding import Holder, holder_of
+from vramlint.surfaces.joining import joined_edits
 from vramlint.surfaces.keys import VOCABULARIES, KeyRow, all_rows
-from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
-from vramlint.surfaces.members import form_of, read_data, set_key
+from vramlint.surfaces.literals import JSON, SHELL, YAML, literal, value_at
+from vramlint.surfaces.members import read_data, set_key
+from vramlint.surfaces.phrases import form_of_fact, form_of_path, phrase, phrase_anew
 from vramlint.surfaces.several import SEVERAL
 from vramlint.surfaces.spelling import Written as Held
 from vramlint.surfaces.spelling import reads, spelled
@@ -41,8 +42,6 @@ _ROADS = (
 """How values come that a literal may say; a fact that a call states by itself has the call's place."""
 _SECTION = "fsdp_config."
 """What facts have before the keys of FSDP's options."""
-_APART = (",", "\n", "\r", " --", " \\")
-"""How insertions begin that need no comma before them."""
 _ONLY_REPLACED = frozenset((("from-pretrained", "quantization_bits"),))
 """Keys that transformers 5 takes no longer."""
 
@@ -94,7 +93,7 @@ def write(
             return _by_options(run)
         words += [written.description] if written.description not in words else []
         edits += written.edits
-    merged = _merged(edits)
+    merged = joined_edits(edits)
     return Written(", ".join(words), merged) if words and merged is not None else None
 
 
@@ -115,7 +114,7 @@ def _options(run: _Run, name: str) -> Iterator[str]:
     for rows, wanted in _saying(run, name, _PARSED):
         value = spelled(rows, wanted, {})
         if _survives(rows, value, wanted):
-            yield _say(rows[0].key, literal(value, SHELL), SHELL)
+            yield phrase(rows[0].key, literal(value, SHELL), SHELL)
 
 
 class _Run(NamedTuple):
@@ -142,8 +141,8 @@ def _written(run: _Run, name: str) -> Written | None:
     fact = run.by_name.get(name)
     said = fact is not None and fact.origin is Origin.WRITTEN and fact.via != "library" and fact.place is not None
     if fact is not None and fact.holds(run.changes[name]):
-        form = _form_of(fact)
-        return Written(_say(fact.key or name, literal(run.changes[name], form), form), ())
+        form = form_of_fact(fact)
+        return Written(phrase(fact.key or name, literal(run.changes[name], form), form), ())
     if fact is not None and (name in SEVERAL or said):
         written = _by_several(run, fact) if name in SEVERAL else None
         if written is None and said:
@@ -182,7 +181,7 @@ def _by_several(run: _Run, fact: Fact) -> Written | None:
         edits = [holder.put(key, value) for key, value in keys.items()]
         made = [edit for edit in edits if edit is not None]
         if len(made) == len(edits):
-            words = [_say_added(key, value, holder.form) for key, value in keys.items()]
+            words = [phrase_anew(key, value, holder.form) for key, value in keys.items()]
             return Written(", ".join(words), tuple(made))
     return None
 
@@ -197,7 +196,7 @@ def _replaced(run: _Run, fact: Fact) -> Written | None:
     document = run.documents.get(place.path) if place else None
     if place is None or document is None or fact.via not in _ROADS or len(fact.candidates) > 1:
         return None
-    form = _form(place.path)
+    form = form_of_path(place.path)
     if form in (JSON, YAML) and (member := _member(run, fact, document, form)) is not None:
         return member
     place = _word(document, place) if form == SHELL else place
@@ -216,7 +215,7 @@ def _replaced(run: _Run, fact: Fact) -> Written | None:
         if again is None or not all(reads(row, again, wanted[row.fact]) for row in rows if row.fact in wanted):
             return None  # as a word of a command line `null` is no text
         text = f"{old} {text}" if form == SHELL and old.startswith("--") else text
-        return Written(_say(fact.key, text, form), (Edit(place, text),))
+        return Written(phrase(fact.key, text, form), (Edit(place, text),))
     return None
 
 
@@ -230,7 +229,7 @@ def _member(run: _Run, fact: Fact, document: Document, form: str) -> Written | N
         value = spelled(rows, {fact.name: run.changes[fact.name]}, {})
         edit = set_key(document, root, fact.key, value, form) if isinstance(root, Table) and value is not None else None
         if edit is not None and any(reads(row, entry.value, fact.value) for row in rows if row.fact == fact.name):
-            return Written(_say(fact.key, literal(value, form), form), (edit,))
+            return Written(phrase(fact.key, literal(value, form), form), (edit,))
     return None
 
 
@@ -262,7 +261,7 @@ def _switched_off(run: _Run, fact: Fact) -> Written | None:
     """Take away the only switch of a command line that makes a program do it."""
     place = fact.decided[0] if len(fact.decided) == 1 else None
     document = run.documents.get(place.path) if place else None
-    if place is None or document is None or _form(place.path) != SHELL or run.changes[fact.name] is not False:
+    if place is None or document is None or form_of_path(place.path) != SHELL or run.changes[fact.name] is not False:
         return None
     old = document.slice(place.span)
     switches = [f"--{row.key}" for row in all_rows(_BY_PROGRAM[0]) if row.fact == fact.name]
@@ -291,7 +290,7 @@ def _added(run: _Run, name: str, key: str, vocabularies: Sequence[str] = VOCABUL
                 continue
             edit = holder.put(row.key, value) if value is not None else None
             if edit is not None:
-                return Written(_say_added(row.key, value, holder.form), (edit,))
+                return Written(phrase_anew(row.key, value, holder.form), (edit,))
     return None
 
 
@@ -314,48 +313,3 @@ def _survives(rows: Sequence[KeyRow], value: Held, wanted: Mapping[str, FactValu
 
 def _has(vocabulary: str, key: str) -> bool:
     return any(row.key == key for row in all_rows(vocabulary))
-
-
-def _form_of(fact: Fact) -> str:
-    return _form(fact.place.path) if fact.place is not None else YAML
-
-
-def _form(path: str) -> str:
-    return form_of(path) or (PYTHON if path.endswith((".py", ".ipynb")) else SHELL)
-
-
-def _say(key: str, text: str, form: str) -> str:
-    name = key.rpartition(".")[2]
-    if form == SHELL:
-        return text if text.startswith("--") else f"--{name} {text}"
-    return {PYTHON: f"{name}={text}", JSON: f'"{name}": {text}', YAML: f"{name}: {text}"}[form]
-
-
-def _say_added(key: str, value: Held, form: str) -> str:
-    """A key that is new, with the table that holds it; in Python with all of them, up to the argument."""
-    *sections, last = key.split(".")
-    sections = sections if form == PYTHON else sections[-1:]
-    text = literal(value, form)
-    if form == SHELL or not sections:
-        return _say(key, text, form)
-    for section in reversed(sections):
-        text = f"{{{last}: {text}}}" if form == YAML else f"{{{json.dumps(last)}: {text}}}"
-        last = section
-    return _say(last, text, form)
-
-
-def _merged(edits: Sequence[Edit]) -> tuple[Edit, ...] | None:
-    """Insertions at one and the same place joined into one edit, in order; None where replacements contradict."""
-    joined: dict[Place, str] = {}
-    for edit in edits:
-        span = edit.place.span
-        before = joined.get(edit.place, "")
-        if (span.line, span.column) != (span.end_line, span.end_column):
-            if before and before != edit.replacement:
-                return None
-            joined[edit.place] = edit.replacement
-            continue
-        # into an empty call, where nothing before the keyword asks for a comma
-        apart = not before or before.rstrip(" ").endswith((",", "\n")) or edit.replacement.startswith(_APART)
-        joined[edit.place] = f"{before}{'' if apart else ', '}{edit.replacement}"
-    return tuple(Edit(place, text) for place, text in joined.items())
