@@ -30,12 +30,18 @@ def gpus_needed(job: Job, gpu: Gpu, simulate: Callable[[Job], Estimate], headroo
     if not divides(job.parallelism):
         return None
     limit = headroom * gpu.usable_bytes
-    for doubling in range(1, DOUBLINGS + 1):
-        larger = spread(job, 1 << doubling)
-        found = simulate(larger)
-        if found.method == "simulated" and found.device_high <= limit:
-            return larger.parallelism.world_size
-    return None
+
+    def fits(doublings: int) -> bool:
+        found = simulate(spread(job, 1 << doublings))
+        return found.method == "simulated" and found.device_high <= limit
+
+    low, high = 1, DOUBLINGS
+    if not fits(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return spread(job, 1 << high).parallelism.world_size
 
 
 def divides(shared: Parallelism) -> bool:

@@ -47,7 +47,7 @@ def peak_held(playback: Playback) -> Held:
 def _peak_of_stream(playback: Playback) -> Held:
     repeats = playback.depth
     shallow, deep = DEPTHS
-    if repeats <= deep or playback.allocator().collect_above:
+    if repeats <= shallow + deep or playback.allocator().collect_above:  # all at once takes no longer than the two
         return _held(play(playback, repeats))
     large = playback.of_large()
     first, second = _held(play(large, shallow)), _held(play(large, deep))
