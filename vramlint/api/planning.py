@@ -122,12 +122,20 @@ class Planning:
 
     def _enough(self, search: Search) -> Job | None:
         """A job that a plan makes fit, on as few GPUs as will do."""
-        counts = next((len(axis.options) for axis in search.axes if axis.name == GPUS), 0)
-        for at in [{GPUS: value} for value in range(1, counts + 1)] or [{}]:
-            for point in filter(search.fits, search.farthest(at)):
-                job = search.job(point)
-                if job is not None and self.runs(self.simulate(job)):
-                    return job
+        low, high = 1, next((len(axis.options) for axis in search.axes if axis.name == GPUS), 0)
+        enough = self._farthest(search, {GPUS: high} if high else {})
+        while enough is not None and low < high:
+            middle = (low + high) // 2
+            fewer = self._farthest(search, {GPUS: middle})
+            low, high, enough = (middle + 1, high, enough) if fewer is None else (low, middle, fewer)
+        return enough
+
+    def _farthest(self, search: Search, at: Mapping[str, int]) -> Job | None:
+        """A job that one of the plans makes fit that go as far as they can, with these values on the axes."""
+        for point in filter(search.fits, search.farthest(at)):
+            job = search.job(point)
+            if job is not None and self.runs(self.simulate(job)):
+                return job
         return None
 
     def _larger(self, need: int) -> tuple[str, ...]:
