@@ -17,7 +17,7 @@ partition_parameters.py (all_gather_coalesced, AllGatherCoalescedHandle):
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
@@ -237,10 +237,31 @@ class Gathered(NamedTuple):
     """Whole while backward runs the module of a parameter outside of layers, by its id."""
 
 
+_kept: dict[Hashable, Gathered] = {}
+"""By all that decides it, with positions in place of ids: plans for a run mostly change something else."""
+MOST_KEPT = 16
+
+
 def gathered_bytes(
     parameters: Sequence[Parameter], zero: Zero, wire: Wire, *, recomputes: bool, leaves: bool
 ) -> Gathered:
     """What is gathered for every layer kind."""
+    seen = tuple(
+        (p.name, p.shape, p.layer, p.stretch, p.multiplicity, p.requires_grad, p.embedding) for p in parameters
+    )
+    key = (seen, zero, wire.key, recomputes, leaves)
+    found = _kept.get(key)
+    if found is None:
+        found = _gathered(parameters, zero, wire, recomputes=recomputes, leaves=leaves)
+        positions = {id(parameter): position for position, parameter in enumerate(parameters)}
+        found = found._replace(beside={positions[one]: size for one, size in found.beside.items()})
+        while len(_kept) >= MOST_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = found
+    return found._replace(beside={id(parameters[position]): size for position, size in found.beside.items()})
+
+
+def _gathered(parameters: Sequence[Parameter], zero: Zero, wire: Wire, *, recomputes: bool, leaves: bool) -> Gathered:
     root, sizes = tree_of(parameters, leaves=leaves)
     order = [(False, module) for module in _forward(root)]
     forward = len(order)

@@ -5,7 +5,7 @@ all_gather_coalesced and AllGatherCoalescedHandle; of MiCS runtime/zero/mics.py,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from vramlint.job import Zero
@@ -47,6 +47,12 @@ class Wire:
     """Ranks that share it."""
     apart: bool = False
     """Each parameter is gathered into a buffer of its own, which it then is (MiCS, with NCCL's coalescing)."""
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from others."""
+        collections = (self.packed, self.stored, self.partitioned, self.lasting)
+        return self.world, self.width, self.half, *map(frozenset, collections), self.second, self.apart
 
     def sent(self, parameters: Sequence[int], sizes: Sequence[int]) -> tuple[Handle, int]:
         """The gather of some parameters, and the bytes that it holds at the most while it is sent off."""
