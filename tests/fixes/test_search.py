@@ -69,6 +69,23 @@ def test_the_farthest_plans_with_a_value_of_an_axis() -> None:
     assert {point[index] for point in found.farthest({"micro-batch": 1})} == {1}
 
 
+def test_accumulation_may_need_more_than_a_smaller_micro_batch_saves() -> None:
+    def accumulated(subject: Job) -> Estimate:
+        found = simulate(subject)
+        kept = 40 * GIB if subject.batch.gradient_accumulation_steps > 1 else 0
+        return replace(found, allocated=found.allocated + kept, reserved=found.reserved + kept)
+
+    subject = job()
+    assert subject.batch.gradient_accumulation_steps == 1
+    axes = tuple(axis for axis in axes_of(subject, ()) if axis.name in {"micro-batch", "checkpointing"})
+    found = Search(subject, card(80), axes, accumulated, 80 * GIB)
+    sizes = {point: accumulated(made).device_high for point in every(found) if (made := found.job(point)) is not None}
+    alone = sizes[tuple(int(axis.name == "checkpointing") for axis in axes)]
+    assert alone < min(size for point, size in sizes.items() if point[[a.name for a in axes].index("micro-batch")])
+    found = Search(subject, card(80), axes, accumulated, alone)
+    assert [option.move.name for option in found.options(next(found.best(by_result)))] == ["activation-checkpointing"]
+
+
 def test_what_is_trained_changes_only_where_it_is_allowed() -> None:
     assert next(search(job(), 9).best(by_result), None) is None
     found = search(job(), 9, LORA, QLORA)

@@ -213,10 +213,14 @@ def _lengths(job: Job) -> Axis:
 
 
 def _micro_batches(job: Job) -> Axis:
-    """The divisors of the micro batch, from above."""
+    """The divisors of the micro batch, from above.
+
+    The first one may need more than none: gradients that accumulate are there in the next forward.
+    """
     size = job.batch.micro_batch_size
     smaller = (size // parts for parts in range(2, size + 1) if size % parts == 0)
-    return _MICRO_BATCH._replace(options=tuple(Option(micro_batch_move(each), edits=2) for each in smaller))
+    options = tuple(Option(micro_batch_move(each), edits=2) for each in smaller)
+    return _MICRO_BATCH._replace(options=options, begins=job.batch.gradient_accumulation_steps == 1)
 
 
 ALIASES: Mapping[str, str] = MappingProxyType(
