@@ -29,7 +29,7 @@ from vramlint.job import (
 )
 from vramlint.memory import simulate
 from vramlint.memory.pipeline_layout import in_flight
-from vramlint.memory.ranks import kinds
+from vramlint.memory.ranks import Kind, kinds
 from vramlint.memory.refusal import NotFollowedError
 
 _SIZES: dict[str, ConfigValue] = {
@@ -388,3 +388,9 @@ def test_experts_train_whatever_checkpoints_the_trainer_asks_for() -> None:
     asked = replace(job, checkpointing=replace(job.checkpointing, mode="reentrant"))
 
     assert simulate(asked, reserved=False).optimizer_states == simulate(job, reserved=False).optimizer_states
+
+
+def test_what_ranks_hold_of_models_of_several_parts_is_not_counted() -> None:
+    """Layers are in the text model's own config, and no stage has a part of them."""
+    nested = Job(Model("x", "qwen3_5", {"text_config": {"num_hidden_layers": 4}}))
+    assert Kind("every rank", nested, 4).holds == ""

@@ -40,7 +40,8 @@ class Kind:
             forwards = max((sum(turn.waiting) + sum(turn.halves) for turn in parallelism.mesh.turns), default=1)
         if parallelism.neox is not None:
             forwards = parallelism.neox.in_flight
-        said = [f"{config['num_hidden_layers']} layers"]
+        layers = config.get("num_hidden_layers")  # models of several parts have it in that of the text
+        said = [] if layers is None else [f"{layers} layers"]
         said += [f"{forwards} forwards in flight"] if forwards > 1 else []
         said += [part for key, part in (("first", "embedding"), ("last", "logits and loss")) if config.get(key)]
         return ", ".join(said)
