@@ -10,8 +10,10 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from bench.cases import job_of
 from bench.gpu.record import DONE, OUT_OF_MEMORY, Row

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from bench.published_operators import operator_of, peak_of
 from bench.published_rows import FIRST, Row, Skip, job_of

@@ -13,9 +13,11 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from bench import published_notes as notes
 from bench.published_rows import Skip, libraries_of
@@ -34,8 +36,7 @@ _ASSUMED_AWAY = ("model", "micro_batch_size", "sequence_length")
 """Facts without which a figure is of another run, if they are only assumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Struct, frozen=True):
     """One published figure, and the run that it is of as vramlint reads it."""
 
     id: str

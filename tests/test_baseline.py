@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vramlint.baseline import Baseline, BaselineError, Entry, baseline_of, read, without, write
 from vramlint.findings import Finding, Label, Report, Severity

@@ -6,8 +6,10 @@ import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.findings import Finding, Report
 
@@ -30,8 +32,7 @@ class Entry(NamedTuple):
     """The lines that the finding's labels stand on, blanks at their ends left out, in order of the alphabet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(Struct, frozen=True):
     """How many findings of each kind are known."""
 
     counts: Mapping[Entry, int]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """A part of a run that changed, and what it does to the peak."""
 
     name: str
@@ -17,8 +16,7 @@ class Cause:
     """What the peak rises by when this part changes after those before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct, frozen=True):
     """A run on one side."""
 
     status: str
@@ -37,8 +35,7 @@ class Side:
         return None if self.need is None or self.usable is None else self.need <= self.usable
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """A run on both sides; one of them is None where it is new or gone."""
 
     name: str
@@ -60,8 +57,7 @@ class Changed:
         return bool(self.before and self.before.fits) and self.after is not None and self.after.fits is False
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """All runs of two states of a project."""
 
     before: str

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """A named number of bytes."""
 
     name: str
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class PhasePeak:
+class PhasePeak(Struct, frozen=True):
     """The highest point of one phase of a step: forward, backward, optimizer, evaluation."""
 
     phase: str
@@ -22,8 +20,7 @@ class PhasePeak:
     reserved: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """Events that happen `repeat` times in a row: (index of a kind of tensor, how many come or go)."""
 
     phase: str
@@ -33,8 +30,7 @@ class Stretch:
     """Numbers of the model's layers that the first repetition runs; none outside layers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """Every tensor of a step that comes or goes, in order. Bytes are rounded to the allocator's blocks."""
 
     resident: tuple[Amount, ...]
@@ -46,8 +42,7 @@ class Log:
     components: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """Floating-point operations of one micro batch on one GPU, two for a multiplication with its addition."""
 
     part: str
@@ -60,8 +55,7 @@ class Work:
     flops: int
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(Struct, frozen=True):
     """Bytes that one GPU sends in an optimizer step, or moves between its memory and its cores."""
 
     name: str
@@ -71,8 +65,7 @@ class Traffic:
     formula: str
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(Struct, frozen=True):
     """Seconds between two bounds, and what they assume."""
 
     least: float
@@ -81,8 +74,7 @@ class Duration:
     assumption: str
 
 
-@dataclass(frozen=True, slots=True)
-class Slowdown:
+class Slowdown(Struct, frozen=True):
     """Time of a step after a change over that before, between two bounds; equal where only one is known."""
 
     least: float
@@ -92,8 +84,7 @@ class Slowdown:
     """What the change adds and nothing here counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """What one optimizer step of a run computes and moves."""
 
     forward: int
@@ -133,8 +124,7 @@ class Cost:
         return least * self.gpus / 3600, None if most is None else most * self.gpus / 3600
 
 
-@dataclass(frozen=True, slots=True)
-class RankPeak:
+class RankPeak(Struct, frozen=True):
     """Ranks that hold the same, where a run has several kinds."""
 
     name: str
@@ -147,8 +137,7 @@ class RankPeak:
     work: tuple[Work, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HostPhase:
+class HostPhase(Struct, frozen=True):
     """What the processes of one machine hold together in host memory in one phase: loading, running, saving."""
 
     phase: str
@@ -160,8 +149,7 @@ class HostPhase:
         return sum(part.bytes for part in self.components)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """Host memory and NVMe of one machine of a run; of several that differ, of the one whose process saves."""
 
     processes: int
@@ -176,8 +164,7 @@ class Node:
     """Bytes swapped out to NVMe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """Peak memory of one concrete job."""
 
     method: str
@@ -308,8 +295,7 @@ class Estimate:
         return "" if self.method == "simulated" else next(iter(self.notes), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """What a step needs whose rows are shorter than the bound that the files give them."""
 
     shortest: Estimate

@@ -7,10 +7,12 @@ defaults and builds jobs from them. Fact names are the product's vocabulary; `NA
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.text import Document, Place
 from vramlint.values import Scalar, Table
@@ -33,8 +35,7 @@ class Origin(str, Enum):
     """Only known at run time; `Fact.reason` says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """One possible value of a fact."""
 
     value: FactValue
@@ -43,8 +44,7 @@ class Candidate:
     """Source text of the undecided condition under which it holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """One thing known about the run. Several candidates: any of them may hold. None: unknown."""
 
     name: str
@@ -330,8 +330,7 @@ NAMES = MappingProxyType(
 """Every fact name with its meaning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A file that another file names."""
 
     kind: str
@@ -381,8 +380,7 @@ class Repair(NamedTuple):
     """What goes beyond JSON goes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(Struct, frozen=True):
     """Something odd that a surface saw while it read keys; rules turn remarks into findings by their kind."""
 
     kind: str
@@ -400,8 +398,7 @@ class Remark:
     repair: Repair | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """By which launcher the program of a sheet is started."""
 
     path: str
@@ -419,8 +416,7 @@ class Started:
     run time knows what is in them."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True):
     """Settings because of which a program leaves out what would make a fact another one."""
 
     name: str
@@ -428,8 +424,7 @@ class LeftOut:
     by: tuple[Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(Struct, frozen=True):
     """In which vocabulary a file was taken to be written."""
 
     kind: str
@@ -439,8 +434,7 @@ class Recognised:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(Struct, frozen=True):
     """What one surface read from one file about one run."""
 
     path: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 from vramlint.estimate import Cost, Estimate, Slowdown
 from vramlint.facts import Fact, Recognised
@@ -24,8 +25,7 @@ class Severity(str, Enum):
         return {"error": 2, "warning": 1, "info": 0}[self.value]
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Struct, frozen=True):
     """One place of a finding with what it says there. Exactly one label of a finding is primary."""
 
     place: Place
@@ -33,8 +33,7 @@ class Label:
     primary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One change of a plan."""
 
     description: str
@@ -58,12 +57,11 @@ class Step:
         return self.safe and not self.package
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What takes a finding away."""
 
     steps: tuple[Step, ...]
-    alone: tuple[Step, ...] = field(default=(), kw_only=True)
+    alone: tuple[Step, ...] = ()
     """Of steps that are safe and others: the safe ones that help by themselves too."""
 
     @property
@@ -84,8 +82,7 @@ class Change:
         return tuple(dict.fromkeys(edit for step in self.taken(unsafe=unsafe) for edit in step.edits))
 
 
-@dataclass(frozen=True, slots=True)
-class Fix(Change):
+class Fix(Change, frozen=True, kw_only=True):
     """A verified plan: all its steps together bring the peak to `peak` bytes."""
 
     peak: int
@@ -93,8 +90,7 @@ class Fix(Change):
     fits: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing wrong with one run or file."""
 
     code: str
@@ -122,8 +118,7 @@ class Finding:
         return next(label.place for label in self.labels if label.primary)
 
 
-@dataclass(frozen=True, slots=True)
-class JobReport:
+class JobReport(Struct, frozen=True):
     """One job as checked: what was read and what it needs."""
 
     name: str
@@ -163,8 +158,7 @@ class JobReport:
     """That of the high end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Everything a run of vramlint found."""
 
     findings: tuple[Finding, ...]

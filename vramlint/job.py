@@ -7,7 +7,8 @@ possibility and the estimates of all of them make the range.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 DTYPE_BYTES: Mapping[str, int] = {
     "float64": 8,
@@ -29,8 +30,7 @@ Argument = str | int | float | bool | None
 ConfigValue = str | int | float | bool | None | tuple["ConfigValue", ...] | Mapping[str, "ConfigValue"]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """The network: the keys of its config.json, defaults filled in where the catalog knows them."""
 
     name: str
@@ -46,8 +46,7 @@ class Model:
     embedding-triplets, image-cls, speech-seq2seq."""
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
+class Precision(Struct, frozen=True):
     """Dtypes of the run."""
 
     weights: str = "float32"
@@ -68,8 +67,7 @@ class Precision:
         return "bfloat16" in {self.weights, self.autocast}
 
 
-@dataclass(frozen=True, slots=True)
-class Optimizer:
+class Optimizer(Struct, frozen=True):
     """The optimizer, by its catalog name (`adamw_torch_fused`, `paged_adamw_8bit`, …)."""
 
     name: str = "adamw_torch_fused"
@@ -83,8 +81,7 @@ class Optimizer:
     """What a low-rank optimizer projects: the Trainer's `optim_target_modules`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """What one GPU processes."""
 
     micro_batch_size: int = 1
@@ -106,16 +103,14 @@ class Batch:
     """Of inference: tokens that are generated behind a prompt of `sequence_length`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(Struct, frozen=True):
     """The attention implementation: eager, sdpa, flash_attention_2."""
 
     implementation: str = "sdpa"
     use_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpointing:
+class Checkpointing(Struct, frozen=True):
     """Activation checkpointing: which layers are recomputed in backward, and where their inputs are kept."""
 
     mode: str = "none"
@@ -133,8 +128,7 @@ class Checkpointing:
     """torch's checkpoint_wrapper runs a layer, inside of FSDP's unit, and no method of the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(Struct, frozen=True):
     """What is trained instead of the frozen base."""
 
     r: int = 8
@@ -176,8 +170,7 @@ class Adapter:
     """The frozen originals of `modules_to_save` are in host memory, as Unsloth moves them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantization:
+class Quantization(Struct, frozen=True):
     """A quantized frozen base."""
 
     kind: str = "nf4"
@@ -202,8 +195,7 @@ class Quantization:
     """Experts in one tensor, which are no linear layers, are quantized too, as axolotl does while it loads them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Zero:
+class Zero(Struct, frozen=True):
     """DeepSpeed ZeRO."""
 
     stage: int = 0
@@ -245,8 +237,7 @@ class Zero:
     """Gradients of matrices are reduced in 4 bits, where there are several machines (ZeRO++ qgZ)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(Struct, frozen=True):
     """How the weights come into the memory of the host."""
 
     dtype: str = "float32"
@@ -261,8 +252,7 @@ class Loading:
     """All of them are on the device of every rank before FSDP shards them."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreciseAdam:
+class PreciseAdam(Struct, frozen=True):
     """Transformer Engine's Adam with states of chosen dtypes (use_precision_aware_optimizer)."""
 
     master: str = "float32"
@@ -272,8 +262,7 @@ class PreciseAdam:
     """Of a float32 master weight only what its bfloat16 weight lacks is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Megatron:
+class Megatron(Struct, frozen=True):
     """Megatron-Core: how its ranks share one model, and what its optimizer and gradient buffers are."""
 
     tensor: int = 1
@@ -337,8 +326,7 @@ class Megatron:
     """Of the rank that is simulated: forwards of each model chunk that it has run when its first backward begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class NeoX:
+class NeoX(Struct, frozen=True):
     """gpt-neox: how its ranks share one model, which DeepSpeed's engines train."""
 
     tensor: int = 1
@@ -361,8 +349,7 @@ class NeoX:
     """Of the rank that is simulated: forwards that it has run when its first backward begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """A backward of one rank of torch's pipelines, and what of each of its model chunks is alive when it begins."""
 
     action: str
@@ -378,8 +365,7 @@ class Turn:
     """Gradients that backwards of the inputs have sent to the stage before, and left at what they received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mesh:
+class Mesh(Struct, frozen=True):
     """torch's device mesh, beside its data-parallel dimensions: how many ranks share one model by DTensors."""
 
     tensor: int = 1
@@ -413,8 +399,7 @@ class Mesh:
     by DeepSpeed's AutoTP)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SharedSequence:
+class SharedSequence(Struct, frozen=True):
     """Ranks that share every sequence from the first layer to the last, around the attention of a model of its own."""
 
     ranks: int = 1
@@ -432,8 +417,7 @@ class SharedSequence:
         return self.form in {"ulysses", "swift", "verl", "xtuner"}
 
 
-@dataclass(frozen=True, slots=True)
-class Parallelism:
+class Parallelism(Struct, frozen=True):
     """How many GPUs, and what each of them holds."""
 
     world_size: int = 1
@@ -513,8 +497,7 @@ class Parallelism:
         return -(-self.gpus // max(1, self.nodes))
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
+class Objective(Struct, frozen=True):
     """What happens in one step."""
 
     kind: str = "training"
@@ -533,8 +516,7 @@ class Objective:
     """TRL's SFTTrainer runs the step: it measures token accuracy and entropy besides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True):
     """What happens in an evaluation during training."""
 
     micro_batch_size: int = 8
@@ -548,8 +530,7 @@ class Evaluation:
     """`predict_with_generate`: tokens generated for every sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allocator:
+class Allocator(Struct, frozen=True):
     """PYTORCH_CUDA_ALLOC_CONF."""
 
     expandable_segments: bool = False
@@ -561,8 +542,7 @@ class Allocator:
     """`roundup_power2_divisions`: parts between two powers of two that requests are rounded to; 0: none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Libraries:
+class Libraries(Struct, frozen=True):
     """Versions that decide what is allocated, as (major, minor, patch)."""
 
     torch: tuple[int, ...] = (2, 13, 0)
@@ -575,8 +555,7 @@ class Libraries:
     liger_kernel: tuple[int, ...] = (0, 8, 5)
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Struct, frozen=True):
     """A device, from its catalog row. Bytes are integers."""
 
     id: str
@@ -595,8 +574,7 @@ class Gpu:
     """Streaming multiprocessors, where they are known: torch sizes the buffers of its reductions by them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One concrete run on one kind of GPU."""
 
     model: Model

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from vramlint.estimate import Slowdown
 from vramlint.text import Document, Edit
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One change of a plan."""
 
     name: str
@@ -25,8 +24,7 @@ class Change:
     """What has to be installed for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Changes with which a run fits."""
 
     changes: tuple[Change, ...]
@@ -58,8 +56,7 @@ class Plan:
         return not any(change.by_hand for change in self.changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Largest:
+class Largest(Struct, frozen=True):
     """The largest value of a setting with which a run fits."""
 
     setting: str
@@ -72,8 +69,7 @@ class Largest:
     """Why no larger value was tried, where the memory is not what ends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class WhyNot:
+class WhyNot(Struct, frozen=True):
     """What one change would do."""
 
     name: str
@@ -87,8 +83,7 @@ class WhyNot:
     result: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """A machine on which a job has no plan."""
 
     gpu: str
@@ -100,8 +95,7 @@ class Refused:
     """Why it cannot be judged; empty where nothing fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
+class Fitting(Struct, frozen=True):
     """One job, and what makes it fit."""
 
     name: str
@@ -146,8 +140,7 @@ class Fitting:
     """Steps that were simulated for the search."""
 
 
-@dataclass(frozen=True, slots=True)
-class FitReport:
+class FitReport(Struct, frozen=True):
     """What `fit` found."""
 
     jobs: tuple[Fitting, ...]

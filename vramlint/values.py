@@ -7,7 +7,8 @@ only; a Python program also has names, calls, alternatives and things that only 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.text import Document, Place
 
@@ -18,8 +19,7 @@ COMMENT = "comment"
 """`Scalar.via` of words of a comment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(Struct, frozen=True):
     """A known number, string, bool or null.
 
     `place` is where the value is *written* (the literal of an argparse default, not the line that uses
@@ -35,16 +35,14 @@ class Scalar:
     behind `=`), comment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(Struct, frozen=True):
     """A list, tuple or set."""
 
     values: tuple[Value, ...]
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One `key: value` of a table; `key_place` covers the key as written."""
 
     key: str
@@ -52,8 +50,7 @@ class Entry:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """An object, mapping or dict literal, in written order. A later entry wins over an earlier one."""
 
     entries: tuple[Entry, ...]
@@ -77,16 +74,14 @@ class Table:
         return iter(self.entries)
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(Struct, frozen=True):
     """A qualified name that stands for itself: `torch.bfloat16`, `transformers.Trainer`."""
 
     qualified: str
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """A value that only run time knows, and why ("positional argument of main", "environment variable X")."""
 
     reason: str
@@ -98,24 +93,21 @@ class Unknown:
     """The text that it surely ends with: `/src/train.py` of `$ROOT/src/train.py`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One possible value and the source text of the undecided condition under which it holds."""
 
     value: Value
     condition: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Alternatives:
+class Alternatives(Struct, frozen=True):
     """The values of a branch that could not be decided. At least two, never nested."""
 
     options: tuple[Option, ...]
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Keyword:
+class Keyword(Struct, frozen=True):
     """A keyword argument. `name_place` covers the `name` token, None if it came through `**kwargs`."""
 
     name: str
@@ -123,8 +115,7 @@ class Keyword:
     name_place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A call that the program makes.
 
     `callee` is qualified through imports and aliases: `transformers.TrainingArguments`,
@@ -182,8 +173,7 @@ those of the program that may have taken its place."""
 Value = Scalar | Items | Table | Name | Unknown | Alternatives | Call
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """Where a program brings tokens to one length: rows of joined samples, or samples that it cuts or fills alone."""
 
     length: Value
@@ -197,8 +187,7 @@ class Cut:
     """It is mapped over a data set; else it is part of a class of data sets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What settings decided: a side of a branch, an operand, a value of a table."""
 
     by: tuple[Place, ...]
@@ -209,8 +198,7 @@ class Decision:
     """What the other side would have called, assigned, passed or named: `get_peft_model`, `load_in_4bit`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Struct, frozen=True):
     """A value that is passed on under a keyword, or as a call's first argument, on another line than it stands on."""
 
     value: Place
@@ -219,8 +207,7 @@ class Passed:
     places: tuple[Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """What a Python file does, as far as it can be known without running it."""
 
     path: str
@@ -243,8 +230,7 @@ class Program:
     """What a search over settings varies: its name there, and the values tried, as `name = value`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     """How a program is started: the command line and the environment that it finds."""
 
     arguments: tuple[Value, ...]
@@ -256,8 +242,7 @@ class Invocation:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command that a shell script, a job file or a notebook runs."""
 
     words: tuple[Value, ...]
@@ -276,8 +261,7 @@ class Command:
     """Which turn of a loop (`MODEL=gpt2`), empty outside of loops."""
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
+class WrittenFile(Struct, frozen=True):
     """A file that a script writes itself, by a heredoc, `echo … > file` or `jq … > file`."""
 
     name: Value
@@ -290,8 +274,7 @@ class WrittenFile:
     written before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
+class Shell(Struct, frozen=True):
     """What a shell script does, as far as it can be known without running it."""
 
     path: str
@@ -321,8 +304,7 @@ def plain(value: Value | None) -> object:
             raise ValueError("not wholly known")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A file, or part of it, that could not be read: a syntax error, a duplicate key, a wrong encoding."""
 
     kind: str
@@ -332,8 +314,7 @@ class Problem:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The outcome of reading one data file: a tree, or None with the problems that prevented it."""
 
     root: Value | None

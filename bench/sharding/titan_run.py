@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from dataclasses import replace
 from math import prod
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from vramlint.api.job_difference import causes
 from vramlint.estimate import Estimate

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from vramlint.catalog.gpus import find_gpu
 from vramlint.estimate import Estimate, Work

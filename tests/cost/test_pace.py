@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.cost.builders import estimate, gpu, job, work
 from vramlint.cost.pace import pace, ratio, slowdown_between

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.cost.builders import PARAMETERS, TOKENS, estimate, gpu, job, work
 from vramlint.cost import cost_of, middle, slowdown

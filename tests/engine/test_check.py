@@ -1,7 +1,7 @@
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.builders import GIB, GPU, estimate, fact, place, run
 from vramlint.engine import check, check_problems, contributions, load_rules
@@ -99,7 +99,7 @@ def test_a_run_that_fits_gets_no_advice() -> None:
 
 
 def test_the_plan_is_made_for_the_job_that_needs_the_most() -> None:
-    fix = Fix((), 1, True)
+    fix = Fix(steps=(), peak=1, fits=True)
     asked: list[tuple[Job, Gpu]] = []
     jobs = batches(1)
 
@@ -119,7 +119,7 @@ def test_where_nothing_helps_the_smallest_gpus_are_named() -> None:
 
 
 def test_the_high_end_of_an_unresolved_run_gets_no_half_plan() -> None:
-    nearest_miss, whole = Fix((), 60 * GIB, False), Fix((), 20 * GIB, True)
+    nearest_miss, whole = Fix(steps=(), peak=60 * GIB, fits=False), Fix(steps=(), peak=20 * GIB, fits=True)
     for unresolved, fix, expected in (
         (("sequence_length",), nearest_miss, None),
         ((), nearest_miss, nearest_miss),

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.builders import GPU, estimate, fact, place, run
 from vramlint.engine.expression import UNKNOWN

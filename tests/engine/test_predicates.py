@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.builders import GIB, GPU, estimate, fact, place, run
 from vramlint.engine.names import Scope
@@ -33,7 +32,7 @@ def scope(job: Job, found: Estimate, *facts: Fact) -> Scope:
 
 
 def fsdp(steps: int = 8, **options: object) -> Job:
-    shared = replace(Parallelism(8, "fsdp"), **options)  # type: ignore[arg-type]  # tests name its fields
+    shared = replace(Parallelism(8, "fsdp"), **options)  # tests name its fields
     return Job(LLAMA, precision=Precision("float32", "bfloat16"), parallelism=shared, batch=Batch(1, 512, steps))
 
 
@@ -231,7 +230,7 @@ SAMPLER = Model("own", "llama", {"num_hidden_layers": 32, "num_attention_heads":
 
 def sampling(*facts: Fact, strategy: str = "none", allocated: float = 20, steps: int = 4, **model: str) -> Scope:
     job = Job(
-        replace(SAMPLER, **model),  # type: ignore[arg-type]  # tests name its fields
+        replace(SAMPLER, **model),  # tests name its fields
         precision=Precision("bfloat16"),
         parallelism=Parallelism(1, strategy),
         batch=Batch(2, 512, steps),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from vramlint.engine.rollouts import cache_bytes_per_token, rows_at_once
 from vramlint.job import Batch, ConfigValue, Job, Model, Parallelism, Precision

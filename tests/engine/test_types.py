@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from types import NoneType, UnionType
 
 import pytest
+from msgspec import Struct
 
 from tests.engine.builders import estimate, run
 from vramlint import facts, job
@@ -137,14 +137,13 @@ KINDS: dict[object, Kind] = {
 
 
 def declared(owner: type, path: str) -> set[Kind]:
-    """The kinds of a dotted field, as the dataclasses declare it."""
+    """The kinds of a dotted field, as the structs declare it."""
     head, _, rest = path.partition(".")
     hint = typing.get_type_hints(owner, vars(job))[head]
     options = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
     found: set[Kind] = set()
     for option in options:
-        if rest and dataclasses.is_dataclass(option):
-            assert isinstance(option, type)
+        if rest and isinstance(option, type) and issubclass(option, Struct):
             found |= declared(option, rest)
         else:
             found.add(KINDS[option])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.builders import GPU
 from tests.fixes.test_plan import job
@@ -15,7 +14,7 @@ DDP = Parallelism(4, "ddp")
 
 
 def whole(parallelism: Parallelism = DDP, **fields: object) -> Job:
-    return replace(job(), parallelism=parallelism, **fields)  # type: ignore[arg-type]
+    return replace(job(), parallelism=parallelism, **fields)
 
 
 @pytest.mark.parametrize(("transformers", "version"), [((4, 57, 6), 1), ((5, 9, 9), 1), ((5, 10, 0), 2)])

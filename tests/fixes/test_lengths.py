@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from vramlint.estimate import Estimate
 from vramlint.fixes.lengths import UNIT, reach, with_length

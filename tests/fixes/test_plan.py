@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.builders import GIB, GPU, run
 from vramlint.estimate import Amount, Estimate, PhasePeak, Work

@@ -1,8 +1,7 @@
 """The search against all plans there are."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.fixes.test_plan import card, job
 from tests.fixes.test_plan import simulate as sized

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.estimate import Estimate
@@ -17,7 +16,7 @@ PARAMETERS = 5_451_008
 
 
 def spread(gpus: int, **overrides: object) -> Job:
-    return replace(llama(parallelism=Parallelism(gpus, "dataparallel")), **overrides)  # type: ignore[arg-type]
+    return replace(llama(parallelism=Parallelism(gpus, "dataparallel")), **overrides)
 
 
 def found(job: Job) -> Estimate:

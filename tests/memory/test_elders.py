@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from vramlint.job import Attention, Batch, Checkpointing, Job, Libraries, Model, Precision
 from vramlint.memory import simulate

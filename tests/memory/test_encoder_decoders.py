@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from vramlint.catalog.models import all_models
 from vramlint.job import Adapter, Batch, Checkpointing, Job, Libraries, Model, Precision

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import LLAMA, llama
 from vramlint.catalog.litgpt_models import completed, litgpt_model

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.api import Hardware, SourceFile, Surroundings, lint

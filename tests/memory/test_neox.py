@@ -5,9 +5,8 @@ EleutherAI/gpt-neox@ea7aefd with EleutherAI/DeeperSpeed 0.16.5.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from vramlint.job import Attention, Batch, Job, Model, NeoX, Objective, Optimizer, Parallelism, Precision, Zero
 from vramlint.memory import simulate

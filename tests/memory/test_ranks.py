@@ -8,9 +8,9 @@ of the configurations beside them.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.catalog.gpus import find_gpu

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.job import Batch, Job, Parallelism, Precision

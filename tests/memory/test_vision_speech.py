@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from vramlint.catalog.models import all_models
 from vramlint.job import Adapter, Attention, Batch, Checkpointing, Evaluation, Job, Model, Parallelism, Precision

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.job import Job, Model, Parallelism, Precision, Zero
 from vramlint.memory import simulate

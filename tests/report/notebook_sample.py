@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tests.report import samples
 from vramlint.facts import Candidate, Fact, Origin
@@ -31,7 +31,7 @@ def place(text: str) -> Place:
 
 
 fix = Fix(
-    (
+    steps=(
         Step(
             'optim="paged_adamw_8bit"',
             1 << 30,
@@ -40,7 +40,7 @@ fix = Fix(
             edits=(Edit(place('"adamw_torch"'), '"paged_adamw_8bit"'),),
         ),
     ),
-    samples.fix.peak,
+    peak=samples.fix.peak,
     fits=True,
 )
 

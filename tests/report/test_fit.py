@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import jsonschema
+from msgspec.structs import replace
 
 from tests.report.samples import documents, place
 from tests.report.test_machine_formats import schema

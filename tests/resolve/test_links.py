@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.resolve.making import LLAMA, NEWEST, files, place, run, script, written
 from vramlint.facts import Link, Origin

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import replace
 from types import NoneType
 
 import pytest
+from msgspec.structs import replace
 
 from tests.rules.examples import RULES, WITHOUT_FAILING_EXAMPLE, seen
 from tests.rules.mutants import mutants

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from vramlint.catalog import find_gpu, find_model
 from vramlint.job import (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.api.fitting import Request, opened
 from vramlint.api.judging import write_changes
@@ -25,8 +27,7 @@ from vramlint.values import Problem
 SettingsOf = Callable[[str], Settings]
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """Files, and what lies around them."""
 
     files: tuple[SourceFile, ...]
@@ -37,8 +38,7 @@ class World:
     """Why a run (by path and name) cannot be planned for on the machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """Makes the files ask for machines."""
 
     plain: World

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from vramlint.api.atlas import Atlas, Concerns, concerns_of
 from vramlint.api.contents import Contents

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
 from vramlint.discovery.forms import form_of

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.comparison import Cause
 from vramlint.estimate import Estimate
@@ -56,7 +58,7 @@ def causes(before: Job, after: Job, simulate: Simulate) -> tuple[Cause, ...]:
 
 
 def _differing(before: Job, after: Job) -> Iterator[_Part]:
-    names = [field.name for field in fields(Job)]
+    names = Job.__struct_fields__
     for name in sorted(names, key=lambda name: name in _LAST):
         for inner in _APART.get(name, ()):
             if _at(before, (name, inner)) != _at(after, (name, inner)):
@@ -79,7 +81,7 @@ def _with(job: Job, path: tuple[str, ...], value: object) -> Job:
     head, *rest = path
     if rest:
         value = replace(getattr(job, head), **{rest[0]: value})
-    return replace(job, **{head: value})  # type: ignore[arg-type]
+    return replace(job, **{head: value})
 
 
 def _shown(before: object, after: object) -> tuple[str, str]:
@@ -87,8 +89,8 @@ def _shown(before: object, after: object) -> tuple[str, str]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         pairs = [(str(key), before.get(key), after.get(key)) for key in keys]
-    elif is_dataclass(before) and type(before) is type(after):
-        names = [field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)]
+    elif isinstance(before, Struct) and type(before) is type(after):
+        names = [name for name in before.__struct_fields__ if getattr(before, name) != getattr(after, name)]
         pairs = [(name.replace("_", " "), getattr(before, name), getattr(after, name)) for name in names]
     else:
         return _word(before), _word(after)
@@ -104,7 +106,7 @@ _NAMING = frozenset({"name", "mode", "implementation", "strategy", "weights"})
 
 
 def _word(value: object) -> str:
-    if is_dataclass(value):
+    if isinstance(value, Struct):
         named = next((getattr(value, name) for name in ("name", "kind", "method") if hasattr(value, name)), None)
         return str(named) if named else type(value).__name__.lower()
     if isinstance(value, tuple) and all(isinstance(item, int) for item in value):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from vramlint.catalog.gpus import CONTEXT_BYTES, smallest_gpus
 from vramlint.engine.causes import contributions

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice, takewhile
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.api.atlas import Concerns
 from vramlint.api.contents import Contents

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.api.judging import Simulate
 from vramlint.api.verifying import edit
@@ -39,8 +41,7 @@ class _Stage(NamedTuple):
     changes: Changes
 
 
-@dataclass(slots=True)
-class Planning:
+class Planning(Struct):
     """Plans for one job."""
 
     run: Run

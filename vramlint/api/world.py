@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
 from vramlint.facts import Fact

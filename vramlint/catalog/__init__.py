@@ -1,6 +1,6 @@
 """The catalog: models, GPUs, optimizers and library defaults, looked up by name.
 
-Rows are named tuples: creating such a class costs a quarter of a frozen dataclass, at every start.
+Rows are named tuples, made of a table's columns in their order.
 """
 
 from vramlint.catalog.deepspeed import DeepSpeedKey, all_deepspeed_keys, find_deepspeed_key

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.catalog.gpus import GpuAmbiguous, find_gpu, nearest_gpus
 from vramlint.job import Gpu
 
 
-@dataclass(frozen=True, slots=True)
-class GpuRequest:
+class GpuRequest(Struct, frozen=True):
     """What `--gpu` asked for. `count` is None when the text does not say how many."""
 
     gpu: Gpu

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 ROPE, RMS_NORM, SWIGLU, GEGLU = "rope", "rms_norm", "swiglu", "geglu"
 CROSS_ENTROPY, FUSED_HEAD = "cross_entropy", "fused_linear_cross_entropy"
@@ -12,8 +13,7 @@ KERNELS = (ROPE, RMS_NORM, "layer_norm", SWIGLU, GEGLU, "relu_squared", CROSS_EN
 """The options of `apply_liger_kernel_to_…` and of the Trainer's `liger_kernel_config`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LigerPatch:
+class LigerPatch(Struct, frozen=True):
     """The kernels of one model type."""
 
     kernels: tuple[str, ...] = (ROPE, RMS_NORM, SWIGLU, FUSED_HEAD)

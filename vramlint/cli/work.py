@@ -6,8 +6,9 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
 from vramlint.api.simulating import Simulator

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import sqrt
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.cost.compute import busiest, flops
 from vramlint.cost.price import load, traffic_of
@@ -17,8 +19,7 @@ PER_BYTE = 100
 A100 153, by their data sheets. It orders changes of the micro batch, nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """Time of a step in a unit of its own: seconds, or operations where the card's rates are not known."""
 
     beside: float

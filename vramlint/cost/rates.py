@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from vramlint.catalog.gpus import GpuRow, gpu_row
 from vramlint.cost.utilisation import Utilisation, utilisation_of
@@ -52,8 +53,7 @@ _SLOWER_CARDS: Mapping[str, float] = MappingProxyType(
 """Those whose tensor cores are cut down, by their data sheets (A10G 70 and 35, L40 181 and 90.5, H20 148 and 44)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """Per second; None: the catalog does not say."""
 
     flops: Mapping[str, float]

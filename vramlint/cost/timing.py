@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from vramlint.cost.rates import Rates
 from vramlint.cost.traffic import UNPACKED
@@ -29,8 +30,7 @@ bandwidth of the host's memory, so a desktop with two of those machine's twelve 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """Seconds of each resource, the cores at their full rate."""
 
     compute: float

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -14,8 +15,7 @@ NAMES = (".ignore", ".gitignore")
 """In one folder the first one decides first, as in ripgrep and ruff."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ignores:
+class Ignores(Struct, frozen=True):
     """The patterns that hold in a folder: its own and those of the folders above, nearest first."""
 
     specs: tuple[tuple[str, GitIgnoreSpec], ...] = field(default=())

@@ -6,8 +6,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from vramlint.discovery.decoding import START
 from vramlint.discovery.forms import FORMS, form_of, is_no_run
@@ -34,15 +35,14 @@ _SHEBANG = re.compile(rb"#![^\n]*\b(?:(?P<python>python[\d.]*)|(?P<shell>(?:ba|z
 _SNIFFED = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(Struct, frozen=True):
     """A file to lint, with its bytes."""
 
     path: str
     """As the user gave it, or the given folder and the way from there."""
     form: str
     """A value of `forms.FORMS`."""
-    data: bytes = field(repr=False)
+    data: bytes
     explicit: bool
     """The user named this very file."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.catalog.gpus import smallest_gpus

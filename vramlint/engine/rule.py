@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.engine.expression import Expression
 from vramlint.engine.template import Template
@@ -47,8 +48,7 @@ class FactChange(NamedTuple):
     cost: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """What to look for, where to point and what to say."""
 
     code: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.engine.check import Mender, check_remarks
 from vramlint.engine.rule import Rule
@@ -17,8 +18,7 @@ from vramlint.text import Place
 UNUSED, BAD = "unused-suppression", "bad-directive"
 
 
-@dataclass(frozen=True, slots=True)
-class Suppressed:
+class Suppressed(Struct, frozen=True):
     """What is left after suppression."""
 
     findings: tuple[Finding, ...]

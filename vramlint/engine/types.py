@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from vramlint.engine.expression import ExpressionError, dotted
 
@@ -26,8 +27,7 @@ class Kind(Enum):
     NULL = "null"
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
+class Type(Struct, frozen=True):
     """The values that something may have."""
 
     kinds: frozenset[Kind]

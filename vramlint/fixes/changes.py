@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.catalog.liger import kernels_of
 from vramlint.facts import FactValue
@@ -64,7 +65,7 @@ def with_evaluation(**fields: int) -> Callable[[Job], Job]:
     """An evaluation with other fields."""
 
     def change(job: Job) -> Job:
-        evaluation = replace(job.evaluation or Evaluation(), **fields)  # type: ignore[arg-type]  # rows below name its fields
+        evaluation = replace(job.evaluation or Evaluation(), **fields)  # rows below name its fields
         return replace(job, evaluation=evaluation)
 
     return change
@@ -89,7 +90,7 @@ def with_zero(**fields: int | str) -> Callable[[Job], Job]:
     """ZeRO with other fields."""
 
     def change(job: Job) -> Job:
-        zero = replace(job.parallelism.zero or Zero(), **fields)  # type: ignore[arg-type]  # rows below name Zero's fields
+        zero = replace(job.parallelism.zero or Zero(), **fields)  # rows below name Zero's fields
         return replace(job, parallelism=replace(job.parallelism, strategy="deepspeed", zero=zero))
 
     return change
@@ -104,7 +105,7 @@ def with_sharing(**fields: bool | str | int) -> Callable[[Job], Job]:
     """FSDP with other fields."""
 
     def change(job: Job) -> Job:
-        shared = replace(job.parallelism, **fields)  # type: ignore[arg-type]  # rows below name its fields
+        shared = replace(job.parallelism, **fields)  # rows below name its fields
         return replace(job, parallelism=shared)
 
     return change

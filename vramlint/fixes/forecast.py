@@ -6,7 +6,8 @@ A simulation counts it exactly; this tells which of many changes are worth one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.estimate import Estimate, Work
 from vramlint.job import Job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.fixes.changes import FULL_SHARD, Changes, always, batch_facts, smaller_batch, with_fsdp
 from vramlint.fixes.conditions import can_shrink_batch, can_use_fsdp, is_trained, takes_attention

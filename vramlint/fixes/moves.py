@@ -8,8 +8,9 @@ word the advice, the plan's peak never depends on them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.fixes.changes import (
     LORA_RANK,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.cost import middle, slowdown
 from vramlint.estimate import Estimate, Slowdown
@@ -31,8 +32,7 @@ BATCH_MOVE = "smaller-micro-batch"
 Chosen = tuple[Move, ...]
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     """Simulates sets of moves, each once."""
 
     start: Job
@@ -130,7 +130,8 @@ def plan(
     peak = search.need(chosen) or before.device_need
     if not chosen or peak >= before.device_need:
         return None
-    return Fix(_steps(run, search, _ordered(search, chosen), write), peak, search.runs(chosen))
+    steps = _steps(run, search, _ordered(search, chosen), write)
+    return Fix(steps=steps, peak=peak, fits=search.runs(chosen))
 
 
 def _settled(search: _Search) -> Chosen:

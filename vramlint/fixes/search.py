@@ -8,10 +8,11 @@ of that cost, so the first single plan that comes up and fits is the best one, a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil, log, prod
 from types import MappingProxyType
+
+from msgspec import Struct, field
 
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
 from vramlint.estimate import Estimate, Slowdown
@@ -33,8 +34,7 @@ FAR = 1.5
 DEARER = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """What a plan costs."""
 
     alters: int
@@ -70,8 +70,7 @@ def by_edits(cost: Cost) -> Key:
     return cost.edits, cost.depth, cost.altering, cost.slower, cost.factor
 
 
-@dataclass(slots=True)
-class Search:
+class Search(Struct):
     """The plans of one job on one GPU; each set of changes is simulated once."""
 
     start: Job

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isqrt
+
+from msgspec.structs import replace
 
 from vramlint.job import Adapter
 

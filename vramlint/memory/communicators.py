@@ -8,7 +8,8 @@ do not grow with the number of ranks (maintainer in NVIDIA/nccl issue 986), but 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import Job, Megatron, Mesh, Parallelism
 
@@ -23,8 +24,7 @@ EXCHANGED = "alltoall"
 """Megatron's dispatcher whose tokens go from every rank to every other (moe_token_dispatcher_type)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Communicator:
+class Communicator(Struct, frozen=True):
     """Ranks that exchange something."""
 
     name: str

@@ -6,7 +6,8 @@ What PEFT makes of them: peft 0.21 utils/transformers_weight_conversion.py, _con
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Adapter
 from vramlint.memory.adapters import targets

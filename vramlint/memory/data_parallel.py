@@ -8,7 +8,8 @@ first; gradients of all replicas are complete when their sum is made there, in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Job
 from vramlint.memory.holdings import Tensors

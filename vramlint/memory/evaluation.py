@@ -5,8 +5,9 @@ transformers 5.23 trainer.py, Trainer.evaluation_loop and prediction_step; train
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil
+
+from msgspec.structs import replace
 
 from vramlint.job import Batch, Evaluation, Job
 from vramlint.memory import generation

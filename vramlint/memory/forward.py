@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Batch, Checkpointing, Job
 from vramlint.memory.architectures.causal_lm import CHUNKED, FUSED, LIGER, CausalLM

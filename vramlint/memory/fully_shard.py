@@ -16,7 +16,8 @@ in which the process allocates:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.memory.fully_sharded import drop_all
 from vramlint.memory.recorder import Label, Recorder
@@ -29,8 +30,7 @@ EXPERTS = "experts"
 """Ends the key of a layer's experts, where fewer ranks share them than the layer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """What `fully_shard` was called with once. Sizes are bytes; those of a layer are one layer's."""
 
     gathered: int
@@ -51,8 +51,7 @@ class Group:
     """By another dimension than the first, which takes a copy on either way (chunks put together)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """How a model is divided, and by how much."""
 
     by_key: Mapping[Key, Group]

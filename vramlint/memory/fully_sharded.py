@@ -22,7 +22,8 @@ Follows torch 2.13 torch/distributed/fsdp/{_runtime_utils,_flat_param}.py (the F
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.recorder import Label, Recorder
@@ -32,8 +33,7 @@ POST = "post-backward"
 """The stream that reduces gradients."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """One module that FSDP wraps. Sizes are bytes; those of a layer are one layer's."""
 
     gathered: int
@@ -44,8 +44,7 @@ class Unit:
     """What is made of this rank's share to be gathered: in the dtype of communication, or on the device."""
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
+class Units(Struct, frozen=True):
     """How a model is divided, and by how much."""
 
     by_layer: Mapping[LayerId | None, Unit]

@@ -5,7 +5,7 @@ transformers 5.23 generation/utils.py and cache_utils.py (DynamicCache).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.job import Batch, Checkpointing
 from vramlint.memory.architectures.causal_lm import CausalLM

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.recorder import rounded
 from vramlint.memory.tensor import LayerId, Parameter
 
 
-@dataclass(frozen=True, slots=True)
-class Tensors:
+class Tensors(Struct, frozen=True):
     """`count` tensors of `nbytes` each, of one component."""
 
     component: str

@@ -9,7 +9,8 @@ and optimizers keep on the host. Python, libraries, data and the workers of data
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.estimate import Amount, HostPhase, Node
 from vramlint.job import DTYPE_BYTES, Job, Zero
@@ -29,8 +30,7 @@ SHARD_BYTES: tuple[tuple[tuple[int, ...], int], ...] = (((5, 0), 50 * 10**9), ((
 written (transformers modeling_utils.py, save_pretrained, max_shard_size; safetensors 0.8 torch.py, save_file)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """Tensors of one process in host memory."""
 
     name: str
@@ -78,8 +78,7 @@ def node_of(job: Job, parameters: Sequence[Parameter]) -> Node | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
+class _Loaded(Struct, frozen=True):
     bytes: int
     copies: int
 

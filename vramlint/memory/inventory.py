@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.memory.repetition import Layout
 from vramlint.memory.tensor import LayerId, Parameter, Shape
 
 
-@dataclass(slots=True)
-class Inventory:
+class Inventory(Struct):
     """All parameters of the model as built, and what else lies beside them."""
 
     parameters: list[Parameter] = field(default_factory=list)

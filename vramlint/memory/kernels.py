@@ -6,7 +6,7 @@ keeps what flash attention keeps and is taken for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.job import Job
 
@@ -22,8 +22,7 @@ SHARED_HEADS_FROM = (2, 14)
 """Since then the memory-efficient kernel takes fewer key/value heads than query heads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
+class Kernels(Struct, frozen=True):
     """The attention kernels of one card under one torch."""
 
     capability: Capability = AMPERE

@@ -8,7 +8,8 @@ pipeline has some of the layers, and cuts its batch. A rank of expert parallelis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import ConfigValue, Job, Mesh
 from vramlint.memory.architectures.torchtitan_moe import has_experts

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
+
+from msgspec.structs import replace
 
 from vramlint.job import ConfigValue, Job, NeoX
 from vramlint.memory.neox_stages import EMBED, HEAD, LAYER, NORM, cut, parts_of

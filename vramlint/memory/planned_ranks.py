@@ -7,7 +7,8 @@ embedding; norms, and all that lies between the matrices, are whole (transformer
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.catalog.tensor_plans import plan_of
 from vramlint.job import ConfigValue, Job, Mesh

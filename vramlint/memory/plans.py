@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.catalog.tensor_plans import plan_of
 from vramlint.job import Job
@@ -28,8 +29,7 @@ post_init; distributed/mixin.py, init_parallel_plans)."""
 Style = Columns | Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The plan of a rank."""
 
     ranks: int = 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.job import Job
 from vramlint.memory.allocator import SMALL_LIMIT, SMALL_SEGMENT, CachingAllocator, coarsened

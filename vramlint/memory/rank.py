@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.job import Job
 from vramlint.memory import optimizers
@@ -14,8 +15,7 @@ from vramlint.memory.tensor import LayerId, Parameter
 from vramlint.memory.zero_buckets import Buckets
 
 
-@dataclass(frozen=True, slots=True)
-class Sharding:
+class Sharding(Struct, frozen=True):
     """One rank's holdings and the buffers of its communication."""
 
     persistent: tuple[Tensors, ...]

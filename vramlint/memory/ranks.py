@@ -8,8 +8,10 @@ simulated once, whatever their number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.job import ConfigValue, Job, Megatron
 from vramlint.memory import data_parallel
@@ -21,8 +23,7 @@ DIVIDED = ("vocab_size", "num_attention_heads", "intermediate_size")
 """Dimensions that tensor parallelism divides; the heads of keys and values, where there are enough of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """Ranks that hold the same."""
 
     name: str

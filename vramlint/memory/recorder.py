@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 BEFORE = "step before "
 """Begins the phases of the step that a hand-written loop's steady state needs before it."""
@@ -22,8 +24,7 @@ def rounded(nbytes: int) -> int:
     return -(-nbytes // ALLOCATOR_BLOCK) * ALLOCATOR_BLOCK
 
 
-@dataclass(slots=True)
-class Label:
+class Label(Struct):
     """What a storage is: the operator that made it, the component it belongs to, its dtype and shape."""
 
     operator: str
@@ -36,8 +37,7 @@ class Label:
         return f"{self.operator} {self.dtype} {list(self.shape)}"
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """A stretch of events in one phase, executed `repeat` times in a row.
 
     An event is `(index, count)`: `count` storages of kind `index` are allocated (positive) or freed

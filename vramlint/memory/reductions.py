@@ -8,8 +8,9 @@ mode sees it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+
+from msgspec import Struct
 
 from vramlint.job import Job
 from vramlint.memory.kernels import AMPERE, Capability
@@ -36,8 +37,7 @@ MULTIPROCESSORS = 108
 """Those of an A100, where no GPU is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Multiprocessors:
+class Multiprocessors(Struct, frozen=True):
     """The multiprocessors of a card."""
 
     count: int = MULTIPROCESSORS

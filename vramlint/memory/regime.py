@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.job import Checkpointing, Job, SharedSequence
 from vramlint.memory import checkpoint
@@ -33,8 +35,7 @@ PACKED_MASK_FROM, PACKED_MASK_UNTIL = (4, 53), (5, 0)
 and always builds a mask (masking_utils.py, find_packed_sequence_indices)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Regime:
+class Regime(Struct, frozen=True):
     """The settings of one forward pass."""
 
     implementation: str

@@ -8,7 +8,8 @@ runtime/sequence_parallel/parallel_state_sp.py, the sequence data parallel group
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Job
 from vramlint.memory.architectures import find_family

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
@@ -87,8 +89,7 @@ def trace(job: Job, *, observed: bool = False) -> Simulation:
     return _Trace(job, inventory, sharding, recorder, work, idle, stands_in=stand_in is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(Struct, frozen=True):
     """A run that is not simulated."""
 
     bound: Estimate
@@ -99,8 +100,7 @@ class _Bound:
         return self.bound
 
 
-@dataclass(frozen=True, slots=True)
-class _Trace:
+class _Trace(Struct, frozen=True):
     """A run of one rank."""
 
     job: Job
@@ -132,8 +132,7 @@ class _Trace:
         return widened(self.job, estimate) if self.stands_in else estimate
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranks:
+class _Ranks(Struct, frozen=True):
     """A run of several kinds of ranks."""
 
     kinds: Sequence[Kind]

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.estimate import Work
 from vramlint.job import DTYPE_BYTES, Batch, Turn
@@ -31,8 +33,7 @@ GATHERED = "gathered parameters"
 IN_FLIGHT = "micro batches in flight"
 
 
-@dataclass(slots=True)
-class _Beside:
+class _Beside(Struct):
     """Micro batches that are under way."""
 
     halves: list[Halved] = field(default_factory=list)

@@ -8,7 +8,8 @@ followed too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.estimate import Work
 from vramlint.job import Job, Mesh

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
+
+from msgspec.structs import replace
 
 from vramlint.estimate import Amount, Estimate, Log, PhasePeak, Stretch
 from vramlint.job import Job

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from copy import copy
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
+
+from msgspec import Struct
 
 from vramlint.memory.recorder import ALLOCATOR_BLOCK, Block
 
 
-@dataclass(frozen=True, slots=True)
-class Peak:
+class Peak(Struct, frozen=True):
     """The highest point of a stretch: bytes, and where it is."""
 
     bytes: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import Mesh
 from vramlint.memory.refusal import NotFollowedError
@@ -14,8 +15,7 @@ _CHUNKS = 2
 """Stages of a rank under a schedule of several, where nothing says their size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """What one stage has."""
 
     layers: tuple[int, ...]

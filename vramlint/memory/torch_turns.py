@@ -8,7 +8,8 @@ Behind the last backward of a chunk its gradients are reduced.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Turn
 from vramlint.memory.torch_schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Action, Actions

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Gradients, LayerId, Node, Parameter, Storage
@@ -15,8 +16,7 @@ NORM_BYTES = 8
 """Norms of gradients are taken in float64, of one gradient after the other (stage_1_and_2.py:2648, utils.py:59)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Buckets:
+class Buckets(Struct, frozen=True):
     """What the reductions of one rank need. Sizes are bytes."""
 
     parameters: tuple[Parameter, ...]

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.job import Zero
 from vramlint.memory.tensor import LayerId, Parameter
@@ -37,8 +38,7 @@ BESIDE = frozenset(
 """Modules, by their names, that follow each other and take the same input."""
 
 
-@dataclass(slots=True)
-class Module:
+class Module(Struct):
     """One module: its own parameters by their numbers, those inside it, and the layer that it is in."""
 
     layer: LayerId | None
@@ -71,8 +71,7 @@ class Level(NamedTuple):
     """Of the secondary partitions that are made behind it."""
 
 
-@dataclass(slots=True)
-class Coordinator:
+class Coordinator(Struct):
     """One pass forward and backward."""
 
     zero: Zero

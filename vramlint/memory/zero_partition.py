@@ -10,9 +10,10 @@ partition touches, whole ones, are copied to one buffer for them all (copy_grads
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
+
+from msgspec import Struct, field
 
 from vramlint.memory.tensor import Parameter
 
@@ -20,8 +21,7 @@ ALIGNMENT = 2
 """Elements per rank to which a flat group is padded (nccl_start_alignment_factor)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One parameter of one layer, as a slice of its group's flat buffer."""
 
     parameter: Parameter
@@ -58,8 +58,7 @@ class Piece:
         yield self.last, self.end - self.last * self.partition, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """One rank's part of the flat groups."""
 
     sizes: tuple[int, ...]
@@ -136,8 +135,7 @@ def _heaviest(groups: Sequence[Sequence[Parameter]], sizes: Sequence[int]) -> in
     return max(touched, key=lambda rank: touched[rank])
 
 
-@dataclass(slots=True)
-class Schedule:
+class Schedule(Struct):
     """When a bucket of so many elements is reduced while gradients arrive."""
 
     copies: dict[int, int] = field(default_factory=dict)
@@ -205,8 +203,7 @@ def _tensors(bucket: Sequence[Piece]) -> list[tuple[int, int]]:
     return tensors
 
 
-@dataclass(frozen=True, slots=True)
-class Widened:
+class Widened(Struct, frozen=True):
     """Gradients are reduced in another dtype than their own: `reduced` bytes for `width`, among `world` ranks."""
 
     width: int

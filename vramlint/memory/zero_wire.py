@@ -6,7 +6,8 @@ all_gather_coalesced and AllGatherCoalescedHandle; of MiCS runtime/zero/mics.py,
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import Zero
 from vramlint.memory.tensor import Parameter
@@ -14,8 +15,7 @@ from vramlint.memory.zero_partition import in_order
 from vramlint.memory.zero_quantizer import HALF, SCALE, groups_of
 
 
-@dataclass(slots=True)
-class Handle:
+class Handle(Struct):
     """A gather that is under way: what of it nobody has waited for. Sizes are bytes."""
 
     size: int
@@ -26,8 +26,7 @@ class Handle:
     copied: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(Struct, frozen=True):
     """In which form parameters travel."""
 
     world: int

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.readers.excerpts import Excerpt, Piece, moved
 from vramlint.readers.json import read_json
@@ -13,8 +15,7 @@ from vramlint.text import Document, Place
 from vramlint.values import Entry, Items, Scalar, Unknown, Value
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """What a stage's image runs, in exec form (a list of words) or in shell form (text)."""
 
     words: Items | None
@@ -22,8 +23,7 @@ class Start:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One `FROM` and what follows it."""
 
     name: str

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.text import Document, Place, Span
 from vramlint.values import (
@@ -45,8 +47,7 @@ class Piece(NamedTuple):
     """For an expanded variable: what stands in the command for it, while `start` is where its value is written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
+class Excerpt(Struct, frozen=True):
     """A text made of pieces of `source`."""
 
     source: Document

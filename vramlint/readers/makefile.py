@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.readers.excerpts import Excerpt, Piece, joined
 from vramlint.readers.make_variables import Variables
@@ -12,8 +13,7 @@ from vramlint.text import Document, Place
 from vramlint.values import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(Struct, frozen=True):
     """What one shell of a target runs."""
 
     text: Excerpt
@@ -24,8 +24,7 @@ class Recipe:
     """Values in the text that aren't known text, as `readers.templates.put` holds them back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One rule of a Makefile."""
 
     name: str
@@ -35,8 +34,7 @@ class Target:
     """Exported variables."""
 
 
-@dataclass(frozen=True, slots=True)
-class Makefile:
+class Makefile(Struct, frozen=True):
     """What a Makefile can be asked to make. Included files are not looked into."""
 
     path: str
@@ -51,8 +49,7 @@ def read_makefile(document: Document) -> Makefile:
     return Makefile(document.path, tuple(reader.targets()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(Struct, frozen=True):
     """A logical line."""
 
     start: int
@@ -89,8 +86,7 @@ def _lines(document: Document) -> Iterator[_Line]:
         yield _Line(start, end, text[start:end], text.startswith("\t", start))
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A target whose recipes are still being read."""
 
     name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.values import Alternatives, Command, Entry, Option, Scalar, Unknown, Value

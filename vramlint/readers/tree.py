@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from vramlint.text import Document, Place, Span
 from vramlint.values import Entry, Items, Plain, Problem, Scalar, Table, Unknown, Value
@@ -28,8 +28,7 @@ class ReadError(Exception):
         return Problem("syntax-error", self.message, Place(document.path, document.span(start, end)))
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A table or list whose end is not read yet."""
 
     is_table: bool

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
+from msgspec import Struct, field
 
 from vramlint.readers.tree import MAX_DEPTH, ReadError
 from vramlint.readers.yaml_templates import HOLE, without_templates
@@ -111,8 +111,7 @@ class _Built(NamedTuple):
     depth: int
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A mapping or sequence whose end is not read yet."""
 
     is_table: bool

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on, seconded
 from vramlint.resolve.context import Context, candidates, started_in

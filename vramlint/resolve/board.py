@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.job import Libraries
@@ -50,8 +52,7 @@ class Setting(NamedTuple):
         return f"{library} {words(getattr(self.libraries, library))}"
 
 
-@dataclass(slots=True)
-class Board:
+class Board(Struct):
     """Facts by name. Steps read known values and put further facts."""
 
     setting: Setting

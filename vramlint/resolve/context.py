@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.facts import Fact, Link, Sheet
 from vramlint.job import Gpu
@@ -19,8 +20,7 @@ def _no_names(folder: str) -> Sequence[str]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """The surroundings of the files. `resolve` itself does no I/O."""
 
     load: Callable[[str], Document | None] = _no_file

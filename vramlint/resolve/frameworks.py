@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet, seconded
 from vramlint.resolve.accelerate import configuration_of

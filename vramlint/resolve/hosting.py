@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.job import Loading, Zero
 from vramlint.resolve.board import Board

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
 from vramlint.catalog.litgpt_models import parameter_count
@@ -28,8 +30,7 @@ _TOKENIZER_BOUNDS = MappingProxyType({"t5": 512})
 tokenizer_config.json of t5-small to t5-11b and flan-t5-small to flan-t5-xxl."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """A model as far as it is known, and where it is known from."""
 
     model_type: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.facts import Remark, Sheet
 from vramlint.resolve.context import Context, candidates, started_in

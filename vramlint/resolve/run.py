@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact, Recognised, Remark
 from vramlint.job import Gpu, Job
@@ -19,8 +20,7 @@ class Version(NamedTuple):
     """`requirements.txt:3`, or `newest known`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run, found in one or several files."""
 
     name: str

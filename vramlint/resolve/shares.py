@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.job import Megatron, Mesh, NeoX, Parallelism, PreciseAdam, SharedSequence, Zero
 from vramlint.resolve.board import Board

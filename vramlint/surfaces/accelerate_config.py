@@ -7,7 +7,8 @@ key onto its arguments and reads its own (accelerate 1.15 commands/launch.py). A
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Sheet
 from vramlint.surfaces.accelerate_keys import accelerate_key_remarks

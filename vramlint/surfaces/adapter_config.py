@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.catalog.defaults import default, lora_targets
 from vramlint.catalog.versions import NEWEST

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Fact
 from vramlint.surfaces.convert import CONVERTERS, Outcome, device_map, dtype

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import prod
+
+from msgspec import Struct, field
 
 from vramlint.surfaces.draft import options
 from vramlint.surfaces.layers import UnknownSizeError, own_parameters, whole
@@ -29,8 +30,7 @@ _NO_MODEL = ("Tokenizer", "Processor", "Config", "FeatureExtractor")
 _BIGGEST = 4
 
 
-@dataclass(slots=True)
-class Count:
+class Count(Struct):
     """A count in the making. A module that is held in two places counts once."""
 
     total: int = 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Repair
 from vramlint.surfaces.convert import CONVERTERS, Converter, Outcome
@@ -260,8 +262,7 @@ def _opaque(value: Value) -> str:
     return "computed at run time"
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """A sheet in the making. The first statement of a fact wins, so the surest source goes first."""
 
     facts: dict[str, Fact] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Outcome, count

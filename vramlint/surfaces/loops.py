@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Fact, Origin
 from vramlint.surfaces.accelerators import accelerator_facts, accelerators, splits_batches

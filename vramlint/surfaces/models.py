@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Fact
 from vramlint.surfaces.adapters import Adapter, adapter_facts, adapters_of, attached, tuning_fact

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.surfaces.draft import distinct, unknown

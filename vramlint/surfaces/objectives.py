@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Fact
 from vramlint.surfaces.draft import is_absent, options, stated

@@ -6,8 +6,9 @@ torch 2.13 distributed/fsdp, accelerate 1.15 utils/dataclasses.py, lightning 2.5
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome, dtype

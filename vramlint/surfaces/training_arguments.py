@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Remark, Sheet
 from vramlint.surfaces.convert import CONVERTERS

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import Job, Model
 from vramlint.thumb import formulas
 from vramlint.thumb.rules import RULES, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class ThumbResult:
+class ThumbResult(Struct, frozen=True):
     """What one rule says about a job."""
 
     rule: Rule
@@ -34,8 +34,7 @@ class ThumbResult:
         return self.rule.coarse
 
 
-@dataclass(frozen=True, slots=True)
-class Dimensions:
+class Dimensions(Struct, frozen=True):
     """The sizes that activation rules take."""
 
     hidden: int

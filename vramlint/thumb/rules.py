@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from msgspec import Struct
 
 ESTIMATE = "[NLP] LLM 训练时 GPU 显存耗用量估计"
 UNITS = "模型参数单位 / 推理显存 / 训练显存计算"
@@ -13,8 +14,7 @@ REQUIRED = "大模型所需 GPU 内存"
 ANATOMY = "Hugging Face: Model training anatomy"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule of thumb."""
 
     name: str

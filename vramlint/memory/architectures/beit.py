@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, LayerNorm, probability, ratio
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, drop_path

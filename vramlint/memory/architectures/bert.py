@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.encoder import (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -24,8 +26,7 @@ NUMBERED_UNTIL = (5, 0)
 """Before this version of transformers blocks got the numbers of the positions, for a cache."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block."""
 
     input_norm: LayerNorm
@@ -36,8 +37,7 @@ class Layer:
     down: Weights
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """What all blocks use."""
 
     alibi: Tensor

@@ -6,8 +6,9 @@ transformers 5.23 models/{cohere,cohere2}/modeling_*.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number
 from vramlint.memory.architectures.layer_kinds import SLIDING, Kind, attention_types, every

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from vramlint.memory.architectures.family import Config, LayerNorm, numbers, probability, ratio
 from vramlint.memory.architectures.vision import ImageClassifier, Patches, drop_path
@@ -21,8 +21,7 @@ from vramlint.memory.weights import Builder
 KERNEL = 7
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer."""
 
     depthwise: Convolution
@@ -33,8 +32,7 @@ class Layer:
     drop_path: float
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(Struct):
     """Layers of one resolution, and what halves the one before it."""
 
     position: int

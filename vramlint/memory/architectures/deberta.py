@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.deberta_body import DebertaBody, DisentangledLayer, Distances
@@ -19,7 +18,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-class QuotientNorm(LayerNorm):
+class QuotientNorm(LayerNorm, frozen=True):
     """DebertaLayerNorm."""
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
@@ -27,7 +26,6 @@ class QuotientNorm(LayerNorm):
         return layer_norm_of_quotients(tape, x, *self.parameters())
 
 
-@dataclass(slots=True)
 class FusedLayer(DisentangledLayer):
     """Weights of one layer."""
 

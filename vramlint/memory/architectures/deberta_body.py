@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.encoder import Drop, Encoder, add_and_norm, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -26,8 +27,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class DisentangledLayer:
+class DisentangledLayer(Struct):
     """Weights of one layer."""
 
     o: Weights
@@ -44,8 +44,7 @@ REWRITTEN_IN = (4, 47)
 L = TypeVar("L", bound=DisentangledLayer)
 
 
-@dataclass(slots=True)
-class Distances:
+class Distances(Struct):
     """What all layers know of relative positions: the distances [1, 1, S, S] and a table of their embeddings."""
 
     relative: Tensor

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.deberta_body import KEYWORDS_FROM, DebertaBody, DisentangledLayer, Distances, masked
 from vramlint.memory.architectures.encoder import Drop
@@ -21,7 +22,6 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
 class SplitLayer(DisentangledLayer):
     """Weights of one layer; those for positions may be the contents' own."""
 
@@ -141,8 +141,7 @@ class DebertaV2(DebertaBody[SplitLayer]):
         return q, k
 
 
-@dataclass(slots=True)
-class ConvolutionLayer:
+class ConvolutionLayer(Struct):
     """ConvLayer: a convolution of the embeddings that is added behind the first layer."""
 
     convolution: Convolution

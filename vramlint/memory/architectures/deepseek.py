@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config, number
@@ -26,8 +28,7 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class AddedBlock:
+class AddedBlock(Struct):
     """DeepseekV3MoE: shared experts' output is added."""
 
     router: Router
@@ -89,7 +90,6 @@ class GroupedMixture(Mixture):
         return WideLoopedExperts(experts)
 
 
-@dataclass(slots=True)
 class Layer(llama.Layer):
     """Weights of one decoder layer. `k` compresses keys and values, `k_norm` normalises that, `v` expands it again.
 

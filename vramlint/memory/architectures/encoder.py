@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, LayerNorm, Network
 from vramlint.memory.leaves import capture
@@ -24,8 +25,7 @@ BERT_LANGUAGE_HEAD = (
 ROBERTA_LANGUAGE_HEAD = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one encoder layer."""
 
     q: Weights

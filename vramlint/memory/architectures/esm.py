@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.bert import Bert, RobertaForSequenceClassification
 from vramlint.memory.architectures.encoder import Layer, embedded, layer_of
@@ -30,8 +31,7 @@ SHARED_TABLES_FROM = (5, 6)
 POSITIONS = ("absolute", "rotary")
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What all layers see beside the states."""
 
     mask: Tensor | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -25,8 +26,7 @@ SHARED_MASKS_FROM = (5, 0)
 """Since then the model asks for a mask as others do, but one that is never skipped."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one decoder layer; `second_norm` stands before the MLP, None where both branches share a norm."""
 
     qkv: Weights
@@ -37,8 +37,7 @@ class Layer:
     second_norm: LayerNorm | None
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """What all layers use."""
 
     mask: Tensor | None

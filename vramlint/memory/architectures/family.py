@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from vramlint.job import Batch
 from vramlint.memory.lifetimes import Kept
@@ -18,8 +19,7 @@ from vramlint.memory.weights import Builder
 Config = Mapping[str, object]
 
 
-@dataclass(slots=True)
-class Outputs:
+class Outputs(Struct):
     """What the model's forward returns: the loss, the other tensors of the output object, cached keys and values."""
 
     loss: Tensor
@@ -118,8 +118,7 @@ def probability(config: Config, key: str, default: float = 0.0) -> float:
     return ratio(config, key, default=default)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerNorm:
+class LayerNorm(Struct, frozen=True):
     """Weight and bias of nn.LayerNorm; None where it has none."""
 
     weight: Parameter | None

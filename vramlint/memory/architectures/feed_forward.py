@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -21,8 +22,7 @@ class FeedForward(Protocol):
         """Map [B, S, H] to [B, S, H]."""
 
 
-@dataclass(slots=True)
-class GatedMlp:
+class GatedMlp(Struct):
     """LlamaMLP, with the dropout that SeedOssMLP adds."""
 
     gate: Weights
@@ -51,8 +51,7 @@ class GatedMlp:
         return e.dropout(tape, down, self.dropout)
 
 
-@dataclass(slots=True)
-class FusedMlp:
+class FusedMlp(Struct):
     """Phi3MLP: gate and up in one product."""
 
     gate_up: Weights
@@ -76,8 +75,7 @@ class FusedMlp:
         return linear(tape, up, self.down)
 
 
-@dataclass(slots=True)
-class PlainMlp:
+class PlainMlp(Struct):
     """Two products without a gate: Starcoder2MLP, NemotronMLP."""
 
     up: Weights

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import ClassVar
+
+from msgspec.structs import asdict, replace
 
 from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config
@@ -22,7 +23,6 @@ SDPA_UNTIL = (5, 0)
 """Since then sdpa, which has no soft cap, is refused and the model runs its eager attention."""
 
 
-@dataclass(slots=True)
 class Layer(llama.Layer):
     """Weights of one decoder layer."""
 
@@ -62,7 +62,7 @@ class Gemma2(Gemma):
     def _layer(self, build: Builder, config: Config, name: str) -> llama.Layer:
         base = super()._layer(build, config, name)
         return Layer(
-            **{item.name: getattr(base, item.name) for item in fields(base)},
+            **asdict(base),
             pre_feed_forward_norm=self._norm(build, f"{name}.pre_feedforward_layernorm"),
             post_feed_forward_norm=self._norm(build, f"{name}.post_feedforward_layernorm"),
         )

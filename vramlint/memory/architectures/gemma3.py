@@ -6,8 +6,9 @@ transformers 5.23 models/gemma3/modeling_gemma3.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.gemma2 import Gemma2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import ClassVar
+
+from msgspec.structs import asdict
 
 from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config, number, ratio
@@ -19,7 +20,6 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
 class Layer(llama.Layer):
     """Weights of one decoder layer with norms behind both blocks too."""
 
@@ -68,7 +68,7 @@ class Glm4(Glm):
     def _layer(self, build: Builder, config: Config, name: str) -> Layer:
         base = super()._layer(build, config, name)
         return Layer(
-            **{item.name: getattr(base, item.name) for item in fields(base)},
+            **asdict(base),
             behind_attention=self._norm(build, f"{name}.post_self_attn_layernorm"),
             behind_mlp=self._norm(build, f"{name}.post_mlp_layernorm"),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -23,8 +24,7 @@ CAUSAL_BUFFERS_UNTIL = (5, 0)
 """Before this version of transformers every layer registered a bool causal mask [1, 1, positions, positions]."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block."""
 
     ln_1: LayerNorm

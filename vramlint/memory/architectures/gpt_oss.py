@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import ClassVar
+
+from msgspec.structs import asdict, replace
 
 from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config, LayerNorm, number
@@ -26,7 +27,6 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
 class Layer(llama.Layer):
     """Weights of one decoder layer."""
 
@@ -68,7 +68,7 @@ class GptOss(Mixture):
     def _layer(self, build: Builder, config: Config, name: str) -> llama.Layer:
         base = super()._layer(build, config, name)
         return Layer(
-            **{item.name: getattr(base, item.name) for item in fields(base)},
+            **asdict(base),
             sinks=build.parameter(f"{name}.self_attn.sinks", (self.heads,)),
         )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -25,8 +27,7 @@ OWN_MASKS_UNTIL = (5, 0)
 """Before this version of transformers the model built its mask itself."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block."""
 
     ln_1: LayerNorm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.feed_forward import FeedForward, FusedMlp
@@ -13,8 +13,7 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class BesideExperts:
+class BesideExperts(Struct):
     """The choice of experts and the MLP beside it."""
 
     experts: FeedForward

@@ -8,9 +8,10 @@ releases.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number, ratio
@@ -32,8 +33,7 @@ Norm = Callable[[Tape, Tensor], Tensor]
 _REFUSED = (("n_expert", "litgpt's mixture of experts"), ("latent_attention", "litgpt's latent attention"))
 
 
-@dataclass(slots=True)
-class RmsNorm:
+class RmsNorm(Struct):
     """RMSNorm."""
 
     weight: Parameter
@@ -51,8 +51,7 @@ def _identity(tape: Tape, x: Tensor) -> Tensor:
     return x
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """Weights of one block."""
 
     norm_1: Norm

@@ -6,9 +6,11 @@ transformers 5.23 models/{llama,mistral,ministral,qwen2,qwen3}/modeling_*.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -57,8 +59,7 @@ Norm = Parameter | LayerNorm
 """What a model normalises with."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one decoder layer."""
 
     input_norm: Norm

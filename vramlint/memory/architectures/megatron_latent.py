@@ -7,7 +7,9 @@ heads. Made of Transformer Engine's modules (core/models/gpt/gpt_layer_specs.py)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.ops import elementwise as e
@@ -19,8 +21,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class LatentWeights:
+class LatentWeights(Struct):
     """Of one layer; the norms are empty without `qk_norm`, which puts them into the products behind them."""
 
     q_down: Weights | None

@@ -7,8 +7,9 @@ Engine's modules or of Megatron's own (`implementation`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.family import Config, number, probability
@@ -31,8 +32,7 @@ WIDE, FILLED = "float32", "torch"
 """Their softmax is torch's (core/fusions/fused_softmax.py, forward_torch_softmax), of float32 or as it comes."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one TransformerLayer; norms are weight and, with LayerNorm, bias."""
 
     input_norm: tuple[Parameter, ...]
@@ -48,8 +48,7 @@ class Layer:
     experts: Experts | None
 
 
-@dataclass(slots=True)
-class Cross:
+class Cross(Struct):
     """Weights of a decoder's attention to its encoder's output (core/transformer/attention.py, CrossAttention)."""
 
     norm: tuple[Parameter, ...]
@@ -58,8 +57,7 @@ class Cross:
     proj: Weights
 
 
-@dataclass(slots=True)
-class Experts:
+class Experts(Struct):
     """Weights of a layer's experts on this rank: each matrix that of all of them, one below the other."""
 
     router: Parameter
@@ -77,8 +75,7 @@ class _Kind(NamedTuple):
     recomputed: bool
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(Struct):
     """Layers that are recomputed together, or not."""
 
     layers: list[Layer]

@@ -8,7 +8,8 @@ runs a layer like the decoder's last.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.megatron_layers import Layer, Layers
@@ -24,8 +25,7 @@ from vramlint.memory.weights import Builder
 Results = Sequence["Tensor | None"]
 
 
-@dataclass(slots=True)
-class Prediction:
+class Prediction(Struct):
     """Weights of one such layer."""
 
     embedding_norm: tuple[Parameter, ...]

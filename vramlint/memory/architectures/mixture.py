@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, Outputs, number
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
@@ -43,8 +44,7 @@ Record = Callable[[Tape, Tensor], None]
 """Takes a router's logits."""
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """…SparseMoeBlock: route every token, run the experts, add up."""
 
     router: Router
@@ -64,8 +64,7 @@ class Block:
         return out
 
 
-@dataclass(slots=True)
-class JoinedBlock:
+class JoinedBlock(Struct):
     """…MoE with an MLP that every token takes, before the others."""
 
     router: Router

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.encoder import Encoder, embedded
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -44,8 +45,7 @@ class Around(NamedTuple):
     position: Rotary | None
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer."""
 
     attention_norm: LayerNorm | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.bert import Bert, RobertaForSequenceClassification
 from vramlint.memory.architectures.encoder import ROBERTA_LANGUAGE_HEAD, Layer, embedded

@@ -6,8 +6,10 @@ transformers 5.23 models/mpt; llm-foundry 0.22 llmfoundry/models/layers/attentio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -31,8 +33,7 @@ _FLASH = ("flash", "triton")
 """`attn_config.attn_impl` of llm-foundry whose kernels write no scores out; transformers' class knows `torch` alone."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block."""
 
     norm_1: LayerNorm
@@ -43,8 +44,7 @@ class Layer:
     down: Weights
 
 
-@dataclass(frozen=True, slots=True)
-class Biases:
+class Biases(Struct, frozen=True):
     """What the body makes for all blocks."""
 
     alibi: Tensor

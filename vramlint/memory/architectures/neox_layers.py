@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory import checkpoint
 from vramlint.memory.architectures.family import Config, number, probability
@@ -22,8 +23,7 @@ LONGEST_FUSED_SOFTMAX = 2048
 """Keys of the fused softmax (megatron/model/fused_softmax.py, is_kernel_available)."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer."""
 
     input_norm: tuple[Parameter, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.bert import Bert, BertForSequenceClassification
 from vramlint.memory.architectures.encoder import embedded
@@ -32,8 +33,7 @@ DEFAULTS: Config = MappingProxyType(
 """Of NomicBertConfig: published configs have names of their own for these."""
 
 
-@dataclass(slots=True)
-class GatedLayer:
+class GatedLayer(Struct):
     """Weights of one layer."""
 
     attention_norm: LayerNorm

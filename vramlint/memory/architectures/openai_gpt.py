@@ -6,8 +6,9 @@ transformers 5.23 models/openai. The model has neither sdpa nor checkpointing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -26,8 +27,7 @@ ACTIVATIONS: Mapping[str, str] = {"gelu": "gelu_new", "swish": "silu"}
 """Names of activations that mean others in ACT2FN."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block."""
 
     c_attn: Weights

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
@@ -24,8 +26,7 @@ POSITION_OFFSET = 2
 """Rows of the position table before the first position."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one decoder layer."""
 
     q: Weights

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, number, ratio
@@ -19,8 +20,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one decoder layer."""
 
     input_norm: Parameter

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, ratio
 from vramlint.memory.architectures.feed_forward import FeedForward
@@ -23,8 +24,7 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class NoisyBlock:
+class NoisyBlock(Struct):
     """PhimoeSparseMoeBlock."""
 
     router: SparseMixer

@@ -6,7 +6,6 @@ Linear attention runs in plain operators, as it does without the package `fla`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures import llama
@@ -34,7 +33,6 @@ FUNCTIONS_FROM = (5, 15)
 """Since this version the convolution is a function of its weight."""
 
 
-@dataclass(slots=True)
 class DeltaLayer(llama.Layer):
     """A layer of linear attention, the projections of which are in `net`; those of attention stand for its output's."""
 

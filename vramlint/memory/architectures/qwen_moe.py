@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp
@@ -53,8 +54,7 @@ class Qwen3Moe(Mixture):
         return SoftmaxRouter(self.gate(build, name), self.chosen, normalises, self.lowers)
 
 
-@dataclass(slots=True)
-class SharedBlock:
+class SharedBlock(Struct):
     """Qwen2MoeSparseMoeBlock: the shared expert's output counts as its gate says."""
 
     router: Router

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from vramlint.memory.architectures.family import Config, LayerNorm, label_count, number, numbers
 from vramlint.memory.architectures.vision import ImageClassifier, pair
@@ -18,8 +18,7 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class ConvLayer:
+class ConvLayer(Struct):
     """ResNetConvLayer: convolution and batch norm over a grid that it leaves `rows` by `columns`."""
 
     convolution: Convolution
@@ -41,16 +40,14 @@ class ConvLayer:
         return x if act is None else activation(tape, act, x)
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one residual layer."""
 
     convolutions: list[ConvLayer]
     shortcut: ConvLayer | None
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(Struct):
     """Layers of one resolution; the first one changes it."""
 
     position: int

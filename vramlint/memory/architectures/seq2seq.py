@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, LayerNorm, Network, number, probability
@@ -21,8 +22,7 @@ PROBABILITIES_RETURNED_UNTIL = (5, 0)
 decoder layers kept both attentions' under names of their own; since then the second one replaces the first."""
 
 
-@dataclass(slots=True)
-class Attention:
+class Attention(Struct):
     """Weights of one attention block."""
 
     k: Weights
@@ -32,8 +32,7 @@ class Attention:
     heads: int
 
 
-@dataclass(slots=True)
-class EncoderLayer:
+class EncoderLayer(Struct):
     """Weights of one encoder layer."""
 
     attention: Attention
@@ -43,7 +42,6 @@ class EncoderLayer:
     final_norm: LayerNorm
 
 
-@dataclass(slots=True)
 class DecoderLayer(EncoderLayer):
     """Weights of one decoder layer."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.clip import DualEncoder, nested, similarities
 from vramlint.memory.architectures.family import Config, LayerNorm, Outputs, number
@@ -23,8 +25,7 @@ from vramlint.memory.tensor import Parameter, Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
-class PoolingHead:
+class PoolingHead(Struct):
     """SiglipMultiheadAttentionPoolingHead: one learned query over all patches."""
 
     heads: int

@@ -6,8 +6,9 @@ transformers 5.23 models/stablelm/modeling_stablelm.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import ClassVar
+
+from msgspec.structs import asdict
 
 from vramlint.memory.architectures import llama
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability, ratio
@@ -26,7 +27,6 @@ ATTENTION_INTERFACE_FROM = (5, 0)
 """Since then attention and masks are those that most models share."""
 
 
-@dataclass(slots=True)
 class Layer(llama.Layer):
     """Weights of one decoder layer, with norms for every head of queries and keys."""
 
@@ -76,7 +76,7 @@ class StableLm(Llama):
             return [LayerNorm.of(build, f"{path}.{head}", self.head_size, bias=False) for head in range(heads)]
 
         return Layer(
-            **{item.name: getattr(base, item.name) for item in fields(base)},
+            **asdict(base),
             q_norms=norms("q", self.heads),
             k_norms=norms("k", self.kv_heads),
         )

@@ -6,8 +6,9 @@ The keys are those that transformers' own models use for the same thing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, number, ratio
 from vramlint.memory.architectures.feed_forward import FeedForward, GatedMlp, PlainMlp

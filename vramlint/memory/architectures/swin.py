@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, numbers, probability, ratio
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches, drop_path
@@ -41,8 +42,7 @@ NEW_NAMES = (
 )
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer."""
 
     attention_norm: LayerNorm
@@ -58,8 +58,7 @@ class Layer:
     drop_path: float
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(Struct):
     """Layers of one resolution, and the patch merging behind them."""
 
     position: int

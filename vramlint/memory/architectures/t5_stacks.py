@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, Network, number, probability
 from vramlint.memory.leaves import capture
@@ -31,8 +33,7 @@ COPIED_BIASES_FROM = (5, 20)
 SHAPE: Config = {"d_model": 512, "d_kv": 64, "num_layers": 6, "num_heads": 8, "d_ff": 2048, "vocab_size": 32128}
 
 
-@dataclass(slots=True)
-class Attention:
+class Attention(Struct):
     """Weights of one attention block, with a table of position biases where the block makes them."""
 
     q: Weights
@@ -43,8 +44,7 @@ class Attention:
     relative: Parameter | None
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one block; `cross` in the decoder only, `gate` with a gated activation only."""
 
     attention: Attention
@@ -55,8 +55,7 @@ class Layer:
     norm: Parameter
 
 
-@dataclass(slots=True)
-class Stack:
+class Stack(Struct):
     """The encoder or the decoder."""
 
     layers: list[Layer]
@@ -65,8 +64,7 @@ class Stack:
     decodes: bool
 
 
-@dataclass(slots=True)
-class Masks:
+class Masks(Struct):
     """Over a stack's own tokens and over the encoder's."""
 
     own: Tensor | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vramlint.memory.architectures.family import Config, number
@@ -19,7 +18,6 @@ from vramlint.memory.tensor import Tensor
 from vramlint.memory.weights import Builder
 
 
-@dataclass(slots=True)
 class LatentAttention(Attention):
     """Weights: `k` compresses keys and values, `v` expands them again; `q` expands queries where `compress` is."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, number
 from vramlint.memory.architectures.torchtitan import Transformer
@@ -20,8 +21,7 @@ ROUTING_BUFFERS = 2
 """Floats that a layer has for every expert: its bias, and a count of its tokens."""
 
 
-@dataclass(slots=True)
-class SparseLayer:
+class SparseLayer(Struct):
     """A layer with experts in place of its feed-forward."""
 
     attention: Attention

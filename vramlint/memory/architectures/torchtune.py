@@ -7,8 +7,9 @@ Config keys are those of config.json; `component` is the builder that the model 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.causal_lm import CausalLM
 from vramlint.memory.architectures.family import Config, Outputs, number
@@ -33,8 +34,7 @@ anew for every layer (models/*/_component_builders.py)."""
 GEMMAS = frozenset({"gemma", "gemma2"})
 
 
-@dataclass(slots=True)
-class Attention:
+class Attention(Struct):
     """Weights of one MultiHeadAttention."""
 
     q: Weights
@@ -45,8 +45,7 @@ class Attention:
     k_norm: Parameter | None
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one TransformerSelfAttentionLayer."""
 
     attention: Attention

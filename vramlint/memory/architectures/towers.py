@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, Patches
@@ -22,8 +24,7 @@ IMAGES, TEXTS = 0, 1
 """The towers' stacks of layers."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer of either tower."""
 
     attention_norm: LayerNorm
@@ -36,8 +37,7 @@ class Layer:
     down: Weights
 
 
-@dataclass(slots=True)
-class Tower:
+class Tower(Struct):
     """CLIPEncoder or SiglipEncoder: one stack of pre-norm layers."""
 
     stack: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Network, Outputs, label_count, number
@@ -33,8 +34,7 @@ def pair(config: Config, key: str, default: int) -> tuple[int, int]:
     return side, side
 
 
-@dataclass(frozen=True, slots=True)
-class Patches:
+class Patches(Struct, frozen=True):
     """…PatchEmbeddings: a convolution whose stride is its kernel."""
 
     projection: Convolution

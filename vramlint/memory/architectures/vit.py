@@ -6,8 +6,9 @@ transformers 5.23 models/{vit,deit}
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, LayerNorm, number, probability
 from vramlint.memory.architectures.vision import LLAMA_NAMES_FROM, ImageClassifier, Patches
@@ -25,8 +26,7 @@ OLD_NAMES = ("attention.attention.query", "attention.attention.key", "attention.
 OLD_OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one layer; the optional ones are those of ViT's descendants."""
 
     attention_norm: LayerNorm

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, LayerNorm, Network, number, probability
@@ -27,8 +28,7 @@ STATES_ALWAYS_FROM = (5, 0)
 and returns none."""
 
 
-@dataclass(slots=True)
-class Layer:
+class Layer(Struct):
     """Weights of one encoder layer."""
 
     q: Weights

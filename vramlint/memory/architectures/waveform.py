@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.architectures.family import Config, LayerNorm, numbers
 from vramlint.memory.leaves import capture
@@ -20,8 +20,7 @@ STRIDES = (5, 2, 2, 2, 2, 2, 2)
 WIDTHS = (512,) * len(KERNELS)
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureLayer:
+class FeatureLayer(Struct, frozen=True):
     """One convolution over the waveform."""
 
     convolution: Convolution
@@ -34,8 +33,7 @@ class FeatureLayer:
         return (positions - self.kernel) // self.stride + 1
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureEncoder:
+class FeatureEncoder(Struct, frozen=True):
     """Wav2Vec2FeatureEncoder: every convolution is a checkpoint of its own."""
 
     layers: list[FeatureLayer]

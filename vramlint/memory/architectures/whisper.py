@@ -6,8 +6,9 @@ SpecAugment (`apply_spec_augment`) masks the spectrogram in place, before anythi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from vramlint.job import Batch
 from vramlint.memory.architectures.family import Config, Outputs, label_count, number

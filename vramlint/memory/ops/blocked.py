@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -12,8 +13,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Normalised:
+class Normalised(Struct):
     """DeLoRA: both factors divided by the norms of their rank-one parts, and one trained strength."""
 
     first: Parameter
@@ -55,8 +55,7 @@ def _norm_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Ten
     return (out,)
 
 
-@dataclass(slots=True)
-class Blocks:
+class Blocks(Struct):
     """GraLoRA: a low-rank product for every block of the weight."""
 
     first: Parameter

@@ -6,7 +6,8 @@ peft 0.20 tuners/{hira,shira,peanut,glora,osf}/layer.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, base, matmul, matmul_weight
@@ -14,8 +15,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 
-@dataclass(slots=True)
-class HadamardWeight:
+class HadamardWeight(Struct):
     """HiRA: the base's weight times, element by element, a low-rank product."""
 
     first: Parameter
@@ -35,8 +35,7 @@ class HadamardWeight:
         return tape.to(e.add(tape, result, update), dtype)
 
 
-@dataclass(slots=True)
-class SparseWeight:
+class SparseWeight(Struct):
     """SHiRA: a copy of the base's weight with some entries changed."""
 
     entries: Parameter
@@ -66,8 +65,7 @@ def _entries_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[
     return (out,)
 
 
-@dataclass(slots=True)
-class ProducedDelta:
+class ProducedDelta(Struct):
     """PEANuT: a delta that a small network makes of the base's weight; without layers between both factors."""
 
     first: Parameter
@@ -90,8 +88,7 @@ class ProducedDelta:
         return e.add(tape, result, tape.to(update, result.dtype))
 
 
-@dataclass(slots=True)
-class Paths:
+class Paths(Struct):
     """GLoRA: factors and offsets of the weight, each a vector over its rows or a low-rank product."""
 
     factors: tuple[Parameter, ...]
@@ -115,8 +112,7 @@ def _path(tape: Tape, parts: tuple[Parameter, ...], shape: Shape) -> Tensor:
     return parts[0] if len(parts) == 1 else matmul(tape, parts[0], parts[1], shape)
 
 
-@dataclass(slots=True)
-class SplitSingular:
+class SplitSingular(Struct):
     """OSF: the weight put together from singular vectors, the lesser of which train."""
 
     left: Parameter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, base
@@ -11,8 +12,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 
-@dataclass(slots=True)
-class Circular:
+class Circular(Struct):
     """C3A: every block of outputs is the sum of convolutions of the blocks of inputs."""
 
     kernel: Parameter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -24,8 +25,7 @@ def clamped_gate(tape: Tape, x: Tensor) -> Tensor:
     return e.mul(tape, e.add_number(tape, up), glu)
 
 
-@dataclass(slots=True)
-class SlicedExperts:
+class SlicedExperts(Struct):
     """GptOssExperts.forward in training, a loop over slices of the weights (transformers 4.57)."""
 
     gate_up: Target

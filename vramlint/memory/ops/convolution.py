@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.tape import Tape
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from vramlint.memory.weights import Builder
 
 
-@dataclass(frozen=True, slots=True)
-class LowRankConvolution:
+class LowRankConvolution(Struct, frozen=True):
     """LoRA of a convolution: A is [r, in, *kernel], B [out, r, 1, …] (peft 0.21 tuners/lora/layer.py, _ConvNd)."""
 
     a: Parameter
@@ -33,8 +33,7 @@ class LowRankConvolution:
         return tape.to(e.add(tape, result, update), result.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Convolution:
+class Convolution(Struct, frozen=True):
     """Weight and bias of nn.Conv1d or nn.Conv2d."""
 
     weight: Parameter
@@ -55,8 +54,7 @@ class Convolution:
         return out if self.adapter is None else self.adapter(tape, x, out, positions)
 
 
-@dataclass(frozen=True, slots=True)
-class NormedConvolution:
+class NormedConvolution(Struct, frozen=True):
     """A convolution whose weight is a direction times a length (nn.utils.parametrizations.weight_norm)."""
 
     length: Parameter

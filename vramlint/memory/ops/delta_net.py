@@ -6,8 +6,9 @@ transformers 5.23 models/{qwen3_next,qwen3_5,qwen3_5_moe}, …GatedDeltaNet, wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
@@ -59,8 +60,7 @@ class Projected(NamedTuple):
     """`z` is a part of another tensor."""
 
 
-@dataclass(slots=True)
-class JoinedInput:
+class JoinedInput(Struct):
     """Qwen3NextGatedDeltaNet: two products, the columns of which are sorted by key head."""
 
     qkvz: Weights
@@ -84,8 +84,7 @@ class JoinedInput:
         return Projected(mixed, z, b, a, (qkvz, ba, query, key, value), strided=not grouped)
 
 
-@dataclass(slots=True)
-class SeparateInput:
+class SeparateInput(Struct):
     """Qwen3_5GatedDeltaNet: four products."""
 
     qkv: Weights
@@ -101,8 +100,7 @@ class SeparateInput:
         return Projected(mixed, z, b, linear(tape, x, self.a), ())
 
 
-@dataclass(slots=True)
-class DeltaNet:
+class DeltaNet(Struct):
     """…GatedDeltaNet."""
 
     sizes: Sizes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, base, matmul_weight
@@ -21,8 +22,7 @@ class Delta(Protocol):
         """The weight [out, in]."""
 
 
-@dataclass(slots=True)
-class DenseDelta:
+class DenseDelta(Struct):
     """`base(x) + F.linear(x, delta)`, cast back to the dtype of x."""
 
     delta: Delta
@@ -40,8 +40,7 @@ class DenseDelta:
         return matmul_weight(tape, wide, delta, None)
 
 
-@dataclass(slots=True)
-class Hadamard:
+class Hadamard(Struct):
     """LoHa: the product of two low-rank products, element by element; only the factors are kept (HadaWeight)."""
 
     factors: tuple[Parameter, Parameter, Parameter, Parameter]
@@ -77,8 +76,7 @@ def _hadamard_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return results
 
 
-@dataclass(slots=True)
-class Kronecker:
+class Kronecker(Struct):
     """LoKr: the Kronecker product of two matrices, each whole or in two factors."""
 
     first: tuple[Parameter, ...]
@@ -126,8 +124,7 @@ def _kron_backward(tape: Tape, node: Node, gradients: Gradients) -> Results:
     return results
 
 
-@dataclass(slots=True)
-class Spectrum:
+class Spectrum(Struct):
     """FourierFT: the inverse transform of a matrix with a few trained entries."""
 
     entries: Parameter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops.linear import Joining, Weights
 from vramlint.memory.tape import Tape
@@ -13,8 +14,7 @@ LINEAR_8BIT = Joining(casts_always=False, narrows="update")
 """Peft 0.21 tuners/lora/bnb.py, Linear8bitLt.forward."""
 
 
-@dataclass(frozen=True, slots=True)
-class EightBit:
+class EightBit(Struct, frozen=True):
     """An int8 weight with a float32 scale for each row, multiplied with inputs that are quantized in each product."""
 
     by_columns_too: bool = False

@@ -7,7 +7,6 @@ taken to be even.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -19,7 +18,6 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 
 
-@dataclass(slots=True)
 class EagerExperts(FusedExperts):
     """A loop over slices of the weights. One expert's names live until the next one takes them."""
 
@@ -57,7 +55,6 @@ class EagerExperts(FusedExperts):
         return e.add(tape, product, row(tape, bias))
 
 
-@dataclass(slots=True)
 class BatchedExperts(FusedExperts):
     """Every pair of a token and an expert has a copy of the expert's weights."""
 
@@ -94,7 +91,6 @@ class BatchedExperts(FusedExperts):
         return out if bias is None else e.add_in_place(tape, out, bias)
 
 
-@dataclass(slots=True)
 class RepeatingExperts(FusedExperts):
     """grouped_mm_experts_forward of transformers 5.0 to 5.4: tokens are repeated, and put in order after that."""
 

@@ -6,7 +6,8 @@ Every expert adds its weighted outputs in place. Names of one expert's tensors l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.job import DTYPE_BYTES
 from vramlint.memory.ops import elementwise as e
@@ -31,8 +32,7 @@ Expert = Callable[[Tape, Tensor], Tensor]
 """An expert's MLP."""
 
 
-@dataclass(slots=True)
-class LoopedExperts:
+class LoopedExperts(Struct):
     """The loop of …SparseMoeBlock (models/{mixtral,qwen2_moe,qwen3_moe,olmoe,phimoe,ernie4_5_moe,hunyuan_v1_moe})."""
 
     experts: Sequence[Expert]
@@ -55,8 +55,7 @@ class LoopedExperts:
         return final
 
 
-@dataclass(slots=True)
-class WideLoopedExperts:
+class WideLoopedExperts(Struct):
     """The loop of DeepseekV3MoE.moe, which sums in the dtype of the weights (models/{deepseek_v3,glm4_moe,dots1})."""
 
     experts: Sequence[Expert]
@@ -91,8 +90,7 @@ def _where(tape: Tape, count: int, shape: tuple[int, ...]) -> Tensor:
     return rows
 
 
-@dataclass(slots=True)
-class SortedExperts:
+class SortedExperts(Struct):
     """DeepseekV2MoE.moe: tokens are sorted by expert, cut into slices, and put back in order."""
 
     experts: Sequence[Expert]
@@ -120,8 +118,7 @@ class SortedExperts:
         return tape.to(final, placed.dtype)
 
 
-@dataclass(slots=True)
-class ParallelExperts:
+class ParallelExperts(Struct):
     """GraniteMoeMoE with GraniteMoeParallelExperts: a loop over slices of the tokens and of two weights."""
 
     gate_up: Parameter

@@ -6,8 +6,9 @@ Which expert a token goes to depends on the data; the routing is taken to be eve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -28,8 +29,7 @@ class Experts(Protocol):
         """The weighted sum [T, H] of the chosen experts' outputs for tokens [T, H]."""
 
 
-@dataclass(slots=True)
-class FusedExperts:
+class FusedExperts(Struct):
     """grouped_mm_experts_forward, the default implementation."""
 
     gate_up: Target

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
+
+from msgspec import Struct
 
 from vramlint.memory.ops.linear import Joining, Weights
 from vramlint.memory.tape import Tape
@@ -16,8 +17,7 @@ LINEAR_4BIT = Joining(clones=True, casts_always=False, narrows="update")
 """Peft 0.21 tuners/lora/bnb.py, Linear4bit.forward."""
 
 
-@dataclass(frozen=True, slots=True)
-class FourBit:
+class FourBit(Struct, frozen=True):
     """A weight that is dequantized for every product."""
 
     compute_dtype: str

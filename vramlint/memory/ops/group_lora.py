@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.memory.ops import attention, shaping
 from vramlint.memory.ops import elementwise as e
@@ -21,8 +23,7 @@ Norms = tuple[Callable[[Tape, Tensor], Tensor] | None, Callable[[Tape, Tensor], 
 """Norms of queries and keys; None: none."""
 
 
-@dataclass(slots=True)
-class GroupedWeights:
+class GroupedWeights(Struct):
     """LoRAQKVLinear: one matrix for all heads; A of all enabled parts, B of each below the other."""
 
     base: Weights

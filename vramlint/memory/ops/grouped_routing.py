@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -38,8 +38,7 @@ def without_other_groups(tape: Tape, scores: Tensor, by_group: Tensor, chosen: i
     return masked_fill(tape, scores, inverse), [picked, mask, wide, inverse]
 
 
-@dataclass(slots=True)
-class SigmoidRouter:
+class SigmoidRouter(Struct):
     """DeepseekV3TopkRouter: the highest sigmoids after a bias, in the groups with the highest pairs."""
 
     weight: Target
@@ -77,8 +76,7 @@ class SigmoidRouter:
         return indices, [by_group, places, *named, filled]
 
 
-@dataclass(slots=True)
-class ScaledSoftmaxRouter:
+class ScaledSoftmaxRouter(Struct):
     """DeepseekV2TopkRouter: the highest probabilities, in the groups with the highest ones or in all."""
 
     weight: Target

@@ -7,8 +7,9 @@ it, so every architecture has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -16,8 +17,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Joining:
+class Joining(Struct, frozen=True):
     """How PEFT's LoRA layer for a kind of base adds its product to the base's output.
 
     It has one class for each kind (peft 0.21 tuners/lora/{layer,bnb,gptq,awq,hqq,eetq,aqlm}.py).
@@ -60,8 +60,7 @@ class Packed(Protocol):
         """The dequantized weight [out, in]."""
 
 
-@dataclass(slots=True)
-class Weights:
+class Weights(Struct):
     """One linear layer. `weight` is [out, in]; Conv1D stores it transposed, which allocates the same."""
 
     weight: Parameter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import inductor
@@ -14,8 +14,7 @@ REUSES_RESULT_FROM = (0, 14)
 """Since this version of PEFT DoRA without dropout takes the base's output instead of computing it again."""
 
 
-@dataclass(slots=True)
-class LowRank:
+class LowRank(Struct):
     """A LoRA adapter of one linear layer: A is [r, in], B is [out, r]."""
 
     a: Parameter
@@ -53,8 +52,7 @@ class LowRank:
         return matmul_weight(tape, hidden, self.b, self.offset)
 
 
-@dataclass(slots=True)
-class Dora:
+class Dora(Struct):
     """DoRA: LoRA whose sum with the base has a norm of its own for every output (peft 0.21 tuners/lora/dora.py)."""
 
     low_rank: LowRank

@@ -8,8 +8,9 @@ row-parallel one behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights
@@ -20,8 +21,7 @@ LARGEST_FUSED_SOFTMAX = 4096
 """Longest rows of the fused scale-mask-softmax (megatron/core/fusions/fused_softmax.py, is_kernel_available)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """The ranks that share every matrix, and how the products with them are written."""
 
     ranks: int = 1

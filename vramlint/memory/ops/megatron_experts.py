@@ -6,7 +6,8 @@ Tokens are taken to be shared out evenly. [T, H] are the tokens that a rank's ex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.megatron import like_inputs
@@ -17,8 +18,7 @@ ALL_GATHER = "allgather"
 """The dispatcher that gathers the tokens of all ranks that share the experts (moe_token_dispatcher_type)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
+class Routing(Struct, frozen=True):
     """How tokens get to a rank's experts."""
 
     experts: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Packed, Weights, matmul, matmul_weight
@@ -12,8 +13,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Target:
+class Target(Struct):
     """A parameter that is no linear layer's weight, and the adapter that is added to it."""
 
     weight: Parameter
@@ -50,8 +50,7 @@ class Target:
         return tape.apply("baddbmm", inputs, shape, self.weight.dtype, _baddbmm_backward, save=factors)
 
 
-@dataclass(slots=True)
-class MergedLinear:
+class MergedLinear(Struct):
     """An adapter that is added to a linear layer's weight."""
 
     target: Target

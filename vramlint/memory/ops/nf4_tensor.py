@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
+
+from msgspec import Struct
 
 from vramlint.memory.ops.linear import Joining, Weights
 from vramlint.memory.tape import Tape
@@ -17,8 +18,7 @@ JOINING = Joining(casts_always=False, narrows="none")
 """torchtune's LoRALinear casts nothing (torchtune 0.7 modules/peft/lora.py)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nf4Tensor:
+class Nf4Tensor(Struct, frozen=True):
     """A weight that is unpacked for every product, by operators that each allocate their result."""
 
     dtype: str

@@ -8,7 +8,8 @@ up in place (integrations/tensor_parallel.py, _AllReduceForward).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import dtensor
 from vramlint.memory.ops.linear import Weights, base
@@ -16,8 +17,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """Every rank has some of the outputs."""
 
     ranks: int
@@ -37,8 +37,7 @@ class Columns:
         return dtensor.whole_logits(tape, out, self.ranks) if self.gathers else out
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """Every rank has some of the inputs; the products are added up."""
 
     copies: bool = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.embedding import look_up
@@ -12,8 +13,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Prefix:
+class Prefix(Struct):
     """A table [tokens, layers · 2 · heads · size], or one of embeddings and two layers (weight, bias) after it."""
 
     table: Parameter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, base, matmul, matmul_weight
@@ -10,8 +10,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Projected:
+class Projected(Struct):
     """P is [out, r]; R [r, in], where something is put in. All of it is float32."""
 
     subspace: Parameter

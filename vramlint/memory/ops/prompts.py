@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -13,8 +14,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Prompt:
+class Prompt(Struct):
     """A table [tokens, width] of embeddings, and the layers (weight, bias) that p-tuning sends them through."""
 
     table: Parameter

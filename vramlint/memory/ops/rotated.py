@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -15,8 +16,7 @@ NEUMANN_TERMS = 5
 """Of the series that stands for Cayley's inverse."""
 
 
-@dataclass(slots=True)
-class Rotated:
+class Rotated(Struct):
     """The upper triangles of skew-symmetric blocks [r, size · (size - 1) / 2]."""
 
     triangles: Parameter

@@ -7,8 +7,9 @@ Every router takes tokens [T, H] and returns what its module returns: logits [T,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.indexing import gather
@@ -30,8 +31,7 @@ class Router(Protocol):
         """Logits, weights and indices for tokens [T, H]."""
 
 
-@dataclass(slots=True)
-class SoftmaxRouter:
+class SoftmaxRouter(Struct):
     """The most probable experts (models/{mixtral,qwen2_moe,qwen3_moe,olmoe})."""
 
     weight: Weights | Target
@@ -66,8 +66,7 @@ def total(tape: Tape, scores: Tensor) -> Tensor:
     return sum_over(tape, scores, (scores.shape[0], 1))
 
 
-@dataclass(slots=True)
-class BiasedSigmoidRouter:
+class BiasedSigmoidRouter(Struct):
     """MiniMaxM2TopKRouter: the highest sigmoids after a bias; the weights are plain ones over their sum."""
 
     weight: Target
@@ -87,8 +86,7 @@ class BiasedSigmoidRouter:
         return logits, weights, indices
 
 
-@dataclass(slots=True)
-class BiasedSoftmaxRouter:
+class BiasedSoftmaxRouter(Struct):
     """Ernie4_5_MoeTopKRouter: the most probable experts after a bias, in float32 whatever autocast says."""
 
     weight: Weights | Target
@@ -115,8 +113,7 @@ class BiasedSoftmaxRouter:
         return matmul_weight(tape, x, tape.to(weight, "float32"), None)
 
 
-@dataclass(slots=True)
-class ChosenLogitsRouter:
+class ChosenLogitsRouter(Struct):
     """GptOssTopKRouter: a softmax over the chosen logits in their own dtype.
 
     `spreads`: weights are put back among all experts, and returned in place of logits, too (transformers 4.57).
@@ -138,8 +135,7 @@ class ChosenLogitsRouter:
         return scores, scores, indices
 
 
-@dataclass(slots=True)
-class TopLogitsRouter:
+class TopLogitsRouter(Struct):
     """GraniteMoeTopKRouter, before it GraniteMoeTopKGating: a softmax over the chosen logits."""
 
     weight: Weights | Target

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -13,8 +14,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class LowRankRows:
+class LowRankRows(Struct):
     """LoRA of an embedding: A is [r, rows], B is [width, r] (peft 0.21 tuners/lora/layer.py, Embedding)."""
 
     a: Parameter
@@ -29,8 +29,7 @@ class LowRankRows:
         return tape.to(e.add(tape, result, update), result.dtype)
 
 
-@dataclass(slots=True)
-class TrainedRows:
+class TrainedRows(Struct):
     """Some rows of a frozen table, trained apart from it (peft 0.21 tuners/trainable_tokens/layer.py)."""
 
     delta: Parameter

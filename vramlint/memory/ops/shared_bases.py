@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -12,8 +13,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Shape, Tensor
 
 
-@dataclass(slots=True)
-class DrawnFactors:
+class DrawnFactors(Struct):
     """Uni-LoRA: both factors are entries of one vector, drawn by indices and scaled by buffers."""
 
     vector: Parameter
@@ -40,8 +40,7 @@ def _entries_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[
     return (None if gradient is None or edge is None else tape.empty(edge[2], gradient.dtype, "index"),)
 
 
-@dataclass(slots=True)
-class RandomBases:
+class RandomBases(Struct):
     """RandLoRA: random bases of full rank that all layers share, scaled by two trained matrices."""
 
     rows: Parameter
@@ -84,8 +83,7 @@ def _scaled_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
     return results
 
 
-@dataclass(slots=True)
-class BankFactors:
+class BankFactors(Struct):
     """VB-LoRA: each part of a factor is a mean of the bank's vectors that have the largest logits."""
 
     bank: Parameter

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, joined, matmul_weight, product
@@ -11,8 +12,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Singular:
+class Singular(Struct):
     """A is [r, in], B [out, r], the values [r, 1]; the rank is a number on the device."""
 
     a: Parameter

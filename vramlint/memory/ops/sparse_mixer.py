@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import Weights, linear
@@ -23,8 +24,7 @@ class Draw(NamedTuple):
     multiplier: Tensor
 
 
-@dataclass(slots=True)
-class SparseMixer:
+class SparseMixer(Struct):
     """PhimoeTopKRouter."""
 
     weight: Weights

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -12,8 +13,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Subspaces:
+class Subspaces(Struct):
     """Each makes its own part of the outputs; all of it in the dtype of the weight."""
 
     rank: int

@@ -7,7 +7,8 @@ whose experts are chosen more often gets more of them. Rows are sorted by expert
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.fully_shard import FullyShard
 from vramlint.memory.ops import elementwise as e
@@ -27,8 +28,7 @@ EXCHANGED, KEPT_EXCHANGE = "all to all", "kept all to all"
 """The operator, and the same where op-level selective checkpointing keeps its results."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routing:
+class Routing(Struct, frozen=True):
     """How a model chooses."""
 
     chosen: int
@@ -43,8 +43,7 @@ class Routing:
     """Experts are chosen of some groups of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """How ranks share the experts."""
 
     ranks: int = 1
@@ -60,8 +59,7 @@ class Exchange:
         return self.tensor > 1 and not self.divided
 
 
-@dataclass(slots=True)
-class Mixture:
+class Mixture(Struct):
     """Weights of one MoE: those of the experts are [experts, out, in]."""
 
     gate: Weights

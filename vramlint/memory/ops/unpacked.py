@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops.linear import PLAIN, Joining, Weights, matmul_weight
@@ -18,8 +19,7 @@ TOKENS_OF_A_DENSE_PRODUCT = 1024
 """From so many tokens on AutoAWQ unpacks the weight instead of multiplying with it as it is (0.2.9, linear/gemm.py)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Affine:
+class Affine(Struct, frozen=True):
     """HQQ 0.2 core/quantize.py, HQQLinear with its default backend: `(W_q - zero) * scale`, all in the weights' dtype.
 
     Keeps its input, of which backward needs nothing.
@@ -52,8 +52,7 @@ class Affine:
         return dense
 
 
-@dataclass(frozen=True, slots=True)
-class ScaledRows:
+class ScaledRows(Struct, frozen=True):
     """int8 rows with a scale each, multiplied by it for the product (optimum-quanto 0.2 tensor/weights/qbytes.py).
 
     Keeps its input, of which backward needs nothing.
@@ -79,8 +78,7 @@ class ScaledRows:
         return tape.empty(weight.shape, self.dtype, "dequantize", "temporaries")
 
 
-@dataclass(frozen=True, slots=True)
-class CastRows:
+class CastRows(Struct, frozen=True):
     """int8 rows that are cast in the graph, which keeps them dense (torchao 0.18 quantize_/workflows/int8)."""
 
     joining: Joining = PLAIN
@@ -101,8 +99,7 @@ class CastRows:
         return tape.empty(weight.shape, weight.dtype, "dequantize", "temporaries")
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """AutoAWQ 0.2.9 modules/linear/gemm.py: 4 bits, unpacked to float16 where the input is long."""
 
     joining: Joining = AWQ

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -11,8 +11,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Parameter, Tensor
 
 
-@dataclass(slots=True)
-class Scaled:
+class Scaled(Struct):
     """IA³: a factor for every output or, of a feed-forward layer, every input (peft 0.21 tuners/ia3/layer.py)."""
 
     factors: Parameter
@@ -47,8 +46,7 @@ class Scaled:
         return tape.to(result, dtype) if converts else result
 
 
-@dataclass(slots=True)
-class SharedFactors:
+class SharedFactors(Struct):
     """VeRA: factors that all layers share and nobody trains, with two vectors (peft 0.21 tuners/vera/layer.py)."""
 
     inner: Parameter
@@ -70,8 +68,7 @@ class SharedFactors:
         return tape.to(tape.to(e.add(tape, result, update), result.dtype), dtype)
 
 
-@dataclass(slots=True)
-class Offset:
+class Offset(Struct):
     """BEFT: a bias beside the layer (peft 0.20 tuners/beft/layer.py)."""
 
     bias: Parameter
@@ -83,8 +80,7 @@ class Offset:
         return tape.to(e.add(tape, result, flat), result.dtype)
 
 
-@dataclass(slots=True)
-class DrawnInner:
+class DrawnInner(Struct):
     """PVeRA: as VeRA, with means and logarithms of variances inside (peft 0.20 tuners/pvera/layer.py)."""
 
     inner: Parameter
@@ -109,8 +105,7 @@ class DrawnInner:
         return tape.to(e.add(tape, result, update), dtype)
 
 
-@dataclass(slots=True)
-class TurnedPairs:
+class TurnedPairs(Struct):
     """RoAd: pairs of outputs, turned by angles and scaled (peft 0.20 tuners/road/layer.py)."""
 
     angles: Parameter

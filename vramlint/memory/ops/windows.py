@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.ops import shaping
@@ -10,8 +10,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """A grid of patches with `size` features each, in windows of `side` by `side`."""
 
     grid: tuple[int, int]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.job import Argument, Libraries, Optimizer
 from vramlint.memory.tensor import Parameter
@@ -14,8 +15,7 @@ TRUE = frozenset({"true", "1", "yes"})
 """What the Trainer takes for true in `optim_args` (transformers 5.23 trainer_optimizer.py)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """What an optimizer was made with."""
 
     optimizer: Optimizer

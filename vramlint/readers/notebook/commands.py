@@ -8,8 +8,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from vramlint.readers.excerpts import Excerpt, Piece, moved_shell
 from vramlint.readers.notebook.escapes import Escape

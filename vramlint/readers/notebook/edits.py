@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.readers.notebook.container import Fault, Piece, RawCell, read_cells
 from vramlint.readers.notebook.document import gathered
@@ -83,8 +84,7 @@ def _change(document: Document, code: list[RawCell], edit: Edit) -> tuple[int, _
     return index, _Change(min(start - first, length), min(end - first, length), text)
 
 
-@dataclass(slots=True)
-class _String:
+class _String(Struct):
     """A string of a cell's source while it is edited."""
 
     characters: list[str]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.readers.quoted import excerpt_of

@@ -6,9 +6,11 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from keyword import iskeyword
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.readers.notebook.escapes import Escape, escapes
 from vramlint.readers.notebook.magics import Role, role
@@ -31,8 +33,7 @@ class Statement(NamedTuple):
     """How many lines of the document stand above those that the node counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """The Python of a document."""
 
     program: Document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.readers.notebook.commands import ReadShell, run
 from vramlint.readers.notebook.program import read_script
@@ -11,8 +11,7 @@ from vramlint.text import Document
 from vramlint.values import Entry, Problem, Shell, WrittenFile
 
 
-@dataclass(frozen=True, slots=True)
-class Notebook:
+class Notebook(Struct, frozen=True):
     """A notebook, or a script with cells."""
 
     program: Document

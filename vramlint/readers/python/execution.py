@@ -62,17 +62,15 @@ def module_scope(machine: Machine, path: str) -> Scope | None:
 def global_names(machine: Machine, site: Site) -> Object:
     """`globals()`: the module's names as a dict that changes them."""
     del machine
-    return NamesMapping(site.scope.top(), site)
+    names = site.scope.top()
+    state = {name: Slot(None, value) for name, value in names.state.items()}
+    return NamesMapping(state, site.place, names=names)
 
 
-class NamesMapping(Mapping):
+class NamesMapping(Mapping, eq=False, kw_only=True):
     """A dict over the names of a module; writes go to the names themselves."""
 
-    __slots__ = ("names",)
-
-    def __init__(self, names: Scope, site: Site) -> None:
-        super().__init__({name: Slot(None, value) for name, value in names.state.items()}, site.place)
-        self.names = names
+    names: Scope
 
 
 def put_name(machine: Machine, table: Mapping, key: str, value: Object) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+
+class Pending(Struct, frozen=True):
     """A name imported from another module of the project. A scope replaces it by what it resolves to."""
 
     resolve: Callable[[], Any]
 
 
-@dataclass(eq=False, slots=True)
-class Module:
+class Module(Struct, eq=False):
     """A module or package of the project."""
 
     name: str

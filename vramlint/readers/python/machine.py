@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
 import libcst as cst
+from msgspec import Struct, field
 
 from vramlint.readers.python.around import Longer
 from vramlint.readers.python.conditions import Test, Tests
@@ -94,8 +94,7 @@ class Site(NamedTuple):
         return Site(callee, self.arguments if arguments is None else arguments, self.node, self.scope, self.place)
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct):
     """One invocation of a function of the file."""
 
     function: Function
@@ -112,8 +111,7 @@ class Frame:
     """A `yield` stands where only run time knows whether, or how often, it is reached."""
 
 
-@dataclass(slots=True)
-class Setting:
+class Setting(Struct):
     """A command-line setting of the program."""
 
     name: str
@@ -121,8 +119,7 @@ class Setting:
     value: Object
 
 
-@dataclass(slots=True)
-class Searches:
+class Searches(Struct):
     """What searches over settings vary."""
 
     chosen: Mapping[str, str] = field(default_factory=dict)

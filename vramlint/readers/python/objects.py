@@ -8,8 +8,9 @@ undo and merge what the two sides of an undecided branch do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.readers.python.conditions import Tests
 from vramlint.readers.python.lazy import Module, Pending
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Several possible objects, each with the tests under which it is the one. Never nested."""
 
     options: tuple[tuple[Object, Tests], ...]
@@ -33,8 +33,7 @@ ITEMS = "items"
 """The key in a sequence's state under which its elements are."""
 
 
-@dataclass(eq=False, slots=True)
-class Sequence:
+class Sequence(Struct, eq=False):
     """A list, tuple or set. `state[ITEMS]` is a tuple, a Choice of sequences or an Unknown."""
 
     state: State
@@ -52,8 +51,7 @@ class Sequence:
         return items if isinstance(items, tuple) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One value of a mapping with the place of its key."""
 
     key_place: Place | None
@@ -70,8 +68,7 @@ OPEN = "\0open"
 """The key in a mapping's state that says that more keys may be there than are known."""
 
 
-@dataclass(eq=False, slots=True)
-class Mapping:
+class Mapping(Struct, eq=False):
     """A dict; `state` maps the key's text to its slot."""
 
     state: State = field(default_factory=dict)
@@ -103,8 +100,7 @@ class Given(NamedTuple):
     name_place: Place | None = None
 
 
-@dataclass(eq=False, slots=True)
-class LibraryObject:
+class LibraryObject(Struct, eq=False):
     """The result of a call into a library. `state` holds a slot per attribute assigned later on, by dotted path."""
 
     callee: str
@@ -137,8 +133,7 @@ class LibraryObject:
         return Choice(tuple((written if item is NOT_GIVEN else item, tests) for item, tests in slot.value.options))
 
 
-@dataclass(eq=False, slots=True)
-class Instance:
+class Instance(Struct, eq=False):
     """An object of a class that the file itself defines, or a namespace of command-line settings."""
 
     kind: Class | None
@@ -150,8 +145,7 @@ class Instance:
     """Its keys, where its class extends `dict`."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
+class FieldSpec(Struct, frozen=True):
     """`dataclasses.field(...)`: a default, a factory for one, or neither."""
 
     default: Object | None
@@ -169,8 +163,7 @@ class Field(NamedTuple):
     annotation: cst.BaseExpression | None = None
 
 
-@dataclass(eq=False, slots=True)
-class Scope:
+class Scope(Struct, eq=False):
     """The names of a module, class body or function invocation."""
 
     state: State
@@ -214,8 +207,7 @@ class Scope:
         return scope
 
 
-@dataclass(eq=False, slots=True)
-class Function:
+class Function(Struct, eq=False):
     """A function or lambda of the file with the scope that it closes over."""
 
     name: str
@@ -232,8 +224,7 @@ class Function:
         return any(decorator_name(item).rpartition(".")[2] in last_parts for item in self.decorators)
 
 
-@dataclass(eq=False, slots=True)
-class Class:
+class Class(Struct, eq=False):
     """A class of the file."""
 
     name: str
@@ -283,23 +274,20 @@ class Class:
         return tuple(found.values())
 
 
-@dataclass(frozen=True, slots=True)
-class BoundMethod:
+class BoundMethod(Struct, frozen=True):
     """A method of the file together with its object."""
 
     function: Function
     owner: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a function under `@contextmanager` gives: the value that its `with` block gets."""
 
     value: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(Struct, frozen=True):
     """An attribute of a value that the file does not define: `model.config`, a method before it is called."""
 
     receiver: Object
@@ -307,8 +295,7 @@ class Attribute:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(Struct, frozen=True):
     """`functools.partial(target, ...)`."""
 
     target: Object
@@ -317,8 +304,7 @@ class Partial:
     place: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One argument that an argparse parser knows."""
 
     name: str
@@ -339,8 +325,7 @@ class Option:
     """configargparse: its value is the path of a file of settings."""
 
 
-@dataclass(eq=False, slots=True)
-class OptionParser:
+class OptionParser(Struct, eq=False):
     """An argparse parser; `state` maps destinations to options. Parsers of subcommands share their parent's."""
 
     state: State = field(default_factory=dict)
@@ -351,8 +336,7 @@ class OptionParser:
     """Keywords that it was made with."""
 
 
-@dataclass(eq=False, slots=True)
-class DataclassParser:
+class DataclassParser(Struct, eq=False):
     """HfArgumentParser and its relatives: builds dataclasses from the command line."""
 
     classes: tuple[Object, ...]

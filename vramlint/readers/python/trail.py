@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from vramlint.text import Place
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from vramlint.readers.python.objects import Function
 
 
-@dataclass(slots=True)
-class Branch:
+class Branch(Struct):
     """A branch whose condition values from elsewhere decided."""
 
     by: tuple[Place, ...]
@@ -26,8 +26,7 @@ class Branch:
     """The file's functions that it calls, and the same of these."""
 
 
-@dataclass(slots=True)
-class Trail:
+class Trail(Struct):
     """Places that explain calls and values."""
 
     deciding: list[tuple[Place, ...]] = field(default_factory=list)

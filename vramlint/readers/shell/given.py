@@ -25,10 +25,8 @@ def arguments_of(values: Sequence[Value] | None, source: Source) -> Arguments:
     return Arguments(tuple(pieces_of(value, source, f"${index}") for index, value in enumerate(values, 1)))
 
 
-class _Elsewhere(Source):
+class _Elsewhere(Source, eq=False):
     """A source of which only one place is known: where another file writes a value."""
-
-    __slots__ = ("known",)
 
     known: Place
 
@@ -39,9 +37,7 @@ class _Elsewhere(Source):
 def _range(place: Place | None, text: str, source: Source) -> Range:
     if place is None:
         return Range(source, 0, 0)
-    elsewhere = _Elsewhere(Document.of(place.path, ""), "")
-    elsewhere.known = place
-    return Range(elsewhere, 0, 0)
+    return Range(_Elsewhere(Document.of(place.path, ""), "", place), 0, 0)
 
 
 def pieces_of(value: Value, source: Source, written: str) -> Pieces:

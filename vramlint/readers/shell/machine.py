@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.readers.shell.parsing import Parsed, parse
 from vramlint.readers.shell.pieces import Hole, Pieces, Text
@@ -45,8 +46,7 @@ class Draft(NamedTuple):
     """How many commands come before it."""
 
 
-@dataclass(slots=True)
-class Machine:
+class Machine(Struct):
     """An abstract interpreter of one script."""
 
     name: str

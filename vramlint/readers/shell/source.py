@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.text import Document, Place
 
 
-@dataclass(eq=False, slots=True)
-class Source:
+class Source(Struct, eq=False):
     """A script. Offsets count the characters of `text`; lines end at LF."""
 
     document: Document
@@ -45,8 +45,7 @@ class Range(NamedTuple):
     end: int
 
 
-@dataclass(eq=False, slots=True)
-class Composed(Source):
+class Composed(Source, eq=False):
     """The argument of `eval` or `bash -c`: pieces that are written in several places."""
 
     offsets: list[int] = field(default_factory=list)

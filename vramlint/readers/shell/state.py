@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.readers.shell.pieces import (
     MOST_OPTIONS,
@@ -47,8 +48,7 @@ class Arguments(NamedTuple):
     shifted: int = 0
 
 
-@dataclass(slots=True)
-class State:
+class State(Struct):
     """All that a subshell inherits."""
 
     variables: dict[str, Held] = field(default_factory=dict)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.surfaces.frameworks.axolotl_attention import attention, spelled_attention
 from vramlint.surfaces.frameworks.axolotl_kernels import kernels, spelled_liger

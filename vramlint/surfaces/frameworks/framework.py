@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple, TypeGuard
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import framework_default
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
@@ -53,8 +55,7 @@ class Row(NamedTuple):
     """The name of a row of `convert.CONVERTERS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Framework:
+class Framework(Struct, frozen=True):
     """One framework. Its keys and defaults by release are the table `catalog/data/frameworks/<name>.tsv`."""
 
     name: str

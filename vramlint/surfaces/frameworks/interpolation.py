@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.surfaces.launch.scalars import plain_of
 from vramlint.values import Alternatives, Entry, Items, Option, Plain, Scalar, Table, Unknown, Value

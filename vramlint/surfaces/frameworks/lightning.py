@@ -7,7 +7,8 @@ accumulation as in a program; of module and data, whose classes are somebody's o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.catalog.usual_keys import USUAL
 from vramlint.facts import Origin

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.facts import Link, Recognised, Sheet
 from vramlint.surfaces.launch.framework_programs import PROGRAM, FrameworkProgram

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.catalog.models import find_model_by_last_part
 from vramlint.facts import Fact

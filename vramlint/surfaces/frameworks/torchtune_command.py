@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.catalog.torchtune import packaged
 from vramlint.surfaces.frameworks.interpolation import interpolated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.surfaces.jobfiles import modal, requests, sagemaker
 from vramlint.surfaces.jobfiles.scripts import Ran, ReadShell, Scripts, environment_of

@@ -5,8 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vramlint.readers.excerpts import Excerpt, joined, moved_shell
 from vramlint.readers.quoted import excerpt_of
@@ -60,8 +62,7 @@ _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh"))
 _COMMAND_OPTION = re.compile(r"-[a-z]*c")
 
 
-@dataclass(frozen=True, slots=True)
-class Scripts:
+class Scripts(Struct, frozen=True):
     """Reads the commands of one job file."""
 
     document: Document

@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Recognised, Remark, Sheet, seconded
 from vramlint.surfaces.convert import CONVERTERS

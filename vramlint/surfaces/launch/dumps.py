@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.text import Document
 from vramlint.values import Call, Program, Scalar, Table, Value, WrittenFile

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
+
+from msgspec.structs import replace
 
 from vramlint.readers.json import read_json
 from vramlint.surfaces.keys import KeyRow, rows

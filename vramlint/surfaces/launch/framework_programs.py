@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS, framework_keys
 from vramlint.surfaces.launch.clis import CLIS

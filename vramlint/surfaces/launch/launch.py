@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vramlint.facts import Fact, Link
 from vramlint.text import Place
 from vramlint.values import Command, Invocation, Table, WrittenFile
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """Commands that run on one kind of machine: a shell script, a make target, a step of a workflow, a pod."""
 
     path: str
@@ -25,8 +24,7 @@ class Workload:
     """What a sweep varies, and the values of each setting, as `name = value`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """One start of one program."""
 
     kind: str

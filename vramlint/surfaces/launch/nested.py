@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.surfaces.launch.words import Line, Word, named
 from vramlint.values import Scalar

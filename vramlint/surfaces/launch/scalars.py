@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vramlint.surfaces.launch.counts import spoken
 from vramlint.surfaces.launch.words import Word

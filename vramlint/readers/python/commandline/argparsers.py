@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from vramlint.readers.python.classes import library_base, relabel, setting_default
 from vramlint.readers.python.commandline.given import STRUCTURE, from_command_line

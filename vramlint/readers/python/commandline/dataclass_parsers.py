@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from vramlint.readers.python.classes import construct, library_base
 from vramlint.readers.python.commandline.argparsers import namespace, parser_method

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.readers.python.choices import choose, each
 from vramlint.readers.python.classes import library_base
@@ -25,8 +26,7 @@ from vramlint.readers.python.probes import library_default
 from vramlint.values import Scalar, Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(Struct, frozen=True):
     """Values by field name."""
 
     given: dict[str, Given]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vramlint.readers.python.choices import choose, each
 from vramlint.readers.python.commandline.kinds import to_bool
@@ -38,8 +39,7 @@ STRUCTURE = ("command", "class")
 """Actions of entries that are no options: subcommands, classes whose fields are the options."""
 
 
-@dataclass(slots=True)
-class Given:
+class Given(Struct):
     """What a command line makes of a parser's options."""
 
     values: dict[str, Object]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from vramlint.readers.python.commandline.kinds import to_bool
 from vramlint.readers.python.commandline.words import Words, head, is_flag, is_loose, part, spelled, split_flag
@@ -41,8 +42,7 @@ class Hit(NamedTuple):
     flag_place: Place | None = None
 
 
-@dataclass(slots=True)
-class Parsed:
+class Parsed(Struct):
     """How the words fell."""
 
     hits: list[Hit] = field(default_factory=list)
