@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
+
 _SIZE = r"(?P<number>[0-9]{1,6}(?:\.[0-9]{1,3})?)\s*(?P<unit>[mgt])i?b?"
 _UNITS = {"m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -30,7 +32,7 @@ class Limit(NamedTuple):
         return self.bytes + self.part * before
 
 
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
+_PERCENT = lazy(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%")
 
 
 def parse_limit(text: str) -> Limit | None:

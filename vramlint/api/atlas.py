@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from vramlint.discovery import SourceFile
 from vramlint.discovery.forms import form_of, is_no_run
 from vramlint.discovery.prefilter import may_train
+from vramlint.patterns import lazy
 from vramlint.text import Document
 
 MOST_SEARCHED = 4000
@@ -123,9 +123,9 @@ class _Mentions:
         )
 
 
-_MODULE = re.compile(rb"-(?:m|-module)[ \t'\",=]+([\w.]+)")
-_IMPORTED = re.compile(rb"import\b(?:[ \t]+([\w.]+))?")
-_FROM = re.compile(rb"[ \t]*from[ \t]+([\w.]+)[ \t]+\Z")
+_MODULE = lazy(rb"-(?:m|-module)[ \t'\",=]+([\w.]+)")
+_IMPORTED = lazy(rb"import\b(?:[ \t]+([\w.]+))?")
+_FROM = lazy(rb"[ \t]*from[ \t]+([\w.]+)[ \t]+\Z")
 
 
 def _imported(data: bytes) -> Iterator[bytes]:

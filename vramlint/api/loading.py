@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 from vramlint.api.atlas import Concerns
 from vramlint.api.world import World
+from vramlint.patterns import lazy
 from vramlint.text import Document
 from vramlint.values import Entry, Plain, Problem, Scalar, Shell, Value
 
@@ -35,9 +35,9 @@ class Idle:
         self._times[key] = -1_000_000 if trains else self._times.get(key, 0) + 1
 
 
-_CHOOSES = re.compile(r"--?(?:[\w-]*[-_])?(?:mode|task|stage|phase|action|command|job)(?:[-_](?:name|type))?")
+_CHOOSES = lazy(r"--?(?:[\w-]*[-_])?(?:mode|task|stage|phase|action|command|job)(?:[-_](?:name|type))?")
 """Options of which the value says what a script does."""
-_SWITCHES = re.compile(r"--?(?:[\w-]*[-_])?(?:train|training|fit|tune|finetune|pretrain|eval|test|predict|infer|only)")
+_SWITCHES = lazy(r"--?(?:[\w-]*[-_])?(?:train|training|fit|tune|finetune|pretrain|eval|test|predict|infer|only)")
 """Flags that say it by being given."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ from vramlint.api.loading import Known, Recorder, Shells, with_written
 from vramlint.api.world import world_of
 from vramlint.discovery.prefilter import is_python_config, makes_processes, may_start, runs_by_itself
 from vramlint.facts import Sheet, Started
+from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, ancestors, beside, find_module, folder_of
 from vramlint.resolve.executors import Executor, cli_of, executor_of, is_bare
 from vramlint.text import Document, Place, Span
@@ -27,9 +27,9 @@ _MODELS = frozenset(("model", "parameters", "parameters_at_least"))
 """Facts that say what is trained."""
 
 
-_MARK = re.compile(r"(?m)^\ufeff?# ?(?:%%|In\[|Databricks|[ \t]+jupytext)")
+_MARK = lazy(r"(?m)^\ufeff?# ?(?:%%|In\[|Databricks|[ \t]+jupytext)")
 """What every script with cells has somewhere."""
-_LAUNCHER = re.compile(r"accelerate[ \t]+launch|torchrun|deepspeed")
+_LAUNCHER = lazy(r"accelerate[ \t]+launch|torchrun|deepspeed")
 _HEAD = 8000
 """Characters at the start of a script, in which its usage stands."""
 

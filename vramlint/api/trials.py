@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS
 from vramlint.facts import Fact, Sheet
+from vramlint.patterns import lazy
 from vramlint.resolve.steps import SPANNING
 from vramlint.values import Alternatives, Invocation, Option, Scalar, Value
 
@@ -82,7 +82,7 @@ def sheets(sheet: Sheet, searched: Searched, read: Callable[[Trial], Sheet | Non
 
 
 _MULTIRUN = ("-m", "--multirun")
-_CHOICES = re.compile(r"([\w.@/+~-]+)=(?:choice\()?([^,()\[\]{}\"']+(?:,[^,()\[\]{}\"']+)+)\)?")
+_CHOICES = lazy(r"([\w.@/+~-]+)=(?:choice\()?([^,()\[\]{}\"']+(?:,[^,()\[\]{}\"']+)+)\)?")
 
 
 def multirun(invocation: Invocation) -> tuple[Invocation, Searched]:

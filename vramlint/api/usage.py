@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-import re
 
 from msgspec.structs import replace
 
 from vramlint.api.loading import Shells
 from vramlint.facts import Sheet
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch import Launch, Workload, launched, launches
 from vramlint.text import Document, masked
 
-_CODE = re.compile(r"(?m)^(?:import|from|def|class|@|if|for|with|try)\b")
-_COMMAND = re.compile(
+_CODE = lazy(r"(?m)^(?:import|from|def|class|@|if|for|with|try)\b")
+_COMMAND = lazy(
     r"(?m)^[ \t]*(?:#[ \t]*)?(?:\$[ \t]*)?"
     r"((?:[A-Z_]+=\S+[ \t]+)*(?:accelerate[ \t]+launch|torchrun|deepspeed|python[\d.]*)\b(?:[^\\\n]|\\\n)*)"
 )
 _SIZES = ("world_size", "nodes", "gpus_per_node")
-_NEXT_LINE = re.compile(r"\\\n([ \t]*#)")
+_NEXT_LINE = lazy(r"\\\n([ \t]*#)")
 
 
 def with_usage(sheet: Sheet, document: Document, shells: Shells, *, sized: bool = False) -> Sheet:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.text import Document, Place, Span
 from vramlint.values import Problem
 
-_COOKIE = re.compile(rb"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
+_COOKIE = lazy(rb"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 START = Span(1, 1, 1, 1)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
+
+from vramlint.patterns import lazy
 
 FORMS = MappingProxyType(
     {
@@ -30,7 +31,7 @@ FORMS = MappingProxyType(
 )
 """By suffix, in lower case."""
 
-_NAMED = re.compile(r"(?P<make>(?:GNU)?[Mm]akefile)|(?P<docker>(?:Dockerfile|Containerfile)(?:[.-][\w.-]+)?)")
+_NAMED = lazy(r"(?P<make>(?:GNU)?[Mm]akefile)|(?P<docker>(?:Dockerfile|Containerfile)(?:[.-][\w.-]+)?)")
 """By the whole name."""
 
 
@@ -45,7 +46,7 @@ def form_of(path: str) -> str:
     return found
 
 
-_NO_RUNS = re.compile(r"(?:test_.*\.py|.*_test\.py|conftest\.py|setup\.py)\Z")
+_NO_RUNS = lazy(r"(?:test_.*\.py|.*_test\.py|conftest\.py|setup\.py)\Z")
 
 
 def is_no_run(name: str) -> bool:

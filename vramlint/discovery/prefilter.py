@@ -6,27 +6,27 @@ import re
 from collections.abc import Callable
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
+
 _GATES = (b"Trainer(", b"TrainingArguments(", b".backward(", b"deepspeed.initialize(")
 """One of these is in every script that trains. Looked up first, for that is far faster than an expression."""
 
-_TRAINER_CALL = re.compile(
+_TRAINER_CALL = lazy(
     rb"(?<!class )(?<!def )(?<![\w.])(?:\w+\.)*"
     rb"(?:\w*TrainingArguments|(?!BpeT|WordPieceT|WordLevelT|UnigramT)\w*Trainer)\((?!\.\.\.)"
 )
 """Arguments and trainers of transformers, TRL and their like constructed. The excluded ones train tokenizers."""
 
-_LOOP = re.compile(rb"\.backward\(")
-_ENGINE = re.compile(rb"\bdeepspeed\.initialize\(")
+_LOOP = lazy(rb"\.backward\(")
+_ENGINE = lazy(rb"\bdeepspeed\.initialize\(")
 _SILENT = (b"#", b">>>", b"...")
 """How a line begins that is a comment or part of a doctest."""
 
-_OPTIMIZER = re.compile(
+_OPTIMIZER = lazy(
     rb"\b(?:optim\.\w+|\w*Adam\w*|Adafactor|SGD|RMSprop|Lion\w*|Muon\w*|\w*[Oo]ptimizers?\w*)\(|\bdeepspeed\.initialize\("
 )
-_OWN_TRAINER = re.compile(rb"(?m)^class \w*(?:Trainer|TrainingArguments)\b")
-_SCRIPT_BODY = re.compile(
-    rb"(?m)^(?:if __name__\b|(?:for|while|with)\b|(?!logger\b|warnings\b|register)[A-Za-z_][\w.]*\()"
-)
+_OWN_TRAINER = lazy(rb"(?m)^class \w*(?:Trainer|TrainingArguments)\b")
+_SCRIPT_BODY = lazy(rb"(?m)^(?:if __name__\b|(?:for|while|with)\b|(?!logger\b|warnings\b|register)[A-Za-z_][\w.]*\()")
 """Statements that run on their own: the main guard, a loop, a call that stands alone."""
 
 _DEEPSPEED_SURE = (b"zero_optimization", b"train_micro_batch_size_per_gpu", b"stage3_", b"offload_optimizer")
@@ -54,7 +54,7 @@ _ACCELERATE = b"distributed_type"
 _ARGUMENTS = (b"per_device_train_batch_size", b"per_gpu_train_batch_size")
 _ARGUMENT_HINTS = (b"output_dir", b"learning_rate", b"num_train_epochs", b"gradient_accumulation_steps", b"max_steps")
 _MODEL_NAME = b"model_name_or_path"
-_MODEL_CONFIG = re.compile(rb"\"model_type\"\s*:")
+_MODEL_CONFIG = lazy(rb"\"model_type\"\s*:")
 _TRAINER_STATE = b"log_history"
 """In the trainer_state.json that a finished run leaves behind."""
 
@@ -104,7 +104,7 @@ def runs_by_itself(data: bytes) -> bool:
     return _SCRIPT_BODY.search(data) is not None
 
 
-_HANDLER = re.compile(rb"(?<![\w.])(?!def )(\w*(?:train|sft|exp|tune|tuning|main|launch|cli)\w*)\(")
+_HANDLER = lazy(rb"(?<![\w.])(?!def )(\w*(?:train|sft|exp|tune|tuning|main|launch|cli)\w*)\(")
 
 
 def hands_on(data: bytes) -> bool:
@@ -138,7 +138,7 @@ def _yaml(data: bytes) -> bool:
     return known or _is_framework(data)
 
 
-_KEY = re.compile(rb"[\"']?([A-Za-z_][\w.-]{2,63})[\"']?[ \t]*[:=]")
+_KEY = lazy(rb"[\"']?([A-Za-z_][\w.-]{2,63})[\"']?[ \t]*[:=]")
 """What may be a key of a data file."""
 _FEW = 4
 """So many keys that frameworks share make a file worth a look."""
@@ -168,7 +168,7 @@ def _has_arguments(data: bytes) -> bool:
     return named or any(key in data for key in _ARGUMENTS) or (_ARGUMENT_HINTS[0] in data and hints > 1)
 
 
-_STARTS = re.compile(
+_STARTS = lazy(
     rb"\b(?:torchrun|deepspeed|accelerate[ \\\t\r\n]+launch|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt"
     rb"|swift[ \t]+(?:sft|pt|rlhf)|tune[ \t]+run|trl[ \t]+\w+|xtuner|torchx|colossalai)\b"
     rb"|\bpython[\d.]*[ \t][^\n;|&]*(?:\.py\b|-m[ \t])"
@@ -182,12 +182,12 @@ def _commands(data: bytes) -> bool:
     return _STARTS.search(data) is not None
 
 
-_JOB_MARKS = re.compile(
+_JOB_MARKS = lazy(
     rb"runs-on|apiVersion|accelerators|instance_type|services:|[wW]orker_?[pP]ool_?[sS]pecs|azureml|gpuCount"
     rb"|(?m:^[ \t]*(?:- )?(?:script|run|commands?|entrypoint|program)[ \t]*:)"
 )
 """Keys of which every kind of job file has one."""
-_JOB_STARTS = re.compile(
+_JOB_STARTS = lazy(
     rb"\b(?:torchrun|deepspeed|accelerate|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt|xtuner|torchx|colossalai)\b"
     rb"|\bswift[ \t]+(?:sft|pt|rlhf)\b|\btune[ \t]+run\b|\btrl[ \t]+\w+"
     rb"|\bpython[\d.]*[\"']?(?:[ \t]*,)?(?:\s+-)?\s+[^\n;|&]*(?:\.py\b|-m\b)"
@@ -202,7 +202,7 @@ _JOB_WORDS = (
     *(b"program", b".sh"),
 )
 """One of these is in whatever starts something. Looked for first, as the gates above are."""
-_TOOLS = re.compile(
+_TOOLS = lazy(
     rb"-m[\"']?,?\s+-?\s*[\"']?(?:pip|uv|build|pytest|unittest|venv|virtualenv|twine|coverage|ruff|mypy|black|isort|flake8"
     rb"|pylint|pre_commit|ensurepip|site|sphinx|http\.server|json\.tool|compileall|cibuildwheel)\b"
 )
@@ -220,9 +220,9 @@ _PYTHON_JOBS = (
 """Words that only a Python file has together that starts jobs, the rarer one first."""
 
 
-_PROCESS = re.compile(rb"\bos\.system\(|\bsubprocess\.(?:run|call|check_call|check_output|Popen)\(|\bPopen\(")
+_PROCESS = lazy(rb"\bos\.system\(|\bsubprocess\.(?:run|call|check_call|check_output|Popen)\(|\bPopen\(")
 _PROCESS_WORDS = (b"subprocess", b"os.system(", b"Popen(")
-_STARTED = re.compile(
+_STARTED = lazy(
     rb"[\"'\s/]torchrun[\"' \t\\\\]|[\"']deepspeed[\"'],\s*f?[\"']|[\"'\s]deepspeed[ \t]+(?:-|[\w./]+\.py)"
     rb"|accelerate(?:[\"'],\s*[\"']|[ \t]+)launch\b"
 )
@@ -261,7 +261,7 @@ _LAUNCHERS = (
     b"tune run",
     b"%run ",
 )
-_PYTHON_START = re.compile(rb"python[\d.]*[ \t]+(?:[^\n;|&]*\.py\b|-m[ \t])")
+_PYTHON_START = lazy(rb"python[\d.]*[ \t]+(?:[^\n;|&]*\.py\b|-m[ \t])")
 """Begins with a letter that can be looked for, since most of a notebook is the base64 of its images."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +11,7 @@ from msgspec import Struct
 
 from vramlint.discovery.decoding import START
 from vramlint.discovery.forms import FORMS, form_of, is_no_run
+from vramlint.patterns import lazy
 from vramlint.text import Place
 from vramlint.values import Problem
 
@@ -27,11 +27,11 @@ MAX_BYTES = 5_000_000
 _NOTEBOOK_BYTES = 50_000_000
 """Notebooks hold their outputs, images among them."""
 
-SKIPPED_FOLDERS = re.compile(
+SKIPPED_FOLDERS = lazy(
     r"(?:\.git|\.hg|\.svn|\.venv|\.tox|\.nox|\.eggs|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.ipynb_checkpoints"
     r"|__pycache__|__pypackages__|node_modules|site-packages|dist|wandb|checkpoint-.*|.*\.egg-info)\Z"
 )
-_SHEBANG = re.compile(rb"#![^\n]*\b(?:(?P<python>python[\d.]*)|(?P<shell>(?:ba|z|k|da)?sh))\b")
+_SHEBANG = lazy(rb"#![^\n]*\b(?:(?P<python>python[\d.]*)|(?P<shell>(?:ba|z|k|da)?sh))\b")
 _SNIFFED = 8192
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from vramlint import facts
@@ -15,9 +14,10 @@ from vramlint.engine.rule_reader import LineOf, RuleReader, Source, did_you_mean
 from vramlint.engine.template import Template
 from vramlint.engine.vocabulary import RUN_KINDS
 from vramlint.findings import Severity
+from vramlint.patterns import lazy
 
-_CODE = re.compile(r"[A-Z]{2,10}[0-9]{3,4}")
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_CODE = lazy(r"[A-Z]{2,10}[0-9]{3,4}")
+_NAME = lazy(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def from_table(table: Mapping[str, object], source: str, line_of: LineOf = lambda _: 0) -> Rule:

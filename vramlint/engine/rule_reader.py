@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from vramlint.catalog.nearest import nearest
 from vramlint.engine import template
 from vramlint.engine.template import Template
+from vramlint.patterns import lazy
 
 Path = tuple[str | int, ...]
 """Keys from the top of the file, tables of an array by their number."""
 LineOf = Callable[[Path], int]
 """The line of a key, 0 where it is not known."""
 
-_LINE = re.compile(r"[^\n]*[^\n.]")
+_LINE = lazy(r"[^\n]*[^\n.]")
 
 
 class RuleError(ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -10,9 +9,10 @@ from msgspec.structs import replace
 
 from vramlint.engine.rule import Rule
 from vramlint.findings import Severity
+from vramlint.patterns import lazy
 
 ALL = "ALL"
-_PREFIX = re.compile(r"[A-Z]+[0-9]{0,3}")
+_PREFIX = lazy(r"[A-Z]+[0-9]{0,3}")
 
 
 class UnknownRuleError(ValueError):

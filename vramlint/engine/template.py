@@ -5,7 +5,6 @@ Not `str.format`, which would let a template walk into Python objects. `{{` and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,8 +12,9 @@ from typing import NamedTuple
 from vramlint.engine.expression import UNKNOWN, Lookup, Term
 from vramlint.engine.names import GIB, complaint, type_of
 from vramlint.engine.types import Kind
+from vramlint.patterns import lazy
 
-_FIELD = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}:]*)(?::(?P<form>[^{}]*))?\}|[{}]")
+_FIELD = lazy(r"\{\{|\}\}|\{(?P<name>[^{}:]*)(?::(?P<form>[^{}]*))?\}|[{}]")
 
 
 class TemplateError(ValueError):

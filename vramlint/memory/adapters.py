@@ -9,6 +9,7 @@ from math import isqrt
 from msgspec.structs import replace
 
 from vramlint.job import Adapter
+from vramlint.patterns import lazy
 
 TASK_HEADS: Mapping[str, tuple[str, ...]] = {
     "seq-cls": ("classifier", "score"),
@@ -16,7 +17,7 @@ TASK_HEADS: Mapping[str, tuple[str, ...]] = {
     "qa": ("qa_outputs",),
 }
 """Modules that PEFT trains besides the adapters in a task (peft 0.21 peft_model.py)."""
-LAYER_NUMBER = re.compile(r".*?\.[^.]*\.(\d+)\.")
+LAYER_NUMBER = lazy(r".*?\.[^.]*\.(\d+)\.")
 """Where the number of a layer is in a module's name (peft 0.21 tuners/tuners_utils.py)."""
 
 

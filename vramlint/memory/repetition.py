@@ -12,10 +12,11 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from vramlint.job import Adapter, Job
+from vramlint.patterns import lazy
 
 SINGLE_LAYERS = 4
 """Of a run of so many equal groups each is traced by itself."""
-_NUMBER = re.compile(r"\d|\\d")
+_NUMBER = lazy(r"\d|\\d")
 """What tells layers apart in a pattern: a digit, or the class of digits."""
 LONGEST_PERIOD = 16
 """Alternations of layer kinds with longer periods are traced layer by layer."""

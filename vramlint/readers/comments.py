@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.sizes import parse_size
 from vramlint.text import Document, Place
 from vramlint.values import COMMENT, Entry, Problem, Scalar
@@ -30,13 +31,13 @@ DECLARATIONS = MappingProxyType(
 """What a comment may declare about the file it stands in, with the type of the value; bytes are a size (`512GiB`)."""
 
 _TAKES = {str: "a name", int: "a positive whole number", bytes: "a size such as 512GiB"}
-_DIRECTIVE = re.compile(r"(?:\#|//|/\*)[ \t]*vramlint:(?P<body>.*?)(?:\*/)?\Z", re.DOTALL)
-_IGNORE = re.compile(r"\s*(?P<kind>ignore-file|ignore)(?![\w-])\s*(?:\[(?P<names>[^\]]*)\])?(?P<reason>.*)", re.DOTALL)
-_RULE = re.compile(r"[^\s,]+")
-_RULE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9-]*\Z")
-_PAIR = re.compile(r"(?P<key>[A-Za-z][\w-]*)\s*=\s*(?:\"(?P<quoted>[^\"]*)\"|(?P<bare>[^\s,\"]+))")
-_BETWEEN = re.compile(r"[\s,]*")
-_HASH_OR_TOML_STRING = re.compile(
+_DIRECTIVE = lazy(r"(?:\#|//|/\*)[ \t]*vramlint:(?P<body>.*?)(?:\*/)?\Z", re.DOTALL)
+_IGNORE = lazy(r"\s*(?P<kind>ignore-file|ignore)(?![\w-])\s*(?:\[(?P<names>[^\]]*)\])?(?P<reason>.*)", re.DOTALL)
+_RULE = lazy(r"[^\s,]+")
+_RULE_FORM = lazy(r"[A-Za-z][A-Za-z0-9-]*\Z")
+_PAIR = lazy(r"(?P<key>[A-Za-z][\w-]*)\s*=\s*(?:\"(?P<quoted>[^\"]*)\"|(?P<bare>[^\s,\"]+))")
+_BETWEEN = lazy(r"[\s,]*")
+_HASH_OR_TOML_STRING = lazy(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'
     r"|'''.*?'{3,5}(?!')"
     r'|"(?:[^"\\\n]|\\.)*"'
@@ -45,7 +46,7 @@ _HASH_OR_TOML_STRING = re.compile(
     re.DOTALL,
 )
 _SHELL_CELLS = ("%%bash", "%%sh", "%%shell", "%%script")
-_HJSON_COMMENT = re.compile(r"\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_HJSON_COMMENT = lazy(r"\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 
 
 class Directive(NamedTuple):
@@ -153,9 +154,7 @@ def _hashes(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield match.span()
 
 
-_SHELL_WORD = re.compile(
-    r"\\[\s\S]|'[^']*'|\"(?:[^\"\\]|\\[\s\S])*\"|(?P<comment>(?:(?<=[\s;&|()])|(?<![\s\S]))\#[^\r\n]*)"
-)
+_SHELL_WORD = lazy(r"\\[\s\S]|'[^']*'|\"(?:[^\"\\]|\\[\s\S])*\"|(?P<comment>(?:(?<=[\s;&|()])|(?<![\s\S]))\#[^\r\n]*)")
 """What hides a `#` in a shell's text, and the comments between."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece, moved
 from vramlint.readers.json import read_json
 from vramlint.readers.templates import Found, expanded, is_known
@@ -36,13 +37,13 @@ class Stage(Struct, frozen=True):
     """What is copied from the build's folder to where in the image."""
 
 
-_INSTRUCTION = re.compile(r"\s*(?P<word>[A-Za-z]+)(?:[ \t]+|$)")
-_ESCAPE = re.compile(r"\A(?:#[^\n]*\n)*?#\s*escape\s*=\s*`", re.IGNORECASE)
-_HEREDOC = re.compile(r"<<-?(['\"]?)([A-Za-z_]\w*)\1")
-_FLAGS = re.compile(r"(?:--[\w-]+(?:=\S*)?[ \t]+)*")
-_VARIABLE = re.compile(r"\\\$|\$\{(\w+)(?::([-+])([^}]*))?\}|\$(\w+)")
-_PAIR = re.compile(r"(\w+)=((?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])*)", re.DOTALL)
-_FROM = re.compile(r"(?P<image>\S+)(?:\s+as\s+(?P<name>\S+))?", re.IGNORECASE)
+_INSTRUCTION = lazy(r"\s*(?P<word>[A-Za-z]+)(?:[ \t]+|$)")
+_ESCAPE = lazy(r"\A(?:#[^\n]*\n)*?#\s*escape\s*=\s*`", re.IGNORECASE)
+_HEREDOC = lazy(r"<<-?(['\"]?)([A-Za-z_]\w*)\1")
+_FLAGS = lazy(r"(?:--[\w-]+(?:=\S*)?[ \t]+)*")
+_VARIABLE = lazy(r"\\\$|\$\{(\w+)(?::([-+])([^}]*))?\}|\$(\w+)")
+_PAIR = lazy(r"(\w+)=((?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])*)", re.DOTALL)
+_FROM = lazy(r"(?P<image>\S+)(?:\s+as\s+(?P<name>\S+))?", re.IGNORECASE)
 
 
 def read_dockerfile(document: Document) -> tuple[Stage, ...]:

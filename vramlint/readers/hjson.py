@@ -9,23 +9,24 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
+from vramlint.patterns import lazy
 from vramlint.readers.json_scalars import number, unescape
 from vramlint.readers.tree import ReadError, TreeBuilder
 from vramlint.text import Document
 from vramlint.values import Plain, Reading
 
-_GAP = re.compile(r"(?:[ \t\n\r]+|\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
+_GAP = lazy(r"(?:[ \t\n\r]+|\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
 _BODIES = {
-    '"': re.compile(r'[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*'),
-    "'": re.compile(r"[^'\\\x00-\x1f]*(?:\\.[^'\\\x00-\x1f]*)*"),
+    '"': lazy(r'[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*'),
+    "'": lazy(r"[^'\\\x00-\x1f]*(?:\\.[^'\\\x00-\x1f]*)*"),
 }
-_KEY = re.compile(r"(?P<name>[^ \t\n\r{}\[\],:]+)[ \t\n\r]*:")
-_LINE = re.compile(r"[^\r\n]*")
-_LITERAL = re.compile(
+_KEY = lazy(r"(?P<name>[^ \t\n\r{}\[\],:]+)[ \t\n\r]*:")
+_LINE = lazy(r"[^\r\n]*")
+_LITERAL = lazy(
     r"(?:(?P<word>true|false|null)|(?P<number>-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)))"
     r"[ \t]*(?=[\r\n,}\]\#]|//|/\*|\Z)"
 )
-PLACEHOLDER = re.compile(
+PLACEHOLDER = lazy(
     r"(?:\$\{[^{}\s]*\}|\$[A-Za-z_]\w*|\{\{[^{}\r\n]*\}\}|<[\w -]+>|@\w+@|%\w+%"
     r"|[A-Z][A-Z0-9]{2,}(?:_\w+)?|[A-Z]{2}_\w+)"
     r"(?=[ \t]*(?:[\r\n,}\]]|\Z))"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+from vramlint.patterns import lazy
 from vramlint.readers.json_scalars import number, unescape
 from vramlint.readers.tree import ReadError, TreeBuilder
 from vramlint.text import Document, Place
 from vramlint.values import Plain, Problem, Reading, Table
 
-_TOKEN = re.compile(
+_TOKEN = lazy(
     r"""[ \t\n\r]*(?:
       "(?P<string>[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*)"
     | (?P<number>-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?))
@@ -19,8 +20,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _STRING, _NUMBER, _REAL, _MARK, _WORD = 1, 2, 3, 4, 5
-_SPACE = re.compile(r"[ \t\n\r]*")
-_RUN = re.compile(r"[A-Za-z0-9_.+-]+")
+_SPACE = lazy(r"[ \t\n\r]*")
+_RUN = lazy(r"[A-Za-z0-9_.+-]+")
 
 WORDS: dict[str, Plain] = {
     "true": True,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.tree import ReadError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = lazy("[\ud800-\udfff]")
 
 
 def unescape(body: str, start: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece, joined
 from vramlint.readers.make_variables import Variables
 from vramlint.text import Document, Place
@@ -58,16 +59,16 @@ class _Line(Struct, frozen=True):
     recipe: bool
 
 
-_ASSIGNMENT = re.compile(
+_ASSIGNMENT = lazy(
     r"\s*(?P<before>(?:(?:export|override|private)\s+)*)(?P<name>[^\s:#=+?!$()]+)\s*(?P<how>\?=|::?:?=|\+=|!=|=)\s*"
 )
-_DEFINE = re.compile(r"\s*(?:(?:export|override)\s+)*define\s+(?P<name>[^\s:=+?!]+)")
-_EXPORT = re.compile(r"\s*export(?:\s+(?P<names>[^=:]*))?$")
-_CONDITION = re.compile(r"\s*(?P<word>ifeq|ifneq|ifdef|ifndef|else|endif)\b\s*(?P<rest>.*)", re.DOTALL)
-_SIDES = re.compile(r"\((?P<a>.*),(?P<b>.*)\)|(['\"])(?P<c>.*?)\3\s+(['\"])(?P<d>.*?)\5")
-_RULE = re.compile(r"(?P<names>(?:\$\([^)]*\)|\$\{[^}]*\}|[^:=#$])+?)\s*&?::?(?!=)(?P<rest>.*)", re.DOTALL)
-_PREFIX = re.compile(r"[ \t]*[@+-][ \t@+-]*")
-_COMMENT = re.compile(r"(?<!\\)#.*")
+_DEFINE = lazy(r"\s*(?:(?:export|override)\s+)*define\s+(?P<name>[^\s:=+?!]+)")
+_EXPORT = lazy(r"\s*export(?:\s+(?P<names>[^=:]*))?$")
+_CONDITION = lazy(r"\s*(?P<word>ifeq|ifneq|ifdef|ifndef|else|endif)\b\s*(?P<rest>.*)", re.DOTALL)
+_SIDES = lazy(r"\((?P<a>.*),(?P<b>.*)\)|(['\"])(?P<c>.*?)\3\s+(['\"])(?P<d>.*?)\5")
+_RULE = lazy(r"(?P<names>(?:\$\([^)]*\)|\$\{[^}]*\}|[^:=#$])+?)\s*&?::?(?!=)(?P<rest>.*)", re.DOTALL)
+_PREFIX = lazy(r"[ \t]*[@+-][ \t@+-]*")
+_COMMENT = lazy(r"(?<!\\)#.*")
 
 
 def _lines(document: Document) -> Iterator[_Line]:

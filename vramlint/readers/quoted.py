@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.text import Document, Place
 
-_PYTHON = re.compile(r"(?i)[rbuf]{0,2}(\"\"\"|'''|\"|')")
-_BLOCK = re.compile(r"[|>][-+0-9]*[^\n]*\n?")
-_ESCAPE = re.compile(r"\\(?:\r?\n[ \t]*|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
+_PYTHON = lazy(r"(?i)[rbuf]{0,2}(\"\"\"|'''|\"|')")
+_BLOCK = lazy(r"[|>][-+0-9]*[^\n]*\n?")
+_ESCAPE = lazy(r"\\(?:\r?\n[ \t]*|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)", re.DOTALL)
 _WHITE = frozenset("nrtbvfae0_NLP \t")
 """Letters behind a backslash that stand for white space or for nothing to be seen."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.values import Alternatives, Command, Entry, Option, Scalar, Unknown, Value
 
@@ -17,7 +18,7 @@ Lookup = Callable[[re.Match[str]], Found | None]
 """What takes the place of a match; None where it stays as it is."""
 
 _MARK = "__"
-_HELD = re.compile(r"\$\{(__\w+)\}")
+_HELD = lazy(r"\$\{(__\w+)\}")
 
 
 def expanded(excerpt: Excerpt, pattern: re.Pattern[str], lookup: Lookup) -> tuple[Excerpt, tuple[Entry, ...]]:

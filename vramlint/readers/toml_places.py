@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 import tomli
 
-_GAP = re.compile(r"(?:[ \t\r\n]+|\#[^\n]*)*")
-_BLANK = re.compile(r"[ \t]*")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(
+from vramlint.patterns import lazy
+
+_GAP = lazy(r"(?:[ \t\r\n]+|\#[^\n]*)*")
+_BLANK = lazy(r"[ \t]*")
+_BARE_KEY = lazy(r"[A-Za-z0-9_-]+")
+_STRING = lazy(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")'
     r"|'''(?:.)*?'{3,5}(?!')"
     r'|"(?:[^"\\\n]|\\.)*"'
     r"|'[^'\n]*'",
     re.DOTALL,
 )
-_ATOM = re.compile(r"[^\s,\]}#]+(?: [0-9][^\s,\]}#]*)?")
+_ATOM = lazy(r"[^\s,\]}#]+(?: [0-9][^\s,\]}#]*)?")
 """A number, bool or date; a date may hold one blank before its time."""
 
 _DEEPEST = 64

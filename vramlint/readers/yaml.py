@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from msgspec import Struct, field
 
+from vramlint.patterns import lazy
 from vramlint.readers.tree import MAX_DEPTH, ReadError
 from vramlint.readers.yaml_templates import HOLE, without_templates
 from vramlint.text import Document, Place, masked
@@ -26,8 +26,8 @@ _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
 _PLAIN_COLLECTIONS = (None, "!", _TAG + "map", _TAG + "seq")
 _TEXT_TAGS = tuple(_TAG + name for name in ("str", "timestamp", "value", "binary"))
-_DOCUMENT_START = re.compile(r"(?m)^---(?=\s|$)")
-_PREFIX = re.compile(r"(?:(?:&\S+|!\S*)\s*)+")
+_DOCUMENT_START = lazy(r"(?m)^---(?=\s|$)")
+_PREFIX = lazy(r"(?:(?:&\S+|!\S*)\s*)+")
 """Anchor and tag in front of a value."""
 _SCANNER_DEPTH = "exceeded maximum nesting depth"
 """What libyaml's scanner says, since the one in PyYAML 6.0.4, of 1000 open brackets, before it hands on the first."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from vramlint.patterns import lazy
+
 HOLE = "\ue000"
 """Stands for each character of an expression: of the private use area, which YAML allows in plain scalars."""
 
-_STATEMENT = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_STATEMENT = lazy(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 """Statements and comments of Jinja."""
-_EXPRESSION = re.compile(r"\{\{[^\n]*?\}\}")
-_ALONE = re.compile(r"(?m)^[ \t]*\{\{[^\n]*?\}\}[ \t]*$")
+_EXPRESSION = lazy(r"\{\{[^\n]*?\}\}")
+_ALONE = lazy(r"(?m)^[ \t]*\{\{[^\n]*?\}\}[ \t]*$")
 
 
 def without_templates(text: str) -> Iterator[str]:

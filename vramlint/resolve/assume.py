@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from vramlint.catalog.defaults import effective_default
 from vramlint.catalog.keys import LIBRARIES
 from vramlint.facts import Candidate, Fact, FactValue, Origin
+from vramlint.patterns import lazy
 from vramlint.resolve.board import Board, by_default, derived, possible
 from vramlint.resolve.defaults import any_default
 from vramlint.surfaces.lengths import OWN_MAXIMUM
@@ -69,7 +69,7 @@ def at_run_time(board: Board, name: str) -> Fact | None:
     return replace(found, origin=Origin.ASSUMED, reason=reason, key=fact.key)
 
 
-_ATTRIBUTE = re.compile(r"attribute (\w+) of (?:\w+\.)*(\w+)\b")
+_ATTRIBUTE = lazy(r"attribute (\w+) of (?:\w+\.)*(\w+)\b")
 """How the reader words an attribute of command-line arguments whose class a library declares."""
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Set
 
+from vramlint.patterns import lazy
 from vramlint.resolve.board import Board
 from vramlint.resolve.defaults import any_default
 from vramlint.surfaces.keys import find_row
 
-_FLAG = re.compile(r"(?:\w+\.)*\w*(?:args|arguments|config)\w*\.(\w+)")
+_FLAG = lazy(r"(?:\w+\.)*\w*(?:args|arguments|config)\w*\.(\w+)")
 """`training_args.bf16`: a flag of the trainer's arguments, as scripts name them."""
 
 

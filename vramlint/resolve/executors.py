@@ -7,19 +7,19 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, ancestors
 from vramlint.text import Document
 from vramlint.values import Invocation, Items, Program, Scalar
 
-_EXECUTES = re.compile(r"\bexec\s*\(\s*(open\s*\(|Path\s*\(|pathlib\.Path\s*\(|compile\s*\(|\w+\s*\))")
+_EXECUTES = lazy(r"\bexec\s*\(\s*(open\s*\(|Path\s*\(|pathlib\.Path\s*\(|compile\s*\(|\w+\s*\))")
 """How a script runs the text of another file."""
-_HELPER = re.compile(r"\bexec\s*\(\s*open\s*\(\s*(?:os\.path\.join\([^()]*,\s*)?(['\"])(?P<path>[^'\"]+\.py)\1")
+_HELPER = lazy(r"\bexec\s*\(\s*open\s*\(\s*(?:os\.path\.join\([^()]*,\s*)?(['\"])(?P<path>[^'\"]+\.py)\1")
 _NAMING = frozenset(("datetime", "os", "random", "time", "uuid"))
 """Modules of which settings make the names of runs and folders."""
-_CLI = re.compile(r"\bLightningCLI\s*\(")
+_CLI = lazy(r"\bLightningCLI\s*\(")
 """How a program takes settings for the Trainer, its module and its data."""
 _WORDS = "sys.argv"
 _SCRIPTS = ("train.py", "main.py", "pretrain.py", "finetune.py", "run.py")

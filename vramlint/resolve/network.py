@@ -14,6 +14,7 @@ from vramlint.catalog.litgpt_models import MODEL_TYPE as LITGPT
 from vramlint.catalog.litgpt_models import parameter_count
 from vramlint.catalog.models import find_model, find_model_by_last_part
 from vramlint.facts import Link
+from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, candidates
 from vramlint.resolve.quantized_names import Named, quantized_name
 from vramlint.surfaces.model_config import config_values
@@ -70,9 +71,9 @@ class Network(Struct, frozen=True):
         return None
 
 
-_CACHED = re.compile(r"(?:^|/)models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)")
+_CACHED = lazy(r"(?:^|/)models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)")
 """A folder of huggingface_hub's cache (huggingface_hub file_download.py, repo_folder_name)."""
-_CONVERTED = re.compile(r"[-_](?:hf|mcore)/*$", re.IGNORECASE)
+_CONVERTED = lazy(r"[-_](?:hf|mcore)/*$", re.IGNORECASE)
 """How people call the folder of a checkpoint that they converted to the form of Hugging Face or of Megatron."""
 _DOT = "___"
 """What ModelScope's cache writes for a dot: `Qwen2___5-7B-Instruct` (modelscope hub/snapshot_download.py)."""

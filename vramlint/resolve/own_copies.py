@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Remark, Sheet
+from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, find_module
 from vramlint.surfaces.frameworks.hydra_defaults import module_of
 from vramlint.values import Table
 
 _KEYS = frozenset({"unknown-key", "removed-key"})
-_PACKAGED = re.compile(
+_PACKAGED = lazy(
     r"(?:^|/)(verl|llamafactory|axolotl|openrlhf|torchtune|torchtitan|swift)/(?:[\w-]+/)*(?:train_)?config[\w-]*/[^/]+$"
 )
 """Configurations inside of a framework's package: what stands there, that copy of it takes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
+
 
 class Named(NamedTuple):
     """What a name says: the network that was quantized, and how."""
@@ -15,11 +17,11 @@ class Named(NamedTuple):
 
 
 _SUFFIXES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-(?:unsloth-)?bnb-(?P<bits>4)bit$", re.IGNORECASE), "nf4"),
-    (re.compile(r"-GPTQ(?:-Int(?P<bits>[48]))?$", re.IGNORECASE), "gptq"),
-    (re.compile(r"-AWQ(?:-Int(?P<bits>4))?$", re.IGNORECASE), "awq"),
-    (re.compile(r"-Int(?P<bits>[48])$", re.IGNORECASE), "gptq"),
-    (re.compile(r"-FP(?P<bits>8)$", re.IGNORECASE), "fp8"),
+    (lazy(r"-(?:unsloth-)?bnb-(?P<bits>4)bit$", re.IGNORECASE), "nf4"),
+    (lazy(r"-GPTQ(?:-Int(?P<bits>[48]))?$", re.IGNORECASE), "gptq"),
+    (lazy(r"-AWQ(?:-Int(?P<bits>4))?$", re.IGNORECASE), "awq"),
+    (lazy(r"-Int(?P<bits>[48])$", re.IGNORECASE), "gptq"),
+    (lazy(r"-FP(?P<bits>8)$", re.IGNORECASE), "fp8"),
 )
 """Ends of names and the method; `-Int4` alone is how Qwen's first GPTQ checkpoints are called."""
 

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
+
 Release = tuple[int, ...]
 
 _COMPARISONS: Mapping[str, Callable[[Release, Release], bool]] = MappingProxyType(
@@ -19,7 +21,7 @@ _COMPARISONS: Mapping[str, Callable[[Release, Release], bool]] = MappingProxyTyp
         "!=": lambda release, bound: release != bound,
     }
 )
-_CLAUSE = re.compile(r"(===|==|~=|!=|<=|>=|<|>|\^|~|=)?\s*v?(\d+(?:\.\d+)*)((?:\.\*)?)[^,|;\s]*")
+_CLAUSE = lazy(r"(===|==|~=|!=|<=|>=|<|>|\^|~|=)?\s*v?(\d+(?:\.\d+)*)((?:\.\*)?)[^,|;\s]*")
 
 
 @cache

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, ancestors
 from vramlint.resolve.releases import newest, newest_allowed, pinned, release_of
 from vramlint.resolve.run import Version
@@ -193,7 +194,7 @@ _PIPFILE_LOCKED = rf'"({_ANY})":\s*\{{[^{{}}]*?"version":\s*"==([^"]+)"'
 _SPECIFIER = r"((?:\s*,?\s*(?:===|==|~=|!=|<=|>=|<|>|=)\s*v?[\w.*+!]+)*)"
 _LINE = rf"(?m)^\s*(?:-\s+)?[\"']?({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*[\"']?\s*,?\s*(?:[;#@].*)?$"
 _QUOTED = rf"[\"']({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}\s*(?:;[^\"']*)?[\"']"
-_PIP = re.compile(r"(?m)^[ \t]*[!%][ \t]*(?:\S*python[\d.]* -m |uv )?pip3? install\b(?:[^\\\n]|\\\r?\n|\\.)*")
+_PIP = lazy(r"(?m)^[ \t]*[!%][ \t]*(?:\S*python[\d.]* -m |uv )?pip3? install\b(?:[^\\\n]|\\\r?\n|\\.)*")
 _ARGUMENT = rf"(?<=[\s\"'])({_ANY})(?:\[[^\]]*\])?{_SPECIFIER}(?=[\s\"';]|\Z)"
 _TABLE_KEY = rf"(?m)^({_ANY})\s*=\s*(?:\{{[^}}\n]*?version\s*=\s*)?[\"']([^\"'\n]+)[\"']"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS, switch
 from vramlint.surfaces.draft import (
     Arguments,
@@ -29,7 +29,7 @@ from vramlint.surfaces.unsloth import trains_in_full
 from vramlint.text import Place
 from vramlint.values import Call, Items, Keyword, Name, Scalar, Unknown, Value
 
-_CONFIG = re.compile(r"^(\w+)Config$")
+_CONFIG = lazy(r"^(\w+)Config$")
 _OWN_KEYS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "adalora": {"r": "init_r"},

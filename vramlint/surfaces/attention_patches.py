@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.values import PATCHED, Call, Scalar
 
-_TARGET = re.compile(rf"(?:.+\.)?(\w+)\.modeling_\w+\.\w+Attention\.(?:forward|_attn){re.escape(PATCHED)}")
+_TARGET = lazy(rf"(?:.+\.)?(\w+)\.modeling_\w+\.\w+Attention\.(?:forward|_attn){re.escape(PATCHED)}")
 """A method of a model type's attention."""
 _KERNELS = (
-    ("flash_attention_2", re.compile(r"\b_?flash_attn\w*\(|\b_?flash_attention\w*\(|\bFlashAttention\(")),
-    ("sdpa", re.compile(r"\bmemory_efficient_attention\(|\bscaled_dot_product_attention\(")),
-    ("eager", re.compile(r"\bsoftmax\(")),
+    ("flash_attention_2", lazy(r"\b_?flash_attn\w*\(|\b_?flash_attention\w*\(|\bFlashAttention\(")),
+    ("sdpa", lazy(r"\bmemory_efficient_attention\(|\bscaled_dot_product_attention\(")),
+    ("eager", lazy(r"\bsoftmax\(")),
 )
 """What a replacement calls, by the implementation of transformers that keeps the same for backward."""
 ITS_OWN = ""

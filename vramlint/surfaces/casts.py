@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Drawn, conditional, draw, stated
 from vramlint.surfaces.lineage import last
@@ -15,8 +16,8 @@ from vramlint.values import Call, Scalar, Unknown, Value
 
 _PARTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
-        "norm_dtype": re.compile(r"norm|\bln_|\.ndim == 1", re.IGNORECASE),
-        "trainable_dtype": re.compile(r"lora|adapter|requires_grad", re.IGNORECASE),
+        "norm_dtype": lazy(r"norm|\bln_|\.ndim == 1", re.IGNORECASE),
+        "trainable_dtype": lazy(r"lora|adapter|requires_grad", re.IGNORECASE),
     }
 )
 """Facts, and the tests of a module or parameter that pick the part they speak of."""

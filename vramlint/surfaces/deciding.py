@@ -15,12 +15,13 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, LeftOut, Link, Origin
+from vramlint.patterns import lazy
 from vramlint.text import Place, Span
 from vramlint.values import Call, Decision, Program
 
 _MARKS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
-        name: re.compile(pattern)
+        name: lazy(pattern)
         for name, pattern in {
             "tuning": r"(?i)\w*(get_peft_model|peft_?config|lora_?config|add_adapter|inject_adapter\w*)"
             r"|\w*(add|apply|attach|inject|make|setup|wrap|create|init)\w*_(lora|peft|adapters?)\w*|convert\w*_to_lora"

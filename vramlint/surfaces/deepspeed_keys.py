@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vramlint.catalog.versions import Version, at_least, version_of
 from vramlint.facts import TAKES_EFFECT, Remark, Repair
+from vramlint.patterns import lazy
 from vramlint.surfaces.deepspeed_types import is_validated, refuses
 from vramlint.surfaces.draft import unquoted
 from vramlint.surfaces.keys import rows
@@ -17,9 +17,9 @@ from vramlint.values import Entry, Scalar, Table
 FREE = ("optimizer.params", "scheduler.params", "autotuning.arg_mappings")
 """Sections that are handed on to something else as they are, whatever keys they have."""
 
-IGNORED = re.compile(r"^(_|#|//|\$|comment)|^[A-Z][A-Za-z0-9]*_\w*[A-Z]$")
+IGNORED = lazy(r"^(_|#|//|\$|comment)|^[A-Z][A-Za-z0-9]*_\w*[A-Z]$")
 """Keys that are remarks, an editor's `$schema`, or stand for what a script fills in: DeepSpeed's have no capitals."""
-_REMOVED_IN = re.compile(r"removed in (\d+(?:\.\d+)*)")
+_REMOVED_IN = lazy(r"removed in (\d+(?:\.\d+)*)")
 
 
 class KnownKey(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from vramlint.catalog.versions import Version, at_least
+from vramlint.patterns import lazy
 from vramlint.values import Scalar, Table, Value
 
 _VALIDATED = (
@@ -29,11 +29,11 @@ _VALIDATED = (
 """Sections that DeepSpeed reads with pydantic: an unknown key there raises (deepspeed 0.19.8, runtime/config_utils.py).
 Elsewhere an unknown key is ignored in silence."""
 
-_WHOLE = re.compile(r"\s*[-+]?\d+(_\d+)*(\.0+)?\s*")
+_WHOLE = lazy(r"\s*[-+]?\d+(_\d+)*(\.0+)?\s*")
 _WORDS = frozenset(["true", "false", "1", "0", "on", "off", "yes", "no", "t", "f", "y", "n"])
 """Strings that pydantic takes for a boolean (pydantic 2, conversion table)."""
 _TRUE = frozenset(["true", "1", "on", "yes", "t", "y"])
-_ALTERNATIVES = re.compile(r"enum ([\w|]+)( \(any case\))?")
+_ALTERNATIVES = lazy(r"enum ([\w|]+)( \(any case\))?")
 
 
 _VALIDATED_SINCE: Mapping[str, Version] = MappingProxyType(dict.fromkeys(("fp16", "bf16", "bfloat16"), (0, 17, 1)))

@@ -6,10 +6,10 @@ networks (text encoders, VAE) are frozen in these programs unless they say other
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.adapters import Adapter, adapter_facts, attached, tuning_fact
 from vramlint.surfaces.checkpointing import checkpointing_facts
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
@@ -22,9 +22,9 @@ from vramlint.surfaces.loops import parallel_facts
 from vramlint.values import Call, Keyword, Value
 
 OBJECTIVE = "diffusion"
-_DENOISER = re.compile(r"(?:^UNet\w*|Transformer[23]DModel|^Transformer2DModel|Transformer)$")
+_DENOISER = lazy(r"(?:^UNet\w*|Transformer[23]DModel|^Transformer2DModel|Transformer)$")
 """Classes of diffusers that predict noise; the others (AutoencoderKL, ControlNetModel, schedulers) don't."""
-_PROCESSOR = re.compile(r"^(?:LoRA\w*AttnProcessor\w*|LoRALinearLayer|inject_trainable_lora\w*)$")
+_PROCESSOR = lazy(r"^(?:LoRA\w*AttnProcessor\w*|LoRALinearLayer|inject_trainable_lora\w*)$")
 _SIZES = keys_saying("image_size", "diffusers")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark, Repair
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS, Converter, Outcome
 from vramlint.surfaces.keys import KeyRow
 from vramlint.text import Place
@@ -71,7 +71,7 @@ def is_absent(value: Value) -> bool:
     )
 
 
-_PARAMETER = re.compile(r"parameter (\w+) of ")
+_PARAMETER = lazy(r"parameter (\w+) of ")
 
 
 def by_setting(value: Value, settings: Mapping[str, Value]) -> Value:

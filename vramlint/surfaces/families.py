@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
+
 _BY_STEM: Mapping[str, str] = MappingProxyType(
     {
         "Albert": "albert",
@@ -63,7 +65,7 @@ _BY_STEM: Mapping[str, str] = MappingProxyType(
 )
 """What stands before `For…` or `LMHeadModel` in a class's name to its model_type (transformers 5.23.0, models/auto)."""
 
-_HEAD = re.compile(r"(For[A-Z]\w*|LMHeadModel|Model)$")
+_HEAD = lazy(r"(For[A-Z]\w*|LMHeadModel|Model)$")
 
 _BY_NAME = (
     (r"blip-?2", "blip-2"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
 from vramlint.facts import Fact, Remark
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import draw
 from vramlint.surfaces.keys import rows
 from vramlint.values import Scalar, Table, Value
 
-_NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
+_NUMBER = lazy(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?$")
 AsRead = Callable[[str, str, Value], Value]
 NUMERIC = ("count", "elements", "bound", "number")
 

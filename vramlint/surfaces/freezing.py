@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.lineage import Lineage, last
 from vramlint.values import Call, Scalar, Value
 
@@ -22,10 +23,10 @@ _METHODS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Methods of transformers' speech models and what they freeze (5.23 models/{wav2vec2,whisper})."""
-_MARKS = re.compile(r"mark_only_\w+_as_trainable$")
+_MARKS = lazy(r"mark_only_\w+_as_trainable$")
 """Functions of loralib and litgpt that freeze everything but what they put in."""
-_CONTAINS = re.compile(r"""^(['"])(?P<word>[^'"]+)\1 (?P<absent>not )?in \w+$""")
-_STARTS = re.compile(r"""^(?P<absent>not )?\w+\.startswith\((['"])(?P<word>[^'"]+)\2\)$""")
+_CONTAINS = lazy(r"""^(['"])(?P<word>[^'"]+)\1 (?P<absent>not )?in \w+$""")
+_STARTS = lazy(r"""^(?P<absent>not )?\w+\.startswith\((['"])(?P<word>[^'"]+)\2\)$""")
 
 
 class Rule(NamedTuple):

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces import dictionaries, insertion
 from vramlint.surfaces.keys import all_rows
 from vramlint.surfaces.kinds import kind_of_table
@@ -23,25 +24,25 @@ COMMANDS = ("training-arguments", "trl", "trl-model", "accelerate-config")
 _CONFIGS = r"(?:SFT|DPO|ORPO|KTO|CPO|Reward|GRPO|RLOO)Config$"
 _CALLS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
-        "training-arguments": re.compile(rf"TrainingArguments$|{_CONFIGS}"),
-        "trl": re.compile(_CONFIGS),
-        "from-pretrained": re.compile(r"(?:^|\.)(?!Fast)\w*(?:Model|For[A-Z])\w*\.from_pretrained$"),
-        "bitsandbytes": re.compile(r"(?:^|\.)BitsAndBytesConfig$"),
-        "lora": re.compile(r"(?:^|\.)LoraConfig$"),
-        "accelerate": re.compile(r"(?:^|\.)Accelerator$"),
-        "full-state-dict": re.compile(r"(?:^|\.)FullStateDictConfig$"),
-        "state-dict-options": re.compile(r"(?:^|\.)StateDictOptions$"),
-        "unsloth": re.compile(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.from_pretrained$"),
-        "unsloth-adapter": re.compile(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.get_peft_model$"),
-        "setfit": re.compile(r"(?:^|\.)TrainingArguments$"),
-        "lightning": re.compile(r"^(?:L\.|pl\.|lightning\.(?:\w+\.)?|pytorch_lightning\.)?(?:Trainer|Fabric)$"),
+        "training-arguments": lazy(rf"TrainingArguments$|{_CONFIGS}"),
+        "trl": lazy(_CONFIGS),
+        "from-pretrained": lazy(r"(?:^|\.)(?!Fast)\w*(?:Model|For[A-Z])\w*\.from_pretrained$"),
+        "bitsandbytes": lazy(r"(?:^|\.)BitsAndBytesConfig$"),
+        "lora": lazy(r"(?:^|\.)LoraConfig$"),
+        "accelerate": lazy(r"(?:^|\.)Accelerator$"),
+        "full-state-dict": lazy(r"(?:^|\.)FullStateDictConfig$"),
+        "state-dict-options": lazy(r"(?:^|\.)StateDictOptions$"),
+        "unsloth": lazy(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.from_pretrained$"),
+        "unsloth-adapter": lazy(r"(?:^|\.)Fast\w*(?:Model|Transformer)\.get_peft_model$"),
+        "setfit": lazy(r"(?:^|\.)TrainingArguments$"),
+        "lightning": lazy(r"^(?:L\.|pl\.|lightning\.(?:\w+\.)?|pytorch_lightning\.)?(?:Trainer|Fabric)$"),
     }
 )
 """Callees whose keywords are keys of a vocabulary."""
 _OWN: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
-        "setfit": re.compile(r"\bfrom\s+setfit\b[\w.]*\s+import\s+(?:\([^)]*|[^\n]*)\bTrainingArguments\b"),
-        "lightning": re.compile(r"^\ufeff?\s*(?:from|import)\s+(?:pytorch_)?lightning\b", re.MULTILINE),
+        "setfit": lazy(r"\bfrom\s+setfit\b[\w.]*\s+import\s+(?:\([^)]*|[^\n]*)\bTrainingArguments\b"),
+        "lightning": lazy(r"^\ufeff?\s*(?:from|import)\s+(?:pytorch_)?lightning\b", re.MULTILINE),
     }
 )
 """What a file imports in which such a callee is of that library; `TrainingArguments` is transformers' elsewhere."""
@@ -62,7 +63,7 @@ _ENGINE = "deepspeed"
 _ACCUMULATES = ".accumulate("
 _PREFIX = "fsdp_"
 _DEFINES = "diffusers"
-_DEFINED = re.compile(r"""add_argument\(\s*["']--(\w+)["']""")
+_DEFINED = lazy(r"""add_argument\(\s*["']--(\w+)["']""")
 
 
 class Holder(NamedTuple):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.literals import PYTHON, SHELL, literal
 from vramlint.surfaces.python_values import Part, set_value
 from vramlint.surfaces.spelling import Written
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from tokenize import TokenInfo
 
 _NOT_CODE = ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")
-_OPENING = re.compile(r"[\w.]+\s*\(")
-_CONTINUED = re.compile(r"[ \t]*\\\r?$")
-_OPTION_INDENT = re.compile(r"[ \t]+(?=--)")
+_OPENING = lazy(r"[\w.]+\s*\(")
+_CONTINUED = lazy(r"[ \t]*\\\r?$")
+_OPTION_INDENT = lazy(r"[ \t]+(?=--)")
 
 
 def set_keyword(document: Document, call: Place, name: str, value: Written) -> Edit | None:

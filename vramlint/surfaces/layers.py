@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from math import prod
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.lineage import last
 from vramlint.values import Alternatives, Call, Items, Scalar, Unknown, Value
 
-_NONE = re.compile(
+_NONE = lazy(
     r"^(Alpha|Feature)?Dropout|Dropout\d?d?$|Softm(ax|in)|(?<!P)ReLU6?$|[GSC]?ELU$|SiLU$|Mish$|GLU$|Tanh|"
     r"Sigmoid$|Hard\w+$|Soft\w+$|Threshold$|Pool\dd$|Flatten$|Identity$|Loss|Upsampl|Pad\dd$|Pixel(Un)?[Ss]huffle$|"
     r"Unpool\dd$|[Ff]old$|ChannelShuffle$|CosineSimilarity$|PairwiseDistance$|LocalResponseNorm$|LPPool|^Module$"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Draft, Drawn, draw, options, stated, unknown
 from vramlint.surfaces.lineage import last
@@ -52,7 +53,7 @@ _BUCKETS: Mapping[str, int] = MappingProxyType(
 )
 """What DeepSpeedStrategy puts into the configuration that it makes, elements."""
 _STAGE = 2
-_NAME = re.compile(r"deepspeed(?:_stage_(\d))?(_offload)?(_nvme)?$")
+_NAME = lazy(r"deepspeed(?:_stage_(\d))?(_offload)?(_nvme)?$")
 
 
 class _Zero(NamedTuple):

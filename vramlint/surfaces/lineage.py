@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.draft import options
 from vramlint.text import Place
 from vramlint.values import Call, Items, Scalar, Unknown, Value
@@ -14,8 +14,8 @@ _DEPTH = 24
 """Wrappers that are followed before giving up; real programs stay below ten."""
 
 _LOADERS = ("from_pretrained", "from_config", "from_quantized", "load_model")
-_MODEL_CLASS = re.compile(r"(^AutoModel|^Fast\w*(?:Model|Transformer)$|For[A-Z]\w+|LMHeadModel|Model)$")
-_NO_MODEL = re.compile(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
+_MODEL_CLASS = lazy(r"(^AutoModel|^Fast\w*(?:Model|Transformer)$|For[A-Z]\w+|LMHeadModel|Model)$")
+_NO_MODEL = lazy(r"Tokenizer|Processor|Extractor|Config|Peft|Scheduler|Collator|Vae|VAE|Diffusion")
 _OTHER_PACKAGES = ("diffusers", "timm", "sentence_transformers", "keras", "tensorflow", "sklearn", "pydantic", "django")
 _SENTENCE_MODELS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
 _MODULE_BASES = (".Module", ".LightningModule", ".PreTrainedModel")

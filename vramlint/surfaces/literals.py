@@ -7,12 +7,13 @@ import re
 import shlex
 from collections.abc import Mapping
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.spelling import Written, value_of
 from vramlint.values import Entry, Items, Name, Plain, Scalar, Table, Value
 
 JSON, YAML, TOML, PYTHON, SHELL = "json", "yaml", "toml", "python", "shell"
 
-_PLAIN_WORD = re.compile(r"(?:\.{0,2}/|[A-Za-z_])(?:[\w./ -]*[\w./-])?")
+_PLAIN_WORD = lazy(r"(?:\.{0,2}/|[A-Za-z_])(?:[\w./ -]*[\w./-])?")
 _YAML_WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
 """Words that YAML takes for something else than text."""
 _DTYPES = frozenset(("bfloat16", "float16", "float32", "float64", "uint8"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS, Outcome, dtype
 from vramlint.surfaces.draft import Arguments, Drawn, draw, draw_keyword, stated, unknown
 from vramlint.surfaces.families import model_type_of_class
@@ -21,7 +22,7 @@ _LATER = ("quantization_bits",)
 """Facts of the from-pretrained vocabulary that another module reads with more context."""
 
 _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), task)
+    (lazy(pattern), task)
     for pattern, task in (
         (r"(T5|Bart|BART|Pegasus|Marian|Prophet|Longt5|LED)\w*ForConditionalGeneration", "seq2seq"),
         (r"ForSeq2SeqLM", "seq2seq"),
@@ -43,7 +44,7 @@ _TASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 """Class names of transformers to what a plain Trainer optimises with them."""
 
-_HOME = re.compile(r"value of (~/\S+): the home directory$")
+_HOME = lazy(r"value of (~/\S+): the home directory$")
 """Why the shell reader does not know a path in the home directory, which names a model as well as any other."""
 
 _CASTS: Mapping[str, str] = MappingProxyType(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from vramlint.facts import Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.accelerators import accelerator_facts, accelerators, splits_batches
 from vramlint.surfaces.convert import CONVERTERS, dtype
 from vramlint.surfaces.draft import Draft, Drawn, by_setting, conditional, derived, draw, stated, unknown
@@ -30,7 +31,7 @@ _PARALLEL = {
 _SECOND = "fully_shard"
 _EVERY = "operator.mod"
 """The call as which the reader records `(step + 1) % args.accumulate`."""
-_EACH_STEP = re.compile(r"%|sync_gradients|is_accumulating|accumul")
+_EACH_STEP = lazy(r"%|sync_gradients|is_accumulating|accumul")
 """Tests under which the optimizer steps, and not every batch."""
 _STARTERS = (
     ("multiprocessing.spawn", "nprocs"),

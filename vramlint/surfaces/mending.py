@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from vramlint.facts import Remark, Repair
 from vramlint.findings import Step
+from vramlint.patterns import lazy
 from vramlint.surfaces.literals import JSON, PYTHON, SHELL, YAML, literal, value_at
 from vramlint.surfaces.members import form_of, read_data, set_key
 from vramlint.surfaces.removal import remove_keys
@@ -14,9 +15,9 @@ from vramlint.surfaces.strictness import strict, without_repetition
 from vramlint.text import Document, Edit, Place
 from vramlint.values import COMMENT, Scalar, Table
 
-_KEY = re.compile(r"(?P<head>(?:-{1,2})?[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P<tail>[\"']?(?:[=:].*)?)", re.DOTALL)
+_KEY = lazy(r"(?P<head>(?:-{1,2})?[\"']?)(?P<name>[A-Za-z_][\w.-]*)(?P<tail>[\"']?(?:[=:].*)?)", re.DOTALL)
 """A key as it is written: a member's, a keyword, an option."""
-_YAML_FLOAT = re.compile(r"([-+]?\d+)([eE])([-+]?\d+)\Z")
+_YAML_FLOAT = lazy(r"([-+]?\d+)([eE])([-+]?\d+)\Z")
 
 
 def mended(remark: Remark, documents: Mapping[str, Document]) -> Step | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.draft import is_absent, options, stated
 from vramlint.surfaces.lineage import Lineage, last, lineages, model_class, package
 from vramlint.surfaces.loading import model_fact
@@ -16,7 +17,7 @@ from vramlint.surfaces.models import common_objective
 from vramlint.surfaces.trainers import objective_of_trainer, vocabulary_of
 from vramlint.values import Call, Program, Scalar
 
-_PRETRAINS = re.compile(r"pre-?train|(^|[_-])pt([_.-]|$)", re.IGNORECASE)
+_PRETRAINS = lazy(r"pre-?train|(^|[_-])pt([_.-]|$)", re.IGNORECASE)
 """How programs are called that train on text as it is."""
 
 _REFERENCES = ("ref_model", "reference_model")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.optimizers import find_optimizer
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.draft import is_absent, options, stated, united, unknown
 from vramlint.surfaces.lineage import last, package
 from vramlint.values import Alternatives, Call, Items, Scalar, Unknown, Value
@@ -35,7 +35,7 @@ _PACKAGES = (
 _SHORT: Mapping[str, str] = MappingProxyType({"bitsandbytes": "bnb"})
 """Packages that the catalog calls otherwise."""
 
-_NAMED = re.compile(r"(?:Adam|AdamW|AdamW?8bit|Adafactor|SGD|Lion|Lamb|LAMB|Muon|Shampoo|Sophia|SophiaG)$")
+_NAMED = lazy(r"(?:Adam|AdamW|AdamW?8bit|Adafactor|SGD|Lion|Lamb|LAMB|Muon|Shampoo|Sophia|SophiaG)$")
 """How optimizers of any other package are called."""
 
 MEMORY_ARGUMENTS = (

@@ -5,10 +5,10 @@ Every function gives the edit, or None where the text is not of a form in which 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.literals import PYTHON, literal
 from vramlint.surfaces.spelling import Written
 from vramlint.text import Document, Edit, Place
@@ -16,7 +16,7 @@ from vramlint.text import Document, Edit, Place
 if TYPE_CHECKING:
     import ast
 
-_BEHIND = re.compile(r"[ \t]*(?P<comma>,?)(?:[ \t]*(?P<comment>#[^\r\n]*))?")
+_BEHIND = lazy(r"[ \t]*(?P<comma>,?)(?:[ \t]*(?P<comment>#[^\r\n]*))?")
 """What stands behind a value on its line."""
 
 

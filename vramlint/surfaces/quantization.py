@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS, flag
 from vramlint.surfaces.draft import (
     Arguments,
@@ -43,7 +44,7 @@ _OTHERS: Mapping[str, tuple[str, str, int]] = MappingProxyType(
 )
 """Other quantization configs of transformers 5.23.0 (utils/quantization_config.py): method, key of the bits, and the
 bits where it says none."""
-_BITS = re.compile(r"int(\d+)|float(\d+)", re.IGNORECASE)
+_BITS = lazy(r"int(\d+)|float(\d+)", re.IGNORECASE)
 """The bits in the name of a dtype or of one of torchao's configs."""
 
 NAMES = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.literals import TOML, YAML
 from vramlint.text import Document, Edit, Place
 from vramlint.values import Entry, Items, Scalar, Table
 
-_SPACE = re.compile(r"\s*")
+_SPACE = lazy(r"\s*")
 
 
 def remove_keys(document: Document, root: Table, keys: Sequence[str], form: str) -> tuple[Edit, ...] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from vramlint.patterns import lazy
 from vramlint.readers.comments import MARKER
 from vramlint.readers.json import read_json
 from vramlint.surfaces.literals import JSON
@@ -19,7 +20,7 @@ from vramlint.values import Entry, Items, Scalar, Table, Value
 Said = tuple[str, tuple[Edit, ...]]
 
 _BETWEEN = r"(?:\s|//[^\r\n]*|\#[^\r\n]*|/\*.*?\*/)*"
-_BEYOND = re.compile(
+_BEYOND = lazy(
     rf"""
     "(?:[^"\\\r\n]|\\.)*"
     | (?P<comment>//[^\r\n]*|\#[^\r\n]*|/\*.*?\*/)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from vramlint.facts import Link
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, draw_keyword, is_absent, options, stated, unknown
 from vramlint.surfaces.keys import rows
@@ -14,9 +15,9 @@ from vramlint.surfaces.parallelism_config import made
 from vramlint.text import Place
 from vramlint.values import Call, Entry, Items, Keyword, Name, Scalar, Table, Unknown, Value
 
-_TRAINER = re.compile(r"Trainer(\w*Wrapper)?$")
+_TRAINER = lazy(r"Trainer(\w*Wrapper)?$")
 _NO_TRAINER = ("pytorch_lightning", "lightning", "keras", "tokenizers", "composer", "fastai")
-_ARGUMENTS = re.compile(
+_ARGUMENTS = lazy(
     r"TrainingArguments$|(SFT|DPO|ORPO|KTO|GRPO|RLOO|Reward|CPO|PPO|BCO|GKD|NashMD|OnlineDPO|XPO|PRM)v?2?Config$"
 )
 

@@ -5,19 +5,19 @@ unsloth 2026.8.7: models/loader.py, models/llama.py, models/vision.py, models/se
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import Arguments, Draft, Drawn, draw, is_absent, stated, unknown
 from vramlint.surfaces.hardware import COMPUTES_IN_BFLOAT16
 from vramlint.text import Place
 from vramlint.values import Call, Scalar, Value
 
-_CALL = re.compile(r"\b(Fast\w*(?:Model|Transformer))\.(from_pretrained|get_peft_model)$")
+_CALL = lazy(r"\b(Fast\w*(?:Model|Transformer))\.(from_pretrained|get_peft_model)$")
 _SENTENCES = "FastSentenceTransformer"
 _LANGUAGE = "FastLanguageModel"
 _LIBRARY = "unsloth 2026.8.7"

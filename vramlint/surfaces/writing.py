@@ -7,11 +7,11 @@ hold, cannot be written: the answer is then None.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vramlint.facts import Fact, FactValue, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.adapting import COVERED, write_adapters
 from vramlint.surfaces.code_changes import write_checkpointing, write_optimizer
 from vramlint.surfaces.holding import Holder, holder_of
@@ -52,7 +52,7 @@ _FOLLOWING: Mapping[str, tuple[str, ...]] = {
     "arrival_dtype": ("dtype", "torch_dtype"),
 }
 """How keys begin from which a fact follows that further keys say."""
-_CONTINUED = re.compile(r"[ \t]*\\\r?\n\Z")
+_CONTINUED = lazy(r"[ \t]*\\\r?\n\Z")
 _PARSED = ("training-arguments", "trl")
 """Vocabularies of classes that HfArgumentParser makes options of."""
 _BY_PROGRAM = ("diffusers",)

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece, moved_shell
 from vramlint.readers.notebook.escapes import Escape
 from vramlint.readers.notebook.literals import Text, interpolated, text_of_literal
@@ -42,14 +43,14 @@ class Ran(NamedTuple):
     """Variables that it sets."""
 
 
-_ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+)(?P<value>.+)", re.DOTALL)
-_ARGUMENTS = re.compile(r"(?:\A|[ \t])-s(?=[ \t])")
+_ASSIGNMENT = lazy(r"(?P<name>[A-Za-z_]\w*)(?:[ \t]*=[ \t]*|[ \t]+)(?P<value>.+)", re.DOTALL)
+_ARGUMENTS = lazy(r"(?:\A|[ \t])-s(?=[ \t])")
 _MOST = 500
 """Shells of one notebook that are followed."""
 _MOST_FILES = 100
 _NEAR = 200
 """Lines above a command in which the headers of its blocks are looked for."""
-_HEADER = re.compile(r"(?P<word>if|elif|else|for|while|def|async|match|case)\b[ \t]*(?P<test>.*?):[ \t]*(?:\#.*)?\Z")
+_HEADER = lazy(r"(?P<word>if|elif|else|for|while|def|async|match|case)\b[ \t]*(?P<test>.*?):[ \t]*(?:\#.*)?\Z")
 
 
 def run(document: Document, script: Script, read: ReadShell) -> Ran:

@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_SPACE = re.compile(r"[ \t\r\n]*")
+from vramlint.patterns import lazy
+
+_SPACE = lazy(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
 
-_LANGUAGES = re.compile(r"(?:i?python|pypy|sage|mojo)[\d.]*", re.IGNORECASE)
+_LANGUAGES = lazy(r"(?:i?python|pypy|sage|mojo)[\d.]*", re.IGNORECASE)
 """Languages, kernels' or cells', whose cells are read as Python."""
 
 

@@ -10,16 +10,15 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from vramlint.patterns import lazy
 from vramlint.readers.notebook.container import Fault, Piece, RawCell, read_cells
 from vramlint.readers.notebook.document import gathered
 from vramlint.text import Document, Edit
 
-_CHARACTER = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL
-)
+_CHARACTER = lazy(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|.", re.DOTALL)
 """How JSON writes one code point."""
 
-_ESCAPED = re.compile(r"\\u(?!00[01])[0-9a-fA-F]{4}")
+_ESCAPED = lazy(r"\\u(?!00[01])[0-9a-fA-F]{4}")
 """An escape that only a writer uses that keeps its output in ASCII, or that guards HTML."""
 
 

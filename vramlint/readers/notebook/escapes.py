@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_TOKEN = re.compile(
+from vramlint.patterns import lazy
+
+_TOKEN = lazy(
     r"(?P<string>(?:'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"))"
     r"|(?P<comment>\#[^\n]*)"
     r"|(?P<open>[(\[{])"
@@ -21,13 +23,13 @@ _TOKEN = re.compile(
     r"|[^'\"#()\[\]{}\\\n=]+|.",
     re.DOTALL,
 )
-_HEAD = re.compile(r"(?P<indent>[ \t]*)(?:[%!?]|(?P<help>[\w.*]+\?{1,2}[ \t\r]*(?=\n|\Z)))?")
-_TAIL = re.compile(r"(?:[^\\\n]|\\(?!\r?\n)|\\\r?\n)*")
+_HEAD = lazy(r"(?P<indent>[ \t]*)(?:[%!?]|(?P<help>[\w.*]+\?{1,2}[ \t\r]*(?=\n|\Z)))?")
+_TAIL = lazy(r"(?:[^\\\n]|\\(?!\r?\n)|\\\r?\n)*")
 """A magic's line, and those that a backslash joins to it."""
-_CELL = re.compile(r"%%|%(?:python|sh|sql|md|scala|r|fs)(?=[ \t]*\r?\n)")
+_CELL = lazy(r"%%|%(?:python|sh|sql|md|scala|r|fs)(?=[ \t]*\r?\n)")
 """How a magic begins that takes the whole cell: IPython's, and Databricks' with the cell's first line to itself."""
-_NAME = re.compile(r"[^\s(]*")
-_SILENT = re.compile(r"(?:[ \t]*(?:\#[^\n]*)?\r?\n)*")
+_NAME = lazy(r"[^\s(]*")
+_SILENT = lazy(r"(?:[ \t]*(?:\#[^\n]*)?\r?\n)*")
 """Lines without code."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.readers.quoted import excerpt_of
 from vramlint.readers.templates import expanded
@@ -17,14 +18,14 @@ from vramlint.values import Entry, Scalar, Unknown, Value
 if TYPE_CHECKING:
     from vramlint.readers.notebook.names import Names
 
-_BRACES = re.compile(r"(?P<double>\{\{|\}\})|\{(?P<expression>[^{}]+)\}")
+_BRACES = lazy(r"(?P<double>\{\{|\}\})|\{(?P<expression>[^{}]+)\}")
 """What an f-string fills."""
 
-_INTERPOLATED = re.compile(r"(?<!\$)\{(?P<expression>[^{}\n]+)\}|\$(?P<dollar>\$?[A-Za-z_]\w*)")
+_INTERPOLATED = lazy(r"(?<!\$)\{(?P<expression>[^{}\n]+)\}|\$(?P<dollar>\$?[A-Za-z_]\w*)")
 """What IPython fills in a command or a magic's line (`DollarFormatter`)."""
 
-_F_STRING = re.compile(r"(?P<prefix>[fFrR]{1,2})(?P<quote>'''|\"\"\"|'|\")")
-_PART = re.compile(r"[^\\]+|\\(?P<letter>\r?\n|.)", re.DOTALL)
+_F_STRING = lazy(r"(?P<prefix>[fFrR]{1,2})(?P<quote>'''|\"\"\"|'|\")")
+_PART = lazy(r"[^\\]+|\\(?P<letter>\r?\n|.)", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "\n": "", "\r\n": ""}
 LONGEST = 20_000
 """Characters of a text with its values put in; what doubles a text line by line gets beyond that."""

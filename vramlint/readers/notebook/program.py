@@ -12,6 +12,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.notebook.escapes import Escape, escapes
 from vramlint.readers.notebook.magics import Role, role
 from vramlint.text import Document, Place
@@ -162,11 +163,11 @@ def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     return None if _is_typed(text) else replace(problem, place=place)
 
 
-_LONE_RETURN = re.compile(r"\r(?!\n)")
+_LONE_RETURN = lazy(r"\r(?!\n)")
 """Ends a line for Python, and none for a document."""
 
-_JOINED = re.compile(r"\\[ \t]*\r?\n")
-_COMMAND = re.compile(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
+_JOINED = lazy(r"\\[ \t]*\r?\n")
+_COMMAND = lazy(r"(?P<word>[a-z][\w./-]*)[ \t]+[\w./~$'\"-]")
 
 
 def _is_typed(text: str) -> bool:

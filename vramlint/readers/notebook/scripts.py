@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
+from vramlint.patterns import lazy
 from vramlint.readers.notebook.escapes import Escape, cell_magic, line_escape
 from vramlint.readers.notebook.magics import Role, role
 from vramlint.readers.notebook.program import Escaped, Script, Statement, parsed, read_script
 from vramlint.text import Document
 
-_DATABRICKS = re.compile(r"\A\ufeff?# Databricks notebook source\b")
-_JUPYTEXT = re.compile(r"\A(?:\ufeff|#!.*\n|# -\*-.*\n)*# ---[ \t]*\r?\n(?:#.*\n){0,9}?#[ \t]+jupytext:")
+_DATABRICKS = lazy(r"\A\ufeff?# Databricks notebook source\b")
+_JUPYTEXT = lazy(r"\A(?:\ufeff|#!.*\n|# -\*-.*\n)*# ---[ \t]*\r?\n(?:#.*\n){0,9}?#[ \t]+jupytext:")
 """The header that jupytext writes above a script. Without it a commented command may be one that was put away."""
-_CELL = re.compile(r"(?m)^# ?(?:%%(?=[ \t\r\n])|In\[[ \d]*\]:)")
+_CELL = lazy(r"(?m)^# ?(?:%%(?=[ \t\r\n])|In\[[ \d]*\]:)")
 """How cells begin in VS Code, PyCharm, Spyder and jupytext, and in what nbconvert exports."""
 
-_MAGIC = re.compile(r"(?m)^# MAGIC ?(?P<magic>[%!].*(?:\n# MAGIC.*)*)")
-_COMMENTED = re.compile(
+_MAGIC = lazy(r"(?m)^# MAGIC ?(?P<magic>[%!].*(?:\n# MAGIC.*)*)")
+_COMMENTED = lazy(
     r"(?m)^[ \t]*# (?:(?P<cell>%%\w.*(?:\n#(?! %%| \+).*)*)|(?P<line>(?:!|%(?!%))\S.*(?:(?<=\\)\n[ \t]*#.*)*))"
     r"|^# (?:%%|\+).*\blanguage=\"(?P<language>bash|sh)\".*\n(?P<body>(?:#(?! %%| \+).*\n?)*)"
 )
-_MAGIC_MARGIN = re.compile(r"# MAGIC ?")
-_MARGIN = re.compile(r"[ \t]*# ?")
+_MAGIC_MARGIN = lazy(r"# MAGIC ?")
+_MARGIN = lazy(r"[ \t]*# ?")
 
 
 def has_cells(text: str) -> bool:

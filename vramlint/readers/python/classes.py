@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Arguments, Machine, Site
 from vramlint.readers.python.methods import merge_into
@@ -110,7 +109,7 @@ def _is_generated(kind: Class) -> bool:
     return owner is not None and "__init__" not in owner.scope.state
 
 
-_NEVER_ASKED = re.compile(
+_NEVER_ASKED = lazy(
     r"(Dataset|Sampler|Callback|Collator\w*|(?<!Lightning)DataModule|Loader|Tokenizer\w*|Handler|Formatter)$"
 )
 """Library classes whose methods say nothing of memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.commandline.kinds import guess
 from vramlint.readers.python.commandline.words import is_flag, is_loose, part, relocated, spelled
 from vramlint.readers.python.datafiles import read_tree
@@ -14,8 +15,8 @@ from vramlint.readers.python.probes import variable
 from vramlint.text import Document, Place
 from vramlint.values import Scalar, Unknown
 
-_INNERMOST = re.compile(r"\$\{([^${}]*)\}")
-_EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d{1,3}")
+_INNERMOST = lazy(r"\$\{([^${}]*)\}")
+_EXPONENT = lazy(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d{1,3}")
 _MOST_STEPS = 30
 """Interpolations that are worked out for one text."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import options_of
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -30,26 +31,26 @@ _FILTER = ".filter"
 _MAPS = (".map", ".with_transform", ".set_transform", _FILTER)
 """Methods of datasets that take a function of samples."""
 
-_STEPS = re.compile(
+_STEPS = lazy(
     r"for (?P<i>\w+) in range\(\s*0\s*,[^:\[\]]+?,\s*(?P<n>[\w.]+)\s*,?\s*\)"
     r"|\.(?:view|reshape)\(\s*-1\s*,\s*(?P<m>[\w.]+)\s*\)"
 )
 """Steps through joined tokens, or rows made of them at once."""
-_ENDS = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
+_ENDS = lazy(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\]|(?P<m>[A-Za-z_][\w.]*) - len\(")
 """The head of a sample, or how much it lacks."""
-_TRUNCATED = re.compile(r"\bmax_length\s*=\s*(?P<n>self\.\w+)")
+_TRUNCATED = lazy(r"\bmax_length\s*=\s*(?P<n>self\.\w+)")
 """The bound by which a method of such a class has its tokenizer truncate texts."""
-_DATA = re.compile("Dataset|Collat")
+_DATA = lazy("Dataset|Collat")
 """Classes of the files that hold samples or put them together."""
-_KEPT = re.compile(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za-z_][\w.]*|\d+)")
+_KEPT = lazy(r"len\([^()]*(?:input_ids|tokens)[^()]*\)\s*<=?\s*(?P<n>[A-Za-z_][\w.]*|\d+)")
 """The longest samples that a filter keeps."""
-_SIDE = re.compile(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
+_SIDE = lazy(r"source|target|prompt|answer|response|completion|input_len|context", re.IGNORECASE)
 """Words in the name of the length of a sample's part."""
-_TAKEN = re.compile(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\].*?\[\s*(?P=n)\s*:\s*\]")
+_TAKEN = lazy(r"\[\s*:\s*(?P<n>[A-Za-z_][\w.]*)\s*\].*?\[\s*(?P=n)\s*:\s*\]")
 """A buffer that rows are taken from the front of."""
-_LENGTH = re.compile(r"block|seq|context|ctx|chunk|window|max_?len|cutoff|max_length", re.IGNORECASE)
+_LENGTH = lazy(r"block|seq|context|ctx|chunk|window|max_?len|cutoff|max_length", re.IGNORECASE)
 """Words in the name of a row's length, none of which a batch of texts has."""
-_JOINED = re.compile(r"chain\(|\+=|\.extend\(|sum\(|concat|\.join\(|\bcat\(")
+_JOINED = lazy(r"chain\(|\+=|\.extend\(|sum\(|concat|\.join\(|\bcat\(")
 """What joins samples before they are cut."""
 
 

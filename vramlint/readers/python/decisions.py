@@ -7,11 +7,11 @@ from values that the program only passes about.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import narrow
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Function, Object, Scope
@@ -30,10 +30,10 @@ _READERS = frozenset({"getattr", "get", "getenv"})
 _PLAIN_FUNCTIONS = frozenset({"bool", "int", "float", "str", "len"})
 _PLAIN_METHODS = frozenset({"lower", "upper", "strip", "startswith", "endswith"})
 
-_CALLED = re.compile(r"(\w+)\s*(?:\(|=(?!=))|[\"']([\w.-]+)[\"']")
+_CALLED = lazy(r"(\w+)\s*(?:\(|=(?!=))|[\"']([\w.-]+)[\"']")
 """What a statement calls, assigns or passes, and its words in quotes, which may be keys or values."""
-_WORD = re.compile(r"\w+")
-_COMMENT = re.compile(r"#.*")
+_WORD = lazy(r"\w+")
+_COMMENT = lazy(r"#.*")
 MOST_TEXT = 20_000
 """Characters of a side that are looked through."""
 

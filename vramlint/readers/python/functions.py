@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import relabel
 from vramlint.readers.python.commands import command_default, remaining_options
@@ -129,8 +129,7 @@ ALL_LINEAR = "all-linear"
 
 _WALK = ".named_modules("
 _GATHERING = tuple(
-    re.compile(pattern)
-    for pattern in (r"\b(isinstance|type)\(|__class__", r"Linear", r"\.(add|append)\(|=\s*[\[{]", r"name")
+    lazy(pattern) for pattern in (r"\b(isinstance|type)\(|__class__", r"Linear", r"\.(add|append)\(|=\s*[\[{]", r"name")
 )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each, same
 from vramlint.readers.python.objects import (
     Attribute,
@@ -249,7 +249,7 @@ def _ordered(item: Object) -> Any:  # noqa: ANN401 (numbers, strings and tuples 
     return None
 
 
-_TORCH_DTYPE = re.compile(r"torch\.(?:b?float|half|double|u?int|short|long|bool|complex)\d*(?:_\w+)?$")
+_TORCH_DTYPE = lazy(r"torch\.(?:b?float|half|double|u?int|short|long|bool|complex)\d*(?:_\w+)?$")
 """Objects of torch that no number or text equals."""
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.commandline.flag_values import flag_value
 from vramlint.readers.python.commandline.words import argv
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -85,7 +85,7 @@ def environment_variable(machine: Machine, name: Object, default: Object | None,
     return default if default is not None and isinstance(found, Scalar) and found.value is None else found
 
 
-_LAUNCHERS = re.compile(
+_LAUNCHERS = lazy(
     r"(LOCAL_|NODE_|GROUP_|WORLD_|MASTER_|SLURM|OMPI|PMI|MPI|CUDA|NCCL|NVIDIA|ACCELERATE|TORCH|FSDP|DEEPSPEED|PET_|SM_|RANK)"
     r"|.*(N_?GPU|NPROC|GPUS|WORLD_SIZE|DEVICES)"
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.calls import invoke
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import library_base, takes_fields
@@ -90,7 +91,7 @@ def read_program(
     return _frozen(machine, module), ()
 
 
-_SWITCH = re.compile(r"(enable|disable|freeze|unfreeze|gradient_checkpointing)_?")
+_SWITCH = lazy(r"(enable|disable|freeze|unfreeze|gradient_checkpointing)_?")
 """Names of methods that only the program itself calls, if anyone."""
 
 

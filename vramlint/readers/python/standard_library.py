@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.iteration import elements_of
 from vramlint.readers.python.machine import Arguments, Handler, Machine, Site
@@ -111,7 +112,7 @@ def _plain_tree(item: Object) -> Any:  # noqa: ANN401 (any plain Python value)
     return plain_of(item)
 
 
-_SIMPLE_PATTERN = re.compile(r"[^()*+{}]*[*+]?[^()*+{}]*")
+_SIMPLE_PATTERN = lazy(r"[^()*+{}]*[*+]?[^()*+{}]*")
 """Patterns with a single repetition: no text makes them slow."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,6 +10,7 @@ from types import MappingProxyType
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import (
@@ -108,5 +108,5 @@ def _part(machine: Machine, part: cst.BaseFormattedStringContent, scope: Scope, 
 
 _CONVERSIONS: MappingProxyType[str, Callable[[object], str]] = MappingProxyType({"r": repr, "s": str, "a": ascii})
 
-_MODEST = re.compile(r"[^\d\0]*\d{0,3}(\.\d{0,2})?[^\d\0]*")
+_MODEST = lazy(r"[^\d\0]*\d{0,3}(\.\d{0,2})?[^\d\0]*")
 """Formats that make no text of unusual width."""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-_TOKEN = re.compile(
+from vramlint.patterns import lazy
+
+_TOKEN = lazy(
     r"\s*(?:(\d+#[0-9A-Za-z@_]+|0[xX][0-9A-Fa-f]+|\d+)|([A-Za-z_]\w*)|(\*\*|<<=|>>=|<<|>>|<=|>=|==|!=|&&|\|\||\+\+|--|"
     r"[-+*/%&|^]=|[-+*/%<>=!~&|^?:,()\[\]]))",
     re.ASCII,

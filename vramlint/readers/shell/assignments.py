@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import calculation, expansion, parameters, scan
 from vramlint.readers.shell.machine import Machine
 from vramlint.readers.shell.pieces import Hole, Pieces, Text, assigned, known
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Array, Held
 
-ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[([^\]\n]*)\])?(\+?)=", re.ASCII)
+ASSIGNMENT = lazy(r"([A-Za-z_]\w*)(?:\[([^\]\n]*)\])?(\+?)=", re.ASCII)
 
 
 class Assignment(NamedTuple):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell.pieces import Pieces, Text
 from vramlint.readers.shell.source import Range, Source
 from vramlint.values import Entry, Scalar
 
-_COUNT = re.compile(r"()(\d+)")
-_GPUS = re.compile(r"(?:.*,)?((?:gpu:)?(?:[A-Za-z][\w.-]*:)?)(\d+)(?:\(.*\))?")
-_GRES = re.compile(r"(?:.*,)?(gpu:(?:[A-Za-z][\w.-]*:)?)(\d+)(?:[,(].*)?")
+_COUNT = lazy(r"()(\d+)")
+_GPUS = lazy(r"(?:.*,)?((?:gpu:)?(?:[A-Za-z][\w.-]*:)?)(\d+)(?:\(.*\))?")
+_GRES = lazy(r"(?:.*,)?(gpu:(?:[A-Za-z][\w.-]*:)?)(\d+)(?:[,(].*)?")
 _SET_BY: dict[str, tuple[tuple[str, re.Pattern[str]], ...]] = {
     "SLURM_NNODES": (("-N", _COUNT), ("--nodes", _COUNT)),
     "SLURM_JOB_NUM_NODES": (("-N", _COUNT), ("--nodes", _COUNT)),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.shell import scan
 
 Part = tuple[int, int, str | None]
 """A stretch of the source, or a text that stands for it."""
 
 MOST = 256
-_RANGE = re.compile(r"\{(-?\d{1,9}|[A-Za-z])\.\.(-?\d{1,9}|[A-Za-z])(?:\.\.(-?\d{1,9}))?\}")
+_RANGE = lazy(r"\{(-?\d{1,9}|[A-Za-z])\.\.(-?\d{1,9}|[A-Za-z])(?:\.\.(-?\d{1,9}))?\}")
 
 
 def alternatives(text: str, start: int, end: int) -> list[list[Part]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import calculation, conditions, reading
 from vramlint.readers.shell.evaluation import evaluate
 from vramlint.readers.shell.invoked import Invoked
@@ -148,7 +148,7 @@ def _eval(machine: Machine, invoked: Invoked) -> Outcome:
     return evaluate(machine, tuple(pieces))
 
 
-_SET_UP = re.compile(r"activate|bashrc|profile|conda|venv|setvars|modules")
+_SET_UP = lazy(r"activate|bashrc|profile|conda|venv|setvars|modules")
 """Scripts that set up a shell; they set nothing that a training script would use."""
 
 

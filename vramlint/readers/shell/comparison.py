@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import product
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import arithmetic
 from vramlint.readers.shell.machine import NO, OPEN, YES, Machine, Outcome
 from vramlint.readers.shell.patterns import matches, pattern
@@ -20,7 +21,7 @@ NUMBERS: dict[str, Callable[[int, int], bool]] = {
     "-gt": lambda left, right: left > right,
     "-ge": lambda left, right: left >= right,
 }
-_SIMPLE_EXPRESSION = re.compile(r"[\w^$.|\[\]+*? :/@%,=-]{1,80}")
+_SIMPLE_EXPRESSION = lazy(r"[\w^$.|\[\]+*? :/@%,=-]{1,80}")
 
 
 def unary(machine: Machine, operator: str, operand: Pieces) -> Outcome:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.shell import located
 from vramlint.readers.shell.invoked import Invoked
 from vramlint.readers.shell.machine import DEEPEST, OPEN, Machine, Outcome, composed
@@ -13,8 +12,8 @@ from vramlint.readers.shell.state import Arguments
 from vramlint.text import Place
 from vramlint.values import Value
 
-_SCRIPT = re.compile(r"\.(?:sh|slurm|sbatch|bash|job)$")
-_WORD = re.compile(r"[\w./:=@%+,-]+")
+_SCRIPT = lazy(r"\.(?:sh|slurm|sbatch|bash|job)$")
+_WORD = lazy(r"[\w./:=@%+,-]+")
 _SHELLS = frozenset({"bash", "sh", "zsh", "dash", "/bin/bash", "/bin/sh", "/usr/bin/bash", "/usr/bin/env bash"})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import calculation, cutting, parameters, scan
 from vramlint.readers.shell.braces import alternatives
 from vramlint.readers.shell.fields import split
@@ -21,10 +22,10 @@ from vramlint.readers.shell.pieces import (
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Array
 
-_SPECIAL = re.compile(r"""[\\'"$`~{<>*\s]""")
-_LITERAL = re.compile(r"""[^\\'"$`~<>]+""")
-_QUOTED_LITERAL = re.compile(r'[^\\"$`]+')
-_BODY_LITERAL = re.compile(r"[^\\$`]+")
+_SPECIAL = lazy(r"""[\\'"$`~{<>*\s]""")
+_LITERAL = lazy(r"""[^\\'"$`~<>]+""")
+_QUOTED_LITERAL = lazy(r'[^\\"$`]+')
+_BODY_LITERAL = lazy(r"[^\\$`]+")
 _ESCAPES = {
     "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "v": "\v",
 }  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from vramlint.patterns import lazy
+
 Filter = Callable[[list[str], "str | None"], "str | None"]
 LONGEST = 20_000
 
@@ -99,7 +101,7 @@ def _awk(arguments: list[str], read: str | None) -> str | None:
     return "".join(f"{line}\n" for line in lines)
 
 
-_SUBSTITUTION = re.compile(r"s([/|#,:@])((?:(?!\1)[^\\.*\[\]^$+?(){}])+)\1((?:(?!\1)[^\\&])*)\1(g?)")
+_SUBSTITUTION = lazy(r"s([/|#,:@])((?:(?!\1)[^\\.*\[\]^$+?(){}])+)\1((?:(?!\1)[^\\&])*)\1(g?)")
 
 
 def _sed(arguments: list[str], read: str | None) -> str | None:

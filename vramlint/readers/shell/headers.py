@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from vramlint.patterns import lazy
 from vramlint.text import Document, Place
 from vramlint.values import Entry, Scalar
 
-_HEADER = re.compile(r"^#(SBATCH|PBS|BSUB|\$|COBALT|FLUX:)[ \t]+(?=-)", re.MULTILINE)
-_WORD = re.compile(r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s#\"']|(?<=\S)#)+")
-_OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?|(-[A-Za-z])(.*)", re.DOTALL)
-_WHOLE = re.compile(r"(-[A-Za-z]+)()")
+_HEADER = lazy(r"^#(SBATCH|PBS|BSUB|\$|COBALT|FLUX:)[ \t]+(?=-)", re.MULTILINE)
+_WORD = lazy(r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s#\"']|(?<=\S)#)+")
+_OPTION = lazy(r"(--[A-Za-z][\w-]*)(?:=(.*))?|(-[A-Za-z])(.*)", re.DOTALL)
+_WHOLE = lazy(r"(-[A-Za-z]+)()")
 """LSF spells long options with one dash: `-gpu`."""
-_COMMENT = re.compile(r"\s#")
+_COMMENT = lazy(r"\s#")
 
 
 def headers(document: Document) -> tuple[Entry, ...]:

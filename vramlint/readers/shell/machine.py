@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell.parsing import Parsed, parse
 from vramlint.readers.shell.pieces import Hole, Pieces, Text
 from vramlint.readers.shell.source import Composed, Range, Source
@@ -137,8 +138,8 @@ class Machine(Struct):
         self.state.mentioned.update(assigned_names(self.source.text[start:end]))
 
 
-_COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
-_ASSIGNED = re.compile(
+_COMMENT = lazy(r"(?m)^[ \t]*#.*$")
+_ASSIGNED = lazy(
     r"(?:^|(?<=[\s;&|({]))([A-Za-z_]\w*)(?:\[[^\]\n]*\])?\+?=|\b(?:for|read(?:[ \t]+-\w+)*)[ \t]+([A-Za-z_]\w*)"
     r"|\(\([ \t]*([A-Za-z_]\w*)[ \t]*(?:[-+*/]?=(?!=)|\+\+|--)",
     re.ASCII,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import cutting, scan
 
-_HEREDOC = re.compile(r"<<(-?)[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")")
-_NEXT = re.compile(r"""[\\'"$`#<\[(]""")
-_CHARACTER = re.compile(r"[^\n]")
-_HOMELY = re.compile(r"[ \t\n;&|(!]")
+_HEREDOC = lazy(r"<<(-?)[ \t]*(\\?[\w.-]+|'[^'\n]*'|\"[^\"\n]*\")")
+_NEXT = lazy(r"""[\\'"$`#<\[(]""")
+_CHARACTER = lazy(r"[^\n]")
+_HOMELY = lazy(r"[ \t\n;&|(!]")
 
 
 class Masked(NamedTuple):

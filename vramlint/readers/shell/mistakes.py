@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell.parsing import Parsed
 from vramlint.readers.shell.source import Source
 from vramlint.values import Problem
@@ -12,7 +12,7 @@ from vramlint.values import Problem
 MOST = 3
 """Errors of one script: what follows the first ones often follows from them."""
 _PAIRS = {"if": "fi", "do": "done", "case": "esac", "{": "}"}
-_KEYWORD = re.compile(
+_KEYWORD = lazy(
     r"(?:^|[\n;&|(!]|\b(?:then|do|else|elif|if|while|until)\b)[ \t]*(if|fi|case|esac|do|done|[{}])(?=[\s;&|)]|\Z)"
 )
 

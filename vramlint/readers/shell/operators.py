@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell.machine import Machine
 from vramlint.readers.shell.patterns import Pattern, pattern, replaced, without_prefix, without_suffix
 from vramlint.readers.shell.pieces import (
@@ -24,8 +25,8 @@ from vramlint.readers.shell.pieces import (
 )
 from vramlint.readers.shell.source import Range
 
-_OPERATOR = re.compile(r":?[-=+?]|##?|%%?|//|/[#%]?|\^\^?|,,?|~~?|@[A-Za-z]|:")
-_NUMBER = re.compile(r"\s*-?\d+\s*")
+_OPERATOR = lazy(r":?[-=+?]|##?|%%?|//|/[#%]?|\^\^?|,,?|~~?|@[A-Za-z]|:")
+_NUMBER = lazy(r"\s*-?\d+\s*")
 
 
 def applied(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import product
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import filters
 from vramlint.readers.shell.expansion import unescaped
 from vramlint.readers.shell.machine import Machine
@@ -55,7 +56,7 @@ def _unescaped(piece: Piece) -> Piece:
     return piece._replace(text=unescaped(piece.text)) if isinstance(piece, Text) and "\\" in piece.text else piece
 
 
-_DIRECTIVE = re.compile(r"%(%|[-+ 0#]*\d*(?:\.\d+)?[sdifgqbxXeEuc])")
+_DIRECTIVE = lazy(r"%(%|[-+ 0#]*\d*(?:\.\d+)?[sdifgqbxXeEuc])")
 
 
 def _printf(machine: Machine, words: Sequence[Pieces], read: Pieces | None, at: Range) -> Pieces | None:

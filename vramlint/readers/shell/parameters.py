@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import operators
 from vramlint.readers.shell.fields import BLANKS, stream
 from vramlint.readers.shell.machine import Machine
@@ -25,7 +26,7 @@ from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.state import Array, Held
 from vramlint.readers.shell.wellknown import ALWAYS_SET, counted
 
-_PARAMETER = re.compile(r"(!?)(#?)([A-Za-z_]\w*|\d+|[@*#?$!_-])", re.ASCII)
+_PARAMETER = lazy(r"(!?)(#?)([A-Za-z_]\w*|\d+|[@*#?$!_-])", re.ASCII)
 
 
 def separators(machine: Machine) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell import scan
 from vramlint.readers.shell.grammar import Error, block_of, errors_of
 from vramlint.readers.shell.masking import masked
@@ -15,7 +15,7 @@ from vramlint.readers.shell.syntax import Block
 if TYPE_CHECKING:
     from tree_sitter import Parser
 
-_LAST_OF_LINE = re.compile(scan.PLACEHOLDER.pattern + r"[ \t]*\n")
+_LAST_OF_LINE = lazy(scan.PLACEHOLDER.pattern + r"[ \t]*\n")
 """A placeholder whose `>` takes the next line for its target, in the grammar's eyes."""
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 
-_PLAIN = re.compile(r"""[^\s\\'"$`;&|<>()#~{}*?\[]+""")
-_IN_DOUBLE = re.compile(r'[^\\"$`]+')
-_IN_BRACES = re.compile(r"""[^\\'"$`}]+""")
-_IN_PARENTHESES = re.compile(r"""[^\\'"$`()#<]+""")
-_BLANKS = re.compile(r"(?:[ \t]|\\(?:\n|\Z))*")
-_NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!_-]", re.ASCII)
-_CASE = re.compile(r"(?<![\w$-])(?:case|esac)(?![\w-])")
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)\\?([A-Za-z_][\w.-]*)\1")
-PLACEHOLDER = re.compile(r"<[A-Za-z_][^<>|&;()\n\"'$`]{0,80}(?<! )>(?=[\s,/]|\Z)")
+from vramlint.patterns import lazy
+
+_PLAIN = lazy(r"""[^\s\\'"$`;&|<>()#~{}*?\[]+""")
+_IN_DOUBLE = lazy(r'[^\\"$`]+')
+_IN_BRACES = lazy(r"""[^\\'"$`}]+""")
+_IN_PARENTHESES = lazy(r"""[^\\'"$`()#<]+""")
+_BLANKS = lazy(r"(?:[ \t]|\\(?:\n|\Z))*")
+_NAME = lazy(r"[A-Za-z_]\w*|[0-9@*#?$!_-]", re.ASCII)
+_CASE = lazy(r"(?<![\w$-])(?:case|esac)(?![\w-])")
+_HEREDOC = lazy(r"<<-?[ \t]*(['\"]?)\\?([A-Za-z_][\w.-]*)\1")
+PLACEHOLDER = lazy(r"<[A-Za-z_][^<>|&;()\n\"'$`]{0,80}(?<! )>(?=[\s,/]|\Z)")
 """`<path to the data>`, which somebody is to replace; bash takes it for two redirections."""
 _ENDS = frozenset(" \t\n;&|<>()")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from vramlint.patterns import lazy
 from vramlint.text import Document, Place
 
 
@@ -71,9 +71,9 @@ class Composed(Source, eq=False):
         return source.place(first, last)
 
 
-_FOREIGN = re.compile(r"[^\x01-\x7f]")
-_EMPTY_CONTINUATION = re.compile(r"\\\n(?=[ \t]*(?:\n|\Z))")
-_LAST_CONTINUATION = re.compile(r"\\[ \t]*\n?[ \t]*\Z")
+_FOREIGN = lazy(r"[^\x01-\x7f]")
+_EMPTY_CONTINUATION = lazy(r"\\\n(?=[ \t]*(?:\n|\Z))")
+_LAST_CONTINUATION = lazy(r"\\[ \t]*\n?[ \t]*\Z")
 
 
 def parsable(text: str) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.shell.machine import DEEPEST, Machine
 from vramlint.readers.shell.pieces import Choice, Hole, Piece, Pieces, Text, written
 from vramlint.readers.shell.source import Range
 from vramlint.readers.shell.syntax import Statement
 
-_COUNTED = re.compile(r"nvidia-smi|rocm-smi|device_count|/proc/(?:cpuinfo|meminfo)|\b(?:nproc|lscpu|free|lspci)\b")
+_COUNTED = lazy(r"nvidia-smi|rocm-smi|device_count|/proc/(?:cpuinfo|meminfo)|\b(?:nproc|lscpu|free|lspci)\b")
 
 
 def result(machine: Machine, start: int, end: int, at: Range, *, quoted: bool) -> Pieces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vramlint.patterns import lazy
 from vramlint.readers.shell.pieces import Fork, Pieces, Text, Word, known
 
 Placed = tuple[Word, int, int]
@@ -27,7 +28,7 @@ _WRAPPERS: dict[str, tuple[frozenset[str], int]] = {
     "!": (frozenset(), 0),
 }
 """Their options that take a value, and how many arguments stand in front of the program."""
-_ASSIGNED = re.compile(r"([A-Za-z_]\w*)=", re.ASCII)
+_ASSIGNED = lazy(r"([A-Za-z_]\w*)=", re.ASCII)
 
 
 def unwrapped(words: list[Placed]) -> tuple[Sequence[tuple[str, Pieces]], list[Placed]]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.diffusion import OBJECTIVE
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.launch.framework_programs import PROGRAM
@@ -31,7 +32,7 @@ _ADAPTERS = (
     Row("lora_dropout", "lora_dropout", "number"),
 )
 
-_LORA = re.compile(r"_lora(?:_|$)")
+_LORA = lazy(r"_lora(?:_|$)")
 _BESIDE: Mapping[str, str] = MappingProxyType(
     {
         "train_controlnet": "a ControlNet",

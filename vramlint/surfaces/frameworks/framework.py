@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple, TypeGuard
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import framework_default
 from vramlint.facts import Candidate, Fact, FactValue, Link, Origin, Remark
+from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS, Outcome
 from vramlint.surfaces.draft import Draft, Drawn, draw, is_absent, road
 from vramlint.surfaces.flat import NUMERIC, lenient
@@ -21,7 +21,7 @@ from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Document, Place
 from vramlint.values import Alternatives, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
-_PLACEHOLDER = re.compile(r"<[^<>/]+>")
+_PLACEHOLDER = lazy(r"<[^<>/]+>")
 
 
 class Gone(Enum):

@@ -6,16 +6,16 @@ Most repositories that train with verl hold a fork of it, whose YAML has default
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.interpolation import MISSING
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.text import Document
 from vramlint.values import Entry, Items, Scalar, Table, Value
 
-_DECORATOR = re.compile(r"@hydra\.main\(([^()]*)\)")
-_ARGUMENT = re.compile(r"""\b(config_path|config_name)\s*=\s*["']([^"']+)["']""")
+_DECORATOR = lazy(r"@hydra\.main\(([^()]*)\)")
+_ARGUMENT = lazy(r"""\b(config_path|config_name)\s*=\s*["']([^"']+)["']""")
 _COMPOSED = "defaults"
 """The list of what Hydra composes, which is no key of the configuration."""
 

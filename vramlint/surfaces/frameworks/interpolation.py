@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.scalars import plain_of
 from vramlint.values import Alternatives, Entry, Items, Option, Plain, Scalar, Table, Unknown, Value
 
@@ -25,8 +26,8 @@ _MOST_STEPS = 20_000
 _LONGEST = 65_536
 """Characters of a text that interpolations make."""
 
-_INDEX = re.compile(r"\[([^\[\]]*)\]")
-_RESOLVER = re.compile(r"\s*([A-Za-z_][\w.]*)\s*:(.*)$", re.DOTALL)
+_INDEX = lazy(r"\[([^\[\]]*)\]")
+_RESOLVER = lazy(r"\s*([A-Za-z_][\w.]*)\s*:(.*)$", re.DOTALL)
 
 Path = tuple[str, ...]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.job import ConfigValue
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.stage_three import STAGE_THREE
 from vramlint.surfaces.model_config import table_of
 from vramlint.values import Plain, Table
 
-_NAMES = re.compile(r"(?:^|/)ds_z(?P<stage>[023])(?P<offload>_offload)?_config\.json$")
+_NAMES = lazy(r"(?:^|/)ds_z(?P<stage>[023])(?P<offload>_offload)?_config\.json$")
 _PARTS = ("offload_optimizer", "offload_param")
 """What goes to host memory, the second at stage 3 alone."""
 _COMMON: Mapping[str, ConfigValue] = MappingProxyType(

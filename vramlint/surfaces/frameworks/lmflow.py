@@ -5,11 +5,11 @@ lmflow 1.0 and the state after it: src/lmflow/args.py, models/hf_model_mixin.py,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.facts import FactValue
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.trainer_rows import trained_by_trainer, trainer_rows
 from vramlint.surfaces.launch.framework_programs import PROGRAM
@@ -31,11 +31,11 @@ _ADAPTERS = (
 )
 _DTYPES: Mapping[Plain, FactValue] = MappingProxyType({"bf16": "bfloat16", "fp16": "float16", "none": None})
 _OBJECTIVES = (
-    (re.compile(r"(?:iterative_)?dpo"), "dpo"),
-    (re.compile(r"reward_model"), "reward"),
-    (re.compile(r"raft"), "raft"),
-    (re.compile(r"multi_?modal"), "sft-vlm"),
-    (re.compile(r"finetune"), "sft"),
+    (lazy(r"(?:iterative_)?dpo"), "dpo"),
+    (lazy(r"reward_model"), "reward"),
+    (lazy(r"raft"), "raft"),
+    (lazy(r"multi_?modal"), "sft-vlm"),
+    (lazy(r"finetune"), "sft"),
 )
 """Programs by words of their names (examples/*.py)."""
 _PAIR = 2048

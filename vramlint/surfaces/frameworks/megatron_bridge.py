@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.recipes import recipe
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.megatron import spelled_recomputation
 from vramlint.surfaces.frameworks.megatron_batches import accumulate
@@ -77,9 +78,9 @@ _MODES: Mapping[str, str] = MappingProxyType({"lora": "peft", "dora": "peft"})
 """`--mode` and the word for it in a recipe's name."""
 
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"distill"), "distillation"),
-    (re.compile(r"(?:^|[^a-z])(?:sft|peft|lora|dora|finetune|finetuning)(?:[^a-z]|$)"), "sft"),
-    (re.compile(r"pretrain"), "pretrain"),
+    (lazy(r"distill"), "distillation"),
+    (lazy(r"(?:^|[^a-z])(?:sft|peft|lora|dora|finetune|finetuning)(?:[^a-z]|$)"), "sft"),
+    (lazy(r"pretrain"), "pretrain"),
 )
 """Words of a recipe's or a file's name, and what it trains."""
 
@@ -177,7 +178,7 @@ def _ranks(config: Config) -> None:
     config.state("wide_gradients", bool(wide), "mixed_precision.grad_reduce_in_fp32", "mixed_precision")
 
 
-_OF_OPTIMIZER = re.compile(r"use_precision_aware_optimizer|optimizer_.*|main_(?:grads|params)_dtype|exp_avg.*")
+_OF_OPTIMIZER = lazy(r"use_precision_aware_optimizer|optimizer_.*|main_(?:grads|params)_dtype|exp_avg.*")
 
 
 def _key(field: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.models import find_model
 from vramlint.facts import FactValue
+from vramlint.patterns import lazy
 from vramlint.surfaces.environment import allocator_of_variables
 from vramlint.surfaces.frameworks.framework import Config, Row
 from vramlint.surfaces.launch.framework_programs import PROGRAM
@@ -29,7 +29,7 @@ _MEGATRON = (
 
 _MODELS = ("model", "model_id_or_path")
 
-_BETWEEN = re.compile(r"[\\/. ]")
+_BETWEEN = lazy(r"[\\/. ]")
 """What stands between the words of a program's name."""
 
 _ATTENTION: Mapping[Plain, FactValue] = MappingProxyType(

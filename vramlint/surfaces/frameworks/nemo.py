@@ -5,11 +5,11 @@ Both say in words of their own what Megatron's flags say: they are read as these
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.recipes import recipe
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.interpolation import interpolated
 from vramlint.surfaces.frameworks.megatron import attention, recomputation
@@ -135,7 +135,7 @@ _OPTIMIZERS: Mapping[str, str] = MappingProxyType(
 )
 
 _SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
-_TRAINS = re.compile(r"nemo llm (?:pretrain|finetune|train)|\.py$|^\w+$")
+_TRAINS = lazy(r"nemo llm (?:pretrain|finetune|train)|\.py$|^\w+$")
 _SCHEMES = ("model.peft.peft_scheme", "peft_scheme", "peft.type")
 _LORA: Mapping[str, tuple[str, str | float]] = MappingProxyType(
     {"lora_r": ("peft.dim", 32), "lora_alpha": ("peft.alpha", 32), "lora_dropout": ("peft.dropout", 0.0)}

@@ -6,17 +6,17 @@ What each program takes, and by which name at which release, is in its table `op
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.frameworks import framework_keys
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
 from vramlint.surfaces.frameworks.openrlhf_rl import complete_rl
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 from vramlint.values import Entry, Scalar, Table
 
-_PROGRAM = re.compile(r"train_(\w+?)(?:_ray)?(?:\.py)?$")
+_PROGRAM = lazy(r"train_(\w+?)(?:_ray)?(?:\.py)?$")
 _TABLES: Mapping[str, str] = MappingProxyType({"train_ppo": "ppo-local"})
 """Programs whose table goes by another name than they."""
 

@@ -6,9 +6,10 @@ import re
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.values import Items, Scalar, Table, Unknown, Value
 
-_WHOLE = re.compile(r"\$\{?[A-Za-z_]\w*\}?|\?\?\?|<[^<>]+>|\{\{.*\}\}|%\(\w+\)s|@\w+@", re.DOTALL)
+_WHOLE = lazy(r"\$\{?[A-Za-z_]\w*\}?|\?\?\?|<[^<>]+>|\{\{.*\}\}|%\(\w+\)s|@\w+@", re.DOTALL)
 """envsubst's and shells' variables, OmegaConf's mark of a missing value, people's angle brackets, Jinja's braces,
 Python's and CMake's templates, where nothing else stands in the value."""
 

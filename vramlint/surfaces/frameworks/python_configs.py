@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from vramlint.facts import Link, Recognised, Sheet
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.framework_programs import PROGRAM, FrameworkProgram
 from vramlint.text import Document, Place
 from vramlint.values import Call, Entry, Invocation, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
@@ -95,8 +96,8 @@ def _dumped(program: Program) -> PythonConfig | None:
 
 
 _RECIPES: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("megatron-bridge", re.compile(r"^megatron\.bridge\.recipes\.(?:\w+\.)*(\w+_config)$"), "recipe"),
-    ("nemo", re.compile(r"^nemo\.collections\.\w+\.(?:recipes\.)?(\w+\.(?:pretrain|finetune)_recipe)$"), "factory"),
+    ("megatron-bridge", lazy(r"^megatron\.bridge\.recipes\.(?:\w+\.)*(\w+_config)$"), "recipe"),
+    ("nemo", lazy(r"^nemo\.collections\.\w+\.(?:recipes\.)?(\w+\.(?:pretrain|finetune)_recipe)$"), "factory"),
 )
 """Frameworks with functions that make a whole configuration, how these are called, and the key for their name."""
 
@@ -122,9 +123,9 @@ def recipe_config(program: Program) -> PythonConfig | None:
 
 
 _ENTRIES: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("llama-factory", re.compile(r"^llamafactory\.(?:\w+\.)*(run_exp)$"), "llamafactory-cli train"),
-    ("ms-swift", re.compile(r"^swift\.(?:\w+\.)*(sft|pt|rlhf)_main$"), "swift {}"),
-    ("ms-swift-megatron", re.compile(r"^swift\.(?:\w+\.)*megatron_(sft|pt|rlhf)_main$"), "megatron {}"),
+    ("llama-factory", lazy(r"^llamafactory\.(?:\w+\.)*(run_exp)$"), "llamafactory-cli train"),
+    ("ms-swift", lazy(r"^swift\.(?:\w+\.)*(sft|pt|rlhf)_main$"), "swift {}"),
+    ("ms-swift-megatron", lazy(r"^swift\.(?:\w+\.)*megatron_(sft|pt|rlhf)_main$"), "megatron {}"),
 )
 """Frameworks whose training is a function of one argument, how it is called, and the command that does the same."""
 

@@ -13,12 +13,13 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from vramlint.catalog.torchtitan import Said, registries
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.options import nested
 from vramlint.surfaces.overlay import overlaid
 from vramlint.text import Document, Place
 from vramlint.values import Call, Entry, Items, Plain, Scalar, Table, Unknown, Value
 
-FUNCTION = re.compile(r"^def (?P<name>[A-Za-z]\w*)\(\)\s*->\s*[\w.\"']*Trainer[\w.]*\.Config[\"']?\s*:", re.MULTILINE)
+FUNCTION = lazy(r"^def (?P<name>[A-Za-z]\w*)\(\)\s*->\s*[\w.\"']*Trainer[\w.]*\.Config[\"']?\s*:", re.MULTILINE)
 """A function of a registry."""
 _CHOSEN = "vramlint_chosen_"
 _CONFIG = ".Config"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config
 from vramlint.surfaces.frameworks.torchtune_command import COMPONENT
 from vramlint.surfaces.frameworks.torchtune_models import named
@@ -22,11 +23,11 @@ class _Recipe(NamedTuple):
 
 
 _RECIPES = (
-    _Recipe(re.compile(r"dpo"), "dpo"),
-    _Recipe(re.compile(r"ppo"), "ppo"),
-    _Recipe(re.compile(r"grpo"), "grpo"),
-    _Recipe(re.compile(r"knowledge_distillation|(?:^|_)kd(?:_|$)"), "distillation"),
-    _Recipe(re.compile(r"finetune|qat"), "sft"),
+    _Recipe(lazy(r"dpo"), "dpo"),
+    _Recipe(lazy(r"ppo"), "ppo"),
+    _Recipe(lazy(r"grpo"), "grpo"),
+    _Recipe(lazy(r"knowledge_distillation|(?:^|_)kd(?:_|$)"), "distillation"),
+    _Recipe(lazy(r"finetune|qat"), "sft"),
 )
 """Recipes by their names (recipes/*.py, recipes/dev/*.py), the first that fits."""
 

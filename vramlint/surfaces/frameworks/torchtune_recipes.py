@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from vramlint.facts import Candidate, Fact, Origin, Sheet
+from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.reading import read_config
 from vramlint.surfaces.frameworks.torchtune import FRAMEWORK
 from vramlint.surfaces.launch.framework_programs import PROGRAM
@@ -13,7 +14,7 @@ from vramlint.text import Document
 from vramlint.values import Scalar
 
 KIND = "torchtune-recipe"
-PARSED = re.compile(r"^@(?:torchtune\.)?config\.parse\b", re.MULTILINE)
+PARSED = lazy(r"^@(?:torchtune\.)?config\.parse\b", re.MULTILINE)
 """The decorator of the function that gets the configuration."""
 _OF_CODE = (
     "objective",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from vramlint.catalog.instances import gpus_of, spelling_of
 from vramlint.facts import Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles.hardware import VIA
 from vramlint.text import Document, Edit, Place
 
@@ -28,7 +28,7 @@ _VOCABULARIES: Mapping[str, str] = MappingProxyType(
 """Keys that ask for a GPU by its name, and in whose words."""
 _COUNTING = frozenset(("sky", "modal", "slurm"))
 """Vocabularies that say how many behind the name."""
-_WORD = re.compile(r"(?P<name>[A-Za-z][\w.-]*\w|[A-Za-z])(?P<choice>[!+]?)(?::(?P<count>\d+))?")
+_WORD = lazy(r"(?P<name>[A-Za-z][\w.-]*\w|[A-Za-z])(?P<choice>[!+]?)(?::(?P<count>\d+))?")
 
 
 def asks(fact: Fact | None) -> bool:

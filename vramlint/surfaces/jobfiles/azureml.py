@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.scripts import Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.values import Scalar, Table, Unknown, Value
 
-_EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
+_EXPRESSION = lazy(r"\$\{\{\s*(.*?)\s*\}\}")
 
 
 def workloads(scripts: Scripts, table: Table) -> tuple[Workload, ...]:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.values import Entry, Scalar
 
 _COUNTS = frozenset(("ngpus", "gpus", "gpu", "num", "ngpus_excl_p", "ngpus_shared", "ngpus_physical"))
 _TYPES = frozenset(("gpu_model", "gputype", "gpu_type", "gpu_id", "gmodel", "accelerator_model", "gpu_name"))
 _MACHINES = frozenset(("select", "nodes"))
-_PAIR = re.compile(r"(?P<key>\w+)=(?P<value>[^,:\[\]\s\"']+)")
+_PAIR = lazy(r"(?P<key>\w+)=(?P<value>[^,:\[\]\s\"']+)")
 
 
 def resources(entry: Entry) -> Iterator[Fact]:

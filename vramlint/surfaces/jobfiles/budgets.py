@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.launch.ranks import HOST_MEMORY
 from vramlint.values import Entry, Scalar, Table, Value
 
-_SLURM = re.compile(r"(\d+)([KMGT])?B?", re.IGNORECASE)
-_POD = re.compile(r"(\d+(?:\.\d+)?)([EPTGMk]i?|Ki)?")
+_SLURM = lazy(r"(\d+)([KMGT])?B?", re.IGNORECASE)
+_POD = lazy(r"(\d+(?:\.\d+)?)([EPTGMk]i?|Ki)?")
 _POWERS: Mapping[str, int] = MappingProxyType({"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60})
 _PER: Mapping[str, str] = MappingProxyType({"--mem-per-cpu": "cores", "--mem-per-gpu": "gpus"})
 

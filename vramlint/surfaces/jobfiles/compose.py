@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.values import Items, Scalar, Table, Unknown, Value
 
-_VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?::?([-?])([^}]*))?\}|\$(\w+)")
+_VARIABLE = lazy(r"\$\$|\$\{(\w+)(?::?([-?])([^}]*))?\}|\$(\w+)")
 
 
 def workloads(scripts: Scripts, table: Table) -> tuple[Workload, ...]:

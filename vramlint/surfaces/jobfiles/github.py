@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterator
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.runners import labelled
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.values import Alternatives, Entry, Items, Option, Scalar, Table, Unknown, Value
 
-_EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
-_PATH = re.compile(r"(\w+)\.([\w-]+)(?:\s*\|\|\s*'([^']*)')?")
-_SHELLS = re.compile(r"(?:bash|sh)\b")
+_EXPRESSION = lazy(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_PATH = lazy(r"(\w+)\.([\w-]+)(?:\s*\|\|\s*'([^']*)')?")
+_SHELLS = lazy(r"(?:bash|sh)\b")
 MAX_CHOICES = 16
 """Values of a matrix that are told apart."""
 

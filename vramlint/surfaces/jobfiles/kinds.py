@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles.beaker import is_beaker
 from vramlint.surfaces.jobfiles.vertex import pools_of
 from vramlint.values import Items, Scalar, Table
 
-_WORKFLOW = re.compile(r"(?:^|/)\.(?:github|gitea|forgejo)/workflows/[^/]+\.ya?ml\Z")
-_GITLAB = re.compile(r"(?:^|/)(?:[^/]*\.?gitlab-ci[^/]*|\.gitlab/.+)\.ya?ml\Z")
+_WORKFLOW = lazy(r"(?:^|/)\.(?:github|gitea|forgejo)/workflows/[^/]+\.ya?ml\Z")
+_GITLAB = lazy(r"(?:^|/)(?:[^/]*\.?gitlab-ci[^/]*|\.gitlab/.+)\.ya?ml\Z")
 
 
 def job_kind_of_table(path: str, table: Table) -> str | None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.budgets import of_container
 from vramlint.surfaces.jobfiles.scripts import Ran, Scripts, environment_of
@@ -25,7 +26,7 @@ class Pod(NamedTuple):
     """Numbers whose product it is."""
 
 
-_VARIABLE = re.compile(r"\$\$(?=\()|\$\((\w+)\)|\$\{trialParameters\.(\w+)\}")
+_VARIABLE = lazy(r"\$\$(?=\()|\$\((\w+)\)|\$\{trialParameters\.(\w+)\}")
 
 _LABELS: Mapping[str, str] = MappingProxyType(
     {
@@ -41,12 +42,12 @@ _LABELS: Mapping[str, str] = MappingProxyType(
 )
 """Labels of nodes that name their GPU, and in whose words."""
 
-_OWN_LABEL = re.compile(r"(?i)(?:.*/)?(?:gpu|accelerator)(?:[-_.]?(?:type|name|model|product|class))?")
+_OWN_LABEL = lazy(r"(?i)(?:.*/)?(?:gpu|accelerator)(?:[-_.]?(?:type|name|model|product|class))?")
 """What clusters call such a label by themselves; taken where the catalog knows the value."""
 
 _MACHINES = frozenset(("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"))
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi", "aws.amazon.com/neuron", "google.com/tpu")
-_SLICE = re.compile(r"nvidia\.com/mig-(.+)")
+_SLICE = lazy(r"nvidia\.com/mig-(.+)")
 
 
 def containers(scripts: Scripts, pod: Pod, extra: tuple[Fact, ...] = ()) -> Iterator[Workload]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from vramlint.catalog.instances import gpus_of, machine_of
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.text import Place
 from vramlint.values import Unknown, Value
 
-_MACHINE = re.compile(r"(?i)\b(?:(?:p|g|gr|trn|dl)\d[\w-]*\.(?:\d*xlarge|metal)|(?:a[234]x?|g[24])-\w+-\d+g?)\b")
-_DEVICE = re.compile(
+_MACHINE = lazy(r"(?i)\b(?:(?:p|g|gr|trn|dl)\d[\w-]*\.(?:\d*xlarge|metal)|(?:a[234]x?|g[24])-\w+-\d+g?)\b")
+_DEVICE = lazy(
     r"(?i)(?<![a-z0-9])(?:gpu)?(?:(?P<first>\d{1,2})x)?(?P<name>(?:a10g?|a30|a40|a100|h100|h200|b200|l4|l40s?|t4|v100|mi\d{3}x?|"
     r"rtx-?\d{4}|rtx-?a\d{4})(?:[-_]\d+gb)?)(?:x(?P<last>\d{1,2}))?(?![a-z0-9])"
 )

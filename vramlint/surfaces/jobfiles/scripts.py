@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, joined, moved_shell
 from vramlint.readers.quoted import excerpt_of
 from vramlint.readers.templates import Lookup, expanded, filled, filled_word, text_of
@@ -59,7 +60,7 @@ class Ran(NamedTuple):
 
 
 _SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh"))
-_COMMAND_OPTION = re.compile(r"-[a-z]*c")
+_COMMAND_OPTION = lazy(r"-[a-z]*c")
 
 
 class Scripts(Struct, frozen=True):

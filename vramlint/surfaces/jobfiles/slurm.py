@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from vramlint.catalog.instances import gpus_of
 from vramlint.facts import Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles import hardware
 from vramlint.surfaces.jobfiles.batch_requests import lsf, resources
 from vramlint.surfaces.jobfiles.budgets import of_slurm
@@ -26,9 +27,9 @@ _SHORT = {
     "-p": "--partition",
     "-c": "--cpus-per-task",
 }
-_GRES = re.compile(r"(?:gres[:/])?gpu(?::(?P<type>[^:,()]*[^\d:,()][^:,()]*))?(?::(?P<count>\d+))?(?:\(.*\))?")
-_TYPED = re.compile(r"(?:(?P<type>[^:]+):)?(?P<count>\d+)(?:\(.*\))?")
-_SIZE = re.compile(r"(?i)(?:^|[^0-9])(\d{2,3})g?b?$")
+_GRES = lazy(r"(?:gres[:/])?gpu(?::(?P<type>[^:,()]*[^\d:,()][^:,()]*))?(?::(?P<count>\d+))?(?:\(.*\))?")
+_TYPED = lazy(r"(?:(?P<type>[^:]+):)?(?P<count>\d+)(?:\(.*\))?")
+_SIZE = lazy(r"(?i)(?:^|[^0-9])(\d{2,3})g?b?$")
 
 
 def slurm_facts(shell: Shell) -> tuple[Fact, ...]:

@@ -7,14 +7,14 @@ The form is that of wandb 0.16 to 0.25 (docs, sweep configuration): `parameters`
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.jobfiles.scripts import Scripts
 from vramlint.surfaces.launch.launch import Workload
 from vramlint.values import Alternatives, Entry, Items, Option, Scalar, Table, Unknown, Value
 
-_MACRO = re.compile(r"\$\{(\w+)\}")
+_MACRO = lazy(r"\$\{(\w+)\}")
 _DEFAULT = ("${interpreter}", "${program}", "${args}")
 _FORMS = {"args": "--{}=", "args_no_boolean_flags": "--{}=", "args_no_hyphens": "{}="}
 """How `${args}` and its kin write a parameter."""

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vramlint.facts import Link
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.words import Line, Word, after
 
-_FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
+_FILE = lazy(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
 class Cli(NamedTuple):
@@ -88,12 +89,12 @@ CLIS: Mapping[str, Cli] = MappingProxyType(
 """Tools by name. Their other subcommands (chat, export, infer, download, …) do not train."""
 
 _PARTS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?:^|\.)trl\.(?:experimental\.)?scripts\.(\w+)$"), "trl"),
-    (re.compile(r"(?:^|\.)axolotl\.cli\.(train)$"), "axolotl"),
-    (re.compile(r"(?:^|\.)swift\.cli\.(sft|pt|rlhf)$"), "swift"),
-    (re.compile(r"(?:^|\.)swift\.cli\._megatron\.(sft|pt|rlhf)$"), "megatron"),
-    (re.compile(r"(?:^|\.)litgpt\.((?:finetune|pretrain)\w*)$"), "litgpt"),
-    (re.compile(r"(?:^|\.)examples\.scripts\.(sft|dpo|orpo|kto|grpo|reward|reward_modeling|cpo|bco|rloo)$"), "trl"),
+    (lazy(r"(?:^|\.)trl\.(?:experimental\.)?scripts\.(\w+)$"), "trl"),
+    (lazy(r"(?:^|\.)axolotl\.cli\.(train)$"), "axolotl"),
+    (lazy(r"(?:^|\.)swift\.cli\.(sft|pt|rlhf)$"), "swift"),
+    (lazy(r"(?:^|\.)swift\.cli\._megatron\.(sft|pt|rlhf)$"), "megatron"),
+    (lazy(r"(?:^|\.)litgpt\.((?:finetune|pretrain)\w*)$"), "litgpt"),
+    (lazy(r"(?:^|\.)examples\.scripts\.(sft|dpo|orpo|kto|grpo|reward|reward_modeling|cpo|bco|rloo)$"), "trl"),
 )
 """Modules of these tools that scripts start directly."""
 

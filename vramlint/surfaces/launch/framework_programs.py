@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from vramlint.catalog.frameworks import FRAMEWORKS, framework_keys
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.clis import CLIS
 from vramlint.surfaces.launch.hydra import hydra_files
 from vramlint.text import Place
@@ -26,7 +27,7 @@ UNSEEN = "vramlint:unseen"
 
 FILE = "FILE"
 """Among the options that tell a program: that a file of data stands alone on its command line."""
-_FILE = re.compile(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
+_FILE = lazy(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
 _ARGPARSE = frozenset(("diffusers", "ms-swift", "ms-swift-megatron", "lmflow", "timm"))
@@ -205,62 +206,60 @@ _VERL = ("data.train_files", "algorithm.adv_estimator", "actor_rollout_ref.model
 """Overrides that every start of an RL trainer of verl has one of."""
 
 PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
-    (re.compile(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
-    (re.compile(r"(?:^|\.)xtuner\.tools\.train$"), FrameworkProgram("xtuner", (), first=True)),
-    (re.compile(r"(?:^|\.)xtuner\.v1\.train\.cli\.(?:sft|rl)$"), FrameworkProgram("xtuner")),
+    (lazy(r"(?:^|\.)axolotl\.cli\.train$"), FrameworkProgram("axolotl", (), positional=True)),
+    (lazy(r"(?:^|\.)xtuner\.tools\.train$"), FrameworkProgram("xtuner", (), first=True)),
+    (lazy(r"(?:^|\.)xtuner\.v1\.train\.cli\.(?:sft|rl)$"), FrameworkProgram("xtuner")),
     (
-        re.compile(
+        lazy(
             r"(?:^|\.)(?:pretrain_(?:gpt|bert|t5|mamba|hybrid|vlm|retro|ict|llava)|train_rl"
             r"|examples\.(?:multimodal|mimo|multimodal_dev)\.(?:train|pretrain)|multimodal\.train)$"
         ),
         FrameworkProgram("megatron", ("yaml_cfg",)),
     ),
     (
-        re.compile(r"(?:^|\.)deepy$"),
+        lazy(r"(?:^|\.)deepy$"),
         FrameworkProgram(
             "gpt-neox", (), positional=True, folders=("d", "conf_dir"), suffix=".yml", scripts=("train.py", "train")
         ),
     ),
     (
-        re.compile(r"(^|\.)openrlhf\.cli\.train_\w+$"),
+        lazy(r"(^|\.)openrlhf\.cli\.train_\w+$"),
         FrameworkProgram("openrlhf", ()),
     ),
     (
-        re.compile(r"(^|\.)train_(?:sft|dpo|rm|kto|kd|prm|ppo|ppo_ray)$"),
+        lazy(r"(^|\.)train_(?:sft|dpo|rm|kto|kd|prm|ppo|ppo_ray)$"),
         FrameworkProgram("openrlhf", (), told_by=("micro_train_batch_size", "train.micro_batch_size")),
     ),
     (
-        re.compile(
-            r"(?:^|\.)open_instruct\.(?:finetune|dpo(?:_tune(?:_cache)?)?|grpo(?:_fast)?|ppo\w*|reward_modeling)$"
-        ),
+        lazy(r"(?:^|\.)open_instruct\.(?:finetune|dpo(?:_tune(?:_cache)?)?|grpo(?:_fast)?|ppo\w*|reward_modeling)$"),
         FrameworkProgram("open-instruct", (), positional=True),
     ),
-    (re.compile(r"(?:^|\.)torchtitan\.(?:\w+\.)*train$"), FrameworkProgram("torchtitan", ("job.config_file",))),
+    (lazy(r"(?:^|\.)torchtitan\.(?:\w+\.)*train$"), FrameworkProgram("torchtitan", ("job.config_file",))),
     (
-        re.compile(
+        lazy(
             r"(?:^|\.)(?:(?:full|lora|qat_lora|early_exit)_finetune|(?:full|lora)_dpo|(?:async_)?grpo_full_finetune|qat"
             r"|knowledge_distillation|ppo_full_finetune)_(?:single_device|distributed)(?:_multi_dataset)?$"
         ),
         FrameworkProgram("torchtune"),
     ),
     (
-        re.compile(r"(?:^|\.)train_(?:eagle3(?:_online|_offline|_sgl_online|_dataflow)?|dflash|domino|peagle)$"),
+        lazy(r"(?:^|\.)train_(?:eagle3(?:_online|_offline|_sgl_online|_dataflow)?|dflash|domino|peagle)$"),
         FrameworkProgram("specforge", ()),
     ),
     (
-        re.compile(
+        lazy(
             r"(^|\.)verl\.trainer\.(main_ppo|(fsdp_)?sft_trainer|main_ppo_\w+)(_ray)?$"
             r"|(^|\.)verl\.experimental\.([\w.]+\.)?(main_\w+|\w+_main)$"
         ),
         FrameworkProgram("verl", hydra=True),
     ),
     (
-        re.compile(r"(^|\.)recipe\.\w+\.([\w.]+\.)?(main_(?!gen|eval)\w+|\w+_main)$"),
+        lazy(r"(^|\.)recipe\.\w+\.([\w.]+\.)?(main_(?!gen|eval)\w+|\w+_main)$"),
         FrameworkProgram("verl", hydra=True, told_by=_VERL),
     ),
-    (re.compile(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
+    (lazy(r"(?:^|\.)fairseq(?:_cli\.hydra_train|-hydra-train)$"), FrameworkProgram("fairseq", hydra=True)),
     (
-        re.compile(
+        lazy(
             r"(?:^|\.)(?:train_(?:text_to_image|dreambooth)(?:_lora)?(?:_sdxl|_sd3|_flux)?"
             r"|train_dreambooth_lora_(?:flux_kontext|flux2(?:_klein)?(?:_img2img)?|(?:flux|sd15|sdxl)_advanced"
             r"|hidream|ideogram4|krea2|lumina2|qwen_image|sana|z_image)"
@@ -269,32 +268,32 @@ PROGRAMS: tuple[tuple[re.Pattern[str], FrameworkProgram], ...] = (
         ),
         FrameworkProgram("diffusers", (), told_by=_DIFFUSERS, stands_in=True),
     ),
-    (re.compile(r"(?:^|\.)(?:pytorch-image-models|timm)\.train$"), _TIMM),
-    (re.compile(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_OWN)),
-    (re.compile(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_USUAL, takes_all=True)),
-    (re.compile(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
+    (lazy(r"(?:^|\.)(?:pytorch-image-models|timm)\.train$"), _TIMM),
+    (lazy(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_OWN)),
+    (lazy(r"^\.*train$"), _TIMM._replace(told_by=_TIMMS_USUAL, takes_all=True)),
+    (lazy(r"(?:^|\.)litgpt\.(?:finetune\.\w+|pretrain)$"), FrameworkProgram("litgpt")),
     (
-        re.compile(r"(?:^|\.)run_recipe$"),
+        lazy(r"(?:^|\.)run_recipe$"),
         FrameworkProgram("megatron-bridge", ("config_file",), told_by=("recipe", "model")),
     ),
-    (re.compile(r"(?:^|\.)train\.train$"), FrameworkProgram("llm-foundry", (), positional=True, told_by=(FILE,))),
+    (lazy(r"(?:^|\.)train\.train$"), FrameworkProgram("llm-foundry", (), positional=True, told_by=(FILE,))),
     (
-        re.compile(r"(?:^|\.)llamafactory\.(?:launcher|cli)$"),
+        lazy(r"(?:^|\.)llamafactory\.(?:launcher|cli)$"),
         FrameworkProgram("llama-factory", (), positional=True),
     ),
     (
-        re.compile(r"(?:^|\.)src\.train(?:_bash)?$"),
+        lazy(r"(?:^|\.)src\.train(?:_bash)?$"),
         FrameworkProgram(
             "llama-factory", (), positional=True, told_by=("stage", "finetuning_type", "cutoff_len", FILE)
         ),
     ),
-    (re.compile(r"(?:^|\.)swift\.cli\.(?:sft|pt|rlhf)$"), FrameworkProgram("ms-swift", (), positional=True)),
+    (lazy(r"(?:^|\.)swift\.cli\.(?:sft|pt|rlhf)$"), FrameworkProgram("ms-swift", (), positional=True)),
     (
-        re.compile(r"(?:^|\.)swift\.cli\._megatron\.(?:sft|pt|rlhf)$"),
+        lazy(r"(?:^|\.)swift\.cli\._megatron\.(?:sft|pt|rlhf)$"),
         FrameworkProgram("ms-swift-megatron", (), positional=True),
     ),
     (
-        re.compile(
+        lazy(
             r"(?:^|\.)examples\.(?:finetune(?:_multi_modal)?|(?:iterative_)?dpo(?:v2)?_train|reward_modeling|raft_align)$"
         ),
         FrameworkProgram("lmflow", (), positional=True, told_by=("dataset_path", "dataset_path_list")),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from types import MappingProxyType
 
+from vramlint.patterns import lazy
 from vramlint.text import Place
 from vramlint.values import Invocation, Scalar, Unknown, Value
 
@@ -13,7 +13,7 @@ _OPTIONS = MappingProxyType(
     {"--config-path": "path", "-cp": "path", "--config-dir": "path", "--config-name": "name", "-cn": "name"}
 )
 
-_PACKAGED = re.compile(r"(?:^|/)verl/trainer/config/?$")
+_PACKAGED = lazy(r"(?:^|/)verl/trainer/config/?$")
 """Folders of configurations that come with a package, whose defaults the tables of keys have."""
 
 

@@ -8,11 +8,12 @@ from functools import cache
 
 from vramlint.catalog.gpu_rows import all_gpus
 from vramlint.facts import Candidate, Fact, Origin
+from vramlint.patterns import lazy
 from vramlint.text import Document, Place, Span
 
 DECLARED, MEASURED = "declared_memory", "measured_memory"
 
-_FIGURE = re.compile(
+_FIGURE = lazy(
     r"#\s*(?:[\w ()/.-]{1,40}:\s*)?(?:\d+\s*[*x×]\s*)?(?P<size>\d+(?:\.\d+)?)\s*Gi?B"
     r"(?:\s*[*x×]\s*\d+)?(?P<speed>.*s/it)?",
     re.IGNORECASE,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from vramlint.facts import Fact, FactValue, Origin
+from vramlint.patterns import lazy
 from vramlint.text import Document, Edit, Place
 
 Said = tuple[str, tuple[Edit, ...]]
@@ -13,7 +13,7 @@ Said = tuple[str, tuple[Edit, ...]]
 _COUNTED = frozenset(("--nproc_per_node", "--nproc-per-node", "--num_processes", "--num-processes", "--num_gpus"))
 """Options of torchrun (torch 2.13 distributed/run.py), accelerate launch and deepspeed that count the processes of one
 machine."""
-_PYTHON = re.compile(r"python3?(?=[ \t]+(?:-m[ \t]|[^-\s]))")
+_PYTHON = lazy(r"python3?(?=[ \t]+(?:-m[ \t]|[^-\s]))")
 """Python before a script or a module, without options of its own, which torchrun does not have."""
 _PINNED = "CUDA_VISIBLE_DEVICES"
 

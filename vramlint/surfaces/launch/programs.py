@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterator
 
 from vramlint.facts import Fact
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch import grammars
 from vramlint.surfaces.launch.clis import CLIS, MODULES, Cli, config_links, tool_of
 from vramlint.surfaces.launch.counts import count
@@ -18,8 +18,8 @@ from vramlint.surfaces.launch.words import Line, Parsed, Word, after, canonical,
 from vramlint.surfaces.numbers import by_default, devices, renamed, times
 from vramlint.values import Scalar
 
-_PYTHON = re.compile(r"(?:python|pypy)[\d.]*w?(?:\.exe|\.sh)?$|ipython3?$|pythonw$")
-_NO_TRAINING = re.compile(
+_PYTHON = lazy(r"(?:python|pypy)[\d.]*w?(?:\.exe|\.sh)?$|ipython3?$|pythonw$")
+_NO_TRAINING = lazy(
     r"(?:pip|venv|virtualenv|http|pytest|unittest|build|twine|json|ensurepip|compileall|timeit|site|sysconfig|zipfile|tarfile"
     r"|black|isort|ruff|mypy|flake8|pylint|pre_commit|ipykernel|jupyter|jupyterlab|notebook|nltk|wheel|setuptools|piptools"
     r"|pip_tools|uv|conda|vllm|sglang|tensorboard|lm_eval|lighteval|evalplus|huggingface_hub|gdown|wget|grpc_tools|cython"
@@ -27,9 +27,9 @@ _NO_TRAINING = re.compile(
 )
 """Modules that `python -m` runs and that train nothing."""
 
-_MODULE = re.compile(r"-[bBdEiIOqsSuvx]*m")
+_MODULE = lazy(r"-[bBdEiIOqsSuvx]*m")
 """`-m`, also behind other letters: `-um`."""
-_NO_PROGRAM = re.compile(r"-$|-[a-zA-Z]*c$|-[hV]|--version|--help")
+_NO_PROGRAM = lazy(r"-$|-[a-zA-Z]*c$|-[hV]|--version|--help")
 """Options of Python after which no script follows: a program in a word, on standard input, or none."""
 
 _NO_SCRIPTS = frozenset({"setup.py", "conftest.py", "manage.py"})

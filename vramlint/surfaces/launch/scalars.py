@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.surfaces.launch.counts import spoken
 from vramlint.surfaces.launch.words import Word
 from vramlint.values import Alternatives, Option, Plain, Scalar, Unknown, Value
 
-_WHOLE = re.compile(r"[-+]?\d{1,18}$")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?$")
+_WHOLE = lazy(r"[-+]?\d{1,18}$")
+_NUMBER = lazy(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?$")
 _WORDS: dict[str, Plain] = {"true": True, "false": False, "null": None, "none": None}
 """What parsers of command lines take for a boolean or for nothing, in any case of letters."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from vramlint.patterns import lazy
 from vramlint.text import Place, Span
 from vramlint.values import Alternatives, Command, Option, Scalar, Unknown, Value
 
@@ -159,7 +159,7 @@ class Parsed(NamedTuple):
         return next(((name, self.options[name]) for name in names if name in self.options), None)
 
 
-_PROGRAM = re.compile(r"[^=]*\.py$|(?:.*/)?(?:python[\d.]*|torchrun|deepspeed|accelerate|bash|sh)$")
+_PROGRAM = lazy(r"[^=]*\.py$|(?:.*/)?(?:python[\d.]*|torchrun|deepspeed|accelerate|bash|sh)$")
 
 
 def looks_like_program(text: str) -> bool:

@@ -6,6 +6,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.classes import construct
 from vramlint.readers.python.commandline.words import Words, command_line, is_loose, part, spelled
@@ -35,7 +36,7 @@ from vramlint.readers.python.objects import Choice as Several
 from vramlint.values import Scalar
 
 _MOST_FILES = 64
-_PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+_PACKAGE = lazy(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 _FLAGS = {
     "--config-name": "name",
     "-cn": "name",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.commandline.words import Words, is_loose, relocated
 from vramlint.readers.python.objects import Choice, Mapping, Object, Sequence, Slot
@@ -22,8 +22,8 @@ _YES = frozenset({"yes", "true", "t", "y", "1", "on"})
 _NO = frozenset({"no", "false", "f", "n", "0", "off"})
 _LISTS = frozenset({"list", "List", "Sequence", "Iterable", "tuple", "Tuple", "set", "Set", "frozenset"})
 _DICTS = frozenset({"dict", "Dict", "Mapping", "MutableMapping", "Any"})
-_INTEGER = re.compile(r"[-+]?\d[\d_]*")
-_REAL = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_INTEGER = lazy(r"[-+]?\d[\d_]*")
+_REAL = lazy(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _LONGEST = 10_000
 """Characters of a word that is read as a Python or JSON value."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from vramlint.patterns import lazy
 from vramlint.readers.python.datafiles import find, form_of_path, read_tree
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Given, Mapping, Object, Slot
@@ -12,7 +11,7 @@ from vramlint.values import Scalar
 
 _MOST_NESTED = 6
 
-_LINE = re.compile(r"[ \t]*(?:--)?(?P<key>[A-Za-z_][\w.-]*)[ \t]*(?:[:=][ \t]*|[ \t]+|$)(?P<value>[^\r\n]*?)[ \t]*$")
+_LINE = lazy(r"[ \t]*(?:--)?(?P<key>[A-Za-z_][\w.-]*)[ \t]*(?:[:=][ \t]*|[ \t]+|$)(?P<value>[^\r\n]*?)[ \t]*$")
 
 
 def settings_file(machine: Machine, path: Object) -> Mapping | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from itertools import product
 
+from vramlint.patterns import lazy
 from vramlint.readers.python.choices import choose, consistent, each, options_of
 from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.machine import Machine
@@ -21,7 +21,7 @@ LAUNCHER = -1
 MAX_VARIANTS = 8
 """Ways to read one command line; beyond, words that may be flags or none are unknown."""
 
-_NUMBER = re.compile(r"-(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = lazy(r"-(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def start(machine: Machine, invocation: Invocation) -> None:
