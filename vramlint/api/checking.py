@@ -8,12 +8,13 @@ from functools import partial
 from msgspec.structs import replace
 
 from vramlint.api.atlas import Atlas, Concerns, concerns_of
-from vramlint.api.contents import Contents
+from vramlint.api.contents import Again, Contents
 from vramlint.api.declared import Declared, declare
 from vramlint.api.judging import judge, outcome, peak_of
 from vramlint.api.loading import Idle, Known, with_written
 from vramlint.api.probes import Answers, machine_answers
 from vramlint.api.reading import read, read_directives
+from vramlint.api.readings import Readings
 from vramlint.api.simulating import Simulator
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
@@ -46,13 +47,13 @@ _CHECKED_FORMS = ("python", "notebook", "json", "yaml", "toml", "shell", "make",
 _DATA_FORMS = ("json", "yaml", "toml")
 
 
-def _known(context: Context, idle: Idle, concerns: Concerns | None) -> Known:
+def _known(context: Context, idle: Idle, concerns: Concerns | None, readings: Readings, again: Again | None) -> Known:
     """What a script at a path may ask at run time, as far as its machine and the versions say."""
 
     def answers(path: str, world: World) -> Answers:
         return Answers(machine_answers(world), lambda: libraries_of(path, context))
 
-    return Known(answers, idle, concerns)
+    return Known(answers, idle, concerns, readings, again)
 
 
 class Checker:
@@ -64,6 +65,7 @@ class Checker:
         self._around = surroundings
         self._simulate = surroundings.simulate or Simulator()
         self._idle = Idle()
+        self._readings = Readings()
         self._concerns: Concerns | None = None
         """What launchers that were not given are followed for; None: everything."""
         self._findings: list[Finding] = []
@@ -126,9 +128,31 @@ class Checker:
         contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
         return Trial(None, check_problems(contents.problems, subject.rules)) if contents.recognised else None
 
-    def _read(self, subject: Subject, document: Document, context: Context) -> Contents:
+    def _read(self, subject: Subject, document: Document, context: Context, again: Again | None = None) -> Contents:
         concerns = None if subject.given else self._concerns
-        return read(document, subject.file.form, context, _known(context, self._idle, concerns))
+        known = _known(context, self._idle, concerns, self._readings, again)
+        return read(document, subject.file.form, context, known)
+
+    def _read_again(
+        self,
+        subject: Subject,
+        before: Contents,
+        edited: Mapping[str, Document],
+        wants: Callable[[int, str], bool],
+    ) -> tuple[Contents, Context]:
+        """What a file says when edited documents take the place of those on disk, and its surroundings then.
+
+        Args:
+            subject: the file.
+            before: what it says as it is.
+            edited: the documents by path.
+            wants: of what it starts, which is wanted; see `Again`.
+        """
+        context = subject.context
+        changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
+        # of a file that something is wrong with, the rest may have trouble of its own
+        again = None if before.problems or not before.starts else Again(before.starts, wants, edited)
+        return self._read(subject, edited.get(subject.path) or subject.document, changed, again), changed
 
     def _absolute(self, path: str) -> str:
         return self._around.absolute(path)
@@ -136,7 +160,7 @@ class Checker:
     def _judge_sheet(self, subject: Subject, contents: Contents, number: int, given: Container[str]) -> None:
         for index, run in enumerate(self._runs_of(subject, contents.sheets[number], subject.context)):
             if subject.given or any(self._absolute(path) in given for path in run.paths):
-                self._judge_run(subject, run, partial(self._retry, subject, contents, (number, index)))
+                self._judge_run(subject, contents, (number, index), run)
 
     def _runs_of(self, subject: Subject, sheet: Sheet, context: Context) -> tuple[Run, ...]:
         if sheet.defines and not self._around.alone:
@@ -150,7 +174,8 @@ class Checker:
             retry = partial(self._retry, subject, contents, (number, index), keys=True)
             self._offer(subject, findings, partial(Trial, None, findings), retry)
 
-    def _judge_run(self, subject: Subject, run: Run, retry: Retry) -> None:
+    def _judge_run(self, subject: Subject, contents: Contents, position: tuple[int, int], run: Run) -> None:
+        """Judge a run, which stands at a position among the sheets of a file and the runs of its sheet."""
         around = self._around
         findings, job = judge(
             run,
@@ -162,6 +187,7 @@ class Checker:
             timeline=around.timeline,
             mender=self._mend,
         )
+        retry = partial(self._retry, subject, contents, position)
         self._offer(subject, findings, partial(self._as_it_is, run, findings), retry)
         self._jobs.append((job, run.paths))
 
@@ -220,19 +246,19 @@ class Checker:
             facts=declared.facts,
         )
 
-    def _jobs_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> tuple[Job, ...]:
+    def _jobs_again(
+        self, subject: Subject, before: Contents, name: str, edited: Mapping[str, Document]
+    ) -> tuple[Job, ...]:
         """The jobs of the run called `name` when edited documents take the place of its files.
 
         None where there is none, or a file can't be read any more.
         """
-        context = subject.context
-        changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
-        contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
+        contents, changed = self._read_again(subject, before, edited, lambda _, start: name.startswith(start))
         if contents.problems:
             return ()
-        runs = (
-            run for sheet in contents.sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed))
-        )
+        # a run is called as the start of its program is, with more behind
+        sheets = (sheet for sheet in contents.sheets if sheet.started is None or name.startswith(sheet.started.name))
+        runs = (run for sheet in sheets for run in resolve((sheet,), self._context_of(sheet, subject, changed)))
         return next((run.jobs for run in runs if run.name == name), ())
 
     def _retry(
@@ -253,12 +279,11 @@ class Checker:
             edited: the documents.
             keys: see above.
         """
-        context = subject.context
-        changed = replace(context, load=lambda target: edited.get(target) or context.load(target))
-        contents = self._read(subject, edited.get(subject.path) or subject.document, changed)
+        number, index = position
+        wanted = before.start_of(number)
+        contents, changed = self._read_again(subject, before, edited, lambda start, _: start == wanted)
         if len(contents.problems) > len(before.problems) or len(contents.sheets) != len(before.sheets):
             return None
-        number, index = position
         sheet = contents.sheets[number]
         runs = resolve((sheet,), changed) if keys else self._runs_of(subject, sheet, changed)
         if index >= len(runs):

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from vramlint.api.atlas import Atlas
 from vramlint.api.checking import Checker
+from vramlint.api.contents import Contents
 from vramlint.api.declared import Declared
 from vramlint.api.judging import Simulate, closed_facts, report_on, write_changes
 from vramlint.api.maximizing import explained, maximized
 from vramlint.api.planning import Planning
 from vramlint.api.source import Surroundings
 from vramlint.api.subject import LAUNCHERS, Subject
-from vramlint.api.verifying import Retry
 from vramlint.discovery import SourceFile
 from vramlint.engine.selection import RuleSet
 from vramlint.estimate import Estimate
@@ -57,6 +57,8 @@ class AmbiguousJobError(ValueError):
 
 class _Found(NamedTuple):
     subject: Subject
+    contents: Contents
+    """What the file says that the run was found in."""
     run: Run
 
 
@@ -68,8 +70,9 @@ class Fitter(Checker):
         self._request = request
         self._runs: list[_Found] = []
 
-    def _judge_run(self, subject: Subject, run: Run, retry: Retry) -> None:
-        self._runs.append(_Found(subject, run))
+    def _judge_run(self, subject: Subject, contents: Contents, position: tuple[int, int], run: Run) -> None:
+        del position
+        self._runs.append(_Found(subject, contents, run))
 
     def fitted(self) -> FitReport:
         """The jobs that were asked for, each with its plans.
@@ -94,7 +97,7 @@ class Fitter(Checker):
         return self._documents
 
     def _chosen(self) -> Sequence[_Found]:
-        used = {path for _, run in self._runs if run.kind != "data" for path in run.paths}
+        used = {path for _, _, run in self._runs if run.kind != "data" for path in run.paths}
         runs = [found for found in self._runs if found.run.kind != "data" or found.run.path not in used]
         trained = [found for found in runs if found.run.kind in ("training", "data")] or runs
         name = self._request.job
@@ -110,7 +113,7 @@ class Fitter(Checker):
         return part
 
     def _fit(self, found: _Found) -> Fitting:
-        subject, run = found
+        subject, _, run = found
         simulate: Simulate = self._simulate
         headroom = self._request.headroom or subject.settings.headroom
         estimates = _played(run.jobs, simulate)
@@ -129,7 +132,7 @@ class Fitter(Checker):
             run.gpu,
             simulate,
             partial(write_changes, run, documents=self._documents),
-            partial(self._read_again, subject, run.name),
+            partial(self._played_again, found),
             int(headroom * run.gpu.usable_bytes),
             self._documents,
             closed_facts(run),
@@ -147,8 +150,9 @@ class Fitter(Checker):
             else known
         )
 
-    def _read_again(self, subject: Subject, name: str, edited: Mapping[str, Document]) -> Estimate | None:
-        estimates = _played(self._jobs_again(subject, name, edited), self._simulate)
+    def _played_again(self, found: _Found, edited: Mapping[str, Document]) -> Estimate | None:
+        jobs = self._jobs_again(found.subject, found.contents, found.run.name, edited)
+        estimates = _played(jobs, self._simulate)
         return max(estimates, key=lambda estimate: estimate.device_need, default=None)
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice, takewhile
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from vramlint.api.atlas import Concerns
-from vramlint.api.contents import Contents
-from vramlint.api.loading import Known, Recorder, Shells, with_written
+from vramlint.api.contents import Again, Contents
+from vramlint.api.following import Follower
+from vramlint.api.loading import Known, Shells
 from vramlint.api.scripts import with_scripts
-from vramlint.api.starts import Start, distinct, named, plain
-from vramlint.api.trials import Searched, Trial, multirun
-from vramlint.api.world import world_of
-from vramlint.catalog.frameworks import FRAMEWORKS
-from vramlint.discovery.forms import is_no_run
-from vramlint.discovery.prefilter import hands_on, is_python_config, may_train
-from vramlint.facts import Candidate, Fact, Sheet, Started
-from vramlint.resolve.context import Context, ancestors, find_module
-from vramlint.surfaces.launch import Launch, Workload, launched, launches, sheet_of_command, sheet_of_options
-from vramlint.surfaces.launch.framework_programs import framework_program
-from vramlint.text import Document, Place
-from vramlint.values import Command, Problem, Program, Scalar, Value
+from vramlint.api.starts import Start, called, distinct, names_of
+from vramlint.facts import Fact, Sheet
+from vramlint.resolve.context import Context
+from vramlint.surfaces.launch import Workload, launches
+from vramlint.text import Document
+from vramlint.values import Problem, Program
 
 MOST = 64
 """Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
@@ -37,6 +30,18 @@ class Starts(NamedTuple):
     problems: tuple[Problem, ...]
     machine: tuple[Fact, ...]
     """What it asks of the machine that its own code runs on."""
+    each: tuple[tuple[Sheet, ...], ...]
+    """The sheets by start."""
+
+
+class _Launched(NamedTuple):
+    each: tuple[tuple[Sheet, ...], ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Those of all starts."""
+        return tuple(sheet for sheets in self.each for sheet in sheets)
 
 
 def commands(document: Document, form: str, context: Context, known: Known) -> Contents:
@@ -52,8 +57,9 @@ def commands(document: Document, form: str, context: Context, known: Known) -> C
 
     shells = Shells(context.load)
     workloads = workloads_of_file(document, form, shells)
-    sheets, problems = _launched(workloads, context, known, shells)
-    return Contents(sheets, tuple(dict.fromkeys((*shells.problems, *problems))), recognised=bool(sheets or problems))
+    found = _launched(workloads, context, known, shells)
+    sheets, problems = found.sheets, tuple(dict.fromkeys((*shells.problems, *found.problems)))
+    return Contents(sheets, problems, recognised=bool(sheets or found.problems), starts=found.each)
 
 
 def starts_of(
@@ -76,270 +82,62 @@ def starts_of(
     own = workloads_of_program(document, program, shells)
     files = dumped(program, document)
     all_ = [replace(workload, files=(*files, *workload.files)) for workload in (*own, *workloads)]
-    sheets, problems = _launched(all_, context, known, shells)
-    return Starts(sheets, problems, machine)
+    found = _launched(all_, context, known, shells)
+    return Starts(found.sheets, found.problems, machine, found.each)
 
 
-def _launched(
-    workloads: Sequence[Workload], context: Context, known: Known, shells: Shells
-) -> tuple[tuple[Sheet, ...], tuple[Problem, ...]]:
+def _launched(workloads: Sequence[Workload], context: Context, known: Known, shells: Shells) -> _Launched:
     """The sheets of all programs that the workloads start and that train, or may."""
-    found: list[tuple[Start, Sheet]] = []
-    readers: list[_Reader] = []
-    problems: list[Problem] = []
     scripts = (script for workload in workloads for script in with_scripts(workload, context, shells))
     starts = (Start(*script, launch) for script in scripts for launch in launches(script.workload))
     followed = [
-        (start, _Reader(start.workload, start.launch, context, known))
+        (start, Follower(start.workload, start.launch, context, known))
         for start in islice(distinct(islice(starts, 16 * MOST)), MOST)
     ]
     concerns = known.concerns
     wanted = [concerns is None or reader.has_to_do_with(concerns) for _, reader in followed]
-    unread: list[Start] = []
-    for (start, reader), is_wanted in zip(followed, wanted, strict=True):
-        if not is_wanted:
-            unread += [start] if any(wanted) and reader.may_train() else []
-            continue
-        sheet, trouble = reader.sheet()
+    pairs = list(zip(followed, wanted, strict=True))
+    unread = [start for (start, reader), is_wanted in pairs if not is_wanted and any(wanted) and reader.may_train()]
+    again = known.again
+    if again is not None and len(again.starts) == len(followed):
+        return _again(again, followed, unread, context)
+    problems: list[Problem] = []
+    found: list[Sheet | None] = []
+    for (start, reader), is_wanted in pairs:
+        sheet, trouble = _read(start, reader) if is_wanted else (None, ())
         problems += trouble
-        if sheet is not None:
-            found.append((start, replace(sheet, sources=(*start.through, *sheet.sources))))
-            readers.append(reader)
-    sheets = zip(readers, named(found, context.load, unread), strict=True)
-    return tuple(trial for reader, sheet in sheets for trial in reader.trials(sheet)), tuple(problems)
-
-
-class _Reader:
-    """Reads what one launch starts."""
-
-    def __init__(
-        self, workload: Workload, launch: Launch, context: Context, known: Known, chosen: Trial | None = None
-    ) -> None:
-        self._workload = workload
-        invocation, searched = multirun(launch.invocation)
-        self._launch = launch = replace(launch, invocation=invocation)
-        self._chosen = chosen
-        self._searched: Searched = (*workload.searched, *searched)
-        self._whole = context
-        self._written = _written(workload)
-        self._loaded = Recorder(with_written(context.load, self._written))
-        self._context = replace(context, load=self._loaded)
-        self._known = known
-        self._folders = _folders(workload, launch, context)
-        self._world = world_of(context, launch.facts, launch.invocation.environment)
-
-        self._words = _words(launch.command)
-
-    def sheet(self) -> tuple[Sheet | None, tuple[Problem, ...]]:
-        """What the started program says; None when it trains nothing, or is a test."""
-        if is_no_run(self._file_name()):
-            return None, ()
-        problems: tuple[Problem, ...] = ()
-        sheet: Sheet | None = None
-        own = framework_program(self._launch.program, self._launch.invocation)
-        is_read = self._launch.kind != "command" and (own is None or own.stands_in)
-        script = self._script() if is_read else None
-        words = self._launch.invocation.arguments
-        if script is not None and not self._known.idle.knows(script.path, words):
-            sheet, problems = self._program(script)
-            self._known.idle.note(script.path, words, trains=sheet is not None and _trains(sheet))
-            if problems and not may_train("python", script.text.encode(errors="replace")):
-                return None, ()
-        if sheet is None or not _trains(sheet):
-            elsewhere = sheet_of_command(self._launch) if script is None else None
-            sheet = elsewhere or self._by_options(script) or sheet
-        if sheet is None or not _trains(sheet):
-            return None, problems
-        return self._joined(sheet), problems
-
-    def has_to_do_with(self, concerns: Concerns) -> bool:
-        """Whether the started script, or what it is given, is asked for."""
-        script = self._script() if self._launch.kind != "command" else None
-        if script is not None and concerns.script(script):
-            return True
-        return any(concerns.word(repr(plain(word))) for word in self._launch.invocation.arguments)
-
-    def may_train(self) -> bool:
-        """Whether it looks as if something trained, before anything is read."""
-        script = self._script() if self._launch.kind != "command" else None
-        if is_no_run(self._file_name()):
-            return False
-        return script is None or may_train("python", script.text.encode(errors="replace"))
-
-    def trials(self, sheet: Sheet) -> Iterator[Sheet]:
-        """The sheets of the trials, where the program or what starts it searches over settings; else the one sheet."""
-        if not self._searched:
-            yield sheet
-            return
-        from vramlint.api.trials import narrowed, sheets
-
-        def read(trial: Trial) -> Sheet | None:
-            invocation = self._launch.invocation
-            words = tuple([narrowed(word, trial) for word in invocation.arguments])
-            launch = replace(self._launch, invocation=replace(invocation, arguments=words))
-            one, _ = _Reader(self._workload, launch, self._whole, self._known, trial).sheet()
-            return one and replace(one, started=sheet.started, sources=sheet.sources)
-
-        yield from sheets(sheet, self._searched, read)
-
-    def _file_name(self) -> str:
-        """The last part of the program's path; a module's is its file's."""
-        program = self._launch.program
-        if self._launch.kind == "module":
-            return f"{program.rpartition('.')[2]}.py"
-        return "" if self._launch.kind == "command" else posixpath.basename(program)
-
-    def _by_options(self, script: Document | None) -> Sheet | None:
-        """What the options alone say, where they are a Trainer's."""
-        if self._launch.kind == "command":
-            return None
-        program = self._launch.program or "the program"
-        if script is None:
-            return sheet_of_options(self._launch, f"{program} is not in the project")
-        if not hands_on(script.text.encode(errors="replace")):
-            return None
-        return sheet_of_options(self._launch, f"{program} hands its training on to code that cannot be followed")
-
-    def _script(self) -> Document | None:
-        """The started file, where the project has it."""
-        program = self._launch.program
-        if self._launch.kind == "module":
-            path = self._workload.path
-            # of a package, `-m` runs its __main__
-            return find_module(path, self._context, f"{program}.__main__") or find_module(path, self._context, program)
-        return next(filter(None, map(self._context.load, _paths(program, self._folders))), None)
-
-    def _program(self, script: Document) -> tuple[Sheet | None, tuple[Problem, ...]]:
-        from vramlint.readers.python import read_program
-        from vramlint.surfaces import program_sheet
-
-        program, problems = read_program(
-            script,
-            self._known(script.path, self._world),
-            lambda module: find_module(script.path, self._context, module),
-            invocation=self._launch.invocation,
-            files=self._file(script.path),
-            chosen=self._chosen,
-        )
-        self._searched = (*self._searched, *(program.searches if program else ()))
-        if program is not None and is_python_config(script.text.encode(errors="replace")):
-            from vramlint.surfaces.frameworks.python_configs import entry_config, recipe_config
-
-            config = recipe_config(program) or entry_config(program)
-            if config is not None:
-                return config.sheet(script.path, self._launch.invocation), problems
-        return (program_sheet(program) if program else None), problems
-
-    def _file(self, script: str) -> Callable[[str], Document | None]:
-        """Data files by the path as written: in the folder that the program is started in, else beside it."""
-        places = (*self._folders, posixpath.dirname(script) or ".")
-        return lambda path: next(filter(None, map(self._context.load, _paths(path, places))), None)
-
-    def _joined(self, sheet: Sheet) -> Sheet:
-        """The sheet with the facts, links and the name of its launcher."""
-        sheet = launched(sheet, self._launch)
-        command = self._launch.command
-        self._look_at_configurations(sheet)
-        return replace(
-            sheet,
-            facts=tuple(self._reached(_conditional(fact, command.conditions)) for fact in sheet.facts),
-            started=Started(self._workload.path, "", command.place, self._folders, self._written, self._made()),
-            sources=tuple(path for path in self._loaded.found if path not in (sheet.path, self._workload.path)),
-        )
-
-    def _look_at_configurations(self, sheet: Sheet) -> None:
-        """Load the framework's files that the command names, which makes them part of this job."""
-        for link in sheet.links:
-            if link.kind == sheet.kind and link.kind in FRAMEWORKS:
-                next(filter(None, map(self._loaded, _paths(link.target, self._folders))), None)
-
-    def _made(self) -> frozenset[str]:
-        """Names of the files that come into being before the program starts: `gen.py --out ds.json`, `sed … > ds.json`.
-
-        A command that starts the same program only reads them.
-        """
-        own, program = self._launch.command, self._launch.program
-        earlier = takewhile(lambda command: command.place != own.place, self._workload.commands)
-        texts = (tuple(filter(None, map(_text, command.words))) for command in earlier)
-        handled = (text for words in texts if not _starts(words, program) for text in words[1:])
-        printed = (_text(file.name) for file in self._workload.files if file.document is None)
-        return frozenset(_last_part(text) for text in (*handled, *printed) if text and text.endswith(_CONFIGURATIONS))
-
-    def _reached(self, fact: Fact) -> Fact:
-        """A fact that the started script says is reached through the command; of a variable's value a word is."""
-        place = self._launch.program_place
-        inside = fact.place is not None and fact.place.path == self._workload.path
-        if inside:
-            return replace(fact, also=(*fact.also, *self._words.get(fact.place, ())))
-        return fact if place is None else replace(fact, through=(*fact.through, place))
-
-
-def _words(command: Command) -> Mapping[Place | None, tuple[Place, ...]]:
-    """Where in a command the values of variables stand, by the place where these are written."""
-    found: dict[Place | None, tuple[Place, ...]] = {}
-    for word, place in zip(command.words, command.word_places, strict=True):
-        if word.place is not None and word.place.span.line != place.span.line:
-            found[word.place] = (*found.get(word.place, ()), place)
-    return found
-
-
-def _conditional(fact: Fact, conditions: Sequence[str]) -> Fact:
-    """A start in an undecided branch is a job of its own, so its facts hold; the run's kind says when it happens."""
-    if fact.name != "run_kind" or not conditions:
-        return fact
-    condition = " and ".join(conditions)
-    return replace(fact, candidates=tuple(Candidate(item.value, item.place, condition) for item in fact.candidates))
-
-
-def _trains(sheet: Sheet) -> bool:
-    kind = sheet.get("run_kind")
-    return kind is not None and any(item.value == "training" for item in kind.candidates)
-
-
-_CONFIGURATIONS = (".json", ".yaml", ".yml", ".toml", ".hjson")
-
-
-def _written(workload: Workload) -> tuple[tuple[str, Document], ...]:
-    return tuple(
-        (_last_part(str(file.name.value)), file.document)
-        for file in workload.files
-        if isinstance(file.name, Scalar) and file.document is not None
+        found.append(sheet)
+    names = iter(
+        names_of([start for (start, _), one in zip(followed, found, strict=True) if one], context.load, unread)
     )
+    each = (
+        tuple(reader.trials(called(sheet, next(names)))) if sheet else ()
+        for (_, reader), sheet in zip(followed, found, strict=True)
+    )
+    return _Launched(tuple(each), tuple(problems))
 
 
-def _starts(words: Sequence[str], program: str) -> bool:
-    """Whether a command is another start of a program, or of a tool: `llamafactory-cli train`."""
-    return program in words or (" " in program and set(program.split()) <= set(words))
+def _again(
+    again: Again, followed: Sequence[tuple[Start, Follower]], unread: Sequence[Start], context: Context
+) -> _Launched:
+    """What is wanted of starts that were followed before: what others gave then stands, under the names of now."""
+    trained = [index for index, sheets in enumerate(again.starts) if sheets]
+    names = dict(zip(trained, names_of([followed[index][0] for index in trained], context.load, unread), strict=True))
+    wanted = {index for index in trained if again.wants(index, names[index])}
+    scripts = {followed[index][1].script_path() for index in wanted}
+    problems: list[Problem] = []
+    each: list[tuple[Sheet, ...]] = []
+    for index, (before, (start, reader)) in enumerate(zip(again.starts, followed, strict=True)):
+        path = "" if index in wanted else reader.script_path()
+        if index in wanted or (path in again.edited and path not in scripts):  # what was edited may be broken
+            sheet, trouble = _read(start, reader)
+            problems += trouble
+            each.append(tuple(reader.trials(called(sheet, names.get(index, "")))) if sheet else ())
+        else:
+            each.append(tuple(called(sheet, names[index]) for sheet in before))
+    return _Launched(tuple(each), tuple(problems))
 
 
-def _text(word: Value) -> str | None:
-    return word.value if isinstance(word, Scalar) and isinstance(word.value, str) else None
-
-
-def _last_part(path: str) -> str:
-    """`ds.json` of `configs/ds.json` and of `--out=configs/ds.json`."""
-    return path.replace("\\", "/").rpartition("/")[2].rpartition("=")[2]
-
-
-def _folders(workload: Workload, launch: Launch, context: Context) -> tuple[str, ...]:
-    """Where the command may run: where its `cd` leads from each folder that the launcher may be started in."""
-    starts = tuple(dict.fromkeys((*ancestors(workload.path, context.root), ".")))
-    folder = launch.command.folder
-    if not (isinstance(folder, Scalar) and isinstance(folder.value, str)):
-        return starts
-    moved = (posixpath.normpath(posixpath.join(start, folder.value)) for start in (".", *starts))
-    return tuple(dict.fromkeys((*moved, *starts)))
-
-
-def _paths(target: str, folders: Sequence[str]) -> Iterator[str]:
-    """Where a file named `target` may lie. The head of an absolute path is that of another machine: a container's."""
-    target = target.replace("\\", "/")
-    if posixpath.isabs(target):
-        yield target
-        parts = target.strip("/").split("/")
-        tails = ["/".join(parts[index:]) for index in range(1, len(parts))]
-    else:
-        tails = [target]
-    for tail in tails:
-        for folder in folders:
-            yield posixpath.normpath(posixpath.join(folder, tail))
+def _read(start: Start, reader: Follower) -> tuple[Sheet | None, tuple[Problem, ...]]:
+    sheet, problems = reader.sheet()
+    return sheet and replace(sheet, sources=(*start.through, *sheet.sources)), problems

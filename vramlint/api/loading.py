@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 from vramlint.api.atlas import Concerns
+from vramlint.api.contents import Again
+from vramlint.api.readings import Readings
 from vramlint.api.world import World
 from vramlint.patterns import lazy
 from vramlint.text import Document
@@ -60,11 +62,16 @@ class Known:
         answers: Callable[[str, World], Mapping[str, Plain]],
         idle: Idle | None = None,
         concerns: Concerns | None = None,
+        readings: Readings | None = None,
+        again: Again | None = None,
     ) -> None:
         self._answers = answers
         self.idle = Idle() if idle is None else idle
         self.concerns = concerns
         """A command that has nothing to do with what is asked for is not followed; None: every one is."""
+        self.readings = Readings() if readings is None else readings
+        self.again = again
+        """What is wanted of a launcher that is read again; None: all of it."""
 
     def __call__(self, path: str, world: World) -> Mapping[str, Plain]:
         """Answers to what the script at a path asks at run time, on a machine."""

@@ -70,7 +70,6 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     """The run of a Python file that is a framework's configuration, and read as one; None for any other."""
     if not is_python_config(document.text.encode(errors="replace")):
         return None
-    from vramlint.readers.python import read_program
     from vramlint.surfaces.frameworks.python_configs import entry_config, python_config, recipe_config
     from vramlint.surfaces.frameworks.torchtitan_library import registry_sheet
     from vramlint.surfaces.frameworks.torchtune_recipes import recipe_sheet
@@ -79,7 +78,7 @@ def _config(document: Document, context: Context, known: Known) -> Contents | No
     if library is not None:
         return Contents((library,), ())
     # without the modules of the project: of the framework's own repository they are the framework
-    program, problems = read_program(document, known(document.path, world_of(context, ())))
+    program, problems = known.readings.read(document, known(document.path, world_of(context, ())))
     ways = (python_config, recipe_config, entry_config)
     config = next((made for way in ways if (made := way(program)) is not None), None) if program is not None else None
     if config is None:
@@ -133,12 +132,10 @@ def fitted(settings: Document, context: Context, known: Known) -> Contents | Non
 
 def _executed(executor: Executor, settings: Document, context: Context, known: Known) -> Contents:
     """The job of a script that executes a file of settings over its own."""
-    from vramlint.surfaces import program_sheet
-
     read = _read(executor.script, context, known, executor.invocation)
     if read.program is None:
         return Contents((), read.problems)
-    sheet = program_sheet(read.program)
+    sheet = known.readings.sheet(read.program)
     place = Place(settings.path, Span(1, 1, 1, 1))
     started = Started(settings.path, settings.path, place, (folder_of(executor.script.path),))
     return Contents((replace(sheet, sources=read.sources, started=started),), read.problems)
@@ -155,9 +152,7 @@ def _with_starts(
     again: Callable[[Trial], Program | None],
 ) -> Contents:
     """The sheet of a program, and those of the programs that it starts: with SageMaker, as a process."""
-    from vramlint.surfaces import program_sheet
-
-    sheet = replace(program_sheet(program), sources=read.sources)
+    sheet = replace(known.readings.sheet(program), sources=read.sources)
     sheet = replace(sheet, defines=not _runs(sheet, document, context))
     if document.path.endswith(".py") and _LAUNCHER.search(document.text, 0, _HEAD):
         from vramlint.api.usage import with_usage
@@ -173,7 +168,7 @@ def _with_starts(
     sheet = replace(sheet, facts=(*sheet.facts, *own))
     silent = found.sheets and _says_nothing(sheet)
     sheets = found.sheets if silent else (*_trials(sheet, program, again), *found.sheets)
-    return Contents(sheets, (*read.problems, *found.problems))
+    return Contents(sheets, (*read.problems, *found.problems), starts=found.each)
 
 
 def _trials(sheet: Sheet, program: Program, again: Callable[[Trial], Program | None]) -> tuple[Sheet, ...]:
@@ -217,13 +212,11 @@ def _read(
     chosen: Trial | None = None,
 ) -> _Read:
     """A program, by default with nothing given on its command line."""
-    from vramlint.readers.python import read_program
-
     loaded = Recorder(context.load)
     project = replace(context, load=loaded)
     # a module that only defines a step is of interest for what it says itself: its package may be a whole library
     inside = runs_by_itself(document.text.encode(errors="replace"))
-    program, problems = read_program(
+    program, problems = known.readings.read(
         document,
         known(document.path, world_of(context, (), environment)),
         lambda module: find_module(document.path, project, module) if inside or module[0] != "." else None,

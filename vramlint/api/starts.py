@@ -71,27 +71,30 @@ def _parts(label: str) -> list[str]:
     return label.split(", ") if label else []
 
 
-def named(
-    found: Sequence[tuple[Start, Sheet]], load: Callable[[str], Document | None], unread: Sequence[Start] = ()
-) -> Iterator[Sheet]:
-    """The sheets with what tells them apart: the target of a makefile, the line, the turn of a loop.
+def names_of(
+    starts: Sequence[Start], load: Callable[[str], Document | None], unread: Sequence[Start] = ()
+) -> tuple[str, ...]:
+    """What tells starts apart: the target of a makefile, the line, the turn of a loop.
 
     Args:
-        found: the starts that train, and what they say.
+        starts: those that train.
         load: file access.
         unread: other starts that may train, from which these are told apart, too.
     """
-    groups = Counter((start.workload.path, start.workload.name) for start in (*(each for each, _ in found), *unread))
-    several = [groups[start.workload.path, start.workload.name] > 1 for start, _ in found]
-    names = [_name(start, load, line=line) for (start, _), line in zip(found, several, strict=True)]
-    for (start, sheet), name in zip(found, names, strict=True):
-        if sheet.started is None:
-            yield sheet
-            continue
-        inner = start.launch.command.place
-        alike = start.by and names.count(name) > 1
-        further = f" through {inner.path}:{inner.span.line}" if alike else ""
-        yield replace(sheet, started=replace(sheet.started, name=name + further))
+    groups = Counter((start.workload.path, start.workload.name) for start in (*starts, *unread))
+    several = [groups[start.workload.path, start.workload.name] > 1 for start in starts]
+    names = [_name(start, load, line=line) for start, line in zip(starts, several, strict=True)]
+    inner = [start.launch.command.place for start in starts]
+    further = (f" through {place.path}:{place.span.line}" for place in inner)
+    return tuple(
+        name + (more if start.by and names.count(name) > 1 else "")
+        for start, name, more in zip(starts, names, further, strict=True)
+    )
+
+
+def called(sheet: Sheet, name: str) -> Sheet:
+    """The sheet of a start that has this name."""
+    return sheet if sheet.started is None else replace(sheet, started=replace(sheet.started, name=name))
 
 
 def _name(start: Start, load: Callable[[str], Document | None], *, line: bool) -> str:
