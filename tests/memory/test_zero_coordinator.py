@@ -61,7 +61,33 @@ def test_what_differs_is_worked_out(zero: Zero, wire: Wire, *, recomputes: bool,
     assert (found.whole, found.second) == (alone.whole, alone.second)
 
 
+@pytest.mark.parametrize(
+    ("zero", "wire"),
+    [
+        (replace(ZERO, offload_optimizer="cpu", reduce_bucket_size=1), WIRE),
+        (ZERO, replace(WIRE, world=64)),
+    ],
+)
+def test_what_does_not_decide_is_not_worked_out_again(zero: Zero, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    zero = replace(zero, parameter_persistence_threshold=1000)
+    alone = gathered_bytes(model(), zero, wire, recomputes=True, leaves=False)
+    zero_coordinator._kept.clear()
+    gathered_bytes(model(), replace(ZERO, parameter_persistence_threshold=1000), WIRE, recomputes=True, leaves=False)
+    monkeypatch.setattr(zero_coordinator, "Coordinator", None)
+    found = gathered_bytes(model(), zero, wire, recomputes=True, leaves=False)
+    assert (found.whole, found.second) == (alone.whole, alone.second)
+    assert found.whole
+
+
+@pytest.mark.parametrize(("packed", "world"), [(frozenset(), 3), (frozenset(range(8)), 64)])
+def test_among_other_ranks_parts_are_padded_otherwise(packed: frozenset[int], world: int) -> None:
+    zero, wire = replace(ZERO, parameter_persistence_threshold=1000), replace(WIRE, packed=packed)
+    even = gathered_bytes(model(), zero, wire, recomputes=True, leaves=False)
+    other = gathered_bytes(model(), zero, replace(wire, world=world), recomputes=True, leaves=False)
+    assert other.whole != even.whole
+
+
 def test_few_are_kept() -> None:
     for world in range(2, 40):
-        gathered_bytes(model(), ZERO, replace(WIRE, world=world), recomputes=True, leaves=False)
+        gathered_bytes(model(), replace(ZERO, max_reuse_distance=world), WIRE, recomputes=True, leaves=False)
     assert len(zero_coordinator._kept) == zero_coordinator.MOST_KEPT

@@ -22,6 +22,7 @@ from itertools import product
 from typing import NamedTuple
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vramlint.job import Zero
 from vramlint.memory.tensor import LayerId, Parameter
@@ -248,7 +249,7 @@ def gathered_bytes(
     seen = tuple(
         (p.name, p.shape, p.layer, p.stretch, p.multiplicity, p.requires_grad, p.embedding) for p in parameters
     )
-    key = (seen, zero, wire.key, recomputes, leaves)
+    key = (seen, _limits(zero), _form(wire, zero, parameters), recomputes, leaves)
     found = _kept.get(key)
     if found is None:
         found = _gathered(parameters, zero, wire, recomputes=recomputes, leaves=leaves)
@@ -258,6 +259,23 @@ def gathered_bytes(
             del _kept[next(iter(_kept))]
         _kept[key] = found
     return found._replace(beside={id(parameters[position]): size for position, size in found.beside.items()})
+
+
+def _limits(zero: Zero) -> Hashable:
+    """What of ZeRO's settings decides what is gathered when."""
+    return (
+        zero.parameter_persistence_threshold,
+        zero.prefetch_bucket_size,
+        zero.max_live_parameters,
+        zero.max_reuse_distance,
+    )
+
+
+def _form(wire: Wire, zero: Zero, parameters: Sequence[Parameter]) -> Hashable:
+    """What of the form in which parameters travel tells: not among how many ranks, where all have equal parts."""
+    plain = not wire.packed and not wire.partitioned
+    even = plain and not any(p.numel % wire.world for p in parameters if p.numel > zero.parameter_persistence_threshold)
+    return (replace(wire, world=1) if even else wire).key
 
 
 def _gathered(parameters: Sequence[Parameter], zero: Zero, wire: Wire, *, recomputes: bool, leaves: bool) -> Gathered:
