@@ -35,7 +35,7 @@ from vramlint.estimate import Estimate
 from vramlint.fixes.axes import Axis, axes_of
 from vramlint.fixes.search import Cost, Point, Search, by_result
 from vramlint.job import Job
-from vramlint.memory import simulate
+from vramlint.memory import simulate, trace
 
 HEADROOM = 0.95
 SLOWEST = 10
@@ -53,7 +53,7 @@ class Comparison:
     """Sets of changes that go together."""
     fitting: int
     simulated: int
-    """Steps that the search simulated."""
+    """Steps that the search simulated to their end."""
     milliseconds: float
     same: bool
     """It found a best plan, or none where there is none."""
@@ -64,6 +64,11 @@ class Comparison:
 def tensors(job: Job) -> Estimate:
     """The estimate without the allocator."""
     return simulate(job, reserved=False)
+
+
+def within(job: Job, limit: int) -> Estimate:
+    """The same, given up where the job surely needs more than `limit` bytes."""
+    return trace(job, limit=limit).estimate(reserved=False)
 
 
 def search_for(subject: Subject, axes: Sequence[Axis]) -> Search:
@@ -98,6 +103,7 @@ def compare(subject: Subject, turn: int, most: int = MOST_SETS) -> Comparison | 
         return None
     axes = some_axes(subject, turn, most)
     whole, search = search_for(subject, axes), search_for(subject, axes)
+    search.within = within
     begun = time.process_time()
     found = next(search.best(by_result), None)
     spent = time.process_time() - begun

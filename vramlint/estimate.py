@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+BEYOND = "beyond"
+"""Method of an estimate that was given up."""
+
 
 class Amount(Struct, frozen=True):
     """A named number of bytes."""
@@ -169,7 +172,8 @@ class Estimate(Struct, frozen=True):
 
     method: str
     """simulated: every tensor of the step was followed. bounded: the architecture is not known to the
-    simulator; `allocated` is a lower bound from the parameter count."""
+    simulator; `allocated` is a lower bound from the parameter count. beyond: only asked for within a limit, which
+    `allocated`, a lower bound, exceeds with `outside`."""
     allocated: int
     """Peak of the tensors, each rounded to 512 bytes."""
     reserved: int

@@ -21,7 +21,7 @@ DOCUMENTS = {"train.py": Document.of("train.py", "batch = 8\n")}
 BATCH = Edit(place(1, 9, 1), "4")
 
 
-def simulate(job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
+def simulate(job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
     """The toy of the plans' tests."""
     return sized(job)
 

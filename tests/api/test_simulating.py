@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from tests.memory.runs import llama
 from vramlint import memory
 from vramlint.api.simulating import Simulator
-from vramlint.job import Job
+from vramlint.estimate import BEYOND
+from vramlint.job import Job, Megatron, Parallelism
 from vramlint.memory import Simulation, simulate, trace
 
 
@@ -65,3 +66,35 @@ def test_runs_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> 
             for job in jobs:
                 simulator(job, reserved=reserved)
         assert traced == expected
+
+
+def test_what_surely_exceeds_a_limit_is_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator = Simulator()
+    job = llama()
+    whole = simulate(job, reserved=False)
+    limit = whole.device_high // 2
+    first = simulator(job, reserved=False, limit=limit)
+    assert (first.method, first.allocated < whole.allocated) == (BEYOND, True)
+    with monkeypatch.context() as patched:
+        patched.setattr("vramlint.memory.trace", None)
+        assert simulator(job, reserved=False, limit=limit) is first
+        assert simulator(job, reserved=False, limit=first.device_high - 1) is first
+    assert simulator(job, reserved=False, limit=whole.device_high) == whole
+    assert simulator(job, reserved=False, limit=limit) == whole
+    assert simulator(job, limit=limit) == simulate(job)
+
+
+def test_what_was_given_up_is_simulated_where_it_is_wanted_whole() -> None:
+    simulator = Simulator()
+    job = llama()
+    assert simulator(job, reserved=False, limit=1).method == BEYOND
+    assert simulator(job, reserved=False) == simulate(job, reserved=False)
+
+
+def test_ranks_that_exceed_a_limit_are_given_up_together() -> None:
+    simulator = Simulator()
+    job = llama(parallelism=Parallelism(4, "megatron", megatron=Megatron(pipeline=2)))
+    whole = simulate(job, reserved=False)
+    for part in (0.5, 0.9):
+        assert simulator(job, reserved=False, limit=int(part * whole.device_high)).method == BEYOND
+    assert simulator(job, reserved=False) == whole

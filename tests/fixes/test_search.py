@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from tests.fixes.test_plan import card, job
 from tests.fixes.test_plan import simulate as sized
-from vramlint.estimate import Estimate, Work
+from vramlint.estimate import BEYOND, Estimate, Work
 from vramlint.fixes.axes import GPUS, LORA, NUMERICS, QLORA, TRAINED, axes_of, find_option, needs, option_names
 from vramlint.fixes.search import Point, Search, by_edits, by_result, by_time
 from vramlint.fixes.ways import nearest, ways
@@ -133,6 +133,66 @@ def test_where_nothing_fits_the_nearest_is_the_one_that_needs_least() -> None:
     assert simulate(found.job(point) or found.start).device_high == min(
         simulate(made).device_high for each in every(found) if (made := found.job(each)) is not None
     )
+
+
+def limited(subject: Job, limit: int) -> Estimate:
+    """The toy, that gives up nine tenths of what needs more."""
+    whole = simulate(subject)
+    if whole.device_high <= limit or whole.device_high % 10 == 0:
+        return whole
+    bound = max(limit + 1, whole.device_high // 2)
+    return replace(whole, method=BEYOND, allocated=bound, reserved=bound, work=())
+
+
+@pytest.mark.parametrize("subject", [job(), job(world_size=4), replace(job(), evaluation=Evaluation(8))])
+@pytest.mark.parametrize("gib", [1, 9, 20, 33, 55])
+def test_the_plans_are_the_same_where_what_exceeds_is_given_up(subject: Job, gib: float) -> None:
+    whole, given_up = search(subject, gib, LORA), search(subject, gib, LORA)
+    given_up.within = limited
+    asked: list[Job] = []
+
+    def counted(subject: Job) -> Estimate:
+        asked.append(subject)
+        return simulate(subject)
+
+    given_up.simulate = counted
+    for order in (by_result, by_time, by_edits):
+        assert list(given_up.best(order)) == list(whole.best(order))
+    assert len(given_up.simulated) < len(whole.simulated)
+    assert {*given_up.simulated, *given_up.beyond} == whole.simulated.keys()
+    assert given_up.spent == whole.spent
+    accepted = [ways(found, lambda point: (0, point)) for found in (whole, given_up)]
+    assert accepted[0] == accepted[1]
+    assert [*filter(given_up.fits, given_up.farthest())] == [*filter(whole.fits, whole.farthest())]
+    count = len(asked)
+    assert nearest(given_up) == nearest(whole)
+    assert len(asked) - count < len(whole.simulated)
+
+
+def test_what_was_given_up_is_looked_at_again_where_there_is_more_room() -> None:
+    found = search(job(), 1)
+    found.within = limited
+    assert next(found.best(by_result), None) is None
+    found.limit = 50 * GIB
+    assert next(found.best(by_result)) == next(search(job(), 50).best(by_result))
+
+
+def test_what_was_given_up_counts_as_simulated() -> None:
+    whole, found = search(job(4), 20), search(job(4), 20)
+    found.within, found.most, whole.most = limited, 8, 8
+    assert list(found.best(by_result)) == list(whole.best(by_result)) == []
+    assert len(found.simulated) + len(found.beyond) == 8 == len(whole.simulated)
+    assert found.beyond
+
+
+def test_the_order_of_plans_is_learned_from_a_step_with_checkpoints() -> None:
+    found = search(job(), 1)
+    found.within = limited
+    found.cost(found.origin)
+    corner = next(found.farthest())
+    assert (found.job(corner) or job()).checkpointing.mode != "none"
+    assert not found.fits(corner)
+    assert corner in found.simulated
 
 
 def test_it_ends_when_enough_was_simulated() -> None:

@@ -20,9 +20,12 @@ from vramlint.text import Document, Edit
 
 
 class Simulate(Protocol):
-    """The memory model. Without `reserved` it leaves out the allocator, which takes most of its time."""
+    """The memory model. Without `reserved` it leaves out the allocator, which takes most of its time.
 
-    def __call__(self, job: Job, *, reserved: bool = True, log: bool = False) -> Estimate:
+    With a `limit` in bytes it may then stop with a lower bound beyond that, an estimate of the method `BEYOND`.
+    """
+
+    def __call__(self, job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
         """Peak memory of one GPU."""
 
 
@@ -84,7 +87,8 @@ def judge(
     def scaler(job: Job, gpu: Gpu) -> int | None:
         from vramlint.fixes.scaling import gpus_needed
 
-        return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False), headroom)
+        limit = int(headroom * gpu.usable_bytes) + 1
+        return gpus_needed(job, gpu, lambda changed: simulate(changed, reserved=False, limit=limit), headroom)
 
     reach = _reach(run, estimates, simulate)
     findings = check(run, estimates, rules, planner, headroom, scaler, reach, writer, mender)

@@ -21,7 +21,7 @@ def maximized(planning: Planning, name: str) -> Largest | None:
     lost = 0
 
     def fits(value: int) -> bool:
-        found = planning.tensors(setting.change(job, value))
+        found = planning.within(setting.change(job, value), planning.target - lost)
         return found.method == "simulated" and found.device_high <= planning.target - lost
 
     value = largest(step, now, most, fits)

@@ -112,7 +112,10 @@ class Planning(Struct):
 
     def _more(self, job: Job) -> int | None:
         """GPUs of the kind on which a job fits, with the headroom."""
-        return gpus_needed(job, self.gpu, self.tensors, self.limit / self.gpu.usable_bytes)
+        # a byte more than the limit, which the fraction of the usable memory may miss
+        return gpus_needed(
+            job, self.gpu, lambda each: self.within(each, self.limit + 1), self.limit / self.gpu.usable_bytes
+        )
 
     def _would_do(self) -> Iterator[tuple[str, int]]:
         """What would have to be allowed for a plan to fit, with the GPUs that it then runs on."""
@@ -146,7 +149,8 @@ class Planning(Struct):
 
     def _search(self, allowed: Collection[str]) -> Search:
         axes = (self._usable(axis) for axis in axes_of(self.job, allowed, self.gpus))
-        return Search(self.job, self.gpu, tuple(axis for axis in axes if axis.options), self.tensors, self.limit)
+        kept = tuple(axis for axis in axes if axis.options)
+        return Search(self.job, self.gpu, kept, self.tensors, self.limit, within=self.within)
 
     def _usable(self, axis: Axis) -> Axis:
         return axis._replace(options=tuple(option for option in axis.options if self._can(option)))
@@ -169,6 +173,10 @@ class Planning(Struct):
     def tensors(self, job: Job) -> Estimate:
         """The estimate without the allocator."""
         return self.simulate(job, reserved=False)
+
+    def within(self, job: Job, limit: int) -> Estimate:
+        """The estimate without the allocator; of a job that surely needs more than `limit` bytes a lower bound."""
+        return self.simulate(job, reserved=False, limit=limit)
 
     def _ways(self, search: Search, target: int) -> tuple[Way[Plan], ...]:
         self.target, self.lost, search.limit = target, 0, target

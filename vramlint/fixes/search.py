@@ -15,7 +15,7 @@ from types import MappingProxyType
 from msgspec import Struct, field
 
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
-from vramlint.estimate import Estimate, Slowdown
+from vramlint.estimate import BEYOND, Estimate, Slowdown
 from vramlint.fixes.axes import BASE, SAME, Axis, Option
 from vramlint.fixes.forecast import foretold, recomputed_part
 from vramlint.job import Gpu, Job
@@ -81,7 +81,11 @@ class Search(Struct):
     limit: int
     """Bytes of device memory for tensors and what lies outside torch."""
     most: int = MOST_SIMULATIONS
+    within: Callable[[Job, int], Estimate] | None = None
+    """The same as `simulate` for jobs that need no more than so many bytes; of others it may be a lower bound."""
     simulated: dict[Point, Estimate | None] = field(default_factory=dict)
+    beyond: dict[Point, int] = field(default_factory=dict)
+    """Bytes that a plan needs at the least which was not simulated to its end."""
     _jobs: dict[Point, Job | None] = field(default_factory=dict)
     _costs: dict[Point, Cost] = field(default_factory=dict)
     _recomputed: float | None = None
@@ -115,12 +119,35 @@ class Search(Struct):
         """The simulated step after all changes; None if there is none, or enough has been simulated."""
         if point not in self.simulated:
             job = self.job(point)
-            if job is None or self.spent:
+            if job is None or (self.spent and point not in self.beyond):
                 return None
-            found = self.simulate(job)
-            self.simulated[point] = found if found.method == "simulated" else None
-            self._learn(found)
+            self._simulated(point, self.simulate(job))
         return self.simulated[point]
+
+    def _simulated(self, point: Point, found: Estimate) -> None:
+        self.beyond.pop(point, None)
+        self.simulated[point] = found if found.method == "simulated" else None
+        self._learn(found)
+
+    def _exceeds(self, point: Point) -> bool:
+        """Whether a plan surely needs more than there is; else it is simulated, if enough has not been."""
+        if self.beyond.get(point, 0) > self.limit:
+            return True
+        job = self.job(point)
+        if self.within is None or job is None or point in self.simulated:
+            return False
+        if self._unlearned(job) or (self.spent and point not in self.beyond):
+            return False
+        found = self.within(job, self.limit)
+        if found.method != BEYOND:
+            self._simulated(point, found)
+            return False
+        self.beyond[point] = found.device_high
+        return True
+
+    def _unlearned(self, job: Job) -> bool:
+        """Whether plans are ordered by what only a step with checkpoints tells, as that of this job may be."""
+        return self._first is not None and self._recomputed is None and job.checkpointing.mode != "none"
 
     def _learn(self, found: Estimate) -> None:
         """How much of the forward this model's checkpoints run again, once a simulated step tells."""
@@ -132,15 +159,19 @@ class Search(Struct):
     @property
     def spent(self) -> bool:
         """Whether enough has been simulated."""
-        return len(self.simulated) >= self.most
+        return len(self.simulated) + len(self.beyond) >= self.most
 
     def misfits(self, point: Point) -> bool:
         """Whether it is known that the step after all changes does not fit."""
+        if self._exceeds(point):
+            return True
         found = self.estimate(point)
         return found is not None and found.device_high > self.limit
 
     def fits(self, point: Point) -> bool:
         """Whether the tensors after all changes fit."""
+        if self._exceeds(point):
+            return False
         found = self.estimate(point)
         return found is not None and found.device_high <= self.limit
 
@@ -224,7 +255,7 @@ class Search(Struct):
             if not heap:
                 return
             _, _, low, high = heappop(heap)
-            if self.spent and high not in self.simulated:
+            if self.spent and high not in self.simulated and high not in self.beyond:
                 return
             if self.misfits(high):
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from vramlint.fixes.axes import BASE, NUMERICS, STORAGE, TRAINED
@@ -89,6 +90,11 @@ def _beats(other: Way[Shown], way: Way[Shown]) -> bool:
 
 
 def nearest(search: Search) -> Point | None:
-    """Of all plans that were simulated, the one that needs least."""
+    """Of all plans that were looked at, the one that needs least."""
     known = {point: found.device_high for point, found in search.simulated.items() if found is not None}
+    for point, bound in sorted(search.beyond.items(), key=itemgetter(1)):
+        if known and bound > min(known.values()):
+            break
+        found = search.estimate(point)
+        known |= {point: found.device_high} if found is not None else {}
     return min(known, key=lambda point: (known[point], sum(map(bool, point))), default=None)

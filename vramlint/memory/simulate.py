@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
 from vramlint.catalog.unsloth import KERNELS
-from vramlint.estimate import Estimate, RankPeak, Work
+from vramlint.estimate import BEYOND, Estimate, RankPeak, Work
 from vramlint.job import Job
 from vramlint.memory import data_parallel, division, generation, methods, optimizers, quantization
 from vramlint.memory.architectures import find_family, find_stand_in, is_simulated
@@ -32,6 +32,7 @@ from vramlint.memory.step import Step
 from vramlint.memory.summary import offloaded, summarize, widened
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
+from vramlint.memory.within import ExceededError, exceeding, recorder_of
 from vramlint.memory.workspaces import Workspaces
 
 if TYPE_CHECKING:
@@ -66,10 +67,17 @@ class Simulation(Protocol):
 
 
 @uncollected()
-def trace(job: Job, *, observed: bool = False) -> Simulation:
-    """The run of `job`, to be estimated; `observed` as of `simulate`."""
+def trace(job: Job, *, observed: bool = False, limit: int | None = None) -> Simulation:
+    """The run of `job`, to be estimated.
+
+    Args:
+        job: the job.
+        observed: as of `simulate`.
+        limit: bytes of the device beyond which the run need not be followed; its estimates then are of method
+            `BEYOND`. None: it is followed to its end.
+    """
     if division.is_divided(job):
-        return _ranks(job, observed=observed)
+        return _ranks(job, observed=observed, limit=limit)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
     family = family or stand_in
@@ -78,15 +86,18 @@ def trace(job: Job, *, observed: bool = False) -> Simulation:
         return _Bound(bounded(_counted(job, family), refused))
     try:
         family = _patched(family, job)
-        inventory, sharding, recorder, work = _run(job, family, observed=observed)
-        idle = _idle(job, inventory)
+        hides = _hides(job)  # then the first run may have more than is left
+        found = _run(job, family, observed=observed, limit=None if hides else limit)
+        idle = _idle(found[0]) if hides else frozenset()
         if idle:
-            inventory, sharding, recorder, work = _run(job, family, idle, observed=observed)
+            found = _run(job, family, idle, observed=observed, limit=limit)
+    except ExceededError as error:
+        return _Bound(exceeding(job, error))
     except NotFollowedError as error:
         return _Bound(bounded(job, f"{error} is not simulated"))
     except (KeyError, ValueError, ZeroDivisionError) as error:
         return _Bound(bounded(job, f"config.json gives no usable {error}"))
-    return _Trace(job, inventory, sharding, recorder, work, idle, stands_in=stand_in is not None)
+    return _Trace(job, *found, idle, stands_in=stand_in is not None)
 
 
 class _Bound(Struct, frozen=True):
@@ -157,7 +168,7 @@ class _Ranks(Struct, frozen=True):
         return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
 
 
-def _ranks(job: Job, *, observed: bool) -> Simulation:
+def _ranks(job: Job, *, observed: bool, limit: int | None) -> Simulation:
     """The ranks that the run's parallelism makes."""
     try:
         found = list(division.kinds(job))
@@ -166,7 +177,13 @@ def _ranks(job: Job, *, observed: bool) -> Simulation:
         family = find_family(model.model_type, model.task)
         family = family or find_stand_in(model.model_type, model.task, model.config)
         return _Bound(bounded(_counted(job, family), f"{error} is not simulated"))
-    return _Ranks(found, [trace(kind.job, observed=observed) for kind in found])
+    simulations: list[Simulation] = []
+    for kind in found:
+        simulations.append(trace(kind.job, observed=observed, limit=limit))
+        last = simulations[-1]
+        if isinstance(last, _Bound) and last.bound.method == BEYOND:
+            return _Ranks(found[: len(simulations)], simulations)  # the others hardly need less than it has shown
+    return _Ranks(found, simulations)
 
 
 def _patched(family: type[Network], job: Job) -> type[Network]:
@@ -183,11 +200,12 @@ def _patched(family: type[Network], job: Job) -> type[Network]:
 
 
 def _run(
-    job: Job, family: type[Network], idle: frozenset[str] = frozenset(), *, observed: bool
+    job: Job, family: type[Network], idle: frozenset[str] = frozenset(), *, observed: bool, limit: int | None
 ) -> tuple[Inventory, Sharding, Recorder, tuple[Work, ...]]:
-    """Build the model and record the run; `idle` parameters are known to get no gradient, `observed` as of `simulate`.
+    """Build the model and record the run; `idle` parameters are known to get no gradient, the others as of `trace`.
 
     Raises:
+        ExceededError: the run surely exceeds the limit.
         NotFollowedError: the model has a variant that is not simulated.
         KeyError, ValueError, ZeroDivisionError: its config has no usable dimensions.
     """
@@ -203,7 +221,7 @@ def _run(
     network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
     sharding = data_parallel.holdings(job, sharding)
-    recorder = Recorder()
+    recorder = recorder_of(job, sharding, limit)
     if job.objective.kind == "training":
         step = Step(job, network, inventory, sharding, recorder, observed=observed)
         step.run()
@@ -215,17 +233,20 @@ def _run(
     return inventory, sharding, recorder, work
 
 
-def _idle(job: Job, inventory: Inventory) -> frozenset[str]:
-    """Names of parameters that could train but got no gradient: the optimizer makes no states for them.
+def _hides(job: Job) -> bool:
+    """Whether some parameters that could train may get no gradient.
 
     A reentrant checkpoint gives gradients to nothing inside it unless one of its inputs needs one (torch 2.13
     torch/utils/checkpoint.py). Shards are made before anybody knows;
     Megatron's own checkpoints take hidden states that need one.
     """
     if job.objective.kind != "training" or job.parallelism.strategy in {"deepspeed", "fsdp", "megatron"}:
-        return frozenset()
-    if job.checkpointing.mode != "reentrant":
-        return frozenset()
+        return False
+    return job.checkpointing.mode == "reentrant"
+
+
+def _idle(inventory: Inventory) -> frozenset[str]:
+    """Names of parameters that could train but got no gradient: the optimizer makes no states for them."""
     return frozenset([p.name for p in inventory.parameters if p.requires_grad and not p.reached])
 
 
