@@ -7,8 +7,20 @@ from msgspec.structs import replace
 
 from tests.engine.builders import GPU
 from tests.fixes.test_plan import job
+from vramlint.fixes.axes import axes_of
 from vramlint.fixes.further_moves import FSDP, gpus_move, launch_move
-from vramlint.job import Adapter, Job, Libraries, Mesh, Objective, Optimizer, Parallelism, Quantization, Zero
+from vramlint.job import (
+    Adapter,
+    Evaluation,
+    Job,
+    Libraries,
+    Mesh,
+    Objective,
+    Optimizer,
+    Parallelism,
+    Quantization,
+    Zero,
+)
 
 DDP = Parallelism(4, "ddp")
 
@@ -55,3 +67,12 @@ def test_more_processes_keep_the_global_batch() -> None:
         assert move.change(subject).batch.gradient_accumulation_steps == 2
         assert move.facts(subject) == {"world_size": 8, "gradient_accumulation_steps": 2}
     assert launch_move(8).facts(whole()) == {"world_size": 8}
+
+
+def test_an_evaluation_is_made_smaller_by_divisors() -> None:
+    subject = replace(job(), evaluation=Evaluation(12))
+    options = next(axis.options for axis in axes_of(subject, ()) if axis.name == "evaluation-batch")
+    assert all(option.move.applies(subject, GPU) for option in options)
+    changed = [option.move.change(subject).evaluation for option in options]
+    assert [evaluation.micro_batch_size for evaluation in changed if evaluation] == [6, 4, 3, 2, 1]
+    assert [option.move.facts(subject)["eval_micro_batch_size"] for option in options] == [6, 4, 3, 2, 1]

@@ -121,11 +121,12 @@ def test_bf16_is_offered_to_gpus_that_compute_in_it_only() -> None:
     assert fix is None or not any("bf" in step.description for step in fix.steps)
 
 
-def test_a_peak_in_evaluation_is_mended_there() -> None:
+@pytest.mark.parametrize(("row", "rows"), [(20, "4 sequences"), (75, "one sequence")])
+def test_a_peak_in_evaluation_is_mended_there(row: int, rows: str) -> None:
     def with_evaluation(subject: Job) -> Estimate:
         training = simulate(subject)
         batch = subject.evaluation.micro_batch_size if subject.evaluation else 0
-        size = 20 * GIB * batch
+        size = row * GIB * batch
         if size <= training.allocated:
             return training
         return replace(training, allocated=size, reserved=size, peak_phase="evaluation")
@@ -134,7 +135,7 @@ def test_a_peak_in_evaluation_is_mended_there() -> None:
     fix = plan(run(jobs=(subject,)), subject, card(80), with_evaluation, headroom=1)
 
     assert fix is not None
-    assert [step.description for step in fix.steps] == ["an evaluation batch of one sequence"]
+    assert [step.description for step in fix.steps] == [f"an evaluation batch of {rows}"]
 
 
 def test_where_nothing_fits_the_nearest_miss_is_shown() -> None:

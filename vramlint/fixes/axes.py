@@ -7,9 +7,11 @@ their values is looked at by itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.fixes.further_moves import (
     CHECKPOINT_OFFLOAD,
@@ -17,10 +19,12 @@ from vramlint.fixes.further_moves import (
     FSDP,
     IN_BACKWARD,
     LEAST_LENGTH,
+    evaluation_batch_move,
     gpus_move,
     launch_move,
     length_move,
     micro_batch_move,
+    smaller_sizes,
 )
 from vramlint.fixes.moves import MOVES, Move
 from vramlint.job import Job
@@ -43,7 +47,7 @@ _LENGTHS = 4
 _DOUBLINGS = 4
 
 
-class Option(NamedTuple):
+class Option(Struct, frozen=True):
     """A value of an axis."""
 
     move: Move
@@ -100,6 +104,8 @@ _GPUS = (
 )
 _MICRO_BATCH = Axis("micro-batch", ())
 """Where the axis of the job's own micro batches comes."""
+_EVALUATION_BATCH = Axis("evaluation-batch", (_of("smaller-eval-batch"),))
+"""A batch of one row; those between come from the job."""
 _CUT = "longer samples are cut"
 
 _AXES: tuple[Axis, ...] = (
@@ -170,7 +176,7 @@ _AXES: tuple[Axis, ...] = (
         "attention", (_of("sdpa", quickens=True), Option(FLASH_ATTENTION, edits=3, quickens=True, package="flash-attn"))
     ),
     Axis("loss", (_of("fused-loss", edits=3, quickens=True, package="liger-kernel"),)),
-    Axis("evaluation-batch", (_of("smaller-eval-batch"),)),
+    _EVALUATION_BATCH,
     Axis("evaluation-logits", (_of("eval-accumulation"),)),
 )
 """All but those whose values depend on the job. They are made, and looked at, in this order: the dearest first."""
@@ -188,7 +194,7 @@ def axes_of(job: Job, allowed: Collection[str], gpus: int = 0) -> tuple[Axis, ..
         _launch(gpus),
         *_GPUS,
         _lengths(job),
-        *(_micro_batches(job) if axis is _MICRO_BATCH else axis for axis in _AXES),
+        *(_OF_JOB[axis.name](job) if axis.name in _OF_JOB else axis for axis in _AXES),
     ]
     kept = (
         axis._replace(options=tuple(option for option in axis.options if not option.allow or option.allow in allowed))
@@ -217,11 +223,21 @@ def _micro_batches(job: Job) -> Axis:
 
     The first one may need more than none: gradients that accumulate are there in the next forward.
     """
-    size = job.batch.micro_batch_size
-    smaller = (size // parts for parts in range(2, size + 1) if size % parts == 0)
-    options = tuple(Option(micro_batch_move(each), edits=2) for each in smaller)
+    options = tuple(Option(micro_batch_move(each), edits=2) for each in smaller_sizes(job.batch.micro_batch_size))
     return _MICRO_BATCH._replace(options=options, begins=job.batch.gradient_accumulation_steps == 1)
 
+
+def _evaluation_batches(job: Job) -> Axis:
+    """The divisors of the evaluation's batch, from above."""
+    size = job.evaluation.micro_batch_size if job.evaluation is not None else 1
+    between = (Option(evaluation_batch_move(each)) for each in smaller_sizes(size) if each > 1)
+    return _EVALUATION_BATCH._replace(options=(*between, *_EVALUATION_BATCH.options))
+
+
+_OF_JOB: Mapping[str, Callable[[Job], Axis]] = MappingProxyType(
+    {_MICRO_BATCH.name: _micro_batches, _EVALUATION_BATCH.name: _evaluation_batches}
+)
+"""Axes whose values depend on the job, by name."""
 
 ALIASES: Mapping[str, str] = MappingProxyType(
     {

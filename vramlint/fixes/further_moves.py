@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vramlint.fixes.changes import FULL_SHARD, Changes, always, batch_facts, smaller_batch, with_fsdp
-from vramlint.fixes.conditions import can_shrink_batch, can_use_fsdp, is_trained, takes_attention
+from vramlint.fixes.changes import (
+    FULL_SHARD,
+    Changes,
+    always,
+    batch_facts,
+    smaller_batch,
+    with_evaluation,
+    with_fsdp,
+)
+from vramlint.fixes.conditions import (
+    can_shrink_batch,
+    can_shrink_evaluation,
+    can_use_fsdp,
+    is_trained,
+    takes_attention,
+)
 from vramlint.fixes.moves import Move
 from vramlint.fixes.scaling import divides, launched, spread
-from vramlint.job import Attention, Gpu, Job
+from vramlint.job import Attention, Evaluation, Gpu, Job
 
 AMPERE = (8, 0)
 FLASH = "flash_attention_2"
@@ -77,6 +91,21 @@ def micro_batch_move(size: int) -> Move:
         and job.batch.micro_batch_size % size == 0,
         lambda job: smaller_batch(job, size), lambda job: batch_facts(job, size),
     )  # fmt: skip
+
+
+def evaluation_batch_move(size: int) -> Move:
+    """An evaluation batch of `size` rows."""
+    return Move(
+        f"evaluation-batch-{size}", 2, True, f"an evaluation batch of {size} sequences",
+        "same metrics; evaluation takes longer",
+        lambda job, gpu: can_shrink_evaluation(job, gpu) and (job.evaluation or Evaluation()).micro_batch_size > size,
+        with_evaluation(micro_batch_size=size), always({"eval_micro_batch_size": size}),
+    )  # fmt: skip
+
+
+def smaller_sizes(size: int) -> tuple[int, ...]:
+    """The divisors of a batch below it, from above."""
+    return tuple(size // parts for parts in range(2, size + 1) if size % parts == 0)
 
 
 def length_move(length: int) -> Move:

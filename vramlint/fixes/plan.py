@@ -10,6 +10,7 @@ from vramlint.cost import middle, slowdown
 from vramlint.estimate import Estimate, Slowdown
 from vramlint.findings import Fix, Step
 from vramlint.fixes.changes import Changes, batch_facts, smaller_batch
+from vramlint.fixes.further_moves import evaluation_batch_move, smaller_sizes
 from vramlint.fixes.moves import EXCLUSIVE, EXPANDABLE, MOVES, UNCOUNTED, Move
 from vramlint.job import Gpu, Job
 from vramlint.resolve.run import Run
@@ -27,7 +28,7 @@ ALIKE = 10
 WORTH_CHANGING = 0.98
 ROUNDS = 3
 """Searches for moves whose segments fit too."""
-BATCH_MOVE = "smaller-micro-batch"
+BATCH_MOVE, EVALUATION_MOVE = "smaller-micro-batch", "smaller-eval-batch"
 
 Chosen = tuple[Move, ...]
 
@@ -175,7 +176,7 @@ def _within(search: _Search, limit: int) -> Chosen | None:
     chosen = _gather(search)
     if not search.fits(chosen):
         return None
-    return _relax_batch(search, _quicker(search, _prune(search, chosen)))
+    return _relax_evaluation(search, _relax_batch(search, _quicker(search, _prune(search, chosen))))
 
 
 def _gather(search: _Search) -> Chosen:
@@ -258,12 +259,24 @@ def _relax_batch(search: _Search, chosen: Chosen) -> Chosen:
     """Keep the micro batch as large as fits: its divisors from above."""
     if all(move.name != BATCH_MOVE for move in chosen):
         return chosen
-    size = search.start.batch.micro_batch_size
-    for divisor in (size // parts for parts in range(2, size) if size % parts == 0):
+    for divisor in smaller_sizes(search.start.batch.micro_batch_size):
         search.micro_batch_size = divisor
         if search.fits(chosen):
             return chosen
     search.micro_batch_size = 1
+    return chosen
+
+
+def _relax_evaluation(search: _Search, chosen: Chosen) -> Chosen:
+    """Keep the evaluation's batch as large as fits: its divisors from above."""
+    evaluation = search.start.evaluation
+    if evaluation is None or all(move.name != EVALUATION_MOVE for move in chosen):
+        return chosen
+    for divisor in smaller_sizes(evaluation.micro_batch_size):
+        larger = evaluation_batch_move(divisor)
+        relaxed = tuple(larger if move.name == EVALUATION_MOVE else move for move in chosen)
+        if divisor > 1 and search.fits(relaxed):
+            return relaxed
     return chosen
 
 
