@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -356,7 +355,7 @@ TAKES_EFFECT = "what it says takes effect"
 """The cost of a key that is spelled as it was meant."""
 
 
-class Repair(NamedTuple):
+class Repair(Struct, frozen=True):
     """A change of the file that takes away the cause of a remark, to be said in the file's own words."""
 
     safe: bool

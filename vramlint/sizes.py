@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 
@@ -20,7 +21,7 @@ def parse_size(text: str) -> int | None:
     return (int(float(match["number"]) * _UNITS[match["unit"]]) or None) if match else None
 
 
-class Limit(NamedTuple):
+class Limit(Struct, frozen=True):
     """How much of something may be added: so many bytes, or a part of what is there."""
 
     written: str

@@ -104,7 +104,7 @@ def test_unsafe_fixes_are_made_when_they_are_asked_for() -> None:
 
 
 def test_an_edit_that_cannot_be_made_is_told() -> None:
-    disk = DISK._replace(load=lambda path: None)
+    disk = replace(DISK, load=lambda path: None)
     fixed = fix(Linter(("b.yaml", "x: 1", "x: 2")), disk, unsafe=False)
     assert [item.message for item in fixed.failed] == ["there is no such file"]
     assert (fixed.changed, fixed.made) == ({}, ())

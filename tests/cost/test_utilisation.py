@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from vramlint.catalog.gpus import all_gpus, gpu_row
 from vramlint.cost.utilisation import CEILING, MEASURED, utilisation_of
@@ -21,7 +22,7 @@ def test_every_card_of_known_rates_has_a_range_and_says_where_it_comes_from(row)
 def derived(name: str, rate: float, bandwidth: float):
     row = gpu_row(name)
     assert row is not None
-    plain = row._replace(id="", architecture="", tflops_bf16=rate, bandwidth_gbs=bandwidth)
+    plain = replace(row, id="", architecture="", tflops_bf16=rate, bandwidth_gbs=bandwidth)
     found = utilisation_of(plain)
     assert found is not None
     return found

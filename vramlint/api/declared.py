@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.api.source import Hardware
 from vramlint.catalog.gpu_requests import GpuRequest, nearest_request, parse_gpu
@@ -32,7 +33,7 @@ class UnknownGpuError(ValueError):
     """No device, or several, bear the name; the message says which come near."""
 
 
-class Declared(NamedTuple):
+class Declared(Struct, frozen=True):
     """What is declared about one file."""
 
     gpu: Gpu | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.api.verifying import worse
@@ -23,7 +23,7 @@ ROUNDS = 100
 """Rounds after which fixes count as endless; as many as ruff makes (crates/ruff_linter/src/linter.rs)."""
 
 
-class Disk(NamedTuple):
+class Disk(Struct, frozen=True):
     """The files as they are."""
 
     load: Callable[[str], bytes | None]
@@ -38,7 +38,7 @@ Check = Callable[[Mapping[str, bytes]], Report]
 """Reads and estimates everything; these bytes, by identity, in the place of what the files hold."""
 
 
-class Made(NamedTuple):
+class Made(Struct, frozen=True):
     """One fix that was made."""
 
     code: str
@@ -51,7 +51,7 @@ class Made(NamedTuple):
     """Of a misfit whose plan was made whole: bytes that a GPU needs before and after."""
 
 
-class Fixed(NamedTuple):
+class Fixed(Struct, frozen=True):
     """What came of fixing."""
 
     report: Report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from vramlint.job import Job
 Simulate = Callable[[Job], Estimate]
 
 
-class _Part(NamedTuple):
+class _Part(Struct, frozen=True):
     """A field of a job, or one of its batch."""
 
     name: str

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.api.contents import Again, Contents
@@ -23,7 +24,7 @@ MOST = 64
 """Starts of one file that are followed; a benchmark's sweep has more, and its first ones stand for it."""
 
 
-class Starts(NamedTuple):
+class Starts(Struct, frozen=True):
     """What a program starts besides what it does itself."""
 
     sheets: tuple[Sheet, ...]

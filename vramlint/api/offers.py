@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.api.asking import Asking, World, rewriting
@@ -23,7 +23,7 @@ MILLION = 10**6
 HOUR = 3600.0
 
 
-class Offer(NamedTuple):
+class Offer(Struct, frozen=True):
     """A machine that could be had."""
 
     gpu: str
@@ -32,7 +32,7 @@ class Offer(NamedTuple):
     """Of one GPU for an hour, in any currency."""
 
 
-class _Answer(NamedTuple):
+class _Answer(Struct, frozen=True):
     """What comes of one offer for one job."""
 
     offer: Offer

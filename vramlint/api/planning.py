@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -36,7 +35,7 @@ _ALIKE = 100
 """Peaks are alike that differ by less than one part in so many."""
 
 
-class _Stage(NamedTuple):
+class _Stage(Struct, frozen=True):
     option: Option
     changes: Changes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from vramlint.api.declared import Declared
 from vramlint.discovery import SourceFile
@@ -15,7 +15,7 @@ LAUNCHERS = ("shell", "make", "docker", "yaml", "notebook")
 """Forms that may hold commands."""
 
 
-class Subject(NamedTuple):
+class Subject(Struct, frozen=True):
     """A decoded file and its surroundings."""
 
     file: SourceFile

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.findings import Change, Finding, Fix, Step
 from vramlint.text import Document, Edit, edited
 
 
-class Trial(NamedTuple):
+class Trial(Struct, frozen=True):
     """What is found in a run."""
 
     peak: int | None

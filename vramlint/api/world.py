@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.catalog.gpu_requests import GpuRequest, parse_gpu
@@ -18,7 +18,7 @@ MANY = ("torchrun", "deepspeed", "accelerate", "mpirun", "srun", "composer", "co
 """Launchers that start a process for every GPU and tell each its rank."""
 
 
-class World(NamedTuple):
+class World(Struct, frozen=True):
     """What a script can ask about where it runs."""
 
     gpu: Gpu | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.lines import lines
 from vramlint.catalog.versions import Version, at_least, version_of
@@ -13,7 +14,7 @@ from vramlint.catalog.versions import Version, at_least, version_of
 _FILE = "deepspeed_keys.tsv"
 
 
-class DeepSpeedKey(NamedTuple):
+class DeepSpeedKey(Struct, frozen=True):
     """One key, dotted from the top of the file."""
 
     key: str

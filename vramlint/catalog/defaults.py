@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.deepspeed import find_deepspeed_key
 from vramlint.catalog.lines import lines
@@ -13,7 +14,7 @@ from vramlint.job import Libraries
 DefaultValue = str | int | float | bool | None | tuple[str, ...]
 
 
-class Default(NamedTuple):
+class Default(Struct, frozen=True):
     """The value that takes effect when `key` is absent."""
 
     library: str

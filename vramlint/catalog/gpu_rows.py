@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.lines import lines
 
 
-class GpuRow(NamedTuple):
+class GpuRow(Struct, frozen=True):
     """One line of the catalog. None: not known."""
 
     id: str

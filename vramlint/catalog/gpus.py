@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.gpu_rows import GpuRow, all_gpus, normal, normal_forms, rows_named, telling_name
 from vramlint.catalog.lines import lines
@@ -41,7 +42,7 @@ _CUBLAS_WORKSPACE_GFX94 = 128 * MIB
 """torch 2.13 aten/src/ATen/cuda/CublasHandlePool.cpp: 8.125 MiB; 32 from sm90 and on ROCm; 128 on gfx94x and gfx95x."""
 
 
-class GpuAmbiguous(NamedTuple):
+class GpuAmbiguous(Struct, frozen=True):
     """A name that several devices bear; `choices` are the spellings that tell them apart."""
 
     name: str

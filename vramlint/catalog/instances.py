@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.gpu_rows import rows_named, telling_name
 from vramlint.catalog.gpus import find_gpu
@@ -13,7 +14,7 @@ from vramlint.catalog.lines import lines
 from vramlint.job import Gpu
 
 
-class Machine(NamedTuple):
+class Machine(Struct, frozen=True):
     """The accelerators of one machine."""
 
     gpu: str

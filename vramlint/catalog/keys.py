@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.lines import lines
 from vramlint.catalog.versions import NEWEST, Version, at_least, version_of
@@ -67,7 +68,7 @@ SCRIPT_ARGUMENTS = frozenset(
 ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
 
 
-class KeyHistory(NamedTuple):
+class KeyHistory(Struct, frozen=True):
     """The life of one key."""
 
     vocabulary: str

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class Marks(NamedTuple):
+class Marks(Struct, frozen=True):
     """How files of one vocabulary are told."""
 
     kind: str

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.lines import lines
 
 _FILE = "optimizers.tsv"
 
 
-class State(NamedTuple):
+class State(Struct, frozen=True):
     """One persistent tensor per trainable parameter."""
 
     name: str
@@ -18,7 +19,7 @@ class State(NamedTuple):
     """param (the parameter's own), fp32, fp8, u8 or u4 (quantised by blocks)."""
 
 
-class BlockQuantization(NamedTuple):
+class BlockQuantization(Struct, frozen=True):
     """Quantised states: one float32 scale per `block` elements; tensors below `min_numel` stay unquantised."""
 
     block: int
@@ -27,7 +28,7 @@ class BlockQuantization(NamedTuple):
     """dtype word of the states of small tensors."""
 
 
-class OptimizerRow(NamedTuple):
+class OptimizerRow(Struct, frozen=True):
     """One optimizer. Bytes are per trainable parameter, `_fp32` for float32 and `_low` for 16-bit parameters."""
 
     name: str

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.frameworks import FOLDER
 from vramlint.catalog.lines import DATA
@@ -14,7 +15,7 @@ from vramlint.catalog.lines import DATA
 Argument = str | int | float | bool | None | list[str | int]
 
 
-class Builder(NamedTuple):
+class Builder(Struct, frozen=True):
     """One function that makes a model: `torchtune.models.llama3.llama3_8b`."""
 
     name: str
@@ -27,7 +28,7 @@ class Builder(NamedTuple):
     """The arguments that it gives; of the language model where there is an encoder too."""
 
 
-class Packaged(NamedTuple):
+class Packaged(Struct, frozen=True):
     """One configuration that `tune run --config NAME` finds in the package."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 _LORA = frozenset(("lora", "qlora", "peft", "adapter", "lora_config", "peft_config", "lora_args", "lora_parameters"))
 _MODEL = frozenset(
@@ -43,7 +44,7 @@ ELSEWHERE = frozenset(
 """Sections that speak of another model than the one that is trained, of another time, or of what a run is called."""
 
 
-class Usual(NamedTuple):
+class Usual(Struct, frozen=True):
     """One meaning and the keys that usually have it."""
 
     fact: str

@@ -8,7 +8,8 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint import __version__
 from vramlint.cli.atomic import write_atomically
@@ -20,7 +21,7 @@ from vramlint.report.words import count, printable
 from vramlint.settings.loading import FILE_NAMES
 
 
-class Planned(NamedTuple):
+class Planned(Struct, frozen=True):
     """One file to write, or why it is left as it is."""
 
     path: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vramlint.cli.errors import UsageError
 
@@ -20,14 +22,14 @@ _SHOWN = 5
 """Stale entries that are named."""
 
 
-class LeftOut(NamedTuple):
+class LeftOut(Struct, frozen=True):
     """A report without what is known, and lines about what is no more."""
 
     report: Report
     lines: tuple[str, ...]
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """A baseline and where it lies."""
 
     path: str

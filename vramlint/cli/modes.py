@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.settings import Settings
 
 
-class Mode(NamedTuple):
+class Mode(Struct, frozen=True):
     """What is done about fixes."""
 
     make: bool

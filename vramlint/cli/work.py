@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
@@ -28,7 +29,7 @@ from vramlint.values import Problem
 STDIN = "-"
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """What came of checking some paths."""
 
     report: Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -47,7 +47,7 @@ class SourceFile(Struct, frozen=True):
     """The user named this very file."""
 
 
-class Skipped(NamedTuple):
+class Skipped(Struct, frozen=True):
     """How many files of a known suffix a walk passed over, and why."""
 
     unrelated: int = 0
@@ -63,7 +63,7 @@ class Skipped(NamedTuple):
         return self.unrelated + self.ignored + self.too_large + self.binary
 
 
-class Discovered(NamedTuple):
+class Discovered(Struct, frozen=True):
     """What discovery found, sorted by path."""
 
     files: tuple[SourceFile, ...]

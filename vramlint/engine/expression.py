@@ -13,7 +13,8 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 MAX_LENGTH = 2000
 """Characters of source."""
@@ -46,7 +47,7 @@ class ExpressionError(ValueError):
     """The expression is not of the language; the message says where and what was meant."""
 
 
-class Expression(NamedTuple):
+class Expression(Struct, frozen=True):
     """A checked expression."""
 
     source: str

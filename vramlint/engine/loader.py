@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import tomli
+from msgspec import Struct
 
 from vramlint.engine.rule import Rule
 from vramlint.engine.rule_form import from_table
@@ -30,7 +30,7 @@ def builtin_directory() -> Path:
     return inside if inside.is_dir() else package.parent / "rules"
 
 
-class Loaded(NamedTuple):
+class Loaded(Struct, frozen=True):
     """The rules of some files, and what is wrong with the others."""
 
     builtin: tuple[Rule, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -17,7 +16,7 @@ OPEN = "open"
 """In `point`: the facts that the files leave open."""
 
 
-class Explanation(NamedTuple):
+class Explanation(Struct, frozen=True):
     """The prose of a rule's page, as Markdown."""
 
     checks: str
@@ -26,7 +25,7 @@ class Explanation(NamedTuple):
     options: str = ""
 
 
-class Example(NamedTuple):
+class Example(Struct, frozen=True):
     """Files of real form on which the rule fires, or doesn't. Test and documentation at once."""
 
     title: str
@@ -39,7 +38,7 @@ class Example(NamedTuple):
     """Names of the rules that speak here in this one's place."""
 
 
-class FactChange(NamedTuple):
+class FactChange(Struct, frozen=True):
     """A fix that a rule offers: facts with their new values."""
 
     description: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.nearest import nearest
 from vramlint.engine import template
@@ -22,7 +23,7 @@ class RuleError(ValueError):
     """A rule file that is not of the form; one line that names file, line, key and what was meant."""
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """The file that a rule is read from."""
 
     path: str

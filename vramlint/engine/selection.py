@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.engine.rule import Rule
@@ -19,7 +19,7 @@ class UnknownRuleError(ValueError):
     """A word that names no rule; the message holds the nearest one."""
 
 
-class RuleSet(NamedTuple):
+class RuleSet(Struct, frozen=True):
     """Rules in order of their codes."""
 
     rules: tuple[Rule, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -55,7 +54,7 @@ def suppress(
     return Suppressed((*kept, *staying), count + len(about) - len(staying))
 
 
-class _Target(NamedTuple):
+class _Target(Struct, frozen=True):
     """One rule word of one directive: what it asks to leave out, and where."""
 
     directive: Directive

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import FactValue
@@ -18,7 +18,7 @@ _MOST_RANK = 2048
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len")
 
 
-class Setting(NamedTuple):
+class Setting(Struct, frozen=True):
     """A number of a job that can grow."""
 
     now: Callable[[Job], int | None]

@@ -8,8 +8,8 @@ word the advice, the plan's peak never depends on them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.fixes.changes import (
@@ -63,7 +63,7 @@ from vramlint.fixes.conditions import (
 from vramlint.job import Attention, Gpu, Job
 
 
-class Move(NamedTuple):
+class Move(Struct, frozen=True):
     """One kind of change."""
 
     name: str

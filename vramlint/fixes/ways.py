@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from vramlint.fixes.axes import BASE, NUMERICS, STORAGE, TRAINED
 from vramlint.fixes.search import Cost, Point, Search, by_edits, by_result, by_time
@@ -18,7 +20,7 @@ WORTH_SAYING = 2**26
 Shown = TypeVar("Shown")
 
 
-class Way(NamedTuple, Generic[Shown]):
+class Way(Struct, Generic[Shown], frozen=True):
     """A plan with its cost and its peak in bytes."""
 
     point: Point

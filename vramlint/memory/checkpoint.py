@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.job import Checkpointing
 from vramlint.memory.autograd import Engine
@@ -26,7 +27,7 @@ def nonreentrant(tape: Tape, segment: Segment, inputs: Inputs, checkpointing: Ch
         tape.frame = outer
 
 
-class _Rerun(NamedTuple):
+class _Rerun(Struct, frozen=True):
     """What a reentrant checkpoint needs to run its segment again."""
 
     segment: Segment

@@ -7,7 +7,8 @@ When the gradient of a later tensor is there, the part runs again and its new ou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.autograd import Engine
 from vramlint.memory.frame import Inputs, Segment
@@ -16,7 +17,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Storage, Tensor
 
 
-class _Again(NamedTuple):
+class _Again(Struct, frozen=True):
     """What the second run left for the derivative."""
 
     outputs: Sequence[Tensor]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from weakref import ReferenceType, ref
+
+from msgspec import Struct
 
 from vramlint.job import Checkpointing
 from vramlint.memory.refusal import NotFollowedError
@@ -33,7 +35,7 @@ class Recomputer(Protocol):
         """A new tensor."""
 
 
-class Like(NamedTuple):
+class Like(Struct, frozen=True):
     """A tensor that waits in host memory."""
 
     shape: Shape

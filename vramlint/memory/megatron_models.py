@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.job import ConfigValue, Model
 
@@ -16,7 +17,7 @@ MULTIPLE = 128
 """Vocabularies are filled up to a multiple of this for every tensor-parallel rank (make_vocab_size_divisible_by)."""
 
 
-class _Form(NamedTuple):
+class _Form(Struct, frozen=True):
     """How a family differs from Llama."""
 
     qkv_bias: bool = False

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from vramlint.job import DTYPE_BYTES, Megatron, PreciseAdam
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.updates.update import Update
@@ -22,7 +24,7 @@ _SCALE_BYTES = 4
 """Of the scale of a state that is not float32."""
 
 
-class Owned(NamedTuple):
+class Owned(Struct, frozen=True):
     """Bytes that the optimizer has for a rank's share of a parameter."""
 
     master: int = 0

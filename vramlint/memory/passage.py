@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from vramlint.estimate import Work
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.tensor import Node, Shape, Storage, Tensor
@@ -38,7 +40,7 @@ def _kind(x: Tensor, number: int, first: dict[int, int]) -> Kind:
     return Kind(x.shape, x.dtype, x.requires_grad, x.heads_first, x.view, memory)
 
 
-class Made(NamedTuple):
+class Made(Struct, frozen=True):
     """A tensor that comes out."""
 
     shape: Shape
@@ -119,7 +121,7 @@ class Rest:
             holding.whole = False
 
 
-class Recorded(NamedTuple):
+class Recorded(Struct, frozen=True):
     """A passage as it was recorded."""
 
     holding: Holding

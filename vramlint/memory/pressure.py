@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.allocator import CachingAllocator, LimitedAllocator, OutOfMemory
 from vramlint.memory.expandable import ExpandableAllocator, LimitedExpandable
@@ -26,7 +27,7 @@ _LIMITED: Mapping[type[CachingAllocator], type[LimitedAllocator | LimitedExpanda
 )
 
 
-class Pressure(NamedTuple):
+class Pressure(Struct, frozen=True):
     """What segments that cannot be given back ask of a card."""
 
     least: int = 0

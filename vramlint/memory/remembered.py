@@ -7,7 +7,8 @@ same in every layer, micro batch and variant of a job. Its graph is one node, wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.frame import Frame
 from vramlint.memory.passage import Holding, Kind, Passage, Rest, count_work, kinds_of, record
@@ -31,7 +32,7 @@ MOST_KEPT = 48
 """Passages that are remembered; one of the delta rule over 64 chunks takes less than a megabyte."""
 
 
-class _Surroundings(NamedTuple):
+class _Surroundings(Struct, frozen=True):
     """What a passage depends on besides its tensors."""
 
     modes: tuple[object, ...]
@@ -42,7 +43,7 @@ class _Surroundings(NamedTuple):
         return cls(tuple([getattr(tape, name) for name in MODES]), tape.recorder.component)
 
 
-class _Forward(NamedTuple):
+class _Forward(Struct, frozen=True):
     function: Function
     options: tuple[tuple[str, object], ...]
     kinds: tuple[Kind | None, ...]
@@ -54,18 +55,18 @@ class _Forward(NamedTuple):
         return function == self.function and options == dict(self.options)
 
 
-class _Again(NamedTuple):
+class _Again(Struct, frozen=True):
     forward: _Forward
     kinds: tuple[Kind | None, ...]
     around: _Surroundings
     stops: bool
 
 
-class _Rest(NamedTuple):
+class _Rest(Struct, frozen=True):
     forward: _Forward
 
 
-class _Backward(NamedTuple):
+class _Backward(Struct, frozen=True):
     of: _Forward | _Again | _Rest
     kinds: tuple[Kind | None, ...]
     alone: tuple[bool, ...]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.allocator import (
     BLOCK,
@@ -24,7 +25,7 @@ LUMP = 1 << 20
 """Many equal small tensors that come at once are played as one of up to so many bytes."""
 
 
-class Score(NamedTuple):
+class Score(Struct, frozen=True):
     """A playback written out, to be played more than once."""
 
     parts: Sequence[Sequence[Operation]]
@@ -73,7 +74,7 @@ def settling(resident: Iterable[Tensors], depth: int, lasting: Pieces) -> Iterat
             yield one * min(depth, members[0].count)
 
 
-class _Track(NamedTuple):
+class _Track(Struct, frozen=True):
     """A block as it is played: the operations of every repetition, in the first step and in later ones."""
 
     first: Sequence[Sequence[Operation]]

@@ -61,7 +61,7 @@ class Module(Struct):
             yield from child.inside()
 
 
-class Level(NamedTuple):
+class Level(Struct, frozen=True):
     """Bytes while one module runs."""
 
     whole: int

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.sizes import parse_size
@@ -49,7 +50,7 @@ _SHELL_CELLS = ("%%bash", "%%sh", "%%shell", "%%script")
 _HJSON_COMMENT = lazy(r"\#[^\r\n]*|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 
 
-class Directive(NamedTuple):
+class Directive(Struct, frozen=True):
     """What one comment tells vramlint."""
 
     kind: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.readers.templates import Found, is_known, put
@@ -20,7 +21,7 @@ MAX_TEXTS = 8
 _BUILT_IN = {"MAKE": "make", "CURDIR": ".", "PWD": ".", "SHELL": "/bin/sh", "RM": "rm -f"}
 
 
-class _Text(NamedTuple):
+class _Text(Struct, frozen=True):
     """One text of a variable."""
 
     excerpt: Excerpt
@@ -165,7 +166,7 @@ class Variables:
         return excerpt.written(Place(excerpt.document.path, excerpt.document.span(0, len(excerpt.text))))
 
 
-class _Expansion(NamedTuple):
+class _Expansion(Struct, frozen=True):
     """The work on one text."""
 
     held: dict[str, Value]

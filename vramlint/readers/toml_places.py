@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import NamedTuple
 
 import tomli
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 
@@ -29,7 +29,7 @@ _DEEPEST = 64
 Path = tuple[str | int, ...]
 
 
-class At(NamedTuple):
+class At(Struct, frozen=True):
     """Offsets of a key (its last part, when dotted) and of its value; an element of an array has no key."""
 
     key_start: int

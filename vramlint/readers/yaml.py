@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from msgspec import Struct, field
@@ -103,7 +103,7 @@ def _syntax_error(document: Document, error: Exception, start: int) -> ReadError
     return ReadError(str(error).splitlines()[0], start)
 
 
-class _Built(NamedTuple):
+class _Built(Struct, frozen=True):
     """A finished value with what it weighs when aliases are written out."""
 
     value: Value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.findings import Finding, Label
 from vramlint.report.spots import Documents, spot, where
@@ -19,7 +20,7 @@ _BEFORE = 50
 """Code points kept before the first label of a cut line."""
 
 
-class _Mark(NamedTuple):
+class _Mark(Struct, frozen=True):
     start: int
     end: int
     text: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 _CODES = MappingProxyType(
     {
@@ -22,7 +23,7 @@ _CODES = MappingProxyType(
 """SGR parameters by role."""
 
 
-class Style(NamedTuple):
+class Style(Struct, frozen=True):
     """Paints text by role, or leaves it plain."""
 
     color: bool = False

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from vramlint.estimate import Estimate, Log, Stretch
 from vramlint.findings import JobReport
@@ -69,7 +71,7 @@ def _process(pid: int, name: str, estimate: Estimate, log: Log) -> Iterator[Even
     }
 
 
-class _Point(NamedTuple):
+class _Point(Struct, frozen=True):
     """A component's bytes after some events."""
 
     after: int

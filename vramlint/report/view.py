@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class RuleInfo(NamedTuple):
+class RuleInfo(Struct, frozen=True):
     """The papers of a rule, for formats that carry them."""
 
     code: str
@@ -17,7 +17,7 @@ class RuleInfo(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-class View(NamedTuple):
+class View(Struct, frozen=True):
     """How to show a report."""
 
     color: bool = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Fact, Link, Origin, Remark, Sheet, passed_on, seconded
@@ -38,7 +38,7 @@ _MACHINE = ("world_size", "nodes", "gpus_per_node", "gpu")
 _FLAGS = ("bf16", "fp16")
 
 
-class Configuration(NamedTuple):
+class Configuration(Struct, frozen=True):
     """What accelerate is told by its file and, on top of it, by flags and variables."""
 
     sheet: Sheet

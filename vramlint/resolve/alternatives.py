@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, FactValue, Link, Remark
@@ -12,7 +12,7 @@ from vramlint.facts import Candidate, Fact, FactValue, Link, Remark
 CONTRADICTING = "contradicting-values"
 
 
-class Alternative(NamedTuple):
+class Alternative(Struct, frozen=True):
     """What holds under a condition."""
 
     condition: str

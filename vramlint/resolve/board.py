@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -14,7 +13,7 @@ from vramlint.resolve.network import Network
 from vramlint.resolve.releases import words
 
 
-class Setting(NamedTuple):
+class Setting(Struct, frozen=True):
     """What is the same in all worlds of a run."""
 
     path: str

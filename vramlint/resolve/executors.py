@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import posixpath
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, ancestors
@@ -28,7 +29,7 @@ _MOST = 40
 """Files of one folder that are looked into."""
 
 
-class Executor(NamedTuple):
+class Executor(Struct, frozen=True):
     """A script, and the command line with which it takes the settings."""
 
     script: Document

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 
 
-class Named(NamedTuple):
+class Named(Struct, frozen=True):
     """What a name says: the network that was quantized, and how."""
 
     base: str

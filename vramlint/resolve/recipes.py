@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Remark, Sheet
@@ -16,7 +15,7 @@ from vramlint.values import Table
 _COMMAND = "training-args-cli"
 
 
-class Recipe(NamedTuple):
+class Recipe(Struct, frozen=True):
     """The sheet of a command line together with its file."""
 
     sheet: Sheet

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
 from vramlint.facts import Fact, Recognised, Remark
@@ -11,7 +9,7 @@ from vramlint.job import Gpu, Job
 from vramlint.text import Place
 
 
-class Version(NamedTuple):
+class Version(Struct, frozen=True):
     """The version of a library that the run uses."""
 
     library: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact
 from vramlint.resolve import assume, attention, consequences, derive, ranks
@@ -14,7 +15,7 @@ from vramlint.resolve.defaults import DEEPSPEED_KEYS, any_default
 Rule = Callable[[Board], Fact | None]
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     """One step: `rule` gives the fact `name`, or None to leave things as they are."""
 
     name: str

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.resolve.context import Context, ancestors
@@ -64,7 +65,7 @@ _FILES = (
 """Files that say versions, the surest first: what is locked, then what is required."""
 
 
-class Requirement(NamedTuple):
+class Requirement(Struct, frozen=True):
     """What one file says of one library; an empty specifier when it says no version."""
 
     library: str
@@ -73,7 +74,7 @@ class Requirement(NamedTuple):
     line: int
 
 
-class Bound(NamedTuple):
+class Bound(Struct, frozen=True):
     """The run uses a key that a library dropped."""
 
     release: tuple[int, ...]

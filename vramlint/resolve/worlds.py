@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import NAMES, Candidate, Fact, Origin
@@ -21,7 +21,7 @@ its values; without room, a fact takes its last value where the choice before di
 worlds still reach from one end to the other."""
 
 
-class Worlds(NamedTuple):
+class Worlds(Struct, frozen=True):
     """The worlds of a run."""
 
     boards: tuple[Board, ...]
@@ -48,7 +48,7 @@ def settled(board: Board, networks: Mapping[str, Network | None]) -> Worlds:
     return Worlds(boards, {name: tuple(found) for name, found in settling.passed_over.items()})
 
 
-class _Settling(NamedTuple):
+class _Settling(Struct, frozen=True):
     networks: Mapping[str, Network | None]
     passed_over: dict[str, list[Candidate]]
 

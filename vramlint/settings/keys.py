@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from vramlint.catalog.frameworks import KINDS
 from vramlint.findings import Severity
@@ -108,7 +110,7 @@ LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes
 """Libraries whose version decides what is allocated: the fields of `vramlint.job.Libraries`."""
 
 
-class Key(NamedTuple):
+class Key(Struct, frozen=True):
     """A key of the settings file."""
 
     field: str
@@ -152,7 +154,7 @@ KEYS = MappingProxyType(
 """Every key but `overrides`, which holds tables with `files` and those keys that may stand in it."""
 
 
-class Override(NamedTuple):
+class Override(Struct, frozen=True):
     """Settings for the files that match one of `files`."""
 
     files: tuple[str, ...]

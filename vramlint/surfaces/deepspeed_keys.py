@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.versions import Version, at_least, version_of
 from vramlint.facts import TAKES_EFFECT, Remark, Repair
@@ -22,7 +23,7 @@ IGNORED = lazy(r"^(_|#|//|\$|comment)|^[A-Z][A-Za-z0-9]*_\w*[A-Z]$")
 _REMOVED_IN = lazy(r"removed in (\d+(?:\.\d+)*)")
 
 
-class KnownKey(NamedTuple):
+class KnownKey(Struct, frozen=True):
     """What DeepSpeed's reader says of a key."""
 
     status: str
@@ -50,7 +51,7 @@ def check_deepspeed_keys(
     yield from _check(table, "", _KeyList(keys, sections, wild, version, library))
 
 
-class _KeyList(NamedTuple):
+class _KeyList(Struct, frozen=True):
     known: Mapping[str, KnownKey]
     sections: set[str]
     wild: Mapping[str, str]

@@ -7,7 +7,8 @@ runtime/engine.py (_configure_basic_optimizer, _configure_zero_optimizer), runti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Remark, Repair
 from vramlint.text import Place
@@ -20,7 +21,7 @@ _OPEN = object()
 _ONE_BIT = ("onebitadam", "zerooneadam", "onebitlamb")
 
 
-class _Settings(NamedTuple):
+class _Settings(Struct, frozen=True):
     """The plain values of a configuration, by dotted keys."""
 
     table: Table
@@ -42,7 +43,7 @@ class _Settings(NamedTuple):
         return self.at(f"{_ZERO}.{key}.device") in ("cpu", "nvme")
 
 
-class _Refusal(NamedTuple):
+class _Refusal(Struct, frozen=True):
     """A setting that does not go with others."""
 
     key: str

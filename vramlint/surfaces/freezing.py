@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.surfaces.lineage import Lineage, last
@@ -29,7 +30,7 @@ _CONTAINS = lazy(r"""^(['"])(?P<word>[^'"]+)\1 (?P<absent>not )?in \w+$""")
 _STARTS = lazy(r"""^(?P<absent>not )?\w+\.startswith\((['"])(?P<word>[^'"]+)\2\)$""")
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True):
     """One statement: parameters whose names fit the pattern train from there on, or no longer do."""
 
     pattern: str

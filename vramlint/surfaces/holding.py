@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact, Origin
 from vramlint.patterns import lazy
@@ -66,7 +67,7 @@ _DEFINES = "diffusers"
 _DEFINED = lazy(r"""add_argument\(\s*["']--(\w+)["']""")
 
 
-class Holder(NamedTuple):
+class Holder(Struct, frozen=True):
     """One place that takes keys of a vocabulary."""
 
     vocabulary: str

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS, Converted, Outcome
@@ -20,7 +21,7 @@ _PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_py
 _NO_TRAINING = frozenset({".test", ".validate", ".predict"})
 
 
-class Precision(NamedTuple):
+class Precision(Struct, frozen=True):
     """What one word of `precision` means."""
 
     autocast: str = ""

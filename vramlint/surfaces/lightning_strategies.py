@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.surfaces.convert import CONVERTERS
@@ -56,7 +57,7 @@ _STAGE = 2
 _NAME = lazy(r"deepspeed(?:_stage_(\d))?(_offload)?(_nvme)?$")
 
 
-class _Zero(NamedTuple):
+class _Zero(Struct, frozen=True):
     """The parameters of DeepSpeedStrategy that decide memory."""
 
     stage: Value

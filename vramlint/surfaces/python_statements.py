@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vramlint.surfaces.python_values import Part
 from vramlint.text import Document, Edit, Place
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     import ast
 
 
-class Statement(NamedTuple):
+class Statement(Struct, frozen=True):
     """A statement that gives a value a name."""
 
     name: str

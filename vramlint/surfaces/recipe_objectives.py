@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.text import Place
 from vramlint.values import Table
 
 
-class Told(NamedTuple):
+class Told(Struct, frozen=True):
     """The objective of a recipe."""
 
     objective: str

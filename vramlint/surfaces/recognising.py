@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from vramlint.catalog.frameworks import CUSTOM
 from vramlint.catalog.keys import SCRIPT_ARGUMENTS, accepted_keys, trl_keys
@@ -54,7 +54,7 @@ _PLAIN = {
 }
 
 
-class _Weighed(NamedTuple):
+class _Weighed(Struct, frozen=True):
     evidence: float
     own: int
     """Keys that no other vocabulary has, and a word of the path."""

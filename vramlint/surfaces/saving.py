@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.convert import CONVERTERS
@@ -21,7 +22,7 @@ _WRAPPER = "FullyShardedDataParallel"
 _WRAPPERS = (_WRAPPER, "fully_shard")
 
 
-class _Form(NamedTuple):
+class _Form(Struct, frozen=True):
     """A call that says how a state dict is made."""
 
     position: int

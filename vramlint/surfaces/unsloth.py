@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Candidate, Fact, FactValue, Origin
 from vramlint.patterns import lazy
@@ -27,7 +28,7 @@ _LANGUAGE_LAYERS = r".*(?:language|text).*\.(?:self_attn|attention|attn|mixer|ml
 """get_peft_regex without vision layers (unsloth_zoo 2026.8 peft_utils.py), in a model that has such."""
 
 
-class _Bits(NamedTuple):
+class _Bits(Struct, frozen=True):
     """A switch that decides how weights are stored."""
 
     key: str

@@ -8,7 +8,8 @@ hold, cannot be written: the answer is then None.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.patterns import lazy
@@ -59,7 +60,7 @@ _BY_PROGRAM = ("diffusers",)
 """Vocabularies of programs that take options for what their code does."""
 
 
-class Written(NamedTuple):
+class Written(Struct, frozen=True):
     """Changes as the files would say them: `optim="adamw_bnb_8bit"`, and the edits that make it so."""
 
     description: str
@@ -117,7 +118,7 @@ def _options(run: _Run, name: str) -> Iterator[str]:
             yield phrase(rows[0].key, literal(value, SHELL), SHELL)
 
 
-class _Run(NamedTuple):
+class _Run(Struct, frozen=True):
     changes: Mapping[str, FactValue]
     by_name: Mapping[str, Fact]
     facts: Sequence[Fact]

@@ -7,7 +7,6 @@ Engine's modules or of Megatron's own (`implementation`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -67,7 +66,7 @@ class Experts(Struct):
     shared_fc2: Weights | None
 
 
-class _Kind(NamedTuple):
+class _Kind(Struct, frozen=True):
     """What tells a group of layers from others."""
 
     sparse: tuple[bool, ...]

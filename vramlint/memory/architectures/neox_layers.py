@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -34,7 +33,7 @@ class Layer(Struct):
     down: Weights
 
 
-class Segment(NamedTuple):
+class Segment(Struct, frozen=True):
     """Layers that run, or are recomputed, together."""
 
     layers: int

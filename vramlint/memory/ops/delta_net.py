@@ -30,7 +30,7 @@ class Rule(Protocol):
         """The result [B, heads, S, d], and the last state if it `keeps` it."""
 
 
-class Sizes(NamedTuple):
+class Sizes(Struct, frozen=True):
     """Heads of keys and of values, and their sizes."""
 
     key_heads: int

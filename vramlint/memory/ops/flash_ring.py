@@ -7,7 +7,8 @@ csrc/flash_attn/flash_api.cpp, mha_bwd and mha_varlen_bwd.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.tape import Tape
@@ -18,7 +19,7 @@ _ROWS, _COLUMNS = 128, 32
 """To which the kernels round the length, and the size of a head."""
 
 
-class Slices(NamedTuple):
+class Slices(Struct, frozen=True):
     """How many ranks, and how many heads of keys they gather at a time (heads_k_stride)."""
 
     ranks: int

@@ -8,7 +8,6 @@ row-parallel one behind it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -36,7 +35,7 @@ class Group(Struct, frozen=True):
         return self.ranks if self.sequence else 1
 
 
-class _Product(NamedTuple):
+class _Product(Struct, frozen=True):
     group: Group
     column: bool
     norm: int
@@ -256,7 +255,7 @@ def _joined(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | N
     return (None,) if edge is None or whole is None else (whole.as_shape(edge[2]),)
 
 
-class _Attention(NamedTuple):
+class _Attention(Struct, frozen=True):
     joint: bool
 
 

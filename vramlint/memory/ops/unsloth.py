@@ -7,7 +7,8 @@ in forward, and into memory of its own in backward. Gradients of inputs are writ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.memory.ops.linear import Weights
 from vramlint.memory.ops.low_rank import LowRank
@@ -20,7 +21,7 @@ BLOCK = 64
 Backward = Callable[[Tape, Node, Gradients], Sequence[Tensor | None]]
 
 
-class _Products(NamedTuple):
+class _Products(Struct, frozen=True):
     """What the backward of products of one input knows."""
 
     layers: Sequence[Weights]

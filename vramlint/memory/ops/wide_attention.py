@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from vramlint.memory.ops import attention
 from vramlint.memory.ops import elementwise as e
@@ -11,7 +11,7 @@ from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
 
-class Scoring(NamedTuple):
+class Scoring(Struct, frozen=True):
     """What becomes of scores before their softmax; GPT-J divides them, then adds the mask."""
 
     windowed: bool = False

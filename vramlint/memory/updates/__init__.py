@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.optimizers import find_optimizer
 from vramlint.job import Argument, Libraries, Optimizer
 from vramlint.memory.updates.update import Settings, Update
 
 
-class Recipe(NamedTuple):
+class Recipe(Struct, frozen=True):
     """Who follows an optimizer, and the arguments that its name implies."""
 
     module_and_class: str

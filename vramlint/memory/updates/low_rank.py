@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
+
+from msgspec import Struct
 
 from vramlint.memory.tensor import Parameter, Shape
 from vramlint.memory.updates.memory import Memory
@@ -15,7 +17,7 @@ RANK = 128
 """What the Trainer passes without `rank` in optim_args (transformers 5.23 trainer_optimizer.py)."""
 
 
-class Projection(NamedTuple):
+class Projection(Struct, frozen=True):
     """How a matrix is projected."""
 
     side: str

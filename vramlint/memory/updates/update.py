@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from msgspec import Struct, field
 
@@ -51,7 +51,7 @@ class Settings(Struct, frozen=True):
         return default if value is None else str(value)
 
 
-class Group(NamedTuple):
+class Group(Struct, frozen=True):
     """A parameter group."""
 
     parameters: Sequence[Parameter]

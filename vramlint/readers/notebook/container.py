@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from vramlint.patterns import lazy
 
 _SPACE = lazy(r"[ \t\r\n]*")
@@ -30,7 +32,7 @@ class Piece(NamedTuple):
     """Just behind its closing quote."""
 
 
-class RawCell(NamedTuple):
+class RawCell(Struct, frozen=True):
     """One cell as the file has it."""
 
     number: int
@@ -50,7 +52,7 @@ class RawCell(NamedTuple):
         return "".join(piece.value for piece in self.pieces)
 
 
-class Fault(NamedTuple):
+class Fault(Struct, frozen=True):
     """Why a text is no notebook, and where."""
 
     message: str

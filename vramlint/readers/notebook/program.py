@@ -26,7 +26,7 @@ class Escaped(NamedTuple):
     escape: Escape
 
 
-class Statement(NamedTuple):
+class Statement(Struct, frozen=True):
     """A statement at the outermost level of a cell."""
 
     node: ast.stmt
@@ -137,7 +137,7 @@ def _blank(text: str) -> str:
     return "\n".join(" " * len(line) for line in text.split("\n"))
 
 
-class _ReadCell(NamedTuple):
+class _ReadCell(Struct, frozen=True):
     body: list[ast.stmt]
     shift: int
     is_indented: bool = False

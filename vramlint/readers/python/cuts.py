@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import libcst as cst
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.readers.python.choices import options_of
@@ -54,7 +54,7 @@ _JOINED = lazy(r"chain\(|\+=|\.extend\(|sum\(|concat|\.join\(|\bcat\(")
 """What joins samples before they are cut."""
 
 
-class _Use(NamedTuple):
+class _Use(Struct, frozen=True):
     """A function of the files that works on data, and where it is handed over."""
 
     function: Function

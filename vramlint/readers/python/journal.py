@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from vramlint.readers.python.choices import choose, same
 from vramlint.readers.python.conditions import Test, Tests
@@ -12,7 +14,7 @@ from vramlint.values import Unknown
 _MISSING = object()
 
 
-class Change(NamedTuple):
+class Change(Struct, frozen=True):
     """A key of some state and what it holds now (`_MISSING`: nothing)."""
 
     state: State

@@ -72,7 +72,7 @@ class Arguments(NamedTuple):
         return None
 
 
-class Site(NamedTuple):
+class Site(Struct, frozen=True):
     """A call about to be made: what is called, where it stands and with what."""
 
     callee: Object

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import libcst as cst
+from msgspec import Struct
 
 from vramlint.readers.python.imports import dotted
 
 
-class _Cell(NamedTuple):
+class _Cell(Struct, frozen=True):
     body: Sequence[cst.CSTNode]
     needs: frozenset[str]
     gives: frozenset[str]

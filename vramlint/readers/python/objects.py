@@ -8,7 +8,7 @@ undo and merge what the two sides of an undecided branch do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -92,7 +92,7 @@ class Mapping(Struct, eq=False):
         return bool(self.state.get(OPEN))
 
 
-class Given(NamedTuple):
+class Given(Struct, frozen=True):
     """A keyword argument at a call."""
 
     name: str
@@ -154,7 +154,7 @@ class FieldSpec(Struct, frozen=True):
     """Other names on the command line."""
 
 
-class Field(NamedTuple):
+class Field(Struct, frozen=True):
     """A field of a dataclass of the file."""
 
     name: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.readers.python.source import syntax_tree
 from vramlint.text import Document
@@ -24,7 +25,7 @@ _CHANGES = frozenset(_CHANGES_WORDS.split())
 _TryStar: type[ast.Try] = getattr(ast, "TryStar", ast.Try)  # new in Python 3.11
 
 
-class Body(NamedTuple):
+class Body(Struct, frozen=True):
     """The body of a function or method: it is read when the function is called."""
 
     definition: int
@@ -33,7 +34,7 @@ class Body(NamedTuple):
     end: int
 
 
-class Statement(NamedTuple):
+class Statement(Struct, frozen=True):
     """One or several top-level statements that share their lines."""
 
     start: int

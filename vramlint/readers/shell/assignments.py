@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.readers.shell import calculation, expansion, parameters, scan
@@ -15,7 +16,7 @@ from vramlint.readers.shell.state import Array, Held
 ASSIGNMENT = lazy(r"([A-Za-z_]\w*)(?:\[([^\]\n]*)\])?(\+?)=", re.ASCII)
 
 
-class Assignment(NamedTuple):
+class Assignment(Struct, frozen=True):
     """`NAME[index]+=value`, by offset."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.readers.shell import scan
@@ -12,7 +13,7 @@ _ARRAY = lazy(r"[A-Za-z_]\w*(?:\[[^\]\n]*\])?\+?=\(", re.ASCII)
 _REDIRECTION = lazy(r"(?:\d+|\{\w+\})?(<<<|<<-|<<|<&|<>|<(?!\()|>>|>\||>&|>(?!\()|&>>|&>)")
 
 
-class Redirection(NamedTuple):
+class Redirection(Struct, frozen=True):
     """`2> log`: the operator without the descriptor, and the span of its target."""
 
     operator: str
@@ -21,7 +22,7 @@ class Redirection(NamedTuple):
     end: int
 
 
-class Heredoc(NamedTuple):
+class Heredoc(Struct, frozen=True):
     """The body of a here-document; a literal one (`<<'EOF'`) expands nothing."""
 
     start: int
@@ -31,7 +32,7 @@ class Heredoc(NamedTuple):
     """`<<-`: leading tabs are not part of it."""
 
 
-class Simple(NamedTuple):
+class Simple(Struct, frozen=True):
     """A simple command: spans of its words, its redirections, and where it ends."""
 
     start: int

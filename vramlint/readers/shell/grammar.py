@@ -7,7 +7,9 @@ the tree does not always agree with bash (assignments before a newline, words be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vramlint.readers.shell import cutting, scan
 from vramlint.readers.shell.syntax import (
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 
-class Error(NamedTuple):
+class Error(Struct, frozen=True):
     """What bash would refuse: `text[start:end]`, and the message."""
 
     start: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from vramlint.readers.shell.cutting import Simple
 from vramlint.readers.shell.fields import stream
@@ -10,7 +10,7 @@ from vramlint.readers.shell.pieces import Fork, Pieces, Word, known
 from vramlint.readers.shell.source import Range
 
 
-class Invoked(NamedTuple):
+class Invoked(Struct, frozen=True):
     """A command about to run: `name` is empty where its first word is not known."""
 
     command: Simple

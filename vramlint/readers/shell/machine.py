@@ -23,7 +23,7 @@ DEEPEST = 24
 """Functions, sourced files and evaluated strings inside of each other."""
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """Whether a command succeeds: None where that is open."""
 
     status: bool | None

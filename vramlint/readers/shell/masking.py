@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.readers.shell import cutting, scan
@@ -13,7 +13,7 @@ _CHARACTER = lazy(r"[^\n]")
 _HOMELY = lazy(r"[ \t\n;&|(!]")
 
 
-class Masked(NamedTuple):
+class Masked(Struct, frozen=True):
     """The text with quoted strings, expansions, tests and placeholders as plain letters; what is not closed in it."""
 
     text: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.readers.shell import scan
@@ -19,7 +21,7 @@ _LAST_OF_LINE = lazy(scan.PLACEHOLDER.pattern + r"[ \t]*\n")
 """A placeholder whose `>` takes the next line for its target, in the grammar's eyes."""
 
 
-class Parsed(NamedTuple):
+class Parsed(Struct, frozen=True):
     """The statements of a text, and where the grammar found something amiss."""
 
     block: Block

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.readers.shell.pieces import Pieces, Text
 
@@ -12,7 +13,7 @@ LONGEST = 2000
 """Characters of a subject that prefixes and suffixes are cut from: the search is quadratic."""
 
 
-class Pattern(NamedTuple):
+class Pattern(Struct, frozen=True):
     """One test for a character each, None for `*`; `literal` where nothing but characters stands in it."""
 
     tests: tuple[Test | None, ...]

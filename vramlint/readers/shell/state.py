@@ -23,7 +23,7 @@ from vramlint.readers.shell.source import Range, Source
 from vramlint.readers.shell.syntax import Statement
 
 
-class Array(NamedTuple):
+class Array(Struct, frozen=True):
     """An array. `keys` where it is associative or has gaps, None where it counts from 0."""
 
     elements: tuple[Word, ...] = ()
@@ -34,7 +34,7 @@ class Array(NamedTuple):
 Held = Pieces | Array
 
 
-class Function(NamedTuple):
+class Function(Struct, frozen=True):
     """A function's body and the text that it stands in."""
 
     body: Statement
@@ -76,7 +76,7 @@ class State(Struct):
         )
 
 
-class Way(NamedTuple):
+class Way(Struct, frozen=True):
     """One way through a branch: the state at its end, its condition; `usual`: it is taken when nothing is given."""
 
     state: State

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from vramlint.readers.shell.cutting import Simple
 
 
-class Block(NamedTuple):
+class Block(Struct, frozen=True):
     """Statements one after the other."""
 
     statements: tuple[Statement, ...]
@@ -15,13 +17,13 @@ class Block(NamedTuple):
     end: int
 
 
-class Subshell(NamedTuple):
+class Subshell(Struct, frozen=True):
     """`( … )`."""
 
     body: Block
 
 
-class Pipeline(NamedTuple):
+class Pipeline(Struct, frozen=True):
     """`a | b`."""
 
     parts: tuple[Statement, ...]
@@ -29,7 +31,7 @@ class Pipeline(NamedTuple):
     end: int
 
 
-class Chain(NamedTuple):
+class Chain(Struct, frozen=True):
     """`a && b`, `a || b`."""
 
     left: Statement
@@ -39,7 +41,7 @@ class Chain(NamedTuple):
     end: int
 
 
-class Negation(NamedTuple):
+class Negation(Struct, frozen=True):
     """`! a`."""
 
     body: Statement
@@ -47,7 +49,7 @@ class Negation(NamedTuple):
     end: int
 
 
-class Conditional(NamedTuple):
+class Conditional(Struct, frozen=True):
     """`if … elif … else … fi`: tests with their blocks; the last test is None for `else`."""
 
     branches: tuple[tuple[Block | None, Block], ...]
@@ -55,7 +57,7 @@ class Conditional(NamedTuple):
     end: int
 
 
-class Loop(NamedTuple):
+class Loop(Struct, frozen=True):
     """`while` and `until`."""
 
     test: Block
@@ -65,7 +67,7 @@ class Loop(NamedTuple):
     end: int
 
 
-class Each(NamedTuple):
+class Each(Struct, frozen=True):
     """`for X in …`; `words` None for `for X`, which goes over the arguments."""
 
     name: str
@@ -75,7 +77,7 @@ class Each(NamedTuple):
     end: int
 
 
-class Counting(NamedTuple):
+class Counting(Struct, frozen=True):
     """`for ((a; b; c))`: spans of the three expressions."""
 
     parts: tuple[tuple[int, int], ...]
@@ -84,7 +86,7 @@ class Counting(NamedTuple):
     end: int
 
 
-class Case(NamedTuple):
+class Case(Struct, frozen=True):
     """`case word in pattern) …`: per item the patterns, the block and how it ends (`;;`, `;&`, `;;&`)."""
 
     word: tuple[int, int]
@@ -93,7 +95,7 @@ class Case(NamedTuple):
     end: int
 
 
-class Definition(NamedTuple):
+class Definition(Struct, frozen=True):
     """A function."""
 
     name: str
@@ -109,14 +111,14 @@ class Test(NamedTuple):
     end: int
 
 
-class Arithmetic(NamedTuple):
+class Arithmetic(Struct, frozen=True):
     """What stands in `(( … ))`."""
 
     start: int
     end: int
 
 
-class Redirected(NamedTuple):
+class Redirected(Struct, frozen=True):
     """A compound statement and the command-like rest that holds its redirections."""
 
     body: Statement

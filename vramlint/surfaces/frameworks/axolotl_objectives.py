@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.frameworks.framework import Config
@@ -17,7 +18,7 @@ from vramlint.values import Items, Scalar, Table
 _WHY = "Axolotl trains with the Trainer of transformers"
 
 
-class _Objective(NamedTuple):
+class _Objective(Struct, frozen=True):
     """A value of `rl`, or a switch."""
 
     name: str

@@ -34,7 +34,7 @@ Held = Plain | tuple[Plain, ...] | Gone
 """What a key is made to hold: a scalar, a list; or it goes."""
 
 
-class Beside(NamedTuple):
+class Beside(Struct, frozen=True):
     """What a change is written beside."""
 
     table: Table

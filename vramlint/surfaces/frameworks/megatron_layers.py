@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.models import find_model
 from vramlint.surfaces.frameworks.framework import Config
@@ -53,7 +54,7 @@ def _list(node: ast.expr, depth: int) -> list[int] | None:
     return left + right
 
 
-class Pattern(NamedTuple):
+class Pattern(Struct, frozen=True):
     """Layers of a hybrid model by kind (megatron/core/models/hybrid/hybrid_layer_allocation.py, Symbols)."""
 
     mamba: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Link, Recognised, Sheet
@@ -16,7 +16,7 @@ from vramlint.text import Document, Place
 from vramlint.values import Call, Entry, Invocation, Items, Keyword, Name, Program, Reading, Scalar, Table, Value
 
 
-class PythonConfig(NamedTuple):
+class PythonConfig(Struct, frozen=True):
     """The configuration that a Python file is."""
 
     recognised: Recognised
@@ -45,7 +45,7 @@ class PythonConfig(NamedTuple):
         return replace(file_sheet(path, table, kind), links=links, recognised=self.recognised)
 
 
-class _Marks(NamedTuple):
+class _Marks(Struct, frozen=True):
     """How such a file of one framework is told."""
 
     package: str

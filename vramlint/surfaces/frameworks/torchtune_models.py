@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.torchtune import Argument, Builder, builders
 from vramlint.values import Entry, Items, Plain, Scalar, Table
@@ -13,7 +14,7 @@ SIMULATED = "torchtune"
 """`model_type` under which the memory model has torchtune's own decoder."""
 
 
-class Named(NamedTuple):
+class Named(Struct, frozen=True):
     """What the name of a builder says."""
 
     model: str

@@ -6,7 +6,8 @@ import posixpath
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.patterns import lazy
 from vramlint.surfaces.frameworks.framework import Config
@@ -15,7 +16,7 @@ from vramlint.surfaces.frameworks.torchtune_models import named
 from vramlint.surfaces.launch.framework_programs import PROGRAM
 
 
-class _Recipe(NamedTuple):
+class _Recipe(Struct, frozen=True):
     """What the name of a recipe says."""
 
     pattern: re.Pattern[str]

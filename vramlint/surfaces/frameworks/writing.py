@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact, FactValue, Origin
 from vramlint.surfaces import members
@@ -17,7 +18,7 @@ from vramlint.text import Document, Edit, Place
 from vramlint.values import Reading, Table
 
 
-class Said(NamedTuple):
+class Said(Struct, frozen=True):
     """Changes in the framework's words, `optimizer: adamw_bnb_8bit`, and the edits that make it so."""
 
     description: str
@@ -87,7 +88,7 @@ def _flag(fact: Fact, key: str, value: Written, documents: Mapping[str, Document
     return Edit(place, f"{quote}{value}{quote}") if old and "\n" not in old and "$" not in old else None
 
 
-class _File(NamedTuple):
+class _File(Struct, frozen=True):
     document: Document
     root: Table
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact
 from vramlint.patterns import lazy
@@ -17,7 +18,7 @@ from vramlint.text import Place
 from vramlint.values import Entry, Items, Scalar, Table, Unknown, Value
 
 
-class Pod(NamedTuple):
+class Pod(Struct, frozen=True):
     """A pod's spec and how many pods of the kind train together."""
 
     spec: Table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Fact
@@ -41,7 +41,7 @@ _HF_OPTIONS = frozenset(
 """Options of `hf jobs run` and `hf jobs uv run` (huggingface_hub 1.x) that take a value."""
 
 
-class _Word(NamedTuple):
+class _Word(Struct, frozen=True):
     value: Value
     place: Place
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from vramlint.readers.yaml import read_yaml_stream
 from vramlint.surfaces.jobfiles import (
     azureml,
     beaker,
@@ -50,6 +49,8 @@ def workloads_of_table(document: Document, table: Table, read: ReadShell) -> tup
 
 def workloads_of_yaml(document: Document, read: ReadShell) -> tuple[Workload, ...]:
     """The workloads of all documents of a YAML file."""
+    from vramlint.readers.yaml import read_yaml_stream
+
     roots = (reading.root for reading in read_yaml_stream(document))
     return tuple(
         workload for root in roots if isinstance(root, Table) for workload in workloads_of_table(document, root, read)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Link
 from vramlint.patterns import lazy
@@ -14,7 +15,7 @@ from vramlint.surfaces.launch.words import Line, Word, after
 _FILE = lazy(r".+\.(?:ya?ml|json|toml)$", re.IGNORECASE)
 
 
-class Cli(NamedTuple):
+class Cli(Struct, frozen=True):
     """One tool."""
 
     vocabulary: str

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from itertools import takewhile
 from types import MappingProxyType
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.facts import Candidate, Fact, Link, Origin, Recognised, Remark, Sheet, seconded
@@ -34,7 +34,7 @@ from vramlint.values import Entry, Items, Scalar, Table, Value
 KIND = "training-args-cli"
 
 
-class Example(NamedTuple):
+class Example(Struct, frozen=True):
     """One of transformers' example scripts for the Trainer."""
 
     objective: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from vramlint.facts import Fact, Link
 from vramlint.surfaces.launch.counts import count
 from vramlint.surfaces.launch.words import Line, Word, after
@@ -14,7 +16,7 @@ _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES
 """Variables that list the devices which a process sees, the nearest to torch first."""
 
 
-class Ranks(NamedTuple):
+class Ranks(Struct, frozen=True):
     """How many processes a launcher starts, one for each GPU."""
 
     world: Fact | None
@@ -22,7 +24,7 @@ class Ranks(NamedTuple):
     nodes: Fact | None
 
 
-class Program(NamedTuple):
+class Program(Struct, frozen=True):
     """What is started in the end."""
 
     kind: str

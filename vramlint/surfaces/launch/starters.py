@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.facts import Fact, Link
 from vramlint.surfaces.draft import unknown
@@ -19,7 +20,7 @@ from vramlint.surfaces.numbers import by_default, devices, divided, elastic, ren
 Effect = Callable[[Parsed, Road], Road]
 
 
-class Starter(NamedTuple):
+class Starter(Struct, frozen=True):
     """A launcher."""
 
     name: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from vramlint.patterns import lazy
@@ -14,7 +14,7 @@ from vramlint.text import Place, Span
 from vramlint.values import Alternatives, Command, Option, Scalar, Unknown, Value
 
 
-class Word(NamedTuple):
+class Word(Struct, frozen=True):
     """One word of a command line."""
 
     value: Value
@@ -109,7 +109,7 @@ def _shifted(place: Place, text: str, prefix: int) -> Place:
     return Place(place.path, Span(span.line, span.column + prefix, span.end_line, span.end_column))
 
 
-class Grammar(NamedTuple):
+class Grammar(Struct, frozen=True):
     """Which options a program takes before the words that it hands on.
 
     Names are without leading dashes and with `_` for `-`, because most launchers take both spellings.
@@ -141,7 +141,7 @@ def grammar(values: str = "", flags: str = "", aliases: str = "", pairs: str = "
     )
 
 
-class Parsed(NamedTuple):
+class Parsed(Struct, frozen=True):
     """The options of a launcher, and what it hands on."""
 
     options: Mapping[str, Word]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from vramlint.catalog.instances import gpus_of
 from vramlint.facts import Candidate, Fact, Origin
@@ -22,7 +23,7 @@ def _nothing(parsed: Parsed, road: Road) -> Road:
     return road
 
 
-class Wrapper(NamedTuple):
+class Wrapper(Struct, frozen=True):
     """A program that starts the one behind it."""
 
     options: Grammar = grammar()

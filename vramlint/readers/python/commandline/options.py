@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -20,7 +19,7 @@ FLAG = "flag"
 """The arity of one that takes the next word only if that is a truth value."""
 
 
-class Spec(NamedTuple):
+class Spec(Struct, frozen=True):
     """What a parser accepts."""
 
     name: str
@@ -30,7 +29,7 @@ class Spec(NamedTuple):
     """As argparse's `nargs`: a number, `?`, `*`, `+`, REST; FLAG; None takes one word, 0 none."""
 
 
-class Hit(NamedTuple):
+class Hit(Struct, frozen=True):
     """An option as given."""
 
     name: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import libcst as cst
+from msgspec import Struct
 
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import required
@@ -15,7 +14,7 @@ from vramlint.readers.python.machine import Arguments, Machine, Setting
 from vramlint.readers.python.objects import NOT_GIVEN, Function, Given, Object
 
 
-class Parameter(NamedTuple):
+class Parameter(Struct, frozen=True):
     """A parameter of a command."""
 
     name: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import libcst as cst
+from msgspec import Struct
 
 from vramlint.readers.python.choices import choose
 from vramlint.readers.python.classes import construct, takes_fields
@@ -29,7 +28,7 @@ _MOST_NESTED = 6
 """Dataclasses inside one another."""
 
 
-class Manner(NamedTuple):
+class Manner(Struct, frozen=True):
     """How a family spells its flags."""
 
     dotted: bool = True
@@ -44,7 +43,7 @@ DRACCUS = Manner(config_flags=("--config_path", "--config"))
 JSONARGPARSE = Manner(config_flags=("--config", "-c"))
 
 
-class Leaf(NamedTuple):
+class Leaf(Struct, frozen=True):
     """A setting that a flag can give."""
 
     path: str
@@ -52,7 +51,7 @@ class Leaf(NamedTuple):
     kind: Kind
 
 
-class Tree(NamedTuple):
+class Tree(Struct, frozen=True):
     """Values given by dotted path."""
 
     given: dict[str, Given]
