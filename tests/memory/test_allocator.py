@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vramlint.memory.allocator import (
+    FREE_YOUNGEST,
     LARGE_SEGMENT,
     MIB,
     SMALL_SEGMENT,
     CachingAllocator,
+    Operation,
     OutOfMemory,
+    Piece,
     coarsened,
+    request,
 )
 from vramlint.memory.expandable import ExpandableAllocator, LimitedExpandable
 
@@ -84,6 +89,77 @@ def test_reserved_covers_what_is_alive_and_never_shrinks(requests: list[tuple[in
             allocator.release(alive.pop(0))
         assert allocator.reserved >= max(before, sum(piece.size for piece in alive))
         before = allocator.reserved
+
+
+class PlainAllocator:
+    """The same allocator as it is told: every free block of every segment is looked at for every request."""
+
+    def __init__(self) -> None:
+        self.segments: list[tuple[bool, list[list[int]]]] = []
+        """Of each segment whether it is small, and its blocks: address, size, and the request that has it or 0."""
+        self.reserved = self.peak_blocks = self.peak_tensors = 0
+
+    def allocate(self, nbytes: int) -> int:
+        asked = -(-nbytes // 512) * 512
+        small = asked <= MIB
+        fits = [
+            (block[1], block[0], blocks, at)
+            for kind, blocks in self.segments
+            for at, block in enumerate(blocks)
+            if kind is small and not block[2] and block[1] >= asked
+        ]
+        if not fits:
+            size = SMALL_SEGMENT if small else LARGE_SEGMENT if asked < 10 * MIB else -(-asked // (2 * MIB)) * 2 * MIB
+            self.reserved += size
+            self.segments.append((small, [[-self.reserved, size, 0]]))
+            fits = [(size, -self.reserved, self.segments[-1][1], 0)]
+        size, address, blocks, at = min(fits, key=lambda fit: fit[:2])
+        blocks[at][2] = asked
+        if size - asked > (0 if small else MIB):
+            blocks[at][1] = asked
+            blocks.insert(at + 1, [address + asked, size - asked, 0])
+        used = [block for _, blocks in self.segments for block in blocks if block[2]]
+        self.peak_blocks = max(self.peak_blocks, sum(size for _, size, _ in used))
+        self.peak_tensors = max(self.peak_tensors, sum(asked for *_, asked in used))
+        return address
+
+    def release(self, address: int) -> None:
+        for _, blocks in self.segments:
+            for block in blocks:
+                block[2] *= block[0] != address
+            for at in range(len(blocks) - 1, 0, -1):
+                if not (blocks[at][2] or blocks[at - 1][2]):
+                    blocks[at - 1][1] += blocks.pop(at)[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blocks_lie_where_looking_at_all_of_them_puts_them(seed: int):
+    chance = Random(seed)  # noqa: S311  no secret
+    sizes = [*(chance.randrange(1, 1 << chance.randrange(10, 27)) for _ in range(12)), 512, MIB, 11 * MIB]
+    allocator, plain = CachingAllocator(), PlainAllocator()
+    places: list[list[Piece]] = []
+    addresses: list[int] = []
+    operations: list[Operation] = []
+    alive: list[int] = []
+    for number in range(300):
+        size = chance.choice(sizes)
+        places.append([])
+        operations.append((*request(size), places[number]))
+        addresses.append(plain.allocate(size))
+        alive.append(number)
+        for _ in range(chance.randrange(-2, 3)):
+            if alive:
+                gone = alive.pop(chance.randrange(len(alive)))
+                operations.append((FREE_YOUNGEST, 0, 0, places[gone]))
+                plain.release(addresses[gone])
+    allocator.serve(operations)
+
+    assert len(alive) > 20
+    assert len({places[number][0].address * 512 - addresses[number] for number in alive}) == 1
+    figures = (allocator.reserved, allocator.peak_blocks, allocator.peak_tensors)
+    assert figures == (plain.reserved, plain.peak_blocks, plain.peak_tensors)
+    allocator.serve([(FREE_YOUNGEST, 0, 0, places[number]) for number in alive])
+    assert (allocator.blocks, allocator.tensors) == (0, 0)
 
 
 def test_an_expandable_segment_grows_by_what_its_last_free_block_lacks():

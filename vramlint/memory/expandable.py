@@ -7,23 +7,22 @@ lies; they are mapped again at the lowest address where free and unmapped stretc
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from vramlint.memory.allocator import (
     ADDRESS_BITS,
     BLOCK,
-    FREE_YOUNGEST,
+    FREE,
     LARGE_SEGMENT,
-    SMALL_LIMIT,
+    SMALL,
     SMALL_SEGMENT,
     CachingAllocator,
-    Operation,
     OutOfMemory,
     Piece,
-    coarsened,
-    in_blocks,
+    Pool,
+    enlist,
+    unlist,
 )
 
 
@@ -33,62 +32,24 @@ class ExpandableAllocator(CachingAllocator):
     A free block at the end counts as large as it can become, so any other that fits is taken before it.
     """
 
+    unsplit = 0
+    grows = True
+
     def __init__(self, divisions: int = 0) -> None:
         super().__init__(divisions=divisions)
-        self._last: dict[bool, Piece | None] = {True: None, False: None}
 
-    def allocate(self, nbytes: int) -> Piece:
-        """Take a block for a request of `nbytes` (at least 1)."""
-        size = asked = in_blocks(nbytes)
-        if self.divisions:
-            size = coarsened(asked, self.divisions)
-        small = size <= SMALL_LIMIT
-        keys = self._small if small else self._large
-        position = bisect_left(keys, size << ADDRESS_BITS)
-        if position + 1 < len(keys) and self._free[keys[position]].right is None:
-            position += 1
-        piece = self._free.pop(keys.pop(position)) if position < len(keys) else self._grown(size, small)
-        piece.key = 0
-        rest = piece.size - size
-        if rest:
-            right = piece.right
-            piece.right = remainder = Piece(rest, small, piece, right, piece.address + size // BLOCK)
-            if right is None:
-                self._last[small] = remainder
-            else:
-                right.left = remainder
-            piece.size = size
-            self._put(remainder)
-        self._take(piece, asked)
-        return piece
+    def _new_segment(self, size: int, pool: Pool) -> int:
+        return enlist(self._grown(size, pool))
 
-    def serve(self, operations: Iterable[Operation]) -> None:
-        """Take and give back blocks, in order.
-
-        Raises:
-            OutOfMemory: the card has no memory for a request.
-        """
-        for asked, pieces in operations:
-            if asked > 0:
-                pieces.append(self.allocate(asked))
-            elif pieces:
-                self.release(pieces.pop() if asked == FREE_YOUNGEST else pieces.pop(0))
-
-    def _take(self, piece: Piece, size: int) -> None:
-        piece.taken = size
-        self.tensors += size
-        self.blocks += piece.size
-        self.peak_tensors = max(self.peak_tensors, self.tensors)
-        self.peak_blocks = max(self.peak_blocks, self.blocks)
-
-    def _grown(self, size: int, small: bool) -> Piece:
-        """The last block, mapped up to at least `size`."""
+    def _grown(self, size: int, pool: Pool) -> Piece:
+        """The last block, mapped up to at least `size` bytes; not among the free ones."""
+        small = pool[SMALL]
         last = self._last[small]
         if last is not None and last.key:
-            self._unlist(last)
+            unlist(last)
             piece = last
         else:
-            piece = Piece(0, small, last, None, 0 if last is None else _end(last))
+            piece = Piece(0, pool, last, None, 0 if last is None else _end(last))
             if last is not None:
                 last.right = piece
         self._map(piece, _pages(size - piece.size, small))
@@ -96,25 +57,9 @@ class ExpandableAllocator(CachingAllocator):
         return piece
 
     def _map(self, piece: Piece, size: int) -> None:
-        piece.size += size
+        piece.span += size << ADDRESS_BITS
         self.reserved += size
         self.peak = max(self.peak, self.reserved)
-
-    def _put(self, piece: Piece) -> None:
-        piece.key = key = piece.size << ADDRESS_BITS | piece.address
-        self._free[key] = piece
-        insort(self._small if piece.small else self._large, key)
-
-    def _unlist(self, piece: Piece) -> None:
-        keys = self._small if piece.small else self._large
-        del keys[bisect_left(keys, piece.key)], self._free[piece.key]
-        piece.key = 0
-
-    def release(self, piece: Piece) -> None:
-        """Give a block back to the free list, joined with free neighbours."""
-        super().release(piece)
-        if piece.right is None:
-            self._last[piece.small] = piece
 
 
 class Hole(Piece):
@@ -131,11 +76,12 @@ class LimitedExpandable(ExpandableAllocator):
         self.room = room
         self._holes: dict[bool, list[Hole]] = {True: [], False: []}
 
-    def _grown(self, size: int, small: bool) -> Piece:
+    def _grown(self, size: int, pool: Pool) -> Piece:
+        small = pool[SMALL]
         for unmapped in (False, True):
             stretch = self._stretch(size, small)
             if self.reserved + _missing(stretch, size, small) <= self.room:
-                return self._joined(stretch, size, small)
+                return self._joined(stretch, size, pool)
             if not unmapped:
                 self._unmap()
         raise OutOfMemory
@@ -155,10 +101,10 @@ class LimitedExpandable(ExpandableAllocator):
         last = self._last[small]
         return [last] if last is not None and last.key else []
 
-    def _joined(self, stretch: list[Piece], size: int, small: bool) -> Piece:
+    def _joined(self, stretch: list[Piece], size: int, pool: Pool) -> Piece:
         """One block of the stretch, with memory behind its first `size` bytes at least."""
         if not any(isinstance(piece, Hole) for piece in stretch):
-            return super()._grown(size, small)
+            return super()._grown(size, pool)
         joined: Piece | None = None
         for piece in stretch:
             if joined is not None and joined.size >= size and isinstance(piece, Hole):
@@ -169,27 +115,27 @@ class LimitedExpandable(ExpandableAllocator):
         if joined.right is not None and joined.right.key:
             joined = self._with(joined, joined.right, size)
         if joined.right is None:
-            self._last[small] = joined
+            self._last[joined.small] = joined
             if joined.size < size:
-                self._map(joined, _pages(size - joined.size, small))
+                self._map(joined, _pages(size - joined.size, joined.small))
         return joined
 
     def _with(self, joined: Piece | None, piece: Piece, size: int) -> Piece:
         """What was joined so far with the neighbour behind it; of a hole the pages that are needed."""
         if not isinstance(piece, Hole):
-            self._unlist(piece)
+            unlist(piece)
             return piece if joined is None else _merged(joined, piece)
         holes = self._holes[piece.small]
         missing = _pages(size - (joined.size if joined else 0), piece.small)
         taken = min(piece.size, missing)
         block = joined
         if block is None:
-            block = Piece(0, piece.small, piece.left, piece, piece.address)
+            block = Piece(0, piece.pool, piece.left, piece, piece.address)
             if piece.left is not None:
                 piece.left.right = block
             piece.left = block
         self._map(block, taken)
-        piece.size -= taken
+        piece.span -= taken << ADDRESS_BITS
         piece.address += taken // BLOCK
         if not piece.size:
             holes.remove(piece)
@@ -200,7 +146,7 @@ class LimitedExpandable(ExpandableAllocator):
 
     def _unmap(self) -> None:
         """Give back the pages of both pools in which nothing lies."""
-        for piece in list(self._free.values()):
+        for piece in [*self._small[FREE], *self._large[FREE]]:
             page = SMALL_SEGMENT if piece.small else LARGE_SEGMENT
             start = piece.address * BLOCK
             begin, end = -(-start // page) * page, (start + piece.size) // page * page
@@ -209,25 +155,26 @@ class LimitedExpandable(ExpandableAllocator):
 
     def _cut(self, piece: Piece, begin: int, end: int) -> None:
         """Take the memory from behind the bytes `begin` to `end` of a free block."""
-        self._unlist(piece)
+        unlist(piece)
         self.reserved -= end - begin
-        small, left, right = piece.small, piece.left, piece.right
-        before = Piece(begin, small, left, None, piece.address) if begin else None
+        pool, small, left, right = piece.pool, piece.small, piece.left, piece.right
+        before = Piece(begin << ADDRESS_BITS, pool, left, None, piece.address) if begin else None
         if before is not None:
-            self._put(before)
+            enlist(before)
         if right is None:
             self._last[small] = before or left
             _link(left, before)
             return
-        hole = Hole(end - begin, small, None, None, piece.address + begin // BLOCK)
-        after = Piece(piece.size - end, small, None, None, piece.address + end // BLOCK) if end < piece.size else None
+        hole = Hole((end - begin) << ADDRESS_BITS, pool, None, None, piece.address + begin // BLOCK)
+        rest = piece.span - (end << ADDRESS_BITS)
+        after = Piece(rest, pool, None, None, piece.address + end // BLOCK) if rest else None
         chain = [item for item in (left, before, hole, after, right) if item is not None]
         for one, other in pairwise(chain):
             _link(one, other)
         if left is None:
             chain[0].left = None
         if after is not None:
-            self._put(after)
+            enlist(after)
         self._holes[small].append(hole)
         self._close(hole)
 
@@ -282,7 +229,7 @@ def _link(left: Piece | None, right: Piece | None) -> None:
 
 def _merged(left: Piece, right: Piece) -> Piece:
     """Two neighbours as one, the left one's."""
-    left.size += right.size
+    left.span += right.span
     _link(left, right.right)
     if right.right is None:
         left.right = None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vramlint.memory.allocator import CachingAllocator
 from vramlint.memory.playback import Playback
-from vramlint.memory.score import Score, settling
+from vramlint.memory.score import Score, settle
 
 DEPTHS = (16, 32)
 """Repetitions of a layer block that are played where there are more than the second number; the rest is extrapolated.
@@ -32,10 +32,7 @@ class Held(NamedTuple):
 
 def settled(playback: Playback) -> int:
     """Bytes of the segments of what stays, before anything else came."""
-    allocator = playback.allocator()
-    for operations in settling(playback.resident, playback.depth, []):
-        allocator.serve(operations)
-    return allocator.peak
+    return settle(playback).peak
 
 
 def peak_held(playback: Playback) -> Held:

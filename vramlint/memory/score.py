@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from msgspec import Struct
 
-from vramlint.memory.allocator import (
-    BLOCK,
-    FREE_OLDEST,
-    FREE_YOUNGEST,
-    CachingAllocator,
-    Operation,
-    Pieces,
-    in_blocks,
-)
+from vramlint.memory.allocator import FREE_OLDEST, FREE_YOUNGEST, CachingAllocator, Operation, Pieces, Request, request
 from vramlint.memory.handing import carried
 from vramlint.memory.holdings import Tensors
 from vramlint.memory.playback import Playback
@@ -38,12 +30,12 @@ class Score(Struct, frozen=True):
         """Written out with every repetition cut to at most `depth`."""
         parts: list[Sequence[Operation]] = []
         lasting: Pieces = []
-        parts += settling(playback.resident, depth, lasting)
+        requests = _Requests(playback.allocator().divisions)
+        parts += _settling(playback.resident, depth, lasting, requests)
         there: Pieces = []
         for sizes in playback.before:
-            parts += [[(in_blocks(size), there) for size in sizes], [(FREE_OLDEST, there)] * len(sizes)]
+            parts += [[(*requests[size], there) for size in sizes], [(FREE_OLDEST, 0, 0, there)] * len(sizes)]
         alive: list[Pieces] = [[] for _ in playback.sizes]
-        requests = [-(-size // BLOCK) * BLOCK for size in playback.sizes]
         tracks = [_track(playback, number, depth, alive, requests) for number in range(len(playback.blocks))]
         for step in range(playback.times):
             for track in tracks:
@@ -63,14 +55,36 @@ class Score(Struct, frozen=True):
             allocator.serve(operations)
 
 
-def settling(resident: Iterable[Tensors], depth: int, lasting: Pieces) -> Iterator[list[Operation]]:
+class _Requests(dict[int, Request]):
+    """What is asked for so many bytes; of the few sizes that a log has, each is worked out once."""
+
+    def __init__(self, divisions: int) -> None:
+        super().__init__()
+        self.divisions = divisions
+
+    def __missing__(self, nbytes: int) -> Request:
+        self[nbytes] = found = request(nbytes, self.divisions)
+        return found
+
+
+def settle(playback: Playback) -> CachingAllocator:
+    """An allocator that holds what stays, before anything else came."""
+    allocator = playback.allocator()
+    for operations in _settling(playback.resident, playback.depth, [], _Requests(allocator.divisions)):
+        allocator.serve(operations)
+    return allocator
+
+
+def _settling(
+    resident: Iterable[Tensors], depth: int, lasting: Pieces, requests: Mapping[int, Request]
+) -> Iterator[list[Operation]]:
     """The requests for what stays, repeated layers one after the other."""
     for stretch, found in groupby(resident, key=lambda tensors: tensors.stretch):
         members = list(found)
         if stretch is None:
-            yield [(in_blocks(tensors.nbytes), lasting) for tensors in members for _ in range(tensors.count)]
+            yield [(*requests[tensors.nbytes], lasting) for tensors in members for _ in range(tensors.count)]
         else:
-            one = [(in_blocks(tensors.nbytes), lasting) for tensors in members]
+            one = [(*requests[tensors.nbytes], lasting) for tensors in members]
             yield one * min(depth, members[0].count)
 
 
@@ -83,14 +97,17 @@ class _Track(Struct, frozen=True):
     """Where pieces wait that one repetition leaves to the next."""
 
 
-def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces], requests: Sequence[int]) -> _Track:
+def _track(
+    playback: Playback, number: int, depth: int, alive: Sequence[Pieces], requests: Mapping[int, Request]
+) -> _Track:
     block = playback.blocks[number]
     times = min(depth, block.repeat)
     taken = carried(playback.blocks, playback.sizes, number) if times > 1 else {}
     handed: dict[int, Pieces] = {position: [] for position in taken.values()}
     roles = playback.roles if times > 1 else {}
+    sizes = playback.sizes
     events, indices = block.events, [index for index, _ in block.events]
-    single = all(map(requests.__getitem__, indices)) and {count for _, count in events} <= {1, -1}
+    single = all(map(sizes.__getitem__, indices)) and {count for _, count in events} <= {1, -1}
 
     def waiting(*, follows: bool, ends: bool) -> tuple[list[Pieces], set[int]]:
         """Where each event's pieces go or wait, and which events take the oldest."""
@@ -111,17 +128,17 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces],
         left_out = playback.once if later else playback.later
         if single and left_out.isdisjoint(indices):  # nearly all are
             operations = [
-                (requests[index] if count > 0 else FREE_YOUNGEST, place)
+                (*requests[sizes[index]], place) if count > 0 else (FREE_YOUNGEST, 0, 0, place)
                 for (index, count), place in zip(events, pieces, strict=True)
             ]
             for position in oldest:
-                operations[position] = (FREE_OLDEST, pieces[position])
+                operations[position] = (FREE_OLDEST, 0, 0, pieces[position])
             return operations
         operations = []
         for position, ((index, count), place) in enumerate(zip(events, pieces, strict=True)):
             if index not in left_out:
                 free = FREE_OLDEST if position in oldest else FREE_YOUNGEST
-                operations += _operations(playback.sizes[index], count, place, free)
+                operations += _operations(sizes[index], count, place, free, requests)
         return operations
 
     def repetitions(*, later: bool) -> list[list[Operation]]:
@@ -136,7 +153,10 @@ def _track(playback: Playback, number: int, depth: int, alive: Sequence[Pieces],
     return _Track(played, repetitions(later=True) if changes else played, list(handed.values()))
 
 
-def _operations(nbytes: int, count: int, pieces: Pieces, free: int) -> list[Operation]:
+def _operations(nbytes: int, count: int, pieces: Pieces, free: int, requests: Mapping[int, Request]) -> list[Operation]:
     if abs(count) > 1 and rounded(nbytes) * abs(count) <= LUMP:
         nbytes, count = rounded(nbytes) * abs(count), 1 if count > 0 else -1
-    return [(in_blocks(nbytes) if count > 0 else free, pieces)] * abs(count) if nbytes else []
+    if not nbytes:
+        return []
+    one: Operation = (*requests[nbytes], pieces) if count > 0 else (free, 0, 0, pieces)
+    return [one] * abs(count)
