@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from itertools import product
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -92,8 +91,8 @@ class Coordinator(Struct):
     handles: dict[int, Handle] = field(default_factory=dict)
     available: int = 0
     """Elements."""
-    flats: int = 0
-    """Bytes."""
+    held: int = 0
+    """Bytes of what is whole, of what is saved and of the flat buffers."""
     _fetched_for: dict[int, int] = field(default_factory=dict)
     _partitioned: set[int] = field(default_factory=set)
     _highest: int = 0
@@ -105,25 +104,26 @@ class Coordinator(Struct):
         before = [0]
         uses: dict[int, deque[int]] = {}
         for step, module in enumerate(self.order):
-            own = 0 if module.leaf else sum(self.sizes[p] for p in module.parameters)
+            own = 0 if module.leaf else sum([self.sizes[p] for p in module.parameters])
             before.append(before[-1] + own)
             for parameter in module.parameters:
                 uses.setdefault(parameter, deque()).append(step)
-        queue = deque((p, step) for step, module in enumerate(self.order) for p in module.parameters)
+        queue = deque([(p, step) for step, module in enumerate(self.order) for p in module.parameters])
         self._partitioned = set(self.wire.lasting)
         for step, module in enumerate(self.order):
             self._highest = 0
-            wanted = [p for p in module.parameters if p not in persistent]
-            self._gather([p for p in wanted if p not in self.whole and p not in self.handles])
-            for parameter in wanted:
-                self._wait(parameter)
-            self._discard(queue, [p for p in module.parameters if self._fetched_for.get(p, -1) < step])
+            if module.parameters:
+                wanted = [p for p in module.parameters if p not in persistent]
+                self._gather([p for p in wanted if p not in self.whole and p not in self.handles])
+                for parameter in wanted:
+                    self._wait(parameter)
+                self._discard(queue, [p for p in module.parameters if self._fetched_for.get(p, -1) < step])
             self._prefetch(queue, persistent)
-            whole, highest, second = self._held(), max(self._highest, self._held()), 0
+            whole, highest, second = self.held, max(self._highest, self.held), 0
             for parameter in module.parameters:
                 uses[parameter].popleft()
                 if step >= self.forward:
-                    self.saved.pop(parameter, None)
+                    self.held -= self.saved.pop(parameter, 0)
                 again = uses[parameter][0] if uses[parameter] else None
                 near = again is not None and before[again] - before[step + 1] < self.zero.max_reuse_distance
                 if module.leaf:
@@ -131,8 +131,10 @@ class Coordinator(Struct):
                 skipped = self._fetched_for.get(parameter, -1) > step + 1
                 if parameter in self.whole and not near and not skipped:
                     size = self.whole.pop(parameter)
+                    self.held -= size
                     second += self._second(parameter)
                     if step < self.forward and parameter in self.viewed:
+                        self.held += size - self.saved.get(parameter, 0)
                         self.saved[parameter] = size
                     self.available -= self.sizes[parameter]
             yield Level(whole, highest, second)
@@ -156,26 +158,27 @@ class Coordinator(Struct):
             passed += sum(self.sizes[p] for p in inside)
         return False
 
-    def _held(self) -> int:
-        return sum(self.whole.values()) + sum(self.saved.values()) + self.flats
-
     def _discard(self, queue: deque[tuple[int, int]], fetched: Sequence[int]) -> None:
         """Take from the trace what is already here."""
         found: set[int] = set()
-        while queue and len(found) < len(set(fetched)):
+        wanted = len(set(fetched))
+        while queue and len(found) < wanted:
             parameter, step = queue.popleft()
             self._fetched_for[parameter] = step
             found.add(parameter)
 
     def _prefetch(self, queue: deque[tuple[int, int]], persistent: set[int]) -> None:
         room = min(self.zero.max_live_parameters - self.available, self.zero.prefetch_bucket_size)
+        if not self.zero.prefetch_bucket_size or room <= 0:
+            return
+        whole, handles, fetched = self.whole, self.handles, self._fetched_for
         wanted: list[int] = []
         size = 0
-        while self.zero.prefetch_bucket_size and queue and size < room:
+        while queue and size < room:
             parameter, step = queue.popleft()
-            self._fetched_for[parameter] = max(self._fetched_for.get(parameter, -1), step)
-            absent = parameter not in self.whole and parameter not in self.handles and parameter not in persistent
-            if absent and parameter not in wanted:
+            if fetched.get(parameter, -1) < step:
+                fetched[parameter] = step
+            if not (parameter in whole or parameter in handles or parameter in persistent or parameter in wanted):
                 wanted.append(parameter)
                 size += self.sizes[parameter]
         self._gather(wanted)
@@ -185,41 +188,45 @@ class Coordinator(Struct):
 
         __all_gather_params and __all_gather_params_.
         """
-        for stored, second in product((True, False), repeat=2):
-            group = [p for p in parameters if (p in self.wire.stored, p in self._partitioned) == (stored, second)]
-            for sent in [[p] for p in group] if self.wire.apart else [group] if group else []:
+        if not parameters:
+            return
+        kinds = [(p in self.wire.stored, p in self._partitioned) for p in parameters]
+        for kind in sorted(set(kinds), reverse=True):
+            group = [p for p, own in zip(parameters, kinds, strict=True) if own == kind]
+            for sent in [[p] for p in group] if self.wire.apart else [group]:
                 handle, highest = self.wire.sent(sent, self.sizes)
-                self._highest = max(self._highest, self._held() + highest)
-                self.flats += handle.size
-                self.available += sum(self.sizes[p] for p in sent)
-                self.handles |= dict.fromkeys(sent, handle)
+                self._highest = max(self._highest, self.held + highest)
+                self.held += handle.size
+                self.available += sum([self.sizes[p] for p in sent])
+                self.handles.update(dict.fromkeys(sent, handle))
 
     def _wait(self, parameter: int) -> None:
         handle = self.handles.pop(parameter, None)
         if handle is None:
             return
         if handle.copied and parameter not in self.whole:
-            self.flats -= handle.size  # gathered alone, it is the buffer (_all_gather_sequential)
-            self.whole[parameter] = handle.size
-            self._highest = max(self._highest, self._held())
+            self.whole[parameter] = handle.size  # gathered alone, it is the buffer (_all_gather_sequential)
+            self._highest = max(self._highest, self.held)
             return
         if not handle.copied:
             handle.copied = True
             if handle.whole is not None and not (self.wire.half and len(handle.waiting) == 1):
-                self.flats += handle.whole
+                self.held += handle.whole
                 handle.size += handle.whole
             self._arrive(sorted(handle.waiting), widens=handle.whole is not None and not self.wire.half)
-        self._highest = max(self._highest, self._held())
+        self._highest = max(self._highest, self.held)
         handle.waiting.discard(parameter)
         if not handle.waiting:
-            self.flats -= handle.size
+            self.held -= handle.size
 
     def _arrive(self, parameters: Sequence[int], *, widens: bool) -> None:
         """Parameters are copied out of a buffer one by one; float16 values become those of another dtype anew."""
         for parameter in parameters:
-            self.whole[parameter] = self.wire.width * self.sizes[parameter]
+            size = self.wire.width * self.sizes[parameter]
+            self.held += size - self.whole.get(parameter, 0)
+            self.whole[parameter] = size
             between = HALF * self.sizes[parameter] if widens and len(parameters) > 1 else 0
-            self._highest = max(self._highest, self._held() + between)
+            self._highest = max(self._highest, self.held + between)
 
 
 Place = tuple[bool, LayerId | None]
