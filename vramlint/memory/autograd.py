@@ -112,7 +112,7 @@ class Engine:
         _, _, shape, dtype = edge
         output = outputs[position]
         assert output is not None  # noqa: S101  narrowing for the type checker
-        if output.numel != prod(shape):
+        if output.shape != shape and output.numel != prod(shape):
             outputs[position] = output = self._summed(output, shape)
         if output.dtype != dtype:
             outputs[position] = self._ordered(output, shape, dtype, "to")

@@ -54,7 +54,7 @@ class Block(Struct):
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("_closed", "_events", "blocks", "component", "labels", "lasting", "later", "once", "sizes", "streams")
+    __slots__ = ("blocks", "component", "events", "labels", "lasting", "later", "once", "sizes", "streams")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -68,8 +68,8 @@ class Recorder:
         self.streams: dict[int, str] = {}
         """CUDA streams by index; what is not named was allocated on the current stream."""
         self.blocks: list[Block] = []
-        self._events: list[tuple[int, int]] = []
-        self._closed = False
+        self.events: list[tuple[int, int]] = []
+        """Of the block under construction; behind the end of the log nobody's."""
         self.component = "activations"
         """Component of what is allocated now, unless the operator says otherwise."""
 
@@ -77,7 +77,7 @@ class Recorder:
         """Start a new block. What follows happens `repeat` times, first for `layers`."""
         block = Block(phase, repeat, layers=layers)
         self.blocks.append(block)
-        self._events = block.events
+        self.events = block.events
 
     def phase(self, name: str) -> None:
         """Start a block of another phase, executed once."""
@@ -97,7 +97,7 @@ class Recorder:
         index = len(self.sizes)
         self.sizes.append(nbytes)
         self.labels.append(label)
-        self._events.append((index, 1))
+        self.events.append((index, 1))
         return index
 
     def allocate_once(self, nbytes: int, label: Label) -> None:
@@ -109,7 +109,7 @@ class Recorder:
         index = len(self.sizes)
         self.sizes.append(nbytes)
         self.labels.append(label)
-        self._events.append((index, count))
+        self.events.append((index, count))
         return index
 
     def note(self, sizes: Sequence[int], labels: Sequence[Label]) -> int:
@@ -128,14 +128,11 @@ class Recorder:
 
     def repeat_events(self, events: Sequence[tuple[int, int]], first: int, before: int) -> None:
         """Record events of numbers from index `first` on; of ~numbers from index `before` on."""
-        if self._closed:
-            return
-        self._events += [(first + number if number >= 0 else before + ~number, count) for number, count in events]
+        self.events += [(first + number if number >= 0 else before + ~number, count) for number, count in events]
 
     def free(self, index: int, count: int = 1) -> None:
         """Record that `count` storages of kind `index` are freed."""
-        if not self._closed:
-            self._events.append((index, -count))
+        self.events.append((index, -count))
 
     def alive(self, without: str = "") -> int:
         """Bytes that the events so far leave alive, each storage rounded to the allocator's blocks.
@@ -158,11 +155,11 @@ class Recorder:
         phase = self.blocks[-1].phase
         del self.blocks[start:]
         self.begin(phase)
-        self._events += sorted(
+        self.events += sorted(
             ((index, count) for index, count in left.items() if count), key=lambda event: event[1] > 0
         )
         self.begin(phase)
 
     def close(self) -> None:
         """End the log: later deaths of tensors are the simulator's own clean-up."""
-        self._closed = True
+        self.events = []

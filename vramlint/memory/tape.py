@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
+from vramlint.job import DTYPE_BYTES
 from vramlint.memory.course import Course
-from vramlint.memory.frame import Discarded, Frame, Inputs, Results, Sink
+from vramlint.memory.frame import Discarded, Frame, Inputs, Results, Selection, Sink
 from vramlint.memory.lifetimes import Kept, Lifetimes
 from vramlint.memory.recorder import Label, Recorder
 from vramlint.memory.reductions import Multiprocessors, partial_sums
@@ -77,10 +79,9 @@ class Tape:
 
     def empty(self, shape: Shape, dtype: str, operator: str, component: str | None = None) -> Tensor:
         """A new tensor with memory of its own."""
-        tensor = Tensor(shape, dtype, None)
-        label = Label(operator, component or self.recorder.component, dtype, shape)
-        tensor.storage = Storage(self.recorder, tensor.nbytes, label)
-        return tensor
+        recorder = self.recorder
+        label = Label(operator, component or recorder.component, dtype, shape)
+        return Tensor(shape, dtype, Storage(recorder, prod(shape) * DTYPE_BYTES[dtype], label))
 
     def scratch(self, sizes: Sequence[int], operator: str) -> None:
         """Memory of `sizes` bytes that a kernel holds only while it runs."""
@@ -156,13 +157,18 @@ class Tape:
         Inputs are saved before the operator runs, its further results and the output after it, as VariableType
         does, which decides where the recomputation of a checkpointed layer stops.
         """
-        self._note_uses(inputs)
-        needed = self.grad_enabled and any(tensor.requires_grad for tensor in inputs)
+        needed = self._uses(inputs) and self.grad_enabled
         later = len(results) + save_output
         node = self._record(inputs, backward, save, later, context) if needed else None
         rule = RULES.get(operator)
         work = None if rule is None else rule(inputs, shape, self._dtype_of_products(operator, inputs, dtype))
-        output, others = self._results(operator, len(inputs), (shape, dtype, component), results, work)
+        frame = self.sink or self.frame
+        if frame is not None and frame.selection is not None:
+            output, others = self._selected(
+                frame, frame.selection, operator, len(inputs), (shape, dtype, component), results, work
+            )
+        else:
+            output, others = self._results(operator, (shape, dtype, component), results, work)
         output.requires_grad = needed
         if needed:
             output.node = node
@@ -172,32 +178,43 @@ class Tape:
                 self._save_results(node, (*others, _detached(output)) if save_output else others)
         return output
 
-    def _note_uses(self, inputs: Sequence[Tensor]) -> None:
+    def _uses(self, inputs: Sequence[Tensor]) -> bool:
+        """Count one more operator, which uses `inputs`; whether one of them needs a gradient."""
         self._operators += 1
+        needed = False
         for tensor in inputs:
+            needed = needed or tensor.requires_grad
             if isinstance(tensor, Parameter) and tensor.used is None:
                 tensor.used = self._operators
+        return needed
 
     def _results(
+        self, operator: str, output: tuple[Shape, str, str | None], others: Sequence[Result], work: Operation | None
+    ) -> Results:
+        """What an operator yields."""
+        shape, dtype, component = output
+        if work is not None:
+            self.computes(work.kind, work.dtype, work.flops)
+        made = self.empty(shape, dtype, operator, component)
+        return made, [self.empty(*other) for other in others] if others else ()
+
+    def _selected(
         self,
+        frame: Sink,
+        selection: Selection,
         operator: str,
         inputs: int,
         output: tuple[Shape, str, str | None],
         others: Sequence[Result],
         work: Operation | None,
     ) -> Results:
-        """What an operator yields; under selective checkpointing kept for, or taken from, the forward."""
-        shape, dtype, component = output
-        frame = self.sink or self.frame
-        selection = frame.selection if frame is not None else None
-        chosen = selection is not None and selection.chooses(operator, inputs)
-        if chosen and selection is not None and frame is self.sink:
+        """The same under selective checkpointing: kept for, or taken from, the forward."""
+        chosen = selection.chooses(operator, inputs)
+        if chosen and frame is self.sink:
             kept, rest = selection.take()
             return _detached(kept), rest
-        if work is not None:
-            self.computes(work.kind, work.dtype, work.flops)
-        made = self.empty(shape, dtype, operator, component), [self.empty(*other) for other in others]
-        if chosen and selection is not None:
+        made = self._results(operator, output, others, work)
+        if chosen:
             selection.kept.append((_detached(made[0]), made[1]))
         return made
 

@@ -18,6 +18,8 @@ def promoted(first: Tensor, second: Tensor) -> str:
 
 def broadcast(first: Shape, second: Shape) -> Shape:
     """The shape of an operation on two shapes that broadcast."""
+    if first == second:
+        return first
     long, short = (first, second) if len(first) >= len(second) else (second, first)
     short = (1,) * (len(long) - len(short)) + short
     return tuple([max(a, b) for a, b in zip(long, short, strict=True)])
