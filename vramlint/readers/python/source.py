@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import sys
 import warnings
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from functools import cached_property, lru_cache
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import libcst as cst
-from libcst._nodes.internal import CodegenState
 
+from vramlint.readers.python.blocks import converted
+from vramlint.readers.python.positions import Range, positions
 from vramlint.text import Document, Place
 from vramlint.values import Problem
 
@@ -25,85 +24,51 @@ _DEEPEST = 1000
 _TOO_DEEP = "expressions are nested too deep to be read"
 
 
-class _Recorder(CodegenState):
-    """Writes the tree's tokens back and remembers between which tokens each expression stands.
-
-    LibCST has no positions in its nodes. Its `PositionProvider` keeps line and column up to date after every
-    token; noting token numbers instead and adding up lengths once at the end takes a third of the time.
-    """
-
-    spans: dict[int, tuple[int, int]]
-    """By identity: what LibCST's nodes hash by is a method in Python."""
-    nodes: list[cst.CSTNode]
-    """What keeps the identities."""
-
-    def record_syntactic_position(  # type: ignore[override]  # a context manager, if no generator's
-        self,
-        node: cst.CSTNode,
-        *,
-        start_node: cst.CSTNode | None = None,
-        end_node: cst.CSTNode | None = None,
-    ) -> _Stretch:
-        return _Stretch(self, node)
-
-
-class _Stretch(AbstractContextManager[None]):
-    """The tokens that are written inside the `with`. As a generator it would take twice as long."""
-
-    __slots__ = ("_node", "_recorder", "_start")
-
-    def __init__(self, recorder: _Recorder, node: cst.CSTNode) -> None:
-        self._recorder = recorder
-        self._node = node
-        self._start = 0
-
-    def __enter__(self) -> None:
-        self._start = len(self._recorder.tokens)
-
-    def __exit__(self, *raised: object) -> None:
-        recorder, node = self._recorder, self._node
-        recorder.spans[id(node)] = self._start, len(recorder.tokens)
-        recorder.nodes.append(node)
-
-
 class Source:
     """A parsed document, or some of its statements."""
 
-    def __init__(self, document: Document, module: cst.Module, start: int | None = None) -> None:
-        """`start` is where the text of `module` begins in the document, if it is not all of it."""
+    def __init__(
+        self,
+        document: Document,
+        module: cst.Module,
+        ranges: Mapping[int, Range],
+        nodes: Sequence[cst.CSTNode],
+        shift: int,
+    ) -> None:
+        """A source.
+
+        Args:
+            document: the document.
+            module: the tree.
+            ranges: where nodes stand in the text that the tree is of, by their identities.
+            nodes: those that are asked for by themselves.
+            shift: where the text begins in the document.
+        """
         self.document = document
         self.module = module
-        recorder = _Recorder(default_indent=module.default_indent, default_newline=module.default_newline)
-        recorder.spans, recorder.nodes = {}, []
-        module._codegen(recorder)
-        # a byte order mark is no token, so everything stands one further on
-        first = start if start is not None else 1 if document.text.startswith("\ufeff") else 0
-        self._offsets = list(accumulate(map(len, recorder.tokens), initial=first))
-        self._spans = recorder.spans
-        self._nodes = recorder.nodes
+        self.functions = tuple([node for node in nodes if isinstance(node, cst.FunctionDef)])
+        """Its functions and methods, and those inside of them."""
+        self._ranges = ranges
+        self._nodes = nodes
+        self._shift = shift
         self.places: dict[int, Place] = {}
         """The places that were asked for, by the identities of their nodes."""
 
     @property
     def identities(self) -> Iterable[int]:
         """The `id` of every node that has a place; none is used again as long as the source is there."""
-        return self._spans
+        return self._ranges
 
     def holds(self, node: cst.CSTNode) -> bool:
         """Whether the expression is part of this document."""
-        return id(node) in self._spans
-
-    @cached_property
-    def functions(self) -> tuple[cst.FunctionDef, ...]:
-        """Its functions and methods, and those inside of them."""
-        return tuple([node for node in self._nodes if isinstance(node, cst.FunctionDef)])
+        return id(node) in self._ranges
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
         found = self.places.get(id(node))
         if found is None:
             found = Place(self.document.path, self.document.span(*self._offsets_of(node)))
-            if id(node) in self._spans:
+            if id(node) in self._ranges:
                 self.places[id(node)] = found
         return found
 
@@ -113,19 +78,42 @@ class Source:
         return " ".join(self.document.text[start:end].split())
 
     def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
-        first, last = self._spans.get(id(node), (0, 0))
-        # the line end that a block was written with is taken back at the end of a file without one
-        return self._offsets[first], self._offsets[min(last, len(self._offsets) - 1)]
+        start, end = self._ranges.get(id(node), (0, 0))
+        return start + self._shift, end + self._shift
+
+
+def _source(document: Document, text: str, shift: int, parsed: object) -> Source:
+    """The source of a text that begins `shift` characters into a document.
+
+    LibCST itself reads what CPython does not, or what is not made of its tree.
+
+    Args:
+        document: the document.
+        text: the text.
+        shift: where it begins.
+        parsed: what CPython makes of it.
+
+    Raises:
+        ParserSyntaxError, CSTValidationError, RecursionError, UnicodeEncodeError: LibCST has something against it, too.
+    """
+    alone = "\r" in text.replace("\r\n", "")  # such a CR ends a line for CPython only
+    made = converted(text, parsed) if isinstance(parsed, ast.Module) and not alone else None
+    if made is not None:
+        return Source(document, made.module, made.ranges, made.functions, shift)
+    module = cst.parse_module(text)
+    found = positions(module, 0, module.default_indent, module.default_newline)
+    return Source(document, module, found.ranges, found.nodes, shift)
 
 
 @lru_cache(maxsize=16)  # a script is read once for every launcher that starts it
 def parse(document: Document) -> tuple[Source | None, Problem | None]:
     """The document's tree, or the problem that prevents it."""
     text = document.text.removeprefix("\ufeff")
-    if len(text) >= _GUARDED_LENGTH and isinstance(_fault_for_cpython(text), _TooDeep):
+    parsed = _parsed_by_cpython(text)
+    if len(text) >= _GUARDED_LENGTH and isinstance(parsed, _TooDeep):
         return None, _problem(document, "too-large", _TOO_DEEP, 1, 1)
     try:
-        return Source(document, cst.parse_module(text)), None
+        return _source(document, text, len(document.text) - len(text), parsed), None
     except cst.ParserSyntaxError as error:
         return None, _syntax_problem(document, text, error)
     except cst.CSTValidationError as error:  # an identifier of a newer Unicode than this Python's
@@ -149,7 +137,7 @@ def parse_part(document: Document, start: int, text: str) -> Source | None:
     """
     mark = len(text) - len(text.removeprefix("\ufeff"))
     try:
-        return Source(document, cst.parse_module(text[mark:]), start + mark)
+        return _source(document, text[mark:], start + mark, _parsed_by_cpython(text[mark:]))
     except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, UnicodeEncodeError):
         return None
 

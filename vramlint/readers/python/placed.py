@@ -1,0 +1,68 @@
+"""Nodes that are made of a text, and where they stand in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vramlint.readers.python import nodes as make
+from vramlint.readers.python.gaps import Unsupported
+from vramlint.readers.python.positions import Range
+
+
+class Placed:
+    """Notes where the nodes stand that are made of one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.starts = [0]
+        position = text.find("\n")
+        while position >= 0:
+            self.starts.append(position + 1)
+            position = text.find("\n", position + 1)
+        self._plain = text.isascii()
+        self.ranges: dict[int, Range] = {}
+        """Where the nodes stand that were made, by identity."""
+
+    def offset(self, line: int, column: int) -> int:
+        """The offset of a place as CPython has it, in bytes of UTF-8."""
+        start = self.starts[line - 1]
+        if self._plain:
+            return start + column
+        written = self.text[start : start + column]
+        return start + (column if written.isascii() else len(written.encode()[:column].decode()))
+
+    def start(self, node: Any) -> int:  # noqa: ANN401 (what has places has no common class)
+        """Where something begins."""
+        return self.offset(node.lineno, node.col_offset)
+
+    def end(self, node: Any) -> int:  # noqa: ANN401
+        """Where something ends."""
+        return self.offset(node.end_lineno, node.end_col_offset)
+
+    def at(self, made: Any, start: int, end: int) -> Any:  # noqa: ANN401 (nodes are made with fields of any kind)
+        """The node, of which it is noted where it stands."""
+        self.ranges[id(made)] = start, end
+        return made
+
+    def word(self, text: str, start: int) -> Any:  # noqa: ANN401
+        """A name that is written at a place.
+
+        Raises:
+            Unsupported: something else is, of which Python makes the name.
+        """
+        if not self.text.startswith(text, start):
+            raise Unsupported(text)
+        return self.at(make.name(text), start, start + len(text))
+
+    def dotted(self, text: str, start: int) -> Any:  # noqa: ANN401
+        """`a.b.c` at a place."""
+        first, *rest = text.split(".")
+        made = self.word(first, start)
+        end = start + len(first)
+        for part in rest:
+            if not self.text.startswith(".", end):
+                raise Unsupported(text)
+            attr = self.word(part, end + 1)
+            end += 1 + len(part)
+            made = self.at(make.attribute(made, attr), start, end)
+        return made
