@@ -33,7 +33,8 @@ from bench.fit_jobs import GPUS, Subject, subjects
 from bench.projects import listed
 from vramlint.estimate import Estimate
 from vramlint.fixes.axes import Axis, axes_of
-from vramlint.fixes.search import Cost, Point, Search, by_result
+from vramlint.fixes.costs import Cost, by_result
+from vramlint.fixes.search import Point, Search
 from vramlint.job import Job
 from vramlint.memory import simulate, trace
 

@@ -7,7 +7,8 @@ from tests.fixes.test_plan import card, job
 from tests.fixes.test_plan import simulate as sized
 from vramlint.estimate import BEYOND, Estimate, Work
 from vramlint.fixes.axes import GPUS, LORA, NUMERICS, QLORA, TRAINED, axes_of, find_option, needs, option_names
-from vramlint.fixes.search import Point, Search, by_edits, by_result, by_time
+from vramlint.fixes.costs import by_edits, by_result, by_time
+from vramlint.fixes.search import Point, Search
 from vramlint.fixes.ways import nearest, ways
 from vramlint.job import Evaluation, Job
 
@@ -159,7 +160,7 @@ def test_the_plans_are_the_same_where_what_exceeds_is_given_up(subject: Job, gib
     for order in (by_result, by_time, by_edits):
         assert list(given_up.best(order)) == list(whole.best(order))
     assert len(given_up.simulated) < len(whole.simulated)
-    assert {*given_up.simulated, *given_up.beyond} == whole.simulated.keys()
+    assert list(given_up.looked_at) == list(whole.looked_at)
     assert given_up.spent == whole.spent
     accepted = [ways(found, lambda point: (0, point)) for found in (whole, given_up)]
     assert accepted[0] == accepted[1]
@@ -167,6 +168,42 @@ def test_the_plans_are_the_same_where_what_exceeds_is_given_up(subject: Job, gib
     count = len(asked)
     assert nearest(given_up) == nearest(whole)
     assert len(asked) - count < len(whole.simulated)
+
+
+def test_a_box_is_opened_where_a_lesser_plan_fits() -> None:
+    found, alone = search(job(4), 24, LORA), search(job(4), 24, LORA)
+    best = next(found.best(by_result))
+    before = set(found.simulated)
+    assert next(found.best(by_edits)) == next(alone.best(by_edits))
+    assert len(found.simulated.keys() - before) < len(alone.simulated)
+    opened = [point for point, known in found.looked_at.items() if known == 0]
+    assert opened
+    assert all(found.fits(point) for point in (best, *opened))
+
+
+@pytest.mark.parametrize(
+    ("axis", "fitting", "value", "expected"),
+    [
+        ("weights", 0, 1, True),
+        ("weights", 1, 0, False),
+        ("optimizer", 2, 3, True),
+        ("zero", 1, 3, False),
+        ("adapters", 0, 1, False),
+        ("micro-batch", 0, 1, False),
+        ("micro-batch", 1, 2, True),
+    ],
+)
+def test_a_plan_is_the_lesser_one_on_axes_in_their_order(
+    axis: str, fitting: int, value: int, *, expected: bool
+) -> None:
+    found = search(job(4), 80, LORA)
+    index = [each.name for each in found.axes].index(axis)
+    points = [(*(0,) * index, each, *(0,) * (len(found.axes) - index - 1)) for each in (fitting, value)]
+    assert not found._leads_on(points[1])
+    assert found.fits(points[0])
+    assert found._leads_on(points[1]) is expected
+    found.limit = 1
+    assert not found._leads_on(points[1])
 
 
 def test_what_was_given_up_is_looked_at_again_where_there_is_more_room() -> None:
@@ -181,8 +218,8 @@ def test_what_was_given_up_counts_as_simulated() -> None:
     whole, found = search(job(4), 20), search(job(4), 20)
     found.within, found.most, whole.most = limited, 8, 8
     assert list(found.best(by_result)) == list(whole.best(by_result)) == []
-    assert len(found.simulated) + len(found.beyond) == 8 == len(whole.simulated)
-    assert found.beyond
+    assert list(found.looked_at) == list(whole.looked_at)
+    assert len(found.simulated) < len(found.looked_at) == 8
 
 
 def test_the_order_of_plans_is_learned_from_a_step_with_checkpoints() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
-from math import ceil, log, prod
+from math import prod
 from types import MappingProxyType
 
 from msgspec import Struct, field
@@ -17,57 +17,16 @@ from msgspec import Struct, field
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
 from vramlint.estimate import BEYOND, Estimate, Slowdown
 from vramlint.fixes.axes import BASE, SAME, Axis, Option
+from vramlint.fixes.costs import ALIKE, Cost, Key
 from vramlint.fixes.forecast import foretold, recomputed_part
 from vramlint.job import Gpu, Job
 
 Simulate = Callable[[Job], Estimate]
 Point = tuple[int, ...]
 """For each axis the number of its option from 1; 0: the job's own."""
-Key = tuple[float, ...]
 
 MOST_SIMULATIONS = 64
 NOWHERE: Mapping[str, int] = MappingProxyType({})
-ALIKE = 1.05
-"""Times of a step that differ by less than this factor count as equal."""
-FAR = 1.5
-"""A step that takes longer than this costs as much as other numerics do, and somewhat more."""
-DEARER = 1.5
-
-
-class Cost(Struct, frozen=True):
-    """What a plan costs."""
-
-    alters: int
-    altering: int
-    """How many of its changes alter the result."""
-    factor: float
-    """Time of a step over that before."""
-    edits: int
-
-    @property
-    def slower(self) -> int:
-        """The factor in steps of `ALIKE`; what is quicker is not better than what is as quick."""
-        return max(0, ceil(log(self.factor) / log(ALIKE) - 0.5)) if self.factor > 1 else 0
-
-    @property
-    def depth(self) -> float:
-        """How far it goes into the result, far slower steps counted as going in, too."""
-        return self.alters + (DEARER if self.factor > FAR else 0)
-
-
-def by_result(cost: Cost) -> Key:
-    """The mathematics first, then time, then edits."""
-    return cost.depth, cost.altering, cost.slower, cost.edits, cost.factor
-
-
-def by_time(cost: Cost) -> Key:
-    """Time first."""
-    return cost.slower, cost.depth, cost.altering, cost.edits, cost.factor
-
-
-def by_edits(cost: Cost) -> Key:
-    """The fewest edits first."""
-    return cost.edits, cost.depth, cost.altering, cost.slower, cost.factor
 
 
 class Search(Struct):
@@ -83,9 +42,9 @@ class Search(Struct):
     most: int = MOST_SIMULATIONS
     within: Callable[[Job, int], Estimate] | None = None
     """The same as `simulate` for jobs that need no more than so many bytes; of others it may be a lower bound."""
-    simulated: dict[Point, Estimate | None] = field(default_factory=dict)
-    beyond: dict[Point, int] = field(default_factory=dict)
-    """Bytes that a plan needs at the least which was not simulated to its end."""
+    looked_at: dict[Point, Estimate | int | None] = field(default_factory=dict)
+    """Plans in the order in which they were asked for: their estimates; None where the step is not simulated; the bytes
+    that it takes at the least where it was not to its end."""
     _jobs: dict[Point, Job | None] = field(default_factory=dict)
     _costs: dict[Point, Cost] = field(default_factory=dict)
     _recomputed: float | None = None
@@ -117,37 +76,68 @@ class Search(Struct):
 
     def estimate(self, point: Point) -> Estimate | None:
         """The simulated step after all changes; None if there is none, or enough has been simulated."""
-        if point not in self.simulated:
-            job = self.job(point)
-            if job is None or (self.spent and point not in self.beyond):
-                return None
-            self._simulated(point, self.simulate(job))
-        return self.simulated[point]
+        found = self.looked_at.get(point, 0)
+        if not isinstance(found, int):
+            return found
+        job = self.job(point)
+        if job is None or (self.spent and point not in self.looked_at):
+            return None
+        return self._simulated(point, self.simulate(job))
 
-    def _simulated(self, point: Point, found: Estimate) -> None:
-        self.beyond.pop(point, None)
-        self.simulated[point] = found if found.method == "simulated" else None
+    def _simulated(self, point: Point, found: Estimate) -> Estimate | None:
+        self.looked_at[point] = kept = found if found.method == "simulated" else None
         self._learn(found)
+        return kept
 
     def _exceeds(self, point: Point) -> bool:
         """Whether a plan surely needs more than there is; else it is simulated, if enough has not been."""
-        if self.beyond.get(point, 0) > self.limit:
+        known = self.looked_at.get(point, 0)
+        if not isinstance(known, int):
+            return False
+        if known > self.limit:
             return True
         job = self.job(point)
-        if self.within is None or job is None or point in self.simulated:
+        if self.within is None or job is None or self._unlearned(job):
             return False
-        if self._unlearned(job) or (self.spent and point not in self.beyond):
+        if self.spent and point not in self.looked_at:
             return False
         found = self.within(job, self.limit)
         if found.method != BEYOND:
             self._simulated(point, found)
             return False
-        self.beyond[point] = found.device_high
+        self.looked_at[point] = found.device_high
         return True
 
     def _unlearned(self, job: Job) -> bool:
         """Whether plans are ordered by what only a step with checkpoints tells, as that of this job may be."""
         return self._first is not None and self._recomputed is None and job.checkpointing.mode != "none"
+
+    def _leads_on(self, corner: Point) -> bool:
+        """Whether it is known without a simulation that plans of a box may fit: one that saves no more than its last.
+
+        Such a corner counts as looked at.
+        """
+        job = self.job(corner)
+        if isinstance(self.looked_at.get(corner, 0), Estimate) or job is None or self._unlearned(job):
+            return False
+        if self.spent and corner not in self.looked_at:
+            return False
+        fitting = (
+            point
+            for point, found in self.looked_at.items()
+            if isinstance(found, Estimate) and found.device_high <= self.limit
+        )
+        if not any(self._saves_no_more(point, corner) for point in fitting):
+            return False
+        self.looked_at.setdefault(corner, 0)
+        return True
+
+    def _saves_no_more(self, point: Point, other: Point) -> bool:
+        """Whether a plan has no later value than another on each axis in whose order they are."""
+        return all(
+            value == limit or (value < limit and not axis.apart and not (axis.begins and not value))
+            for axis, value, limit in zip(self.axes, point, other, strict=True)
+        )
 
     def _learn(self, found: Estimate) -> None:
         """How much of the forward this model's checkpoints run again, once a simulated step tells."""
@@ -159,7 +149,12 @@ class Search(Struct):
     @property
     def spent(self) -> bool:
         """Whether enough has been simulated."""
-        return len(self.simulated) + len(self.beyond) >= self.most
+        return len(self.looked_at) >= self.most
+
+    @property
+    def simulated(self) -> dict[Point, Estimate | None]:
+        """The plans that were simulated to their end."""
+        return {point: found for point, found in self.looked_at.items() if not isinstance(found, int)}
 
     def misfits(self, point: Point) -> bool:
         """Whether it is known that the step after all changes does not fit."""
@@ -243,8 +238,10 @@ class Search(Struct):
         count = 0
         waiting = list(self._split_apart(self.origin, tuple(last)))
         first = self._corner(*waiting[0])
-        if first is not None:
+        if first is not None and self._recomputed is None:
             self.estimate(first)  # the first that is asked for; what it tells of times counts for all others
+        elif first is not None and not self._leads_on(first):
+            self.misfits(first)
         while waiting or heap:
             for low, high in waiting:
                 corner = self._corner(low, high)
@@ -255,9 +252,9 @@ class Search(Struct):
             if not heap:
                 return
             _, _, low, high = heappop(heap)
-            if self.spent and high not in self.simulated and high not in self.beyond:
+            if self.spent and high not in self.looked_at:
                 return
-            if self.misfits(high):
+            if (low == high or not self._leads_on(high)) and self.misfits(high):
                 continue
             if low != high:
                 waiting = list(self._halves(low, high))

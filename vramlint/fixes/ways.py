@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from vramlint.fixes.axes import BASE, NUMERICS, STORAGE, TRAINED
-from vramlint.fixes.search import Cost, Point, Search, by_edits, by_result, by_time
+from vramlint.fixes.costs import Cost, by_edits, by_result, by_time
+from vramlint.fixes.search import Point, Search
 
 MOST_PLANS = 4
 TRIES = 3
@@ -93,10 +94,13 @@ def _beats(other: Way[Shown], way: Way[Shown]) -> bool:
 
 def nearest(search: Search) -> Point | None:
     """Of all plans that were looked at, the one that needs least."""
-    known = {point: found.device_high for point, found in search.simulated.items() if found is not None}
-    for point, bound in sorted(search.beyond.items(), key=itemgetter(1)):
-        if known and bound > min(known.values()):
+    least = min((found.device_high for found in search.simulated.values() if found is not None), default=None)
+    bounds = {point: bound for point, bound in search.looked_at.items() if isinstance(bound, int)}
+    for point, bound in sorted(bounds.items(), key=itemgetter(1)):
+        if least is not None and bound > least:
             break
         found = search.estimate(point)
-        known |= {point: found.device_high} if found is not None else {}
+        if found is not None:
+            least = found.device_high if least is None else min(least, found.device_high)
+    known = {point: found.device_high for point, found in search.simulated.items() if found is not None}
     return min(known, key=lambda point: (known[point], sum(map(bool, point))), default=None)
