@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.job import Adapter, Allocator, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
+from vramlint.memory import played as played_once
 from vramlint.memory import reserve, simulate
 from vramlint.memory.allocator import MIB, CachingAllocator, LimitedAllocator, OutOfMemory
 from vramlint.memory.playback import Playback
@@ -14,6 +15,11 @@ from vramlint.memory.score import Score
 
 BF16 = Precision("bfloat16")
 DEEP = {"num_hidden_layers": 60, "hidden_size": 1024, "intermediate_size": 2816}
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> None:
+    played_once._held.clear()
 
 
 def deep(**overrides: object) -> Job:

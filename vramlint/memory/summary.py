@@ -17,10 +17,11 @@ from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
 from vramlint.memory.playback import Playback
-from vramlint.memory.pressure import Pressure, pressure_of
+from vramlint.memory.played import peak_held, pressure_of
+from vramlint.memory.pressure import Pressure
 from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
-from vramlint.memory.reserve import Held, peak_held, settled
+from vramlint.memory.reserve import Held, settled
 from vramlint.memory.saving import saving_peak
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed

@@ -1,0 +1,64 @@
+"""What came of logs that were played into the allocator: runs that allocate the same are played once.
+
+Jobs that differ in the host's part alone (an offloaded optimizer's name, the dtype in which weights are loaded) log the
+same on the device, and so does a plan whose edited files are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from vramlint.memory import pressure, reserve
+from vramlint.memory.playback import Playback
+from vramlint.memory.pressure import Pressure
+from vramlint.memory.reserve import Held
+
+MOST_KEPT = 32
+"""Playbacks that are remembered, of some ten thousand events each."""
+_held: dict[Hashable, Held] = {}
+_pressures: dict[Hashable, Pressure] = {}
+
+
+def peak_held(playback: Playback) -> Held:
+    """What `reserve.peak_held` says."""
+    key = (_content(playback), reserve.DEPTHS)
+    found = _held.get(key)
+    if found is None:
+        _make_room(_held)
+        _held[key] = found = reserve.peak_held(playback)
+    return found
+
+
+def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
+    """What `pressure.pressure_of` says."""
+    if most <= room:
+        return Pressure()
+    key = (_content(playback), room, most)
+    found = _pressures.get(key)
+    if found is None:
+        _make_room(_pressures)
+        _pressures[key] = found = pressure.pressure_of(playback, room, most)
+    return found
+
+
+def _make_room(kept: dict[Hashable, Held] | dict[Hashable, Pressure]) -> None:
+    while len(kept) >= MOST_KEPT:
+        del kept[next(iter(kept))]
+
+
+def _content(playback: Playback) -> Hashable:
+    """All that decides what is served; roles follow from blocks and sizes."""
+    allocator = playback.allocator()
+    return (
+        type(allocator),
+        allocator.collect_above,
+        allocator.divisions,
+        tuple([(tensors.nbytes, tensors.count, tensors.stretch) for tensors in playback.resident]),
+        tuple([(block.repeat, tuple(block.events)) for block in playback.blocks]),
+        tuple(playback.sizes),
+        playback.once,
+        playback.later,
+        playback.times,
+        tuple(map(tuple, playback.before)),
+        tuple(map(_content, playback.others)),
+    )
