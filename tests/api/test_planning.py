@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from msgspec.structs import replace
 
 from tests.engine.builders import GIB, place, run
@@ -13,7 +14,7 @@ from tests.fixes.test_search import simulate as sized
 from vramlint.api.planning import Planning
 from vramlint.estimate import Estimate
 from vramlint.fixes.changes import Changes
-from vramlint.job import Job
+from vramlint.job import Job, Zero
 from vramlint.plans import Fitting
 from vramlint.text import Document, Edit
 
@@ -75,3 +76,27 @@ def test_no_plan_leaves_headroom_but_one_just_fits() -> None:
     assert fitting(48, gib=48.5).status in ("plans", "tight")
     assert fitting(48, gib=100).status == "fits"
     assert fitting(48, gib=1).status == "nothing"
+
+
+@pytest.mark.parametrize(("fragmented", "gpus", "played"), [(1.0, 4, [32, 4]), (1.2, 8, [32, 4, 8])])
+def test_the_fewest_gpus_that_will_do_are_looked_for_by_tensors_first(
+    fragmented: float, gpus: int, played: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def with_segments(job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
+        found = sized(job)
+        if not reserved:
+            return found
+        seen.append(job.parallelism.world_size)
+        return replace(found, blocks=int(fragmented * found.allocated))
+
+    subject = subject_of(2)
+    subject = replace(subject, parallelism=replace(subject.parallelism, strategy="deepspeed", zero=Zero(3)))
+    planning = Planning(
+        run(jobs=(subject,)), subject, card(7), with_segments, lambda _: None, lambda _: None, 7 * GIB,
+        DOCUMENTS, frozenset(), frozenset(), most=4,
+    )  # fmt: skip
+    found = planning.fitting()
+    assert (found.status, found.allowed_gpus) == ("nothing", gpus)
+    assert [size for size in seen if size > 2] == played

@@ -15,7 +15,7 @@ from vramlint.facts import Origin
 from vramlint.fixes.axes import ALLOWANCES, BASE, GPUS, Axis, Option, axes_of
 from vramlint.fixes.changes import Changes
 from vramlint.fixes.moves import EXPANDABLE
-from vramlint.fixes.scaling import gpus_needed
+from vramlint.fixes.scaling import gpus_needed, least
 from vramlint.fixes.search import Point, Search
 from vramlint.fixes.ways import Way, nearest, ways
 from vramlint.job import Gpu, Job
@@ -125,13 +125,14 @@ class Planning(Struct):
 
     def _enough(self, search: Search) -> Job | None:
         """A job that a plan makes fit, on as few GPUs as will do."""
-        low, high = 1, next((len(axis.options) for axis in search.axes if axis.name == GPUS), 0)
-        enough = self._farthest(search, {GPUS: high} if high else {})
-        while enough is not None and low < high:
-            middle = (low + high) // 2
-            fewer = self._farthest(search, {GPUS: middle})
-            low, high, enough = (middle + 1, high, enough) if fewer is None else (low, middle, fewer)
-        return enough
+        most = next((len(axis.options) for axis in search.axes if axis.name == GPUS), 0)
+        enough = self._farthest(search, {GPUS: most} if most else {})
+        if enough is None or not most:
+            return enough
+        # the tensors first: with their segments plans mostly fit where these do
+        fewest = least(most, lambda count: any(map(search.fits, search.farthest({GPUS: count}))))
+        fewer = (self._farthest(search, {GPUS: count}) for count in range(fewest, most))
+        return next(filter(None, fewer), enough)
 
     def _farthest(self, search: Search, at: Mapping[str, int]) -> Job | None:
         """A job that one of the plans makes fit that go as far as they can, with these values on the axes."""

@@ -36,13 +36,18 @@ def gpus_needed(job: Job, gpu: Gpu, simulate: Callable[[Job], Estimate], headroo
         found = simulate(spread(job, 1 << doublings))
         return found.method == "simulated" and found.device_high <= limit
 
-    low, high = 1, DOUBLINGS
-    if not fits(high):
+    if not fits(DOUBLINGS):
         return None
+    return spread(job, 1 << least(DOUBLINGS, fits)).parallelism.world_size
+
+
+def least(most: int, suits: Callable[[int], bool]) -> int:
+    """The least number from 1 up to `most`, which suits, that suits as all above it do."""
+    low, high = 1, most
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle + 1, high)
-    return spread(job, 1 << high).parallelism.world_size
+        low, high = (low, middle) if suits(middle) else (middle + 1, high)
+    return high
 
 
 def divides(shared: Parallelism) -> bool:
