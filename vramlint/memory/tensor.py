@@ -108,6 +108,8 @@ class Parameter(Tensor):
         "linear",
         "multiplicity",
         "name",
+        "nbytes",
+        "numel",
         "pending",
         "reached",
         "rows",
@@ -120,8 +122,13 @@ class Parameter(Tensor):
         "whole_gradient",
     )
 
+    numel: int
+    nbytes: int
+
     def __init__(self, name: str, shape: Shape, dtype: str, *, trainable: bool, multiplicity: int) -> None:
         super().__init__(shape, dtype, None)
+        self.numel = prod(shape)  # asked for again and again
+        self.nbytes = self.numel * DTYPE_BYTES[dtype]
         self.name = name
         self.requires_grad = trainable
         self.multiplicity = multiplicity

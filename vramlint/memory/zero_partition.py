@@ -129,9 +129,13 @@ def _heaviest(groups: Sequence[Sequence[Parameter]], sizes: Sequence[int]) -> in
     """The rank whose partitions touch the most elements."""
     touched: dict[int, int] = {0: 0}
     for group, size in zip(groups, sizes, strict=True):
-        for piece in _pieces(group, size, 0):
-            for rank in {piece.first, piece.last, (piece.first + piece.last) // 2}:
-                touched[rank] = touched.get(rank, 0) + piece.parameter.numel
+        begin, step = 0, max(1, size)
+        for parameter in in_order(group):
+            numel = parameter.numel
+            first, last = begin // step, (begin + numel - 1) // step
+            for rank in (first,) if first == last else {first, last, (first + last) // 2}:
+                touched[rank] = touched.get(rank, 0) + numel
+            begin += numel
     return max(touched, key=lambda rank: touched[rank])
 
 
