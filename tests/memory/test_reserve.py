@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from tests.memory.runs import llama
 from vramlint.job import Adapter, Allocator, Batch, Checkpointing, Job, Optimizer, Parallelism, Precision, Zero
 from vramlint.memory import played as played_once
-from vramlint.memory import reserve, simulate
+from vramlint.memory import reserve, simulate, trace
 from vramlint.memory.allocator import MIB, CachingAllocator, LimitedAllocator, OutOfMemory
 from vramlint.memory.playback import Playback
 from vramlint.memory.score import Score
+from vramlint.memory.timeline import Timeline
 
 BF16 = Precision("bfloat16")
 DEEP = {"num_hidden_layers": 60, "hidden_size": 1024, "intermediate_size": 2816}
@@ -119,3 +122,46 @@ def test_what_is_written_out_once_is_played_again_and_again(monkeypatch: pytest.
 
     assert figures[0] == figures[1]
     assert figures[0][0] > 100 * MIB
+
+
+def test_what_stays_is_played_by_itself_once_for_runs_that_differ_otherwise(monkeypatch: pytest.MonkeyPatch):
+    played: list[int] = []
+    settled = reserve.settled
+
+    def noted(playback: Playback) -> int:
+        played.append(len(playback.resident))
+        return settled(playback)
+
+    monkeypatch.setattr(reserve, "settled", noted)
+    monkeypatch.setattr(played_once, "_settled", {})
+    spares: list[int] = []
+    for length in (128, 256):
+        job = replace(deep(), batch=Batch(2, length))
+        loading = next(phase for phase in simulate(job).phases if phase.phase == "loading")
+        spares.append(loading.reserved - loading.allocated)
+    assert len(played) == 1
+    assert spares[0] == spares[1] > 0
+
+    simulate(replace(deep(), precision=Precision("float32")))
+    assert len(played) == 2
+
+
+def test_the_tensors_of_a_run_are_summed_up_once(monkeypatch: pytest.MonkeyPatch):
+    """What is estimated without the allocator is often wanted with it next."""
+    made: list[Timeline] = []
+    start = Timeline.__init__
+
+    def noted(self: Timeline, *args: Any) -> None:
+        made.append(self)
+        start(self, *args)
+
+    job = llama({"num_hidden_layers": 4}, batch=Batch(2, 512), precision=BF16)
+    monkeypatch.setattr(Timeline, "__init__", noted)
+    simulation = trace(job)
+    alone, both, again = (simulation.estimate(reserved=reserved) for reserved in (False, True, False))
+    assert len(made) == 1
+    assert alone == again
+    assert alone.allocated == both.allocated == alone.reserved < both.reserved
+
+    assert simulation.estimate(reserved=False, log=True).log is not None
+    assert simulation.estimate(reserved=False).log is None

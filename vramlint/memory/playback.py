@@ -56,6 +56,8 @@ class Playback(NamedTuple):
             {},
             _allocator(job),
         )
+        if not recorder.streams:
+            return whole._replace(roles=roles(blocks, recorder.sizes), before=before)
         by_stream: defaultdict[str, set[int]] = defaultdict(set)
         for index, stream in recorder.streams.items():
             by_stream[stream].add(index)

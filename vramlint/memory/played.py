@@ -17,6 +17,7 @@ MOST_KEPT = 32
 """Playbacks that are remembered, of some ten thousand events each."""
 _held: dict[Hashable, Held] = {}
 _pressures: dict[Hashable, Pressure] = {}
+_settled: dict[Hashable, int] = {}
 
 
 def peak_held(playback: Playback) -> Held:
@@ -41,19 +42,25 @@ def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
     return found
 
 
-def _make_room(kept: dict[Hashable, Held] | dict[Hashable, Pressure]) -> None:
+def settled(playback: Playback) -> int:
+    """What `reserve.settled` says: the same for all that leaves the model and its states as they are."""
+    key = (_staying(playback), playback.depth)
+    found = _settled.get(key)
+    if found is None:
+        _make_room(_settled)
+        _settled[key] = found = reserve.settled(playback)
+    return found
+
+
+def _make_room(kept: dict[Hashable, Held] | dict[Hashable, Pressure] | dict[Hashable, int]) -> None:
     while len(kept) >= MOST_KEPT:
         del kept[next(iter(kept))]
 
 
 def _content(playback: Playback) -> Hashable:
     """All that decides what is served; roles follow from blocks and sizes."""
-    allocator = playback.allocator()
     return (
-        type(allocator),
-        allocator.collect_above,
-        allocator.divisions,
-        tuple([(tensors.nbytes, tensors.count, tensors.stretch) for tensors in playback.resident]),
+        _staying(playback),
         tuple([(block.repeat, tuple(block.events)) for block in playback.blocks]),
         tuple(playback.sizes),
         playback.once,
@@ -62,3 +69,10 @@ def _content(playback: Playback) -> Hashable:
         tuple(map(tuple, playback.before)),
         tuple(map(_content, playback.others)),
     )
+
+
+def _staying(playback: Playback) -> Hashable:
+    """The allocator's settings, and what it holds all the time."""
+    allocator = playback.allocator()
+    resident = tuple([(tensors.nbytes, tensors.count, tensors.stretch) for tensors in playback.resident])
+    return (type(allocator), allocator.collect_above, allocator.divisions, resident)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from vramlint.catalog.liger import FUSED_HEAD
@@ -29,7 +29,7 @@ from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
 from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
-from vramlint.memory.summary import offloaded, summarize, widened
+from vramlint.memory.summary import offloaded, summarize, widened, with_segments
 from vramlint.memory.tape import Tape
 from vramlint.memory.weights import Builder
 from vramlint.memory.within import ExceededError, exceeding, recorder_of
@@ -122,6 +122,8 @@ class _Trace(Struct, frozen=True):
     idle: frozenset[str]
     stands_in: bool
     """The network is not the model's own but a llama of its dimensions."""
+    known: list[Estimate] = field(default_factory=list)
+    """That of the tensors alone, once it was asked for."""
 
     @property
     def events(self) -> int:
@@ -132,7 +134,9 @@ class _Trace(Struct, frozen=True):
     def estimate(self, *, reserved: bool = True, log: bool = False) -> Estimate:
         """The peak, and what it consists of."""
         parameters = self.inventory.parameters
-        estimate = summarize(self.job, parameters, self.sharding, self.recorder, reserved=reserved, log=log)
+        estimate = self._alone(log=log)
+        if reserved:
+            estimate = with_segments(self.job, estimate, self.sharding, self.recorder)
         estimate = replace(estimate, work=self.work)
         if self.idle:
             hidden = sum(p.multiplicity for p in parameters if p.name in self.idle)
@@ -141,6 +145,15 @@ class _Trace(Struct, frozen=True):
         if self.job.offloads_activations:
             estimate = offloaded(estimate)
         return widened(self.job, estimate) if self.stands_in else estimate
+
+    def _alone(self, *, log: bool) -> Estimate:
+        """Of the tensors alone."""
+        if log or not self.known:
+            found = summarize(self.job, self.inventory.parameters, self.sharding, self.recorder, log=log)
+            if log:
+                return found
+            self.known.append(found)
+        return self.known[0]
 
 
 class _Ranks(Struct, frozen=True):

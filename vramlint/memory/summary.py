@@ -17,11 +17,10 @@ from vramlint.memory.kinds import KINDS, OTHER
 from vramlint.memory.loading import loading_peak
 from vramlint.memory.merging import merging_peak
 from vramlint.memory.playback import Playback
-from vramlint.memory.played import peak_held, pressure_of
+from vramlint.memory.played import peak_held, pressure_of, settled
 from vramlint.memory.pressure import Pressure
 from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder, rounded
-from vramlint.memory.reserve import Held, settled
 from vramlint.memory.saving import saving_peak
 from vramlint.memory.tensor import Parameter
 from vramlint.memory.timeline import Peak, Timeline, summed
@@ -44,12 +43,11 @@ LARGEST = 12
 
 
 def summarize(
-    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, reserved: bool, log: bool
+    job: Job, parameters: Sequence[Parameter], sharding: Sharding, recorder: Recorder, *, log: bool
 ) -> Estimate:
-    """The estimate of a job whose run `recorder` has logged; without `reserved` the allocator is not played."""
+    """The estimate of a job whose run `recorder` has logged, in which the allocator reserves what tensors have."""
     trained = [p for p in parameters if p.requires_grad and job.objective.kind == "training"]
-    resident = [*sharding.persistent, *(Tensors(*lasting) for lasting in recorder.lasting)]
-    resident.append(Tensors(workspaces.COMPONENT, engine_workspace_bytes(job)))
+    resident = _staying(job, sharding, recorder)
     persistent = [*resident, *_late_workspaces(recorder), *sharding.states]
     whole = Timeline(recorder.blocks, recorder.sizes, 0)
     timeline = whole.beside(total(persistent), recorder.once)
@@ -68,30 +66,18 @@ def summarize(
             components = _components({}, [*held, Tensors("temporaries", size - total(held))], ())
     first = whole.beside(total(resident), recorder.later).peaks()
     beside = outside(job)
-    taken_beside = sum(part.bytes for part in beside)
-    taken, pressure, spare = Held(0, 0), Pressure(), 0
-    if reserved:
-        playback = Playback.of(job, resident, recorder, sharding.wrapped)
-        taken = peak_held(playback)
-        spare = max(0, settled(playback) - total(resident))
-        room = job.gpu.usable_bytes - taken_beside if job.gpu else 0
-        if top <= room and taken.tensors <= FAITHFUL * top:
-            pressure = pressure_of(playback, room, taken.reserved)
-    slack = max(0, taken.reserved - top)
     reached = [(LOADING, loaded), *((name, found.bytes) for name, found in peaks.items())]
     reached += [(name, size) for name, size, _ in between if size]
     return Estimate(
         method="simulated",
         allocated=top,
-        reserved=top + slack,
-        blocks=top + min(taken.unsplit, slack),
-        least=pressure.least,
-        tight=pressure.tight,
-        outside=taken_beside,
+        reserved=top,
+        blocks=top,
+        outside=sum(part.bytes for part in beside),
         outside_parts=beside,
         peak_phase=phase,
-        phases=tuple(PhasePeak(name, size, size + (spare if name == LOADING else slack)) for name, size in reached),
-        first_step=tuple(_first_step(first, slack)),
+        phases=tuple(PhasePeak(name, size, size) for name, size in reached),
+        first_step=tuple(_first_step(first)),
         components=components,
         activations=_activations(alive, recorder.labels),
         tensors=_largest(alive, recorder.labels),
@@ -103,9 +89,40 @@ def summarize(
         saved_activations=_saved(timeline),
         host=sharding.host,
         node=node_of(job, parameters),
-        notes=(*_notes(job, parameters), *_shortage(job, pressure.least)),
+        notes=tuple(_notes(job, parameters)),
         log=_log(persistent, recorder) if log else None,
     )
+
+
+def with_segments(job: Job, estimate: Estimate, sharding: Sharding, recorder: Recorder) -> Estimate:
+    """What `summarize` gives, with the segments that the allocator reserves for it."""
+    top, resident = estimate.allocated, _staying(job, sharding, recorder)
+    playback = Playback.of(job, resident, recorder, sharding.wrapped)
+    taken = peak_held(playback)
+    slack, spare = max(0, taken.reserved - top), max(0, settled(playback) - total(resident))
+    room = job.gpu.usable_bytes - estimate.outside if job.gpu else 0
+    pressure = Pressure()
+    if top <= room and taken.tensors <= FAITHFUL * top:
+        pressure = pressure_of(playback, room, taken.reserved)
+    return replace(
+        estimate,
+        reserved=top + slack,
+        blocks=top + min(taken.unsplit, slack),
+        least=pressure.least,
+        tight=pressure.tight,
+        phases=tuple(
+            replace(peak, reserved=peak.reserved + (spare if peak.phase == LOADING else slack))
+            for peak in estimate.phases
+        ),
+        first_step=tuple(replace(peak, reserved=peak.reserved + slack) for peak in estimate.first_step),
+        notes=(*estimate.notes, *_shortage(job, pressure.least)),
+    )
+
+
+def _staying(job: Job, sharding: Sharding, recorder: Recorder) -> list[Tensors]:
+    """What is there from the first forward on."""
+    resident = [*sharding.persistent, *(Tensors(*lasting) for lasting in recorder.lasting)]
+    return [*resident, Tensors(workspaces.COMPONENT, engine_workspace_bytes(job))]
 
 
 def widened(job: Job, estimate: Estimate) -> Estimate:
@@ -156,13 +173,13 @@ def _late_workspaces(recorder: Recorder) -> Iterator[Tensors]:
             yield Tensors(workspaces.COMPONENT, recorder.sizes[index])
 
 
-def _first_step(peaks: Mapping[str, Peak], slack: int) -> Iterator[PhasePeak]:
+def _first_step(peaks: Mapping[str, Peak]) -> Iterator[PhasePeak]:
     """The phases of the first step; where the steady state needs the step before it, that is the first."""
     for phase in STEP:
         peak = peaks.get(f"{BEFORE}{phase}") or peaks.get(phase)
         if peak is None:
             return
-        yield PhasePeak(phase, peak.bytes, peak.bytes + slack)
+        yield PhasePeak(phase, peak.bytes, peak.bytes)
 
 
 def _notes(job: Job, parameters: Sequence[Parameter]) -> Iterator[str]:

@@ -49,7 +49,10 @@ class Timeline:
     def beside(self, base: int, left_out: Set[int]) -> Timeline:
         """The same log over another base and without `left_out`, where this one leaves out nothing."""
         other = copy(self)
-        other.base, other.sizes = base, self.sizes.copy()
+        other.base = base
+        if not left_out:
+            return other
+        other.sizes = self.sizes.copy()
         for index in left_out:
             other.sizes[index] = 0
         other._extents = [
