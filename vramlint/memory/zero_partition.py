@@ -49,13 +49,14 @@ class Piece(Struct, frozen=True):
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
         """What it is cut into: a partition, the elements there, and how many such follow each other."""
-        if self.first == self.last:
-            yield self.first, self.parameter.numel, 1
+        first, last = self.first, self.last
+        if first == last:
+            yield first, self.parameter.numel, 1
             return
-        yield self.first, (self.first + 1) * self.partition - self.begin, 1
-        if self.last > self.first + 1:
-            yield self.first + 1, self.partition, self.last - self.first - 1
-        yield self.last, self.end - self.last * self.partition, 1
+        yield first, (first + 1) * self.partition - self.begin, 1
+        if last > first + 1:
+            yield first + 1, self.partition, last - first - 1
+        yield last, self.end - last * self.partition, 1
 
 
 class Partition(Struct, frozen=True):
