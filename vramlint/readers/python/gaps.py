@@ -9,7 +9,8 @@ from vramlint.patterns import lazy
 
 _BLANK = lazy(r"(?:[ \t\f\r\n\\]|#[^\n]*)*")
 """What may stand between two tokens."""
-_CLOSING = lazy(r"(?:[ \t\f\r\n\\]|#[^\n]*)*\)")
+_CLOSING = lazy(r"(?:[ \t\f\r\n\\]|#[^\n]*\n)*\)")
+"""A parenthesis that closes, in no comment."""
 
 
 class Unsupported(Exception):  # noqa: N818 (an outcome: LibCST reads the text itself then)
