@@ -105,6 +105,20 @@ def test_a_step_ends_where_it_exceeds(phase: str, monkeypatch: pytest.MonkeyPatc
     assert limited(job, limit) == BEYOND
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_highest_point_of_a_phase_counts_though_it_is_over(
+    accumulation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = llama(batch=Batch(16, 128, accumulation), checkpointing=Checkpointing("nonreentrant"))
+    peaks = {phase.phase: phase.allocated for phase in simulate(job, reserved=False).phases}
+    assert peaks["backward"] > peaks["forward"]
+    assert limited(job, peaks["backward"] - (1 << 16)) == BEYOND
+    first = replace(job, batch=replace(job.batch, gradient_accumulation_steps=1))
+    forward = {phase.phase: phase.allocated for phase in simulate(first, reserved=False).phases}["forward"]
+    monkeypatch.setattr(f"{step.__name__}.Engine", None)
+    assert limited(job, forward - (1 << 16)) == BEYOND
+
+
 def test_what_a_reentrant_checkpoint_hides_from_the_optimizer_is_not_counted() -> None:
     job = llama(frozen_parameters=(".*embed_tokens.*",), checkpointing=Checkpointing("reentrant"))
     job = replace(job, libraries=replace(job.libraries, transformers=(4, 46)))

@@ -1,10 +1,11 @@
 """Runs that surely need more than some bytes, given up as soon as that shows.
 
-Before a step is recorded its model states show; behind the first forward, what backward needs; before the update, the
-gradients. None of these is more than the step's peak, which only the whole log tells.
+Before a step is recorded its model states show; behind each of its phases, the highest point so far.
 """
 
 from __future__ import annotations
+
+from itertools import accumulate
 
 from vramlint.estimate import BEYOND, Estimate
 from vramlint.job import Job
@@ -12,11 +13,9 @@ from vramlint.memory.data_parallel import is_replica
 from vramlint.memory.device import outside
 from vramlint.memory.holdings import total
 from vramlint.memory.rank import Sharding
-from vramlint.memory.recorder import Recorder
+from vramlint.memory.recorder import Block, Recorder
+from vramlint.memory.summary import PHASES
 from vramlint.memory.zero_buckets import Buckets
-
-_LOOKED_AT = ("backward", "optimizer")
-"""Phases at whose beginning it is counted what is there."""
 
 
 class ExceededError(Exception):
@@ -46,35 +45,37 @@ def least(job: Job, sharding: Sharding) -> int:
 
 
 class WatchedRecorder(Recorder):
-    """Records a step until it surely exceeds `limit` bytes beside the `beside` that stand.
+    """Records a step until it surely exceeds `limit` bytes, of which `beside` stand.
 
     Raises:
         ExceededError: by `phase`, when it does.
     """
 
-    __slots__ = ("_beside", "_limit", "_seen")
+    __slots__ = ("_alive", "_counted", "_limit", "_top")
 
     def __init__(self, limit: int, beside: int) -> None:
         super().__init__()
-        self._limit, self._beside = limit, beside
-        self._seen: set[str] = set()
+        self._limit, self._alive, self._top, self._counted = limit, beside, beside, 0
 
     def phase(self, name: str) -> None:
-        """Start a block of another phase; what is there at the first beginning of some is counted."""
-        if name in _LOOKED_AT and name not in self._seen:
-            self._seen.add(name)
-            found = self._beside + self._alive()
-            if found > self._limit:
-                raise ExceededError(found)
+        """Start a block of another phase; the highest point of those before it is known."""
+        for block in self.blocks[self._counted :]:
+            self._count(block)
+        self._counted = len(self.blocks)
+        if self._top > self._limit:
+            raise ExceededError(self._top)
         super().phase(name)
 
-    def _alive(self) -> int:
-        """Bytes that are there in a later step, too, without what the allocator rounds them up by."""
+    def _count(self, block: Block) -> None:
+        """What a later step has in a block, too, without what the allocator rounds it up by: as a timeline does."""
         sizes, once = self.sizes, self.once
-        return sum(
-            block.repeat * sum([sizes[index] * count for index, count in block.events if index not in once])
-            for block in self.blocks
-        )
+        levels = list(accumulate([sizes[index] * count for index, count in block.events if index not in once]))
+        if not levels:
+            return
+        net, highest = levels[-1], max(levels)
+        if block.phase in PHASES:
+            self._top = max(self._top, self._alive + max(0, net * (block.repeat - 1)) + highest)
+        self._alive += net * block.repeat
 
 
 def recorder_of(job: Job, sharding: Sharding, limit: int | None) -> Recorder:
