@@ -21,8 +21,7 @@ OFFLOADED = Parallelism(4, "deepspeed", Zero(2, offload_optimizer="cpu"))
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
-    played._held.clear()
-    played._pressures.clear()
+    played.forget()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,7 @@ def test_what_a_full_card_asks_for_is_played_once(monkeypatch: pytest.MonkeyPatc
 )
 def test_what_differs_is_played(other: Job) -> None:
     alone = simulate(other)
-    played._held.clear()
+    played.forget()
     simulate(llama())
     assert simulate(other) == alone
     assert len(played._held) == 2

@@ -22,7 +22,7 @@ DEEP = {"num_hidden_layers": 60, "hidden_size": 1024, "intermediate_size": 2816}
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> None:
-    played_once._held.clear()
+    played_once.forget()
 
 
 def deep(**overrides: object) -> Job:
@@ -133,7 +133,6 @@ def test_what_stays_is_played_by_itself_once_for_runs_that_differ_otherwise(monk
         return settled(playback)
 
     monkeypatch.setattr(reserve, "settled", noted)
-    monkeypatch.setattr(played_once, "_settled", {})
     spares: list[int] = []
     for length in (128, 256):
         job = replace(deep(), batch=Batch(2, length))

@@ -52,6 +52,12 @@ def settled(playback: Playback) -> int:
     return found
 
 
+def forget() -> None:
+    """Let everything be played anew."""
+    for kept in (_held, _pressures, _settled):
+        kept.clear()
+
+
 def _make_room(kept: dict[Hashable, Held] | dict[Hashable, Pressure] | dict[Hashable, int]) -> None:
     while len(kept) >= MOST_KEPT:
         del kept[next(iter(kept))]
