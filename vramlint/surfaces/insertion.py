@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vramlint.patterns import lazy
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import ast
     from tokenize import TokenInfo
 
+_OPENED, _CLOSED = frozenset("([{"), frozenset(")]}")
 _NOT_CODE = ("COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER")
 _OPENING = lazy(r"[\w.]+\s*\(")
 _CONTINUED = lazy(r"[ \t]*\\\r?$")
@@ -96,6 +98,12 @@ def keyword(document: Document, call: Place, name: str, written: str) -> Edit | 
 
 def calls(document: Document, callee: re.Pattern[str]) -> tuple[Place, ...]:
     """The calls in a Python file whose dotted callee matches, in order; none in a broken file."""
+    return tuple([place for named, place in _named_calls(document) if callee.search(named)])
+
+
+@lru_cache(maxsize=16)  # each change of a plan looks for the calls that take its keys
+def _named_calls(document: Document) -> tuple[tuple[str, Place], ...]:
+    """All calls of dotted names in a Python file with their names, in order."""
     import tokenize  # only a fix pays for it
 
     if document.cells:
@@ -112,31 +120,33 @@ def calls(document: Document, callee: re.Pattern[str]) -> tuple[Place, ...]:
         ]
     except (tokenize.TokenError, SyntaxError):
         return ()
-    found = []
-    for index, token in enumerate(tokens[1:], start=1):
-        if token.string != "(" or tokens[index - 1].type != tokenize.NAME:
-            continue
-        first = index - 1
-        while first > 1 and tokens[first - 1].string == "." and tokens[first - 2].type == tokenize.NAME:
-            first -= 2
-        named = "".join(item.string for item in tokens[first:index])
-        made = first == 0 or tokens[first - 1].string not in ("class", "def", ".")
-        end = _closing(tokens, index) if made and callee.search(named) else None
-        if end is not None:
-            (line, column), (end_line, end_column) = tokens[first].start, tokens[end].end
-            shift, end_shift = mark * (line == 1), mark * (end_line == 1)
-            found.append(Place(document.path, Span(line, column + 1 + shift, end_line, end_column + 1 + end_shift)))
-    return tuple(found)
+    found: dict[int, tuple[str, Place]] = {}
+    open_brackets: list[int] = []
+    for index, token in enumerate(tokens):
+        if token.string in _OPENED:
+            open_brackets.append(index)
+        elif token.string in _CLOSED and open_brackets:
+            opening = open_brackets.pop()
+            first = _callee(tokens, opening)
+            if first is not None:
+                (line, column), (end_line, end_column) = tokens[first].start, token.end
+                shift, end_shift = mark * (line == 1), mark * (end_line == 1)
+                span = Span(line, column + 1 + shift, end_line, end_column + 1 + end_shift)
+                named = "".join([item.string for item in tokens[first:opening]])
+                found[opening] = named, Place(document.path, span)
+    return tuple([found[opening] for opening in sorted(found)])
 
 
-def _closing(tokens: Sequence[TokenInfo], opening: int) -> int | None:
-    """Index of the bracket that closes the one at index `opening`."""
-    depth = 0
-    for index in range(opening, len(tokens)):
-        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(tokens[index].string, 0)
-        if depth == 0:
-            return index
-    return None
+def _callee(tokens: Sequence[TokenInfo], opening: int) -> int | None:
+    """Index of the first token of the dotted name that is called by the bracket at index `opening`."""
+    import tokenize
+
+    first = opening - 1
+    if first < 0 or tokens[opening].string != "(" or tokens[first].type != tokenize.NAME:
+        return None
+    while first > 1 and tokens[first - 1].string == "." and tokens[first - 2].type == tokenize.NAME:
+        first -= 2
+    return None if first and tokens[first - 1].string in ("class", "def", ".") else first
 
 
 def _last_argument(text: str) -> tuple[int, bool, int] | None:
