@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import SCRIPT, Run
+from vramlint.__main__ import main
+from vramlint.api.planning import Planning
+from vramlint.plans import Fitting
 
 
 def test_a_plan_is_found_shown_made_and_then_it_fits(vramlint: Run, script: Path) -> None:
@@ -78,14 +82,49 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert result.err.count("\n") == 1
 
 
-def test_of_several_jobs_one_is_chosen(vramlint: Run, tmp_path: Path, script: Path) -> None:
-    script.write_text(SCRIPT.replace("per_device_train_batch_size=4", "per_device_train_batch_size=size"), "utf-8")
-    (tmp_path / "two.sh").write_text("torchrun train.py --size 2\ntorchrun train.py --size 4\n", "utf-8")
+@pytest.fixture
+def launcher(tmp_path: Path, script: Path) -> Path:
+    """Two jobs, both of the script with a size of its own."""
     script.write_text(
         "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--size', type=int)\n"
-        "size = parser.parse_args().size\n" + script.read_text("utf-8"),
+        "size = parser.parse_args().size\n"
+        + SCRIPT.replace("per_device_train_batch_size=4", "per_device_train_batch_size=size"),
         "utf-8",
     )
+    path = tmp_path / "two.sh"
+    path.write_text("torchrun train.py --size 2\ntorchrun train.py --size 4\n", "utf-8")
+    return path
+
+
+def test_of_several_jobs_each_is_told_before_the_next_is_planned_for(
+    vramlint: Run, launcher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = vramlint("fit", "two.sh", "--gpu", "2GiB", "--output-file", "out.txt")
+    assert (whole.code, whole.out) == (0, "")
+    written: list[str] = []
+    planned: list[tuple[int, str]] = []
+    fitting = Planning.fitting
+
+    def noted(planning: Planning) -> Fitting:
+        planned.append((len(written), planning.run.name))
+        return fitting(planning)
+
+    monkeypatch.setattr(Planning, "fitting", noted)
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+    assert main(["fit", "two.sh", "--gpu", "2GiB"]) == 0
+    monkeypatch.undo()
+    assert [count for count, _ in planned] == [0, 1]
+    assert all(name in text for (_, name), text in zip(planned, written, strict=True))
+    assert "".join(written) == launcher.with_name("out.txt").read_text("utf-8")
+
+
+def test_of_several_jobs_without_a_gpu_nothing_is_told(vramlint: Run, launcher: Path) -> None:
+    result = vramlint("fit", "two.sh")
+    assert (result.code, result.out) == (2, "")
+    assert "no GPU is declared" in result.err
+
+
+def test_of_several_jobs_one_is_chosen(vramlint: Run, launcher: Path) -> None:
     report = vramlint("fit", "two.sh", "--gpu", "24GiB", "--format", "json").out
     names = [job["name"] for job in json.loads(report)["jobs"]]
     assert len(names) == 2

@@ -74,14 +74,23 @@ class Fitter(Checker):
         del position
         self._runs.append(_Found(subject, contents, run))
 
-    def fitted(self) -> FitReport:
+    def fitted(self, tell: Callable[[Fitting], None] | None = None) -> FitReport:
         """The jobs that were asked for, each with its plans.
+
+        Args:
+            tell: is given each of several jobs as soon as it is planned for, where a GPU is declared.
 
         Raises:
             AmbiguousJobError: `Request.job` names none of them, or several.
         """
-        jobs = tuple(self._fit(found) for found in self._chosen())
-        return FitReport(jobs, self._documents)
+        chosen = self._chosen()
+        told = len(chosen) > 1 and any(found.run.gpu is not None for found in chosen)
+        jobs = []
+        for found in chosen:
+            jobs.append(self._fit(found))
+            if told and tell is not None:
+                tell(jobs[-1])
+        return FitReport(tuple(jobs), self._documents)
 
     def runs(self) -> tuple[Run, ...]:
         """The runs that were asked for.
@@ -179,6 +188,7 @@ def fit_files(
     settings_of: Callable[[str], Settings],
     surroundings: Surroundings,
     request: Request,
+    tell: Callable[[Fitting], None] | None = None,
 ) -> FitReport:
     """The plans for the jobs of files.
 
@@ -187,12 +197,13 @@ def fit_files(
         settings_of: hardware, versions and declared facts, by path.
         surroundings: the outside world.
         request: which jobs, and what plans may change.
+        tell: as of `Fitter.fitted`.
 
     Raises:
         UnknownGpuError: the command line or the settings name a GPU that the catalog lacks.
         AmbiguousJobError: `request.job` names no job, or several.
     """
-    return opened(files, settings_of, surroundings, request).fitted()
+    return opened(files, settings_of, surroundings, request).fitted(tell)
 
 
 def opened(

@@ -16,7 +16,7 @@ from vramlint.cli.terminal import use_color
 from vramlint.cli.work import Gathered, gathered
 from vramlint.discovery import decode
 from vramlint.discovery.forms import form_of
-from vramlint.plans import FitReport, Plan
+from vramlint.plans import FitReport, Fitting, Plan
 from vramlint.report import edits
 from vramlint.report.view import View
 from vramlint.text import Document
@@ -38,13 +38,14 @@ def run(options: Namespace) -> int:
         maximize=options.maximize or "",
         why_not=options.why_not or "",
     )
+    printer = _Printer(options) if _is_told_at_once(options) else None
     try:
         if len(offers) > 1:
             from vramlint.api.offers import fit_offers
 
             report = fit_offers(found.files, found.settings_of, found.around, request, offers)
         else:
-            report = fit_files(found.files, found.settings_of, found.around, request)
+            report = fit_files(found.files, found.settings_of, found.around, request, printer)
     except UnknownGpuError as error:
         raise UsageError(str(error)) from None
     except AmbiguousJobError as error:
@@ -52,15 +53,41 @@ def run(options: Namespace) -> int:
     _complain(options, found, report)
     if options.apply is not None or options.diff:
         return _make(options, found, report)
-    stream = None if options.output_file else sys.stdout
-    view = View(color=use_color(options.color, stream, os.environ), version=__version__)
-    if options.format == "json":
-        from vramlint.report import fit_json as form
-    else:
-        from vramlint.report import fit as form  # type: ignore[no-redef]
-    write(form.render(options.path, report, view), options.output_file)
+    if printer is None or not printer.printed:
+        if options.format == "json":
+            from vramlint.report import fit_json as form
+        else:
+            from vramlint.report import fit as form  # type: ignore[no-redef]
+        write(form.render(options.path, report, _view(options)), options.output_file)
     good = all(job.status in ("fits", "plans", "tight") for job in report.jobs)
     return CLEAN if good else FINDINGS
+
+
+class _Printer:
+    """Prints one job after the other as soon as it is planned for: a launcher may have a dozen."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.printed = 0
+        self._options = options
+
+    def __call__(self, job: Fitting) -> None:
+        from vramlint.report.fit import render
+
+        text = render(self._options.path, FitReport((job,), {}), _view(self._options))
+        sys.stdout.write(f"\n{text}" if self.printed else text)
+        sys.stdout.flush()
+        self.printed += 1
+
+
+def _is_told_at_once(options: Namespace) -> bool:
+    """Whether what is found is printed as text, and nothing is asked that all jobs together decide."""
+    together = options.diff or options.apply is not None or options.maximize
+    return not together and options.format != "json" and not options.output_file
+
+
+def _view(options: Namespace) -> View:
+    stream = None if options.output_file else sys.stdout
+    return View(color=use_color(options.color, stream, os.environ), version=__version__)
 
 
 def _offers(options: Namespace) -> tuple[Offer, ...]:
