@@ -13,6 +13,7 @@ from vramlint.memory.holdings import Tensors
 from vramlint.memory.playback import Playback
 from vramlint.memory.recorder import rounded
 
+_FREE: Request = (FREE_YOUNGEST, 0, 0)
 LUMP = 1 << 20
 """Many equal small tensors that come at once are played as one of up to so many bytes."""
 
@@ -108,10 +109,12 @@ def _track(
     sizes = playback.sizes
     events, indices = block.events, [index for index, _ in block.events]
     single = all(map(sizes.__getitem__, indices)) and {count for _, count in events} <= {1, -1}
+    asked = [requests[sizes[index]] if count > 0 else _FREE for index, count in events] if single else []
+    whole = {False: playback.later.isdisjoint(indices), True: playback.once.isdisjoint(indices)}
 
     def waiting(*, follows: bool, ends: bool) -> tuple[list[Pieces], set[int]]:
         """Where each event's pieces go or wait, and which events take the oldest."""
-        pieces = [alive[index] for index in indices]
+        pieces = [*map(alive.__getitem__, indices)]
         oldest: set[int] = set()
         for position in handed if not ends else ():
             pieces[position] = handed[position]
@@ -125,15 +128,14 @@ def _track(
 
     def repetition(*, follows: bool, ends: bool, later: bool) -> list[Operation]:
         pieces, oldest = waiting(follows=follows, ends=ends)
-        left_out = playback.once if later else playback.later
-        if single and left_out.isdisjoint(indices):  # nearly all are
+        if single and whole[later]:  # nearly all are
             operations = [
-                (*requests[sizes[index]], place) if count > 0 else (FREE_YOUNGEST, 0, 0, place)
-                for (index, count), place in zip(events, pieces, strict=True)
+                (span, count, rounding, place) for (span, count, rounding), place in zip(asked, pieces, strict=True)
             ]
             for position in oldest:
                 operations[position] = (FREE_OLDEST, 0, 0, pieces[position])
             return operations
+        left_out = playback.once if later else playback.later
         operations = []
         for position, ((index, count), place) in enumerate(zip(events, pieces, strict=True)):
             if index not in left_out:
@@ -149,8 +151,7 @@ def _track(
         return [first, *[middle] * (times - 2), last]
 
     played = repetitions(later=False)
-    changes = not (playback.once.isdisjoint(indices) and playback.later.isdisjoint(indices))
-    return _Track(played, repetitions(later=True) if changes else played, list(handed.values()))
+    return _Track(played, played if all(whole.values()) else repetitions(later=True), list(handed.values()))
 
 
 def _operations(nbytes: int, count: int, pieces: Pieces, free: int, requests: Mapping[int, Request]) -> list[Operation]:
