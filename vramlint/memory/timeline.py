@@ -104,8 +104,8 @@ class Timeline:
             counts[index] += count * peak.repetition
         for index, count in events[: peak.event]:
             counts[index] += count
-        found = zip(self.sizes, counts, strict=True)
-        return {index: size * count for index, (size, count) in enumerate(found) if count}
+        sizes = self.sizes
+        return {index: sizes[index] * count for index, count in enumerate(counts) if count}
 
 
 def summed(alive: Mapping[int, int], name: Callable[[int], str]) -> dict[str, int]:
