@@ -11,6 +11,7 @@ from tests.engine.builders import GIB, place, run
 from tests.fixes.test_plan import card
 from tests.fixes.test_plan import job as subject_of
 from tests.fixes.test_search import simulate as sized
+from vramlint.api.fitting import _played as played_jobs
 from vramlint.api.planning import Planning
 from vramlint.estimate import Estimate
 from vramlint.fixes.changes import Changes
@@ -36,7 +37,8 @@ def fitting(peak: float | None, jobs: int = 1, gib: float = 50) -> Fitting:
     """The plans of a job whose edited files need `peak` GiB."""
     subject = subject_of()
 
-    def read_again(edited: Mapping[str, Document]) -> Estimate | None:
+    def read_again(edited: Mapping[str, Document], most: int) -> Estimate | None:
+        assert most >= int(0.98 * gib * GIB)
         assert edited["train.py"].text == "batch = 4\n"
         return None if peak is None else replace(sized(subject), allocated=int(peak * GIB), reserved=int(peak * GIB))
 
@@ -94,9 +96,27 @@ def test_the_fewest_gpus_that_will_do_are_looked_for_by_tensors_first(
     subject = subject_of(2)
     subject = replace(subject, parallelism=replace(subject.parallelism, strategy="deepspeed", zero=Zero(3)))
     planning = Planning(
-        run(jobs=(subject,)), subject, card(7), with_segments, lambda _: None, lambda _: None, 7 * GIB,
+        run(jobs=(subject,)), subject, card(7), with_segments, lambda _: None, lambda *_: None, 7 * GIB,
         DOCUMENTS, frozenset(), frozenset(), most=4,
     )  # fmt: skip
     found = planning.fitting()
     assert (found.status, found.allowed_gpus) == ("nothing", gpus)
     assert [size for size in seen if size > 2] == played
+
+
+@pytest.mark.parametrize(("most", "played"), [(None, [2]), (36, [2]), (33, []), (5, [])])
+def test_files_that_need_too_much_are_not_played(most: int | None, played: list[int]) -> None:
+    """The least that one of several jobs needs is enough to turn down what was edited."""
+    jobs = [replace(subject_of(), batch=replace(subject_of().batch, micro_batch_size=rows)) for rows in (1, 2)]
+    needs = [sized(job).device_need for job in jobs]
+    assert needs == [30 * GIB, 36 * GIB]
+    seen: list[int] = []
+
+    def noted(job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
+        seen.extend([job.batch.micro_batch_size] if reserved else [])
+        assert limit == (None if most is None or reserved else most * GIB)
+        return sized(job)
+
+    found = played_jobs(jobs, noted, None if most is None else most * GIB)
+    assert seen == played
+    assert max(each.device_need for each in found) > (most or 0) * GIB or len(found) == len(jobs)

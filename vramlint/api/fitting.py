@@ -159,9 +159,9 @@ class Fitter(Checker):
             else known
         )
 
-    def _played_again(self, found: _Found, edited: Mapping[str, Document]) -> Estimate | None:
+    def _played_again(self, found: _Found, edited: Mapping[str, Document], most: int) -> Estimate | None:
         jobs = self._jobs_again(found.subject, found.contents, found.run.name, edited)
-        estimates = _played(jobs, self._simulate)
+        estimates = _played(jobs, self._simulate, most)
         return max(estimates, key=lambda estimate: estimate.device_need, default=None)
 
 
@@ -170,9 +170,16 @@ def _on_one_machine(declared: Declared) -> int:
     return declared.world_size or 0 if declared.nodes in (None, 1) else 0
 
 
-def _played(jobs: Sequence[Job], simulate: Simulate) -> tuple[Estimate, ...]:
-    """The estimates of all jobs that a run may be, those that may need most with the allocator's segments."""
-    tensors = [simulate(job, reserved=False) for job in jobs]
+def _played(jobs: Sequence[Job], simulate: Simulate, most: int | None = None) -> tuple[Estimate, ...]:
+    """The estimates of all jobs that a run may be, those that may need most with the allocator's segments.
+
+    Where the tensors of one surely need more than `most` bytes, it is the only one, without segments.
+    """
+    tensors: list[Estimate] = []
+    for job in jobs:
+        tensors.append(simulate(job, reserved=False, limit=most))
+        if most is not None and tensors[-1].device_need > most:
+            return tuple(tensors[-1:])
     near = NEAR * max((estimate.device_need for estimate in tensors), default=0)
     return tuple(
         simulate(job) if estimate.device_need >= near else estimate for job, estimate in zip(jobs, tensors, strict=True)

@@ -27,8 +27,9 @@ from vramlint.text import Document, Edit
 Said = tuple[str, tuple[Edit, ...]]
 """A change in the vocabulary of the files, and its edits."""
 Write = Callable[[Changes], Said | None]
-ReadAgain = Callable[[Mapping[str, Document]], Estimate | None]
-"""The estimate of the same run when these documents take the place of its files."""
+ReadAgain = Callable[[Mapping[str, Document], int], Estimate | None]
+"""The estimate of the same run when these documents take the place of its files; where it surely needs more than so
+many bytes, what it needs at the least."""
 
 _GROWING = Option(EXPANDABLE)
 _ALIKE = 100
@@ -236,9 +237,9 @@ class Planning(Struct):
         said = [self._said(stage) for stage in stages]
         made = tuple(stage for stage, words in zip(stages, said, strict=True) if words and words[1])
         edits = self._edits(made)
-        again = self._again(edits) if edits else None
         whole = len(made) == len(stages)
         expected = plan.peak if whole or not made else self.simulate(self._after(made)).device_need
+        again = self._again(edits, max(self.target, expected + expected // _ALIKE)) if edits else None
         loosely = any(stage.option.alters == BASE for stage in stages)
         if again is None or not self._as_expected(again, expected, whole=whole, loosely=loosely):
             edits, again = (), None
@@ -293,9 +294,9 @@ class Planning(Struct):
         each = (edit for stage in apart for edit in (self._said(stage) or ("", ()))[1])
         return (*(joined[1] if joined is not None else ()), *each)
 
-    def _again(self, edits: tuple[Edit, ...]) -> Estimate | None:
+    def _again(self, edits: tuple[Edit, ...], most: int) -> Estimate | None:
         changed = edit(edits, self.documents)
-        return self.read_again(changed) if changed else None
+        return self.read_again(changed, most) if changed else None
 
 
 def rate_of(job: Job, estimate: Estimate) -> tuple[float, float] | None:
