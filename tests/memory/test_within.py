@@ -126,3 +126,10 @@ def test_what_a_reentrant_checkpoint_hides_from_the_optimizer_is_not_counted() -
     assert any("get no gradient" in note for note in whole.notes)
     assert limited(job, whole.device_high) == "simulated"
     assert limited(job, whole.parameters - 1) == BEYOND
+
+
+def test_states_count_where_a_reentrant_checkpoint_hid_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = llama(checkpointing=Checkpointing("reentrant"))
+    whole = simulate(job, reserved=False)
+    monkeypatch.setattr(Step, "_zero_gradients", None)
+    assert limited(job, whole.parameters + whole.gradients + whole.optimizer_states // 2) == BEYOND

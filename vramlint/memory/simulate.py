@@ -86,9 +86,8 @@ def trace(job: Job, *, observed: bool = False, limit: int | None = None) -> Simu
         return _Bound(bounded(_counted(job, family), refused))
     try:
         family = _patched(family, job)
-        hides = _hides(job)  # then the first run may have more than is left
-        found = _run(job, family, observed=observed, limit=None if hides else limit)
-        idle = _idle(found[0]) if hides else frozenset()
+        found = _run(job, family, observed=observed, limit=limit)
+        idle = _idle(found[0]) if _hides(job) else frozenset()
         if idle:
             found = _run(job, family, idle, observed=observed, limit=limit)
     except ExceededError as error:
@@ -234,7 +233,8 @@ def _run(
     network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
     sharding = data_parallel.holdings(job, sharding)
-    recorder = recorder_of(job, sharding, limit)
+    reached = None if idle or not _hides(job) else lambda: not _idle(inventory)
+    recorder = recorder_of(job, sharding, limit, reached)
     if job.objective.kind == "training":
         step = Step(job, network, inventory, sharding, recorder, observed=observed)
         step.run()

@@ -5,6 +5,7 @@ Before a step is recorded its model states show; behind each of its phases, the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 
 from vramlint.estimate import BEYOND, Estimate
@@ -16,6 +17,9 @@ from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import Block, Recorder
 from vramlint.memory.summary import PHASES
 from vramlint.memory.zero_buckets import Buckets
+
+STATES = "optimizer states"
+Reached = Callable[[], bool]
 
 
 class ExceededError(Exception):
@@ -47,23 +51,36 @@ def least(job: Job, sharding: Sharding) -> int:
 class WatchedRecorder(Recorder):
     """Records a step until it surely exceeds `limit` bytes, of which `beside` stand.
 
+    `states` bytes of them count only when a backward is over behind which all parameters were `reached`: where some are
+    not, the step is recorded to its end. None: all are.
+
     Raises:
         ExceededError: by `phase`, when it does.
     """
 
-    __slots__ = ("_alive", "_counted", "_limit", "_top")
+    __slots__ = ("_alive", "_beside", "_counted", "_limit", "_reached", "_states", "_top")
 
-    def __init__(self, limit: int, beside: int) -> None:
+    def __init__(self, limit: int, beside: int, states: int = 0, reached: Reached | None = None) -> None:
         super().__init__()
-        self._limit, self._alive, self._top, self._counted = limit, beside, beside, 0
+        self._limit: int | None = limit
+        self._reached: Reached | None = reached
+        self._states = states if reached is not None else 0
+        self._beside = beside - self._states
+        self._alive = self._top = self._counted = 0
 
     def phase(self, name: str) -> None:
         """Start a block of another phase; the highest point of those before it is known."""
-        for block in self.blocks[self._counted :]:
-            self._count(block)
-        self._counted = len(self.blocks)
-        if self._top > self._limit:
-            raise ExceededError(self._top)
+        if self._limit is not None:
+            new = self.blocks[self._counted :]
+            for block in new:
+                self._count(block)
+            self._counted += len(new)
+            if self._reached is not None and any(block.phase.endswith("backward") for block in new):
+                self._beside += self._states
+                self._limit = self._limit if self._reached() else None
+                self._reached = None
+        if self._limit is not None and self._beside + self._top > self._limit:
+            raise ExceededError(self._beside + self._top)
         super().phase(name)
 
     def _count(self, block: Block) -> None:
@@ -78,20 +95,27 @@ class WatchedRecorder(Recorder):
         self._alive += net * block.repeat
 
 
-def recorder_of(job: Job, sharding: Sharding, limit: int | None) -> Recorder:
-    """What records the run of one rank, as long as it may stay within `limit` bytes; None: to its end.
+def recorder_of(job: Job, sharding: Sharding, limit: int | None, reached: Reached | None = None) -> Recorder:
+    """What records the run of one rank.
+
+    Args:
+        job: its job.
+        sharding: what it holds.
+        limit: bytes within which it has to stay to be recorded to its end; None: it is in any case.
+        reached: whether all its parameters got gradients, where some may not, of which the states are then not there.
 
     Raises:
-        ExceededError: it surely does not.
+        ExceededError: it surely exceeds the limit.
     """
     if limit is None:
         return Recorder()
-    found = least(job, sharding)
+    states = total(tensors for tensors in (*sharding.persistent, *sharding.states) if tensors.component == STATES)
+    found = least(job, sharding) - (states if reached is not None else 0)
     if found > limit:
         raise ExceededError(found)
     if job.parallelism.mesh is not None and job.parallelism.mesh.turns:
         return Recorder()  # what came and went between turns is taken out of its log
-    return WatchedRecorder(limit, standing(job, sharding))
+    return WatchedRecorder(limit, standing(job, sharding), states, reached)
 
 
 def exceeding(job: Job, error: ExceededError) -> Estimate:
