@@ -137,7 +137,7 @@ class Fitting(Struct, frozen=True):
     refused: tuple[Refused, ...] = ()
     """Those of them without a plan."""
     simulations: int = 0
-    """Steps that were simulated for the search."""
+    """Steps that were simulated to their end for the search."""
 
 
 class FitReport(Struct, frozen=True):
