@@ -10,7 +10,7 @@ from vramlint.fixes.axes import GPUS, LORA, NUMERICS, QLORA, TRAINED, axes_of, f
 from vramlint.fixes.costs import by_edits, by_result, by_time
 from vramlint.fixes.search import Point, Search
 from vramlint.fixes.ways import nearest, ways
-from vramlint.job import Evaluation, Job
+from vramlint.job import Evaluation, Job, Parallelism, Zero
 
 GIB = 2**30
 LOOKED_AT = frozenset({"zero", "adapters", "weights", "checkpointing", "micro-batch", "optimizer", "evaluation-batch"})
@@ -186,6 +186,8 @@ def test_a_box_is_opened_where_a_lesser_plan_fits() -> None:
     [
         ("weights", 0, 1, True),
         ("weights", 1, 0, False),
+        ("offload-optimizer", 0, 1, False),
+        ("gpus", 1, 2, False),
         ("optimizer", 2, 3, True),
         ("zero", 1, 3, False),
         ("adapters", 0, 1, False),
@@ -196,7 +198,10 @@ def test_a_box_is_opened_where_a_lesser_plan_fits() -> None:
 def test_a_plan_is_the_lesser_one_on_axes_in_their_order(
     axis: str, fitting: int, value: int, *, expected: bool
 ) -> None:
-    found = search(job(4), 80, LORA)
+    subject = job(4)
+    if axis in ("offload-optimizer", "gpus"):
+        subject = replace(subject, parallelism=Parallelism(4, "deepspeed", Zero(2)))
+    found = Search(subject, card(80), axes_of(subject, (LORA, GPUS)), simulate, 80 * GIB)
     index = [each.name for each in found.axes].index(axis)
     points = [(*(0,) * index, each, *(0,) * (len(found.axes) - index - 1)) for each in (fitting, value)]
     assert not found._leads_on(points[1])

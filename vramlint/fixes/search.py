@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from vramlint.cost.pace import Pace, pace, ratio, slowdown_between
 from vramlint.estimate import BEYOND, Estimate, Slowdown
-from vramlint.fixes.axes import BASE, SAME, Axis, Option
+from vramlint.fixes.axes import BASE, GPUS, SAME, Axis, Option
 from vramlint.fixes.costs import ALIKE, Cost, Key
 from vramlint.fixes.forecast import foretold, recomputed_part
 from vramlint.job import Gpu, Job
@@ -133,9 +133,13 @@ class Search(Struct):
         return True
 
     def _saves_no_more(self, point: Point, other: Point) -> bool:
-        """Whether a plan has no later value than another on each axis in whose order they are."""
+        """Whether a plan has no later value than another on each axis in whose order they are.
+
+        What goes to the host, and more GPUs, may leave more on the device beside gradients that accumulate: there both
+        have the same.
+        """
         return all(
-            value == limit or (value < limit and not axis.apart and not (axis.begins and not value))
+            value == limit or (value < limit and _is_ordered(axis) and not (axis.begins and not value))
             for axis, value, limit in zip(self.axes, point, other, strict=True)
         )
 
@@ -336,6 +340,10 @@ def _quickest(axis: Axis, first: int, last: int) -> int:
     """The value between two after which a step may be quickest."""
     values = (value for value in range(last, first, -1) if axis.options[value - 1].quickens)
     return next((value for value in values if axis.options[value - 1].at_least <= 1), first)
+
+
+def _is_ordered(axis: Axis) -> bool:
+    return not axis.apart and axis.name != GPUS and not any(option.on_host for option in axis.options)
 
 
 def _with(point: Point, index: int, value: int) -> Point:
