@@ -184,6 +184,8 @@ def _walls(paths: Sequence[Path], gpu: str) -> dict[str, Any]:
         "n": len(found),
         "under_one": sum(wall.seconds < 1 for wall in found.values()),
         **_seconds([wall.seconds for wall in found.values()]),
+        "first_answer_under_one": sum(wall.first < 1 for wall in found.values()),
+        **{f"first_answer_{name}": value for name, value in _seconds([wall.first for wall in found.values()]).items()},
         **{f"cpu_{name}": value for name, value in _seconds(cpu).items()},
         "cpu_under_one": sum(seconds < 1 for seconds in cpu),
         "each": {path: wall.cpu for path, wall in found.items()},
