@@ -8,6 +8,15 @@ from vramlint.estimate import Slowdown
 from vramlint.text import Document, Edit
 
 
+class Offer(Struct, frozen=True):
+    """A machine that could be had."""
+
+    gpu: str
+    """`rtx3090`, `h100x8`."""
+    price: float | None = None
+    """Of one GPU for an hour, in any currency."""
+
+
 class Change(Struct, frozen=True):
     """One change of a plan."""
 

@@ -15,21 +15,12 @@ from vramlint.api.verifying import edit
 from vramlint.catalog.gpu_requests import GpuRequest
 from vramlint.discovery import SourceFile
 from vramlint.estimate import Slowdown
-from vramlint.plans import FitReport, Fitting, Plan, Refused
+from vramlint.plans import FitReport, Fitting, Offer, Plan, Refused
 from vramlint.settings import Settings
 from vramlint.text import Document
 
 MILLION = 10**6
 HOUR = 3600.0
-
-
-class Offer(Struct, frozen=True):
-    """A machine that could be had."""
-
-    gpu: str
-    """`rtx3090`, `h100x8`."""
-    price: float | None = None
-    """Of one GPU for an hour, in any currency."""
 
 
 class _Answer(Struct, frozen=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING
 
 from vramlint import __version__
 from vramlint.api import UnknownGpuError
@@ -16,13 +15,10 @@ from vramlint.cli.terminal import use_color
 from vramlint.cli.work import Gathered, gathered
 from vramlint.discovery import decode
 from vramlint.discovery.forms import form_of
-from vramlint.plans import FitReport, Fitting, Plan
+from vramlint.plans import FitReport, Fitting, Offer, Plan
 from vramlint.report import edits
 from vramlint.report.view import View
 from vramlint.text import Document
-
-if TYPE_CHECKING:
-    from vramlint.api.offers import Offer
 
 
 def run(options: Namespace) -> int:
@@ -96,8 +92,6 @@ def _offers(options: Namespace) -> tuple[Offer, ...]:
     Raises:
         UsageError: a price is no number, or something else is asked that has one answer for one machine.
     """
-    from vramlint.api.offers import Offer
-
     offers = []
     for word in options.gpu or ():
         name, at, price = word.rpartition("@")
