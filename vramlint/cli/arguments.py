@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -96,7 +97,17 @@ def parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+_Help = argparse.RawDescriptionHelpFormatter
+_UNASKED = partial(_Help, width=80)
+"""Formats nothing, but is made for every option that is added: without a width it would ask for the terminal's, with
+`shutil`, which imports all that unpacks archives."""
+
+
 class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        self.formatter_class = _Help
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
 
@@ -107,7 +118,7 @@ def _parser(command: str, description: str, usage: str) -> _Parser:
         description=description,
         usage=usage,
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_UNASKED,
     )
     parser.add_argument("-V", "--version", action="version", version=f"vramlint {__version__}")
     parser.add_argument(
