@@ -6,12 +6,15 @@ same on the device, and so does a plan whose edited files are read again.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 from vramlint.memory import pressure, reserve
 from vramlint.memory.playback import Playback
 from vramlint.memory.pressure import Pressure
 from vramlint.memory.reserve import Held
+
+Outcome = TypeVar("Outcome")
 
 MOST_KEPT = 32
 """Playbacks that are remembered, of some ten thousand events each."""
@@ -22,12 +25,7 @@ _settled: dict[Hashable, int] = {}
 
 def peak_held(playback: Playback) -> Held:
     """What `reserve.peak_held` says."""
-    key = (_content(playback), reserve.DEPTHS)
-    found = _held.get(key)
-    if found is None:
-        _make_room(_held)
-        _held[key] = found = reserve.peak_held(playback)
-    return found
+    return _remembered(_held, (_content(playback), reserve.DEPTHS), lambda: reserve.peak_held(playback))
 
 
 def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
@@ -35,21 +33,12 @@ def pressure_of(playback: Playback, room: int, most: int) -> Pressure:
     if most <= room:
         return Pressure()
     key = (_content(playback), room, most)
-    found = _pressures.get(key)
-    if found is None:
-        _make_room(_pressures)
-        _pressures[key] = found = pressure.pressure_of(playback, room, most)
-    return found
+    return _remembered(_pressures, key, lambda: pressure.pressure_of(playback, room, most))
 
 
 def settled(playback: Playback) -> int:
     """What `reserve.settled` says: the same for all that leaves the model and its states as they are."""
-    key = (_staying(playback), playback.depth)
-    found = _settled.get(key)
-    if found is None:
-        _make_room(_settled)
-        _settled[key] = found = reserve.settled(playback)
-    return found
+    return _remembered(_settled, (_staying(playback), playback.depth), lambda: reserve.settled(playback))
 
 
 def forget() -> None:
@@ -58,9 +47,12 @@ def forget() -> None:
         kept.clear()
 
 
-def _make_room(kept: dict[Hashable, Held] | dict[Hashable, Pressure] | dict[Hashable, int]) -> None:
-    while len(kept) >= MOST_KEPT:
-        del kept[next(iter(kept))]
+def _remembered(kept: dict[Hashable, Outcome], key: Hashable, play: Callable[[], Outcome]) -> Outcome:
+    if key not in kept:
+        while len(kept) >= MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = play()
+    return kept[key]
 
 
 def _content(playback: Playback) -> Hashable:

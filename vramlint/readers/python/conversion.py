@@ -49,11 +49,14 @@ class Expressions(Placed):
         Raises:
             Unsupported: it is one that is not made here.
         """
+        start, end = self.start(node), self.end(node)
+        placed = _PLACED.get(type(node))
+        if placed is not None:
+            return self.at(placed(self, node, start, end), start, end)
         making = _MAKERS.get(type(node))
         if making is None:
             raise Unsupported(type(node).__name__)
-        start, end = self.start(node), self.end(node)
-        return self.at(making(self, node, start, end), *self._bounds(node, start, end))
+        return self.at(making(self, node), *self._bounds(node, start, end))
 
     def maybe(self, node: ast.expr | None) -> Any:  # noqa: ANN401
         """An expression that may be missing."""
@@ -129,8 +132,7 @@ class Expressions(Placed):
         del start
         return make.attribute(self.of(node.value), self.word(node.attr, end - len(node.attr)))
 
-    def _call(self, node: ast.Call, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _call(self, node: ast.Call) -> Any:  # noqa: ANN401
         return make.call(self.of(node.func), self.arguments(node.args, node.keywords))
 
     def arguments(self, positional: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> tuple[Any, ...]:
@@ -151,8 +153,7 @@ class Expressions(Placed):
             return make.argument(self.of(node.value), None, "**")
         return make.argument(self.of(node.value), self.word(node.arg, self.start(node)), "")
 
-    def _subscript(self, node: ast.Subscript, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _subscript(self, node: ast.Subscript) -> Any:  # noqa: ANN401
         inner = node.slice
         several = isinstance(inner, ast.Tuple) and inner.elts and not self.is_enclosed(inner)
         parts = inner.elts if several and isinstance(inner, ast.Tuple) else (inner,)
@@ -175,20 +176,16 @@ class Expressions(Placed):
             ]
         )
 
-    def _tuple(self, node: ast.Tuple, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _tuple(self, node: ast.Tuple) -> Any:  # noqa: ANN401
         return make.tuple_(self._elements(node.elts))
 
-    def _list(self, node: ast.List, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _list(self, node: ast.List) -> Any:  # noqa: ANN401
         return make.list_(self._elements(node.elts))
 
-    def _set(self, node: ast.Set, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _set(self, node: ast.Set) -> Any:  # noqa: ANN401
         return make.set_(self._elements(node.elts))
 
-    def _dict(self, node: ast.Dict, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _dict(self, node: ast.Dict) -> Any:  # noqa: ANN401
         return make.dict_(
             tuple(
                 [
@@ -200,8 +197,7 @@ class Expressions(Placed):
             )
         )
 
-    def _binary(self, node: ast.BinOp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _binary(self, node: ast.BinOp) -> Any:  # noqa: ANN401
         return make.binary(self.of(node.left), operator_of(node.op), self.of(node.right))
 
     def _boolean(self, node: ast.BoolOp, start: int, end: int) -> Any:  # noqa: ANN401
@@ -214,54 +210,42 @@ class Expressions(Placed):
                 self.at(made, start, behind_closing(self.text, self.end(value), end))
         return made
 
-    def _unary(self, node: ast.UnaryOp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _unary(self, node: ast.UnaryOp) -> Any:  # noqa: ANN401
         return make.unary(operator_of(node.op), self.of(node.operand))
 
-    def _comparison(self, node: ast.Compare, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _comparison(self, node: ast.Compare) -> Any:  # noqa: ANN401
         pairs = zip(node.ops, node.comparators, strict=True)
         targets = [make.comparison_target(operator_of(operator), self.of(value)) for operator, value in pairs]
         return make.comparison(self.of(node.left), tuple(targets))
 
-    def _if_else(self, node: ast.IfExp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _if_else(self, node: ast.IfExp) -> Any:  # noqa: ANN401
         return make.if_else(self.of(node.test), self.of(node.body), self.of(node.orelse))
 
-    def _named(self, node: ast.NamedExpr, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _named(self, node: ast.NamedExpr) -> Any:  # noqa: ANN401
         return make.named(self.of(node.target), self.of(node.value))
 
-    def _await(self, node: ast.Await, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _await(self, node: ast.Await) -> Any:  # noqa: ANN401
         return make.await_(self.of(node.value))
 
-    def _yield(self, node: ast.Yield, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _yield(self, node: ast.Yield) -> Any:  # noqa: ANN401
         return make.yield_(self.maybe(node.value))
 
-    def _yield_from(self, node: ast.YieldFrom, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _yield_from(self, node: ast.YieldFrom) -> Any:  # noqa: ANN401
         return make.yield_(make.from_(self.of(node.value)))
 
-    def _lambda(self, node: ast.Lambda, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _lambda(self, node: ast.Lambda) -> Any:  # noqa: ANN401
         return make.lambda_(self.parameters(node.args), self.of(node.body))
 
-    def _list_comp(self, node: ast.ListComp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _list_comp(self, node: ast.ListComp) -> Any:  # noqa: ANN401
         return make.list_comp(self.of(node.elt), self._turns(node.generators))
 
-    def _set_comp(self, node: ast.SetComp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _set_comp(self, node: ast.SetComp) -> Any:  # noqa: ANN401
         return make.set_comp(self.of(node.elt), self._turns(node.generators))
 
-    def _generator(self, node: ast.GeneratorExp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _generator(self, node: ast.GeneratorExp) -> Any:  # noqa: ANN401
         return make.generator(self.of(node.elt), self._turns(node.generators))
 
-    def _dict_comp(self, node: ast.DictComp, start: int, end: int) -> Any:  # noqa: ANN401
-        del start, end
+    def _dict_comp(self, node: ast.DictComp) -> Any:  # noqa: ANN401
         return make.dict_comp(self.of(node.key), self.of(node.value), self._turns(node.generators))
 
     def _turns(self, generators: Sequence[ast.comprehension]) -> Any:  # noqa: ANN401
@@ -297,13 +281,18 @@ def _by_place(item: tuple[int, int, object]) -> tuple[int, int]:
     return item[:2]
 
 
-_Making = Callable[[Expressions, Any, int, int], Any]
-_MAKERS: Mapping[type[ast.AST], _Making] = MappingProxyType(
+_PLACED: Mapping[type[ast.AST], Callable[[Expressions, Any, int, int], Any]] = MappingProxyType(
     {
         ast.Name: Expressions._name,
         ast.Constant: Expressions._constant,
         ast.JoinedStr: Expressions._joined,
         ast.Attribute: Expressions._attribute,
+        ast.BoolOp: Expressions._boolean,
+    }
+)
+"""What is made of an expression and the text between its bounds."""
+_MAKERS: Mapping[type[ast.AST], Callable[[Expressions, Any], Any]] = MappingProxyType(
+    {
         ast.Call: Expressions._call,
         ast.Subscript: Expressions._subscript,
         ast.Tuple: Expressions._tuple,
@@ -311,7 +300,6 @@ _MAKERS: Mapping[type[ast.AST], _Making] = MappingProxyType(
         ast.Set: Expressions._set,
         ast.Dict: Expressions._dict,
         ast.BinOp: Expressions._binary,
-        ast.BoolOp: Expressions._boolean,
         ast.UnaryOp: Expressions._unary,
         ast.Compare: Expressions._comparison,
         ast.IfExp: Expressions._if_else,
