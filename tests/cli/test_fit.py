@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -110,12 +111,30 @@ def test_of_several_jobs_each_is_told_before_the_next_is_planned_for(
         return fitting(planning)
 
     monkeypatch.setattr(Planning, "fitting", noted)
+    monkeypatch.setattr("vramlint.cli.processes._processors", lambda: 1)
     monkeypatch.setattr(sys.stdout, "write", written.append)
     assert main(["fit", "two.sh", "--gpu", "2GiB"]) == 0
     monkeypatch.undo()
     assert [count for count, _ in planned] == [0, 1]
     assert all(name in text for (_, name), text in zip(planned, written, strict=True))
     assert "".join(written) == launcher.with_name("out.txt").read_text("utf-8")
+
+
+def test_several_jobs_are_planned_for_in_as_many_processes_with_the_same_result(launcher: Path) -> None:
+    def told(processors: int, *options: str) -> str:
+        command = (
+            "import os, sys\n"
+            f"os.sched_getaffinity = lambda _: set(range({processors}))\n"
+            "from vramlint.__main__ import main\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        arguments = [sys.executable, "-c", command, "fit", launcher.name, "--gpu", "2GiB", *options]
+        done = subprocess.run(arguments, cwd=launcher.parent, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert told(1) == told(2)
+    assert json.loads(told(1, "--format", "json")) == json.loads(told(2, "--format", "json"))
 
 
 def test_of_several_jobs_without_a_gpu_nothing_is_told(vramlint: Run, launcher: Path) -> None:

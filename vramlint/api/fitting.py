@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -30,6 +30,15 @@ from vramlint.text import Document
 GIB = 2**30
 NEAR = 0.9
 """Part of the most that tensors need from which a job may turn out to need most with its segments."""
+
+
+Each = Callable[[Callable[[int], Fitting], int], Iterable[Fitting]]
+"""Does a piece of work for each number below a count; what comes of them is in their order."""
+
+
+def in_turn(work: Callable[[int], Fitting], count: int) -> Iterable[Fitting]:
+    """One piece after the other."""
+    return map(work, range(count))
 
 
 class Request(NamedTuple):
@@ -74,11 +83,12 @@ class Fitter(Checker):
         del position
         self._runs.append(_Found(subject, contents, run))
 
-    def fitted(self, tell: Callable[[Fitting], None] | None = None) -> FitReport:
+    def fitted(self, tell: Callable[[Fitting], None] | None = None, each: Each = in_turn) -> FitReport:
         """The jobs that were asked for, each with its plans.
 
         Args:
             tell: is given each of several jobs as soon as it is planned for, where a GPU is declared.
+            each: does what each job takes; the jobs depend on nothing but the files.
 
         Raises:
             AmbiguousJobError: `Request.job` names none of them, or several.
@@ -86,8 +96,8 @@ class Fitter(Checker):
         chosen = self._chosen()
         told = len(chosen) > 1 and any(found.run.gpu is not None for found in chosen)
         jobs = []
-        for found in chosen:
-            jobs.append(self._fit(found))
+        for job in each(lambda number: self._fit(chosen[number]), len(chosen)):
+            jobs.append(job)
             if told and tell is not None:
                 tell(jobs[-1])
         return FitReport(tuple(jobs), self._documents)
@@ -196,6 +206,7 @@ def fit_files(
     surroundings: Surroundings,
     request: Request,
     tell: Callable[[Fitting], None] | None = None,
+    each: Each = in_turn,
 ) -> FitReport:
     """The plans for the jobs of files.
 
@@ -205,12 +216,13 @@ def fit_files(
         surroundings: the outside world.
         request: which jobs, and what plans may change.
         tell: as of `Fitter.fitted`.
+        each: as of `Fitter.fitted`.
 
     Raises:
         UnknownGpuError: the command line or the settings name a GPU that the catalog lacks.
         AmbiguousJobError: `request.job` names no job, or several.
     """
-    return opened(files, settings_of, surroundings, request).fitted(tell)
+    return opened(files, settings_of, surroundings, request).fitted(tell, each)
 
 
 def opened(

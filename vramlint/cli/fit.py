@@ -11,6 +11,7 @@ from vramlint.api import UnknownGpuError
 from vramlint.api.fitting import AmbiguousJobError, Request, fit_files
 from vramlint.cli.errors import CLEAN, FINDINGS, UsageError, did_you_mean
 from vramlint.cli.output import write
+from vramlint.cli.processes import each_of
 from vramlint.cli.terminal import use_color
 from vramlint.cli.work import Gathered, gathered
 from vramlint.discovery import decode
@@ -41,7 +42,7 @@ def run(options: Namespace) -> int:
 
             report = fit_offers(found.files, found.settings_of, found.around, request, offers)
         else:
-            report = fit_files(found.files, found.settings_of, found.around, request, printer)
+            report = fit_files(found.files, found.settings_of, found.around, request, printer, each_of)
     except UnknownGpuError as error:
         raise UsageError(str(error)) from None
     except AmbiguousJobError as error:

@@ -1,0 +1,91 @@
+"""Work that is shared out among processes; each test has a process of its own, since one with threads is not forked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramlint.cli.processes import each_of
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = """
+import os, sys, time
+from vramlint.cli.processes import each_of
+os.sched_getaffinity = lambda _: {0, 1, 2}
+first = os.getpid()
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+
+def alone(body: str) -> subprocess.CompletedProcess[str]:
+    """A run of some statements in a process with three processors and no threads."""
+    command = [sys.executable, "-W", "error", "-c", HEAD + body]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@linux
+def test_pieces_are_done_in_several_processes_and_come_in_their_order() -> None:
+    done = alone(
+        "def work(number):\n"
+        "    time.sleep(0.2 if number == 0 else 0.0)\n"
+        "    return number, os.getpid()\n"
+        "found = list(each_of(work, 6))\n"
+        "print([number for number, _ in found], first in dict(found).values(), 1 < len({p for _, p in found}) <= 3)\n"
+    )
+    assert done.stdout == "[0, 1, 2, 3, 4, 5] False True\n", done.stderr
+
+
+@linux
+def test_what_a_piece_raises_is_raised_in_its_turn() -> None:
+    done = alone(
+        "def work(number):\n"
+        "    if number == 1:\n"
+        "        raise LookupError('piece 1')\n"
+        "    return number\n"
+        "found = []\n"
+        "try:\n"
+        "    for number in each_of(work, 3):\n"
+        "        found.append(number)\n"
+        "except LookupError as error:\n"
+        "    print(found, error)\n"
+    )
+    assert done.stdout == "[0] piece 1\n", done.stderr
+
+
+@linux
+def test_what_a_process_that_was_ended_leaves_is_done_by_the_first() -> None:
+    done = alone(
+        "def work(number):\n"
+        "    if os.getpid() != first and number == 2:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return number\n"
+        "print(list(each_of(work, 5)))\n"
+    )
+    assert done.stdout == "[0, 1, 2, 3, 4]\n", done.stderr
+
+
+@linux
+def test_nothing_is_forked_beside_threads_or_for_one_piece() -> None:
+    done = alone(
+        "import threading\n"
+        "print([pid == first for pid in each_of(lambda _: os.getpid(), 1)])\n"
+        "wait = threading.Event()\n"
+        "threading.Thread(target=wait.wait, daemon=True).start()\n"
+        "print([pid == first for pid in each_of(lambda _: os.getpid(), 3)])\n"
+        "wait.set()\n"
+    )
+    assert done.stdout == "[True]\n[True, True, True]\n", done.stderr
+
+
+def test_elsewhere_one_piece_comes_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    done: list[int] = []
+    found = each_of(done.append, 3)
+    next(found)
+    assert done == [0]
+    assert list(found) == [None, None]
+    assert done == [0, 1, 2]
