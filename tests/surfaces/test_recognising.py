@@ -86,3 +86,9 @@ def test_a_short_file_for_a_command_of_trl() -> None:
     text = MODEL + "dataset_name: stanfordnlp/imdb\nlearning_rate: 1.0e-4\nlr_scheduler_type: cosine\n"
     assert kind("config.yaml", text) == "trl"
     assert kind("config.yaml", text + "colour: blue\n") == ""
+
+
+def test_the_record_of_a_run_that_is_over_is_no_configuration() -> None:
+    kept = '{"model": "Qwen/Qwen3-8B", "tuner_type": "lora", "output_dir": "out", "per_device_train_batch_size": 1'
+    assert kind("out/v0/args.json", kept + "}") == "ms-swift"
+    assert told("out/v0/args.json", kept + ', "swift_version": "4.2.0", "rank": 0}') is None

@@ -30,6 +30,8 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
     """
     if forced:
         return Recognised(forced, 1.0, "the settings say so")
+    if any(entry.key in _RECORDED for entry in table):
+        return None
     plain = kind_of_table(path, table)
     if plain in _SURE:
         return _plain(plain, table)
@@ -47,6 +49,9 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
     return _for_trl(table) or _custom(table) or best.told or _by_sizes(path, table)
 
 
+_RECORDED = ("swift_version",)
+"""Keys of the record of a run that is over, which no framework reads as a configuration: the args.json that ms-swift
+leaves beside its checkpoints (4.2, swift/arguments/base_args/base_args.py, `save_args`)."""
 _SURE = ("accelerate-config", "deepspeed-json", "fsdp-json", "model-config")
 """Kinds that are told by keys that nothing else has together."""
 _PLAIN = {
