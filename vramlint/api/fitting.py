@@ -32,11 +32,12 @@ NEAR = 0.9
 """Part of the most that tensors need from which a job may turn out to need most with its segments."""
 
 
-Each = Callable[[Callable[[int], Fitting], int], Iterable[Fitting]]
+Planned = tuple[Fitting, ...]
+Each = Callable[[Callable[[int], Planned], int], Iterable[Planned]]
 """Does a piece of work for each number below a count; what comes of them is in their order."""
 
 
-def in_turn(work: Callable[[int], Fitting], count: int) -> Iterable[Fitting]:
+def in_turn(work: Callable[[int], Planned], count: int) -> Iterable[Planned]:
     """One piece after the other."""
     return map(work, range(count))
 
@@ -88,18 +89,25 @@ class Fitter(Checker):
 
         Args:
             tell: is given each of several jobs as soon as it is planned for, where a GPU is declared.
-            each: does what each job takes; the jobs depend on nothing but the files.
+            each: plans for jobs that are simulated alike, for one such group after the other or for several at once.
 
         Raises:
             AmbiguousJobError: `Request.job` names none of them, or several.
         """
         chosen = self._chosen()
         told = len(chosen) > 1 and any(found.run.gpu is not None for found in chosen)
-        jobs = []
-        for job in each(lambda number: self._fit(chosen[number]), len(chosen)):
-            jobs.append(job)
-            if told and tell is not None:
-                tell(jobs[-1])
+        groups = _alike(chosen)
+        if len(groups) > 1:
+            import vramlint.memory  # noqa: F401  before there are several processes, each of which would load it
+        done: dict[int, Fitting] = {}
+        jobs: list[Fitting] = []
+        pieces = each(lambda piece: tuple(self._fit(chosen[number]) for number in groups[piece]), len(groups))
+        for numbers, planned in zip(groups, pieces, strict=True):
+            done |= zip(numbers, planned, strict=True)
+            while len(jobs) in done:
+                jobs.append(done[len(jobs)])
+                if told and tell is not None:
+                    tell(jobs[-1])
         return FitReport(tuple(jobs), self._documents)
 
     def runs(self) -> tuple[Run, ...]:
@@ -194,6 +202,14 @@ def _played(jobs: Sequence[Job], simulate: Simulate, most: int | None = None) ->
     return tuple(
         simulate(job) if estimate.device_need >= near else estimate for job, estimate in zip(jobs, tensors, strict=True)
     )
+
+
+def _alike(chosen: Sequence[_Found]) -> list[list[int]]:
+    """The numbers of jobs that are simulated alike, as those of a loop over learning rates are, together."""
+    groups: dict[str, list[int]] = {}
+    for number, found in enumerate(chosen):
+        groups.setdefault(repr(found.run.jobs), []).append(number)
+    return list(groups.values())
 
 
 def _names(found: Sequence[_Found]) -> str:
