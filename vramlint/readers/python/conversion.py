@@ -106,11 +106,21 @@ class Expressions(Placed):
                 return make.float_(written)
             case complex():
                 return make.imaginary(written)
-            case str() | bytes() if _ONE_STRING.fullmatch(written):
-                return make.string(written)
             case str() | bytes():
-                return self._read(start, end)
+                return make.string(written) if _is_one_string(written) else self._strings(start, end)
         return make.ellipsis()
+
+    def _strings(self, start: int, end: int) -> Any:  # noqa: ANN401
+        """Strings side by side, without values inside: the first, and the rest as one."""
+        first = _ONE_STRING.match(self.text, start, end)
+        if first is None:
+            raise Unsupported("string")
+        made = make.string(first[0])
+        if first.end() == end:
+            return made
+        rest = behind_blank(self.text, first.end())
+        following = self._strings(rest, end)
+        return make.concatenated(self.at(made, start, first.end()), self.at(following, rest, end))
 
     def _joined(self, node: ast.JoinedStr, start: int, end: int) -> Any:  # noqa: ANN401
         del node
@@ -275,6 +285,14 @@ class Expressions(Placed):
     def _parameter(self, node: ast.arg, default: ast.expr | None, star: str) -> Any:  # noqa: ANN401
         annotation = None if node.annotation is None else make.annotation(self.of(node.annotation))
         return make.parameter(self.word(node.arg, self.start(node)), annotation, self.maybe(default), star)
+
+
+def _is_one_string(written: str) -> bool:
+    """Whether the text of a string is one token; most are by their first and last quotes alone."""
+    quote = written[:3] if written.startswith(('"""', "'''")) else written[:1]
+    if quote[0] in "\"'" and "\\" not in written:
+        return written.find(quote, len(quote)) == len(written) - len(quote)
+    return _ONE_STRING.fullmatch(written) is not None
 
 
 def _by_place(item: tuple[int, int, object]) -> tuple[int, int]:
