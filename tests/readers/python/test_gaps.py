@@ -41,6 +41,6 @@ def test_a_keyword_stands_behind_comments_and_semicolons() -> None:
 def test_a_block_begins_behind_its_header_and_ends_behind_its_comments() -> None:
     text = "if a:  # b\n\n    # c\n    d\n    # e\n\n    # f\n\n# g\nh\n"
     assert after_header(text, text.index("    d")) == text.index("\n    # c")
-    assert behind_comments(text, text.index("    # e"), "    ") == text.index("\n# g")
+    assert behind_comments(text, text.index("    # e"), "    ", len(text)) == text.index("\n# g")
     assert after_header("a\n", 0) == 0
-    assert behind_comments("a\n", 2, "    ") == 2
+    assert behind_comments("a\n", 2, "    ", 2) == 2

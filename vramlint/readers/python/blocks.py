@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ def converted(text: str, tree: ast.Module) -> Converted | None:
         text: the text.
         tree: what CPython makes of it.
     """
-    made = _Statements(text)
+    made = Statements(text)
     try:
         module = make.module(made.all(tree.body))
     except (Unsupported, RecursionError, IndexError, UnicodeError):
@@ -45,54 +45,83 @@ def converted(text: str, tree: ast.Module) -> Converted | None:
     return Converted(module, made.ranges, tuple(made.functions))
 
 
-class _Statements(Expressions):
+def grouped(nodes: Sequence[ast.stmt]) -> Iterator[Sequence[ast.stmt]]:
+    """Statements one below the other, those that share a line together."""
+    index = 0
+    while index < len(nodes):
+        last = index + 1
+        if not is_compound(nodes[index]):
+            while last < len(nodes) and nodes[last].lineno == nodes[last - 1].end_lineno:
+                last += 1
+        yield nodes[index:last]
+        index = last
+
+
+def is_compound(node: ast.stmt) -> bool:
+    """Whether a statement has others inside."""
+    return type(node) in _COMPOUND
+
+
+def first_line(node: ast.stmt) -> int:
+    """The line in which a statement begins, with its decorators."""
+    decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
+    return min([node.lineno, *(item.lineno for item in decorators)]) if decorators else node.lineno
+
+
+class Statements(Expressions):
     """Makes the statements of one text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.functions: list[cst.FunctionDef] = []
-        self._behind = 0
+        self.most = len(text)
+        """Where the comments end that may belong to a block."""
+        self.behind = 0
         """Where the last block ends that was made, with the comments behind its statements."""
 
     def all(self, nodes: Sequence[ast.stmt]) -> tuple[Any, ...]:
         """Statements one below the other."""
-        found: list[Any] = []
-        index = 0
-        while index < len(nodes):
-            node = nodes[index]
-            compound = _COMPOUND.get(type(node))
-            if compound is not None:
-                found.append(compound(self, node))
-                index += 1
-                continue
-            last = index + 1  # those that share a line
-            while last < len(nodes) and nodes[last].lineno == nodes[last - 1].end_lineno:
-                last += 1
-            line = make.line(tuple([self._simple(each) for each in nodes[index:last]]))
-            found.append(self.at(line, self.start(node), self.end(nodes[last - 1])))
-            index = last
-        return tuple(found)
+        return tuple([self.group(group) for group in grouped(nodes)])
+
+    def group(self, nodes: Sequence[ast.stmt]) -> Any:  # noqa: ANN401 (nodes are made with fields of any kind)
+        """Statements that share a line, or one that has others inside."""
+        first = nodes[0]
+        compound = _COMPOUND.get(type(first))
+        if compound is not None:
+            return compound(self, first)
+        line = make.line(tuple([self._simple(each) for each in nodes]))
+        return self.at(line, self.start(first), self.end(nodes[-1]))
 
     def _block(self, nodes: Sequence[ast.stmt]) -> Any:  # noqa: ANN401 (nodes are made with fields of any kind)
         """What stands inside another statement, on lines of its own or behind the colon."""
-        first = nodes[0]
-        line = min([first.lineno, *(item.lineno for item in getattr(first, "decorator_list", ()))])
-        begin = self.starts[line - 1]
-        if self.text[begin : self.offset(line, 0)].strip() or self.text[begin : self._first(first)].strip(" \t\f@"):
+        begin = self.starts[first_line(nodes[0]) - 1]
+        indent = self.indent(nodes[0])
+        if indent is None:
             made = make.suite(tuple([self._simple(each) for each in nodes]))
-            self._behind = self._end_of_line(nodes[-1])
-            return self.at(made, self.start(first), self.end(nodes[-1]))
-        made = make.block(self.all(nodes))
-        end = self._behind if type(nodes[-1]) in _COMPOUND else self._end_of_line(nodes[-1])
-        self._behind = behind_comments(self.text, end, self.text[begin : self._first(first)].rstrip("@"))
+            self.behind = self.end_of_line(nodes[-1])
+            return self.at(made, self.start(nodes[0]), self.end(nodes[-1]))
+        made = make.block(self.inside(nodes))
+        end = self.behind if is_compound(nodes[-1]) else self.end_of_line(nodes[-1])
+        self.behind = behind_comments(self.text, end, indent, self.most)
         return self.at(made, after_header(self.text, begin), end)
 
-    def _first(self, node: ast.stmt) -> int:
-        """Where a statement begins, with its decorators."""
-        decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
-        return min([self.start(node), *map(self.start, decorators)])
+    def inside(self, nodes: Sequence[ast.stmt]) -> Sequence[Any]:
+        """The statements of a block; `behind` is where the last of them ends, if that has blocks itself."""
+        return self.all(nodes)
 
-    def _end_of_line(self, node: ast.stmt) -> int:
+    def indent(self, node: ast.stmt) -> str | None:
+        """What stands before a block's first statement in its line; None where that is the block's header."""
+        decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
+        first = min([self.start(node), *map(self.start, decorators)])
+        before = self.text[self.starts[first_line(node) - 1] : first]
+        return None if before.strip(" \t\f@") else before.rstrip("@")
+
+    def elif_of(self, node: ast.If) -> ast.If | None:
+        """The `elif` that follows, if any."""
+        other = node.orelse[0] if len(node.orelse) == 1 else None
+        return other if isinstance(other, ast.If) and self.text.startswith("elif", self.start(other)) else None
+
+    def end_of_line(self, node: ast.stmt) -> int:
         """Where the line after a statement begins."""
         line = node.end_lineno or node.lineno
         return self.starts[line] if line < len(self.starts) else len(self.text)
@@ -103,15 +132,14 @@ class _Statements(Expressions):
             return None
         start = token(self.text, self.end(before[-1]), word)
         made = (make.else_ if word == "else" else make.finally_)(self._block(nodes))
-        return self.at(made, start, self._behind)
+        return self.at(made, start, self.behind)
 
     def _compound(self, made: Any, node: ast.stmt) -> Any:  # noqa: ANN401
-        return self.at(made, self.start(node), self._behind)
+        return self.at(made, self.start(node), self.behind)
 
     def _if(self, node: ast.If) -> Any:  # noqa: ANN401
-        body, other = self._block(node.body), node.orelse
-        nested = len(other) == 1 and isinstance(other[0], ast.If) and self.text.startswith("elif", self.start(other[0]))
-        rest = self._if(other[0]) if nested and isinstance(other[0], ast.If) else self._else(other, node.body)
+        body, other = self._block(node.body), self.elif_of(node)
+        rest = self._else(node.orelse, node.body) if other is None else self._if(other)
         return self._compound(make.if_(self.of(node.test), body, rest), node)
 
     def _for(self, node: ast.For | ast.AsyncFor) -> Any:  # noqa: ANN401
@@ -150,9 +178,10 @@ class _Statements(Expressions):
                 raise Unsupported("as")
             name = make.as_name(self.word(node.name, found.end()))
         made = make.except_(self._block(node.body), self.maybe(node.type), name)
-        return self.at(made, self.start(node), self._behind)
+        return self.at(made, self.start(node), self.behind)
 
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Any:  # noqa: ANN401
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Any:  # noqa: ANN401
+        """A function or method."""
         if getattr(node, "type_params", ()):
             raise Unsupported("type parameters")
         asynchronous = ASYNC if isinstance(node, ast.AsyncFunctionDef) else None
@@ -247,35 +276,35 @@ class _Statements(Expressions):
         return make.alias(name, make.as_name(self.word(node.asname, self.end(node) - len(node.asname))))
 
 
-_Making = Callable[[_Statements, Any], Any]
+_Making = Callable[[Statements, Any], Any]
 _COMPOUND: Mapping[type[ast.AST], _Making] = MappingProxyType(
     {
-        ast.If: _Statements._if,
-        ast.For: _Statements._for,
-        ast.AsyncFor: _Statements._for,
-        ast.While: _Statements._while,
-        ast.With: _Statements._with,
-        ast.AsyncWith: _Statements._with,
-        ast.Try: _Statements._try,
-        ast.FunctionDef: _Statements._function,
-        ast.AsyncFunctionDef: _Statements._function,
-        ast.ClassDef: _Statements._class,
+        ast.If: Statements._if,
+        ast.For: Statements._for,
+        ast.AsyncFor: Statements._for,
+        ast.While: Statements._while,
+        ast.With: Statements._with,
+        ast.AsyncWith: Statements._with,
+        ast.Try: Statements._try,
+        ast.FunctionDef: lambda made, node: made.function(node),
+        ast.AsyncFunctionDef: lambda made, node: made.function(node),
+        ast.ClassDef: Statements._class,
     }
 )
 _SIMPLE: Mapping[type[ast.AST], _Making] = MappingProxyType(
     {
-        ast.Expr: _Statements._expression,
-        ast.Assign: _Statements._assign,
-        ast.AnnAssign: _Statements._assign_annotated,
-        ast.AugAssign: _Statements._assign_augmented,
-        ast.Return: _Statements._return,
-        ast.Raise: _Statements._raise,
-        ast.Assert: _Statements._assert,
-        ast.Delete: _Statements._delete,
-        ast.Global: _Statements._global,
-        ast.Nonlocal: _Statements._nonlocal,
-        ast.Import: _Statements._import,
-        ast.ImportFrom: _Statements._import_from,
+        ast.Expr: Statements._expression,
+        ast.Assign: Statements._assign,
+        ast.AnnAssign: Statements._assign_annotated,
+        ast.AugAssign: Statements._assign_augmented,
+        ast.Return: Statements._return,
+        ast.Raise: Statements._raise,
+        ast.Assert: Statements._assert,
+        ast.Delete: Statements._delete,
+        ast.Global: Statements._global,
+        ast.Nonlocal: Statements._nonlocal,
+        ast.Import: Statements._import,
+        ast.ImportFrom: Statements._import_from,
         ast.Pass: lambda _, __: cst.Pass(),
         ast.Break: lambda _, __: cst.Break(),
         ast.Continue: lambda _, __: cst.Continue(),

@@ -77,10 +77,13 @@ def after_header(text: str, first: int) -> int:
     return first
 
 
-def behind_comments(text: str, start: int, indent: str) -> int:
-    """Where a block ends of which the last statement's lines end at `start`: comments as far in belong to it."""
+def behind_comments(text: str, start: int, indent: str, most: int) -> int:
+    """Where a block ends of which the last statement's lines end at `start`: comments as far in belong to it.
+
+    Those that begin at `most` or behind do not.
+    """
     end = start
-    while start < len(text):
+    while start < most:
         stop = text.find("\n", start) + 1 or len(text)
         written = text[start:stop]
         inside = written.startswith(indent)

@@ -16,7 +16,7 @@ from vramlint.readers.python.conditions import Test, Tests
 from vramlint.readers.python.journal import Journal
 from vramlint.readers.python.lazy import Module
 from vramlint.readers.python.objects import Class, Function, Given, LibraryObject, Object, Scope, Slot, State
-from vramlint.readers.python.source import Source
+from vramlint.readers.python.source import Script, Source
 from vramlint.readers.python.sources import Sources
 from vramlint.readers.python.trail import Branch, Trail
 from vramlint.readers.python.trials import Trial
@@ -40,6 +40,9 @@ MAX_PARTS = 400
 
 MAX_CALLS = 5_000
 """Library calls kept."""
+
+MAX_TEXT = 600_000
+"""Characters of other modules' statements that are read for one script."""
 
 
 class Flow(Enum):
@@ -144,7 +147,7 @@ class Machine:
 
     def __init__(
         self,
-        source: Source,
+        source: Script,
         known: Mapping[str, Plain],
         evaluate: Callable[[Machine, cst.BaseExpression, Scope], Object],
         execute: Callable[[Machine, Sequence[cst.CSTNode], Scope], Flow],
@@ -159,10 +162,10 @@ class Machine:
         self.neighbours: dict[str, Module | None] = {}
         """Other modules of the project by the name under which they are imported; None: it has no such module."""
         self.neighbours_by_path: dict[str, Module] = {}
-        self.left_out: dict[cst.CSTNode, Callable[[], cst.FunctionDef | None]] = {}
-        """Functions of other modules whose body nobody asked for yet, and what reads them whole."""
-        self.parsed = 0
-        """Characters of other modules that were parsed."""
+        self._whole: set[cst.CSTNode] = set()
+        """Functions of other modules whose body was asked for."""
+        self._parsed = 0
+        """Characters of other modules that were read."""
         self.files = files
         self.process: State = {}
         """What the program finds at its start and may change: `argv`, a sequence, where the command line is known."""
@@ -229,17 +232,21 @@ class Machine:
 
     def whole(self, function: Function) -> bool:
         """Read the body of a function of another module if it was left out; False where it can't be read."""
-        read = self.left_out.pop(function.node, None)
-        if read is not None:
-            node = read()
-            if node is None:
-                self.left_out[function.node] = read
+        node = function.node
+        size = self.source_of(node).left_out(node)
+        if size and node not in self._whole:
+            if not self.may_read(size):
                 return False
-            function.node = node
+            self._whole.add(node)
         return True
 
+    def may_read(self, size: int) -> bool:
+        """Whether so many more characters of other modules may be read; they are taken for read."""
+        self._parsed += size
+        return self._parsed <= MAX_TEXT
+
     def add_source(self, source: Source) -> None:
-        """Statements of another module that are about to run."""
+        """Another module, of which statements are about to run."""
         self._sources.add(source)
 
     def new_scope(self, parent: Scope | None, kind: str) -> Scope:

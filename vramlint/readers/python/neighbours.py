@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
-
-import libcst as cst
+from collections.abc import Callable
+from functools import cached_property
 
 from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Machine
 from vramlint.readers.python.objects import Object, Scope
-from vramlint.readers.python.outline import STAR, Body, Statement, outline
-from vramlint.readers.python.source import Source, parse_part
+from vramlint.readers.python.outline import STAR
+from vramlint.readers.python.parts import Parts, parts
 from vramlint.text import Document
 from vramlint.values import Name
 
@@ -34,9 +32,6 @@ _LIBRARY_MODULES = frozenset(f"litgpt.{name}" for name in ("adapter", "adapter_v
 
 MOST_MODULES = 48
 """Modules that are read for one script."""
-
-MOST_TEXT = 600_000
-"""Characters of their statements that are parsed for one script."""
 
 
 def import_module(machine: Machine, name: str) -> Module | None:
@@ -124,7 +119,7 @@ class _Neighbour:
     def __init__(self, machine: Machine, name: str, document: Document) -> None:
         self._machine = machine
         self._document = document
-        self._statements: Sequence[Statement] | None = None
+        self._parts: Parts | None = None
         self._waiting: dict[str, list[int]] = {}
         self._done: set[int] = set()
         self._limit = sys.maxsize
@@ -150,63 +145,36 @@ class _Neighbour:
 
     def define(self, name: str) -> None:
         """Run the statements that bind a name, as far as the module has come."""
-        if self._statements is None:
+        made = self._parts
+        if made is None:
             if name not in self._document.text and "import *" not in self._document.text:
                 return
-            self._read()
+            made = self._read()
         waiting = self._waiting.get(name)
         while waiting and waiting[0] < self._limit:
             index = waiting.pop(0)
             if index not in self._done:
                 self._done.add(index)
-                self._run(index)
+                self._run(made, index)
 
-    def _read(self) -> None:
-        self._statements = outline(self._document)
-        for index, statement in enumerate(self._statements):
+    def _read(self) -> Parts:
+        made = self._parts = parts(self._document)
+        for index, statement in enumerate(made.outline):
             for name in statement.names:
                 self._waiting.setdefault(name, []).append(index)
+        return made
 
-    def _run(self, index: int) -> None:
-        assert self._statements is not None  # noqa: S101 (read before anything waits)
-        machine, statement = self._machine, self._statements[index]
-        source = self._parsed(statement.start, statement.text(self._document), statement.size)
-        if source is None:
+    def _run(self, made: Parts, index: int) -> None:
+        machine = self._machine
+        if not machine.may_read(made.outline[index].size):
             return
-        machine.add_source(source)
-        if statement.bodies:
-            self._note_bodies(source, statement)
+        machine.add_source(made)
         limit, self._limit = self._limit, index
         try:
             with machine.apart():
-                machine.execute(source.module.body, self._scope)
+                machine.execute(made.nodes(index), self._scope)
         finally:
             self._limit = limit
-
-    def _parsed(self, start: int, text: str, size: int) -> Source | None:
-        self._machine.parsed += size
-        return parse_part(self._document, start, text) if self._machine.parsed <= MOST_TEXT else None
-
-    def _note_bodies(self, source: Source, statement: Statement) -> None:
-        """Say for every function whose body was left out how to get it."""
-        bodies = {body.definition: body for body in statement.bodies}
-        for node in source.functions:
-            line = source.place(node.name).span.line
-            body = bodies.get(self._document.offset(line, 1))
-            if body is not None:
-                self._machine.left_out[node] = partial(self._whole, body)
-
-    def _whole(self, body: Body) -> cst.FunctionDef | None:
-        opening = "if 1:\n"  # a method is indented
-        indented = self._document.text[body.definition] in " \t"
-        text = (opening if indented else "") + self._document.text[body.definition : body.end]
-        source = self._parsed(body.definition - (len(opening) if indented else 0), text, len(text))
-        node = source.module.body[0] if source else None
-        if source is None or node is None:
-            return None
-        self._machine.add_source(source)
-        inner = node.body.body[0] if isinstance(node, cst.If) else node
-        return inner if isinstance(inner, cst.FunctionDef) else None
 
     @cached_property
     def _has_stars(self) -> bool:

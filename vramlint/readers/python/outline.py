@@ -1,7 +1,7 @@
 """Which statements of a module bind which names, without building LibCST's tree of all of it.
 
 CPython's own parser is some twenty times as fast as LibCST. It says where each top-level statement stands and what it
-binds; LibCST then reads those statements only that are needed.
+binds; of those statements only that are needed, `parts` then makes LibCST's nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from vramlint.readers.python.blocks import first_line
 from vramlint.readers.python.source import syntax_tree
 from vramlint.text import Document
 
@@ -28,15 +29,17 @@ _TryStar: type[ast.Try] = getattr(ast, "TryStar", ast.Try)  # new in Python 3.11
 class Body(Struct, frozen=True):
     """The body of a function or method: it is read when the function is called."""
 
-    definition: int
-    """Where the line of the `def` begins."""
+    node: ast.FunctionDef | ast.AsyncFunctionDef
     start: int
     end: int
+    size: int
+    """How much there is to read: with the lines of the header."""
 
 
 class Statement(Struct, frozen=True):
     """One or several top-level statements that share their lines."""
 
+    nodes: tuple[ast.stmt, ...]
     start: int
     end: int
     names: tuple[str, ...]
@@ -48,18 +51,6 @@ class Statement(Struct, frozen=True):
         """How much of it there is to read."""
         return self.end - self.start - sum(body.end - body.start for body in self.bodies)
 
-    def text(self, document: Document) -> str:
-        """The statements with `...` for every body, at the same length, so that all else keeps its place."""
-        pieces: list[str] = []
-        done = self.start
-        for body in self.bodies:
-            written = document.text[body.start : body.end]
-            indent = written[: len(written) - len(written.lstrip(" \t"))]
-            end = "\n" if written.endswith("\n") else ""
-            pieces += (document.text[done : body.start], f"{indent}...".ljust(len(written) - len(end)), end)
-            done = body.end
-        return "".join((*pieces, document.text[done : self.end]))
-
 
 @lru_cache(maxsize=64)
 def outline(document: Document) -> tuple[Statement, ...]:
@@ -68,18 +59,19 @@ def outline(document: Document) -> tuple[Statement, ...]:
     if tree is None or "\r" in document.text.replace("\r\n", ""):  # a lone CR ends a line for CPython only
         return ()
     tables = _filled_by_decorators(tree.body)
-    found: list[tuple[int, int, tuple[str, ...], tuple[Body, ...]]] = []
+    found: list[tuple[tuple[ast.stmt, ...], int, int, tuple[str, ...], tuple[Body, ...]]] = []
     for node in tree.body:
-        first, last = _first_line(node), node.end_lineno or node.lineno
+        nodes: tuple[ast.stmt, ...] = (node,)
+        first, last = first_line(node), node.end_lineno or node.lineno
         names, bodies = tuple(dict.fromkeys(_bound((node,)))), tuple(_bodies((node,), document))
         names += tuple(table for root in _decorator_roots(node) for table in tables.get(root, ()))
-        if found and found[-1][1] >= first:
+        if found and found[-1][2] >= first:
             before = found.pop()
-            first, names, bodies = before[0], (*before[2], *names), ()
-        found.append((first, last, names, bodies))
+            nodes, first, names, bodies = (*before[0], node), before[1], (*before[3], *names), ()
+        found.append((nodes, first, last, names, bodies))
     return tuple(
-        Statement(document.offset(first, 1), _end_of_line(document, last), names, bodies)
-        for first, last, names, bodies in found
+        Statement(nodes, document.offset(first, 1), _end_of_line(document, last), names, bodies)
+        for nodes, first, last, names, bodies in found
         if names
     )
 
@@ -103,11 +95,6 @@ def _filled_by_decorators(body: Sequence[ast.stmt]) -> dict[str, tuple[str, ...]
     return tables
 
 
-def _first_line(node: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(item.lineno for item in decorators)])
-
-
 _SHORT = 200
 """Characters of a body below which it isn't worth reading it by itself."""
 
@@ -118,11 +105,11 @@ def _bodies(nodes: Iterable[ast.stmt], document: Document) -> Iterator[Body]:
         if isinstance(node, ast.ClassDef):
             yield from _bodies(node.body, document)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first, last = _first_line(node.body[0]), node.end_lineno or node.lineno
+            first, last = first_line(node.body[0]), node.end_lineno or node.lineno
             start, end = document.offset(first, 1), _end_of_line(document, last)
             header = document.line(first - 1).partition("#")[0].rstrip()
             if end - start >= _SHORT and first > node.lineno and header.endswith(":"):
-                yield Body(document.offset(node.lineno, 1), start, end)
+                yield Body(node, start, end, end - document.offset(node.lineno, 1))
 
 
 def _end_of_line(document: Document, line: int) -> int:

@@ -1,11 +1,11 @@
-"""One parsed file: its LibCST tree and the exact text span of every expression."""
+"""Parsed files: their LibCST trees and the exact text span of every expression."""
 
 from __future__ import annotations
 
 import ast
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 import libcst as cst
@@ -25,50 +25,33 @@ _TOO_DEEP = "expressions are nested too deep to be read"
 
 
 class Source:
-    """A parsed document, or some of its statements."""
+    """A document of which nodes are made."""
 
-    def __init__(
-        self,
-        document: Document,
-        module: cst.Module,
-        ranges: Mapping[int, Range],
-        nodes: Sequence[cst.CSTNode],
-        shift: int,
-    ) -> None:
+    def __init__(self, document: Document, ranges: Mapping[int, Range], shift: int) -> None:
         """A source.
 
         Args:
             document: the document.
-            module: the tree.
-            ranges: where nodes stand in the text that the tree is of, by their identities.
-            nodes: those that are asked for by themselves.
+            ranges: where nodes stand in the text that they are made of, by their identities; none is used again as
+                long as the source is there.
             shift: where the text begins in the document.
         """
         self.document = document
-        self.module = module
-        self.functions = tuple([node for node in nodes if isinstance(node, cst.FunctionDef)])
-        """Its functions and methods, and those inside of them."""
-        self._ranges = ranges
-        self._nodes = nodes
-        self._shift = shift
+        self.shift = shift
+        self.ranges = ranges
         self.places: dict[int, Place] = {}
         """The places that were asked for, by the identities of their nodes."""
 
-    @property
-    def identities(self) -> Iterable[int]:
-        """The `id` of every node that has a place; none is used again as long as the source is there."""
-        return self._ranges
-
     def holds(self, node: cst.CSTNode) -> bool:
         """Whether the expression is part of this document."""
-        return id(node) in self._ranges
+        return id(node) in self.ranges
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
         found = self.places.get(id(node))
         if found is None:
             found = Place(self.document.path, self.document.span(*self._offsets_of(node)))
-            if id(node) in self._ranges:
+            if id(node) in self.ranges:
                 self.places[id(node)] = found
         return found
 
@@ -77,13 +60,33 @@ class Source:
         start, end = self._offsets_of(node)
         return " ".join(self.document.text[start:end].split())
 
+    def left_out(self, node: cst.CSTNode) -> int:
+        """How much of a function there is to read with its body, where that is read by itself; else 0."""
+        del node
+        return 0
+
     def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
-        start, end = self._ranges.get(id(node), (0, 0))
-        return start + self._shift, end + self._shift
+        start, end = self.ranges.get(id(node), (0, 0))
+        return start + self.shift, end + self.shift
 
 
-def _source(document: Document, text: str, shift: int, parsed: object) -> Source:
-    """The source of a text that begins `shift` characters into a document.
+class Script(Source):
+    """A parsed document: its tree, and where the nodes of that stand."""
+
+    def __init__(
+        self,
+        document: Document,
+        module: cst.Module,
+        ranges: Mapping[int, Range],
+        shift: int,
+    ) -> None:
+        """A script; `module` is its tree, the rest as of any source."""
+        super().__init__(document, ranges, shift)
+        self.module = module
+
+
+def _script(document: Document, text: str, shift: int, parsed: object) -> Script:
+    """The script that a text is which begins `shift` characters into a document.
 
     LibCST itself reads what CPython does not, or what is not made of its tree.
 
@@ -99,21 +102,21 @@ def _source(document: Document, text: str, shift: int, parsed: object) -> Source
     alone = "\r" in text.replace("\r\n", "")  # such a CR ends a line for CPython only
     made = converted(text, parsed) if isinstance(parsed, ast.Module) and not alone else None
     if made is not None:
-        return Source(document, made.module, made.ranges, made.functions, shift)
+        return Script(document, made.module, made.ranges, shift)
     module = cst.parse_module(text)
     found = positions(module, 0, module.default_indent, module.default_newline)
-    return Source(document, module, found.ranges, found.nodes, shift)
+    return Script(document, module, found.ranges, shift)
 
 
 @lru_cache(maxsize=16)  # a script is read once for every launcher that starts it
-def parse(document: Document) -> tuple[Source | None, Problem | None]:
+def parse(document: Document) -> tuple[Script | None, Problem | None]:
     """The document's tree, or the problem that prevents it."""
     text = document.text.removeprefix("\ufeff")
     parsed = _parsed_by_cpython(text)
     if len(text) >= _GUARDED_LENGTH and isinstance(parsed, _TooDeep):
         return None, _problem(document, "too-large", _TOO_DEEP, 1, 1)
     try:
-        return _source(document, text, len(document.text) - len(text), parsed), None
+        return _script(document, text, len(document.text) - len(text), parsed), None
     except cst.ParserSyntaxError as error:
         return None, _syntax_problem(document, text, error)
     except cst.CSTValidationError as error:  # an identifier of a newer Unicode than this Python's
@@ -124,22 +127,6 @@ def parse(document: Document) -> tuple[Source | None, Problem | None]:
         start = error.start + len(document.text) - len(text)
         place = Place(document.path, document.span(start, start + 1))
         return None, Problem("not-utf8", "a lone surrogate, which no UTF-8 file can hold", place)
-
-
-@lru_cache(maxsize=2048)  # launchers of one project start the same few scripts, which import the same modules
-def parse_part(document: Document, start: int, text: str) -> Source | None:
-    """The tree of statements out of a document that CPython has read, None where LibCST doesn't read them.
-
-    Args:
-        document: the document.
-        start: where the text begins in it.
-        text: whole statements; what they hold that is not in the document has the length of what is.
-    """
-    mark = len(text) - len(text.removeprefix("\ufeff"))
-    try:
-        return _source(document, text[mark:], start + mark, _parsed_by_cpython(text[mark:]))
-    except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, UnicodeEncodeError):
-        return None
 
 
 class _TooDeep(Exception):  # noqa: N818 (an outcome that is handed about, never raised)

@@ -1,4 +1,4 @@
-"""The files and parts of files that a program consists of, by the nodes in them."""
+"""The files that a program consists of, by the nodes in them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ class Sources:
 
     def __init__(self, script: Source) -> None:
         self._script = script
-        self._parts: dict[int, Source] = {}
+        self._sources = [script]
         self._last = script
         """Where the last node stood: the next one mostly stands there too."""
 
     def add(self, source: Source) -> None:
-        """Statements of another file that are about to run."""
-        self._parts |= dict.fromkeys(source.identities, source)
+        """Another file, of which statements are about to run."""
+        if source not in self._sources:
+            self._sources.append(source)
 
     def of(self, node: cst.CSTNode) -> Source:
-        """The file, or its part, that an expression stands in."""
+        """The file that an expression stands in."""
         last = self._last
         if not last.holds(node):
-            script = self._script
-            last = self._last = script if script.holds(node) else self._parts.get(id(node), script)
+            last = self._last = next((source for source in self._sources if source.holds(node)), self._script)
         return last
 
     def place(self, node: cst.CSTNode) -> Place:
