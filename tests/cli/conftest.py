@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,3 +56,23 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "train.py"
     path.write_text(SCRIPT, encoding="utf-8")
     return path
+
+
+def on_processors(count: int, folder: Path, *arguments: str) -> Result:
+    """The command in a process of its own, which has so many processors and no threads."""
+    command = (
+        "import os, sys\n"
+        f"os.sched_getaffinity = lambda _: set(range({count}))\n"
+        "from vramlint.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return Result(done.returncode, done.stdout, done.stderr)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.cli.conftest import SCRIPT, Run
+from tests.cli.conftest import SCRIPT, Run, on_processors
 from vramlint.cli.disk import names
 
 MISSPELT = (
@@ -216,3 +216,20 @@ def test_what_was_seen_of_the_disk_does_not_outlive_a_call(
     (tmp_path / "second" / "run.sh").unlink()
     vramlint("ds.json")
     assert names(".") == ["ds.json", "train.py"]
+
+
+def test_many_files_are_judged_in_several_processes_with_the_same_result(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        batch = f"per_device_train_batch_size={number % 3 + 1}"
+        (folder / "train.py").write_text(SCRIPT.replace("per_device_train_batch_size=4", batch), encoding="utf-8")
+        (folder / "ds.json").write_text(MISSPELT if number % 2 else CLEAN, encoding="utf-8")
+    one, three = (on_processors(count, tmp_path, ".", "--gpu", "2GiB", "--format", "json") for count in (1, 3))
+    assert one.code == 1
+    assert "checked 20 jobs" in one.err
+    assert one == three
+    assert len(json.loads(one.out)["findings"]) == 30
+    assert on_processors(3, tmp_path, ".", "--fix", "--unsafe-fixes").code == 0
+    fixed = MISSPELT.replace("optimisation", "optimization")
+    assert {path.read_text("utf-8") for path in tmp_path.glob("*/ds.json")} == {CLEAN, fixed}

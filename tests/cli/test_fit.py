@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import SCRIPT, Run
+from tests.cli.conftest import SCRIPT, Run, on_processors
 from vramlint.__main__ import main
 from vramlint.api.planning import Planning
 from vramlint.plans import Fitting
@@ -121,20 +120,12 @@ def test_of_several_jobs_each_is_told_before_the_next_is_planned_for(
 
 
 def test_several_jobs_are_planned_for_in_as_many_processes_with_the_same_result(launcher: Path) -> None:
-    def told(processors: int, *options: str) -> str:
-        command = (
-            "import os, sys\n"
-            f"os.sched_getaffinity = lambda _: set(range({processors}))\n"
-            "from vramlint.__main__ import main\n"
-            "sys.exit(main(sys.argv[1:]))\n"
-        )
-        arguments = [sys.executable, "-c", command, "fit", launcher.name, "--gpu", "2GiB", *options]
-        done = subprocess.run(arguments, cwd=launcher.parent, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    assert told(1) == told(2)
-    assert json.loads(told(1, "--format", "json")) == json.loads(told(2, "--format", "json"))
+    options = (launcher.parent, "fit", launcher.name, "--gpu", "2GiB")
+    one, two = (on_processors(count, *options) for count in (1, 2))
+    assert (one.code, one.err) == (0, "")
+    assert one == two
+    one, two = (on_processors(count, *options, "--format", "json") for count in (1, 2))
+    assert json.loads(one.out) == json.loads(two.out)
 
 
 def test_of_several_jobs_without_a_gpu_nothing_is_told(vramlint: Run, launcher: Path) -> None:

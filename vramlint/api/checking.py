@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -56,6 +58,16 @@ def _known(context: Context, idle: Idle, concerns: Concerns | None, readings: Re
     return Known(answers, idle, concerns, readings, again)
 
 
+class _Found(NamedTuple):
+    """What judging a file adds."""
+
+    findings: tuple[Finding, ...]
+    jobs: tuple[tuple[JobReport, tuple[str, ...]], ...]
+    documents: Mapping[str, Document]
+    """Files that were loaded meanwhile."""
+    directives: Mapping[str, tuple[Directive, ...]]
+
+
 class Checker:
     """Gathers findings and jobs of one file after the other."""
 
@@ -103,23 +115,39 @@ class Checker:
         self._concerns = concerns_of([item.file for item in subjects], given, self._absolute)
         read = [(subject, self._read(subject, subject.document, subject.context)) for subject in subjects]
         started = {self._absolute(path) for _, contents in read for path in _started_by(contents)}
-        for subject, contents in read:
-            if subject.given:
-                self._count(subject, contents)
-            covered = self._absolute(subject.path) in started and not self._around.alone
-            for number, sheet in enumerate(contents.sheets):
-                if not covered or _is_apart(sheet):
-                    self._judge_sheet(subject, contents, number, given)
-                elif subject.given and subject.file.form in _DATA_FORMS:
-                    self._check_keys(subject, contents, number)
+        recognised = [contents.recognised for subject, contents in read if subject.given]
+        self._checked += sum(recognised)
+        self._skipped += len(recognised) - sum(recognised)
+        for found in self._around.each(lambda number: self._found(*read[number], started, given), len(read)):
+            self._findings += found.findings
+            self._jobs += found.jobs
+            self._documents |= found.documents
+            self._directives |= found.directives
 
-    def _count(self, subject: Subject, contents: Contents) -> None:
-        if not contents.recognised:
-            self._skipped += 1
-            return
-        findings = check_problems(contents.problems, subject.rules, self._mend)
-        self._offer(subject, findings, partial(Trial, None, findings), partial(self._problems_again, subject))
-        self._checked += 1
+    def _found(self, subject: Subject, contents: Contents, started: Container[str], given: Container[str]) -> _Found:
+        """What judging a file adds, nothing of which is kept: this may be another process than the one that reports."""
+        findings, jobs, known = len(self._findings), len(self._jobs), len(self._documents)
+        self._judge_file(subject, contents, started, given)
+        new = tuple(islice(self._documents, known, None))
+        found = _Found(
+            tuple(self._findings[findings:]),
+            tuple(self._jobs[jobs:]),
+            {path: self._documents[path] for path in new},
+            {path: self._directives[path] for path in new},
+        )
+        del self._findings[findings:], self._jobs[jobs:]
+        return found
+
+    def _judge_file(self, subject: Subject, contents: Contents, started: Container[str], given: Container[str]) -> None:
+        if subject.given and contents.recognised:
+            findings = check_problems(contents.problems, subject.rules, self._mend)
+            self._offer(subject, findings, partial(Trial, None, findings), partial(self._problems_again, subject))
+        covered = self._absolute(subject.path) in started and not self._around.alone
+        for number, sheet in enumerate(contents.sheets):
+            if not covered or _is_apart(sheet):
+                self._judge_sheet(subject, contents, number, given)
+            elif subject.given and subject.file.form in _DATA_FORMS:
+                self._check_keys(subject, contents, number)
 
     def _problems_again(self, subject: Subject, edited: Mapping[str, Document]) -> Trial | None:
         """What is wrong with a file when edited documents take the place of its own and of those that it names."""

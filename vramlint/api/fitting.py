@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from vramlint.api.declared import Declared
 from vramlint.api.judging import Simulate, closed_facts, report_on, write_changes
 from vramlint.api.maximizing import explained, maximized
 from vramlint.api.planning import Planning
-from vramlint.api.source import Surroundings
+from vramlint.api.source import Each, Surroundings, in_turn
 from vramlint.api.subject import LAUNCHERS, Subject
 from vramlint.discovery import SourceFile
 from vramlint.engine.selection import RuleSet
@@ -30,16 +30,6 @@ from vramlint.text import Document
 GIB = 2**30
 NEAR = 0.9
 """Part of the most that tensors need from which a job may turn out to need most with its segments."""
-
-
-Planned = tuple[Fitting, ...]
-Each = Callable[[Callable[[int], Planned], int], Iterable[Planned]]
-"""Does a piece of work for each number below a count; what comes of them is in their order."""
-
-
-def in_turn(work: Callable[[int], Planned], count: int) -> Iterable[Planned]:
-    """One piece after the other."""
-    return map(work, range(count))
 
 
 class Request(NamedTuple):

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from vramlint.api.simulating import Simulator
+
+
+Done = TypeVar("Done")
+
+
+class Each(Protocol):
+    """Does independent pieces of work, in processes forked from this one or one after the other."""
+
+    def __call__(self, work: Callable[[int], Done], count: int) -> Iterable[Done]:
+        """What comes of the pieces 0 to `count`, in their order."""
+
+
+def in_turn(work: Callable[[int], Done], count: int) -> Iterable[Done]:
+    """One piece after the other; see `Each`."""
+    return map(work, range(count))
 
 
 def _no_file(path: str) -> bytes | None:
@@ -65,3 +80,5 @@ class Surroundings(NamedTuple):
     """Simulations to be shared by several calls; None: each call has its own."""
     editable: Callable[[str], bool] = _any
     """Whether a fix may change the file at a path."""
+    each: Each = in_turn
+    """Judges the files once all of them are read."""

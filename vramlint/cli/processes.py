@@ -18,14 +18,15 @@ THREADS = Path("/proc/self/task")
 _work: Callable[[int], object] | None = None
 
 
-def each_of(work: Callable[[int], Done], count: int) -> Iterator[Done]:
+def each_of(work: Callable[[int], Done], count: int, least: int = 1) -> Iterator[Done]:
     """What comes of each of `count` pieces of work, in their order, as soon as it and those before it are done.
 
     Args:
         work: does the piece of a number from 0; what it returns, or raises, can be pickled.
         count: how many pieces there are.
+        least: pieces that are worth a process, and that one process takes at a time: neighbours often are alike.
     """
-    workers = min(count, _processors(), MOST)
+    workers = processes(count, least)
     if workers < 2:
         yield from map(work, range(count))
         return
@@ -37,11 +38,16 @@ def each_of(work: Callable[[int], Done], count: int) -> Iterator[Done]:
     try:
         # forked, they share all that was read before
         with ProcessPoolExecutor(workers, get_context("fork"), _begin, (work,)) as pool:
-            for found in pool.map(_do, range(count)):
+            for found in pool.map(_do, range(count), chunksize=least):
                 yield cast("Done", found)
                 done += 1
     except BrokenProcessPool:  # the system has ended one, for its memory as a rule
         yield from map(work, range(done, count))
+
+
+def processes(count: int, least: int = 1) -> int:
+    """How many processes `each_of` has for so many pieces, or so many for each; 0 or 1: it needs none."""
+    return min(count // least, _processors(), MOST)
 
 
 def _processors() -> int:

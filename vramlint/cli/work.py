@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -13,10 +13,12 @@ from msgspec.structs import replace
 
 from vramlint.api import Hardware, SourceFile, Surroundings, UnknownGpuError, lint
 from vramlint.api.simulating import Simulator
+from vramlint.api.source import Done
 from vramlint.cli import disk
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
 from vramlint.cli.known import known_of
+from vramlint.cli.processes import each_of, processes
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
 from vramlint.discovery.forms import form_of
@@ -27,6 +29,8 @@ from vramlint.settings import Settings
 from vramlint.values import Problem
 
 STDIN = "-"
+FILES = 8
+"""Files that are worth a process of their own, which takes about as long to start as one of them to judge."""
 
 
 class Outcome(Struct, frozen=True):
@@ -91,7 +95,7 @@ class Work:
         self._editable = disk.Editable(paths, standard, projects.settings_of)
         alone = thorough if alone is None else alone
         around = _surroundings(options, thorough=thorough, timeline=timeline, alone=alone)
-        self._around = around._replace(load=self.load, simulate=Simulator(), editable=self._editable)
+        self._around = around._replace(load=self.load, simulate=Simulator(), editable=self._editable, each=_judged)
         self._known = known_of(options, self.settings)
         self.stale: tuple[str, ...] = ()
         """Lines about known findings that the last check did not find."""
@@ -139,6 +143,13 @@ class Work:
         """The written form of a file."""
         file = self._given.get(disk.identity(path))
         return form_of(path) if file is None else file.form
+
+
+def _judged(work: Callable[[int], Done], count: int) -> Iterable[Done]:
+    """What comes of judging each of so many files, where they are many in several processes."""
+    if processes(count, FILES) > 1:
+        import vramlint.memory  # noqa: F401  once, not in each process
+    return each_of(work, count, FILES)
 
 
 def settings_here(options: Namespace) -> Settings:
