@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,43 @@ def test_what_a_piece_raises_is_raised_in_its_turn() -> None:
         "    print(found, error)\n"
     )
     assert done.stdout == "[0] piece 1\n", done.stderr
+
+
+@linux
+def test_what_cannot_be_sent_is_done_by_the_first() -> None:
+    done = alone(
+        "import threading\nprint([type(found).__name__ for found in each_of(lambda _: threading.Lock(), 3)])\n"
+    )
+    assert done.stdout == "['lock', 'lock', 'lock']\n", done.stderr
+
+
+@linux
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_with_the_first_process_all_others_end(sent: signal.Signals) -> None:
+    body = (
+        "def work(number):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(0.5 if number < 3 else 60)\n"
+        "list(each_of(work, 6))\n"
+    )
+    command = [sys.executable, "-c", HEAD + body]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as first:
+        assert first.stdout is not None
+        others = {int(first.stdout.readline()) for _ in range(3)}
+        first.send_signal(sent)
+        assert first.wait(timeout=20) != 0
+        ends = time.monotonic() + 20
+        while any(map(is_there, others)) and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert not [other for other in others if is_there(other)]
+
+
+def is_there(process: int) -> bool:
+    """Whether a process exists and has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 @linux

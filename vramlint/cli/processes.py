@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Done = TypeVar("Done")
 
 MOST = 8
 """Processes at a time, each of which may come to hold some 100 MiB of its own."""
 THREADS = Path("/proc/self/task")
-
-_work: Callable[[int], object] | None = None
+LOOK_AFTER = 1.0
+"""Seconds without a share after which a process looks whether the one that shares out is still there."""
 
 
 def each_of(work: Callable[[int], Done], count: int, least: int = 1) -> Iterator[Done]:
     """What comes of each of `count` pieces of work, in their order, as soon as it and those before it are done.
 
+    What a process raises, or leaves when the system ends it, is done again in this one.
+
     Args:
-        work: does the piece of a number from 0; what it returns, or raises, can be pickled.
+        work: does the piece of a number from 0; what it returns can be pickled.
         count: how many pieces there are.
         least: pieces that are worth a process, and that one process takes at a time: neighbours often are alike.
     """
@@ -30,19 +35,9 @@ def each_of(work: Callable[[int], Done], count: int, least: int = 1) -> Iterator
     if workers < 2:
         yield from map(work, range(count))
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    done = 0
-    try:
-        # forked, they share all that was read before
-        with ProcessPoolExecutor(workers, get_context("fork"), _begin, (work,)) as pool:
-            for found in pool.map(_do, range(count), chunksize=least):
-                yield cast("Done", found)
-                done += 1
-    except BrokenProcessPool:  # the system has ended one, for its memory as a rule
-        yield from map(work, range(done, count))
+    shares = [range(first, min(first + least, count)) for first in range(0, count, least)]
+    for found in _shared(work, shares, workers):
+        yield from found
 
 
 def processes(count: int, least: int = 1) -> int:
@@ -61,14 +56,68 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _begin(work: Callable[[int], object]) -> None:
-    """Take what this process works at; an interruption is the first process's to answer."""
-    global _work  # noqa: PLW0603  what a process was forked with reaches its pieces in no other way
+def _shared(work: Callable[[int], Done], shares: Sequence[range], workers: int) -> Iterator[Sequence[Done]]:
+    """What comes of each share, from processes that are forked from this one and so have all that it read."""
+    from multiprocessing import get_context
+    from multiprocessing.connection import wait
+
+    context = get_context("fork")
+    crew = []
+    busy: dict[object, tuple[Connection, int]] = {}
+    done: dict[int, Sequence[Done] | None] = {}
+    waiting = iter(range(len(shares)))
+
+    def give(pipe: Connection) -> None:
+        number = next(waiting, None)
+        if number is not None:
+            busy[pipe] = (pipe, number)
+            pipe.send(shares[number])
+
+    try:
+        for _ in range(workers):
+            pipe, end = context.Pipe()
+            crew.append(context.Process(target=_serve, args=(work, end, os.getpid()), daemon=True))
+            crew[-1].start()
+            end.close()
+            give(pipe)
+        for turn, share in enumerate(shares):
+            while turn not in done and busy:
+                for ready in wait([pipe for pipe, _ in busy.values()]):
+                    pipe, number = busy.pop(ready)
+                    done[number] = _received(pipe)
+                    if done[number] is not None:
+                        give(pipe)
+            found = done.pop(turn, None)
+            yield [work(number) for number in share] if found is None else found
+    finally:
+        for process in crew:
+            process.terminate()
+        for process in crew:
+            process.join()
+
+
+def _received(pipe: Connection) -> Sequence[Any] | None:
+    """What comes of a share; None where nothing does."""
+    try:
+        found: Sequence[Any] | None = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return found
+
+
+def _serve(work: Callable[[int], object], pipe: Connection, sharer: int) -> None:
+    """Do shares as they come, until the process that shares out is gone. An interruption is that one's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _work = work
-
-
-def _do(number: int) -> object:
-    if _work is None:
-        raise RuntimeError("a process without work")
-    return _work(number)
+    while os.getppid() == sharer:
+        if not pipe.poll(LOOK_AFTER):
+            continue
+        found = []
+        try:
+            for number in pipe.recv():
+                if os.getppid() != sharer:
+                    return
+                found.append(work(number))
+            pipe.send(found)
+        except Exception:  # it is raised where the share is done again
+            pipe.send(None)
+            return
