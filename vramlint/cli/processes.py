@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+    from types import FrameType
 
 Done = TypeVar("Done")
 
@@ -62,16 +65,22 @@ def _shared(work: Callable[[int], Done], shares: Sequence[range], workers: int) 
     from multiprocessing.connection import wait
 
     context = get_context("fork")
-    crew = []
+    crew: list[BaseProcess] = []
     busy: dict[object, tuple[Connection, int]] = {}
     done: dict[int, Sequence[Done] | None] = {}
     waiting = iter(range(len(shares)))
+    before = None
 
     def give(pipe: Connection) -> None:
         number = next(waiting, None)
-        if number is not None:
-            busy[pipe] = (pipe, number)
+        if number is None:
+            return
+        try:
             pipe.send(shares[number])
+        except OSError:
+            done[number] = None
+        else:
+            busy[pipe] = (pipe, number)
 
     try:
         for _ in range(workers):
@@ -80,6 +89,7 @@ def _shared(work: Callable[[int], Done], shares: Sequence[range], workers: int) 
             crew[-1].start()
             end.close()
             give(pipe)
+        before = signal.signal(signal.SIGTERM, partial(_end, crew))
         for turn, share in enumerate(shares):
             while turn not in done and busy:
                 for ready in wait([pipe for pipe, _ in busy.values()]):
@@ -90,10 +100,20 @@ def _shared(work: Callable[[int], Done], shares: Sequence[range], workers: int) 
             found = done.pop(turn, None)
             yield [work(number) for number in share] if found is None else found
     finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
         for process in crew:
             process.terminate()
         for process in crew:
             process.join()
+
+
+def _end(crew: Sequence[BaseProcess], number: int, frame: FrameType | None) -> None:
+    """End these processes, then this one as if nothing had been asked."""
+    for process in crew:
+        process.terminate()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def _received(pipe: Connection) -> Sequence[Any] | None:
