@@ -30,6 +30,13 @@ def test_a_plan_is_found_shown_made_and_then_it_fits(vramlint: Run, script: Path
     assert "no plan to make: it fits" in vramlint("fit", "train.py", "--gpu", "5GiB", "--apply", "1").err
 
 
+def test_a_program_with_escapes_that_python_warns_of_is_edited_in_silence(vramlint: Run, script: Path) -> None:
+    script.write_text(SCRIPT.replace('output_dir="out"', r'output_dir="out\d"'), "utf-8")
+    result = vramlint("fit", "train.py", "--gpu", "5GiB", "--format", "json")
+    assert json.loads(result.out)["jobs"][0]["plans"][0]["complete"]
+    assert result.err == ""
+
+
 def test_where_nothing_fits_it_says_what_would(vramlint: Run, script: Path) -> None:
     result = vramlint("fit", "train.py", "--gpu", "1GiB")
     assert result.code == 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from vramlint import syntax
 from vramlint.surfaces import insertion
 from vramlint.surfaces.python_values import Part, set_value
 from vramlint.surfaces.spelling import Written
@@ -32,11 +32,11 @@ def put(document: Document, place: Place, key: str, value: Written) -> Edit | No
         source = _source(document, place) if not insertion.has_keyword(document, place, key.partition(".")[0]) else None
         found = put(document, source, key, value) if source is not None and source != place else None
         return found or insertion.set_keyword(document, place, key, value)
-    tree = _tree(document.slice(place.span), "eval")
-    if tree is None:
+    node = syntax.term(document.slice(place.span))
+    if node is None:
         return None
     part = Part(document.slice(place.span), document.offset(*place.span[:2]))
-    return set_value(document, part, tree.body, key.split("."), value)  # type: ignore[attr-defined]
+    return set_value(document, part, node, key.split("."), value)
 
 
 def dictionary_of(document: Document, value: Place, key: str) -> Place | None:
@@ -55,8 +55,7 @@ def _source(document: Document, call: Place) -> Place | None:
     import ast
 
     text = document.slice(call.span)
-    tree = _tree(text, "eval")
-    node = getattr(tree, "body", None)
+    node = syntax.term(text)
     if not isinstance(node, ast.Call) or node.args or len(node.keywords) != 1 or node.keywords[0].arg is not None:
         return None
     given = node.keywords[0].value
@@ -127,14 +126,4 @@ def _under(node: ast.expr, path: Sequence[str]) -> ast.expr | None:
 
 
 def _module(document: Document) -> ast.Module | None:
-    return None if document.cells else _tree(document.text, "exec")  # type: ignore[return-value]
-
-
-@lru_cache(maxsize=8)
-def _tree(text: str, mode: str) -> ast.AST | None:
-    import ast
-
-    try:
-        return ast.parse(text, mode=mode)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    return None if document.cells else syntax.tree(document.text)

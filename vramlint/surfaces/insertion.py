@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.surfaces.literals import PYTHON, SHELL, literal
 from vramlint.surfaces.python_values import Part, set_value
@@ -60,10 +61,7 @@ def has_keyword(document: Document, call: Place, name: str) -> bool:
 def _tree(text: str) -> ast.Call | None:
     import ast
 
-    try:
-        node = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    node = syntax.term(text)
     return node if isinstance(node, ast.Call) else None
 
 

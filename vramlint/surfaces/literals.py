@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.surfaces.spelling import Written, value_of
 from vramlint.values import Entry, Items, Name, Plain, Scalar, Table, Value
@@ -100,13 +101,11 @@ def value_at(text: str, form: str) -> Value | None:
 
 
 def _python(text: str) -> Value | None:
-    import ast
-
     if re.fullmatch(r"torch\.\w+", text):
         return Name(text)
     try:
-        return _value(ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return _value(syntax.literal(text))
+    except (*syntax.UNPARSED, TypeError):
         return None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from vramlint import syntax
 from vramlint.surfaces.python_values import Part
 from vramlint.text import Document, Edit, Place
 
@@ -25,14 +26,7 @@ class Statement(Struct, frozen=True):
 
 def module_of(document: Document) -> ast.Module | None:
     """The syntax tree of a program; None of a notebook, and where there is none."""
-    import ast
-
-    if document.cells or document.text.startswith("\ufeff"):
-        return None
-    try:
-        return ast.parse(document.text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    return None if document.cells or document.text.startswith("\ufeff") else syntax.tree(document.text)
 
 
 def loaded_by(document: Document, call: Place) -> Statement | None:

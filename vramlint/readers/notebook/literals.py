@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.readers.excerpts import Excerpt, Piece
 from vramlint.readers.quoted import excerpt_of
@@ -100,8 +101,8 @@ def _filled(names: Names, excerpt: Excerpt, pattern: re.Pattern[str]) -> Text:
 def _expression(names: Names, source: str, *, sure: bool) -> Value | Text | None:
     """The value of `{source}`; None where IPython leaves it as it stands: it is no expression of known names."""
     try:
-        node = ast.parse(source.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        node = syntax.expression(source.strip())
+    except syntax.UNPARSED:
         return Unknown(f"`{{{source}}}` in Python") if sure else None
     if isinstance(node, ast.Name):
         return _named(names, node.id)

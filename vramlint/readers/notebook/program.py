@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from keyword import iskeyword
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.readers.notebook.escapes import Escape, escapes
 from vramlint.readers.notebook.magics import Role, role
@@ -180,9 +180,7 @@ def _is_typed(text: str) -> bool:
 
 def parsed(text: str) -> ast.Module | None:
     """What the running Python makes of a text; None where it has something against it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
-        try:
-            return ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+    try:
+        return syntax.module(text)
+    except syntax.UNPARSED:
+        return None

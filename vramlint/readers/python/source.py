@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import sys
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 
 import libcst as cst
 
+from vramlint import syntax
 from vramlint.readers.python.blocks import converted
 from vramlint.readers.python.positions import Range, positions
 from vramlint.text import Document, Place
@@ -146,16 +146,14 @@ def _fault_for_cpython(text: str) -> SyntaxError | _TooDeep | None:
 
 
 def _parsed_by_cpython(text: str) -> ast.Module | SyntaxError | _TooDeep | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in the analysed file are none of our output
-        try:
-            tree = ast.parse(text)
-        except (RecursionError, MemoryError):
-            return _TooDeep()
-        except SyntaxError as error:
-            return _TooDeep() if "too many nested" in error.msg else error
-        except ValueError:  # null bytes, which LibCST reports
-            return None
+    try:
+        tree = syntax.module(text)
+    except (RecursionError, MemoryError):
+        return _TooDeep()
+    except SyntaxError as error:
+        return _TooDeep() if "too many nested" in error.msg else error
+    except ValueError:  # null bytes, which LibCST reports
+        return None
     # Before 3.11 `ast.parse` doesn't mind how deep a tree gets, on which LibCST spends quadratic time.
     return _TooDeep() if sys.version_info < (3, 11) and _deeper_than(tree, _DEEPEST) else tree
 

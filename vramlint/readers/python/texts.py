@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from types import MappingProxyType
 
 import libcst as cst
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.machine import Machine
@@ -34,13 +34,11 @@ def string_value(node: cst.SimpleString) -> str | bytes:
     """The text of a string literal; invalid escapes are taken as Python takes them, without its warning."""
     if "\\" not in node.value and "b" not in node.prefix:
         return node.raw_value
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            found: str | bytes = ast.literal_eval(node.value)
-        except (ValueError, SyntaxError):
-            return b""
-    return found
+    try:
+        found = syntax.literal(node.value)
+    except syntax.UNPARSED:
+        return b""
+    return found if isinstance(found, (str, bytes)) else b""
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
+from vramlint import syntax
 from vramlint.catalog.models import find_model
 from vramlint.surfaces.frameworks.framework import Config
 
@@ -26,8 +27,8 @@ def frequencies(text: str, layers: int | None) -> tuple[int, ...]:
         every = int(text)
         return tuple([int(number % every == 0) for number in range(layers)]) if layers and every else ()
     try:
-        parsed = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        parsed = syntax.expression(text.strip())
+    except syntax.UNPARSED:
         return ()
     found = _list(parsed, 0)
     return tuple(found) if found is not None else ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 import libcst as cst
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.readers.python.choices import each
 from vramlint.readers.python.commandline.words import Words, is_loose, relocated
@@ -52,8 +52,8 @@ def kind_of(annotation: cst.BaseExpression | None) -> Kind:
         return ANY
     text = cst.Module([]).code_for_node(annotation)
     try:
-        return _kind(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _kind(syntax.expression(text.strip()))
+    except syntax.UNPARSED:
         return ANY
 
 
@@ -61,7 +61,7 @@ def _kind(node: ast.expr) -> Kind:
     match node:
         case ast.Constant(value=str() as text):
             try:
-                return _kind(ast.parse(text, mode="eval").body)
+                return _kind(syntax.expression(text))
             except (SyntaxError, ValueError):
                 return ANY
         case ast.Constant(value=None):
@@ -202,12 +202,10 @@ def literal(text: str) -> Object | None:
     """The value of a Python or JSON literal in which words need no quotes (`[q_proj,v_proj]`), None for other text."""
     if len(text) > _LONGEST:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _literal(ast.parse(text.strip(), mode="eval").body)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+    try:
+        return _literal(syntax.expression(text.strip()))
+    except syntax.UNPARSED:
+        return None
 
 
 _WORDS: MappingProxyType[str, Plain] = MappingProxyType({"true": True, "false": False, "null": None})
