@@ -12,6 +12,7 @@ from vramlint.job import Job
 
 if TYPE_CHECKING:
     from vramlint.memory import Simulation
+    from vramlint.memory.retraced import Passes
 
 MOST_KEPT = 4096
 """Estimates that are kept; a project has fewer."""
@@ -39,6 +40,7 @@ class Simulator:
         self._traced: dict[str, Simulation] = {}
         """The runs traced last: what is estimated without the allocator is often wanted with it next."""
         self._events = 0
+        self._passes: Passes | None = None
 
     def __call__(self, job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
         """Peak memory of one GPU.
@@ -62,12 +64,10 @@ class Simulator:
 
     def _within(self, job: Job, key: str, limit: int) -> Estimate:
         """The estimate without the allocator, given up where the job surely exceeds the limit."""
-        from vramlint.memory import trace
-
         known = self._beyond.get(key)
         if known is not None and known.device_high > limit:
             return known
-        simulation = trace(job, limit=limit)
+        simulation = self._followed(job, limit)
         found = simulation.estimate(reserved=False)
         if found.method == BEYOND:
             _make_room(self._beyond)
@@ -80,13 +80,19 @@ class Simulator:
 
     def _trace(self, job: Job, key: str) -> Simulation:
         """The run of a job, kept for a while."""
-        from vramlint.memory import trace
-
         found = self._traced.get(key)
         if found is None:
-            found = trace(job)
+            found = self._followed(job)
             self._keep(key, found)
         return found
+
+    def _followed(self, job: Job, limit: int | None = None) -> Simulation:
+        """The run of a job, as far as a limit wants it followed."""
+        from vramlint.memory import trace
+        from vramlint.memory.retraced import Passes
+
+        self._passes = self._passes or Passes()
+        return trace(job, limit=limit, passes=self._passes)
 
     def _keep(self, key: str, found: Simulation) -> None:
         self._events += found.events

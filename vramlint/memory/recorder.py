@@ -24,6 +24,10 @@ def rounded(nbytes: int) -> int:
     return -(-nbytes // ALLOCATOR_BLOCK) * ALLOCATOR_BLOCK
 
 
+Event = tuple[int, int]
+"""An index and how many storages of that kind are allocated (positive) or freed (negative)."""
+
+
 class Label(Struct):
     """What a storage is: the operator that made it, the component it belongs to, its dtype and shape."""
 
@@ -38,15 +42,11 @@ class Label(Struct):
 
 
 class Block(Struct):
-    """A stretch of events in one phase, executed `repeat` times in a row.
-
-    An event is `(index, count)`: `count` storages of kind `index` are allocated (positive) or freed
-    (negative).
-    """
+    """A stretch of events in one phase, executed `repeat` times in a row."""
 
     phase: str
     repeat: int = 1
-    events: list[tuple[int, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     layers: Sequence[int] = ()
     """Numbers of the layers that the first repetition runs; none outside layers."""
 
@@ -54,7 +54,7 @@ class Block(Struct):
 class Recorder:
     """Collects events into blocks."""
 
-    __slots__ = ("blocks", "component", "events", "labels", "lasting", "later", "once", "sizes", "streams")
+    __slots__ = ("blocks", "component", "events", "labels", "lasting", "later", "once", "phases", "sizes", "streams")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -68,7 +68,9 @@ class Recorder:
         self.streams: dict[int, str] = {}
         """CUDA streams by index; what is not named was allocated on the current stream."""
         self.blocks: list[Block] = []
-        self.events: list[tuple[int, int]] = []
+        self.phases: list[int] = []
+        """Numbers of the blocks with which phases begin."""
+        self.events: list[Event] = []
         """Of the block under construction; behind the end of the log nobody's."""
         self.component = "activations"
         """Component of what is allocated now, unless the operator says otherwise."""
@@ -81,6 +83,7 @@ class Recorder:
 
     def phase(self, name: str) -> None:
         """Start a block of another phase, executed once."""
+        self.phases.append(len(self.blocks))
         self.begin(name)
 
     def repeat(self, count: int, layers: Sequence[int] = ()) -> None:
@@ -126,7 +129,7 @@ class Recorder:
         """Give an allocation a label of its own."""
         self.labels[index] = replace(self.labels[index])
 
-    def repeat_events(self, events: Sequence[tuple[int, int]], first: int, before: int) -> None:
+    def repeat_events(self, events: Sequence[Event], first: int, before: int) -> None:
         """Record events of numbers from index `first` on; of ~numbers from index `before` on."""
         self.events += [(first + number if number >= 0 else before + ~number, count) for number, count in events]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
@@ -27,10 +28,12 @@ from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.refusal import NotFollowedError
 from vramlint.memory.repetition import Layout
+from vramlint.memory.retraced import Passes, Tracing, key_of
 from vramlint.memory.sharding import sharding_of
 from vramlint.memory.step import Step
 from vramlint.memory.summary import offloaded, summarize, widened, with_segments
 from vramlint.memory.tape import Tape
+from vramlint.memory.tensor import Parameter
 from vramlint.memory.weights import Builder
 from vramlint.memory.within import ExceededError, exceeding, recorder_of
 from vramlint.memory.workspaces import Workspaces
@@ -67,7 +70,7 @@ class Simulation(Protocol):
 
 
 @uncollected()
-def trace(job: Job, *, observed: bool = False, limit: int | None = None) -> Simulation:
+def trace(job: Job, *, observed: bool = False, limit: int | None = None, passes: Passes | None = None) -> Simulation:
     """The run of `job`, to be estimated.
 
     Args:
@@ -75,9 +78,10 @@ def trace(job: Job, *, observed: bool = False, limit: int | None = None) -> Simu
         observed: as of `simulate`.
         limit: bytes of the device beyond which the run need not be followed; its estimates then are of method
             `BEYOND`. None: it is followed to its end.
+        passes: those of other jobs, which are traced no more than once.
     """
     if division.is_divided(job):
-        return _ranks(job, observed=observed, limit=limit)
+        return _ranks(job, observed=observed, limit=limit, passes=passes)
     family = find_family(job.model.model_type, job.model.task)
     stand_in = find_stand_in(job.model.model_type, job.model.task, job.model.config) if family is None else None
     family = family or stand_in
@@ -86,10 +90,11 @@ def trace(job: Job, *, observed: bool = False, limit: int | None = None) -> Simu
         return _Bound(bounded(_counted(job, family), refused))
     try:
         family = _patched(family, job)
-        found = _run(job, family, observed=observed, limit=limit)
-        idle = _idle(found[0]) if _hides(job) else frozenset()
+        run = partial(_run, job, family, observed=observed, limit=limit, passes=passes)
+        found = run()
+        idle = _idle(found[0].parameters) if _hides(job) else frozenset()
         if idle:
-            found = _run(job, family, idle, observed=observed, limit=limit)
+            found = run(idle)
     except ExceededError as error:
         return _Bound(exceeding(job, error))
     except NotFollowedError as error:
@@ -180,7 +185,7 @@ class _Ranks(Struct, frozen=True):
         return replace(worst, ranks=tuple(peaks)) if len(peaks) > 1 else worst
 
 
-def _ranks(job: Job, *, observed: bool, limit: int | None) -> Simulation:
+def _ranks(job: Job, *, observed: bool, limit: int | None, passes: Passes | None) -> Simulation:
     """The ranks that the run's parallelism makes."""
     try:
         found = list(division.kinds(job))
@@ -191,7 +196,7 @@ def _ranks(job: Job, *, observed: bool, limit: int | None) -> Simulation:
         return _Bound(bounded(_counted(job, family), f"{error} is not simulated"))
     simulations: list[Simulation] = []
     for kind in found:
-        simulations.append(trace(kind.job, observed=observed, limit=limit))
+        simulations.append(trace(kind.job, observed=observed, limit=limit, passes=passes))
         last = simulations[-1]
         if isinstance(last, _Bound) and last.bound.method == BEYOND:
             return _Ranks(found[: len(simulations)], simulations)  # the others hardly need less than it has shown
@@ -212,7 +217,13 @@ def _patched(family: type[Network], job: Job) -> type[Network]:
 
 
 def _run(
-    job: Job, family: type[Network], idle: frozenset[str] = frozenset(), *, observed: bool, limit: int | None
+    job: Job,
+    family: type[Network],
+    idle: frozenset[str] = frozenset(),
+    *,
+    observed: bool,
+    limit: int | None,
+    passes: Passes | None,
 ) -> tuple[Inventory, Sharding, Recorder, tuple[Work, ...]]:
     """Build the model and record the run; `idle` parameters are known to get no gradient, the others as of `trace`.
 
@@ -233,11 +244,19 @@ def _run(
     network.penalised = inventory.penalised
     sharding = sharding_of(job, inventory.parameters, inventory.buffers, inventory.no_decay)
     sharding = data_parallel.holdings(job, sharding)
-    reached = None if idle or not _hides(job) else lambda: not _idle(inventory)
+    key = key_of(job, sharding, idle, observed=observed) if passes is not None else None
+    tracing = passes.find(key) if passes is not None else None
+    traced = inventory.parameters if tracing is None else tracing.parameters
+    reached = None if idle or not _hides(job) else lambda: not _idle(traced)
     recorder = recorder_of(job, sharding, limit, reached)
     if job.objective.kind == "training":
-        step = Step(job, network, inventory, sharding, recorder, observed=observed)
-        step.run()
+        stepped = partial(Step, job, network, inventory, sharding, observed=observed)
+        if tracing is None and passes is not None and key is not None:
+            tracing = passes.start(key, Tracing(stepped(Recorder()), traced))
+        step = stepped(recorder)
+        step.run(tracing)
+        for parameter, other in zip(inventory.parameters, traced, strict=True):
+            parameter.reached = other.reached
         work = step.work
     else:
         _infer(job, network, recorder)
@@ -258,9 +277,9 @@ def _hides(job: Job) -> bool:
     return job.checkpointing.mode == "reentrant"
 
 
-def _idle(inventory: Inventory) -> frozenset[str]:
+def _idle(parameters: Sequence[Parameter]) -> frozenset[str]:
     """Names of parameters that could train but got no gradient: the optimizer makes no states for them."""
-    return frozenset([p.name for p in inventory.parameters if p.requires_grad and not p.reached])
+    return frozenset([p.name for p in parameters if p.requires_grad and not p.reached])
 
 
 def _counted(job: Job, family: type[Network] | None) -> Job:

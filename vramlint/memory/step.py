@@ -7,7 +7,8 @@ followed too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -27,6 +28,7 @@ from vramlint.memory.rank import Sharding
 from vramlint.memory.recorder import BEFORE, Label, Recorder
 from vramlint.memory.reductions import Multiprocessors
 from vramlint.memory.repetition import Layout
+from vramlint.memory.retraced import Retracing, Tracing
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 from vramlint.memory.updates.backward import GradientHooks
@@ -34,6 +36,9 @@ from vramlint.memory.updates.clipping import clip_by_norm, unscale
 from vramlint.memory.updates.memory import Memory, by_layer
 from vramlint.memory.workspaces import Workspaces
 from vramlint.memory.zero_buckets import Buckets, ZeroBuckets
+
+MORE = ""
+"""A phase begins, or the gradients are used."""
 
 
 class Step:
@@ -82,12 +87,8 @@ class Step:
         if self.update is not None and sharding.hooked:
             self.tape.hooks = GradientHooks(self.update, self._memory(repeats=False))
 
-    def run(self) -> None:
-        """Record the whole step.
-
-        A hand-written loop keeps `outputs` bound until the next forward and the gradients until its own
-        zero_grad, so its steady state needs the step before.
-        """
+    def run(self, tracing: Tracing | None = None) -> None:
+        """Record the whole step, with the passes that are traced elsewhere, if they are."""
         mesh = self.job.parallelism.mesh
         if mesh is not None and mesh.turns:
             self._staged(mesh)
@@ -95,21 +96,49 @@ class Step:
             self._pipelined(self.job.parallelism.megatron.in_flight)
         elif self.job.parallelism.neox is not None and self.job.parallelism.neox.engine:
             self._by_turns(self.job.parallelism.neox.in_flight)
-        elif self.job.objective.loop == "script":
-            self._stands_for(first=True, later=False)
-            self._script(BEFORE)
-            self._stands_for(first=False, later=True)
-            self._script("")
         else:
-            self._trainer()
+            self._follow(self.passes() if tracing is None else self._retraced(tracing))
         self.recorder.phase("end")
 
-    def _trainer(self) -> None:
+    def passes(self) -> Iterator[str]:
+        """Record everything but the optimizer's steps, bit by bit.
+
+        Where one of these is due, its phase is given; once it has used the gradients, the next bit is to be asked for.
+
+        A hand-written loop keeps `outputs` bound until the next forward and the gradients until its own
+        zero_grad, so its steady state needs the step before.
+        """
+        if self.job.objective.loop != "script":
+            yield from self._trainer()
+            return
+        for prefix in (BEFORE, ""):
+            self._stands_for(prefix)
+            yield from self._script(prefix)
+
+    def _retraced(self, tracing: Tracing) -> Iterator[str]:
+        """The same as it was traced for another job."""
+        retracing = Retracing(self.recorder)
+        for part in tracing:
+            retracing.add(part)
+            if part.due:
+                self.reduced, self.work = retracing.placed(part.reduced, part.start), part.work
+                if self.job.objective.loop == "script":
+                    self._stands_for(BEFORE if part.due.startswith(BEFORE) else "")
+            yield part.due
+
+    def _follow(self, passes: Iterator[str]) -> None:
+        """Record `passes`, and the optimizer's steps where they are due."""
+        for due in passes:
+            if due:
+                self._optimize(due, partial(next, passes))
+
+    def _trainer(self) -> Iterator[str]:
         """Trainer.training_step: `outputs` is dropped when compute_loss returns."""
         self.recorder.phase("batch")
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for number, batch in enumerate(batches[: self._followed], 1):
             self.recorder.phase("forward")
+            yield MORE
             # DDP leaves gradients alone until the last micro batch reduces them (no_sync)
             last = number == len(batches[: self._followed]) or self.job.parallelism.sync_each_batch
             self.tape.consumes_gradients = self.sharding.consumes_gradients and last
@@ -118,10 +147,14 @@ class Step:
             loss = outputs.loss
             self.tape.lifetimes.drop(outputs.cache)
             del outputs
-            self._backward(loss, "backward")
+            self.recorder.phase("backward")
+            yield MORE
+            self._backward(loss)
             del loss
         self.work = self.tape.meter.read()
-        self._optimize("optimizer")
+        yield "optimizer"
+        self._gradients_used()
+        yield MORE
         self._zero_gradients()
         del batches, batch
         if self.job.evaluation is not None:
@@ -148,7 +181,8 @@ class Step:
                 others.append((self.recorder.allocate_many(size, waiting - 1, label), waiting - 1))
         self.tape.meter.reset()
         loss = self.forward(batch).loss
-        self._backward(loss, "backward")
+        self.recorder.phase("backward")
+        self._backward(loss)
         del loss, kept
         self._release(others)
         self.work = self.tape.meter.read()
@@ -206,7 +240,8 @@ class Step:
             outputs = self.forward(batch)
             if self.sharding.clears:
                 self._zero_gradients()
-            self._backward(outputs.loss, "backward")  # the engine keeps the logits until it is over
+            self.recorder.phase("backward")
+            self._backward(outputs.loss)  # the engine keeps the logits until it is over
             del outputs
         self._release(others)
         if isinstance(self.tape.course.sharded, ZeroBuckets):
@@ -215,11 +250,12 @@ class Step:
         self._optimize("optimizer")
         self._zero_gradients()
 
-    def _script(self, prefix: str) -> None:
+    def _script(self, prefix: str) -> Iterator[str]:
         self.recorder.phase(f"{prefix}batch")
         batches = [self.forward.inputs(self.job.batch) for _ in range(self.job.batch.gradient_accumulation_steps)]
         for number, batch in enumerate(batches[:2]):
             self.recorder.phase(f"{prefix}forward")
+            yield MORE
             self.tape.meter.reset()
             if number == 0:
                 self._zero_gradients()
@@ -228,9 +264,13 @@ class Step:
                 self.tape.lifetimes.drop(self.outputs.cache)
             self.outputs = outputs
             del outputs
-            self._backward(self.outputs.loss, f"{prefix}backward")
+            self.recorder.phase(f"{prefix}backward")
+            yield MORE
+            self._backward(self.outputs.loss)
         self.work = self.tape.meter.read()
-        self._optimize(f"{prefix}optimizer")
+        yield f"{prefix}optimizer"
+        self._gradients_used()
+        yield MORE
 
     # ------------------------------------------------------------------ pieces
 
@@ -245,14 +285,14 @@ class Step:
         name = self.job.optimizer.name
         return Memory(self.recorder, name, first=first, later=later, repeats=repeats, card=card)
 
-    def _stands_for(self, *, first: bool, later: bool) -> None:
-        """What is recorded from here on may be the first step, a later one, or stand for both."""
+    def _stands_for(self, prefix: str) -> None:
+        """What is recorded from here on is the step before, which is the first, or a later one."""
+        first, later = prefix == BEFORE, prefix != BEFORE
         self.memory = self._memory(first=first, later=later)
         if self.tape.hooks is not None:
             self.tape.hooks.memory = self._memory(first=first, later=later, repeats=False)
 
-    def _backward(self, loss: Tensor, phase: str) -> None:
-        self.recorder.phase(phase)
+    def _backward(self, loss: Tensor) -> None:
         buffers = self._hold(self.sharding.backward)
         reduced = self._hold(self.sharding.gradients) if not self.reduced else []
         before = self._set_aside() if self.spread else []
@@ -284,7 +324,8 @@ class Step:
         else:
             self._release(self._hold(gradients_of(self.trainable)))
 
-    def _optimize(self, phase: str) -> None:
+    def _optimize(self, phase: str, used: Callable[[], object] | None = None) -> None:
+        """Record an optimizer's step; `used` is called when it has used the gradients."""
         recorder, memory = self.recorder, self.memory
         recorder.phase(phase)
         if self.replica:
@@ -304,11 +345,15 @@ class Step:
                 for _ in range(tensors.count):
                     recorder.allocate_once(tensors.nbytes, label)
             self._release(self._hold(self.sharding.optimizer))
-        if self.tape.course.sharded is not None:
-            self.tape.course.sharded.stepped()
+        (used or self._gradients_used)()
         del norm, unscaled
         self._release(self.reduced)
         self.reduced = []
+
+    def _gradients_used(self) -> None:
+        """The optimizer has used the gradients."""
+        if self.tape.course.sharded is not None:
+            self.tape.course.sharded.stepped()
 
     def _zero_gradients(self) -> None:
         """`zero_grad(set_to_none=True)`, in the model's order."""

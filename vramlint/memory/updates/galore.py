@@ -107,6 +107,7 @@ class GaLoreAdamW8bit(LowRank):
     """bitsandbytes' kernels on a weight that is swapped for the projected gradient while they run."""
 
     caveat: ClassVar[str] = NOTE
+    swaps_gradients: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -70,6 +70,8 @@ class Update:
     """Whether such an update waits for the next parameter's gradient."""
     dense: ClassVar[bool] = True
     """Whether the number of elements alone decides the size of the states, not the shapes of the parameters."""
+    swaps_gradients: ClassVar[bool] = False
+    """Whether the step leaves parameters with other gradients than it found."""
     note: str = ""
     """What the reader of an estimate must know."""
 
