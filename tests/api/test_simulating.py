@@ -51,7 +51,7 @@ def test_the_memory_model_does_not_look_at_what_fills_rows() -> None:
 def test_runs_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[int] = []
 
-    def counted(job: Job) -> Simulation:
+    def counted(job: Job, **_: object) -> Simulation:
         traced.append(job.batch.micro_batch_size)
         return trace(job)
 
