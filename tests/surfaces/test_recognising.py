@@ -92,3 +92,9 @@ def test_the_record_of_a_run_that_is_over_is_no_configuration() -> None:
     kept = '{"model": "Qwen/Qwen3-8B", "tuner_type": "lora", "output_dir": "out", "per_device_train_batch_size": 1'
     assert kind("out/v0/args.json", kept + "}") == "ms-swift"
     assert told("out/v0/args.json", kept + ', "swift_version": "4.2.0", "rank": 0}') is None
+
+
+def test_a_key_that_axolotl_has_another_word_for_tells_that_it_is_somebody_elses() -> None:
+    own = "base_model: Qwen/Qwen3-8B\noptimizer: adamw\ngradient_accumulation_steps: 1\n"
+    assert kind("run.yaml", own + "micro_batch_size: 4\n") == "axolotl"
+    assert kind("run.yaml", own + "per_device_train_batch_size: 4\n") == "custom-yaml"

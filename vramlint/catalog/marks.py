@@ -40,6 +40,7 @@ MARKS: tuple[Marks, ...] = (
         ),
         ("micro_batch_size", "adapter", "load_in_4bit", "load_in_8bit", "lora_r", "num_epochs", "wandb_project", "rl"),
         ("axolotl",),
+        never=("per_device_train_batch_size",),
     ),
     Marks(
         "llama-factory",
