@@ -120,6 +120,20 @@ def test_nothing_is_forked_beside_threads_or_for_one_piece() -> None:
     assert done.stdout == "[True]\n[True, True, True]\n", done.stderr
 
 
+@linux
+def test_the_environment_says_how_many() -> None:
+    done = alone(
+        "from vramlint.cli.processes import processes\n"
+        "def asked(value):\n"
+        "    os.environ['VRAMLINT_PROCESSES'] = value\n"
+        "    return processes(9)\n"
+        "print([asked(value) for value in ('', '1', '2', '64')])\n"
+        "asked('two')\n"
+    )
+    assert done.stdout == "[3, 1, 2, 3]\n"
+    assert done.stderr.endswith("UsageError: VRAMLINT_PROCESSES: 'two' is no number of processes such as 1\n")
+
+
 def test_elsewhere_one_piece_comes_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     done: list[int] = []

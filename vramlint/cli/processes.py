@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vramlint.cli.errors import UsageError
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 Done = TypeVar("Done")
 
+VARIABLE = "VRAMLINT_PROCESSES"
+"""In the environment: processes at a time."""
 MOST = 8
-"""Processes at a time, each of which may come to hold some 100 MiB of its own."""
+"""The same where nobody says: each may come to hold some 100 MiB of its own."""
 THREADS = Path("/proc/self/task")
 LOOK_AFTER = 1.0
 """Seconds without a share after which a process looks whether the one that shares out is still there."""
@@ -44,8 +48,19 @@ def each_of(work: Callable[[int], Done], count: int, least: int = 1) -> Iterator
 
 
 def processes(count: int, least: int = 1) -> int:
-    """How many processes `each_of` has for so many pieces, or so many for each; 0 or 1: it needs none."""
-    return min(count // least, _processors(), MOST)
+    """How many processes `each_of` has for so many pieces, or so many for each; 0 or 1: it needs none.
+
+    Raises:
+        UsageError: the environment asks for what is no number.
+    """
+    return min(count // least, _processors(), _asked())
+
+
+def _asked() -> int:
+    text = os.environ.get(VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"{VARIABLE}: {text!r} is no number of processes such as 1")
+    return int(text) if text else MOST
 
 
 def _processors() -> int:
