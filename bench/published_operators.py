@@ -54,7 +54,7 @@ def peak_of(operator: Operator) -> int:
         given = tape.empty(result.shape, operator.gradient_dtype or result.dtype, "gradient")
         gradient = tape.to(given, result.dtype)
         kept = _saved(result) if operator.keeps_graph else []
-        Engine(tape).run(result, gradient)
+        Engine(tape).run(result, [gradient])
         del kept, gradient, given, result
     recorder.close()
     base = operator.others + WORKSPACES * operator.multiplies + sum(rounded(leaf.nbytes) for leaf in leaves)

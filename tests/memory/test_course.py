@@ -5,6 +5,7 @@ from __future__ import annotations
 from vramlint.memory.course import Course
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.repetition import Layout
+from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Tensor
 
 
@@ -26,7 +27,7 @@ def ran(course: Course, layers: int, stack: int = 0) -> list[tuple[int, bool]]:
         return x
 
     hidden = Tensor((1, 8), "float32", None)
-    assert course.repeat(layers, layer, hidden, stack=stack) is hidden
+    assert course.repeat(layers, layer, [hidden], stack=stack) is hidden
     return seen
 
 
@@ -41,6 +42,22 @@ def test_of_equal_layers_the_third_stands_for_the_others() -> None:
     ]
     assert course.unit == 0
     assert recorder.current_repeat == 1
+
+
+def test_what_enters_a_stack_dies_as_soon_as_no_layer_needs_it() -> None:
+    course, recorder = started()
+    tape = Tape(recorder)
+
+    def layer(x: Tensor, _: int) -> Tensor:
+        return tape.empty(x.shape, x.dtype, "layer")
+
+    course.repeat(3, layer, [tape.empty((1, 8), "float32", "embedding")])
+    assert [event for block in recorder.blocks for event in block.events] == [
+        *((0, 1), (1, 1), (0, -1)),
+        *((2, 1), (1, -1)),
+        *((3, 1), (2, -1)),
+        (3, -1),
+    ]
 
 
 def test_the_layers_of_a_second_stack_are_numbered_behind_the_first() -> None:

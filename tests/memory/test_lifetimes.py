@@ -17,7 +17,7 @@ def test_what_every_layer_kept_is_freed_as_often_as_it_was_made() -> None:
         tape.lifetimes.keep(tape.empty((16,), "float32", "key"))
         return x
 
-    tape.course.repeat(12, layer, Tensor((1, 8), "float32", None))
+    tape.course.repeat(12, layer, [Tensor((1, 8), "float32", None)])
     kept = tape.lifetimes.taken_cache()
     assert [one.unit for one in kept] == [1, 2, 3, 4]
     assert tape.lifetimes.taken_cache() == []

@@ -176,9 +176,9 @@ class Run:
         inputs.clear()
         gradient = tape.empty(out.shape, out.dtype, "ones")
         held = gradient if shared else None
-        holder = [gradient]
+        holder: Gradients = [gradient]
         del gradient
-        Engine(tape).run(out, holder.pop())
+        Engine(tape).run(out, holder)
         del held, out
 
     def layer(self, x: Tensor, gate: Tensor) -> tuple[Tensor, ...]:
@@ -244,7 +244,7 @@ def test_what_a_further_result_keeps_goes_with_it(dropped: str):
             carry = None
         assert out is not None
         if dropped != "never differentiated":
-            Engine(tape).run(out, tape.empty(SHAPE, "float32", "ones"))
+            Engine(tape).run(out, [tape.empty(SHAPE, "float32", "ones")])
         levels = [recorder.alive()]
         if dropped == "last":
             carry = None
@@ -269,7 +269,7 @@ def test_a_further_result_is_not_differentiated():
     _, carry = remembered(tape, with_carry, (x, gate))
 
     with pytest.raises(RuntimeError, match="another result"):
-        Engine(tape).run(carry, tape.empty(SHAPE, "float32", "ones"))
+        Engine(tape).run(carry, [tape.empty(SHAPE, "float32", "ones")])
 
 
 def test_a_graph_that_nobody_differentiates_frees_what_it_saved():

@@ -26,10 +26,8 @@ class Engine:
         self.heap: list[tuple[int, Node]] = []
         self.buffers: dict[Node | Parameter, Gradients] = {}
 
-    def run(self, root: Tensor, gradient: Tensor) -> None:
-        """Differentiate `root`, whose gradient is `gradient`."""
-        held: Gradients = [gradient]
-        del gradient
+    def run(self, root: Tensor, held: Gradients) -> None:
+        """Differentiate `root`, whose gradient, the only one of `held`, is handed over."""
         if root.node is not None:
             self._add(root.node, root.slot, held)
         held.clear()

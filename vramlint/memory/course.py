@@ -122,15 +122,16 @@ class Course:
         self,
         kinds: int | Sequence[Hashable],
         layer: Callable[[Tensor, int], Tensor],
-        hidden: Tensor,
+        entering: list[Tensor],
         *,
         stack: int = 0,
     ) -> Tensor:
         """Apply a stack of layers, given by their kinds or, if all are equal, by their number.
 
-        `layer(x, position)` runs the traced layer of that position, as Builder.layers made them. `stack` tells a
-        decoder's layers from its encoder's.
+        `layer(x, position)` runs the traced layer of that position, as Builder.layers made them. The first gets what
+        `entering` holds alone, which is handed over in it. `stack` tells a decoder's layers from its encoder's.
         """
+        hidden = entering.pop()
         position, outer = 0, self.unit
         first = self._first_layer(stack)
         try:

@@ -58,7 +58,7 @@ class Halved:
         self.arrived: dict[Node, Gradients] = {}
         """The nodes that weights feed into, with their gradients."""
         engine = _OfInputs(tape, way, self.arrived)
-        engine.run(root, gradient)
+        engine.run(root, [gradient])
 
     def weights(self, order: Sequence[Parameter], take: Callable[[Parameter, Tensor], None]) -> None:
         """Run the backward of the weights, in the `order` of the modules; `take` gets their gradients.

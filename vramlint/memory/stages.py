@@ -284,7 +284,7 @@ class Stages:
             parameter.pending = 0  # the forwards that wait have backwards of their own
         outputs = self._forward(batch, chunk)
         out, gradient = self._begin(outputs, chunk)
-        Engine(self.forward.tape).run(out, gradient)
+        Engine(self.forward.tape).run(out, [gradient])
         out.node = None
         if self._handed_on(chunk - 1):
             self.network.sent.clear()

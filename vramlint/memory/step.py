@@ -301,7 +301,7 @@ class Step:
         self.tape.course.enter(0)
         if self.job.precision.grad_scaler:
             loss = self.tape.to(loss, loss.dtype)
-        Engine(self.tape).run(loss, self.tape.empty(loss.shape if len(loss.shape) > 1 else (1,), loss.dtype, "ones"))
+        Engine(self.tape).run(loss, [self.tape.empty(loss.shape if len(loss.shape) > 1 else (1,), loss.dtype, "ones")])
         self.recorder.component = "activations"
         if self.tape.hooks is not None:
             self.tape.hooks.memory.first = False

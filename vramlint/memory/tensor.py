@@ -4,6 +4,9 @@ A tensor has shape, dtype and storage. A storage's death is recorded when Python
 
 Reference counting is what frees tensors in PyTorch's eager mode too, so an architecture that is written
 like the model's own forward has the model's own lifetimes.
+
+Before 3.11 Python holds what one function gives another one until that returns. A tensor that the callee is to let go
+of earlier is handed over in a list, which it empties, so that all versions of Python agree.
 """
 
 from __future__ import annotations

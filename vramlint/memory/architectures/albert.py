@@ -72,7 +72,7 @@ class Albert(Bert):
                 tape.held.clear()
             return x
 
-        return tape.course.repeat(self.kinds, layers, linear(tape, hidden, self.projection))
+        return tape.course.repeat(self.kinds, layers, [linear(tape, hidden, self.projection)])
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         attended = self._attended(tape, regime, w, hidden, mask)

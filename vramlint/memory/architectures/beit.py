@@ -98,7 +98,7 @@ class BeitForImageClassification(ViTForImageClassification):
             bias = shared if new else self._shared(tape)
             return regime.layer(tape, lambda y: forward(tape, regime, weights, y, bias), x)
 
-        return tape.course.repeat(self.kinds, layer, hidden)
+        return tape.course.repeat(self.kinds, layer, [hidden])
 
     def _shared(self, tape: Tape) -> Tensor | None:
         return None if self.shared is None else resized_window_bias(tape, self.shared, self.patches.grid)

@@ -144,7 +144,7 @@ class Bert(Encoder):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
-        return tape.course.repeat(self.count, layer, hidden)
+        return tape.course.repeat(self.count, layer, [hidden])
 
     def _run_returning(self, tape: Tape, regime: Regime, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Layers may return their probabilities too, and the loop has a name for what the last of them returned."""
@@ -161,7 +161,7 @@ class Bert(Encoder):
             returned[:] = rest
             return x
 
-        hidden = tape.course.repeat(self.count, layer, hidden)
+        hidden = tape.course.repeat(self.count, layer, [hidden])
         returned.clear()
         return hidden
 

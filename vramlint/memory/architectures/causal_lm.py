@@ -105,6 +105,10 @@ class CausalLM(Network):
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
         """From token embeddings [B, S, H] to the head's input [B, S, H]."""
 
+    def handed(self, tape: Tape, regime: Regime, entering: list[Tensor]) -> Tensor:
+        """The same from embeddings that nobody else holds, for a body that lets go of them."""
+        return self.hidden_states(tape, regime, entering.pop())
+
     def last_hidden_state(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Tensor:
         """The body's forward, from token ids to the head's input."""
         if self.prefix is not None:
@@ -117,18 +121,18 @@ class CausalLM(Network):
             embedded = self.prompt(tape, embedded)
         entering = [self.entered(tape, embedded)]
         del embedded
-        hidden = self.hidden_states(tape, regime, entering.pop())  # handed over: the body may let go of it
+        hidden = self.handed(tape, regime, entering)
         if self.prefix is not None:
             self.prefix.end()
         return hidden
 
     def logits(self, tape: Tape, hidden: Tensor) -> Tensor:
         """From the head's input to logits [B, S, V]."""
-        return self.finish(tape, linear(tape, hidden, self.head))
+        return self.finish(tape, [linear(tape, hidden, self.head)])
 
-    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
-        """What the model makes of the product with its head."""
-        return logits
+    def finish(self, tape: Tape, held: list[Tensor]) -> Tensor:
+        """What the model makes of the product with its head, the only one of `held`, which is handed over."""
+        return held.pop()
 
     def next_logits(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor], *, whole: bool) -> Tensor:
         """Logits [B, 1, V] behind a prompt, or with `whole` those of all its positions in float32."""

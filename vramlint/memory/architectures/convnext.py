@@ -107,7 +107,7 @@ class ConvNextForImageClassification(ImageClassifier):
         def layer(x: Tensor, index: int) -> Tensor:
             return self._forward(tape, stage.layers[index], x, last=stage.last)
 
-        return tape.course.repeat(stage.kinds, layer, hidden, stack=stage.position)
+        return tape.course.repeat(stage.kinds, layer, [hidden], stack=stage.position)
 
     def _forward(self, tape: Tape, w: Layer, x: Tensor, *, last: bool) -> Tensor:
         """ConvNextLayer.forward. In the last stage gradients lie channels-first, as the mean's backward makes them."""

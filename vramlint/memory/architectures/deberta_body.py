@@ -140,7 +140,7 @@ class DebertaBody(Encoder, Generic[L]):
             states.append(tape.lifetimes.of(x))
             return x
 
-        hidden = tape.course.repeat(self.layer_kinds, layer, start)
+        hidden = tape.course.repeat(self.layer_kinds, layer, [start])
         tape.lifetimes.drop(states)
         del types
         return hidden

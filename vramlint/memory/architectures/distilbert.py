@@ -75,7 +75,7 @@ class DistilBert(Encoder):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
-        return tape.course.repeat(self.count, layer, hidden)
+        return tape.course.repeat(self.count, layer, [hidden])
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         words = embedded(tape, regime, embedding(tape, tokens, self.embedding))

@@ -88,7 +88,7 @@ class Esm(Bert):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._step(tape, regime, weights, y, seen), x)
 
-        return self.norm_after(tape, tape.course.repeat(self.count, layer, start))
+        return self.norm_after(tape, tape.course.repeat(self.count, layer, [start]))
 
     def _start(self, tape: Tape, regime: Regime, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """EsmEmbeddings.forward: masked tokens may be zeros, and what is left is scaled for them."""

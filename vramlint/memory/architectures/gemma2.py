@@ -91,10 +91,6 @@ class Gemma2(Gemma):
     def _attend(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return regime.attend(tape, q, k, v, mask, self.attention_dropout, softcap=self.caps_scores)
 
-    def finish(self, tape: Tape, logits: Tensor) -> Tensor:
+    def finish(self, tape: Tape, held: list[Tensor]) -> Tensor:
         """Logits under a soft cap."""
-        if not self.caps_logits:
-            return logits
-        held = [logits]
-        del logits
-        return e.softcapped(tape, held)
+        return e.softcapped(tape, held) if self.caps_logits else held.pop()

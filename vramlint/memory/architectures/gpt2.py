@@ -99,7 +99,7 @@ class GPT2(CausalLM):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x)
 
-        hidden = tape.course.repeat(self.count, layer, e.dropout(tape, entering.pop(), self.embedding_dropout))
+        hidden = tape.course.repeat(self.count, layer, [e.dropout(tape, entering.pop(), self.embedding_dropout)])
         return self.ln_f(tape, hidden)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:

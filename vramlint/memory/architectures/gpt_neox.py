@@ -86,7 +86,7 @@ class GPTNeoX(CausalLM):
                 tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x, arguments=order
             )
 
-        hidden = tape.course.repeat(self.count, layer, entering.pop())
+        hidden = tape.course.repeat(self.count, layer, entering)
         return self.norm(tape, hidden)
 
     def _forward(

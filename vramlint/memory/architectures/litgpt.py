@@ -173,7 +173,7 @@ class GPT(CausalLM):
             block, slides = self.blocks[index]
             return regime.layer(tape, partial(self._forward, tape, regime, block, slides), x)
 
-        return self.ln_f(tape, tape.course.repeat(self.slides, layer, embedded))
+        return self.ln_f(tape, tape.course.repeat(self.slides, layer, [embedded]))
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
         """GPT.forward and chunked_cross_entropy, as litgpt/finetune and litgpt/pretrain.py have them."""

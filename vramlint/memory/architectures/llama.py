@@ -206,7 +206,7 @@ class Llama(CausalLM):
             forward = partial(self._forward, tape, regime, weights, position=position, mask=mask)
             return regime.layer(tape, forward, hidden, arguments=arguments)
 
-        hidden = tape.course.repeat(self.kinds, layer, embedded)
+        hidden = tape.course.repeat(self.kinds, layer, [embedded])
         return self.normalise(tape, hidden, self.norm)
 
     def first_input(self, tape: Tape, embedded: Tensor) -> Tensor:

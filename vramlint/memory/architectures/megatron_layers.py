@@ -230,7 +230,7 @@ class Layers:
                 return divided(tape, lambda y: layers(y, index), x, self.group.ranks)
             return checkpoint.reentrant(tape, lambda y: (layers(y, index),), (x,), offload=False)[0]
 
-        return tape.course.repeat(self._kinds(chunk), group, entering.pop(), stack=self.stack + chunk)
+        return tape.course.repeat(self._kinds(chunk), group, entering, stack=self.stack + chunk)
 
     def forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor, source: Tensor | None = None) -> Tensor:
         """TransformerLayer.forward of [B, S, H]."""

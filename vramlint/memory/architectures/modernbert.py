@@ -121,24 +121,24 @@ class ModernBert(Encoder):
         tokens = batch["input_ids"]
         if not self.shares_attention:
             around = self._older_masks(tape, tokens)
-            return self.final_norm(tape, self._run(tape, regime, self._embed(tape, regime, tokens), around))
+            return self.final_norm(tape, self._run(tape, regime, [self._embed(tape, regime, tokens)], around))
         hidden = self._embed(tape, regime, tokens)  # the arguments of its masks keep the embeddings
         around = self._around(tape, regime, hidden)
-        return self.final_norm(tape, self._run(tape, regime, hidden, around))
+        return self.final_norm(tape, self._run(tape, regime, [hidden], around))
 
     def _embed(self, tape: Tape, regime: Regime, tokens: Tensor) -> Tensor:
         words = embedded(tape, regime, embedding(tape, tokens, self.embedding))
         return e.dropout(tape, self.embedding_norm(tape, words), self.embedding_dropout)
 
-    def _run(self, tape: Tape, regime: Regime, hidden: Tensor, around: Mapping[str, Around]) -> Tensor:
+    def _run(self, tape: Tape, regime: Regime, entering: list[Tensor], around: Mapping[str, Around]) -> Tensor:
+        """The layers over the one tensor in `entering`, which is handed over."""
+
         def layer(x: Tensor, index: int) -> Tensor:
             weights = self.layers[index]
             own = around[self.traced[index].attention]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, own), x)
 
-        inputs = [hidden]
-        del hidden
-        return tape.course.repeat(self.kinds, layer, inputs.pop())
+        return tape.course.repeat(self.kinds, layer, entering)
 
     def _older_masks(self, tape: Tape, tokens: Tensor) -> Mapping[str, Around]:
         batch, length = tokens.shape
@@ -152,7 +152,7 @@ class ModernBert(Encoder):
 
     def _around(self, tape: Tape, regime: Regime, hidden: Tensor) -> Mapping[str, Around]:
         masks = {FULL: regime.bidirectional_mask(tape, hidden), SLIDING: self._window_mask(tape, regime, hidden)}
-        present, size = {kind.attention for kind in self.kinds}, self.hidden // self.heads
+        present, size = dict.fromkeys([kind.attention for kind in self.kinds]), self.hidden // self.heads
         return {kind: Around(masks[kind], rotary(tape, hidden, size)) for kind in present}
 
     def _window_mask(self, tape: Tape, regime: Regime, hidden: Tensor) -> Tensor | None:

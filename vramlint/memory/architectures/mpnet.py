@@ -84,7 +84,7 @@ class MPNet(Bert):
         def layer(x: Tensor, index: int) -> Tensor:
             return self._biased(tape, self.layers[index], x, mask, bias)
 
-        return tape.course.repeat(self.count, layer, hidden)
+        return tape.course.repeat(self.count, layer, [hidden])
 
     def _position_bias(self, tape: Tape, hidden: Tensor) -> Tensor:
         """compute_position_bias: a copy for every sequence."""

@@ -123,7 +123,7 @@ class Layers:
             offload, parts = self.offloads, self.parts
             return checkpoint.reentrant(tape, lambda y: (layers(y, index),), (x,), offload=offload, parts=parts)[0]
 
-        return tape.course.repeat(self.segments, segment, entering.pop())
+        return tape.course.repeat(self.segments, segment, entering)
 
     def normed(self, tape: Tape, x: Tensor, parameters: Sequence[Parameter]) -> Tensor:
         """LayerNorm or RMSNorm, in one kernel where it is asked for (megatron/model/norms.py)."""
@@ -140,7 +140,7 @@ class Layers:
     def _forward(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
         if self.parallel:
             return self._parallel(tape, regime, w, x)
-        attended = self._attention(tape, regime, w, self.normed(tape, x, w.input_norm))
+        attended = self._attention(tape, regime, w, [self.normed(tape, x, w.input_norm)])
         x = self._residual(tape, self._reduced(tape, attended, w.dense), w.dense, x)
         del attended
         fed = self._fed(tape, w, self.normed(tape, x, w.norm))
@@ -150,7 +150,7 @@ class Layers:
         """gpt_j_residual: `x + attention(norm(x)) + mlp(norm(x))`, summed over the ranks once."""
         first = self.normed(tape, x, w.input_norm)
         second = first if self.shares_norm else self.normed(tape, x, w.norm)
-        attended = self._product(tape, self._attention(tape, regime, w, first), w.dense)
+        attended = self._product(tape, self._attention(tape, regime, w, [first]), w.dense)
         del first
         if w.dense.bias is not None:
             attended = e.dropout(tape, e.add(tape, attended, w.dense.bias), self.hidden_dropout)
@@ -200,7 +200,8 @@ class Layers:
             return e.mul(tape, gate, e.unary_of_result(tape, "sigmoid", e.linear_unary(tape, "mul", gate)))
         return gate if self.gate == "bilinear" else activation(tape, self.gate, gate)
 
-    def _attention(self, tape: Tape, regime: Regime, w: Layer, x: Tensor) -> Tensor:
+    def _attention(self, tape: Tape, regime: Regime, w: Layer, entering: list[Tensor]) -> Tensor:
+        x = entering.pop()
         mixed = matmul_weight(tape, megatron.gathered(tape, x, self.group), w.qkv.weight, w.qkv.bias)
         del x
         widths = [heads * self.size for heads in (self.heads, self.groups, self.groups)]

@@ -115,7 +115,7 @@ class NomicBert(Bert):
             weights = self.gated[index]
             return regime.layer(tape, lambda y: self._step(tape, regime, weights, y, mask, position), x)
 
-        return tape.course.repeat(self.count, layer, hidden)
+        return tape.course.repeat(self.count, layer, [hidden])
 
     def _step(
         self, tape: Tape, regime: Regime, w: GatedLayer, hidden: Tensor, mask: Tensor | None, position: Rotary

@@ -89,7 +89,7 @@ class OpenAIGPT(CausalLM):
         def layer(x: Tensor, index: int) -> Tensor:
             return self._forward(tape, self.layers[index], x, mask)
 
-        return tape.course.repeat(self.count, layer, e.dropout(tape, entering.pop(), self.embedding_dropout))
+        return tape.course.repeat(self.count, layer, [e.dropout(tape, entering.pop(), self.embedding_dropout)])
 
     def _forward(self, tape: Tape, w: Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         attended = self._attention(tape, w, hidden, mask)

@@ -86,7 +86,12 @@ class OPT(CausalLM):
         )
 
     def hidden_states(self, tape: Tape, regime: Regime, embedded: Tensor) -> Tensor:
+        """OPTDecoder.forward over embeddings that the caller keeps."""
+        return self.handed(tape, regime, [embedded])
+
+    def handed(self, tape: Tape, regime: Regime, entering: list[Tensor]) -> Tensor:
         """OPTDecoder.forward."""
+        embedded = entering.pop()
         order = tape.empty(embedded.shape[:2], "int64", "position ids")
         own = regime.transformers < SHARED_MASKS_FROM
         arguments = (order, tape.empty((embedded.shape[1],), "int64", "cache position") if own else None)
@@ -100,7 +105,7 @@ class OPT(CausalLM):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: self._forward(tape, regime, weights, y, mask), x, arguments=arguments)
 
-        hidden = tape.course.repeat(self.count, layer, e.add(tape, embedded, positioned))
+        hidden = tape.course.repeat(self.count, layer, [e.add(tape, embedded, positioned)])
         if self.norm is not None:
             hidden = self.norm(tape, hidden)
         return hidden if self.project_out is None else linear(tape, hidden, self.project_out)

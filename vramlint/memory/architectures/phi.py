@@ -94,7 +94,7 @@ class Phi(CausalLM):
                 tape, lambda y: self._forward(tape, regime, weights, y, position, mask), x, arguments=order
             )
 
-        hidden = tape.course.repeat(self.count, layer, embedded)
+        hidden = tape.course.repeat(self.count, layer, [embedded])
         return self.norm(tape, hidden)
 
     def _forward(

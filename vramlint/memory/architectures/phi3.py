@@ -82,7 +82,7 @@ class Phi3(CausalLM):
                 tape, lambda x: self._forward(tape, regime, weights, x, position, mask), hidden, arguments=order
             )
 
-        hidden = tape.course.repeat(self.count, layer, embedded)
+        hidden = tape.course.repeat(self.count, layer, [embedded])
         return self.normalise(tape, hidden, self.norm)
 
     def _forward(

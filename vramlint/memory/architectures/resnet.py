@@ -117,7 +117,7 @@ class ResNetForImageClassification(ImageClassifier):
         def layer(x: Tensor, index: int) -> Tensor:
             return self._forward(tape, stage.layers[index], x)
 
-        return tape.course.repeat(stage.kinds, layer, hidden, stack=stage.position)
+        return tape.course.repeat(stage.kinds, layer, [hidden], stack=stage.position)
 
     def _forward(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
         residual = x

@@ -142,7 +142,7 @@ class Seq2Seq(Network):
             carried[:] = found[1:]
             return found[0]
 
-        hidden = tape.course.repeat(self.encoder_count, layer, embedded.pop())
+        hidden = tape.course.repeat(self.encoder_count, layer, embedded)
         return hidden if self.encoder_norm is None else self.encoder_norm(tape, hidden)
 
     def decode(
@@ -164,7 +164,7 @@ class Seq2Seq(Network):
 
             return regime.layer(tape, forward, x, mask, encoded)
 
-        hidden = tape.course.repeat(self.decoder_count, layer, embedded.pop(), stack=1)
+        hidden = tape.course.repeat(self.decoder_count, layer, embedded, stack=1)
         return hidden if self.decoder_norm is None else self.decoder_norm(tape, hidden)
 
     def _encoder_layer(

@@ -176,7 +176,7 @@ class SwinForImageClassification(ImageClassifier):
             held[:] = weights
             return x
 
-        hidden = tape.course.repeat(stage.kinds, layer, hidden, stack=stage.position)
+        hidden = tape.course.repeat(stage.kinds, layer, [hidden], stack=stage.position)
         before = hidden
         if stage.merging is not None:
             hidden = self._merge(tape, stage.windows, *stage.merging, before)

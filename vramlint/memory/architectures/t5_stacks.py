@@ -187,7 +187,8 @@ class T5Model(Network):
             biases[:] = found[1:]
             return found[0]
 
-        hidden = tape.course.repeat(stack.count, layer, e.dropout(tape, words, self.dropout), stack=int(stack.decodes))
+        entering = [e.dropout(tape, words, self.dropout)]
+        hidden = tape.course.repeat(stack.count, layer, entering, stack=int(stack.decodes))
         biases.clear()
         hidden = self._normalise(tape, hidden, stack.norm)
         return e.dropout(tape, hidden, self.dropout)
@@ -323,13 +324,10 @@ class T5Model(Network):
         return e.add(tape, x, e.dropout(tape, forwarded, self.dropout))
 
     def _dense(self, tape: Tape, w: Layer, x: Tensor) -> Tensor:
-        if w.gate is None:
-            return self._down(tape, w, activation(tape, self.activation, linear(tape, x, w.up)))
-        activated = activation(tape, self.activation, linear(tape, x, w.up))
-        gate = linear(tape, x, w.gate)
-        return self._down(tape, w, e.mul(tape, activated, gate))
-
-    def _down(self, tape: Tape, w: Layer, hidden: Tensor) -> Tensor:
+        hidden = activation(tape, self.activation, linear(tape, x, w.up))
+        if w.gate is not None:
+            activated, gate = hidden, linear(tape, x, w.gate)
+            hidden = e.mul(tape, activated, gate)
         hidden = e.dropout(tape, hidden, self.dropout)
         hidden = tape.to(hidden, w.down.weight.dtype)
         return linear(tape, hidden, w.down)

@@ -122,7 +122,7 @@ class Transformer(TransformerDecoder):
         def layer(x: Tensor, index: int) -> Tensor:
             return regime.layer(tape, lambda y: self.forward(tape, regime, layers[index], y), x)
 
-        hidden = tape.course.repeat(self.kinds(self.chunk), layer, entering.pop(), stack=self.chunk)
+        hidden = tape.course.repeat(self.kinds(self.chunk), layer, entering, stack=self.chunk)
         return self._normalise(tape, hidden, self.norm) if self.ends else hidden
 
     def _attended(self, tape: Tape, regime: Regime, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -99,12 +99,12 @@ class MixtureTransformer(Transformer):
             return super().forward(tape, regime, layer, x)
         h = self._column_input(tape, self._normalise(tape, x, layer.sa_norm))
         h = e.add(tape, x, self._attention(tape, regime, layer.attention, h))
-        return e.add(tape, h, self._experts(tape, layer.moe, self._normalise(tape, h, layer.mlp_norm)))
+        return e.add(tape, h, self._experts(tape, layer, h))
 
-    def _experts(self, tape: Tape, weights: Mixture, x: Tensor) -> Tensor:
+    def _experts(self, tape: Tape, layer: SparseLayer, h: Tensor) -> Tensor:
         """Under tensor parallelism the whole sequence on every rank, whose results are added up."""
-        x = dtensor.gathered(tape, x, self.ranks, partial=False)
-        return dtensor.scattered(tape, mixture(tape, x, weights, self.routing, self.exchange), self.ranks)
+        x = dtensor.gathered(tape, self._normalise(tape, h, layer.mlp_norm), self.ranks, partial=False)
+        return dtensor.scattered(tape, mixture(tape, x, layer.moe, self.routing, self.exchange), self.ranks)
 
 
 def _sparse_layers(config: Config) -> Sequence[Sequence[bool]]:

@@ -138,7 +138,7 @@ class TransformerDecoder(CausalLM):
         def layer(x: Tensor, index: int) -> Tensor:
             return regime.layer(tape, lambda y: self._forward(tape, regime, self.layers[index], y), x)
 
-        hidden = self._normalise(tape, tape.course.repeat(self.count, layer, embedded), self.norm)
+        hidden = self._normalise(tape, tape.course.repeat(self.count, layer, [embedded]), self.norm)
         return e.softcapped(tape, [hidden]) if self.component == "gemma2" else hidden
 
     def outputs(self, tape: Tape, regime: Regime, batch: Mapping[str, Tensor]) -> Outputs:
@@ -210,9 +210,9 @@ class TransformerDecoder(CausalLM):
         return x if norm is None else self._normalise(tape, x, norm)
 
     def _attention(self, tape: Tape, regime: Regime, w: Attention, x: Tensor) -> Tensor:
-        q = self._rotated(tape, linear(tape, x, w.q), self.heads, w.q_norm)
+        q = self._rotated(tape, [linear(tape, x, w.q)], self.heads, w.q_norm)
         k, v = linear(tape, x, w.k), linear(tape, x, w.v)
-        k = self._rotated(tape, k, self.groups, w.k_norm)
+        k = self._rotated(tape, [k], self.groups, w.k_norm)
         v = attention.split_heads(tape, v, self.groups)
         k, v = attention.repeat_heads(tape, k, self.repeats), attention.repeat_heads(tape, v, self.repeats)
         if self.component == "gemma2":
@@ -228,8 +228,9 @@ class TransformerDecoder(CausalLM):
             return ring_attention(tape, q, k, v, regime.sequence.ranks)
         return sdpa.scaled_dot_product(tape, q, k, v, None, 0, regime.kernels)
 
-    def _rotated(self, tape: Tape, x: Tensor, heads: int, norm: Parameter | None) -> Tensor:
-        """[B, S, heads · d] normalised, rotated and seen as [B, heads, S, d]."""
+    def _rotated(self, tape: Tape, held: list[Tensor], heads: int, norm: Parameter | None) -> Tensor:
+        """[B, S, heads · d], the only one of `held`, normalised, rotated and seen as [B, heads, S, d]."""
+        x = held.pop()
         flat = x.shape
         by_head = (*flat[:-1], heads, self.size)
         x = shaping.viewed(tape, x, by_head)

@@ -81,7 +81,7 @@ class Tower(Struct):
 
             return regime.layer(tape, forward, x, mask, causal)
 
-        return tape.course.repeat(self.count, layer, hidden, stack=self.stack)
+        return tape.course.repeat(self.count, layer, [hidden], stack=self.stack)
 
     def _forward(
         self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor | None, causal: Tensor | None

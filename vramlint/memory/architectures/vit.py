@@ -135,7 +135,7 @@ class ViTForImageClassification(ImageClassifier):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: forward(tape, regime, weights, y), x)
 
-        return tape.course.repeat(self.count, layer, hidden)
+        return tape.course.repeat(self.count, layer, [hidden])
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor) -> Tensor:
         residual = hidden

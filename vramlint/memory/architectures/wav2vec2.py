@@ -228,7 +228,7 @@ class SpeechEncoder(Network):
             weights = self.layers[index]
             return regime.layer(tape, lambda y: forward(tape, regime, weights, y, bias), x)
 
-        hidden = tape.course.repeat(self.count, layer, handed_over.pop())
+        hidden = tape.course.repeat(self.count, layer, handed_over)
         before = hidden
         if self.stable:
             hidden = self.norm(tape, hidden)

@@ -38,4 +38,4 @@ class Blocks:
             self.outputs = regime.segment(tape, forward, (x,))
             return self.outputs[0]
 
-        return tape.course.repeat(count, layer, hidden.pop())
+        return tape.course.repeat(count, layer, hidden)

@@ -93,7 +93,7 @@ class XGLM(CausalLM):
         def layer(x: Tensor, index: int) -> Tensor:
             return regime.layer(tape, lambda y: self._forward(tape, regime, self.layers[index], y, mask), x)
 
-        hidden = tape.course.repeat(self.count, layer, e.dropout(tape, entering.pop(), self.dropout))
+        hidden = tape.course.repeat(self.count, layer, [e.dropout(tape, entering.pop(), self.dropout)])
         return self.norm(tape, hidden)
 
     def _forward(self, tape: Tape, regime: Regime, w: Layer, hidden: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ SORTED_FROM = (1, 8)
 NARROW_FROM = (1, 13)
 """Since then a chunk's logits are widened, before it was its hidden states and the whole weight."""
 
-Finish = Callable[[Tape, Tensor], Tensor]
+Finish = Callable[[Tape, list[Tensor]], Tensor]
 """What a model makes of the product with its head: a factor, a soft cap."""
 
 
@@ -72,7 +72,7 @@ def _chunk(
         logits = product(tape, tape.to(hidden, "float32"), tape.to(weight, "float32"))
     if bias is not None:
         logits = e.add(tape, logits, tape.to(bias, "float32"))
-    logits = finish(tape, logits)
+    logits = finish(tape, [logits])
     mark_logits(tape, logits)
     likelihoods = log_softmax_in_float32(tape, logits)
     loss = nll_loss(tape, likelihoods, labels)

@@ -83,11 +83,11 @@ class NormedConvolution(Struct, frozen=True):
 def convolve(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | None, positions: int) -> Tensor:
     """F.conv1d or F.conv2d: from [B, in, …] to [B, out, positions]."""
     offset = None if bias is None else tape.lower(bias)
-    weight = tape.lower(weight)
-    x = tape.lower(x)
-    inputs = (x, weight) if offset is None else (x, weight, offset)
+    kernel = tape.lower(weight)
+    pixels = tape.lower(x)
+    inputs = (pixels, kernel) if offset is None else (pixels, kernel, offset)
     shape = (x.shape[0], weight.shape[0], positions)
-    return tape.apply("convolution", inputs, shape, x.dtype, _convolution_backward, save=(x, weight))
+    return tape.apply("convolution", inputs, shape, pixels.dtype, _convolution_backward, save=(pixels, kernel))
 
 
 def max_pool(tape: Tape, x: Tensor, positions: int) -> Tensor:

@@ -83,8 +83,8 @@ def divided(tape: Tape, x: Tensor, divisor: Tensor) -> Tensor:
 
 def power(tape: Tape, x: Tensor) -> Tensor:
     """`x.pow(n)`; float32 under autocast. Backward: grad * (n * x.pow(n - 1)), three tensors at once."""
-    x = tape.upper(x)
-    return tape.apply("pow", (x,), x.shape, x.dtype, _power_backward, save=(x,))
+    wide = tape.upper(x)
+    return tape.apply("pow", (wide,), wide.shape, wide.dtype, _power_backward, save=(wide,))
 
 
 def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:
@@ -179,8 +179,8 @@ def sum_all(tape: Tape, x: Tensor) -> Tensor:
 
 def rsqrt(tape: Tape, x: Tensor) -> Tensor:
     """`torch.rsqrt(x)`; float32 under autocast."""
-    x = tape.upper(x)
-    return tape.apply("rsqrt", (x,), x.shape, x.dtype, _rsqrt_backward, save_output=True)
+    wide = tape.upper(x)
+    return tape.apply("rsqrt", (wide,), wide.shape, wide.dtype, _rsqrt_backward, save_output=True)
 
 
 def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:

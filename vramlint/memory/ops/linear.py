@@ -120,31 +120,31 @@ def matmul_weight(
     # autocast's casts are arguments of one C++ call, which GCC evaluates from the last to the first
     offset = None if bias is None else tape.lower(bias)
     matrix = tape.lower(weight)
-    x = tape.lower(x)
+    rows = tape.lower(x)
     if copies:
-        x = shaping.reordered(tape, x, x.shape)
+        rows = shaping.reordered(tape, rows, rows.shape)
     save = []
     # transformers' Conv1D is no F.linear
     of_linear = isinstance(weight, Parameter) and (weight.linear or weight.embedding)
     if matrix.requires_grad or (tape.keeps_linear_inputs and of_linear):
-        save.append(x)
-    if x.requires_grad:
+        save.append(rows)
+    if rows.requires_grad:
         save.append(matrix)
-    inputs = (x, matrix) if offset is None else (x, matrix, offset)
-    shape = (*x.shape[:-1], weight.shape[1 if columns else 0])
+    inputs = (rows, matrix) if offset is None else (rows, matrix, offset)
+    shape = (*rows.shape[:-1], weight.shape[1 if columns else 0])
     if offset is not None and tape.workspaces is not None:
         tape.workspaces.adds_bias(backward=tape.replays)
-    return tape.apply("linear", inputs, shape, x.dtype, _linear_backward, save=save)
+    return tape.apply("linear", inputs, shape, rows.dtype, _linear_backward, save=save)
 
 
 def product(tape: Tape, x: Tensor, weight: Tensor) -> Tensor:
     """`x @ weight.T`."""
     # the cast is that of the transposed view, so the weight's gradient is a view of the cast's
     matrix = weight if tape.autocast is None else tape.to(shaping.viewed(tape, weight, weight.shape), tape.autocast)
-    x = tape.lower(x)
-    save = [tensor for tensor, other in ((x, matrix), (matrix, x)) if other.requires_grad]
-    shape = (*x.shape[:-1], weight.shape[0])
-    return tape.apply("linear", (x, matrix), shape, x.dtype, _linear_backward, save=save)
+    rows = tape.lower(x)
+    save = [tensor for tensor, other in ((rows, matrix), (matrix, rows)) if other.requires_grad]
+    shape = (*rows.shape[:-1], weight.shape[0])
+    return tape.apply("linear", (rows, matrix), shape, rows.dtype, _linear_backward, save=save)
 
 
 def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
@@ -176,18 +176,18 @@ def _linear_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[T
 
 def matmul(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Batched `a @ b` of two activations of shape [..., n, k] and [..., k, m]."""
-    b = tape.lower(b)
-    a = tape.lower(a)
-    save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
-    return tape.apply("matmul", (a, b), shape, a.dtype, _matmul_backward, save=save)
+    right = tape.lower(b)
+    left = tape.lower(a)
+    save = [tensor for tensor, other in ((left, right), (right, left)) if other.requires_grad]
+    return tape.apply("matmul", (left, right), shape, left.dtype, _matmul_backward, save=save)
 
 
 def bmm(tape: Tape, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
     """`torch.bmm(a, b)`: as `matmul`, but its gradients are views of nothing."""
-    b = tape.lower(b)
-    a = tape.lower(a)
-    save = [tensor for tensor, other in ((a, b), (b, a)) if other.requires_grad]
-    out = tape.apply("bmm", (a, b), shape, a.dtype, _bmm_backward, save=save)
+    right = tape.lower(b)
+    left = tape.lower(a)
+    save = [tensor for tensor, other in ((left, right), (right, left)) if other.requires_grad]
+    out = tape.apply("bmm", (left, right), shape, left.dtype, _bmm_backward, save=save)
     out.heads_first = True
     return out
 

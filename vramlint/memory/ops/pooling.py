@@ -24,8 +24,8 @@ def _mean_backward(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Ten
 
 def total(tape: Tape, x: Tensor, shape: Shape) -> Tensor:
     """The sum of `x`, of `shape`; float32 under autocast. Backward expands: no memory."""
-    x = tape.upper(x)
-    out = tape.apply("sum", (x,), shape, x.dtype, _total_backward)
+    wide = tape.upper(x)
+    out = tape.apply("sum", (wide,), shape, wide.dtype, _total_backward)
     tape.sums_partially(x.shape, shape)
     return out
 

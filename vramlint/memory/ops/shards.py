@@ -33,9 +33,9 @@ class Shards(Struct):
         return tape.to(result, dtype)
 
     def _update(self, tape: Tape, x: Tensor, block: Tensor) -> Tensor:
-        x = tape.upper(x)
-        shape = (*x.shape[:-1], self.block.shape[0])
-        summed = tape.apply("sum", (x,), shape, x.dtype, _backward)
+        wide = tape.upper(x)
+        shape = (*wide.shape[:-1], self.block.shape[0])
+        summed = tape.apply("sum", (wide,), shape, wide.dtype, _backward)
         return matmul_weight(tape, summed, block, None, columns=True)
 
 

@@ -18,8 +18,8 @@ def softmax(tape: Tape, x: Tensor, *, in_float32: bool) -> Tensor:
     (torch 2.13 aten/src/ATen/native/SoftMax.cpp). Autocast asks for float32 in the same way.
     """
     if in_float32 or tape.autocast is not None:
-        x = x if x.dtype == "float16" else tape.to(x, "float32")
-        return tape.apply("softmax", (x,), x.shape, "float32", _softmax_backward, save_output=True)
+        wide = x if x.dtype == "float16" else tape.to(x, "float32")
+        return tape.apply("softmax", (wide,), wide.shape, "float32", _softmax_backward, save_output=True)
     return tape.apply("softmax", (x,), x.shape, x.dtype, _softmax_backward, save_output=True)
 
 
