@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import libcst as cst
 
 from vramlint.readers.python.branches import run_side
@@ -11,7 +9,7 @@ from vramlint.readers.python.conditions import Test
 from vramlint.readers.python.imports import dotted
 from vramlint.readers.python.journal import Changes
 from vramlint.readers.python.machine import Flow, Machine
-from vramlint.readers.python.neighbours import absolute, home_of, import_module
+from vramlint.readers.python.neighbours import STANDARD_LIBRARY, absolute, home_of, import_module
 from vramlint.readers.python.objects import Scope
 from vramlint.values import Scalar
 
@@ -95,7 +93,7 @@ def _doubtful_import(machine: Machine, node: cst.Try | cst.TryStar, scope: Scope
 
 def _is_doubtful(machine: Machine, name: str, scope: Scope) -> bool:
     top = name.partition(".")[0]
-    if top in _INSTALLED or top in sys.stdlib_module_names:
+    if top in _INSTALLED or top in STANDARD_LIBRARY:
         return False
     imported = any(other.partition(".")[0] == top for other in machine.imports)
     return not imported and import_module(machine, absolute(home_of(scope), name)) is None

@@ -30,6 +30,13 @@ _LIBRARIES = frozenset(_LIBRARY_WORDS.split())
 _LIBRARY_MODULES = frozenset(f"litgpt.{name}" for name in ("adapter", "adapter_v2", "api", "data", "lora", "model"))
 """Modules of which the same is true, though not of their whole package."""
 
+_OF_SOME_VERSIONS = """
+    aifc asynchat asyncore audioop binhex cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib nis nntplib
+    ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib tomllib uu xdrlib
+"""
+STANDARD_LIBRARY = sys.stdlib_module_names.union(_OF_SOME_VERSIONS.split())
+"""Modules that some Python from 3.10 to 3.13 brings: files mean the same whichever of them reads them."""
+
 MOST_MODULES = 48
 """Modules that are read for one script."""
 
@@ -96,7 +103,7 @@ def home_of(scope: Scope) -> Module | None:
 
 def _is_foreign(module: str) -> bool:
     top = module.partition(".")[0]
-    return top in _LIBRARIES or module in _LIBRARY_MODULES or top in sys.stdlib_module_names
+    return top in _LIBRARIES or module in _LIBRARY_MODULES or top in STANDARD_LIBRARY
 
 
 def _find(machine: Machine, name: str) -> Module | None:
