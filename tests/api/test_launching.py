@@ -531,6 +531,15 @@ def test_launchers_of_other_scripts_of_that_name_are_not_followed(monkeypatch: p
     assert started == ["a/train.py", "b/train.py", "c/main.py"]
 
 
+def test_launchers_that_only_mention_a_shell_script_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    mention = "# like run.sh\npython other.py --output_dir out\n"
+    launchers = {"mention.sh": mention, "run.sh": "python train.py --bf16\n", "twice.sh": f"bash run.sh\n{mention}"}
+    started = _started(monkeypatch)
+    report = check({**launchers, "train.py": TRAIN, "other.py": TRAIN}, "run.sh")
+    assert [job.name for job in report.jobs] == ["twice.sh:1 runs train.py"]
+    assert set(started) == {"train.py"}
+
+
 def test_a_launchers_other_scripts_are_not_read_and_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "train.py": TRAIN,

@@ -66,9 +66,10 @@ class Atlas:
 
 
 class Concerns:
-    """Whether a command of a launcher has to do with given scripts.
+    """Whether a command of a launcher has to do with given scripts, Python's or shells'.
 
-    Many a project has a `train.py` in every folder, and each launcher starts its own under that bare name.
+    Many a project has a `train.py` in every folder, and each launcher starts its own under that bare name; many a
+    shell script is named in the comments of the next.
 
     Args:
         files: the given scripts, and the files that name them or a file that does.
@@ -90,6 +91,10 @@ class Concerns:
             self._known[path] = self._absolute(path) in self._given or named
         return self._known[path]
 
+    def through(self, paths: Iterable[str]) -> bool:
+        """Whether one of the scripts that lead to a command is a given one."""
+        return any(self._absolute(path) in self._given for path in paths)
+
     def word(self, text: str) -> bool:
         """Whether a word names one of the scripts, as a file of settings in Python is named."""
         return self._mentions.anywhere(text.encode(errors="replace"))
@@ -97,7 +102,7 @@ class Concerns:
 
 def concerns_of(files: Sequence[SourceFile], given: Container[str], absolute: Callable[[str], str]) -> Concerns | None:
     """What launchers are followed for; None, which is everything, where other files than scripts were given, too."""
-    scripts = all(_is_script(file) for file in files if absolute(file.path) in given)
+    scripts = all(file.form in ("python", "shell") for file in files if absolute(file.path) in given)
     return Concerns(files, given, absolute) if scripts else None
 
 

@@ -96,7 +96,10 @@ def _launched(workloads: Sequence[Workload], context: Context, known: Known, she
         for start in islice(distinct(islice(starts, 16 * MOST)), MOST)
     ]
     concerns = known.concerns
-    wanted = [concerns is None or reader.has_to_do_with(concerns) for _, reader in followed]
+    wanted = [
+        concerns is None or concerns.through(start.through) or reader.has_to_do_with(concerns)
+        for start, reader in followed
+    ]
     pairs = list(zip(followed, wanted, strict=True))
     unread = [start for (start, reader), is_wanted in pairs if not is_wanted and any(wanted) and reader.may_train()]
     again = known.again
