@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -114,6 +114,7 @@ def keys(vocabulary: str, version: Version) -> frozenset[str]:
     return frozenset(history.key for history in histories(vocabulary) if history.exists_in(version))
 
 
+@lru_cache(maxsize=256)
 def accepted_keys(vocabulary: str, libraries: Libraries = NEWEST) -> frozenset[str]:
     """The keys that class `vocabulary` accepts, inherited ones included, under these releases."""
     found: frozenset[str] = frozenset()
@@ -140,11 +141,12 @@ def trl_keys() -> frozenset[str]:
 
 def histories(vocabulary: str, *key: str) -> Iterator[KeyHistory]:
     """The lives of all keys that `vocabulary` itself ever had, or of the one named."""
-    if vocabulary == "deepspeed":
-        yield from _deepspeed(*key)
-        return
-    for columns in lines(_FILE).starting_with(vocabulary, *key):
-        yield KeyHistory(*columns)
+    yield from _deepspeed(*key) if vocabulary == "deepspeed" else _of_class(vocabulary, *key)
+
+
+@lru_cache(maxsize=4096)
+def _of_class(vocabulary: str, *key: str) -> tuple[KeyHistory, ...]:
+    return tuple([KeyHistory(*columns) for columns in lines(_FILE).starting_with(vocabulary, *key)])
 
 
 def _deepspeed(*key: str) -> Iterator[KeyHistory]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from vramlint.job import Libraries
 
@@ -12,6 +13,7 @@ NEWEST = Libraries()
 Version = tuple[int, ...]
 
 
+@lru_cache(maxsize=4096)
 def version_of(text: str) -> Version:
     """`4.57.6` as (4, 57, 6); what follows the numbers (`rc1`, `+cpu`, `.dev0`) is ignored."""
     numbers = re.match(r"\d+(?:\.\d+)*", text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
 from vramlint.catalog.keys import (
@@ -156,9 +158,14 @@ def _histories(tables: Iterable[tuple[str, Table]]) -> Iterator[tuple[str, KeyHi
                 yield found[0]
 
 
+@cache
+def _deepspeed_keys() -> Mapping[str, KnownKey]:
+    known = {row.key: KnownKey(row.status, version_of(row.since), row.type) for row in all_deepspeed_keys()}
+    return MappingProxyType(known)
+
+
 def deepspeed_key_remarks(table: Table, setting: Setting) -> Iterator[Remark]:
     """Keys of a DeepSpeed configuration that DeepSpeed does not know or has removed, and settings that it refuses."""
-    known = {row.key: KnownKey(row.status, version_of(row.since), row.type) for row in all_deepspeed_keys()}
-    yield from check_deepspeed_keys(table, known, setting.libraries.deepspeed, setting.label("deepspeed"))
+    yield from check_deepspeed_keys(table, _deepspeed_keys(), setting.libraries.deepspeed, setting.label("deepspeed"))
     yield from refused_settings(table)
     yield from idle_offloads(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,6 +37,7 @@ def newest(library: str, below: Release | None = None) -> Release:
     return newest_allowed(library, "", below) or known_releases()[library][-1]
 
 
+@lru_cache(maxsize=4096)
 def release_of(text: str) -> Release:
     """`4.46` as (4, 46, 0); what follows the number (`rc1`, `+cu121`, `.dev0`) is dropped."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", text.strip())
@@ -56,6 +57,7 @@ def pinned(specifier: str) -> Release | None:
     return release_of(exact[0]) if exact else None
 
 
+@lru_cache(maxsize=1024)
 def newest_allowed(library: str, specifier: str, below: Release | None = None) -> Release | None:
     """The newest known release that a specifier allows, `below` a bound; None when none that is known does.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -176,16 +176,16 @@ def _installed(path: str, context: Context) -> Iterator[Requirement]:
 
 
 def _requirements(folder: str, context: Context) -> Iterator[Requirement]:
-    names = sorted(context.names(folder))
-    seen: set[str] = set()
-    for pattern in _FILES:
-        for name in names:
-            if name in seen or not fnmatch(name, pattern):
-                continue
-            seen.add(name)
-            document = context.load(name if folder == "." else f"{folder.rstrip('/')}/{name}")
-            if document:
-                yield from _required(name, document)
+    for name in _surest_first(tuple(context.names(folder))):
+        document = context.load(name if folder == "." else f"{folder.rstrip('/')}/{name}")
+        if document:
+            yield from _required(name, document)
+
+
+@lru_cache(maxsize=256)
+def _surest_first(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the names in a folder those of files that say versions."""
+    return tuple(dict.fromkeys(name for pattern in _FILES for name in fnmatch.filter(sorted(names), pattern)))
 
 
 _ANY = "|".join(library.replace("_", "[-_]") for library in (*LIBRARIES, *FRAMEWORKS))

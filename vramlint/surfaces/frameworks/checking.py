@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from vramlint.catalog.frameworks import FrameworkKey, framework_keys
@@ -45,7 +45,8 @@ def key_remarks(
     if not known:
         return
     inherited = inherited_keys(framework)
-    written = list(_written(table, "", known))
+    listed = frozenset(key[: end + 1] for key in known for end, letter in enumerate(key) if letter == ".")
+    written = list(_written(table, "", known, listed))
     unknown = [path for path, _ in written if path not in known and path.partition(".")[0] not in inherited]
     accepted = [key for key, rows in known.items() if any(not row.until for row in rows)] + sorted(inherited)
     meant = {path: _near(framework, path, accepted) for path in unknown}
@@ -66,14 +67,13 @@ def key_remarks(
             yield _gone(framework, entry, rows[-1], known)
 
 
-def _written(table: Table, above: str, known: _Known) -> Iterator[tuple[str, Entry]]:
-    """Every key that can be held against the list, as dotted path; a table is entered where its keys are listed."""
+def _written(table: Table, above: str, known: _Known, listed: Container[str]) -> Iterator[tuple[str, Entry]]:
+    """Every key that can be held against the list, as dotted path; a table is entered where its keys are `listed`."""
     for entry in table:
         path = f"{above}{entry.key}"
         inside = f"{path}."
-        listed = any(key.startswith(inside) for key in known) and f"{inside}*" not in known
-        if isinstance(entry.value, Table) and listed:
-            yield from _written(entry.value, inside, known)
+        if isinstance(entry.value, Table) and inside in listed and f"{inside}*" not in known:
+            yield from _written(entry.value, inside, known, listed)
         elif f"{above}*" not in known and f"{path}.*" not in known and entry.key not in _INSTANTIATED:
             yield path, entry
 
