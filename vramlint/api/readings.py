@@ -103,11 +103,18 @@ class _Noted(Mapping[str, Plain]):
         self.whole = False
 
     def __getitem__(self, question: str) -> Plain:
-        answer = self.answers[question] if question in self.answers else _answer(self._known, question)
-        self.answers[question] = answer
+        answer = self._answer(question)
         if isinstance(answer, type):
             raise KeyError(question)
         return answer
+
+    def __contains__(self, question: object) -> bool:
+        return isinstance(question, str) and self._answer(question) is not _Missing
+
+    def _answer(self, question: str) -> Plain | type[_Missing]:
+        if question not in self.answers:
+            self.answers[question] = _answer(self._known, question)
+        return self.answers[question]
 
     def __iter__(self) -> Iterator[str]:
         self.whole = True

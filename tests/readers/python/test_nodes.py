@@ -26,5 +26,8 @@ def test_all_fields_are_set_and_every_maker_makes_its_class() -> None:
 
 
 def test_the_number_of_values_is_that_of_the_fields() -> None:
+    for make, values in ((nodes.name, ()), (nodes.attribute, (1,)), (nodes.attribute, (1, 2, 3))):
+        with pytest.raises(TypeError):
+            make(*values)
     with pytest.raises(ValueError, match="shorter"):
-        nodes.attribute(nodes.name("a"))
+        nodes.argument(nodes.name("a"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import product
 
 from vramlint.readers.python.conditions import Test, Tests
@@ -17,6 +17,10 @@ def same(left: object, right: object) -> bool:
     """Whether two objects cannot be told apart by anyone who reads the program."""
     if left is right:
         return True
+    if isinstance(left, tuple):
+        return isinstance(right, tuple) and _all_same(left, right)
+    if type(left) is not type(right):
+        return False
     match left, right:
         case Scalar(), Scalar():
             return type(left.value) is type(right.value) and left.value == right.value
@@ -29,8 +33,6 @@ def same(left: object, right: object) -> bool:
             return ours is not None and theirs is not None and _all_same(ours, theirs)
         case Slot(), Slot():
             return same(left.value, right.value)
-        case tuple(), tuple():
-            return _all_same(left, right)
     return False
 
 
@@ -45,14 +47,22 @@ def options_of(item: Object) -> tuple[tuple[Object, Tests], ...]:
 
 def consistent(tests: Iterable[Test], path: Iterable[Test]) -> bool:
     """Nothing in `tests` contradicts the path or itself."""
-    return _fit(tests, {(test.text, test.scope): test.holds for test in path})
+    assumed = _assumed(path)
+    for text, holds, scope, _ in tests:  # noqa: SIM110 (a generator would take twice as long)
+        if assumed.setdefault((text, scope), holds) is not holds:
+            return False
+    return True
 
 
-def _fit(tests: Iterable[Test], assumed: Mapping[tuple[str, int], bool]) -> bool:
-    own: dict[tuple[str, int], bool] = {}
-    for text, holds, scope, _ in tests:
-        key = text, scope
-        if assumed.get(key, holds) is not holds or own.setdefault(key, holds) is not holds:
+def _assumed(path: Iterable[Test]) -> dict[tuple[str, int], bool]:
+    """How the tests of a path come out."""
+    return {(text, scope): holds for text, holds, scope, _ in path}
+
+
+def _is_open(tests: Tests, assumed: Mapping[tuple[str, int], bool]) -> bool:
+    """Nothing in `tests`, which do not contradict themselves, contradicts what is assumed."""
+    for text, holds, scope, _ in tests:  # noqa: SIM110
+        if assumed.get((text, scope), holds) is not holds:
             return False
     return True
 
@@ -63,7 +73,7 @@ def choose(options: Iterable[tuple[Object, Tests]]) -> Object:
     for option, tests in options:
         for item, more in options_of(option):
             joined = _joined(tests, more)
-            if not consistent(joined, ()):
+            if len(joined) > 1 and not consistent(joined, ()):
                 continue
             for index, (other, others) in enumerate(kept):
                 if same(item, other):
@@ -80,18 +90,20 @@ def choose(options: Iterable[tuple[Object, Tests]]) -> Object:
 
 
 def _joined(first: Tests, second: Tests) -> Tests:
-    return (*first, *(test for test in second if test not in first))
+    if not (first and second):
+        return first or second
+    return (*first, *[test for test in second if test not in first])
 
 
-def narrow(item: Object, path: Iterable[Test]) -> Object:
+def narrow(item: Object, path: Collection[Test]) -> Object:
     """The object as it can be where the tests of `path` hold."""
-    if not isinstance(item, Choice):
+    if not isinstance(item, Choice) or not path:
         return item
-    assumed = {(test.text, test.scope): test.holds for test in path}
-    left = tuple(option for option in item.options if _fit(option[1], assumed))
+    assumed = _assumed(path)
+    left = [option for option in item.options if _is_open(option[1], assumed)]
     if not left or len(left) == len(item.options):
         return item
-    return left[0][0] if len(left) == 1 else Choice(left)
+    return left[0][0] if len(left) == 1 else Choice(tuple(left))
 
 
 def among(options: tuple[Object, ...], label: str, scope: int) -> Object:
@@ -119,6 +131,11 @@ def _shown(option: Object, index: int) -> str:
 
 def each(function: Callable[..., Object], *items: Object) -> Object:
     """`function` over every consistent combination of the possible objects."""
+    if len(items) == 1:
+        (item,) = items
+        if not isinstance(item, Choice):
+            return function(item)
+        return choose([(function(option), tests) for option, tests in item.options])
     for item in items:
         if isinstance(item, Choice):
             break

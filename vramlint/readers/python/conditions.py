@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -18,9 +19,12 @@ class Test(NamedTuple):
     silent: bool = False
 
     def __str__(self) -> str:
-        if self.holds:
-            return self.text
-        return f"not {self.text}" if self.text.replace(".", "").isidentifier() else f"not ({self.text})"
+        return self.text if self.holds else _negated(self.text)
+
+
+@lru_cache(maxsize=4096)  # what a branch assumes stands at every call inside
+def _negated(text: str) -> str:
+    return f"not {text}" if text.replace(".", "").isidentifier() else f"not ({text})"
 
 
 Tests = tuple[Test, ...]

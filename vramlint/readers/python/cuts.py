@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import libcst as cst
 from msgspec import Struct
@@ -99,6 +100,7 @@ def _truncated(machine: Machine, use: _Use, text: str) -> list[Scalar]:
     return bounds if len(bounds) == len(held) else []
 
 
+@lru_cache(maxsize=256)
 def _row(text: str) -> str:
     """What a function calls the length of the rows that it cuts from joined samples; empty where it cuts none."""
     for match in _STEPS.finditer(text):
@@ -112,11 +114,13 @@ def _row(text: str) -> str:
     return taken["n"] if taken and _LENGTH.search(taken["n"]) and "while " in text else ""
 
 
+@lru_cache(maxsize=256)
 def _kept(text: str) -> tuple[str, ...]:
     """What a filter calls the length up to which it keeps samples, or its digits."""
     return tuple(dict.fromkeys(match["n"] for match in _KEPT.finditer(text)))
 
 
+@lru_cache(maxsize=256)
 def _ends(text: str) -> tuple[str, ...]:
     """What a function calls the length to which it cuts or fills single samples."""
     names = (match["n"] or match["m"] for match in _ENDS.finditer(text))

@@ -8,6 +8,7 @@ from values that the program only passes about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import libcst as cst
 
@@ -221,18 +222,24 @@ def _leave_out(machine: Machine, branch: Branch, node: cst.CSTNode, scope: Scope
         function = pending.pop()
         if function not in branch.functions:
             inside = _names(machine, function.node)
-            branch.functions[function] = frozenset(inside)
+            branch.functions[function] = inside
             pending += [inner for name in inside if (inner := _function_of(scope, name)) is not None]
 
 
-def _names(machine: Machine, node: cst.CSTNode) -> set[str]:
+def _names(machine: Machine, node: cst.CSTNode) -> frozenset[str]:
     place = machine.place(node)
     document = machine.source_of(node).document
     start = document.offset(*place.span[:2])
-    text = _COMMENT.sub("", document.text[start : min(document.offset(*place.span[2:]), start + MOST_TEXT)])
-    if isinstance(node, cst.BaseExpression):
-        return set(_WORD.findall(text))
-    return {word or quoted for word, quoted in _CALLED.findall(text)}
+    text = document.text[start : min(document.offset(*place.span[2:]), start + MOST_TEXT)]
+    return _words(text, isinstance(node, cst.BaseExpression))
+
+
+@lru_cache(maxsize=512)  # a script is read once for every launcher that starts it
+def _words(text: str, is_expression: bool) -> frozenset[str]:
+    text = _COMMENT.sub("", text)
+    if is_expression:
+        return frozenset(_WORD.findall(text))
+    return frozenset([word or quoted for word, quoted in _CALLED.findall(text)])
 
 
 def _function_of(scope: Scope, name: str) -> Function | None:

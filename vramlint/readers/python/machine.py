@@ -224,7 +224,7 @@ class Machine:
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
-        return self.source_of(node).text(node)
+        return self._sources.of(node).text(node)
 
     def source_of(self, node: cst.CSTNode) -> Source:
         """The file that an expression stands in."""
@@ -256,7 +256,7 @@ class Machine:
 
     def conditions(self) -> tuple[str, ...]:
         """The undecided conditions under which the program is here, as source text."""
-        return tuple(dict.fromkeys(str(test) for test in self.path if not test.silent))
+        return tuple(dict.fromkeys([str(test) for test in self.path if not test.silent])) if self.path else ()
 
     def under(self, *tests: Test) -> Longer:
         """Everything inside stands under these tests; what the inside adds to the path ends with it."""

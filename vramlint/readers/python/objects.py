@@ -123,7 +123,10 @@ class LibraryObject(Struct, eq=False):
 
     def argument(self, name: str) -> Object | None:
         """The object behind an assigned attribute or a keyword."""
-        written = next((given.value for given in reversed(self.keywords) if given.name == name), None)
+        written = None
+        for given in self.keywords:  # the last one of a name counts
+            if given.name == name:
+                written = given.value
         slot: Slot | None = self.state.get(name)
         if slot is None:
             return written

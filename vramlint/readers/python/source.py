@@ -41,6 +41,7 @@ class Source:
         self.ranges = ranges
         self.places: dict[int, Place] = {}
         """The places that were asked for, by the identities of their nodes."""
+        self._texts: dict[int, str] = {}
 
     def holds(self, node: cst.CSTNode) -> bool:
         """Whether the expression is part of this document."""
@@ -57,8 +58,13 @@ class Source:
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
-        start, end = self._offsets_of(node)
-        return " ".join(self.document.text[start:end].split())
+        found = self._texts.get(id(node))
+        if found is None:
+            start, end = self._offsets_of(node)
+            found = " ".join(self.document.text[start:end].split())
+            if id(node) in self.ranges:
+                self._texts[id(node)] = found
+        return found
 
     def left_out(self, node: cst.CSTNode) -> int:
         """How much of a function there is to read with its body, where that is read by itself; else 0."""

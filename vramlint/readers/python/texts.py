@@ -25,17 +25,20 @@ from vramlint.values import Scalar, Unknown
 
 def evaluate_string(machine: Machine, node: cst.SimpleString, _: Scope) -> Object:
     """A string literal; bytes are of no interest."""
-    value = string_value(node)
+    value = _value(node.value)
     place = machine.place(node)
     return Scalar(value, place) if isinstance(value, str) else Unknown("bytes", place)
 
 
-def string_value(node: cst.SimpleString) -> str | bytes:
+@lru_cache(maxsize=4096)
+def _value(written: str) -> str | bytes:
     """The text of a string literal; invalid escapes are taken as Python takes them, without its warning."""
-    if "\\" not in node.value and "b" not in node.prefix:
-        return node.raw_value
+    quoted = written.lstrip("rRuU")
+    if "\\" not in written and quoted[0] in "\"'":
+        quotes = 3 if quoted.startswith(('"""', "'''")) else 1
+        return quoted[quotes:-quotes]
     try:
-        found = syntax.literal(node.value)
+        found = syntax.literal(written)
     except syntax.UNPARSED:
         return b""
     return found if isinstance(found, (str, bytes)) else b""
