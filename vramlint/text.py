@@ -47,6 +47,16 @@ class Cell(NamedTuple):
     """The line of the file in which each line of the cell is written."""
 
 
+def line_starts(text: str) -> tuple[int, ...]:
+    """Where the lines of a text begin, which end at LF."""
+    starts = [0]
+    position = text.find("\n")
+    while position >= 0:
+        starts.append(position + 1)
+        position = text.find("\n", position + 1)
+    return tuple(starts)
+
+
 class Document(Struct, frozen=True):
     """The text of one file, with its line index. Of a notebook it is the text of the code cells."""
 
@@ -64,12 +74,7 @@ class Document(Struct, frozen=True):
     @classmethod
     def of(cls, path: str, text: str, cells: tuple[Cell, ...] = ()) -> Document:
         """A document over `text`. Lines end at LF; a CR before it belongs to the line's content."""
-        starts = [0]
-        position = text.find("\n")
-        while position >= 0:
-            starts.append(position + 1)
-            position = text.find("\n", position + 1)
-        return cls(path, text, tuple(starts), cells)
+        return cls(path, text, line_starts(text), cells)
 
     def line(self, number: int) -> str:
         """Line `number` (1-based) without its line end; empty beyond the last line."""

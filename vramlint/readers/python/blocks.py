@@ -30,14 +30,15 @@ class Converted(NamedTuple):
     """Its functions and methods, and those inside of them, in the order of their ends."""
 
 
-def converted(text: str, tree: ast.Module) -> Converted | None:
+def converted(text: str, tree: ast.Module, starts: Sequence[int] = ()) -> Converted | None:
     """The tree of a text as LibCST has it, without what says how it is laid out; None where it is not made here.
 
     Args:
         text: the text.
         tree: what CPython makes of it.
+        starts: where its lines start, if that is known.
     """
-    made = Statements(text)
+    made = Statements(text, starts)
     try:
         module = make.module(made.all(tree.body))
     except (Unsupported, RecursionError, IndexError, UnicodeError):
@@ -71,8 +72,9 @@ def first_line(node: ast.stmt) -> int:
 class Statements(Expressions):
     """Makes the statements of one text."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, starts: Sequence[int] = ()) -> None:
+        """The text, and where its lines start, if that is known."""
+        super().__init__(text, starts)
         self.functions: list[cst.FunctionDef] = []
         self.most = len(text)
         """Where the comments end that may belong to a block."""

@@ -16,6 +16,7 @@ import libcst as cst
 
 from vramlint.patterns import lazy
 from vramlint.readers.python import nodes as make
+from vramlint.readers.python.fstrings import formatted
 from vramlint.readers.python.gaps import (
     Unsupported,
     behind_blank,
@@ -49,14 +50,23 @@ class Expressions(Placed):
         Raises:
             Unsupported: it is one that is not made here.
         """
-        start, end = self.start(node), self.end(node)
-        placed = _PLACED.get(type(node))
+        first, last, odd, starts = node.lineno, node.end_lineno or node.lineno, self.odd, self.starts
+        column, final = node.col_offset, node.end_col_offset or 0
+        start = self.offset(first, column) if first in odd else starts[first - 1] + column
+        end = self.offset(last, final) if last in odd else starts[last - 1] + final
+        kind = type(node)
+        placed = _PLACED.get(kind)
         if placed is not None:
-            return self.at(placed(self, node, start, end), start, end)
-        making = _MAKERS.get(type(node))
-        if making is None:
-            raise Unsupported(type(node).__name__)
-        return self.at(making(self, node), *self._bounds(node, start, end))
+            made = placed(self, node, start, end)
+        else:
+            making = _MAKERS.get(kind)
+            if making is None:
+                raise Unsupported(kind.__name__)
+            made = making(self, node)
+            if kind is ast.Tuple or kind is ast.GeneratorExp:
+                start, end = self._bounds(node, start, end)
+        self.ranges[id(made)] = start, end
+        return made
 
     def maybe(self, node: ast.expr | None) -> Any:  # noqa: ANN401
         """An expression that may be missing."""
@@ -124,7 +134,8 @@ class Expressions(Placed):
 
     def _joined(self, node: ast.JoinedStr, start: int, end: int) -> Any:  # noqa: ANN401
         del node
-        return self._read(start, end)
+        made = formatted(self, start, end)
+        return self._read(start, end) if made is None else made
 
     def _read(self, start: int, end: int) -> Any:  # noqa: ANN401
         """Strings with values inside, or of several parts, as LibCST reads them."""

@@ -49,17 +49,6 @@ _CONSTANTS = MappingProxyType({"True": True, "False": False, "None": None})
 Evaluator = Callable[[Machine, Any, Scope], Object]
 
 
-def evaluate(machine: Machine, node: cst.BaseExpression, scope: Scope) -> Object:
-    """The object behind an expression; an `Unknown` for what cannot be worked out."""
-    evaluator = _EVALUATORS.get(type(node))
-    if evaluator is None:
-        return Unknown("an expression that only run time knows", machine.place(node))
-    try:
-        return evaluator(machine, node, scope)
-    except RecursionError:
-        return Unknown("nested too deep", machine.place(node))
-
-
 def _name(machine: Machine, node: cst.Name, scope: Scope) -> Object:
     if node.value in _CONSTANTS:
         return Scalar(_CONSTANTS[node.value], machine.place(node))
@@ -264,7 +253,7 @@ def _yield(machine: Machine, node: cst.Yield, scope: Scope) -> Object:
     return Unknown("a value sent to a generator", machine.place(node))
 
 
-_EVALUATORS: MappingProxyType[type[cst.CSTNode], Evaluator] = MappingProxyType(
+EVALUATORS: MappingProxyType[type[cst.CSTNode], Evaluator] = MappingProxyType(
     {
         cst.Name: _name,
         cst.SimpleString: evaluate_string,
@@ -295,3 +284,4 @@ _EVALUATORS: MappingProxyType[type[cst.CSTNode], Evaluator] = MappingProxyType(
         cst.DictComp: evaluate_comprehension,
     }
 )
+"""What expressions stand for, by their class; all others only run time knows."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import libcst as cst
 from msgspec import Struct, field
@@ -149,7 +149,7 @@ class Machine:
         self,
         source: Script,
         known: Mapping[str, Plain],
-        evaluate: Callable[[Machine, cst.BaseExpression, Scope], Object],
+        evaluators: Mapping[type[cst.CSTNode], Callable[[Machine, Any, Scope], Object]],
         execute: Callable[[Machine, Sequence[cst.CSTNode], Scope], Flow],
         invoke: Callable[[Machine, Site], Object],
         modules: Callable[[str], Document | None] = lambda _: None,
@@ -203,12 +203,18 @@ class Machine:
         self.called = 0
         """How many of the calls the program itself made, before those functions."""
         self._serial = 0
-        self._evaluate, self._execute, self._invoke = evaluate, execute, invoke
+        self._evaluators, self._execute, self._invoke = evaluators, execute, invoke
 
     def evaluate(self, node: cst.BaseExpression, scope: Scope) -> Object:
-        """The object behind an expression."""
+        """The object behind an expression; an `Unknown` for what cannot be worked out."""
         self.steps += not self.repeats
-        return self._evaluate(self, node, scope)
+        evaluator = self._evaluators.get(type(node))
+        if evaluator is None:
+            return Unknown("an expression that only run time knows", self.place(node))
+        try:
+            return evaluator(self, node, scope)
+        except RecursionError:
+            return Unknown("nested too deep", self.place(node))
 
     def execute(self, body: Sequence[cst.CSTNode], scope: Scope) -> Flow:
         """Run statements."""

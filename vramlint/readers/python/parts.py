@@ -34,7 +34,7 @@ class Parts(Source):
         self.outline: Sequence[Statement] = outline(document)
         """The statements that bind names."""
         bodies = {id(body.node): body for statement in self.outline for body in statement.bodies}
-        self._maker = _Later(text, shift, bodies)
+        self._maker = _Later(text, shift, () if shift else document.line_starts, bodies)
         self._made: dict[int, Sequence[cst.CSTNode]] = {}
         super().__init__(document, self._maker.ranges, shift)
 
@@ -86,15 +86,16 @@ class _Deferred(Sequence[Any]):
 class _Later(Statements):
     """Makes the statements of one text, those inside of others when they are looked at."""
 
-    def __init__(self, text: str, shift: int, bodies: Mapping[int, Body]) -> None:
+    def __init__(self, text: str, shift: int, starts: Sequence[int], bodies: Mapping[int, Body]) -> None:
         """The makings of a text.
 
         Args:
             text: the text.
             shift: where it begins in its document.
+            starts: where its lines start, if that is known.
             bodies: those that are read by themselves, by the identity of the function's node in CPython's tree.
         """
-        super().__init__(text)
+        super().__init__(text, starts)
         self.left_out: dict[int, int] = {}
         """How much there is to read of each function with such a body, by the identity of its node."""
         self._shift = shift

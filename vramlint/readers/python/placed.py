@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vramlint.readers.python import nodes as make
 from vramlint.readers.python.gaps import Unsupported
 from vramlint.readers.python.positions import Range
+from vramlint.text import line_starts
 
 
 class Placed:
     """Notes where the nodes stand that are made of one text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, starts: Sequence[int] = ()) -> None:
+        """The text, and where its lines start, if that is known."""
         self.text = text
-        self.starts = [0]
-        position = text.find("\n")
-        while position >= 0:
-            self.starts.append(position + 1)
-            position = text.find("\n", position + 1)
-        self._plain = text.isascii()
+        self.starts = starts or line_starts(text)
+        lines = () if text.isascii() else text.split("\n")
+        self.odd = frozenset([number for number, line in enumerate(lines, 1) if not line.isascii()])
+        """The lines in which columns are no numbers of bytes."""
         self.ranges: dict[int, Range] = {}
         """Where the nodes stand that were made, by identity."""
 
     def offset(self, line: int, column: int) -> int:
         """The offset of a place as CPython has it, in bytes of UTF-8."""
         start = self.starts[line - 1]
-        if self._plain:
+        if line not in self.odd:
             return start + column
-        written = self.text[start : start + column]
-        return start + (column if written.isascii() else len(written.encode()[:column].decode()))
+        return start + len(self.text[start : start + column].encode()[:column].decode())
 
     def start(self, node: Any) -> int:  # noqa: ANN401 (what has places has no common class)
         """Where something begins."""

@@ -16,7 +16,7 @@ from vramlint.readers.python.commandline.parameters import note_settings
 from vramlint.readers.python.commandline.words import start
 from vramlint.readers.python.commands import is_command
 from vramlint.readers.python.cuts import cuts, run_mapped
-from vramlint.readers.python.expressions import evaluate
+from vramlint.readers.python.expressions import EVALUATORS
 from vramlint.readers.python.freeze import Freezer
 from vramlint.readers.python.lazy import Module, Pending
 from vramlint.readers.python.machine import Arguments, Machine, Site
@@ -80,7 +80,7 @@ def read_program(
     source, problem = parse(document)
     if source is None:
         return None, (problem,) if problem else ()
-    machine = Machine(source, known, evaluate, execute, invoke, modules, files)
+    machine = Machine(source, known, EVALUATORS, execute, invoke, modules, files)
     machine.searches.chosen = chosen or {}
     if invocation is not None:
         start(machine, invocation)

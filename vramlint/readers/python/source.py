@@ -24,6 +24,10 @@ _DEEPEST = 1000
 _TOO_DEEP = "expressions are nested too deep to be read"
 
 
+_NOWHERE = (0, 0)
+"""Where a node stands of which that is not known."""
+
+
 class Source:
     """A document of which nodes are made."""
 
@@ -49,31 +53,31 @@ class Source:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands, without its surrounding parentheses."""
-        found = self.places.get(id(node))
+        key = id(node)
+        found = self.places.get(key)
         if found is None:
-            found = Place(self.document.path, self.document.span(*self._offsets_of(node)))
-            if id(node) in self.ranges:
-                self.places[id(node)] = found
+            document, shift = self.document, self.shift
+            start, end = self.ranges.get(key, _NOWHERE)
+            found = Place(document.path, document.span(start + shift, end + shift))
+            if key in self.ranges:
+                self.places[key] = found
         return found
 
     def text(self, node: cst.CSTNode) -> str:
         """The expression as written, on one line."""
-        found = self._texts.get(id(node))
+        key = id(node)
+        found = self._texts.get(key)
         if found is None:
-            start, end = self._offsets_of(node)
-            found = " ".join(self.document.text[start:end].split())
-            if id(node) in self.ranges:
-                self._texts[id(node)] = found
+            start, end = self.ranges.get(key, _NOWHERE)
+            found = " ".join(self.document.text[start + self.shift : end + self.shift].split())
+            if key in self.ranges:
+                self._texts[key] = found
         return found
 
     def left_out(self, node: cst.CSTNode) -> int:
         """How much of a function there is to read with its body, where that is read by itself; else 0."""
         del node
         return 0
-
-    def _offsets_of(self, node: cst.CSTNode) -> tuple[int, int]:
-        start, end = self.ranges.get(id(node), (0, 0))
-        return start + self.shift, end + self.shift
 
 
 class Script(Source):
@@ -106,7 +110,8 @@ def _script(document: Document, text: str, shift: int, parsed: object) -> Script
         ParserSyntaxError, CSTValidationError, RecursionError, UnicodeEncodeError: LibCST has something against it, too.
     """
     alone = "\r" in text.replace("\r\n", "")  # such a CR ends a line for CPython only
-    made = converted(text, parsed) if isinstance(parsed, ast.Module) and not alone else None
+    starts = () if shift else document.line_starts
+    made = converted(text, parsed, starts) if isinstance(parsed, ast.Module) and not alone else None
     if made is not None:
         return Script(document, made.module, made.ranges, shift)
     module = cst.parse_module(text)

@@ -31,4 +31,8 @@ class Sources:
 
     def place(self, node: cst.CSTNode) -> Place:
         """Where an expression stands."""
-        return self._last.places.get(id(node)) or self.of(node).place(node)
+        last, key = self._last, id(node)
+        found = last.places.get(key)
+        if found is None:
+            found = (last if key in last.ranges else self.of(node)).place(node)
+        return found
