@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from vramlint import __version__
 
-_COLLECT_AFTER = 200_000
+_COLLECT_AFTER = 1_000_000
 """New objects after which Python looks for garbage. Classes and syntax trees are none: at the usual 700, a tenth of
 the time of a run goes into finding that out."""
 
