@@ -110,6 +110,23 @@ def test_keys_of_the_sharded_recipes_tell_them():
 
 
 @pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("70B_lora_distributed.yaml", "fsdp"),
+        ("8B_to_1B_KD_distributed.yml", "fsdp"),
+        ("70B_lora_single_device.yaml", None),
+        ("undistributed.yaml", None),
+    ],
+)
+def test_a_file_may_be_named_for_a_recipe_of_several_gpus(name, told):
+    document = Document.of(f"configs/{name}", LORA)
+    sheet = read_config(FRAMEWORK, document.path, read_data(document).root, None)
+    fact = sheet.get("parallelism")
+    assert (fact and fact.value) == told
+    assert fact is None or fact.origin is Origin.ASSUMED
+
+
+@pytest.mark.parametrize(
     ("loss", "objective", "origin"),
     [
         ("torchtune.rlhf.loss.DPOLoss", "dpo", Origin.DERIVED),

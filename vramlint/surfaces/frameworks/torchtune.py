@@ -223,9 +223,9 @@ def _sharing(config: Config, recipe: str) -> None:
         return
     written = [key for key in _SHARED_KEYS if config.given(key)]
     if "distributed" not in recipe and not written:
-        listed = recipes_of(config.path)
-        if not recipe and listed and all("distributed" in name for name in listed):
-            config.assume("parallelism", "fsdp", f"the file is named like one of torchtune's for {listed[0]}")
+        told = _named_for_several(config.path)
+        if told:
+            config.assume("parallelism", "fsdp", told)
         return
     reason = (
         f"the recipe {recipe} shards the model" if recipe else f"only recipes that shard the model read {written[0]}"
@@ -245,6 +245,16 @@ def _sharing(config: Config, recipe: str) -> None:
         if degree is not None and (degree > 0 or config.given(key)):
             config.state(fact, degree, key)
     _sequences(config, recipe)
+
+
+def _named_for_several(path: str) -> str:
+    """How the name of a file tells that a recipe for several GPUs reads it; empty where it does not."""
+    listed = recipes_of(path)
+    if listed:
+        several = all("distributed" in name for name in listed)
+        return f"the file is named like one of torchtune's for {listed[0]}" if several else ""
+    words = path.replace("\\", "/").rpartition("/")[2].partition(".")[0].split("_")
+    return "the file is named for a distributed recipe" if "distributed" in words else ""
 
 
 def _sequences(config: Config, recipe: str) -> None:
