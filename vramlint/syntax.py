@@ -21,7 +21,7 @@ def module(text: str) -> ast.Module:
 
 @lru_cache(maxsize=16)
 def tree(text: str) -> ast.Module | None:
-    """The same, kept, for the edits that each change of a plan asks for; None of what Python does not take."""
+    """The same, kept, as each change of a plan asks for it again; None of what Python does not take."""
     try:
         return module(text)
     except UNPARSED:

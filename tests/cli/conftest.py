@@ -63,6 +63,7 @@ def on_processors(count: int, folder: Path, *arguments: str) -> Result:
     command = (
         "import os, sys\n"
         f"os.sched_getaffinity = lambda _: set(range({count}))\n"
+        "os.environ.pop('VRAMLINT_PROCESSES', None)\n"
         "from vramlint.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

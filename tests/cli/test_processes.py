@@ -17,6 +17,7 @@ HEAD = """
 import os, sys, time
 from vramlint.cli.processes import each_of
 os.sched_getaffinity = lambda _: {0, 1, 2}
+os.environ.pop("VRAMLINT_PROCESSES", None)
 first = os.getpid()
 """
 
@@ -123,10 +124,12 @@ def test_nothing_is_forked_beside_threads_or_for_one_piece() -> None:
 @linux
 def test_the_environment_says_how_many() -> None:
     done = alone(
-        "from vramlint.cli.processes import processes\n"
+        "def work(number):\n"
+        "    time.sleep(0.05)\n"
+        "    return os.getpid()\n"
         "def asked(value):\n"
         "    os.environ['VRAMLINT_PROCESSES'] = value\n"
-        "    return processes(9)\n"
+        "    return len(set(each_of(work, 9)))\n"
         "print([asked(value) for value in ('', '1', '2', '64')])\n"
         "asked('two')\n"
     )

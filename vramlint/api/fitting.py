@@ -87,8 +87,6 @@ class Fitter(Checker):
         chosen = self._chosen()
         told = len(chosen) > 1 and any(found.run.gpu is not None for found in chosen)
         groups = _alike(chosen)
-        if len(groups) > 1:
-            import vramlint.memory  # noqa: F401  before there are several processes, each of which would load it
         done: dict[int, Fitting] = {}
         jobs: list[Fitting] = []
         pieces = each(lambda piece: tuple(self._fit(chosen[number]) for number in groups[piece]), len(groups))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,23 +38,17 @@ def each_of(work: Callable[[int], Done], count: int, least: int = 1) -> Iterator
         work: does the piece of a number from 0; what it returns can be pickled.
         count: how many pieces there are.
         least: pieces that are worth a process, and that one process takes at a time: neighbours often are alike.
+
+    Raises:
+        UsageError: the environment asks for what is no number of processes.
     """
-    workers = processes(count, least)
+    workers = min(count // least, _processors(), _asked())
     if workers < 2:
         yield from map(work, range(count))
         return
     shares = [range(first, min(first + least, count)) for first in range(0, count, least)]
     for found in _shared(work, shares, workers):
         yield from found
-
-
-def processes(count: int, least: int = 1) -> int:
-    """How many processes `each_of` has for so many pieces, or so many for each; 0 or 1: it needs none.
-
-    Raises:
-        UsageError: the environment asks for what is no number.
-    """
-    return min(count // least, _processors(), _asked())
 
 
 def _asked() -> int:
@@ -78,6 +73,8 @@ def _shared(work: Callable[[int], Done], shares: Sequence[range], workers: int) 
     """What comes of each share, from processes that are forked from this one and so have all that it read."""
     from multiprocessing import get_context
     from multiprocessing.connection import wait
+
+    import vramlint.memory  # noqa: F401  all work simulates: loaded once, not in each process
 
     context = get_context("fork")
     crew: list[BaseProcess] = []
@@ -143,16 +140,18 @@ def _received(pipe: Connection) -> Sequence[Any] | None:
 def _serve(work: Callable[[int], object], pipe: Connection, sharer: int) -> None:
     """Do shares as they come, until the process that shares out is gone. An interruption is that one's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while os.getppid() == sharer:
-        if not pipe.poll(LOOK_AFTER):
-            continue
-        found = []
-        try:
-            for number in pipe.recv():
-                if os.getppid() != sharer:
-                    return
-                found.append(work(number))
-            pipe.send(found)
-        except Exception:  # it is raised where the share is done again
-            pipe.send(None)
-            return
+    with suppress(EOFError, OSError):  # of the pipe, whose other end is gone with that process
+        while os.getppid() == sharer:
+            if pipe.poll(LOOK_AFTER) and not _served(work, pipe, sharer):
+                return
+
+
+def _served(work: Callable[[int], object], pipe: Connection, sharer: int) -> bool:
+    """Do a share, as long as somebody waits for it; whether that went well."""
+    share = pipe.recv()
+    try:
+        pipe.send([work(number) for number in share if os.getppid() == sharer])
+    except Exception:  # it is raised where the share is done again
+        pipe.send(None)
+        return False
+    return True

@@ -18,7 +18,7 @@ from vramlint.cli import disk
 from vramlint.cli.disk import load, names, repository
 from vramlint.cli.errors import UsageError
 from vramlint.cli.known import known_of
-from vramlint.cli.processes import each_of, processes
+from vramlint.cli.processes import each_of
 from vramlint.cli.projects import Projects
 from vramlint.discovery import discover
 from vramlint.discovery.forms import form_of
@@ -147,8 +147,6 @@ class Work:
 
 def _judged(work: Callable[[int], Done], count: int) -> Iterable[Done]:
     """What comes of judging each of so many files, where they are many in several processes."""
-    if processes(count, FILES) > 1:
-        import vramlint.memory  # noqa: F401  once, not in each process
     return each_of(work, count, FILES)
 
 

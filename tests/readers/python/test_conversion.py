@@ -12,6 +12,7 @@ from pathlib import Path
 import libcst as cst
 import pytest
 
+from vramlint.readers.python import blocks
 from vramlint.readers.python.blocks import converted
 from vramlint.readers.python.positions import Range, positions
 from vramlint.readers.python.source import parse
@@ -420,7 +421,7 @@ def test_every_node_can_be_asked_for_its_children() -> None:
 
 
 def test_the_house_itself() -> None:
-    for path in sorted(Path("vramlint/readers/python").glob("[a-m]*.py")):
+    for path in sorted(Path(blocks.__file__).parent.glob("[a-m]*.py")):
         text = path.read_text(encoding="utf-8")
         if "    match " not in text:
             compare(text)

@@ -9,6 +9,7 @@ import libcst as cst
 import pytest
 
 from tests.readers.python.test_conversion import STATEMENTS, differences
+from vramlint.readers.python import blocks
 from vramlint.readers.python.parts import Parts
 from vramlint.readers.python.positions import positions
 from vramlint.text import Document
@@ -86,5 +87,5 @@ def test_long_bodies_are_read_by_themselves() -> None:
 
 
 def test_the_house_itself() -> None:
-    for path in sorted(Path("vramlint/readers/python").glob("[a-m]*.py")):
+    for path in sorted(Path(blocks.__file__).parent.glob("[a-m]*.py")):
         compare(path.read_text(encoding="utf-8"))

@@ -93,7 +93,7 @@ def _escaped(text: str, start: int, end: int) -> Iterator[Escaped]:
         inner = list(_escaped(text, *escape.body)) if escape.body and what in (Role.PYTHON, Role.PERHAPS) else []
         if what is Role.PERHAPS:
             body = _harmless(text, *(escape.body or (end, end)), inner)
-            what = Role.PYTHON if parsed(body) is not None else Role.OTHER
+            what = Role.PYTHON if syntax.tree(body) is not None else Role.OTHER
         yield Escaped(what, escape)
         if what is Role.PYTHON:
             yield from inner
@@ -130,7 +130,7 @@ def _instead(escape: Escape, name: str) -> str:
 
 def _runs_statement(text: str, escape: Escape) -> bool:
     """Whether a line magic has nothing but a simple statement behind it; options come before it otherwise."""
-    return parsed(f"0;{text[slice(*escape.arguments)]}") is not None
+    return syntax.tree(f"0;{text[slice(*escape.arguments)]}") is not None
 
 
 def _blank(text: str) -> str:
@@ -145,11 +145,11 @@ class _ReadCell(Struct, frozen=True):
 
 def _read_cell(path: str, text: str, first: int) -> _ReadCell | Problem | None:
     """The statements of one cell, or what is wrong with it; None where it is no Python and not meant to be."""
-    module = parsed(text)
+    module = syntax.tree(text)
     if module is not None:
         return _ReadCell(module.body if _LONE_RETURN.search(text) is None else [], first - 1)
     if first > 1 and text.lstrip("\r\n")[:1] in (" ", "\t"):
-        wrapped = parsed(f"{_ABOVE}\n{text}")
+        wrapped = syntax.tree(f"{_ABOVE}\n{text}")
         if wrapped is not None and isinstance(wrapped.body[0], ast.If):
             return _ReadCell(wrapped.body[0].body + wrapped.body[1:], first - 2, is_indented=True)
     from vramlint.readers.python.source import parse
@@ -176,11 +176,3 @@ def _is_typed(text: str) -> bool:
     matches = [_COMMAND.match(line) for line in lines]
     # `print "x"` is Python 2
     return all(match and not iskeyword(match["word"]) and match["word"] != "print" for match in matches)
-
-
-def parsed(text: str) -> ast.Module | None:
-    """What the running Python makes of a text; None where it has something against it."""
-    try:
-        return syntax.module(text)
-    except syntax.UNPARSED:
-        return None

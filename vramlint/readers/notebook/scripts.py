@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from vramlint import syntax
 from vramlint.patterns import lazy
 from vramlint.readers.notebook.escapes import Escape, cell_magic, line_escape
 from vramlint.readers.notebook.magics import Role, role
-from vramlint.readers.notebook.program import Escaped, Script, Statement, parsed, read_script
+from vramlint.readers.notebook.program import Escaped, Script, Statement, read_script
 from vramlint.text import Document
 
 _DATABRICKS = lazy(r"\A\ufeff?# Databricks notebook source\b")
@@ -37,14 +38,14 @@ def read_cells_of_script(document: Document) -> Script:
     if found is None:
         return _plain(document)
     escaped = tuple(Escaped(role(escape, document.text), escape) for escape in found(document.text))
-    tree = parsed(document.text.removeprefix("\ufeff"))
+    tree = syntax.tree(document.text.removeprefix("\ufeff"))
     margin = _MAGIC_MARGIN if found is _databricks else _MARGIN
     return Script(document, escaped, _statements(document, tree), (), margin)
 
 
 def _plain(document: Document) -> Script:
     """Magics that are no comments make it no Python file, which then is read as a notebook's cells are."""
-    tree = parsed(document.text.removeprefix("\ufeff"))
+    tree = syntax.tree(document.text.removeprefix("\ufeff"))
     if tree is not None:
         return Script(document, (), _statements(document, tree), ())
     script = read_script(document)
