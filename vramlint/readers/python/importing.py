@@ -24,7 +24,7 @@ def _declared(kind: type[Any] | None = None, /, **options: bool) -> object:
     if options != _NODE or not kind.__module__.startswith("libcst.") or any(name not in vars(kind) for name in _OWN):
         return _complete(kind, **options)
     kind.__doc__ = kind.__doc__ or kind.__name__  # `dataclasses` would make one of the constructor's signature
-    node: Any = _complete(kind, init=False)
+    node: Any = _complete(kind, init=False, repr=False, eq=False)
     node.__init__ = _made_when_called()
     node.__setattr__ = node.__delattr__ = _refuse
     return node
