@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from vramlint.job import (
     Precision,
     Zero,
 )
-from vramlint.memory import trace
+from vramlint.memory import rehearsal, trace
 from vramlint.memory.autograd import Engine
 from vramlint.memory.checkpoint import nonreentrant, reentrant
 from vramlint.memory.leaves import capture
@@ -31,7 +31,7 @@ from vramlint.memory.ops import delta_net
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.rehearsal import Function
-from vramlint.memory.remembered import remembered
+from vramlint.memory.remembered import _passages, remembered
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Tensor
 from vramlint.memory.timeline import Timeline
@@ -110,9 +110,17 @@ def directly(tape: Tape, function: Function, inputs: Sequence[Tensor], **options
     return function(tape, *inputs, **options)
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    _passages.clear()
+    yield
+    _passages.clear()
+
+
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_a_step_is_logged_as_if_every_layer_ran(job: Job, monkeypatch: pytest.MonkeyPatch):
     """Whether it is run for the first time or comes back, and where a dispatch mode looks on."""
+    monkeypatch.setattr(rehearsal, "thinned", lambda events, *_: events)
     recorded, again, observed = trace(job), trace(job), trace(job, observed=True)
     monkeypatch.setattr(delta_net, "remembered", directly)
     direct = trace(job)
@@ -121,6 +129,27 @@ def test_a_step_is_logged_as_if_every_layer_ran(job: Job, monkeypatch: pytest.Mo
     assert_same_log(again, direct)
     assert_same_log(observed, trace(job, observed=True))
     assert again.estimate(reserved=False) == direct.estimate(reserved=False)
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_what_long_loops_leave_out_changes_no_peak(job: Job, monkeypatch: pytest.MonkeyPatch):
+    thin = trace(job)
+    monkeypatch.setattr(delta_net, "remembered", directly)
+    direct = trace(job)
+
+    assert thin.events <= direct.events
+    assert thin.estimate(reserved=False) == direct.estimate(reserved=False)
+
+
+def test_long_loops_leave_out_most_and_reserve_as_much(monkeypatch: pytest.MonkeyPatch):
+    config = CONFIG | {"linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128}
+    job = replace(JOBS["many chunks"], model=Model("wide", "qwen3_5_text", config), checkpointing=NON)
+    thin = trace(job)
+    monkeypatch.setattr(delta_net, "remembered", directly)
+    direct = trace(job)
+
+    assert thin.events < direct.events / 2
+    assert thin.estimate().reserved == pytest.approx(direct.estimate().reserved, rel=0.002)
 
 
 def assert_same_log(found: Any, expected: Any) -> None:

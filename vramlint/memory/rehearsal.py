@@ -10,9 +10,10 @@ from vramlint.job import Checkpointing
 from vramlint.memory.autograd import Engine
 from vramlint.memory.frame import Frame, StopRecomputation
 from vramlint.memory.passage import Events, Kind, Made, Passage
-from vramlint.memory.recorder import Label, Recorder
+from vramlint.memory.recorder import Event, Label, Recorder
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Node, Storage, Tensor
+from vramlint.memory.thinning import thinned
 
 Function = Callable[..., Sequence["Tensor | None"]]
 """Takes a tape and tensors and gives tensors. It has no parameters and leaves nothing behind but graph and results."""
@@ -35,6 +36,8 @@ class Rehearsal:
         """Numbers of what the passage before has kept, by index."""
         self._places: dict[int, int] = {}
         """Places of memory that others may refer to, by index."""
+        self._numbers: dict[int, int] = {}
+        """Numbers of what the passage at hand allocates, by index."""
 
     def set_modes(self, modes: Mapping[str, object], component: str) -> None:
         """The modes of the tape, and the component that tensors count to, from here on."""
@@ -76,14 +79,14 @@ class Rehearsal:
         Engine(tape).run_handed(self._roots, gradients)
         tape.course.differentiating = False
         stop = len(self._events)
-        made = self._described([arrived[0] if arrived else None for arrived in self._arrived], base)
+        runs = self._runs(start, stop, base)
+        made = self._described([arrived[0] if arrived else None for arrived in self._arrived])
         freed = {index for index, _ in self._events[start:stop]}
         left = [number for index, number in self._left.items() if index not in freed]
         del others
-        runs = self._runs(start, stop, base)
         for arrived in self._arrived:
             arrived.clear()
-        return self._passage(base, runs, made, (), left, ())
+        return self._passage(runs, made, (), left, ())
 
     def _await(self, x: Tensor | None, arrived: Gradients) -> None:
         """Have the gradient of an input end up in `arrived`."""
@@ -99,7 +102,7 @@ class Rehearsal:
         freed = {index for index, _ in self._events[start:]}
         self._left = {index: number for index, number in self._left.items() if index not in freed}
         self._tape.meter.reset()
-        return self._passage(base, runs, (), (), [*self._left.values()], ())
+        return self._passage(runs, (), (), [*self._left.values()], ())
 
     def _given(self, kinds: Sequence[Kind | None], first: int) -> list[Tensor | None]:
         """Tensors of `kinds`; the place of the first one's memory is ~`first`."""
@@ -131,24 +134,25 @@ class Rehearsal:
         with suppress(StopRecomputation):
             results += self.function(tape, *inputs, **self.options)
         stop = len(events)
-        made, held = self._described(results, base), self._described(tape.held, base)
+        gone = {index for index, _ in events[start:stop]} & given
+        runs = self._runs(start, stop, base)
+        made, held = self._described(results), self._described(tape.held)
         if tape.sink is None:
             self._roots = [None if x is None or x.node is None else (x.node, x.slot) for x in results]
         results.clear()
         tape.held.clear()
         inputs.clear()
         alive = self._alive(base)
-        escaping = {index for index in alive if index - base in {x.place for x in (*made, *held) if x is not None}}
-        gone = {index for index, _ in events[start:stop]} & given
+        numbers, places = self._numbers, {x.place for x in (*made, *held) if x is not None}
+        escaping = {index for index in alive if numbers[index] in places}
         if gone or len(recorder.blocks) > 1 or recorder.lasting or recorder.once or not tape.lifetimes.empty:
             raise RuntimeError(f"{self.function} leaves more behind than its results")
-        self._left = {index: index - base for index in alive if index not in escaping}
+        self._left = {index: numbers[index] for index in alive if index not in escaping}
         freed = {index for index, _ in events[stop:]}
         kept = [index for index in sorted(given) if index not in freed]
-        shared = [*(index - base for index in sorted(escaping)), *(self._places[index] for index in kept)]
-        runs = self._runs(start, stop, base)
-        self._places |= {index: index - base for index in escaping}
-        return self._passage(base, runs, made, [x for x in held if x is not None], [*self._left.values()], shared)
+        shared = [*(numbers[index] for index in sorted(escaping)), *(self._places[index] for index in kept)]
+        self._places |= {index: numbers[index] for index in escaping}
+        return self._passage(runs, made, [x for x in held if x is not None], [*self._left.values()], shared)
 
     def _alive(self, base: int) -> list[int]:
         """What has been allocated from `base` on, and is there."""
@@ -159,19 +163,26 @@ class Rehearsal:
         return [index for index, count in counts.items() if count]
 
     def _runs(self, start: int, stop: int, base: int) -> list[tuple[Events, int | None]]:
+        """The events of a passage that allocates from index `base` on; what it allocates is numbered."""
+        self._numbers = {}
         runs: list[tuple[Events, int | None]] = []
-        events: list[tuple[int, int]] = []
+        events: list[Event] = []
         for index, count in self._events[start:stop]:
-            if index >= base:
-                events.append((index - base, count))
-            elif index in self._left:
-                events.append((~self._left[index], count))
+            if index >= base or index in self._left:
+                events.append((index, count))
             else:
-                runs.append((events, self._places[index]))
+                runs.append((self._numbered(events, base), self._places[index]))
                 events = []
-        return [*runs, (events, None)]
+        return [*runs, (self._numbered(events, base), None)]
 
-    def _described(self, tensors: Sequence[Tensor | None], base: int) -> list[Made | None]:
+    def _numbered(self, events: Sequence[Event], base: int) -> Events:
+        sizes, labels, numbers = self._recorder.sizes, self._recorder.labels, self._numbers
+        return [
+            (numbers.setdefault(index, len(numbers)) if index >= base else ~self._left[index], count)
+            for index, count in thinned(events, sizes, lambda index: (labels[index].operator, sizes[index]))
+        ]
+
+    def _described(self, tensors: Sequence[Tensor | None]) -> list[Made | None]:
         first: dict[int, int] = {}
         found: list[Made | None] = []
         for number, x in enumerate(tensors):
@@ -179,29 +190,26 @@ class Rehearsal:
                 found.append(None)
                 continue
             index = None if x.storage is None else x.storage.index
-            place = None if index is None else index - base if index >= base else self._places[index]
+            place = None if index is None else self._numbers.get(index, self._places.get(index))
             at = first.setdefault(id(x), number)
             found.append(Made(x.shape, x.dtype, x.requires_grad, x.heads_first, x.view, place, at))
         return found
 
     def _passage(
         self,
-        base: int,
         runs: Sequence[tuple[Events, int | None]],
         made: Sequence[Made | None],
         held: Sequence[Made],
         left: Sequence[int],
         shared: Sequence[int],
     ) -> Passage:
-        size = 1 + max((number for events, _ in runs for number, _ in events), default=-1)
-        recorder, labels = self._recorder, dict[tuple[object, ...], Label]()
+        sizes = [self._recorder.sizes[index] for index in self._numbers]
+        labels: dict[tuple[object, ...], Label] = {}
         same = [
             labels.setdefault((label.operator, label.component, label.dtype, label.shape), label)
-            for label in recorder.labels[base : base + size]
+            for label in map(self._recorder.labels.__getitem__, self._numbers)
         ]
-        return Passage(
-            recorder.sizes[base : base + size], same, runs, self._tape.meter.read(), made, held, left, shared
-        )
+        return Passage(sizes, same, runs, self._tape.meter.read(), made, held, left, shared)
 
 
 def _arrives(tape: Tape, node: Node, gradients: Gradients) -> Sequence[Tensor | None]:
