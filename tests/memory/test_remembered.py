@@ -31,7 +31,7 @@ from vramlint.memory.ops import delta_net
 from vramlint.memory.ops import elementwise as e
 from vramlint.memory.recorder import Recorder
 from vramlint.memory.rehearsal import Function
-from vramlint.memory.remembered import _passages, remembered
+from vramlint.memory.remembered import forget, remembered
 from vramlint.memory.tape import Tape
 from vramlint.memory.tensor import Gradients, Tensor
 from vramlint.memory.timeline import Timeline
@@ -112,9 +112,9 @@ def directly(tape: Tape, function: Function, inputs: Sequence[Tensor], **options
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:
-    _passages.clear()
+    forget()
     yield
-    _passages.clear()
+    forget()
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)

@@ -7,6 +7,7 @@ same in every layer, micro batch and variant of a job. Its graph is one node, wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -74,7 +75,18 @@ class _Backward(Struct, frozen=True):
 
 
 _Key = _Forward | _Again | _Rest | _Backward
+Kept = TypeVar("Kept")
 _passages: dict[_Key, Passage] = {}
+MOST_READY = 4
+"""Rehearsals that wait to go on, with their graphs."""
+_ready: dict[_Key, Rehearsal] = {}
+"""Rehearsals that have come to a passage, of which what follows mostly is wanted next."""
+
+
+def forget() -> None:
+    """Let everything be rehearsed anew."""
+    _passages.clear()
+    _ready.clear()
 
 
 class _Kept(Tensor):
@@ -199,11 +211,16 @@ def _count(tape: Tape, passage: Passage) -> None:
 def _passage(key: _Key) -> Passage:
     found = _passages.get(key)
     if found is None:
-        found = _rehearsed(key)[1]
-        while len(_passages) >= MOST_KEPT:
-            _passages.pop(next(iter(_passages)), None)
-        _passages[key] = found
+        rehearsal, found = _rehearsed(key)
+        _put(_ready, key, rehearsal, MOST_READY)
+        _put(_passages, key, found, MOST_KEPT)
     return found
+
+
+def _put(kept: dict[_Key, Kept], key: _Key, value: Kept, most: int) -> None:
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def _rehearsed(key: _Key) -> tuple[Rehearsal, Passage]:
@@ -212,7 +229,8 @@ def _rehearsed(key: _Key) -> tuple[Rehearsal, Passage]:
         rehearsal = Rehearsal(key.function, dict(key.options))
         _arrange(rehearsal, key.around)
         return rehearsal, rehearsal.forward(key.kinds, framed=key.framed)
-    rehearsal, _ = _rehearsed(key.of if isinstance(key, _Backward) else key.forward)
+    before = key.of if isinstance(key, _Backward) else key.forward
+    rehearsal = _ready.pop(before) if before in _ready else _rehearsed(before)[0]
     if isinstance(key, _Rest):
         return rehearsal, rehearsal.rest()
     _arrange(rehearsal, key.around)
