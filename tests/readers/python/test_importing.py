@@ -71,3 +71,20 @@ def test_classes_of_others_are_complete_even_in_the_meantime() -> None:
     assert Pair(1) == Pair(1, 2)
     assert repr(Pair(1)).endswith("Pair(one=1, other=2)")
     assert inspect.signature(Pair).parameters["other"].default == 2
+
+
+def test_nodes_that_are_declared_in_another_way_are_left_as_they_come() -> None:
+    script = (
+        "import sys\n"
+        "from vramlint.readers.python import importing\n"
+        "for name in [name for name in sys.modules if name.startswith('libcst')]:\n"
+        "    del sys.modules[name]\n"
+        "importing._is_node = lambda kind: kind.__name__ == 'CSTNode'\n"
+        "importing.bring_in()\n"
+        "import dataclasses, libcst\n"
+        "print(libcst.parse_module('x = f(1)').code, dataclasses.dataclass is importing._complete)\n"
+        "libcst.Name('x').value = 'y'"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.stdout == "x = f(1) True\n"
+    assert "FrozenInstanceError: cannot assign" in ran.stderr

@@ -7,12 +7,13 @@ compiles. Here each class of nodes gets one that is made at its first call.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 _complete = dataclasses.dataclass
-_NODE = {"frozen": True}
 _OWN = ("__eq__", "__hash__", "__repr__")
 """What `libcst.CSTNode` puts into each of its classes itself, which leaves `dataclasses` the constructor."""
 
@@ -21,13 +22,17 @@ def _declared(kind: type[Any] | None = None, /, **options: bool) -> object:
     """Stands for `dataclasses.dataclass` and differs from it for LibCST's nodes only."""
     if kind is None:
         return lambda declared: _declared(declared, **options)
-    if options != _NODE or not kind.__module__.startswith("libcst.") or any(name not in vars(kind) for name in _OWN):
+    if not (options.get("frozen") and _is_node(kind)):
         return _complete(kind, **options)
     kind.__doc__ = kind.__doc__ or kind.__name__  # `dataclasses` would make one of the constructor's signature
-    node: Any = _complete(kind, init=False, repr=False, eq=False)
+    node: Any = _complete(kind, **options | {"init": False, "repr": False, "eq": False, "frozen": False})
     node.__init__ = _made_when_called()
     node.__setattr__ = node.__delattr__ = _refuse
     return node
+
+
+def _is_node(kind: type[Any]) -> bool:
+    return kind.__module__.startswith("libcst.") and all(name in vars(kind) for name in _OWN)
 
 
 def _made_when_called() -> Callable[..., None]:
@@ -62,5 +67,15 @@ def _lighter_nodes() -> Iterator[None]:
         dataclasses.dataclass = _complete
 
 
-with _lighter_nodes():
-    import libcst  # noqa: F401
+def bring_in() -> None:
+    """Import LibCST: as it comes where it declares its nodes in another way than it did."""
+    try:
+        with _lighter_nodes():
+            importlib.import_module("libcst")
+    except TypeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "libcst"]:
+            del sys.modules[name]
+        importlib.import_module("libcst")
+
+
+bring_in()
