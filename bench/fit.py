@@ -179,17 +179,17 @@ def _seconds(every: Sequence[float]) -> dict[str, float]:
 
 def _walls(paths: Sequence[Path], gpu: str) -> dict[str, Any]:
     found = walls(paths, gpu)
-    cpu = [wall.cpu for wall in found.values()]
-    return {
-        "n": len(found),
-        "under_one": sum(wall.seconds < 1 for wall in found.values()),
-        **_seconds([wall.seconds for wall in found.values()]),
-        "first_answer_under_one": sum(wall.first < 1 for wall in found.values()),
-        **{f"first_answer_{name}": value for name, value in _seconds([wall.first for wall in found.values()]).items()},
-        **{f"cpu_{name}": value for name, value in _seconds(cpu).items()},
-        "cpu_under_one": sum(seconds < 1 for seconds in cpu),
-        "each": {path: wall.cpu for path, wall in found.items()},
+    kinds = {
+        "": [wall.seconds for wall in found.values()],
+        "first_answer_": [wall.first for wall in found.values()],
+        "longest_wait_": [wall.longest for wall in found.values()],
+        "cpu_": [wall.cpu for wall in found.values()],
     }
+    report: dict[str, Any] = {"n": len(found)}
+    for kind, times in kinds.items():
+        report[f"{kind}under_one"] = sum(seconds < 1 for seconds in times)
+        report |= {f"{kind}{name}": value for name, value in _seconds(times).items()}
+    return report | {"each": {path: wall.longest for path, wall in found.items()}}
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +61,8 @@ class Wall(NamedTuple):
     """Of these on the processor: less where other programs had it."""
     first: float
     """Until the first of its jobs was answered."""
+    longest: float
+    """The longest without an answer: until the first of its jobs, from one to the next, or to the end."""
 
 
 def walls(paths: Sequence[Path], gpu: str) -> dict[str, Wall]:
@@ -72,10 +75,12 @@ def walls(paths: Sequence[Path], gpu: str) -> dict[str, Wall]:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             assert process.stdout is not None  # noqa: S101 (it is a pipe)
-            process.stdout.readline()
-            first = time.perf_counter() - begun
-            process.stdout.read()
-        found[str(path)] = Wall(time.perf_counter() - begun, _children() - cpu, first)
+            answers = [begun]
+            while os.read(process.stdout.fileno(), 1 << 20):
+                answers.append(time.perf_counter())
+        answers.append(time.perf_counter())
+        longest = max(later - earlier for earlier, later in pairwise(answers))
+        found[str(path)] = Wall(answers[-1] - begun, _children() - cpu, answers[1] - begun, longest)
     return found
 
 
