@@ -211,6 +211,25 @@ def test_a_plan_is_the_lesser_one_on_axes_in_their_order(
     assert not found._leads_on(points[1])
 
 
+def test_a_plan_is_known_not_to_fit_where_one_that_saves_more_does_not() -> None:
+    asked: list[Job] = []
+
+    def within(subject: Job, limit: int) -> Estimate:
+        asked.append(subject)
+        return limited(subject, limit)
+
+    found = search(job(), 1)
+    found.within = within
+    index = [axis.name for axis in found.axes].index("optimizer")
+    first, last = ((*found.origin[:index], value, *found.origin[index + 1 :]) for value in (2, 3))
+    assert not found.fits(first)
+    assert not found.fits(last)
+    assert asked == [found.job(first), found.job(last)]
+    assert not found.fits(found.origin)
+    assert len(asked) == 2
+    assert found.looked_at[found.origin] == found.looked_at[first]
+
+
 def test_what_was_given_up_is_looked_at_again_where_there_is_more_room() -> None:
     found = search(job(), 1)
     found.within = limited

@@ -101,12 +101,26 @@ class Search(Struct):
             return False
         if self.spent and point not in self.looked_at:
             return False
+        least = self._least_of_more(point)
+        if least > self.limit:
+            self.looked_at[point] = least
+            return True
         found = self.within(job, self.limit)
         if found.method != BEYOND:
             self._simulated(point, found)
             return False
         self.looked_at[point] = found.device_high
         return True
+
+    def _least_of_more(self, point: Point) -> int:
+        """Bytes that a plan takes at the least because one that saves as much or more takes them; 0: none is known."""
+        needs = (
+            (other, found if isinstance(found, int) else found.device_high)
+            for other, found in self.looked_at.items()
+            if found is not None
+        )
+        exceeding = ((other, need) for other, need in needs if need > self.limit)
+        return next((need for other, need in exceeding if self._saves_no_more(point, other)), 0)
 
     def _unlearned(self, job: Job) -> bool:
         """Whether plans are ordered by what only a step with checkpoints tells, as that of this job may be."""
