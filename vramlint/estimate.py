@@ -251,6 +251,11 @@ class Estimate(Struct, frozen=True):
         return self.device + self.above
 
     @property
+    def device_tensors(self) -> int:
+        """What of it tensors take, and what lies outside torch."""
+        return self.device_need - self.fragmentation
+
+    @property
     def device_high(self) -> int:
         """Device memory the process holds if the allocator never has to give back segments."""
         return self.reserved + self.outside + self.above

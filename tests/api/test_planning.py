@@ -12,6 +12,7 @@ from tests.fixes.test_plan import card
 from tests.fixes.test_plan import job as subject_of
 from tests.fixes.test_search import simulate as sized
 from vramlint.api.fitting import _played as played_jobs
+from vramlint.api.fitting import _worst_again as worst_again
 from vramlint.api.planning import Planning
 from vramlint.estimate import Estimate
 from vramlint.fixes.changes import Changes
@@ -74,6 +75,28 @@ def test_what_no_file_says_is_left_to_the_user() -> None:
     assert by_hand["activation-checkpointing"]
 
 
+def test_edits_of_a_part_of_a_plan_are_held_against_its_tensors() -> None:
+    subject = subject_of()
+    part = replace(subject, batch=replace(subject.batch, micro_batch_size=1, gradient_accumulation_steps=8))
+    played: list[Job] = []
+
+    def noted(job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
+        played.extend([job] if reserved else [])
+        return sized(job)
+
+    def read_again(edited: Mapping[str, Document], most: int) -> Estimate:
+        return replace(sized(part), blocks=2 * sized(part).allocated)
+
+    planning = Planning(
+        run(jobs=(subject,)), subject, card(26), noted, write, read_again, 26 * GIB, DOCUMENTS, frozenset(),
+        frozenset(), most=1,
+    )  # fmt: skip
+    first = planning.fitting().plans[0]
+    assert [change.by_hand for change in first.changes] == [True, False]
+    assert first.reread == 2 * sized(part).allocated
+    assert part not in played
+
+
 def test_no_plan_leaves_headroom_but_one_just_fits() -> None:
     assert fitting(48, gib=48.5).status in ("plans", "tight")
     assert fitting(48, gib=100).status == "fits"
@@ -120,3 +143,16 @@ def test_files_that_need_too_much_are_not_played(most: int | None, played: list[
     found = played_jobs(jobs, noted, None if most is None else most * GIB)
     assert seen == played
     assert max(each.device_need for each in found) > (most or 0) * GIB or len(found) == len(jobs)
+
+
+def test_jobs_that_edits_leave_as_they_were_are_looked_at_first() -> None:
+    jobs = [replace(subject_of(), batch=replace(subject_of().batch, micro_batch_size=rows)) for rows in (1, 2)]
+    seen: list[Job] = []
+
+    def noted(job: Job, *, reserved: bool = True, log: bool = False, limit: int | None = None) -> Estimate:
+        seen.append(job)
+        return sized(job)
+
+    found = worst_again(jobs, jobs[1:], noted, 33 * GIB)
+    assert seen == jobs[1:]
+    assert found == sized(jobs[1])

@@ -167,8 +167,7 @@ class Fitter(Checker):
 
     def _played_again(self, found: _Found, edited: Mapping[str, Document], most: int) -> Estimate | None:
         jobs = self._jobs_again(found.subject, found.contents, found.run.name, edited)
-        estimates = _played(jobs, self._simulate, most)
-        return max(estimates, key=lambda estimate: estimate.device_need, default=None)
+        return _worst_again(jobs, found.run.jobs, self._simulate, most)
 
 
 def _on_one_machine(declared: Declared) -> int:
@@ -190,6 +189,15 @@ def _played(jobs: Sequence[Job], simulate: Simulate, most: int | None = None) ->
     return tuple(
         simulate(job) if estimate.device_need >= near else estimate for job, estimate in zip(jobs, tensors, strict=True)
     )
+
+
+def _worst_again(jobs: Sequence[Job], before: Sequence[Job], simulate: Simulate, most: int) -> Estimate | None:
+    """The estimate of that job of edited files which needs most; see `_played`.
+
+    Those that the run was `before` are simulated already: they come first.
+    """
+    estimates = _played(sorted(jobs, key=lambda job: job not in before), simulate, most)
+    return max(estimates, key=lambda estimate: estimate.device_need, default=None)
 
 
 def _alike(chosen: Sequence[_Found]) -> list[list[int]]:

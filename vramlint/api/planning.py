@@ -238,7 +238,7 @@ class Planning(Struct):
         made = tuple(stage for stage, words in zip(stages, said, strict=True) if words and words[1])
         edits = self._edits(made)
         whole = len(made) == len(stages)
-        expected = plan.peak if whole or not made else self.simulate(self._after(made)).device_need
+        expected = plan.peak if whole or not made else self.tensors(self._after(made)).device_need
         again = self._again(edits, max(self.target, expected + expected // _ALIKE)) if edits else None
         loosely = any(stage.option.alters == BASE for stage in stages)
         if again is None or not self._as_expected(again, expected, whole=whole, loosely=loosely):
@@ -259,7 +259,7 @@ class Planning(Struct):
             job = option.move.change(job)
 
     def _as_expected(self, again: Estimate, expected: int, *, whole: bool, loosely: bool) -> bool:
-        """Whether edited files need what they should.
+        """Whether edited files need what they should; where they say a part of a plan, their tensors.
 
         Where a run may be several jobs, another may now need most. A base that is quantized may need less: frameworks
         prepare it each in its own way.
@@ -270,7 +270,8 @@ class Planning(Struct):
             return True
         if whole and loosely and again.device_need <= expected and not again.tight:
             return True
-        return abs(again.device_need - expected) * _ALIKE <= expected
+        found = again.device_need if whole else again.device_tensors
+        return abs(found - expected) * _ALIKE <= expected
 
     def _after(self, stages: Iterable[_Stage]) -> Job:
         job = self.job
