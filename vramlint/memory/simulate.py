@@ -52,8 +52,8 @@ def simulate(job: Job, *, reserved: bool = True, log: bool = False, observed: bo
     An architecture without a simulator, or a config without the dimensions it needs, is bounded from its
     parameter count. `reserved=False` skips the allocator's emulation, which costs most of the time: the
     reserved figures are then the allocated ones. `log=True` adds every tensor's coming and going, but for what
-    thinning.py leaves out. `observed=True` is for steps that were traced under a dispatch mode, which keeps autograd from
-    adding the gradients of a weight that is used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp,
+    thinning.py leaves out. `observed=True` is for steps that were traced under a dispatch mode, which keeps autograd
+    from adding the gradients of a weight that is used twice in place (torch 2.13 torch/csrc/autograd/input_buffer.cpp,
     accumulate).
     """
     return trace(job, observed=observed).estimate(reserved=reserved, log=log)
