@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from vramlint import __version__
 
-_COLLECT_AFTER = 1_000_000
+_COLLECT_AFTER = 3_000_000
 """New objects after which Python looks for garbage. Classes and syntax trees are none: at the usual 700, a tenth of
-the time of a run goes into finding that out."""
+the time of a run goes into finding that out, at a million 3 to 7 % of a large one's, for 70 of its 330 MB less."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
