@@ -51,6 +51,14 @@ def test_grpo_is_read_from_overrides_in_arrays_and_variables(explained):
     assert line(job, "model") == 2
 
 
+def test_a_recipe_is_told_by_its_overrides(explained):
+    job = explained.job("run.sh", _GRPO.replace("verl.trainer.main_ppo", "recipe.dapo.main_dapo"))
+
+    assert values(job, "objective", "micro_batch_size", "world_size", "entry") == {
+        "objective": "grpo", "micro_batch_size": 8, "world_size": 8, "entry": "recipe.dapo.main_dapo",
+    }  # fmt: skip
+
+
 def test_what_is_not_said_is_verls_default(explained):
     job = explained.job("run.sh", "python -m verl.trainer.main_ppo actor_rollout_ref.model.path=Qwen/Qwen2.5-0.5B\n")
 

@@ -26,6 +26,10 @@ from vramlint.values import Alternatives, Command, Entry, Items, Option, Scalar,
         ("uv run --with flash-attn --no-sync train.py --a", "train.py", ["--a"]),
         ("poetry run python train.py", "train.py", []),
         ("docker run --rm -it -v /a:/b -w /b image:1 python train.py", "train.py", []),
+        ("docker run --gpus all $IMAGE python train.py", "train.py", []),
+        ("docker run $OPTIONS image:1 python train.py", "train.py", []),
+        ("docker run --rm --entrypoint python3 -v /a:/b image:1 train.py --a", "train.py", ["--a"]),
+        ('docker run --entrypoint "" image:1 python train.py', "train.py", []),
         ("apptainer exec --nv -B /a:/b image.sif python train.py", "train.py", []),
         ("ray job submit --address http://head:8265 -- python train.py", "train.py", []),
         ("kubectl exec -it pod -- python train.py", "train.py", []),
@@ -66,6 +70,7 @@ def test_script_is_found_behind_wrappers(line, program, given_arguments):
         ("deepspeed --module pkg.train --a", "pkg.train"),
         ("accelerate launch --num_processes 2 -m pkg.train --a", "pkg.train"),
         ("$PYTHON -m pkg.train --a", "pkg.train"),
+        ("docker run --entrypoint python3 $IMAGE -m pkg.train --a", "pkg.train"),
     ],
 )
 def test_module_is_found(line, module):

@@ -84,8 +84,10 @@ class FrameworkProgram(NamedTuple):
             return True
         said = (word.prefix if isinstance(word, Unknown) else _text(word) for word in invocation.arguments)
         long = dict(self.short)
-        options = [long.get(text, text).partition("=")[0] for text in said if text.startswith("-")]
-        names = {option.lstrip("-").replace("-", "_") for option in options}
+        # Hydra's settings are `a.b=1`, one that it adds `+a.b=1`
+        named = (text for text in said if text.startswith("-") or (self.hydra and "=" in text))
+        options = [long.get(text, text).partition("=")[0] for text in named]
+        names = {option.lstrip("-+").replace("-", "_") for option in options}
         if self.takes_all and not names <= framework_keys(self.framework).keys():
             return False
         return any(name in self.told_by for name in names)

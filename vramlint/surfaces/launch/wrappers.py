@@ -12,11 +12,14 @@ from vramlint.facts import Candidate, Fact, Origin
 from vramlint.surfaces.launch import grammars
 from vramlint.surfaces.launch.counts import count
 from vramlint.surfaces.launch.road import Road, assignment
-from vramlint.surfaces.launch.words import Grammar, Line, Parsed, Word, after, grammar, parse
+from vramlint.surfaces.launch.words import Grammar, Line, Parsed, Word, after, grammar, looks_like_program, parse
 from vramlint.surfaces.numbers import devices, whole
 from vramlint.values import Entry, Scalar
 
 Effect = Callable[[Parsed, Road], Road]
+
+_ENTRY = "entrypoint"
+"""The option that names the program which a container starts in place of its image's."""
 
 
 def _nothing(parsed: Parsed, road: Road) -> Road:
@@ -44,6 +47,8 @@ def peel(line: Line, road: Road, wrapper: Wrapper) -> Road | None:
         wrapper: how to read it.
     """
     parsed = parse(line, wrapper.options)
+    if _ENTRY in parsed.options and _ENTRY in wrapper.options.values:
+        parsed = parse(line, wrapper.options, inner=False)  # the program is known, so the next word is the image
     rest = parsed.rest
     if wrapper.separator and not parsed.separated:
         at = next((index for index, word in enumerate(rest) if word.text == "--"), None)
@@ -51,12 +56,21 @@ def peel(line: Line, road: Road, wrapper: Wrapper) -> Road | None:
             return None
         rest = rest[at + 1 :]
     else:
-        rest = rest[wrapper.positionals :]
+        rest = rest if _are_unknown(parsed) else rest[wrapper.positionals :]
         rest = rest[1:] if rest and rest[0].text == "--" else rest
     if rest and "module" in parsed.options and "module" in wrapper.options.flags:
         flag = parsed.options["module"]
         rest = (Word(Scalar("python"), flag.place), Word(Scalar("-m"), flag.place), *rest)
+    if _ENTRY in parsed.options and _ENTRY in wrapper.options.values:
+        entry = parsed.options[_ENTRY]
+        rest = (entry, *rest) if entry.text != "" else rest  # an empty one leaves the program to the words
     return wrapper.effect(parsed, road)._replace(line=rest) if rest else None
+
+
+def _are_unknown(parsed: Parsed) -> bool:
+    """Whether the wrapper's own words are those that only run time knows: `docker run $IMAGE python train.py`."""
+    follows = parsed.rest[0].text if parsed.rest else None
+    return parsed.open is not None and follows is not None and (follows[:1] == "-" or looks_like_program(follows))
 
 
 def variables(words: Iterable[Word]) -> tuple[Entry, ...]:
