@@ -26,6 +26,7 @@ from vramlint.values import Alternatives, Call, Entry, Items, Keyword, Name, Opt
 
 MAX_DEPTH = 60
 """Values nested deeper than this end in an unknown."""
+_NOTHING: frozenset[int] = frozenset()
 
 
 class Freezer:
@@ -36,6 +37,10 @@ class Freezer:
         self._around = around
         self._done: dict[int, tuple[object, Value]] = {}
         self._active: set[int] = set()
+        self._missing = _NOTHING
+        """Active objects that what was frozen since is frozen without, because it lies inside of them."""
+        self._torn: dict[int, tuple[object, Value, frozenset[int]]] = {}
+        """Values without active objects, as long as these are active: outside of them they are whole."""
 
     def value(self, item: Object) -> Value:
         """The immutable value of an object."""
@@ -45,16 +50,36 @@ class Freezer:
             return self._choice(item)
         if id(item) in self._done:
             return self._done[id(item)][1]
+        if id(item) in self._torn:
+            _, torn, missing = self._torn[id(item)]
+            self._missing |= missing
+            return torn
         if id(item) in self._active or len(self._active) > MAX_DEPTH:
+            self._missing |= {id(item)} & self._active
             return Unknown(f"{describe(item)} that holds itself")
         self._active.add(id(item))
+        outside, self._missing = self._missing, _NOTHING
         try:
             frozen = self._build(item)
         finally:
             self._active.discard(id(item))
-        # the object is kept beside its value: a freed object's id would be given to another one
-        self._done[id(item)] = item, frozen
+            missing, self._missing = self._missing, outside
+        if missing:
+            self._tear(item, frozen, missing)
+        else:
+            # the object is kept beside its value: a freed object's id would be given to another one
+            self._done[id(item)] = item, frozen
         return frozen
+
+    def _tear(self, item: Object, frozen: Value, missing: frozenset[int]) -> None:
+        """Keep a value that lacks itself for good, and one that lacks others until those are whole."""
+        inside = missing - {id(item)}
+        self._torn = {key: torn for key, torn in self._torn.items() if id(item) not in torn[2]}
+        if inside:
+            self._torn[id(item)] = item, frozen, inside
+            self._missing |= inside
+        else:
+            self._done[id(item)] = item, frozen
 
     def call(self, made: LibraryObject) -> Call | None:
         """The call behind a library object; None inside a cycle."""
