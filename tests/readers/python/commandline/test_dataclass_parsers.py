@@ -102,6 +102,19 @@ def test_all_other_flags_are_the_librarys() -> None:
     assert size.via == "cli"
 
 
+def test_one_namespace_holds_the_fields_of_all_classes_and_the_flags_of_the_librarys() -> None:
+    text = f"""{CLASSES}
+    args = HfArgumentParser((ModelArguments, Arguments)).parse_args()
+    lib.use(model=args.model_name_or_path, cutoff=args.cutoff, optim=args.optim, rate=args.learning_rate)
+    """
+    assert given(started(text, "--model gpt2 --cutoff 9 --learning_rate 2e-5")) == {
+        "model": "gpt2",
+        "cutoff": 9,
+        "optim": "adamw_torch",
+        "rate": 2e-5,
+    }
+
+
 def test_the_librarys_defaults_tell_the_type() -> None:
     known: dict[str, Plain] = {
         "transformers.TrainingArguments.bf16": False,

@@ -167,6 +167,8 @@ def _flat_namespace(machine: Machine, parser: DataclassParser, site: Site) -> In
     for item in _parsed(machine, parser, site, values):
         if isinstance(item, Instance):
             made.state.update(item.state)
+        elif isinstance(item, LibraryObject):  # of a class that adds fields to TrainingArguments
+            made.state.update({given.name: given.value for given in item.keywords})
     return made
 
 
