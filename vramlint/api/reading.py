@@ -126,8 +126,10 @@ def _sheet_of_kind(path: str, table: Table, recognised: Recognised) -> Sheet:
 
             return fsdp_sheet(path, table)
         case "training-args-json" | "training-args-yaml" | "alignment-handbook" | "open-r1" | "trl" as kind:
+            from vramlint.surfaces.frameworks.interpolation import interpolated
             from vramlint.surfaces.training_arguments import training_arguments_sheet
 
+            table = interpolated(table)  # of a program that reads it by OmegaConf or Hydra
             if kind.startswith("training-args"):
                 return training_arguments_sheet(path, table, kind)
             plain = "training-args-json" if path.lower().endswith(".json") else "training-args-yaml"

@@ -55,6 +55,17 @@ def sheet_of(text: str) -> Sheet:
     return read_config(framework_of("custom-yaml"), "train.yaml", table_of(text))
 
 
+def test_what_refers_to_other_keys() -> None:
+    referring = "model_name: ${base}-7B\nbatch_size: ${train.size}\nlora_r: ${oc.env:RANK}\n"
+    sheet = sheet_of(f"{referring}base: Qwen/Qwen2.5\ntrain:\n  size: 4\n")
+
+    assert fact(sheet, "model").value == "Qwen/Qwen2.5-7B"
+    size = fact(sheet, "micro_batch_size")
+    assert size.value == 4
+    assert size.place is not None and size.place.span.line == 6
+    assert fact(sheet, "lora_r").origin is Origin.UNKNOWN
+
+
 def kind(text: str) -> str:
     found = recognise("train.yaml", table_of(text))
     return found.kind if found else ""

@@ -13,6 +13,7 @@ from vramlint.surfaces.convert import CONVERTERS
 from vramlint.surfaces.draft import draw
 from vramlint.surfaces.flat import NUMERIC, lenient
 from vramlint.surfaces.frameworks.framework import Config, Framework, Row
+from vramlint.surfaces.frameworks.interpolation import interpolated
 from vramlint.surfaces.recipe_objectives import NAMED
 from vramlint.surfaces.usual import Found, leaves, switched, training_keys, usual_keys
 from vramlint.values import Plain, Scalar, Table
@@ -181,5 +182,6 @@ FRAMEWORK = Framework(
     _complete,
     checked=False,
     located=_located,
+    prepared=interpolated,
     spelled={"quantization_bits": _bits},
 )
