@@ -94,6 +94,21 @@ def test_the_record_of_a_run_that_is_over_is_no_configuration() -> None:
     assert told("out/v0/args.json", kept + ', "swift_version": "4.2.0", "rank": 0}') is None
 
 
+@pytest.mark.parametrize(
+    "measured", ['"peak_memory_allocated_gb": 5.7', '"train_runtime": 812.3', '"tokens_per_second": 9']
+)
+def test_figures_that_were_measured_make_a_record(measured: str) -> None:
+    kept = '{"distributed_backend": "nccl", "data_path": "data.jsonl", "micro_batch_size": 4'
+    assert kind("results/run.json", kept + "}") == "gpt-neox"
+    assert told("results/run.json", f"{kept}, {measured}}}") is None
+
+
+def test_the_root_of_hydras_configurations_is_none_of_llama_factory() -> None:
+    root = "defaults:\n- trainer: sft\npeft_config:\n  r: 16\nlearning_rate: 1.0e-4\n"
+    assert kind("configs/sft.yaml", root) == ""
+    assert kind("run.yaml", "model: Qwen/Qwen3-8B\npeft_config:\n  name: lora\n  r: 16\n") == "llama-factory"
+
+
 def test_a_key_that_axolotl_has_another_word_for_tells_that_it_is_somebody_elses() -> None:
     own = "base_model: Qwen/Qwen3-8B\noptimizer: adamw\ngradient_accumulation_steps: 1\n"
     assert kind("run.yaml", own + "micro_batch_size: 4\n") == "axolotl"

@@ -74,7 +74,7 @@ MARKS: tuple[Marks, ...] = (
             "media_dir",
         ),
         ("llama-factory", "llamafactory", "llama_factory"),
-        never=("trainer",),
+        never=("trainer", "defaults"),
     ),
     Marks(
         "lmflow",

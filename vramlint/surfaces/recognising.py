@@ -8,9 +8,10 @@ from vramlint.catalog.frameworks import CUSTOM
 from vramlint.catalog.keys import SCRIPT_ARGUMENTS, accepted_keys, trl_keys
 from vramlint.catalog.marks import MARKS, RECIPES, Marks
 from vramlint.facts import Recognised
+from vramlint.patterns import lazy
 from vramlint.surfaces.kinds import kind_of_table, model_sizes
 from vramlint.surfaces.usual import telling_keys, usual_keys
-from vramlint.values import Items, Table
+from vramlint.values import Entry, Items, Scalar, Table
 
 _OWN, _SHARED, _PATH = 2.0, 0.5, 1.0
 """What a key that only one vocabulary has, one that several have, and a word of the path count."""
@@ -30,7 +31,7 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
     """
     if forced:
         return Recognised(forced, 1.0, "the settings say so")
-    if any(entry.key in _RECORDED for entry in table):
+    if any(entry.key in _RECORDED or _is_measured(entry) for entry in table):
         return None
     plain = kind_of_table(path, table)
     if plain in _SURE:
@@ -52,11 +53,19 @@ def recognise(path: str, table: Table, forced: str = "") -> Recognised | None:
 _RECORDED = ("swift_version",)
 """Keys of the record of a run that is over, which no framework reads as a configuration: the args.json that ms-swift
 leaves beside its checkpoints (4.2, swift/arguments/base_args/base_args.py, `save_args`)."""
+_MEASURED = lazy(r"^(?:peak_(?:gpu_)?memory\w*|elapsed\w*|\w+_per_second|(?:train|eval)_(?:loss|runtime))$")
+"""Keys of what was measured in a run that is over; transformers' all_results.json has the last two
+(5.23 trainer_utils.py, `speed_metrics`)."""
 _SURE = ("accelerate-config", "deepspeed-json", "fsdp-json", "model-config")
 """Kinds that are told by keys that nothing else has together."""
 _PLAIN = {
     "accelerate-config": ("compute_environment", "distributed_type", "mixed_precision", "deepspeed_config"),
 }
+
+
+def _is_measured(entry: Entry) -> bool:
+    number = isinstance(entry.value, Scalar) and isinstance(entry.value.value, int | float)
+    return number and _MEASURED.match(entry.key) is not None
 
 
 class _Weighed(Struct, frozen=True):
