@@ -96,6 +96,45 @@ def test_what_only_run_time_freezes_stays_open(statements: str) -> None:
     assert tuning.reason == "parameters are frozen by hand"
 
 
+LOOP = """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        def load(name, dtype=torch.bfloat16):
+            return AutoModelForCausalLM.from_pretrained(name, torch_dtype=dtype)
+
+        model = load("gpt2")
+        {other}
+        other.requires_grad_(False)
+        optimizer = torch.optim.AdamW(model.parameters())
+        for batch in loader:
+            model(**batch).loss.backward()
+            optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    "other",
+    ['other = load("gpt2")', 'other = AutoModelForCausalLM.from_pretrained("gpt2", torch_dtype=torch.bfloat16)'],
+)
+def test_a_frozen_copy_of_the_model_is_its_reference(other: str) -> None:
+    found = sheet(LOOP.format(other=other))
+    tuning, reference = found.get("tuning"), found.get("reference_model")
+
+    assert tuning is not None and tuning.value == "full"
+    assert found.get("frozen_parameters") is None
+    assert reference is not None and reference.value == "gpt2"
+
+
+@pytest.mark.parametrize("other", ['other = load("gpt2-large")', 'other = load("gpt2", torch.float32)'])
+def test_another_frozen_model_leaves_it_open_what_is_trained(other: str) -> None:
+    found = sheet(LOOP.format(other=other))
+    tuning = found.get("tuning")
+
+    assert tuning is not None and tuning.reason == "parameters are frozen by hand"
+    assert found.get("reference_model") is None
+
+
 def test_methods_of_speech_models_freeze_their_convolutions() -> None:
     fact = frozen("model.freeze_feature_encoder()").get("frozen_parameters")
 

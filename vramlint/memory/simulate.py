@@ -317,8 +317,10 @@ def _refusal(job: Job, family: type[Network] | None) -> str:
         return "training in which GPUs share every sequence is not simulated"
     if job.precision.products is not None:
         return f"training with matrix products in {job.precision.products} is not simulated"
-    if job.objective.loss not in SIMULATED_LOSSES or job.objective.reference_model:
+    if job.objective.loss not in SIMULATED_LOSSES:
         return f"training by {job.objective.loss} is not simulated"
+    if job.objective.reference_model:
+        return "training with a reference beside the model is not simulated"
     if job.objective.loss == DYNAMIC and FUSED_HEAD in job.kernels:
         return "training by dft with Liger's head is not simulated"
     if job.adapter is not None and job.adapter.method not in methods.SIMULATED:

@@ -24,7 +24,7 @@ from vramlint.surfaces.dimensions import dimensions, given_dict
 from vramlint.surfaces.draft import Draft, Drawn, derived, stated, unknown
 from vramlint.surfaces.environment import allocator_settings
 from vramlint.surfaces.evaluating import evaluation_only
-from vramlint.surfaces.freezing import freezes
+from vramlint.surfaces.freezing import freezes, reference_beside
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
 from vramlint.surfaces.lineage import calls_until, last, leads_to_model, lineages
@@ -214,6 +214,7 @@ def _loop_run(program: Program) -> Draft:
     filled = fills_by_hand(calls, ways)
     draft.take(quantized_layers(calls))
     draft.put(unseen_weights(filled) if filled is not None else None)
+    draft.put(reference_beside(calls, ways))
     read_model(draft, calls, ways, settings=named)
     if not followed(ways) and (module is None or casts(calls)):
         draft.drop_derived("bf16", "fp16")  # a model made elsewhere may cast by itself
