@@ -78,6 +78,26 @@ def test_dropped_key_is_remarked_under_a_pin() -> None:
     assert (remark.kind, remark.suggestion) == ("removed-key", "eval_strategy")
 
 
+@pytest.mark.parametrize(
+    ("trainer", "argument", "library", "before"),
+    [
+        ("Trainer", "tokenizer", "transformers", (5, 0, 0)),
+        ("SFTTrainer", "tokenizer", "trl", (0, 16, 0)),
+        ("SFTTrainer", "max_seq_length", "trl", (0, 13, 0)),
+        ("DPOTrainer", "beta", "trl", (0, 13, 0)),
+    ],
+)
+def test_dropped_argument_of_a_trainer_dates_the_run(
+    trainer: str, argument: str, library: str, before: tuple[int, ...]
+) -> None:
+    table = Table((Entry(argument, place(), Scalar(1, place())),))
+    found = run(script(LLAMA, tables=((trainer, table),)), files({}))
+    version = next(item for item in found.versions if item.library == library)
+    assert version.version < before
+    assert version.source == f"newest known with {argument}"
+    assert found.remarks == ()
+
+
 def test_keys_that_never_met_bound_nothing() -> None:
     found = run(script(LLAMA, tables=_arguments("evaluation_strategy", "activation_checkpointing")), files({}))
     version = next(item for item in found.versions if item.library == "transformers")

@@ -170,6 +170,29 @@ def test_how_experts_are_computed_and_balanced() -> None:
     assert says(found, "router_logits") is True
 
 
+@pytest.mark.parametrize(
+    ("trainer", "keys"),
+    [
+        ("transformers.Trainer(model=model, tokenizer=t)", ["tokenizer"]),
+        ("transformers.Trainer(model=model, processing_class=t)", []),
+        ("trl.SFTTrainer(model=model, packing=True, train_dataset=d)", ["packing"]),
+        ("Own(model=model, tokenizer=t)", []),
+    ],
+)
+def test_arguments_that_a_trainer_no_longer_takes(trainer: str, keys: list[str]) -> None:
+    found = sheet(f"""
+        import transformers, trl
+
+        class Own(transformers.Trainer):
+            pass
+
+        model = transformers.AutoModelForCausalLM.from_pretrained("gpt2")
+        {trainer}.train()
+    """)
+    dropped = [table for name, table in found.tables if name in {"Trainer", "SFTTrainer"}]
+    assert [entry.key for table in dropped for entry in table] == keys
+
+
 def test_casts_after_loading_decide_the_dtype() -> None:
     found = sheet("""
         from transformers import AutoModelForCausalLM, Trainer

@@ -68,6 +68,54 @@ SCRIPT_ARGUMENTS = frozenset(
 ScriptArguments and DatasetMixtureConfig of scripts/utils.py, TrlParser.parse_args_and_config)."""
 
 
+_SFT_ARGUMENTS = (
+    "dataset_text_field",
+    "packing",
+    "max_seq_length",
+    "infinite",
+    "num_of_sequences",
+    "chars_per_token",
+    "dataset_num_proc",
+    "dataset_batch_size",
+    "neftune_noise_alpha",
+    "model_init_kwargs",
+    "dataset_kwargs",
+    "eval_packing",
+)
+_DPO_ARGUMENTS = (
+    "beta",
+    "label_smoothing",
+    "loss_type",
+    "label_pad_token_id",
+    "padding_value",
+    "truncation_mode",
+    "max_length",
+    "max_prompt_length",
+    "max_target_length",
+    "is_encoder_decoder",
+    "disable_dropout",
+    "generate_during_eval",
+    "precompute_ref_log_probs",
+    "dataset_num_proc",
+    "model_init_kwargs",
+    "ref_model_init_kwargs",
+    "model_adapter_name",
+    "ref_adapter_name",
+    "reference_free",
+    "force_use_ref_model",
+)
+DROPPED = MappingProxyType(
+    {
+        "Trainer": ("transformers", {"tokenizer": "5.0"}),
+        "Seq2SeqTrainer": ("transformers", {"tokenizer": "5.0"}),
+        "SFTTrainer": ("trl", {"tokenizer": "0.16", **dict.fromkeys(_SFT_ARGUMENTS, "0.13")}),
+        "DPOTrainer": ("trl", {"tokenizer": "0.16", **dict.fromkeys(_DPO_ARGUMENTS, "0.13")}),
+    }
+)
+"""Of trainers the library, and arguments of theirs with the first release that lacks them (transformers 5.0.0
+trainer.py and trainer_seq2seq.py; trl 0.12.2, 0.13.0, 0.15.2 and 0.16.0 trainer/{sft,dpo}_trainer.py)."""
+
+
 class KeyHistory(Struct, frozen=True):
     """The life of one key."""
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from vramlint.catalog.deepspeed import all_deepspeed_keys
 from vramlint.catalog.keys import (
+    DROPPED,
     LIBRARIES,
     SCRIPT_ARGUMENTS,
     KeyHistory,
@@ -138,14 +139,24 @@ def key_bounds(tables: Iterable[tuple[str, Table]]) -> dict[str, Bound]:
     `evaluation_strategy` was dropped in transformers 4.51 or earlier: a script with it and no pinned version is
     run with an older release, not with one that rejects it. Keys that never existed together bound nothing.
     """
+    tables = tuple(tables)
     bounds: dict[str, Bound] = {}
     since: dict[str, Release] = {}
-    for library, history in _histories(tables):
+    for library, history in (*_histories(tables), *_dropped(tables)):
         since[library] = max(since.get(library, ()), release_of(history.since))
         bound = Bound(release_of(history.until), history.key)
         if history.until and (library not in bounds or bound.release < bounds[library].release):
             bounds[library] = bound
     return {library: bound for library, bound in bounds.items() if since[library] < bound.release}
+
+
+def _dropped(tables: Iterable[tuple[str, Table]]) -> Iterator[tuple[str, KeyHistory]]:
+    """The ends of arguments that trainers no longer take."""
+    for name, table in tables:
+        library, ends = DROPPED.get(name, ("", {}))
+        for entry in table:
+            if entry.key in ends:
+                yield library, KeyHistory(name, entry.key, "", ends[entry.key], "", "")
 
 
 def _histories(tables: Iterable[tuple[str, Table]]) -> Iterator[tuple[str, KeyHistory]]:

@@ -5,6 +5,7 @@ Beside facts, a sheet of a program tells `resolve`:
 - `tables`: all written arguments of the trainer under the name of their vocabulary: `training-arguments`, or the
   class of a TRL config (`SFTConfig`); empty when the trainer is given none. `deepspeed` and `fsdp` for inline
   dicts, `model-config` for a model built from a config in the script. `LoraConfig` and `BitsAndBytesConfig` as written.
+  The trainer's own class for arguments that later releases lack.
 - the fact `model` has the key `model` when the trainer loads it by name, `config` when fresh weights are made from
   that model's config, `pretrained_model_name_or_path` when a loader is given the name.
 - a candidate with value None stands for a branch in which nothing is said, so that the default holds.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from vramlint.catalog.keys import DROPPED
 from vramlint.facts import Sheet
 from vramlint.surfaces import lengths
 from vramlint.surfaces.adapters import adapters_in
@@ -27,7 +29,7 @@ from vramlint.surfaces.evaluating import evaluation_only
 from vramlint.surfaces.freezing import freezes, reference_beside
 from vramlint.surfaces.inactive import has_loop_settings, loop_settings
 from vramlint.surfaces.lightning import fitted_model, fitting_trainer, trainer_facts
-from vramlint.surfaces.lineage import calls_until, last, leads_to_model, lineages
+from vramlint.surfaces.lineage import calls_until, last, leads_to_model, lineages, package
 from vramlint.surfaces.loading import loading_facts, model_fact
 from vramlint.surfaces.loops import is_loop, launched_by_script, loader_facts, loop_facts, trained_model
 from vramlint.surfaces.models import followed, loading_keywords, loads, read_model
@@ -61,6 +63,8 @@ MAX_RUNS = 12
 _GENERATES = (".generate", "transformers.pipeline", "vllm.LLM", "transformers.pipelines.pipeline")
 _CHECKED = ("peft.LoraConfig", "transformers.BitsAndBytesConfig")
 _ENCODER_DECODER = ("seq2seq", "speech-seq2seq")
+_TRAINERS = ("transformers", "trl")
+"""Packages whose trainers take what their releases say; a subclass, or one that Unsloth replaces, may take more."""
 
 
 def program_sheet(program: Program) -> Sheet:
@@ -135,6 +139,8 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     else:
         draft.tables.append((vocabulary_of(trainer), Table((), trainer.place)))
     draft.take(trainer_keywords(trainer))
+    if package(trainer.callee) in _TRAINERS and not trainer.kind and not replaces_trl(program.imports):
+        draft.tables += _dropped(trainer)
     draft.put(stated("loop", "trainer", trainer.place, last(trainer.callee)))
     model = model_of(trainer)
     ways = lineages(model) if model is not None else ()
@@ -163,6 +169,15 @@ def _trainer_run(trainer: Call, program: Program) -> Draft:
     constants = {entry.key: entry.value for entry in program.constants}
     draft.put(lengths.setting_length(constants))
     return draft
+
+
+def _dropped(trainer: Call) -> Iterable[tuple[str, Table]]:
+    """The trainer's arguments that later releases lack, which tell that the program runs with an earlier one."""
+    name = last(trainer.callee)
+    _, ends = DROPPED.get(name, ("", {}))
+    entries = tuple([entry for entry in written(trainer) if entry.key in ends])
+    if entries:
+        yield name, Table(entries, trainer.place)
 
 
 def _given(item: Call | Unknown) -> Draft:
