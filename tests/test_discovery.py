@@ -146,6 +146,8 @@ def test_too_large_and_binary_files_in_a_folder_are_counted(tree: Path) -> None:
         ("json", '{"model_type" : "llama"}'),
         ("json", '{"per_device_train_batch_size": 4}'),
         ("yaml", "output_dir: x\nlearning_rate: 1e-4\n"),
+        ("shell", "python3 -u \\\n  train.py\n"),
+        ("shell", "docker run --entrypoint python3 $IMAGE \\\r\n  -m pkg.train\r\n"),
     ],
 )
 def test_what_may_train_is_kept(form: str, text: str) -> None:
@@ -164,6 +166,7 @@ def test_what_may_train_is_kept(form: str, text: str) -> None:
         ("json", '{"log_history": [], "train_batch_size": 8, "max_steps": 3, "fp16": 1}'),
         ("json", '{"name": "x", "lockfileVersion": 3}'),
         ("yaml", "on: push\njobs: {}\n"),
+        ("shell", "which python3 # \\\\\nls *.py\n"),
     ],
 )
 def test_what_does_not_train_is_dropped(form: str, text: str) -> None:

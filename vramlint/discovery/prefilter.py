@@ -171,7 +171,7 @@ def _has_arguments(data: bytes) -> bool:
 _STARTS = lazy(
     rb"\b(?:torchrun|deepspeed|accelerate[ \\\t\r\n]+launch|srun|mpirun|composer|llamafactory-cli|axolotl|litgpt"
     rb"|swift[ \t]+(?:sft|pt|rlhf)|tune[ \t]+run|trl[ \t]+\w+|xtuner|torchx|colossalai)\b"
-    rb"|\bpython[\d.]*[ \t][^\n;|&]*(?:\.py\b|-m[ \t])"
+    rb"|\bpython[\d.]*[ \t](?:[^\n\\;|&]|\\\r?\n|\\[^\r\n])*(?:\.py\b|-m[ \t])"
     rb"|\$[A-Za-z_{][^\n;|&]*\.py\b"
     rb"|\b(?:uv[ \t]+run|hf[ \t]+jobs|custom-jobs[ \t]+create)\b"
 )
