@@ -121,14 +121,22 @@ def test_a_script_that_an_edit_breaks_gives_no_jobs(read: list[int]) -> None:
     assert again(fitter, SECOND, other_py=SCRIPT + "broken(\n") == ()
 
 
-def test_nothing_is_left_out_where_a_file_has_trouble_as_it_is(read: list[int]) -> None:
-    files = {**FILES, "run.sh": BOTH + "if true; then\n"}
-    fitter = fitter_of(files, "run.sh")
+def test_nothing_is_read_where_a_file_has_trouble_that_an_edit_leaves_alone(read: list[int]) -> None:
+    fitter = fitter_of({**FILES, "run.sh": BOTH + "if true; then\n"}, "run.sh")
     for found in fitter._runs:
         read.clear()
         assert found.contents.problems
         assert again(fitter, found.run.name, train_py=f"{SCRIPT}#{found.run.name}") == ()
-        assert read == [2, 4]
+        assert read == []
+
+
+def test_nothing_is_left_out_where_an_edit_may_end_trouble(read: list[int]) -> None:
+    fitter = fitter_of({**FILES, "run.sh": BOTH + "if true; then\n"}, "run.sh")
+    read.clear()
+    assert again(fitter, FIRST, run_sh=BOTH + "if true; then :\n", train_py=f"{SCRIPT}#1") == ()
+    assert read == [2, 4]
+    *_, job = again(fitter, FIRST, run_sh=BOTH, train_py=f"{SCRIPT}#2")
+    assert job.batch.micro_batch_size == 2
 
 
 def test_the_jobs_are_those_of_the_edited_files_by_themselves() -> None:

@@ -281,6 +281,8 @@ class Checker:
 
         None where there is none, or a file can't be read any more.
         """
+        if any(problem.place.path not in edited for problem in before.problems):
+            return ()  # it stays
         contents, changed = self._read_again(subject, before, edited, lambda _, start: name.startswith(start))
         if contents.problems:
             return ()
